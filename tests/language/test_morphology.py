@@ -1,0 +1,214 @@
+"""Inflection against forms attested in the sources, and the ending tables against their own axes."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from valyrian_jax.errors import UserError
+from valyrian_jax.language.lexicon import Lexeme, load_lexicon, read_table
+from valyrian_jax.language.morphology import (
+    ADJECTIVAL,
+    CASES,
+    GENDERS,
+    MOODS,
+    NO_PERSON,
+    NOMINAL,
+    NUMBERS,
+    PERSONS,
+    POSITIONS,
+    TENSES,
+    VERBAL,
+    Form,
+    concord_case,
+    conjugate,
+    decline,
+    inflect_adjective,
+    lengthen_last_vowel,
+)
+
+with (Path(__file__).parent / "attested.csv").open(encoding="utf-8") as file:
+    ATTESTED = list(csv.DictReader(file))
+LEXICON = {(word.lemma, word.pos): word for word in load_lexicon()}
+
+
+def produced(row: Mapping[str, str]) -> Form | None:
+    lexeme = Lexeme("?", row["kind"], row["class"], row["stem"], row["perfect_stem"])
+    key = row["cell"].split("/")
+    if row["kind"] == "noun":
+        return decline(lexeme).get((key[0], key[1]))
+    if row["kind"] == "adj":
+        return inflect_adjective(lexeme, key[0]).get((key[1], key[2], key[3]))
+    return conjugate(lexeme).get((key[0], key[1], key[2]))
+
+
+def text(form: Form | None) -> str:
+    return form.text if form else "—"
+
+
+@pytest.mark.parametrize("row", ATTESTED, ids=lambda row: row["form"])
+def test_attested_form(row: dict[str, str]) -> None:
+    assert text(produced(row)) == (row["tables_give"] or row["form"])
+
+
+def test_differing_forms_are_ten_and_explained() -> None:
+    differing = [row for row in ATTESTED if row["tables_give"]]
+    assert len(ATTESTED) == 216
+    assert len(differing) == 10
+    assert all(row["reason"] and row["tables_give"] != row["form"] for row in differing)
+    assert not any(row["reason"] for row in ATTESTED if not row["tables_give"])
+
+
+def test_every_word_with_a_class_gives_back_its_lemma() -> None:
+    wrong = []
+    for word in load_lexicon():
+        if word.paradigm in ("", "indecl"):
+            continue
+        if word.pos in ("noun", "name", "pron"):
+            forms = decline(word)
+            found = forms.get(("nom", "sg")) or forms.get(("nom", "pl"))
+        elif word.pos == "verb":
+            found = conjugate(word).get(("present", "infinitive", NO_PERSON))
+        else:
+            found = inflect_adjective(word, "full").get(("lunar", "sg", "nom"))
+        if found != Form(word.lemma, True):
+            wrong.append((word.lemma, text(found)))
+    assert not wrong
+
+
+def test_declinable_genders_agree_with_the_tables() -> None:
+    genders = {row["class"]: row["gender"] for row in read_table("nouns.csv", NOMINAL["nouns.csv"])}
+    assert [w.lemma for w in load_lexicon() if w.paradigm in genders and w.gender != genders[w.paradigm]] == []
+
+
+def test_noun_tables_are_complete() -> None:
+    rows = read_table("nouns.csv", NOMINAL["nouns.csv"])
+    blocks = {(row["class"], row["after"]) for row in rows}
+    assert sorted((r["class"], r["after"], r["number"]) for r in rows) == sorted(
+        (*b, n) for b in blocks for n in NUMBERS
+    )
+    assert all(row[case] for row in rows for case in CASES)
+    assert len({cls for cls, _ in blocks}) == 17
+
+
+def test_adjective_tables_are_complete() -> None:
+    rows = read_table("adjectives.csv", ADJECTIVAL["adjectives.csv"])
+    cells = [
+        (row["class"], position, gender, row["number"])
+        for row in rows
+        if not row["after"]
+        for position in row["position"].split()
+        for gender in row["gender"].split()
+    ]
+    wanted = [(c, p, g, n) for c in ("I", "II", "IIr", "III") for p in POSITIONS for g in GENDERS for n in ("sg", "pl")]
+    assert sorted(cells) == sorted(wanted)
+    assert all(row[case] for row in rows for case in CASES)
+
+
+def test_verb_tables_are_complete() -> None:
+    rows = read_table("verbs.csv", VERBAL["verbs.csv"])
+    people = {"imperative": ["2s", "2p"], "infinitive": [NO_PERSON], "participle": [NO_PERSON]}
+    for row in rows:
+        filled = [column for column in (*PERSONS, NO_PERSON) if row[column]]
+        assert filled == people.get(row["mood"], list(PERSONS)), row
+        assert row["tense"] in TENSES, row
+        assert row["mood"] in MOODS, row
+    for cls in ("c-fin", *(f"v-fin-{vowel}" for vowel in "aeiou")):
+        have = {(r["tense"], r["mood"]) for r in rows if cls in r["class"].split() and not r["after"]}
+        wanted = {(t, m) for t in TENSES[:-1] for m in ("indicative", "subjunctive")}
+        assert wanted | {("past habitual", "indicative")} <= have, cls
+
+
+def test_pronoun_table_is_complete() -> None:
+    rows = read_table("pronouns.csv", NOMINAL["pronouns.csv"])
+    assert [row["person"] for row in rows] == ["1s", "2s", "3s", "3s", "1p", "2p", "3p"]
+    assert all(row[case] and not row[case].startswith("-") for row in rows for case in CASES)
+
+
+def test_pronoun_forms() -> None:
+    def form(lemma: str, case: str, number: str) -> str:
+        return decline(LEXICON[lemma, "pron"])[case, number].text
+
+    assert " ".join(form("nyke", case, "sg") for case in CASES) == "nyke yne yno ynot nykē ynoma ynoma nykys"
+    assert [form("ūja", case, "sg") for case in ("acc", "gen", "ins", "com")] == ["ūī", "ūō", "josa", "joma"]
+    assert [form("ziry", case, "sg") for case in ("acc", "dat", "ins", "com")] == ["ziry", "zijot", "zijosy", "zijomy"]
+    assert [form("jeme", case, "pl") for case in ("acc", "gen", "dat")] == ["jemī", "jemo", "jemot"]
+    assert ("nom", "sg") not in decline(LEXICON["pōnta", "pron"])
+
+
+@pytest.mark.parametrize(
+    ("lemma", "cell", "expected"),
+    [
+        ("bianor", ("acc", "sg"), Form("bianor", True)),
+        ("bianor", ("nom", "pl"), None),  # the cluster nr is not attested
+        ("nāvar", ("acc", "sg"), None),
+        ("sȳndror", ("ins", "sg"), Form("sȳndroso", True)),  # r is not doubled
+        ("lōgor", ("nom", "paucal"), Form("lōgrun", False)),
+        ("dāria", ("nom", "collective"), Form("dāriar", False)),
+        ("rūs", ("gen", "sg"), Form("rūho", True)),
+        ("trēsy", ("voc", "pl"), None),
+        ("tubis", ("ins", "sg"), None),
+        ("lenton", ("dat", "collective"), None),
+        ("averilla", ("nom", "sg"), Form("averilla", True)),
+        ("averilla", ("acc", "sg"), None),  # class unknown
+    ],
+)
+def test_noun_warnings(lemma: str, cell: tuple[str, str], expected: Form | None) -> None:
+    assert decline(LEXICON[lemma, "noun"]).get(cell) == expected
+
+
+@pytest.mark.parametrize(
+    ("lemma", "cell", "expected"),
+    [
+        ("jaelagon", ("present", "indicative", "3s"), Form("jaelza", True)),
+        ("vestragon", ("present", "indicative", "3s"), Form("vestras", True)),  # r after a consonant
+        ("majaqagon", ("present", "indicative", "3s"), Form("majaqsa", True)),
+        ("belmuragon", ("present", "indicative", "3p"), Form("belmurzi", True)),
+        ("merbugon", ("present", "indicative", "2s"), Form("merbū", False)),
+        ("urnegon", ("present", "indicative", "2s"), Form("urnē", True)),
+        ("urnegon", ("aorist", "indicative", "1s"), Form("urnessin", False)),
+        ("urnegon", ("imperfect", "subjunctive", "3s"), None),
+        ("glaesagon", ("perfect", "indicative", "3s"), None),  # no perfect stem is listed
+        ("sagon", ("imperfect", "indicative", "3s"), None),
+        ("emagon", ("present", "indicative", "2s"), None),
+        ("emagon", ("present", "indicative", "3s"), Form("ēza", True)),
+        ("morghūljagon", ("aorist", "indicative", "3s"), Form("morghūlis", True)),
+        ("jikagon", ("present", "indicative", "3s"), None),  # class undecided
+        ("ipradagon", ("present", "passive", "3s"), Form("ipradaks", False)),
+    ],
+)
+def test_verb_warnings(lemma: str, cell: tuple[str, str, str], expected: Form | None) -> None:
+    assert conjugate(LEXICON[lemma, "verb"]).get(cell) == expected
+
+
+def test_adjective_positions() -> None:
+    my, good = LEXICON["ñuha", "det"], LEXICON["sȳz", "adj"]
+    assert inflect_adjective(my, "prepositive")["solar", "pl", "nom"] == Form("ñuhyz", True)
+    assert inflect_adjective(my, "full")["solar", "pl", "nom"] == Form("ñuhyssy", False)
+    assert inflect_adjective(my, "prepositive")["terrestrial", "sg", "dat"] == Form("ñuho", True)
+    assert inflect_adjective(my, "prevocalic")["terrestrial", "sg", "dat"] == Form("ñuhot", False)
+    assert inflect_adjective(good, "full")["lunar", "sg", "acc"] == Form("sȳz", True)
+    assert ("aquatic", "sg", "acc") not in inflect_adjective(good, "full")
+    assert ("solar", "pl", "acc") not in inflect_adjective(my, "prepositive")
+
+
+def test_concord_and_joining() -> None:
+    assert concord_case(LEXICON["loktys", "noun"], "ins") == "com"
+    assert concord_case(LEXICON["issaros", "noun"], "com") == "ins"
+    assert concord_case(LEXICON["vala", "noun"], "com") == "com"
+    assert [lengthen_last_vowel(w) for w in ("taoba", "ossēnis", "kostōba", "zoklā", "ēn", "")] == [
+        "taobā",
+        "ossēnīs",
+        "kostōbā",
+        None,
+        None,
+        None,
+    ]
+
+
+def test_unknown_class_is_the_users_error() -> None:
+    with pytest.raises(UserError, match=r"'x' has the class '9lun', unknown to nouns.csv and pronouns.csv"):
+        decline(Lexeme("x", "noun", "9lun", "x"))
+    with pytest.raises(ValueError, match="position must be one of"):
+        inflect_adjective(LEXICON["kara", "adj"], "before")
