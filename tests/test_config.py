@@ -1,0 +1,102 @@
+"""Configuration: nothing is guessed, everything wrong is named."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from valyrian_jax import config
+from valyrian_jax.config import Config
+from valyrian_jax.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_what_is_written_reads_back_the_same() -> None:
+    changed = {
+        "data.path": 'a "quoted"\\ ñ\npath',
+        "optim.lr": 1e-7,
+        "model.tie_word_embeddings": True,
+        "train.seed": 2**32 - 1,
+    }
+    original = config.load(overrides=changed)
+    import tomllib
+
+    assert config.from_tree(tomllib.loads(config.to_toml(original))) == original
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_shipped_configurations_load(file: Path) -> None:
+    config.load(file)
+
+
+def test_the_default_configuration_is_valyrian_toml() -> None:
+    assert config.load(ROOT / "configs" / "valyrian.toml") == Config()
+
+
+def test_the_default_model_is_that_of_the_readme() -> None:
+    m = Config().model
+    assert (m.n_embd, m.n_head, m.n_layer, m.n_positions, m.vocab_size, m.dropout) == (128, 4, 4, 64, 500, 0.2)
+    assert not m.tie_word_embeddings
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[optim]\nlr = 1e-2\nbeta2 = 0.5\n")
+    found = config.load(tmp_path / "c.toml", {"optim.lr": 5e-3})
+    assert (found.optim.lr, found.optim.beta2) == (5e-3, 0.5)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"optim.lrr": 1}, "unknown key optim.lrr = 1; did you mean optim.lr?"),
+    ({"model.heads": 4}, "unknown key model.heads = 4; did you mean model.n_head?"),
+    ({"optm.lr": 1}, "unknown key optm = {'lr': 1}; did you mean optim?"),
+    ({"zzz.qqq": 1}, "`python train.py --help` lists all keys"),
+    ({"optim.lr": "fast"}, "optim.lr = 'fast': input should be a valid number"),
+    ({"train.steps": 2.5}, "train.steps = 2.5: input should be a valid integer"),
+    ({"train.steps": True}, "train.steps = True: input should be a valid integer"),
+    ({"train.steps": 0}, "train.steps = 0: input should be greater than or equal to 1"),
+    ({"data.held_out": 1.0}, "data.held_out = 1.0: input should be less than 1"),
+    ({"model.activation": "relu"}, "model.activation = 'relu': input should be 'gelu' or 'gelu_new'"),
+    ({"model.n_head": 3}, "model.n_head = 3 must divide model.n_embd = 128"),
+    ({"train.eval_every": 15}, "train.eval_every = 15 must be a multiple of train.steps_per_dispatch = 10"),
+    ({"sample.top_p": 0.0}, "sample.top_p = 0.0: input should be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG)
+def test_what_is_wrong_is_named_in_one_line(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.from_tree({}, overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_outside_its_section_is_pointed_home() -> None:
+    with pytest.raises(UserError, match=r"lr = 0.1 stands outside a section; did you mean optim.lr\?"):
+        config.from_tree({"lr": 0.1})
+
+
+def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the configuration .*none.toml: No such file"):
+        config.load(tmp_path / "none.toml")
+    for content in (b"[optim\nlr=1", b"\xff\xfe", b"a = " + b"[" * 20_000):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(UserError, match="bad.toml is not TOML"):
+            config.load(tmp_path / "bad.toml")
+
+
+def test_every_key_is_described() -> None:
+    for key in config.keys():
+        assert key.description.endswith("."), key.name
+        assert (
+            key.type in (int, float, str, bool)
+            or key.name in ("model.activation", "optim.name")
+            or "Literal" in str(key.type)
+        )
+
+
+def test_configurations_are_values() -> None:
+    assert hash(Config()) == hash(Config())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().model.n_head = 2  # type: ignore[misc]
