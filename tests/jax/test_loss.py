@@ -1,0 +1,21 @@
+"""The loss against PyTorch's."""
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from valyrian_jax import loss
+
+
+def test_cross_entropy_equals_torch() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 5, 11)).astype(np.float32) * 30
+    targets = rng.integers(0, 11, (3, 5))
+    theirs = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits).flatten(0, 1), torch.from_numpy(targets).flatten(), reduction="none"
+    ).reshape(3, 5)
+    args = jnp.asarray(logits), jnp.asarray(targets, jnp.int32)
+    np.testing.assert_allclose(loss.token_nats(*args), theirs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(loss.mean_nats(*args), theirs.mean(), rtol=1e-5)
+    counted = rng.random((3, 5)) < 0.5
+    np.testing.assert_allclose(loss.sum_nats(*args, jnp.asarray(counted)), theirs.numpy()[counted].sum(), rtol=1e-5)

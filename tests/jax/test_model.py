@@ -1,0 +1,162 @@
+"""The model: what it may see, what it drops, what it is called, and that it learns."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from valyrian_jax import loss, model
+from valyrian_jax.bundle import parameter_shapes
+from valyrian_jax.config import ModelConfig
+
+CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=24, n_layer=3, n_head=4, dropout=0.3)
+TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (2, 16)), jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def forward(params: model.Params, tokens: jax.Array, config: ModelConfig, key: jax.Array | None = None) -> jax.Array:
+    return model.forward(params, tokens, config, key)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def forward_cached(
+    params: model.Params, tokens: jax.Array, config: ModelConfig, cache: model.Cache
+) -> tuple[jax.Array, model.Cache]:
+    return model.forward_cached(params, tokens, config, cache)
+
+
+@pytest.fixture(scope="module")
+def params() -> model.Params:
+    return model.init_params(CONFIG, jax.random.key(0))
+
+
+def test_changing_a_token_changes_no_logit_before_it(params: model.Params) -> None:
+    before = forward(params, TOKENS, CONFIG)
+    for t in range(16):
+        after = forward(params, TOKENS.at[:, t].add(1), CONFIG)
+        changed = np.abs(np.asarray(after - before)).max(axis=(0, 2)) > 0
+        assert not changed[:t].any()
+        assert changed[t]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_parameters_are_those_of_the_name_table(tied: bool) -> None:
+    config = ModelConfig(n_layer=2, tie_word_embeddings=tied)
+    params = model.init_params(config, jax.random.key(0))
+    tensors = model.to_tensors(params)
+    assert {name: array.shape for name, array in tensors.items()} == parameter_shapes(config)
+    assert all(array.dtype == np.float32 for array in tensors.values())
+    jax.tree.map(np.testing.assert_array_equal, params, model.from_tensors(tensors))
+
+
+def test_the_default_model_has_929536_parameters() -> None:
+    assert sum(np.prod(shape) for shape in parameter_shapes(ModelConfig()).values()) == 929_536
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "heads", "count"), [(12, 768, 12, 124_439_808), (48, 1600, 25, 1_557_611_200)]
+)
+def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count: int) -> None:
+    config = ModelConfig(50257, 1024, width, layers, heads, tie_word_embeddings=True)
+    shapes = jax.eval_shape(lambda key: model.init_params(config, key), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+    tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
+    logits = jax.eval_shape(lambda params, tokens: model.forward(params, tokens, config), shapes, tokens)
+    assert logits.shape == (1, 1024, 50257)
+
+
+def test_initial_weights_are_gaussian_with_smaller_residual_projections() -> None:
+    config = ModelConfig(n_embd=256, n_layer=8)
+    tensors = model.to_tensors(model.init_params(config, jax.random.key(1)))
+    for name, array in tensors.items():
+        if name.endswith("bias"):
+            assert not array.any()
+        elif ".ln_" in name:
+            assert (array == 1).all()
+        else:
+            expected = 0.02 / np.sqrt(2 * 8) if "c_proj" in name else 0.02
+            assert array.std() == pytest.approx(expected, rel=0.02), name
+            assert abs(array.mean()) < 0.02 * expected + 1e-4, name
+    c_fc = [tensors[f"transformer.h.{i}.mlp.c_fc.weight"] for i in range(2)]
+    assert not np.array_equal(*c_fc)
+
+
+def test_dropout_is_off_without_a_key_and_differs_by_key(params: model.Params) -> None:
+    off = forward(params, TOKENS, CONFIG)
+    np.testing.assert_array_equal(off, forward(params, TOKENS, CONFIG))
+    one, again, two = (forward(params, TOKENS, CONFIG, jax.random.key(k)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, two)
+    assert not np.allclose(one, off)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
+    x = jnp.ones((1001, 999))
+    dropped = np.asarray(model.dropout(x, rate, jax.random.key(3)))
+    assert (dropped == 0).mean() == pytest.approx(rate, abs=0.003)
+    assert dropped.mean() == pytest.approx(1, abs=0.003)
+    assert np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005  # the bytes of a word
+    np.testing.assert_array_equal(model.dropout(x, 0.0, jax.random.key(3)), x)
+
+
+def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: model.Params) -> None:
+    seen = []
+    drop = model.dropout
+
+    def recording(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+        seen.append(tuple(jax.random.key_data(key).tolist()))
+        return drop(x, rate, key)
+
+    monkeypatch.setattr(model, "dropout", recording)
+    with jax.disable_jit():
+        model.forward(params, TOKENS, CONFIG, jax.random.key(0))
+    assert len(seen) == len(set(seen)) == 1 + 3 * CONFIG.n_layer
+
+
+def test_reading_through_a_cache_gives_the_same_logits(params: model.Params) -> None:
+    whole = forward(params, TOKENS, CONFIG)
+    cache = model.empty_cache(CONFIG, 2)
+    for start, stop in ((0, 5), (5, 6), (6, 13), (13, 16)):
+        part, cache = forward_cached(params, TOKENS[:, start:stop], CONFIG, cache)
+        np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-5)
+    assert int(cache.length) == 16
+
+
+def test_the_weight_gradient_of_matmul_is_that_of_jax() -> None:
+    x, w, g = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(3, 5, 7), (7, 4), (3, 5, 4)]))
+    ours, theirs = (jax.vjp(f, x, w) for f in (model.matmul, lambda x, w: x @ w))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    for a, b in zip(ours[1](g), theirs[1](g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_forward_needs_no_implicit_promotion(params: model.Params) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        model.forward(params, TOKENS, CONFIG, jax.random.key(0))
+
+
+def test_a_tiny_model_overfits_one_batch() -> None:
+    config = ModelConfig(vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=2, dropout=0.0)
+    params = model.init_params(config, jax.random.key(0))
+    batch = jnp.asarray(np.random.default_rng(1).integers(0, 257, (4, 17)), jnp.int32)
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def step(params: model.Params, state: optax.OptState) -> tuple[model.Params, optax.OptState, jax.Array]:
+        value, gradients = jax.value_and_grad(
+            lambda p: loss.mean_nats(model.forward(p, batch[:, :-1], config), batch[:, 1:])
+        )(params)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(params, updates), state, value
+
+    state = optimizer.init(params)
+    first = None
+    for _ in range(150):
+        params, state, value = step(params, state)
+        first = value if first is None else first
+    assert float(first) == pytest.approx(np.log(257), abs=0.1)
+    assert float(value) < 0.01

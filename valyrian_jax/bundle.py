@@ -1,0 +1,262 @@
+"""The bundle: trained weights as a Hugging Face GPT-2 directory, the one neutral format between all sides.
+
+A bundle holds `config.json`, `model.safetensors` (float32, GPT-2's names, matrices [in, out]), `tokenizer.json`,
+`tokenizer_config.json`, `generation_config.json` and `manifest.json`. `transformers` opens it unmodified, and a GPT-2
+directory from anywhere loads as a bundle (the manifest is then empty).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from valyrian_jax.config import ModelConfig, explain
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
+
+FORMAT_VERSION = 1
+Tensors = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Weights with all that is needed to use them."""
+
+    model: ModelConfig
+    tensors: Tensors
+    tokenizer: Tokenizer
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The name table: every parameter of the model and its shape, in the order of the forward pass."""
+    D, V, T = config.n_embd, config.vocab_size, config.n_positions
+    norm = {"weight": (D,), "bias": (D,)}
+    block = {
+        **{f"ln_1.{k}": shape for k, shape in norm.items()},
+        **{"attn.c_attn.weight": (D, 3 * D), "attn.c_attn.bias": (3 * D,)},
+        **{"attn.c_proj.weight": (D, D), "attn.c_proj.bias": (D,)},
+        **{f"ln_2.{k}": shape for k, shape in norm.items()},
+        **{"mlp.c_fc.weight": (D, 4 * D), "mlp.c_fc.bias": (4 * D,)},
+        **{"mlp.c_proj.weight": (4 * D, D), "mlp.c_proj.bias": (D,)},
+    }
+    return {
+        "transformer.wte.weight": (V, D),
+        "transformer.wpe.weight": (T, D),
+        **{f"transformer.h.{i}.{name}": shape for i in range(config.n_layer) for name, shape in block.items()},
+        **{f"transformer.ln_f.{k}": shape for k, shape in norm.items()},
+        **({} if config.tie_word_embeddings else {"lm_head.weight": (V, D)}),
+    }
+
+
+def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Hold tensors to the name table.
+
+    Raises:
+        UserError: a name is missing or unknown, a shape is wrong, or a value is not finite; all problems in one line.
+    """
+    expected = parameter_shapes(config)
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in expected]
+    for name in expected.keys() & tensors.keys():
+        tensor = tensors[name]
+        if tensor.shape != expected[name]:
+            problems.append(f"{name} has shape {tensor.shape}, expected {expected[name]}")
+        elif not np.isfinite(tensor).all():
+            problems.append(f"{name} holds values that are not finite")
+    if problems:
+        raise UserError("weights do not fit the model: " + "; ".join(sorted(problems)))
+
+
+def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
+    """Write a bundle; at every moment the directory is whole or absent.
+
+    Args:
+        bundle: what to write; `manifest` may carry further facts (the run's config, hashes), kept as they are.
+        path: the directory; an existing bundle there is replaced.
+
+    Raises:
+        UserError: the weights do not fit the model (see `check`).
+    """
+    check(bundle.model, bundle.tensors)
+    path = Path(path)
+    partial, previous = path.with_name(path.name + ".partial"), path.with_name(path.name + ".previous")
+    for leftover in (partial, previous):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+    # safetensors writes the buffer as it lies in memory: a transposed view would be written wrong.
+    weights = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in bundle.tensors.items()}
+    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    bundle.tokenizer.save(partial / "tokenizer.json")
+    for name, content in _json_files(bundle).items():
+        _write_json(partial / name, content)
+    hashes = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    _write_json(partial / "manifest.json", {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes})
+
+    if path.exists():
+        path.rename(previous)
+    partial.rename(path)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def load(path: str | os.PathLike[str]) -> Bundle:
+    """Read a bundle, or any GPT-2 directory in Hugging Face layout with one safetensors file.
+
+    Raises:
+        UserError: the directory is missing or incomplete, a file does not match the manifest, the model is no GPT-2
+            that this package computes, or the weights do not fit it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
+    manifest = _read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
+    _check_manifest(path, manifest)
+    model = model_config(_read_json(path / "config.json"))
+    try:
+        tensors = load_file(path / "model.safetensors")
+    except OSError as error:
+        raise UserError(f"cannot read {path / 'model.safetensors'}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
+    named = _canonical_names(model, tensors)
+    check(model, named)
+    tokenizer = Tokenizer.load(path / "tokenizer.json")
+    if tokenizer.vocab_size != model.vocab_size:
+        raise UserError(f"{path}: tokenizer has {tokenizer.vocab_size} tokens, the model {model.vocab_size}")
+    return Bundle(model, named, tokenizer, manifest)
+
+
+def model_config(content: Mapping[str, Any]) -> ModelConfig:
+    """The contents of a GPT-2 `config.json` as a ModelConfig.
+
+    Raises:
+        UserError: not a GPT-2, or with an option that this package does not compute.
+    """
+    computed: dict[str, Any] = {
+        "model_type": "gpt2",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }
+    for key, value in computed.items():
+        if content.get(key, value) != value:
+            raise UserError(f"config.json has {key} = {content[key]!r}; only {value!r} is supported")
+    try:
+        model = ModelConfig(
+            vocab_size=content["vocab_size"],
+            n_positions=content["n_positions"],
+            n_embd=content["n_embd"],
+            n_layer=content["n_layer"],
+            n_head=content["n_head"],
+            activation=content.get("activation_function", "gelu_new"),
+            layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
+            tie_word_embeddings=content.get("tie_word_embeddings", True),
+            dropout=content.get("resid_pdrop", 0.1),
+            init_std=content.get("initializer_range", 0.02),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"config.json is no GPT-2 configuration: {type(error).__name__} {error}") from error
+    except ValidationError as error:
+        raise UserError(f"config.json: {explain(error)}") from error
+    if content.get("n_inner") not in (None, 4 * model.n_embd):
+        raise UserError(f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported")
+    return model
+
+
+def _json_files(bundle: Bundle) -> dict[str, Any]:
+    model, end = bundle.model, bundle.tokenizer.special.get(END_OF_TEXT)
+    return {
+        "config.json": {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "vocab_size": model.vocab_size,
+            "n_positions": model.n_positions,
+            "n_embd": model.n_embd,
+            "n_layer": model.n_layer,
+            "n_head": model.n_head,
+            "n_inner": None,
+            "activation_function": model.activation,
+            "layer_norm_epsilon": model.layer_norm_epsilon,
+            "tie_word_embeddings": model.tie_word_embeddings,
+            "embd_pdrop": model.dropout,
+            "attn_pdrop": model.dropout,
+            "resid_pdrop": model.dropout,
+            "initializer_range": model.init_std,
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "dtype": "float32",
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": model.n_positions,
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": False,
+        },
+        "generation_config.json": {"bos_token_id": end, "eos_token_id": end, "do_sample": True},
+    }
+
+
+def _canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Names as in the table: GPT-2's base model leaves out the prefix, and old files carry mask buffers."""
+    named = {}
+    for name, tensor in tensors.items():
+        if name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue
+        if not name.startswith(("transformer.", "lm_head.")):
+            name = f"transformer.{name}"
+        named[name] = np.asarray(tensor, dtype=np.float32)
+    if model.tie_word_embeddings:
+        named.pop("lm_head.weight", None)
+    return named
+
+
+def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    if not manifest:
+        return
+    version, hashes = manifest.get("format_version"), manifest.get("sha256")
+    if not isinstance(version, int) or not isinstance(hashes, dict):
+        raise UserError(f"{path / 'manifest.json'} is damaged: it lacks format_version or sha256")
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
+        )
+    for name, digest in hashes.items():
+        if Path(name).name != name:
+            raise UserError(f"{path / 'manifest.json'} names {name!r}, which is outside the bundle")
+        if not (path / name).is_file():
+            raise UserError(f"{path / name} is missing, though the manifest lists it")
+        if _sha256(path / name) != digest:
+            raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object")
+    return content

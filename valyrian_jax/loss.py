@@ -1,0 +1,24 @@
+"""How wrong the model is: the mean surprise at the next token."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def token_nats(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+    """Cross-entropy of every target token, in nats: logsumexp(logits) - logits[target]."""
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]  # (B, T)
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+
+def mean_nats(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, ""]:
+    """The training loss: cross-entropy per token, in nats."""
+    return jnp.mean(token_nats(logits, targets))
+
+
+def sum_nats(
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], counted: Bool[Array, "B T"]
+) -> Float[Array, ""]:
+    """Cross-entropy summed over the tokens that count, in nats."""
+    return jnp.sum(token_nats(logits, targets), where=counted)

@@ -1,0 +1,276 @@
+"""The GPT, read top to bottom: embed tokens and positions, pass them through blocks, score every next token.
+
+Parameters are a nested dict of float32 arrays whose paths, joined with dots, are GPT-2's names (see
+`valyrian_jax.bundle.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
+
+Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary, L layers.
+This is the only file that imports Flax; its callers see three pure functions.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from valyrian_jax.bundle import Tensors
+from valyrian_jax.config import ModelConfig
+
+Params = dict[str, Any]  # a nested dict of float32 arrays
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens seen so far, in every layer; what lies past `length` is not used."""
+
+    keys: Float[Array, "L B S H K"]
+    values: Float[Array, "L B S H K"]
+    length: Int[Array, ""]
+
+
+def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
+    """Draw initial weights: normal(0, init_std), residual projections normal(0, init_std / sqrt(2 L)), biases 0."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return GPT(config).init(key, tokens, None, None)["params"]
+
+
+def forward(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, dropout_key: PRNGKeyArray | None = None
+) -> Float[Array, "B T V"]:
+    """Logits of every next token, T <= n_positions.
+
+    Args:
+        params: as from `init_params`.
+        tokens: token ids.
+        config: the model's shape.
+        dropout_key: drop with this key (training); None: no dropout (evaluation).
+    """
+    logits, _ = GPT(config).apply({"params": params}, tokens, None, dropout_key)
+    return logits
+
+
+def forward_cached(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, cache: Cache
+) -> tuple[Float[Array, "B T V"], Cache]:
+    """Logits of tokens that follow those in the cache, and the cache with them; length + T <= n_positions."""
+    logits, cache = GPT(config).apply({"params": params}, tokens, cache, None)
+    return logits, cache
+
+
+def empty_cache(config: ModelConfig, rows: int) -> Cache:
+    """A cache with room for n_positions tokens in each of B rows."""
+    shape = (config.n_layer, rows, config.n_positions, config.n_head, config.n_embd // config.n_head)
+    return Cache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
+
+
+def to_tensors(params: Params) -> Tensors:
+    """Parameters under their flat names, as NumPy arrays."""
+    return {name: np.asarray(array) for name, array in flatten_dict(params, sep=".").items()}
+
+
+def from_tensors(tensors: Tensors) -> Params:
+    """The inverse of `to_tensors`."""
+    return unflatten_dict({name: jnp.asarray(array) for name, array in tensors.items()}, sep=".")
+
+
+class GPT(nn.Module):
+    """The transformer and, unless it is tied to the token embedding, the head."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B T V"], Cache | None]:
+        c = self.config
+        x, wte, cache = Transformer(c, name="transformer")(tokens, cache, dropout_key)
+        head = wte if c.tie_word_embeddings else Matrix(c.vocab_size, c.n_embd, c.init_std, name="lm_head")()
+        return matmul(x, head.T), cache
+
+
+class Transformer(nn.Module):
+    """Embeddings, blocks, final norm; also gives back the token embedding, for a tied head."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"], Cache | None]:
+        c = self.config
+        T = tokens.shape[1]
+        start = jnp.zeros((), jnp.int32) if cache is None else cache.length
+        wte = Matrix(c.vocab_size, c.n_embd, c.init_std, name="wte")()
+        wpe = Matrix(c.n_positions, c.n_embd, c.init_std, name="wpe")()
+        x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
+        x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
+        x, cache = Blocks(c, name="h")(x, cache, dropout_key)
+        return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache
+
+
+class Blocks(nn.Module):
+    """The stack of blocks, each with its own slice of the cache."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], cache: Cache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        new = []
+        for layer in range(self.config.n_layer):
+            past = None if cache is None else (cache.keys[layer], cache.values[layer], cache.length)
+            x, kv = Block(self.config, name=str(layer))(x, past, _fold(dropout_key, layer))
+            new.append(kv)
+        if cache is None:
+            return x, None
+        keys, values = (jnp.stack(arrays) for arrays in zip(*new, strict=True))
+        return x, Cache(keys, values, cache.length + x.shape[1])
+
+
+Past = tuple[Float[Array, "B S H K"], Float[Array, "B S H K"], Int[Array, ""]]
+KeysValues = tuple[Float[Array, "B S H K"], Float[Array, "B S H K"]]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x)): pre-LayerNorm (Xiong et al. 2020)."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], past: Past | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B T D"], KeysValues]:
+        c = self.config
+        normed = LayerNorm(c.layer_norm_epsilon, name="ln_1")(x)
+        attended, kv = Attention(c, name="attn")(normed, past, _fold(dropout_key, 0))
+        x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
+        widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
+        return x + dropout(widened, c.dropout, _fold(dropout_key, 2)), kv
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention: every token looks at itself and at what stands before it."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], past: Past | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "B T D"], KeysValues]:
+        c = self.config
+        B, T, D = x.shape
+        H, K = c.n_head, D // c.n_head
+        qkv = Linear(3 * D, c.init_std, name="c_attn")(x)  # (B, T, 3 D)
+        q, k, v = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))  # (B, T, H, K) each
+        start = jnp.zeros((), jnp.int32)
+        if past is not None:
+            past_keys, past_values, start = past
+            k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=1)  # (B, S, H, K)
+            v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=1)  # (B, S, H, K)
+        scores = jnp.einsum("bthk,bshk->bhts", q, k) / np.sqrt(K)
+        scores = jnp.where(causal_mask(T, k.shape[1], start), scores, -jnp.inf)
+        weights = dropout(jax.nn.softmax(scores, axis=-1), c.dropout, _fold(dropout_key, 0))  # (B, H, T, S)
+        mixed = jnp.einsum("bhts,bshk->bthk", weights, v).reshape(B, T, D)
+        return Linear(D, c.init_std / np.sqrt(2 * c.n_layer), name="c_proj")(mixed), (k, v)
+
+
+class MLP(nn.Module):
+    """Widen four times, GELU, and back."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        c = self.config
+        x = Linear(4 * c.n_embd, c.init_std, name="c_fc")(x)  # (B, T, 4 D)
+        x = jax.nn.gelu(x, approximate=c.activation == "gelu_new")
+        return Linear(c.n_embd, c.init_std / np.sqrt(2 * c.n_layer), name="c_proj")(x)
+
+
+class Linear(nn.Module):
+    """x @ weight + bias, weight [in, out] as in GPT-2."""
+
+    features: int
+    std: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
+        weight = self.param("weight", nn.initializers.normal(self.std), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return matmul(x, weight) + bias
+
+
+class Matrix(nn.Module):
+    """A bare weight: an embedding table or the head."""
+
+    rows: int
+    columns: int
+    std: float
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "R C"]:
+        return self.param("weight", nn.initializers.normal(self.std), (self.rows, self.columns))
+
+
+class LayerNorm(nn.Module):
+    """Normalise over the width, then scale and shift (Ba et al. 2016)."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + self.epsilon) * weight + bias
+
+
+def causal_mask(T: int, S: int, start: Int[Array, ""]) -> Bool[Array, "T S"]:
+    """True where query t, which stands at start + t, may look at key s."""
+    return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
+
+
+def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
+    """Zero each element with probability `rate` and scale the rest, or do nothing without a key.
+
+    Random bits are the dearest part on a CPU, so each element gets one byte, not a word: the rate is rounded to the
+    nearest 1/256, and the scale is that of the rounded rate, so the expectation is exact.
+    """
+    drop = round(rate * 256)
+    if key is None or drop == 0:
+        return x
+    words = jax.random.bits(key, (-(-x.size // 4),), jnp.uint32)
+    byte = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
+    return jnp.where(byte >= drop, x * (256 / (256 - drop)), 0.0)
+
+
+@jax.custom_vjp
+def matmul(x: Float[Array, "B T I"], weight: Float[Array, "I O"]) -> Float[Array, "B T O"]:
+    """X @ weight, with the weight's gradient as one plain product over all B T rows.
+
+    Left to itself, XLA on CPU repeats the element-wise work around a layer inside the transposing copy that it makes
+    before that product. The barrier makes it finish that work first; the values are the same.
+    """
+    return x @ weight
+
+
+def _matmul_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ weight, (x, weight)
+
+
+def _matmul_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, weight = residuals
+    x, g = jax.lax.optimization_barrier((x, g))
+    return g @ weight.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+def _fold(key: PRNGKeyArray | None, data: int) -> PRNGKeyArray | None:
+    """A key of its own for every place that drops."""
+    return None if key is None else jax.random.fold_in(key, data)
