@@ -1,0 +1,91 @@
+"""The update rules: against PyTorch's where it has them, and what is decayed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from valyrian_jax import model, optim
+from valyrian_jax.config import ModelConfig, OptimConfig
+
+MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=2, n_head=2)
+PARAMS = model.init_params(MODEL, jax.random.key(0))
+
+
+def random_like(seed: int) -> Any:
+    leaves, tree = jax.tree.flatten(PARAMS)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return tree.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("adamw", torch.optim.AdamW), ("adam_l2", torch.optim.Adam)])
+def test_updates_equal_torch(name: Any, theirs: Any) -> None:
+    config = OptimConfig(name=name, lr=1e-2, min_lr_ratio=0.1, warmup=0.25, weight_decay=0.1, clip_norm=1.0)
+    optimizer, rate = optim.make_optimizer(config, 8), optim.schedule(config, 8)
+    tensors = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in model.to_tensors(PARAMS).items()}
+    plain = [p for k, p in tensors.items() if k.endswith("bias") or ".ln_" in k]
+    decayed = [p for k, p in tensors.items() if not (k.endswith("bias") or ".ln_" in k)]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    torch_optimizer = theirs(groups, lr=1.0, betas=(config.beta1, config.beta2))
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for step in range(8):
+        gradients = random_like(step)
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        for key, gradient in model.to_tensors(gradients).items():
+            tensors[key].grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_norm_(tensors.values(), 1.0)
+        for group in torch_optimizer.param_groups:
+            group["lr"] = float(rate(step))
+        torch_optimizer.step()
+    for key, ours in model.to_tensors(params).items():
+        np.testing.assert_allclose(ours, tensors[key].detach(), atol=2e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam_l2", "muon"])
+def test_biases_and_norms_are_never_decayed(name: Any) -> None:
+    # With no gradient the only thing that moves a parameter is its decay.
+    config = OptimConfig(name=name, weight_decay=0.5)
+    optimizer = optim.make_optimizer(config, 10)
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, ones), optimizer.init(ones), ones)
+    moved = {key: bool(update.any()) for key, update in model.to_tensors(updates).items()}
+    for key, moves in moved.items():
+        assert moves == (not key.endswith("bias") and ".ln_" not in key), key
+
+
+def test_muon_evens_out_the_singular_values_of_block_matrices() -> None:
+    def uneven(array: jax.Array) -> jax.Array:
+        if array.ndim < 2:
+            return array
+        u, _, v = jnp.linalg.svd(jax.random.normal(jax.random.key(0), array.shape), full_matrices=False)
+        return (u * jnp.geomspace(1.0, 0.05, len(v))) @ v
+
+    gradients = jax.tree.map(uneven, PARAMS)
+    optimizer = optim.make_optimizer(OptimConfig(name="muon", lr=1e-2, weight_decay=0.0, warmup=0.0), 10)
+    updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
+    for key, update in model.to_tensors(updates).items():
+        if ".h." in key and update.ndim == 2:
+            values = np.linalg.svd(update, compute_uv=False)
+            assert values.max() / values.min() < 2, key
+            assert np.sqrt((update**2).mean()) == pytest.approx(0.2 * 1e-2, rel=0.3), key
+            assert (update * model.to_tensors(gradients)[key]).sum() < 0, key  # downhill
+
+
+def test_the_schedule_rises_then_falls_to_its_floor() -> None:
+    rate = optim.schedule(OptimConfig(lr=1.0, min_lr_ratio=0.1, warmup=0.1), 100)
+    rates = np.array([float(rate(i)) for i in range(120)])
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10, rtol=1e-6)
+    assert rates[10] == pytest.approx(1.0)
+    assert (np.diff(rates[10:100]) < 0).all()
+    np.testing.assert_allclose(rates[99:], 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_schedule_of_a_very_short_run_is_finite(steps: int) -> None:
+    rate = optim.schedule(OptimConfig(), steps)
+    assert all(0 < float(rate(i)) < 3.001e-3 for i in range(steps))

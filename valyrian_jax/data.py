@@ -1,0 +1,192 @@
+"""Text to batches: read, split, tokenize, and cut windows.
+
+There is no cursor: a batch is a function of the tokens, the seed and the step, so a resumed run sees the same data.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
+
+Tokens = npt.NDArray[np.unsignedinteger]
+
+SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
+_PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
+_SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
+_FEWEST_PARTS = 20
+_LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
+
+
+class Split(NamedTuple):
+    """The two parts of a corpus, each a list of documents."""
+
+    train: list[str]
+    held_out: list[str]
+
+
+class Windows(NamedTuple):
+    """Consecutive windows over the whole of a token array, in batches."""
+
+    tokens: npt.NDArray[np.int32]  # (N, B, T + 1)
+    counted: npt.NDArray[np.bool_]  # (N, B, T): every token but the first is counted once
+
+
+def read_text(path: str | Path) -> str:
+    """Read a corpus.
+
+    Raises:
+        UserError: the file is missing, empty or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot read the corpus {path}: {error.strerror}; give a text file with --data.path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the corpus {path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
+            "convert it first"
+        ) from error
+    if not text.strip():
+        raise UserError(f"the corpus {path} is empty")
+    return text
+
+
+def split(text: str, held_out: float) -> Split:
+    """Hold out the end of a text, cut between documents.
+
+    Documents are what blank lines separate. A text with fewer than 20 of them is cut between lines instead, and one
+    with fewer than 20 lines between words; each part is then one document.
+
+    Args:
+        text: the corpus.
+        held_out: share of the characters to hold out, at least one document.
+
+    Returns:
+        The training and the held-out documents.
+
+    Raises:
+        UserError: there is nothing to cut between.
+    """
+    paragraphs = [part for part in (p.strip() for p in _PARAGRAPH_BREAK.split(text)) if part]
+    if len(paragraphs) >= _FEWEST_PARTS:
+        cut = _cut(paragraphs, held_out)
+        return Split(paragraphs[:cut], paragraphs[cut:])
+    for parts in (text.splitlines(keepends=True), re.findall(r"\s*\S+", text)):
+        if len(parts) >= _FEWEST_PARTS:
+            cut = _cut(parts, held_out)
+            return Split(["".join(parts[:cut]).strip()], ["".join(parts[cut:]).strip()])
+    raise UserError(
+        f"the text is too short to hold a part of it out: {len(parts)} words, expected at least {_FEWEST_PARTS}"
+    )
+
+
+def _cut(parts: Sequence[str], held_out: float) -> int:
+    """Index of the first held-out part; both sides get at least one."""
+    sizes = np.cumsum([len(part) for part in parts])
+    return int(np.clip(np.searchsorted(sizes, sizes[-1] * (1 - held_out)), 1, len(parts) - 1))
+
+
+def sentences(documents: Iterable[str]) -> list[str]:
+    """The sentences of documents: cut after . ! or ? and at line ends."""
+    found = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
+    return [sentence for sentence in found if sentence]
+
+
+def overlap(parts: Split) -> float:
+    """Share of the held-out sentences that also stand in the training part: 0 means that nothing leaks."""
+    seen = set(sentences(parts.train))
+    held_out = sentences(parts.held_out)
+    return sum(sentence in seen for sentence in held_out) / max(len(held_out), 1)
+
+
+def byte_count(documents: Iterable[str]) -> int:
+    """UTF-8 bytes of documents, each with the blank line that follows it."""
+    return sum(len(document.encode()) + len(SEPARATOR) for document in documents)
+
+
+def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
+    """Documents as one array of tokens: <|endoftext|> before, between and after them.
+
+    Args:
+        documents: the texts.
+        tokenizer: the vocabulary.
+        scratch: the file that holds the tokens of a large text; they are then memory-mapped.
+
+    Returns:
+        unsigned integers, as small as the vocabulary allows.
+    """
+    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+    end = np.array([tokenizer.end_of_text], dtype)
+    pieces = (np.array([*tokenizer.encode(document), end[0]], dtype) for document in documents)
+    if sum(map(len, documents)) <= _LARGE_TEXT:
+        return np.concatenate([end, *pieces])
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    with scratch.open("wb") as file:
+        end.tofile(file)
+        for piece in pieces:
+            piece.tofile(file)
+    return np.memmap(scratch, dtype, mode="r")
+
+
+def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.NDArray[np.int32]:
+    """The batch of one step: windows at independent uniform places.
+
+    Args:
+        tokens: the training part.
+        seed: of the run.
+        step: of the run.
+        rows: B.
+        length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
+
+    Returns:
+        (B, T + 1) token ids.
+
+    Raises:
+        UserError: the text has fewer than T + 1 tokens.
+    """
+    places = len(tokens) - length
+    if places < 1:
+        raise UserError(
+            f"the training part is too short: {len(tokens)} tokens, but model.n_positions = {length} needs "
+            f"at least {length + 1}; give more text or a shorter context"
+        )
+    # Philox is a counter-based generator (Salmon et al. 2011): each step has its own counter, so its own numbers.
+    raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(rows)
+    starts = (np.asarray(raw, np.uint64) % np.uint64(places)).astype(np.int64)
+    return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
+
+
+def windows(tokens: Tokens, rows: int, length: int) -> Windows:
+    """Cut a whole token array into consecutive windows, the same every time, and fill the last batch up.
+
+    Args:
+        tokens: the held-out part, at least two tokens.
+        rows: B.
+        length: T.
+
+    Returns:
+        Batches in which every token but the first is a counted target exactly once.
+
+    Raises:
+        UserError: there is no target.
+    """
+    targets = len(tokens) - 1
+    if targets < 1:
+        raise UserError("the held-out part is empty; give more text or a larger data.held_out")
+    N = math.ceil(targets / (rows * length))
+    padded = np.zeros(N * rows * length + 1, np.int32)
+    padded[: len(tokens)] = tokens
+    starts = np.arange(N * rows) * length
+    grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, rows, length + 1)
+    counted = (np.arange(N * rows * length) < targets).reshape(N, rows, length)
+    return Windows(grid, counted)

@@ -1,0 +1,62 @@
+"""One training step and one evaluation, as pure jitted functions."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from valyrian_jax import loss, model
+from valyrian_jax.config import Config, ModelConfig
+from valyrian_jax.model import Params
+from valyrian_jax.state import TrainState
+
+
+class StepMetrics(NamedTuple):
+    """What each of N steps reports."""
+
+    loss: Float[Array, "N"]
+    grad_norm: Float[Array, "N"]
+
+
+TrainStep = Callable[[TrainState, Int[Array, "N B T+1"]], tuple[TrainState, StepMetrics]]
+EvalStep = Callable[[Params, Int[Array, "N B T+1"], Bool[Array, "N B T"]], Float[Array, "N"]]
+
+
+def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
+    """A function that takes N steps in one dispatch, one for each of N batches.
+
+    The state is donated: its memory is reused, so the old state must not be read afterwards.
+    """
+    dropout_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
+
+    def one_step(state: TrainState, batch: Int[Array, "B T+1"]) -> tuple[TrainState, StepMetrics]:
+        inputs, targets = batch[:, :-1], batch[:, 1:]
+        key = jax.random.fold_in(dropout_key, state.step)
+
+        def objective(params: Params) -> Float[Array, ""]:
+            return loss.mean_nats(model.forward(params, inputs, config.model, key), targets)
+
+        value, gradients = jax.value_and_grad(objective)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), StepMetrics(value, optax.tree.norm(gradients))
+
+    def train_step(state: TrainState, batches: Int[Array, "N B T+1"]) -> tuple[TrainState, StepMetrics]:
+        return jax.lax.scan(one_step, state, batches)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(config: ModelConfig) -> EvalStep:
+    """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
+
+    def one_batch(params: Params, batch: Int[Array, "B T+1"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
+        return loss.sum_nats(model.forward(params, batch[:, :-1], config), batch[:, 1:], counted)
+
+    def eval_step(params: Params, batches: Int[Array, "N B T+1"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
+        return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
+
+    return jax.jit(eval_step)
