@@ -1,0 +1,34 @@
+"""Train a model: arguments -> configuration -> valyrian_jax.loop.run."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from valyrian_jax import command, config
+from valyrian_jax.errors import UserError
+
+FILE, DIRECTORY = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(
+    params=command.config_options(), epilog="Example: python train.py --config configs/tiny.toml --optim.lr 1e-3"
+)
+@click.option("--config", "config_file", type=FILE, help="A TOML file of settings [all defaults].")
+@click.option("--out", type=DIRECTORY, help="Directory of the new run [runs/<date and time>].")
+@click.option("--resume", type=DIRECTORY, help="Go on with this run from its newest checkpoint.")
+@click.option("--init", type=DIRECTORY, help="Start from the weights and tokenizer of this bundle.")
+def main(config_file: Path | None, out: Path | None, resume: Path | None, init: Path | None, **options: Any) -> None:
+    """Train a GPT on a text and leave a run directory with its best weights as a bundle."""
+    overrides = command.overrides(options)
+    if resume and (config_file or out or init):
+        raise UserError("--resume takes everything from the run: leave out --config, --out and --init")
+    from valyrian_jax import loop  # after the arguments: importing JAX takes a second
+
+    loop.run(
+        loop.resumed_config(resume, overrides) if resume else config.load(config_file, overrides), out, resume, init
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

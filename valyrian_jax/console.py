@@ -1,0 +1,76 @@
+"""What a training run shows on the terminal."""
+
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from valyrian_jax import evaluation, optim
+from valyrian_jax.config import Config
+from valyrian_jax.state import TrainState
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with loss, speed and time left; nothing where the output is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def print_header(console: Console, run: Path, device: str, corpus: str, config: Config, current: TrainState) -> None:
+    """What is about to be trained, on what, where."""
+    m = config.model
+    sizes = [array.size for array in jax.tree.leaves(current.params)]
+    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(optim.decayed(current.params)), strict=True) if on)
+    lines = {
+        "run": str(run),
+        "device": device,
+        "corpus": corpus,
+        "model": (
+            f"{m.n_layer} blocks, {m.n_head} heads, {m.n_embd} wide, context {m.n_positions}, "
+            f"vocabulary {m.vocab_size}: {sum(sizes):,} parameters"
+        ),
+        "optimizer": (
+            f"{config.optim.name}; weight decay {config.optim.weight_decay} on {decayed:,} parameters, "
+            f"none on the {sum(sizes) - decayed:,} of biases and LayerNorm"
+        ),
+    }
+    if int(current.step):
+        lines["resumed"] = f"at step {int(current.step)}"
+    for name, text in lines.items():
+        print_line(console, f"{name:<10}{text}")
+
+
+def print_evaluation(console: Console, step: int, loss: float, found: evaluation.Evaluation, best: bool) -> None:
+    """One line an evaluation."""
+    print_line(
+        console,
+        f"step {step:>6}  loss {loss:.4f}  held out {found.nats_per_token:.4f} nats/token, "
+        f"{found.bits_per_byte:.4f} bits per byte{'  (best)' if best else ''}",
+    )
+
+
+def print_summary(console: Console, run: Path, steps: int, progress: evaluation.Progress) -> None:
+    """How it ended, where everything is, and what to type next."""
+    print_line(
+        console,
+        f"\nbest held-out loss {progress.best_loss:.4f} nats/token, {progress.best_bits_per_byte:.4f} bits per byte, "
+        f"at step {progress.best_step} of {steps}\n"
+        f"weights   {run / 'bundle'}\n"
+        f"numbers   {run / 'metrics.jsonl'}, {run / 'loss.png'}, {run / 'samples.txt'}\n"
+        f'next      python -m valyrian_jax sample {run} --prompt "valar morghulis"',
+    )
+
+
+def print_line(console: Console, text: str) -> None:
+    """Plain text, never wrapped or read as markup."""
+    console.print(text, markup=False, soft_wrap=True)

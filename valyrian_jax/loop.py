@@ -1,0 +1,211 @@
+"""A training run from configuration to bundle: the one place with time, disk and logging.
+
+The stages stand in `run` from top to bottom; what they call is pure or has one effect.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from valyrian_jax import bundle, checkpoint, corpus, data, device, evaluation, model, optim, plot, runs, state, step
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import Config, from_tree, to_tree
+from valyrian_jax.console import print_evaluation, print_header, print_line, print_summary, progress_bar
+from valyrian_jax.corpus import Corpus
+from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation import Progress
+from valyrian_jax.sampling import sample_texts
+from valyrian_jax.state import TrainState
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tracker import Tracker
+
+_SAMPLE_ROWS = 3
+
+
+class Session(NamedTuple):
+    """What stays the same while a run trains."""
+
+    directory: Path
+    config: Config
+    corpus: Corpus
+    optimizer: optax.GradientTransformation
+    checkpoints: checkpoint.CheckpointManager
+    tracker: Tracker
+    console: Console
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    run: Path
+    steps: int
+    progress: Progress
+
+
+def run(
+    config: Config,
+    out: Path | None = None,
+    resume: Path | None = None,
+    init: Path | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Train a model.
+
+    Args:
+        config: everything the run depends on; with `resume`, from `resumed_config`.
+        out: directory of a new run; None: a new one under runs/.
+        resume: directory of a run to go on with.
+        init: bundle to start from; its model and tokenizer are used.
+        console: where to print; None: standard output.
+
+    Returns:
+        The run directory, the steps taken and the best held-out loss.
+
+    Raises:
+        UserError: bad input, in one line.
+    """
+    console = console or Console(highlight=False)
+
+    # The device, the directory, the weights to start from.
+    where = device.select(config.train.device)
+    directory = resume or runs.choose(out)
+    initial = bundle.load(init) if init else None
+    if initial:
+        config = replace(config, model=replace(initial.model, dropout=config.model.dropout))
+
+    # The text.
+    known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
+    text = corpus.prepare(config, known, directory)
+    if not resume:
+        runs.create(directory, config, text.tokenizer)
+
+    # The model and its optimizer, new or as they were.
+    optimizer = optim.make_optimizer(config.optim, config.train.steps)
+    current = state.init_state(config, optimizer, model.from_tensors(initial.tensors) if initial else None)
+    progress = Progress(text.sha256)
+    checkpoints = checkpoint.open_directory(directory / "checkpoints")
+    if resume:
+        current, saved = checkpoint.restore(checkpoints, current)
+        progress = Progress(**saved)
+        if progress.corpus_sha256 != text.sha256:
+            raise UserError(f"the corpus {config.data.path} has changed since {resume} was started; start a new run")
+        runs.forget_after(directory, int(current.step))
+    print_header(console, directory, device.describe(where), text.summary, config, current)
+
+    # The steps.
+    tracker = Tracker(directory, config)
+    try:
+        session = Session(directory, config, text, optimizer, checkpoints, tracker, console)
+        current, progress = train(session, current, progress)
+    except KeyboardInterrupt:
+        print_line(console, f"interrupted; go on with: python train.py --resume {directory}")
+        raise
+    finally:
+        tracker.close()
+        checkpoints.close()
+
+    # What is left behind.
+    plot.save_loss(directory)
+    print_summary(console, directory, int(current.step), progress)
+    return Result(directory, int(current.step), progress)
+
+
+def train(session: Session, current: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+    """The loop: a dispatch of steps, then whatever is due."""
+    config, settings = session.config, session.config.train
+    train_step = step.make_train_step(config, session.optimizer)
+    eval_step = step.make_eval_step(config.model)
+    done = int(current.step)
+
+    def due(every: int) -> bool:
+        return every > 0 and (done % every == 0 or done == settings.steps)
+
+    with progress_bar(session.console) as bar:
+        task = bar.add_task("training", total=settings.steps, completed=done, loss="", speed="")
+        while done < settings.steps and not evaluation.out_of_patience(progress, settings.patience):
+            count = min(settings.steps_per_dispatch, settings.steps - done)
+            current, values = dispatch(session, train_step, current, done, count)
+            done += count
+            if due(settings.eval_every):
+                found = evaluation.evaluate(eval_step, current.params, session.corpus)
+                values |= {f"held_out/{name}": value for name, value in found._asdict().items()}
+                progress = evaluation.judged(progress, done, found)
+                best = progress.best_step == done
+                if best:
+                    bundle.save(make_bundle(session, current, progress), session.directory / "bundle")
+                print_evaluation(session.console, done, values["train/loss"], found, best)
+            session.tracker.log(done, values)
+            if due(settings.sample_every):
+                texts = sample_texts(
+                    current.params, config.model, session.corpus.tokenizer, config.sample, _SAMPLE_ROWS
+                )
+                session.tracker.log_text(done, texts)
+                print_line(session.console, f"  {texts[0].strip()}")
+            if due(settings.checkpoint_every) or evaluation.out_of_patience(progress, settings.patience):
+                checkpoint.save(session.checkpoints, current, vars(progress))
+            loss, speed = f"loss {values['train/loss']:.3f}", f"{values['train/tokens_per_second']:,.0f} tokens/s"
+            bar.update(task, completed=done, loss=loss, speed=speed)
+    return current, progress
+
+
+def dispatch(
+    session: Session, train_step: step.TrainStep, current: TrainState, done: int, count: int
+) -> tuple[TrainState, dict[str, float]]:
+    """Take `count` steps after step `done` in one go on the device.
+
+    Returns:
+        The new state (the old one's memory is gone) and the numbers to log.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    settings, length = session.config.train, session.config.model.n_positions
+    began = time.perf_counter()
+    batches = np.stack(
+        [data.batch(session.corpus.train, settings.seed, done + i, settings.batch_size, length) for i in range(count)]
+    )
+    current, metrics = train_step(current, jnp.asarray(batches))
+    losses = np.asarray(metrics.loss)  # waits for the device
+    if not np.isfinite(losses).all():
+        raise UserError(
+            f"the loss is no longer finite between steps {done + 1} and {done + count}; the best weights so far are in "
+            f"{session.directory / 'bundle'}; try a lower --optim.lr"
+        )
+    rate = optim.schedule(session.config.optim, settings.steps)
+    return current, {
+        "train/loss": float(losses.mean()),
+        "train/grad_norm": float(np.mean(metrics.grad_norm)),
+        "train/learning_rate": float(rate(done + count - 1)),
+        "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
+    }
+
+
+def make_bundle(session: Session, current: TrainState, progress: Progress) -> Bundle:
+    """The current weights with where they come from."""
+    manifest = {
+        "config": to_tree(session.config),
+        "corpus_sha256": session.corpus.sha256,
+        "step": int(current.step),
+        "held_out": {"nats_per_token": progress.best_loss, "bits_per_byte": progress.best_bits_per_byte},
+    }
+    return Bundle(session.config.model, model.to_tensors(current.params), session.corpus.tokenizer, manifest)
+
+
+def resumed_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a run to go on with, with what may change changed.
+
+    Raises:
+        UserError: no run is there, or the data, the model or the optimizer would be another.
+    """
+    stored = runs.load_config(runs.find(directory))
+    for key in overrides:
+        if key.startswith(("data.", "model.")) or key in ("optim.name", "train.seed", "train.batch_size"):
+            raise UserError(f"--{key} cannot change when a run is resumed; leave it out, or start a new run")
+    return from_tree(to_tree(stored), overrides)

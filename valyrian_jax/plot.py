@@ -1,0 +1,31 @@
+"""The picture of a run: loss over steps."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from valyrian_jax import runs
+
+
+def save_loss(run: Path) -> Path:
+    """Draw training and held-out loss of a run into its loss.png, and return that path."""
+    records = list(runs.read_metrics(run))
+    train = [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]
+    held_out = [(r["step"], r["held_out/nats_per_token"]) for r in records if "held_out/nats_per_token" in r]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for points, label, color, marker in (
+        (train, "training (with dropout)", "#9ecae1", ""),
+        (held_out, "held out", "#d95f02", "o"),
+    ):
+        if points:
+            steps, losses = zip(*points, strict=True)
+            axes.plot(steps, losses, label=label, color=color, marker=marker, markersize=4)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.set_title(run.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path = run / "loss.png"
+    figure.savefig(path, dpi=120)
+    return path
