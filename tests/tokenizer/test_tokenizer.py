@@ -1,6 +1,7 @@
 """The tokenizer against those that others wrote, on real, own and hostile text."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_end_of_text_is_last_and_enters_only_when_allowed(ours: Tokenizer) -> No
     assert ours.end_of_text == 499
     assert 499 not in ours.encode(f"a{END_OF_TEXT}b")
     assert ours.encode(f"a{END_OF_TEXT}b", allowed_special={END_OF_TEXT}) == [*ours.encode("a"), 499, *ours.encode("b")]
-    with pytest.raises(UserError, match="'<|x|>' is not a special token"):
+    with pytest.raises(UserError, match=re.escape("'<|x|>' is not a special token")):
         ours.encode("a", allowed_special={"<|x|>"})
 
 
@@ -132,7 +133,7 @@ def test_merges_written_as_strings_load_too(ours: Tokenizer, saved: Path, tmp_pa
 def test_a_vocabulary_the_text_cannot_fill_is_an_error() -> None:
     with pytest.raises(UserError, match="cannot be filled: the text yields at most 260 tokens"):
         train_bpe("abcd", 500)
-    with pytest.raises(UserError, match="256 bytes and <|endoftext|> need 257"):
+    with pytest.raises(UserError, match=re.escape("256 bytes and <|endoftext|> need 257")):
         train_bpe("abc", 256)
 
 

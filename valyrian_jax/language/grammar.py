@@ -60,7 +60,7 @@ def load_grammar() -> Grammar:
     Raises:
         UserError: grammar.toml is not TOML or lacks a table, or a template uses a letter that it does not explain.
     """
-    text = (files(__package__) / "grammar.toml").read_text(encoding="utf-8")
+    text = (files("valyrian_jax.language") / "grammar.toml").read_text(encoding="utf-8")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -53,7 +53,7 @@ def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
     Raises:
         UserError: the header differs, or a row has too many or too few cells.
     """
-    lines = (files(__package__) / name).read_text(encoding="utf-8").splitlines()
+    lines = (files("valyrian_jax.language") / name).read_text(encoding="utf-8").splitlines()
     header, *rows = csv.reader(lines)
     if header != columns:
         raise UserError(f"{name}: the header must be {','.join(columns)}, found {','.join(header)}; restore it")

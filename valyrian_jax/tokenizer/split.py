@@ -31,7 +31,7 @@ _CODE_POINTS = 0x110000
 def class_table() -> npt.NDArray[np.uint8]:
     """The class of every code point, as a uint8 array of length 0x110000."""
     table = np.full(_CODE_POINTS, OTHER, dtype=np.uint8)
-    with resources.files(__package__).joinpath("unicode_classes.csv").open(encoding="ascii") as file:
+    with resources.files("valyrian_jax.tokenizer").joinpath("unicode_classes.csv").open(encoding="ascii") as file:
         for row in csv.DictReader(file):
             table[int(row["first"], 16) : int(row["last"], 16) + 1] = _CLASS_OF[row["class"]]
     table.flags.writeable = False

@@ -13,6 +13,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from valyrian_jax import atomic
 from valyrian_jax.errors import UserError
 
 from . import bpe
@@ -132,10 +133,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`; the file is whole or absent."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(_to_json(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        atomic.write_text(Path(path), json.dumps(_to_json(self), ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
