@@ -2,19 +2,18 @@
 
 import io
 import json
-import logging
+import socket
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from valyrian_jax import config, loop, tracker
+from valyrian_jax import config, loop, runs, tracker
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = {"model.vocab_size": 280, "train.steps": 20, "train.sample_every": 20}
 
 
-@pytest.mark.filterwarnings("default")  # of wandb's own
 def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_path: Path) -> None:
     changes = SHORT | {"data.path": str(small_text), "wandb.mode": "offline"}
     settings = config.load(ROOT / "configs" / "tiny.toml", changes)
@@ -24,27 +23,51 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
     content = files[0].read_bytes()
     for expected in (b"held_out/nats_per_token", b"train/loss", b"samples", b"n_embd"):
         assert expected in content, expected
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.filterwarnings("default")
-def test_a_tracker_that_fails_is_given_up_and_nothing_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def end_quickly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(tracker, "_CLOSE_SECONDS", seconds)
+
+
+def log_something(directory: Path, settings: config.Config) -> None:
+    runs.store_config(directory, settings)
+    log = tracker.Tracker(directory, settings)
+    for step in range(5):
+        log.log(step, {"train/loss": 1.0})
+    log.log_text(5, ["text"])
+    log.close()
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(6))
+
+
+def test_a_tracker_that_fails_is_reported_and_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A data directory that cannot be made: wandb.init raises.
-    settings = config.load(overrides={"wandb.mode": "offline"})
-    monkeypatch.setenv("WANDB_DATA_DIR", "/dev/null/none")
-    monkeypatch.setenv("WANDB_MODE", "no such mode")
     (tmp_path / "wandb").write_text("a file where wandb wants its directory")
-    with caplog.at_level(logging.WARNING):
-        log = tracker.Tracker(tmp_path, settings)
-        for step in range(5):
-            log.log(step, {"train/loss": 1.0})
-        log.log_text(5, ["text"])
-        log.close()
-    assert "wandb stopped" in caplog.text
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(5))
+    log_something(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    assert "wandb.log says why, metrics.jsonl is complete" in capsys.readouterr().err
+    assert "Error" in (tmp_path / "wandb.log").read_text()
+
+
+def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_quickly(monkeypatch, 6)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}))
+    assert "did not finish" in capsys.readouterr().err
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not any(str(tmp_path).encode() in command for command in commands)
+
+
+def test_online_without_a_login_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

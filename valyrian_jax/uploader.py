@@ -1,0 +1,75 @@
+"""The process that sends a run to Weights & Biases: `python -m valyrian_jax.uploader RUN MODE`.
+
+It follows `metrics.jsonl` from its beginning and ends when its standard input does, that is, when the training process
+has closed the run or died. The training process never waits for it: see `valyrian_jax.tracker`.
+"""
+
+import json
+import secrets
+import select
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import wandb
+
+from valyrian_jax import config
+
+_SECONDS = 1.0
+
+
+def upload(run: Path, mode: str) -> None:
+    """Send what is logged, until standard input ends.
+
+    Args:
+        run: the run directory.
+        mode: "online" or "offline".
+    """
+    settings = config.load(run / "config.toml")
+    remote = wandb.init(
+        project=settings.wandb.project,
+        name=run.name,
+        id=_run_id(run / "wandb" / "id"),
+        resume="allow",
+        dir=run,
+        mode="online" if mode == "online" else "offline",
+        config=config.to_tree(settings),
+    )
+    with (run / "metrics.jsonl").open(encoding="utf-8") as metrics:
+        closed = False
+        while not closed:
+            closed = bool(select.select([sys.stdin], [], [], _SECONDS)[0])
+            for record in _new_records(metrics):
+                _send(remote, record)
+    remote.finish()
+
+
+def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
+    """The whole lines written since the last call."""
+    records: list[dict[str, Any]] = []
+    while True:
+        start = metrics.tell()
+        line = metrics.readline()
+        if not line.endswith("\n"):
+            metrics.seek(start)
+            return records
+        records.append(json.loads(line))
+
+
+def _send(remote: Any, record: dict[str, Any]) -> None:
+    step = record.pop("step")
+    if texts := record.pop("samples", None):
+        record["samples"] = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+    remote.log(record, step=step)
+
+
+def _run_id(path: Path) -> str:
+    """One name for all sessions of a run, so that a resumed run goes on in the same place."""
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    upload(Path(sys.argv[1]), sys.argv[2])
