@@ -10,15 +10,40 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 
+class Text(NamedTuple):
+    """A corpus as it was read."""
+
+    parts: data.Split
+    size: int  # bytes
+    sha256: str
+
+
+class HeldOut(NamedTuple):
+    """What evaluation covers."""
+
+    windows: data.Windows
+    size: int  # bytes, for bits per byte
+
+
 class Corpus(NamedTuple):
     """Tokens to train on and windows to evaluate on."""
 
     tokenizer: Tokenizer
     train: data.Tokens
-    held_out: data.Windows
-    held_out_bytes: int
+    held_out: HeldOut
     sha256: str
     summary: str
+
+
+def read(config: Config) -> Text:
+    """Read and split the text of a run.
+
+    Raises:
+        UserError: it is missing, unreadable or too short to split.
+    """
+    text = data.read_text(config.data.path)
+    encoded = text.encode()
+    return Text(data.split(text, config.data.held_out), len(encoded), hashlib.sha256(encoded).hexdigest())
 
 
 def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Corpus:
@@ -35,29 +60,29 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
     Raises:
         UserError: the text is missing, unreadable or too short, or the tokenizer does not fit the model.
     """
-    text = data.read_text(config.data.path)
-    parts = data.split(text, config.data.held_out)
+    text = read(config)
     if tokenizer is None and config.data.tokenizer:
         tokenizer = Tokenizer.load(config.data.tokenizer)
     if tokenizer is None:
-        tokenizer = train_bpe(parts.train, config.model.vocab_size)  # held-out text must not shape the vocabulary
+        tokenizer = train_bpe(text.parts.train, config.model.vocab_size)  # the held-out part must not shape it
     if tokenizer.vocab_size != config.model.vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = {config.model.vocab_size}; "
             f"set --model.vocab_size {tokenizer.vocab_size}"
         )
-    train = data.tokenize(parts.train, tokenizer, directory / "tokens" / "train.bin")
-    held_out = data.tokenize(parts.held_out, tokenizer, directory / "tokens" / "held_out.bin")
+    train = data.tokenize(text.parts.train, tokenizer, directory / "tokens" / "train.bin")
     data.batch(train, 0, 0, 1, config.model.n_positions)  # complains now if the text is too short
+    held_out = hold_out(text, config, tokenizer, directory)
     summary = (
-        f"{config.data.path}: {len(text.encode()):,} bytes; {len(train):,} tokens to train on, {len(held_out):,} "
-        f"held out; {data.overlap(parts):.1%} of the held-out sentences also stand in the training part"
+        f"{config.data.path}: {text.size:,} bytes; {len(train):,} tokens to train on, "
+        f"{held_out.windows.counted.sum():,} held out; "
+        f"{data.overlap(text.parts):.1%} of the held-out sentences also stand in the training part"
     )
-    return Corpus(
-        tokenizer,
-        train,
-        data.windows(held_out, config.train.batch_size, config.model.n_positions),
-        data.byte_count(parts.held_out),
-        hashlib.sha256(text.encode()).hexdigest(),
-        summary,
-    )
+    return Corpus(tokenizer, train, held_out, text.sha256, summary)
+
+
+def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:
+    """The held-out part of a text as windows of the model's context length."""
+    tokens = data.tokenize(text.parts.held_out, tokenizer, directory / "tokens" / "held_out.bin")
+    cut = data.windows(tokens, config.train.batch_size, config.model.n_positions)
+    return HeldOut(cut, data.byte_count(text.parts.held_out))

@@ -4,6 +4,7 @@ There is no cursor: a batch is a function of the tokens, the seed and the step, 
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ Tokens = npt.NDArray[np.unsignedinteger]
 
 SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
+_LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
 _FEWEST_PARTS = 20
 _LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
@@ -48,16 +50,14 @@ def read_text(path: str | Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot read the corpus {path}: {error.strerror}; give a text file with --data.path"
-        ) from error
+        raise UserError(f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"the corpus {path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
+            f"the text {path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
             "convert it first"
         ) from error
     if not text.strip():
-        raise UserError(f"the corpus {path} is empty")
+        raise UserError(f"the text {path} is empty")
     return text
 
 
@@ -77,23 +77,25 @@ def split(text: str, held_out: float) -> Split:
     Raises:
         UserError: there is nothing to cut between.
     """
-    paragraphs = [part for part in (p.strip() for p in _PARAGRAPH_BREAK.split(text)) if part]
+    text = text.strip()
+    paragraphs = _PARAGRAPH_BREAK.split(text)
     if len(paragraphs) >= _FEWEST_PARTS:
         cut = _cut(paragraphs, held_out)
         return Split(paragraphs[:cut], paragraphs[cut:])
-    for parts in (text.splitlines(keepends=True), re.findall(r"\s*\S+", text)):
+    for part in (_LINE, _WORD):
+        parts = part.findall(text)
         if len(parts) >= _FEWEST_PARTS:
             cut = _cut(parts, held_out)
-            return Split(["".join(parts[:cut]).strip()], ["".join(parts[cut:]).strip()])
+            return Split(["".join(parts[:cut]).strip()], ["".join(parts[cut:])])
     raise UserError(
         f"the text is too short to hold a part of it out: {len(parts)} words, expected at least {_FEWEST_PARTS}"
     )
 
 
 def _cut(parts: Sequence[str], held_out: float) -> int:
-    """Index of the first held-out part; both sides get at least one."""
+    """Index of the first held-out part, so that the share comes as near as whole parts allow; both sides get one."""
     sizes = np.cumsum([len(part) for part in parts])
-    return int(np.clip(np.searchsorted(sizes, sizes[-1] * (1 - held_out)), 1, len(parts) - 1))
+    return int(np.abs(sizes[:-1] - sizes[-1] * (1 - held_out)).argmin()) + 1
 
 
 def sentences(documents: Iterable[str]) -> list[str]:
@@ -131,10 +133,12 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
     if sum(map(len, documents)) <= _LARGE_TEXT:
         return np.concatenate([end, *pieces])
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    with scratch.open("wb") as file:
+    partial = scratch.with_name(f"{scratch.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
         end.tofile(file)
         for piece in pieces:
             piece.tofile(file)
+    partial.replace(scratch)  # a process that has the old file mapped keeps it
     return np.memmap(scratch, dtype, mode="r")
 
 

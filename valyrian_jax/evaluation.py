@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valyrian_jax import corpus, model, runs, step
-from valyrian_jax.corpus import Corpus
+from valyrian_jax.corpus import HeldOut
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import Params
 
@@ -32,10 +32,10 @@ class Progress:
     evaluations_since_best: int = 0
 
 
-def evaluate(eval_step: step.EvalStep, params: Params, text: Corpus) -> Evaluation:
+def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut) -> Evaluation:
     """Loss over every held-out token, always in the same order, each window starting without context."""
-    nats = float(np.sum(np.asarray(eval_step(params, *map(jnp.asarray, text.held_out))), dtype=np.float64))
-    return Evaluation(nats / int(text.held_out.counted.sum()), nats / math.log(2) / text.held_out_bytes)
+    nats = float(np.sum(np.asarray(eval_step(params, *map(jnp.asarray, held_out.windows))), dtype=np.float64))
+    return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
 
 
 def evaluate_run(directory: Path) -> Evaluation:
@@ -45,10 +45,11 @@ def evaluate_run(directory: Path) -> Evaluation:
         UserError: the run has no bundle, or its text has changed.
     """
     config, best = runs.load_config(directory), runs.load_bundle(directory)
-    text = corpus.prepare(replace(config, model=best.model), best.tokenizer, directory)
+    text = corpus.read(config)
     if text.sha256 != best.manifest.get("corpus_sha256"):
         raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
-    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), text)
+    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
+    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
 
 
 def judged(progress: Progress, done: int, evaluation: Evaluation) -> Progress:

@@ -38,6 +38,17 @@ def test_text_without_paragraphs_is_cut_between_lines_or_words() -> None:
     assert f"{parts.train[0]} {parts.held_out[0]}" == words
 
 
+def test_blank_space_around_the_text_counts_for_nothing() -> None:
+    text = "one paragraph of more than twenty words " * 10
+    assert data.split("\n" * 400 + text + " " * 200_000 + "\n" * 400, 0.1) == data.split(text, 0.1)
+
+
+def test_the_share_is_as_near_as_whole_documents_allow() -> None:
+    sizes = [5] * 10 + [1000] + [5] * 10
+    parts = data.split("\n\n".join("x" * size for size in sizes), 0.1)
+    assert len(parts.held_out) == 10
+
+
 def test_no_held_out_sentence_of_the_shipped_corpus_is_trained_on(valyrian: str) -> None:
     parts = data.split(valyrian, 0.1)
     assert data.overlap(parts) == 0
@@ -63,6 +74,7 @@ def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(data, "_LARGE_TEXT", 10)
     mapped = data.tokenize(PARAGRAPHS, tokenizer, tmp_path / "tokens" / "t.bin")
     assert isinstance(mapped, np.memmap)
+    data.tokenize(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens" / "t.bin")  # another process would be mapping it still
     np.testing.assert_array_equal(mapped, tokens)
     np.testing.assert_array_equal(data.batch(mapped, 0, 3, 2, 8), data.batch(tokens, 0, 3, 2, 8))
 
@@ -114,7 +126,7 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}.*{message}"):
             data.read_text(tmp_path / name)
-    with pytest.raises(UserError, match=r"cannot read the corpus .*none: No such file.*--data\.path"):
+    with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
         data.read_text(tmp_path / "none")
     with pytest.raises(UserError, match="too short to hold a part of it out: 3 words"):
         data.split("only three words", 0.1)
