@@ -63,7 +63,7 @@ def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Hold tensors to the name table.
 
     Raises:
-        UserError: a name is missing or unknown, a shape is wrong, or a value is not finite; all problems in one line.
+        UserError: a name is missing or unknown, a shape is wrong, or a value is not finite; the problems in one line.
     """
     expected = parameter_shapes(config)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
@@ -72,10 +72,14 @@ def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         tensor = tensors[name]
         if tensor.shape != expected[name]:
             problems.append(f"{name} has shape {tensor.shape}, expected {expected[name]}")
+        elif tensor.dtype.kind != "f":
+            problems.append(f"{name} has type {tensor.dtype}, expected floating point")
         elif not np.isfinite(tensor).all():
             problems.append(f"{name} holds values that are not finite")
     if problems:
-        raise UserError("weights do not fit the model: " + "; ".join(sorted(problems)))
+        shown, more = sorted(problems)[:8], len(problems) - 8
+        rest = f"; and {more} more" if more > 0 else ""
+        raise UserError("weights do not fit the model: " + "; ".join(shown) + rest)
 
 
 def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
@@ -91,8 +95,9 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     check(bundle.model, bundle.tensors)
     path = Path(path)
     partial, previous = path.with_name(path.name + ".partial"), path.with_name(path.name + ".previous")
-    for leftover in (partial, previous):
-        shutil.rmtree(leftover, ignore_errors=True)
+    if previous.exists() and not path.exists():  # a save was killed between its two renames
+        previous.rename(path)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
     # safetensors writes the buffer as it lies in memory: a transposed view would be written wrong.
@@ -104,6 +109,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     hashes = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
     _write_json(partial / "manifest.json", {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes})
 
+    shutil.rmtree(previous, ignore_errors=True)
     if path.exists():
         path.rename(previous)
     partial.rename(path)
@@ -127,6 +133,10 @@ def load(path: str | os.PathLike[str]) -> Bundle:
         tensors = load_file(path / "model.safetensors")
     except OSError as error:
         raise UserError(f"cannot read {path / 'model.safetensors'}: {error.strerror or error}") from error
+    except (TypeError, AttributeError) as error:  # bfloat16 and smaller have no NumPy type
+        raise UserError(
+            f"{path / 'model.safetensors'} holds a type NumPy lacks: {error}; convert to float32"
+        ) from error
     except SafetensorError as error:
         raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
     named = _canonical_names(model, tensors)
@@ -216,7 +226,7 @@ def _canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]
             continue
         if not name.startswith(("transformer.", "lm_head.")):
             name = f"transformer.{name}"
-        named[name] = np.asarray(tensor, dtype=np.float32)
+        named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
     if model.tie_word_embeddings:
         named.pop("lm_head.weight", None)
     return named
@@ -226,8 +236,9 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     if not manifest:
         return
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
-    if not isinstance(version, int) or not isinstance(hashes, dict):
-        raise UserError(f"{path / 'manifest.json'} is damaged: it lacks format_version or sha256")
+    settings = manifest.get("config", {})
+    if not isinstance(version, int) or not isinstance(hashes, dict) or not isinstance(settings, dict):
+        raise UserError(f"{path / 'manifest.json'} is damaged: format_version, sha256 or config is missing or wrong")
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"

@@ -16,10 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from valyrian_jax.errors import UserError
 
-_STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -49,7 +49,7 @@ class ModelConfig:
     """Context length in tokens."""
     n_embd: Count = 128
     """Width of the embedding."""
-    n_layer: Count = 4
+    n_layer: Annotated[int, Field(ge=1, le=1024)] = 4
     """Number of blocks."""
     n_head: Count = 4
     """Attention heads a block; must divide n_embd."""
@@ -59,9 +59,9 @@ class ModelConfig:
     """Added to the variance in every LayerNorm."""
     tie_word_embeddings: bool = False
     """Use the token embedding as the head."""
-    dropout: Fraction = 0.2
+    dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.2
     """Dropout on embeddings, attention weights and residual branches, while training."""
-    init_std: Positive = 0.02
+    init_std: Positive = 0.05
     """Standard deviation of the initial weights; residual projections get it over sqrt(2 n_layer)."""
 
     @model_validator(mode="after")
@@ -136,13 +136,19 @@ class SampleConfig:
     max_new_tokens: Count = 100
     """Tokens to generate at most."""
     temperature: NotNegative = 0.8
-    """Divides the logits; 0: always the most probable token."""
+    """Divides the logits, at least 0.001; 0: always the most probable token."""
     top_k: CountOrZero = 0
     """Only the k most probable tokens; 0: all."""
     top_p: Positive = 0.95
     """Only the most probable tokens that together reach p; 1: all."""
     seed: Seed = 0
     """The same seed gives the same text."""
+
+    @model_validator(mode="after")
+    def _temperature_is_usable(self) -> "SampleConfig":
+        if 0 < self.temperature < 1e-3:
+            raise ValueError(f"sample.temperature = {self.temperature} must be 0 or at least 0.001")
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -217,9 +223,11 @@ def from_tree(
         merged.setdefault(section, {})[name] = value
     try:
         # As JSON, because there strict types still let a mapping become a dataclass.
-        return TypeAdapter(Config).validate_json(json.dumps(merged, default=str))
+        return TypeAdapter(Config).validate_json(json.dumps(merged))
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from error
+    except (TypeError, ValueError) as error:  # a date, or a number too long to write
+        raise UserError(f"{source}: a value is neither text, number nor true or false: {error}") from error
 
 
 def to_tree(config: Config) -> dict[str, dict[str, Any]]:
@@ -229,13 +237,15 @@ def to_tree(config: Config) -> dict[str, dict[str, Any]]:
 
 def to_toml(config: Config) -> str:
     """The configuration as TOML text that `load` reads back to the same value."""
-    # Strings, numbers and booleans are written in TOML as in JSON.
-    sections = (
-        f"[{section}]\n"
-        + "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    return "\n".join(
+        f"[{section}]\n" + "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
         for section, values in to_tree(config).items()
     )
-    return "\n".join(sections)
+
+
+def _toml_value(value: str | float | bool) -> str:
+    """Strings, numbers and booleans are written in TOML as in JSON, but for one control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -243,7 +253,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
 
 

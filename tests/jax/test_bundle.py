@@ -21,7 +21,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
 
 forward = jax.jit(model.forward, static_argnums=2)
-CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu")
+CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu", init_std=0.02)
 TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
 
 
