@@ -23,6 +23,9 @@ def main(config_file: Path | None, out: Path | None, resume: Path | None, init: 
     overrides = command.overrides(options)
     if resume and (config_file or out or init):
         raise UserError("--resume takes everything from the run: leave out --config, --out and --init")
+    for key in overrides if init else ():
+        if key == "data.tokenizer" or (key.startswith("model.") and key != "model.dropout"):
+            raise UserError(f"--{key} cannot be chosen with --init, which brings model and tokenizer; leave it out")
     from valyrian_jax import loop  # after the arguments: importing JAX takes a second
 
     loop.run(

@@ -111,7 +111,7 @@ def test_tokenizer_commands_go_around(
     )
     status, out, _ = call(main.main, capfdbinary, monkeypatch, "tokenizer", "encode", vocabulary, binary)
     assert status == 0
-    ids.write_bytes(out)  # type: ignore[arg-type]
+    ids.write_bytes(out)
     assert call(main.main, capfdbinary, monkeypatch, "tokenizer", "decode", vocabulary, ids)[1] == binary.read_bytes()
 
 
@@ -133,16 +133,20 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--model.vocab_size", "60000"], "vocabulary size 60000 cannot be filled: the text yields at most"),
     (["--model.n_positions", "100000"], "model.n_positions = 100000 needs at least 100001"),
     (["--train.device", "gpu"], "train.device = gpu, but JAX sees only: cpu"),
-    (["--data.path", "none.txt"], "cannot read the corpus none.txt: No such file"),
-    (["--data.path", "empty.txt"], "the corpus empty.txt is empty"),
-    (["--data.path", "latin.txt"], "the corpus latin.txt is not UTF-8: byte 0xf1"),
+    (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
+    (["--data.path", "empty.txt"], "the text empty.txt is empty"),
+    (["--data.path", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1"),
     (["--data.path", "short.txt"], "too short to hold a part of it out: 2 words"),
-    (["--data.path", "."], "cannot read the corpus .: Is a directory"),
+    (["--data.path", "."], "cannot read the text .: Is a directory"),
     (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
     (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
     (["--out", "/dev/null/run"], "cannot write the run directory /dev/null/run: Not a directory"),
     (["--init", "nowhere"], "no bundle at nowhere"),
+    (["--init", "nowhere", "--model.n_layer", "3"], "--model.n_layer cannot be chosen with --init"),
     (["--resume", "nowhere"], "nowhere is not a run directory"),
+    (["--optim.clip_norm", "inf"], "optim.clip_norm = inf"),
+    (["--train.steps", "100000000000000000000"], "input should be less than"),
+    (["--out", "."], ". is not empty; choose another --out"),
     (["stray"], "Got unexpected extra argument (stray)"),
 ]
 
@@ -180,11 +184,17 @@ COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["sample", "--top-p", "0"], "Invalid value for '--top-p'"),
     (["sampel"], "No such command 'sampel'. Did you mean 'sample'?"),
     (["corpus", "--sentences", "0"], "Invalid value for '--sentences'"),
-    (["corpus", "--sentences", "2", "-o", "/dev/null/x"], "/dev/null/x.partial: Not a directory"),
+    (["corpus", "--sentences", "2", "-o", "/dev/null/x"], "Not a directory"),
     (["tokenizer", "encode", "none.json", "none.txt"], "none.txt"),
     (["tokenizer", "decode", "t.json", "ids.txt"], "'abc' is not a token id"),
     (["tokenizer", "decode", "t.json", "far.txt"], "token id 999 is outside the vocabulary"),
-    (["tokenizer", "train", "none.txt"], "cannot read the corpus none.txt"),
+    (["tokenizer", "decode", "t.json", "bytes.txt"], "is not a token id"),
+    (["tokenizer", "decode", "t.json", "long.txt"], "is not a token id"),
+    (["tokenizer", "train", "text.txt", "--vocab-size", "258", "-o", "."], "cannot write .: it is a directory"),
+    (["corpus", "--sentences", "2", "-o", "/"], "cannot write /: it is a directory"),
+    (["corpus", "--seed", "-1"], "Invalid value for '--seed'"),
+    (["sample", "bundle", "--temperature", "1e-9"], "sample.temperature = 1e-09 must be 0 or at least 0.001"),
+    (["tokenizer", "train", "none.txt"], "cannot read the text none.txt"),
 ]
 
 
@@ -203,6 +213,10 @@ def test_mistakes_in_commands_end_in_one_line(
     Path("t.json").write_bytes((run / "tokenizer.json").read_bytes())
     Path("ids.txt").write_text("1 2 abc")
     Path("far.txt").write_text("999")
+    Path("bytes.txt").write_bytes(b"1 \xff")
+    Path("long.txt").write_text("1" * 5000)
+    Path("text.txt").write_text("abab abab")
+    Path("bundle").symlink_to(run / "bundle")
     status, _, err = call(main.main, capsys, monkeypatch, *arguments)
     assert status == 2
     assert err.startswith("error: ")
@@ -221,7 +235,7 @@ def test_a_second_run_in_one_directory_is_refused(
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug", "--data.path", "none.txt"])
-    with pytest.raises(Exception, match="cannot read the corpus none.txt"):
+    with pytest.raises(Exception, match="cannot read the text none.txt"):
         command.run(train.main)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from valyrian_jax import command, runs
+from valyrian_jax import atomic, command, runs
 from valyrian_jax.errors import UserError
 
 FILE = click.Path(path_type=Path)
@@ -23,7 +23,9 @@ def main() -> None:
 
 @main.command(epilog='Example: python -m valyrian_jax corpus --sentences 12000 --seed 1 -o "data/High Valyrian.txt"')
 @click.option("--sentences", type=click.IntRange(min=1), default=12000, show_default=True, help="How many sentences.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same text."
+)
 @click.option("-o", "--out", type=FILE, help="File to write [standard output].")
 def corpus(sentences: int, seed: int, out: Path | None) -> None:
     """Write paragraphs of High Valyrian drawn from the grammar."""
@@ -33,7 +35,7 @@ def corpus(sentences: int, seed: int, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        _write(out, text.encode())
+        atomic.write_text(out, text)
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
@@ -54,12 +56,13 @@ def sample(run: Path | None, prompt: str, num_samples: int, as_json: bool, **set
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
     """
     from valyrian_jax import model, sampling
-    from valyrian_jax.config import SampleConfig
+    from valyrian_jax.config import from_tree
 
     bundle = runs.load_bundle(run)
     given = {name: value for name, value in settings.items() if value is not None}
     defaults = bundle.manifest.get("config", {}).get("sample", {})
-    chosen = SampleConfig(**{**defaults, **given, "prompt": prompt})
+    prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    chosen = from_tree({"sample": {**defaults, **given, "prompt": prompt}}).sample
     params = model.from_tensors(bundle.tensors)
     if num_samples == 1 and not as_json:
         tokens = sampling.generate(params, bundle.model, sampling.prompt_tokens(bundle.tokenizer, prompt), chosen)
@@ -134,7 +137,7 @@ def encode(vocabulary: Path, file: Any) -> None:
 
 @tokenizer.command("decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt")
 @click.argument("vocabulary", type=FILE)
-@click.argument("file", type=click.File("r"), default="-")
+@click.argument("file", type=click.File("rb"), default="-")
 def decode(vocabulary: Path, file: Any) -> None:
     """Print the bytes of the token ids in FILE [standard input], which are separated by white space."""
     from valyrian_jax.tokenizer import Tokenizer
@@ -142,18 +145,12 @@ def decode(vocabulary: Path, file: Any) -> None:
     click.echo(Tokenizer.load(vocabulary).decode_bytes(_numbers(file.read())), nl=False)
 
 
-def _numbers(text: str) -> Iterator[int]:
+def _numbers(text: bytes) -> Iterator[int]:
     for word in text.split():
-        if not word.isdecimal():
-            raise UserError(f"{word[:40]!r} is not a token id; expected whole numbers separated by white space")
+        if not word.isdigit() or len(word) > 9:
+            shown = word[:40].decode("utf-8", "replace")
+            raise UserError(f"{shown!r} is not a token id; expected whole numbers separated by white space")
         yield int(word)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

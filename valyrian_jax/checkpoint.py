@@ -1,8 +1,8 @@
 """Checkpoints of the whole training state, by orbax. The only file that imports it.
 
-A checkpoint holds the state (step, parameters, optimizer state) and a progress record (best loss, patience, corpus
-hash) as JSON. Orbax writes into a temporary directory and renames it, so a checkpoint is whole or absent. Saving is
-synchronous: the next step reuses the memory of the state being saved.
+A checkpoint holds the state (step, parameters, optimizer state) and, as JSON, a progress record (best loss, patience,
+corpus hash) and the configuration. Orbax writes into a temporary directory and renames it, so a checkpoint is whole or
+absent. Saving is synchronous: the next step reuses the memory of the state being saved.
 """
 
 from collections.abc import Mapping
@@ -29,12 +29,14 @@ def open_directory(path: Path) -> CheckpointManager:
     return CheckpointManager(path.absolute(), options=options)
 
 
-def save(manager: CheckpointManager, state: TrainState, progress: Mapping[str, Any]) -> None:
-    """Write a checkpoint under the state's step."""
-    manager.save(
-        int(state.step),
-        args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dict(progress))),
+def save(manager: CheckpointManager, state: TrainState, progress: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write a checkpoint under the state's step; the configuration is kept for the reader."""
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        progress=ocp.args.JsonSave(dict(progress)),
+        config=ocp.args.JsonSave(dict(config)),
     )
+    manager.save(int(state.step), args=args)
 
 
 def restore(manager: CheckpointManager, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -59,5 +61,7 @@ def restore(manager: CheckpointManager, like: TrainState) -> tuple[TrainState, d
         found = manager.restore(step, args=args)
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {step} in {manager.directory} does not fit this run: {reason}") from error
+        raise UserError(
+            f"checkpoint {step} in {manager.directory} is damaged or does not fit this run: {reason}"
+        ) from error
     return found.state, found.progress

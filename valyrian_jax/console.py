@@ -73,4 +73,4 @@ def print_summary(console: Console, run: Path, steps: int, progress: evaluation.
 
 def print_line(console: Console, text: str) -> None:
     """Plain text, never wrapped or read as markup."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

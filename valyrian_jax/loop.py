@@ -20,13 +20,15 @@ from valyrian_jax.config import Config, from_tree, to_tree
 from valyrian_jax.console import print_evaluation, print_header, print_line, print_summary, progress_bar
 from valyrian_jax.corpus import Corpus
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
+from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.sampling import sample_texts
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tracker import Tracker
 
 _SAMPLE_ROWS = 3
+_MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience")}
+_MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
 
 
 class Session(NamedTuple):
@@ -71,14 +73,14 @@ def run(
     Raises:
         UserError: bad input, in one line.
     """
-    console = console or Console(highlight=False)
+    console = console or Console()
 
     # The device, the directory, the weights to start from.
     where = device.select(config.train.device)
     directory = resume or runs.choose(out)
     initial = bundle.load(init) if init else None
     if initial:
-        config = replace(config, model=replace(initial.model, dropout=config.model.dropout))
+        config = started_from(initial, config)
 
     # The text.
     known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
@@ -92,11 +94,9 @@ def run(
     progress = Progress(text.sha256)
     checkpoints = checkpoint.open_directory(directory / "checkpoints")
     if resume:
-        current, saved = checkpoint.restore(checkpoints, current)
-        progress = Progress(**saved)
-        if progress.corpus_sha256 != text.sha256:
-            raise UserError(f"the corpus {config.data.path} has changed since {resume} was started; start a new run")
-        runs.forget_after(directory, int(current.step))
+        current, progress = resumed(directory, config, text, checkpoints, current)
+    else:
+        checkpoint.save(checkpoints, current, vars(progress), to_tree(config))
     print_header(console, directory, device.describe(where), text.summary, config, current)
 
     # The steps.
@@ -105,7 +105,8 @@ def run(
         session = Session(directory, config, text, optimizer, checkpoints, tracker, console)
         current, progress = train(session, current, progress)
     except KeyboardInterrupt:
-        print_line(console, f"interrupted; go on with: python train.py --resume {directory}")
+        saved_at = checkpoints.latest_step()
+        print_line(console, f"interrupted; go on from step {saved_at} with: python train.py --resume {directory}")
         raise
     finally:
         tracker.close()
@@ -122,7 +123,7 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
     config, settings = session.config, session.config.train
     train_step = step.make_train_step(config, session.optimizer)
     eval_step = step.make_eval_step(config.model)
-    done = int(current.step)
+    done, size = int(current.step), settings.steps_per_dispatch
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
@@ -130,26 +131,21 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
     with progress_bar(session.console) as bar:
         task = bar.add_task("training", total=settings.steps, completed=done, loss="", speed="")
         while done < settings.steps and not evaluation.out_of_patience(progress, settings.patience):
-            count = min(settings.steps_per_dispatch, settings.steps - done)
+            count = min(size - done % size, settings.steps - done)  # dispatches end on multiples of their size
             current, values = dispatch(session, train_step, current, done, count)
             done += count
             if due(settings.eval_every):
-                found = evaluation.evaluate(eval_step, current.params, session.corpus)
+                progress, found = evaluated(session, eval_step, current, progress)
                 values |= {f"held_out/{name}": value for name, value in found._asdict().items()}
-                progress = evaluation.judged(progress, done, found)
-                best = progress.best_step == done
-                if best:
-                    bundle.save(make_bundle(session, current, progress), session.directory / "bundle")
-                print_evaluation(session.console, done, values["train/loss"], found, best)
+                print_evaluation(session.console, done, values["train/loss"], found, progress.best_step == done)
             session.tracker.log(done, values)
             if due(settings.sample_every):
-                texts = sample_texts(
-                    current.params, config.model, session.corpus.tokenizer, config.sample, _SAMPLE_ROWS
-                )
+                tokenizer = session.corpus.tokenizer
+                texts = sample_texts(current.params, config.model, tokenizer, config.sample, _SAMPLE_ROWS)
                 session.tracker.log_text(done, texts)
                 print_line(session.console, f"  {texts[0].strip()}")
             if due(settings.checkpoint_every) or evaluation.out_of_patience(progress, settings.patience):
-                checkpoint.save(session.checkpoints, current, vars(progress))
+                checkpoint.save(session.checkpoints, current, vars(progress), to_tree(config))
             loss, speed = f"loss {values['train/loss']:.3f}", f"{values['train/tokens_per_second']:,.0f} tokens/s"
             bar.update(task, completed=done, loss=loss, speed=speed)
     return current, progress
@@ -164,7 +160,7 @@ def dispatch(
         The new state (the old one's memory is gone) and the numbers to log.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: loss or gradient is no longer finite.
     """
     settings, length = session.config.train, session.config.model.n_positions
     began = time.perf_counter()
@@ -173,10 +169,12 @@ def dispatch(
     )
     current, metrics = train_step(current, jnp.asarray(batches))
     losses = np.asarray(metrics.loss)  # waits for the device
-    if not np.isfinite(losses).all():
+    if not np.isfinite([losses, np.asarray(metrics.grad_norm)]).all():
+        best = session.directory / "bundle"
+        kept = f"the best weights so far are in {best}; " if best.exists() else ""
         raise UserError(
-            f"the loss is no longer finite between steps {done + 1} and {done + count}; the best weights so far are in "
-            f"{session.directory / 'bundle'}; try a lower --optim.lr"
+            f"loss or gradient is no longer finite between steps {done + 1} and {done + count}; {kept}"
+            "try a lower --optim.lr"
         )
     rate = optim.schedule(session.config.optim, settings.steps)
     return current, {
@@ -187,25 +185,56 @@ def dispatch(
     }
 
 
-def make_bundle(session: Session, current: TrainState, progress: Progress) -> Bundle:
-    """The current weights with where they come from."""
-    manifest = {
-        "config": to_tree(session.config),
-        "corpus_sha256": session.corpus.sha256,
-        "step": int(current.step),
-        "held_out": {"nats_per_token": progress.best_loss, "bits_per_byte": progress.best_bits_per_byte},
-    }
-    return Bundle(session.config.model, model.to_tensors(current.params), session.corpus.tokenizer, manifest)
+def evaluated(
+    session: Session, eval_step: step.EvalStep, current: TrainState, progress: Progress
+) -> tuple[Progress, Evaluation]:
+    """Evaluate; if the weights are the best so far, write them as the run's bundle."""
+    found = evaluation.evaluate(eval_step, current.params, session.corpus.held_out)
+    progress = evaluation.judged(progress, int(current.step), found)
+    if progress.best_step == int(current.step):
+        manifest = {
+            "config": to_tree(session.config),
+            "corpus_sha256": session.corpus.sha256,
+            "step": progress.best_step,
+            "held_out": found._asdict(),
+        }
+        tensors = model.to_tensors(current.params)
+        best = Bundle(session.config.model, tensors, session.corpus.tokenizer, manifest)
+        bundle.save(best, session.directory / "bundle")
+    return progress, found
+
+
+def started_from(initial: Bundle, config: Config) -> Config:
+    """The configuration of a run that starts from a bundle: its model and tokenizer, our dropout."""
+    model_config = replace(initial.model, dropout=config.model.dropout)
+    return replace(config, model=model_config, data=replace(config.data, tokenizer=""))
+
+
+def resumed(
+    directory: Path, config: Config, text: Corpus, checkpoints: checkpoint.CheckpointManager, like: TrainState
+) -> tuple[TrainState, Progress]:
+    """The newest checkpoint of a run, with everything logged after it forgotten and the configuration stored.
+
+    Raises:
+        UserError: there is no checkpoint that fits, or the text has changed.
+    """
+    current, saved = checkpoint.restore(checkpoints, like)
+    progress = Progress(**saved)
+    if progress.corpus_sha256 != text.sha256:
+        raise UserError(f"the text {config.data.path} has changed since {directory} was started; start a new run")
+    runs.forget_after(directory, int(current.step))
+    runs.store_config(directory, config)
+    return current, progress
 
 
 def resumed_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     """The configuration of a run to go on with, with what may change changed.
 
     Raises:
-        UserError: no run is there, or the data, the model or the optimizer would be another.
+        UserError: no run is there, or something else would change.
     """
     stored = runs.load_config(runs.find(directory))
     for key in overrides:
-        if key.startswith(("data.", "model.")) or key in ("optim.name", "train.seed", "train.batch_size"):
+        if not key.startswith(("sample.", "wandb.")) and key not in _MAY_CHANGE:
             raise UserError(f"--{key} cannot change when a run is resumed; leave it out, or start a new run")
     return from_tree(to_tree(stored), overrides)

@@ -7,6 +7,7 @@ Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), 
 This is the only file that imports Flax; its callers see three pure functions.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -101,7 +102,7 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"], Cache | None]:
         c = self.config
         T = tokens.shape[1]
-        start = jnp.zeros((), jnp.int32) if cache is None else cache.length
+        start = 0 if cache is None else cache.length
         wte = Matrix(c.vocab_size, c.n_embd, c.init_std, name="wte")()
         wpe = Matrix(c.n_positions, c.n_embd, c.init_std, name="wpe")()
         x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
@@ -111,7 +112,7 @@ class Transformer(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The stack of blocks, each with its own slice of the cache."""
+    """The stack of blocks (a module for the sake of its name, "h"), each with its own slice of the cache."""
 
     config: ModelConfig
 
@@ -165,16 +166,16 @@ class Attention(nn.Module):
         H, K = c.n_head, D // c.n_head
         qkv = Linear(3 * D, c.init_std, name="c_attn")(x)  # (B, T, 3 D)
         q, k, v = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))  # (B, T, H, K) each
-        start = jnp.zeros((), jnp.int32)
+        start: Int[Array, ""] | int = 0
         if past is not None:
             past_keys, past_values, start = past
             k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=1)  # (B, S, H, K)
             v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=1)  # (B, S, H, K)
-        scores = jnp.einsum("bthk,bshk->bhts", q, k) / np.sqrt(K)
+        scores = jnp.einsum("bthk,bshk->bhts", q, k) / math.sqrt(K)
         scores = jnp.where(causal_mask(T, k.shape[1], start), scores, -jnp.inf)
         weights = dropout(jax.nn.softmax(scores, axis=-1), c.dropout, _fold(dropout_key, 0))  # (B, H, T, S)
         mixed = jnp.einsum("bhts,bshk->bthk", weights, v).reshape(B, T, D)
-        return Linear(D, c.init_std / np.sqrt(2 * c.n_layer), name="c_proj")(mixed), (k, v)
+        return Linear(D, c.init_std / math.sqrt(2 * c.n_layer), name="c_proj")(mixed), (k, v)
 
 
 class MLP(nn.Module):
@@ -187,7 +188,7 @@ class MLP(nn.Module):
         c = self.config
         x = Linear(4 * c.n_embd, c.init_std, name="c_fc")(x)  # (B, T, 4 D)
         x = jax.nn.gelu(x, approximate=c.activation == "gelu_new")
-        return Linear(c.n_embd, c.init_std / np.sqrt(2 * c.n_layer), name="c_proj")(x)
+        return Linear(c.n_embd, c.init_std / math.sqrt(2 * c.n_layer), name="c_proj")(x)
 
 
 class Linear(nn.Module):
@@ -229,7 +230,7 @@ class LayerNorm(nn.Module):
         return centred * jax.lax.rsqrt(variance + self.epsilon) * weight + bias
 
 
-def causal_mask(T: int, S: int, start: Int[Array, ""]) -> Bool[Array, "T S"]:
+def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:
     """True where query t, which stands at start + t, may look at key s."""
     return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
 

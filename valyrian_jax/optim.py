@@ -14,7 +14,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
     `adamw` decays weights apart from the gradient (Loshchilov and Hutter 2019); `adam_l2` adds the decay to the
     gradient, as Adam with weight decay was first used; `muon` orthogonalises the momentum of the block matrices
-    (Jordan et al. 2024) at Adam's update size, and leaves embeddings, head, biases and norms to AdamW.
+    (Jordan et al. 2024) at Adam's update size, and leaves embeddings, head, biases and norms to Adam with Nesterov
+    momentum (Dozat 2016).
 
     Args:
         config: the update rule.
@@ -48,7 +49,7 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """Step -> learning rate: linear from 0 to lr, then half a cosine down to lr x min_lr_ratio at the last step."""
     warmup = round(config.warmup * steps)
 
-    def rate(step: Int[Array, ""]) -> Float[Array, ""]:
+    def rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
         rising = config.lr * (step + 1) / max(warmup, 1)
         progress = jnp.clip((step - warmup) / max(steps - warmup - 1, 1), 0.0, 1.0)
         floor = config.lr * config.min_lr_ratio

@@ -5,11 +5,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from valyrian_jax import runs
+from valyrian_jax.errors import UserError
 
 
 def save_loss(run: Path) -> Path:
     """Draw training and held-out loss of a run into its loss.png, and return that path."""
     records = list(runs.read_metrics(run))
+    if not records:
+        raise UserError(f"{run} has no numbers to draw yet: its metrics.jsonl is missing or empty")
     train = [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]
     held_out = [(r["step"], r["held_out/nats_per_token"]) for r in records if "held_out/nats_per_token" in r]
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -23,7 +26,7 @@ def save_loss(run: Path) -> Path:
             axes.plot(steps, losses, label=label, color=color, marker=marker, markersize=4)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats per token)")
-    axes.set_title(run.name)
+    axes.set_title(run.name, parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend()
     path = run / "loss.png"

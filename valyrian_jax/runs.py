@@ -4,31 +4,33 @@ runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png 
 """
 
 import json
-import re
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from valyrian_jax import bundle, config
+from valyrian_jax import atomic, bundle, config
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tracker import samples_section
 
 RUNS = Path("runs")
-_SAMPLES_HEADER = re.compile(r"^=== step (\d+)\n", re.MULTILINE)
 
 
 def choose(path: Path | None) -> Path:
-    """Where a new run will be: at a path, or (None) runs/<date and time>.
+    """Where a new run will be: at a path, or (None) runs/<date, time and process>.
 
     Raises:
-        UserError: there is a run already.
+        UserError: something is there already.
     """
-    path = path or RUNS / time.strftime("%Y-%m-%d_%H-%M-%S")
+    path = path or RUNS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     if (path / "config.toml").exists():
         raise UserError(f"{path} already holds a run; resume it with --resume {path} or choose another --out")
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path} is not empty; choose another --out")
     return path
 
 
@@ -36,14 +38,20 @@ def create(run: Path, settings: Config, tokenizer: Tokenizer) -> None:
     """Make a run directory with its configuration and tokenizer.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the place cannot be written, or another run was faster.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
+        with (run / "config.toml").open("x", encoding="utf-8") as file:
+            file.write(config.to_toml(settings))
         tokenizer.save(run / "tokenizer.json")
-        (run / "config.toml").write_text(config.to_toml(settings), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
+
+
+def store_config(run: Path, settings: Config) -> None:
+    """Write the resolved configuration of a run."""
+    atomic.write_text(run / "config.toml", config.to_toml(settings))
 
 
 def find(path: Path | None) -> Path:
@@ -78,31 +86,27 @@ def load_bundle(path: Path | None) -> Bundle:
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """The records of metrics.jsonl; a last line that a crash cut short is left out."""
+    """The records of metrics.jsonl; a last line that a crash cut short is left out.
+
+    Raises:
+        UserError: another line is no record.
+    """
     file = run / "metrics.jsonl"
-    if not file.exists():
-        raise UserError(f"{run} has no metrics.jsonl: nothing was logged yet")
-    for line in file.read_text(encoding="utf-8").splitlines():
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            yield record
+        elif number < len(lines):
+            raise UserError(f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line")
 
 
 def forget_after(run: Path, step: int) -> None:
     """Drop metrics and samples of later steps, which a resumed run will write again."""
-    if (run / "metrics.jsonl").exists():
-        kept = [record for record in read_metrics(run) if record["step"] <= step]
-        _rewrite(run / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
-    if (run / "samples.txt").exists():
-        sections = _SAMPLES_HEADER.split((run / "samples.txt").read_text(encoding="utf-8"))[1:]  # step, text, step, ...
-        kept_texts = [
-            f"=== step {n}\n{text}" for n, text in zip(sections[::2], sections[1::2], strict=True) if int(n) <= step
-        ]
-        _rewrite(run / "samples.txt", "".join(kept_texts))
-
-
-def _rewrite(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    kept = [record for record in read_metrics(run) if record["step"] <= step]
+    atomic.write_text(run / "metrics.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    sections = (samples_section(record["step"], record["samples"]) for record in kept if "samples" in record)
+    atomic.write_text(run / "samples.txt", "".join(sections))

@@ -51,8 +51,9 @@ def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array
 
 def draw(kept: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:
     """The first token, in id order, whose running sum of probabilities exceeds u times their total."""
-    running = jnp.cumsum(kept)
-    return jnp.argmax((running > u * running[-1]) & (kept > 0)).astype(jnp.int32)
+    # XLA sums in parallel, so rounding may let the sum shrink: only kept tokens count, the largest is the total.
+    running = jnp.where(kept > 0, jnp.cumsum(kept), 0.0)
+    return jnp.argmax(running > u * running.max()).astype(jnp.int32)
 
 
 def next_token(

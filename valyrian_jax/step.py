@@ -1,4 +1,7 @@
-"""One training step and one evaluation, as pure jitted functions."""
+"""One training step and one evaluation, as pure jitted functions.
+
+N batches of B windows; a window is W = T + 1 tokens, so that each of its T inputs has a target.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,8 +24,8 @@ class StepMetrics(NamedTuple):
     grad_norm: Float[Array, "N"]
 
 
-TrainStep = Callable[[TrainState, Int[Array, "N B T+1"]], tuple[TrainState, StepMetrics]]
-EvalStep = Callable[[Params, Int[Array, "N B T+1"], Bool[Array, "N B T"]], Float[Array, "N"]]
+TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
+EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
 
 
 def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
@@ -32,7 +35,7 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
     """
     dropout_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
 
-    def one_step(state: TrainState, batch: Int[Array, "B T+1"]) -> tuple[TrainState, StepMetrics]:
+    def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
         inputs, targets = batch[:, :-1], batch[:, 1:]
         key = jax.random.fold_in(dropout_key, state.step)
 
@@ -44,7 +47,7 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), StepMetrics(value, optax.tree.norm(gradients))
 
-    def train_step(state: TrainState, batches: Int[Array, "N B T+1"]) -> tuple[TrainState, StepMetrics]:
+    def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)
 
     return jax.jit(train_step, donate_argnums=0)
@@ -53,10 +56,10 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
 def make_eval_step(config: ModelConfig) -> EvalStep:
     """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
 
-    def one_batch(params: Params, batch: Int[Array, "B T+1"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
+    def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
         return loss.sum_nats(model.forward(params, batch[:, :-1], config), batch[:, 1:], counted)
 
-    def eval_step(params: Params, batches: Int[Array, "N B T+1"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
+    def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
         return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
 
     return jax.jit(eval_step)

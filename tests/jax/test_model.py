@@ -69,7 +69,7 @@ def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count:
 
 
 def test_initial_weights_are_gaussian_with_smaller_residual_projections() -> None:
-    config = ModelConfig(n_embd=256, n_layer=8)
+    config = ModelConfig(n_embd=256, n_layer=8, init_std=0.02)
     tensors = model.to_tensors(model.init_params(config, jax.random.key(1)))
     for name, array in tensors.items():
         if name.endswith("bias"):

@@ -71,11 +71,26 @@ def test_the_draw_walks_in_id_order() -> None:
         assert int(sampling.draw(kept, jnp.float32(u))) == expected, u
 
 
+def test_a_zero_probability_is_never_drawn_however_sums_round() -> None:
+    draw = jax.jit(jax.vmap(sampling.draw, in_axes=(0, None)))
+    rng = np.random.default_rng(0)
+    kept = rng.random((2000, 500)).astype(np.float32) ** 4
+    kept[:, 0] = kept[:, -100:] = 0
+    drawn = np.asarray(draw(jnp.asarray(kept), jnp.float32(1 - 2**-23)))
+    assert (np.take_along_axis(kept, drawn[:, None], 1) > 0).all()
+
+
 @pytest.mark.parametrize("seed", [0, 7, 2**31, 2**32 - 1])
 def test_the_uniform_number_is_that_of_jax(seed: int) -> None:
     for index in (0, 1, 199):
         expected = jax.random.uniform(jax.random.fold_in(jax.random.key(seed), index))
         assert float(sampling.uniform(jnp.uint32(seed), index)) == float(expected)
+
+
+def test_the_uniform_numbers_are_the_same_in_every_version() -> None:
+    # Threefry is integer arithmetic: other numbers would be other texts.
+    found = [float(sampling.uniform(jnp.uint32(seed), index)) for seed, index in ((0, 0), (7, 1), (2**32 - 1, 199))]
+    assert [round(u * 2**23) for u in found] == [7065843, 5663431, 1986696]
 
 
 def test_draws_follow_the_probabilities() -> None:

@@ -30,7 +30,7 @@ def test_a_step_compiles_once() -> None:
     train_step, state = step.make_train_step(CONFIG, optimizer), init_state(CONFIG, optimizer)
     for _ in range(4):
         state, _ = train_step(state, BATCHES)
-    assert train_step._cache_size() == 1  # type: ignore[attr-defined]
+    assert train_step._cache_size() == 1
     assert int(state.step) == 24
 
 
