@@ -7,6 +7,7 @@ Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), 
 This is the only file that imports Flax; its callers see three pure functions.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class Cache(NamedTuple):
     length: Int[Array, ""]
 
 
+@functools.partial(jax.jit, static_argnames="config")  # in one program, which is quicker than one for every operation
 def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
     """Draw initial weights: normal(0, init_std), residual projections normal(0, init_std / sqrt(2 L)), biases 0."""
     tokens = jnp.zeros((1, 1), jnp.int32)
