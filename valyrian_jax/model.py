@@ -255,8 +255,8 @@ def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) ->
 def matmul(x: Float[Array, "B T I"], weight: Float[Array, "I O"]) -> Float[Array, "B T O"]:
     """X @ weight, with the weight's gradient as one plain product over all B T rows.
 
-    Left to itself, XLA on CPU repeats the element-wise work around a layer inside the transposing copy that it makes
-    before that product. The barrier makes it finish that work first; the values are the same.
+    The gradient that JAX derives keeps B and T apart, and XLA on CPU is slow at it: with this rule a training step of
+    the default shape takes about a fifth less time. The values are the same up to rounding.
     """
     return x @ weight
 
@@ -267,7 +267,6 @@ def _matmul_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]
 
 def _matmul_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, weight = residuals
-    x, g = jax.lax.optimization_barrier((x, g))
     return g @ weight.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
 
 
