@@ -1,5 +1,6 @@
 """The command lines as a user meets them: what works, and one line for every mistake."""
 
+import functools
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import bundle, command, sampling
+from valyrian_jax import bundle, command, prompt, sampling
 from valyrian_jax.config import SampleConfig
 
 ROOT = Path(__file__).parent.parent
@@ -65,10 +66,9 @@ def test_sample_streams_the_text_of_the_sampler(
     best = bundle.load(run / "bundle")
     from valyrian_jax import model
 
-    params = model.from_tensors(best.tensors)
-    expected = sampling.sample_texts(
-        params, best.model, best.tokenizer, SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
-    )[0]
+    generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+    settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
+    expected = prompt.sample_texts(generate, best.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
     assert call(main.main, capsys, monkeypatch, "sample", *options) == (0, expected + "\n", "")
     status, out, _ = call(main.main, capsys, monkeypatch, "sample", run, *options, "--num-samples", 2, "--json")

@@ -1,7 +1,7 @@
 """python -m valyrian_jax <command>: the tokenizer, the corpus, samples, evaluation, pictures."""
 
+import functools
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ import click
 from valyrian_jax import atomic, command, runs
 from valyrian_jax.errors import UserError
 
-FILE = click.Path(path_type=Path)
-RUN = click.argument("run", type=FILE, required=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+FILE = command.FILE
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -39,48 +37,22 @@ def corpus(sentences: int, seed: int, out: Path | None) -> None:
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
-@RUN
-@click.option("--prompt", default="", help="Text to go on from [the beginning of a document].")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Tokens to generate at most.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="0: always the most probable token.")
-@click.option("--top-k", type=click.IntRange(min=0), help="Only the k most probable tokens; 0: all.")
-@click.option("--top-p", type=click.FloatRange(min=0, min_open=True), help="Only the nucleus of mass p; 1: all.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same text.")
-@click.option(
-    "--num-samples", type=click.IntRange(min=1), default=1, show_default=True, help="Texts, with seeds from --seed on."
-)
-@JSON
-def sample(run: Path | None, prompt: str, num_samples: int, as_json: bool, **settings: Any) -> None:
+@command.sample_options
+def sample(run: Path | None, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN (a run or a bundle directory), streaming.
 
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
     """
     from valyrian_jax import model, sampling
-    from valyrian_jax.config import from_tree
 
     bundle = runs.load_bundle(run)
-    given = {name: value for name, value in settings.items() if value is not None}
-    defaults = bundle.manifest.get("config", {}).get("sample", {})
-    prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    chosen = from_tree({"sample": {**defaults, **given, "prompt": prompt}}).sample
-    params = model.from_tensors(bundle.tensors)
-    if num_samples == 1 and not as_json:
-        tokens = sampling.generate(params, bundle.model, sampling.prompt_tokens(bundle.tokenizer, prompt), chosen)
-        click.echo(prompt, nl=False)
-        for piece in sampling.stream_text(bundle.tokenizer, (int(row[0]) for row in tokens)):
-            click.echo(piece, nl=False)
-            sys.stdout.flush()
-        click.echo()
-        return
-    texts = sampling.sample_texts(params, bundle.model, bundle.tokenizer, chosen, num_samples)
-    for row, text in enumerate(texts):
-        seed = (chosen.seed + row) % 2**32
-        click.echo(json.dumps({"seed": seed, "text": text}, ensure_ascii=False) if as_json else f"[seed {seed}] {text}")
+    generate = functools.partial(sampling.generate, model.from_tensors(bundle.tensors), bundle.model)
+    command.print_samples(bundle, generate, **options)
 
 
 @main.command("eval", epilog="Example: python -m valyrian_jax eval runs/first --json")
-@RUN
-@JSON
+@command.RUN
+@command.JSON
 def evaluate(run: Path | None, as_json: bool) -> None:
     """Loss of RUN's best weights over the whole held-out part of its text."""
     from valyrian_jax import evaluation
@@ -94,7 +66,7 @@ def evaluate(run: Path | None, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")
-@RUN
+@command.RUN
 def plot(run: Path | None) -> None:
     """Draw the loss of RUN into its loss.png."""
     from valyrian_jax import plot as pictures

@@ -1,15 +1,42 @@
-"""What all command lines share: options from the configuration, and errors in one line."""
+"""What all command lines share: options, the printing of samples, and errors in one line."""
 
+import json
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import click
 
+from valyrian_jax import prompt
+from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import keys
 from valyrian_jax.errors import UserError
 
 _SEPARATOR = "__"
+
+FILE = click.Path(path_type=Path)
+RUN = click.argument("run", type=FILE, required=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
+_SAMPLE_OPTIONS = (
+    RUN,
+    click.option("--prompt", "text", default="", help="Text to go on from [the beginning of a document]."),
+    click.option("--max-new-tokens", type=click.IntRange(min=1), help="Tokens to generate at most."),
+    click.option("--temperature", type=click.FloatRange(min=0), help="0: always the most probable token."),
+    click.option("--top-k", type=click.IntRange(min=0), help="Only the k most probable tokens; 0: all."),
+    click.option("--top-p", type=click.FloatRange(min=0, min_open=True), help="Only the nucleus of mass p; 1: all."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same text."),
+    click.option(
+        "--num-samples",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Texts, with seeds from --seed on.",
+    ),
+    JSON,
+)
 
 
 def run(command: click.Command) -> NoReturn:
@@ -62,6 +89,34 @@ def config_options() -> list[click.Parameter]:
 def overrides(options: dict[str, Any]) -> dict[str, Any]:
     """The values given for `config_options`, by dotted key."""
     return {name.replace(_SEPARATOR, "."): value for name, value in options.items() if value is not None}
+
+
+def sample_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of a command that draws text; all but `run` are those of `print_samples`."""
+    for option in reversed(_SAMPLE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def print_samples(
+    bundle: Bundle, generate: prompt.Generate, text: str, num_samples: int, as_json: bool, **settings: Any
+) -> None:
+    """Continue a text and print it: one sample as it is drawn, several when all are done."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    start = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    sample = prompt.sample_settings(bundle, {**given, "prompt": start})
+    if num_samples == 1 and not as_json:
+        rows = generate(prompt.prompt_tokens(bundle.tokenizer, start), sample, 1)
+        click.echo(start, nl=False)
+        for piece in prompt.stream_text(bundle.tokenizer, (int(row[0]) for row in rows)):
+            click.echo(piece, nl=False)
+            sys.stdout.flush()
+        click.echo()
+        return
+    for row, continued in enumerate(prompt.sample_texts(generate, bundle.tokenizer, sample, num_samples)):
+        seed = (sample.seed + row) % 2**32
+        record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
+        click.echo(record if as_json else f"[seed {seed}] {continued}")
 
 
 def _click_type(annotation: Any) -> click.ParamType[Any]:

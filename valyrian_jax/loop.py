@@ -3,6 +3,7 @@
 The stages stand in `run` from top to bottom; what they call is pure or has one effect.
 """
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,14 +15,28 @@ import numpy as np
 import optax
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, corpus, data, device, evaluation, model, optim, plot, runs, state, step
+from valyrian_jax import (
+    bundle,
+    checkpoint,
+    corpus,
+    data,
+    device,
+    evaluation,
+    model,
+    optim,
+    plot,
+    prompt,
+    runs,
+    sampling,
+    state,
+    step,
+)
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config, from_tree, to_tree
 from valyrian_jax.console import print_evaluation, print_header, print_line, print_summary, progress_bar
 from valyrian_jax.corpus import Corpus
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
-from valyrian_jax.sampling import sample_texts
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tracker import Tracker
@@ -141,7 +156,8 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
             session.tracker.log(done, values)
             if due(settings.sample_every):
                 tokenizer = session.corpus.tokenizer
-                texts = sample_texts(current.params, config.model, tokenizer, config.sample, _SAMPLE_ROWS)
+                generate = functools.partial(sampling.generate, current.params, config.model)
+                texts = prompt.sample_texts(generate, tokenizer, config.sample, _SAMPLE_ROWS)
                 session.tracker.log_text(done, texts)
                 print_line(session.console, f"  {texts[0].strip()}")
             if due(settings.checkpoint_every) or evaluation.out_of_patience(progress, settings.patience):

@@ -15,7 +15,6 @@ from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tracker import samples_section
 
 RUNS = Path("runs")
 
@@ -102,6 +101,11 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
             yield record
         elif number < len(lines):
             raise UserError(f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line")
+
+
+def samples_section(step: int, texts: list[str]) -> str:
+    """What samples.txt says of a step."""
+    return f"=== step {step}\n" + "".join(f"{text}\n---\n" for text in texts)
 
 
 def forget_after(run: Path, step: int) -> None:

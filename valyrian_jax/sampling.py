@@ -9,9 +9,8 @@ reacts to float noise.
 When the window is full, its older half is dropped and the rest read again.
 """
 
-import codecs
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,6 @@ from jaxtyping import Array, Float, Int, UInt32
 from valyrian_jax import model
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.model import Cache, Params
-from valyrian_jax.tokenizer import Tokenizer
 
 Scalar = Float[Array, ""] | float
 
@@ -129,26 +127,3 @@ def generate(
         tokens = np.asarray(_next_tokens(logits, seeds, index, sample.temperature, sample.top_k, sample.top_p))
         history[:, count] = tokens
         yield tokens
-
-
-def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt; an empty one is the beginning of a document."""
-    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
-
-
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Text as its tokens arrive, up to the end of the document; half a character waits for its other half."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for i in ids:
-        if i == tokenizer.end_of_text:
-            break
-        yield decoder.decode(tokenizer.decode_bytes([i]))
-    yield decoder.decode(b"", final=True)
-
-
-def sample_texts(
-    params: Params, config: ModelConfig, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1
-) -> list[str]:
-    """Whole texts, prompt included; row r draws with seed + r."""
-    columns = np.stack(list(generate(params, config, prompt_tokens(tokenizer, sample.prompt), sample, rows)))
-    return [sample.prompt + "".join(stream_text(tokenizer, row.tolist())) for row in columns.T]

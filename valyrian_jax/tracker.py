@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from valyrian_jax.config import Config
+from valyrian_jax.runs import samples_section
 
 _CLOSE_SECONDS = 30.0
 
@@ -46,11 +47,6 @@ class Tracker:
         self._samples.close()
         if self._uploader:
             _end_uploader(self._uploader)
-
-
-def samples_section(step: int, texts: list[str]) -> str:
-    """What samples.txt says of a step."""
-    return f"=== step {step}\n" + "".join(f"{text}\n---\n" for text in texts)
 
 
 def wandb_mode(config: Config) -> str:

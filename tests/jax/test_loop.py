@@ -1,6 +1,7 @@
 """Whole runs, small: what they leave, how they stop, and that a resumed run is the run."""
 
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, config, evaluation, loop, optim, runs, sampling, state
+from valyrian_jax import bundle, checkpoint, config, evaluation, loop, optim, prompt, runs, sampling, state
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
@@ -221,7 +222,8 @@ def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> Non
     from valyrian_jax import model
 
     best, settings = bundle.load(finished.run / "bundle"), runs.load_config(finished.run)
-    texts = sampling.sample_texts(model.from_tensors(best.tensors), best.model, best.tokenizer, settings.sample, 3)
+    generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+    texts = prompt.sample_texts(generate, best.tokenizer, settings.sample, 3)
     last = (finished.run / "samples.txt").read_text(encoding="utf-8").split("=== step 60\n")[1]
     assert last == "".join(f"{text}\n---\n" for text in texts)
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from valyrian_jax import model, sampling
 from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.tokenizer import train_bpe
 
 CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2)
 
@@ -147,18 +146,3 @@ def test_compiled_programs_do_not_depend_on_prompt_or_settings(params: model.Par
     run([1] * 30, temperature=0.5, top_p=0.3)
     run([5], temperature=0.0)
     assert (sampling.prefill._cache_size(), sampling.decode._cache_size()) == before
-
-
-def test_text_streams_whole_characters_and_stops_at_the_end() -> None:
-    tokenizer = train_bpe("ab", 258)
-    ids = [*tokenizer.encode("ȳñ a🐉"), tokenizer.end_of_text, *tokenizer.encode("never")]
-    pieces = list(sampling.stream_text(tokenizer, ids))
-    assert "".join(pieces) == "ȳñ a🐉"
-    assert "�" not in "".join(pieces)
-    assert "".join(sampling.stream_text(tokenizer, tokenizer.encode("ȳ")[:1])) == "�"
-
-
-def test_an_empty_prompt_is_the_beginning_of_a_document() -> None:
-    tokenizer = train_bpe("ab", 258)
-    assert sampling.prompt_tokens(tokenizer, "") == [tokenizer.end_of_text]
-    assert sampling.prompt_tokens(tokenizer, "b") == tokenizer.encode("b")

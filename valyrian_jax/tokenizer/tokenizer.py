@@ -65,11 +65,11 @@ class Tokenizer:
         return {token: i for i, token in enumerate(self.tokens) if i not in self.special.values()}
 
     @cached_property
-    def _byte_ids(self) -> tuple[int, ...]:
+    def byte_ids(self) -> tuple[int, ...]:
         return tuple(self._id_of[bytes([b])] for b in range(256))
 
     @cached_property
-    def _merge_table(self) -> dict[bpe.Pair, tuple[int, int]]:
+    def merge_table(self) -> dict[bpe.Pair, tuple[int, int]]:
         return {(a, b): (r, self._id_of[self.tokens[a] + self.tokens[b]]) for r, (a, b) in enumerate(self.merges)}
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> list[int]:
@@ -107,8 +107,8 @@ class Tokenizer:
     def _encode_piece(self, piece: bytes) -> list[int]:
         ids = self._cache.get(piece)
         if ids is None:
-            byte_ids = self._byte_ids
-            ids = bpe.apply([byte_ids[b] for b in piece], self._merge_table)
+            byte_ids = self.byte_ids
+            ids = bpe.apply([byte_ids[b] for b in piece], self.merge_table)
             if len(piece) <= _CACHED_LENGTH:
                 if len(self._cache) >= _CACHED_PIECES:
                     self._cache.clear()

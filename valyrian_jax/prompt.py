@@ -1,0 +1,42 @@
+"""Around any generator of tokens: settings and a prompt go in, text comes out, the same in JAX and PyTorch."""
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import SampleConfig, from_tree
+from valyrian_jax.tokenizer import Tokenizer
+
+# (prompt, settings, rows) -> the next token of every row, int32[rows], settings.max_new_tokens times
+Generate = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
+
+
+def sample_settings(bundle: Bundle, given: Mapping[str, Any]) -> SampleConfig:
+    """How to draw: as given, else as the bundle's run drew its samples, else by default."""
+    stored = bundle.manifest.get("config", {}).get("sample", {})
+    return from_tree({"sample": {**stored, "prompt": "", **given}}).sample
+
+
+def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The tokens of a prompt; an empty one is the beginning of a document."""
+    return tokenizer.encode(prompt) or [tokenizer.end_of_text]
+
+
+def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """Text as its tokens arrive, up to the end of the document; half a character waits for its other half."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for i in ids:
+        if i == tokenizer.end_of_text:
+            break
+        yield decoder.decode(tokenizer.decode_bytes([i]))
+    yield decoder.decode(b"", final=True)
+
+
+def sample_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
+    """Whole texts, prompt included; row r draws with seed + r."""
+    columns = np.stack(list(generate(prompt_tokens(tokenizer, sample.prompt), sample, rows)))
+    return [sample.prompt + "".join(stream_text(tokenizer, row.tolist())) for row in columns.T]
