@@ -77,9 +77,7 @@ def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         elif not np.isfinite(tensor).all():
             problems.append(f"{name} holds values that are not finite")
     if problems:
-        shown, more = sorted(problems)[:8], len(problems) - 8
-        rest = f"; and {more} more" if more > 0 else ""
-        raise UserError("weights do not fit the model: " + "; ".join(shown) + rest)
+        raise UserError("weights do not fit the model: " + "; ".join(sorted(problems)))
 
 
 def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
@@ -106,7 +104,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     bundle.tokenizer.save(partial / "tokenizer.json")
     for name, content in _json_files(bundle).items():
         _write_json(partial / name, content)
-    hashes = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
     _write_json(partial / "manifest.json", {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes})
 
     shutil.rmtree(previous, ignore_errors=True)
@@ -248,11 +246,12 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
             raise UserError(f"{path / 'manifest.json'} names {name!r}, which is outside the bundle")
         if not (path / name).is_file():
             raise UserError(f"{path / name} is missing, though the manifest lists it")
-        if _sha256(path / name) != digest:
+        if sha256(path / name) != digest:
             raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

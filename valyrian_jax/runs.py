@@ -74,14 +74,23 @@ def load_config(run: Path) -> Config:
     return config.load(run / "config.toml")
 
 
-def load_bundle(path: Path | None) -> Bundle:
-    """The bundle of a run (None: the newest), or a bundle directory itself."""
+def find_bundle(path: Path | None) -> Path:
+    """The bundle directory of a run (None: the newest), or a bundle directory itself.
+
+    Raises:
+        UserError: there is none.
+    """
     if path is not None and (path / "model.safetensors").exists():
-        return bundle.load(path)
+        return path
     run = find(path)
     if not (run / "bundle").exists():
         raise UserError(f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`")
-    return bundle.load(run / "bundle")
+    return run / "bundle"
+
+
+def load_bundle(path: Path | None) -> Bundle:
+    """The bundle of a run (None: the newest), or a bundle directory itself."""
+    return bundle.load(find_bundle(path))
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,150 @@
+"""The GPT in PyTorch, scriptable: the same function of the same weights as `valyrian_jax.model`, without dropout.
+
+Parameters have GPT-2's names and layout, matrices [in, out], as in a bundle: nothing is transposed on the way here, and
+one row times such a matrix is also quicker than times its transpose. Sizes: B rows, T tokens, S keys, D width, H heads,
+K width of a head (D = H K), V vocabulary, L layers. Between the embedding and the head rows and tokens are one axis.
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from valyrian_jax.config import ModelConfig
+
+
+class GPT(nn.Module):
+    """The transformer and its head, which is the token embedding if the two are tied."""
+
+    tied: Final[bool]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_positions = config.n_positions
+        self.n_head = config.n_head
+        self.tied = config.tie_word_embeddings
+        self.transformer = Transformer(config)
+        if not self.tied:
+            self.lm_head = Matrix(config.vocab_size, config.n_embd)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [B, T, V] of every next token after int64 tokens [B, T], T <= n_positions."""
+        return self.score(self.transformer(tokens, None, 0).view(tokens.shape[0], tokens.shape[1], -1))
+
+    def read(self, tokens: Tensor, cache: Tensor, start: int) -> Tensor:
+        """Logits [B, V] after tokens [B, T] that stand at positions from `start` on; their keys and values go into
+        `cache`, which holds those of the positions before; start + T <= n_positions.
+        """
+        states = self.transformer(tokens, cache, start).view(tokens.shape[0], tokens.shape[1], -1)
+        return self.score(states.select(1, -1))
+
+    def score(self, states: Tensor) -> Tensor:
+        """Logits [..., V] from normed states [..., D]."""
+        if self.tied:
+            return F.linear(states, self.transformer.wte.weight)
+        else:  # noqa: RET505 (TorchScript leaves out a branch, but not what follows a return)
+            return F.linear(states, self.lm_head.weight)
+
+    def empty_cache(self, rows: int) -> Tensor:
+        """Room for the keys and values of n_positions tokens: [L, 2, B, H, n_positions, K]."""
+        wte = self.transformer.wte.weight
+        shape = [len(self.transformer.h), 2, rows, self.n_head, self.n_positions, wte.shape[1] // self.n_head]
+        return torch.zeros(shape, dtype=wte.dtype, device=wte.device)
+
+
+class Transformer(nn.Module):
+    """Embeddings, blocks, final norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D = config.n_embd
+        self.wte = Matrix(config.vocab_size, D)
+        self.wpe = Matrix(config.n_positions, D)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.ln_f = nn.LayerNorm(D, config.layer_norm_epsilon)
+
+    def forward(self, tokens: Tensor, cache: Tensor | None, start: int) -> Tensor:
+        """Normed states [B T, D]."""
+        B, T = tokens.shape
+        x = (F.embedding(tokens, self.wte.weight) + self.wpe.weight.narrow(0, start, T)).view(B * T, -1)  # (B T, D)
+        for layer, block in enumerate(self.h):
+            x = block(x, B, None if cache is None else cache[layer], start)
+        return self.ln_f(x)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, B: int, past: Tensor | None, start: int) -> Tensor:
+        """States [B T, D] to states [B T, D]."""
+        x = x + self.attn(self.ln_1(x), B, past, start)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention, over the cache too if there is one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, B: int, past: Tensor | None, start: int) -> Tensor:
+        """States [B T, D] to states [B T, D]; past: keys and values [2, B, H, n_positions, K]."""
+        T, D = x.shape[0] // B, x.shape[1]
+        H, K = self.n_head, D // self.n_head
+        qkv = self.c_attn(x).view(B, T, 3, H, K).permute(2, 0, 3, 1, 4)  # (3, B, H, T, K)
+        kv = qkv.narrow(0, 1, 2)
+        if past is not None:  # narrow, because TorchScript slices once for every axis named
+            past.narrow(3, start, T).copy_(kv)
+            kv = past.narrow(3, 0, start + T)  # (2, B, H, S, K)
+        mask: Tensor | None = None
+        if T > 1 and start > 0:
+            mask = torch.ones(T, start + T, dtype=torch.bool, device=x.device).tril(start)
+        causal = T > 1 and start == 0
+        mixed = F.scaled_dot_product_attention(qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal)  # (B, H, T, K)
+        return self.c_proj(mixed.transpose(1, 2).reshape(B * T, D))
+
+
+class MLP(nn.Module):
+    """Widen four times, GELU, and back."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.approximate = "tanh" if config.activation == "gelu_new" else "none"
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """States [B T, D] to states [B T, D]."""
+        return self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
+
+
+class Linear(nn.Module):
+    """x @ weight + bias, weight [in, out]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in] to [N, out]."""
+        return torch.addmm(self.bias, x, self.weight)
+
+
+class Matrix(nn.Module):
+    """A bare weight [rows, columns]: an embedding table or the head."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))

@@ -1,0 +1,144 @@
+"""The tokenizer as tensor operations, which can be scripted: bytes to token ids and back.
+
+The ids are those of `valyrian_jax.tokenizer`, where the rules stand. TorchScript has no regular expressions, and its
+loops are slow, so every step here treats the whole text at once. Bytes are int64 tensors with values from 0 to 255.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.split import SPACE, class_table
+
+
+class ByteBPE(nn.Module):
+    """A byte-level BPE vocabulary in tensors."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.vocab_size = tokenizer.vocab_size
+        self.space = SPACE
+        changes = np.flatnonzero(np.diff(class_table(), prepend=255))
+        self.register_buffer("class_starts", torch.from_numpy(changes))
+        self.register_buffer("classes", torch.tensor(class_table()[changes]))
+
+        self.register_buffer("byte_ids", torch.tensor(tokenizer.byte_ids))
+        rows = sorted((a * self.vocab_size + b, rank, made) for (a, b), (rank, made) in tokenizer.merge_table.items())
+        table = torch.tensor(rows or [(-1, 0, 0)])
+        self.register_buffer("pairs", table[:, 0].contiguous())
+        self.register_buffer("ranks", table[:, 1].contiguous())
+        self.register_buffer("made", table[:, 2].contiguous())
+        # Whether no merge can make a pair that was due before it; then all places of a pair may be merged at once.
+        made_last = {made: rank for rank, made in tokenizer.merge_table.values()}
+        self.ordered = all(made_last.get(part, -1) < r for r, pair in enumerate(tokenizer.merges) for part in pair)
+
+        self.register_buffer("token_bytes", torch.tensor(list(b"".join(tokenizer.tokens)), dtype=torch.uint8))
+        self.register_buffer("token_lengths", torch.tensor([len(token) for token in tokenizer.tokens]))
+
+    def encode(self, data: Tensor) -> Tensor:
+        """Token ids int64 [M] of bytes [N], which `decode` gives back exactly, well-formed or not."""
+        ids = self.byte_ids[data]
+        piece = self.piece_starts(data).cumsum(0) - 1  # the piece that each token is in
+        while ids.numel() > 1:
+            pair = ids[:-1] * self.vocab_size + ids[1:]
+            at = torch.searchsorted(self.pairs, pair).clamp(max=self.pairs.numel() - 1)
+            known = (self.pairs[at] == pair) & (piece[:-1] == piece[1:])
+            if not bool(known.any()):
+                break
+            due = lowest(self.ranks[at], known, piece[:-1])  # in every piece, the pair learnt first
+            due = apart(due) if self.ordered else lowest(torch.arange(due.numel(), device=due.device), due, piece[:-1])
+            ids = torch.cat([torch.where(due, self.made[at], ids[:-1]), ids[-1:]])
+            left = torch.cat([torch.ones_like(due[:1]), ~due])
+            ids, piece = ids[left], piece[left]
+        return ids
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Bytes of token ids."""
+        ends = self.token_lengths.cumsum(0)
+        return runs(self.token_bytes.to(torch.int64), (ends - self.token_lengths)[ids], self.token_lengths[ids])
+
+    def piece_starts(self, data: Tensor) -> Tensor:
+        """True at the bytes [N] where a piece begins."""
+        where, points = characters(data)
+        classes = self.classes[torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1]
+        starts = classes != shifted(classes, 1)  # rule 1
+        starts[:1] = True
+        run_ends = shifted(starts, -1) & (classes == self.space)
+        starts = (starts | run_ends) & ~shifted(run_ends & (points == 0x20), 1)  # rule 2
+        quotes = starts & (points == ord("'"))
+        a, b = shifted(points, -1), shifted(points, -2)
+        short = quotes & ((a == ord("s")) | (a == ord("t")) | (a == ord("m")) | (a == ord("d")))
+        long = ((a == ord("r")) | (a == ord("v"))) & (b == ord("e")) | (a == ord("l")) & (b == ord("l"))
+        long = quotes & long
+        starts = starts & ~shifted(short | long, 1) | shifted(short, 2) | shifted(long, 3)  # rule 3
+        out = torch.zeros_like(data, dtype=torch.bool)
+        out[where[starts]] = True
+        return out
+
+
+def characters(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Where characters begin in bytes [N], and their code points.
+
+    Malformed UTF-8 is cut as the Unicode Standard recommends (chapter 3, "U+FFFD Substitution of Maximal Subparts") and
+    as Python's `errors="replace"` does; each such part has the code point -1.
+    """
+    b0, b1, b2, b3 = data, shifted(data, -1), shifted(data, -2), shifted(data, -3)
+    lead = (b0 >= 0xC2) & (b0 <= 0xF4)
+    asked = 1 + lead.long() + (lead & (b0 >= 0xE0)).long() + (lead & (b0 >= 0xF0)).long()
+    low = torch.where(b0 == 0xE0, 0xA0, torch.where(b0 == 0xF0, 0x90, 0x80))
+    high = torch.where(b0 == 0xED, 0x9F, torch.where(b0 == 0xF4, 0x8F, 0xBF))
+    ok1 = lead & (b1 >= low) & (b1 <= high)
+    ok2 = ok1 & (asked > 2) & (b2 >> 6 == 2)
+    ok3 = ok2 & (asked > 3) & (b3 >> 6 == 2)
+    length = 1 + ok1.long() + ok2.long() + ok3.long()
+    inside = shifted(length, 1) > 1
+    inside = inside | (shifted(length, 2) > 2) | (shifted(length, 3) > 3)
+
+    bits = b0 & torch.tensor([0, 0x7F, 0x1F, 0x0F, 0x07], device=data.device)[asked]
+    bits = torch.where(asked > 1, bits << 6 | b1 & 0x3F, bits)
+    bits = torch.where(asked > 2, bits << 6 | b2 & 0x3F, bits)
+    bits = torch.where(asked > 3, bits << 6 | b3 & 0x3F, bits)
+    whole = (length == asked) & (lead | (b0 < 0x80))
+    where = torch.nonzero(~inside).flatten()
+    return where, torch.where(whole, bits, -1)[where]
+
+
+def well_formed(data: Tensor) -> Tensor:
+    """The bytes with U+FFFD in place of every malformed part."""
+    where, points = characters(data)
+    malformed = points < 0
+    ends = torch.cat([where[1:], torch.full_like(where[:1], data.numel())])
+    source = torch.cat([data, torch.tensor([0xEF, 0xBF, 0xBD], device=data.device)])
+    return runs(source, where.masked_fill(malformed, data.numel()), (ends - where).masked_fill(malformed, 3))
+
+
+def runs(source: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+    """The pieces source[start : start + length], one behind the other."""
+    before = lengths.cumsum(0) - lengths
+    return source[(starts - before).repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=source.device)]
+
+
+def shifted(x: Tensor, by: int) -> Tensor:
+    """The elements of [N] moved to higher (by > 0) or lower indices; 0 where nothing came."""
+    out = torch.zeros_like(x)
+    if by > 0:
+        out[by:] = x[:-by]
+    else:
+        out[:by] = x[-by:]
+    return out
+
+
+def lowest(value: Tensor, among: Tensor, piece: Tensor) -> Tensor:
+    """True at the places [N], of those `among`, whose value is the lowest of their piece."""
+    none = 1 << 62
+    value = value.masked_fill(~among, none)
+    least = torch.full_like(piece, none).scatter_reduce(0, piece, value, "amin")
+    return among & (value == least[piece])
+
+
+def apart(due: Tensor) -> Tensor:
+    """Of the places [N] that are due, those that a walk from the left merges: every other one of a run."""
+    index = torch.arange(due.numel(), device=due.device)
+    begin = torch.where(due & ~shifted(due, 1), index, 0).cummax(0)[0]
+    return due & ((index - begin) % 2 == 0)

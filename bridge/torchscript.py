@@ -1,0 +1,145 @@
+"""The one file that needs nothing else: model, tokenizer and sampler as TorchScript, with their papers inside.
+
+PyTorch has announced the end of `torch.jit`; this is the only file that touches it (`bridge.pt2` writes what comes after).
+Loading such a file runs code that it brings, so only load what you trust.
+"""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from valyrian_jax import bundle
+from valyrian_jax.errors import UserError
+
+from . import quantize
+from .generate import Generator
+
+FORMAT_VERSION = 1
+PAPERS = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
+# (temperature, top_k, top_p, seed) of the texts that a file must give wherever it is
+EXAMPLES = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 1), (1.0, 20, 1.0, 2), (1.3, 0, 1.0, 4294967295))
+
+
+def script(generator: Generator) -> torch.jit.ScriptModule:
+    """The module as TorchScript, compiled from its source: no shape is frozen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(generator)
+
+
+def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
+    """Write a bundle directory as one TorchScript file, then load it in a fresh process and check it there.
+
+    Args:
+        directory: the bundle.
+        out: the file, which is whole or absent, whatever happens.
+        int8: round the matrices to int8 (see `bridge.quantize`), and say what that costs.
+
+    Returns:
+        The certificate that lies in the file.
+
+    Raises:
+        UserError: the bundle is refused, the place cannot be written, or the file gives other tokens than the module.
+    """
+    if not out.name or out.is_dir():
+        raise UserError(f"cannot write {out}: it is a directory, expected the name of a file")
+    source = bundle.load(directory)
+    generator = Generator(source)
+    cost = quantize.quantize(generator) if int8 else None
+    certificate = {
+        "format_version": FORMAT_VERSION,
+        "torch": torch.__version__,
+        "parity": read_parity(directory),
+        "int8": cost,
+        "examples": examples(generator),
+    }
+    papers = {name: _text(directory / name) for name in PAPERS[:3]}
+    papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.touch()  # a place that cannot be written fails as any other file does
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(script(generator), str(partial), _extra_files=papers)
+        checked = subprocess.run(
+            [sys.executable, "-m", "bridge", "check", str(partial)], capture_output=True, text=True, check=False
+        )
+        if checked.returncode:
+            raise UserError(f"{out} was not written, because the file fails its check: {checked.stderr.strip()}")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return certificate
+
+
+def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
+    """Open a file that `export` wrote: the module, and its papers by name.
+
+    Raises:
+        UserError: there is no such file, it is no TorchScript, or not one of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"cannot read {path}; expected a file that `python -m bridge export` wrote")
+    papers: dict[str, Any] = dict.fromkeys(PAPERS, "")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(str(path), map_location="cpu", _extra_files=papers)
+    except RuntimeError as error:
+        raise UserError(f"{path} is not a TorchScript file; expected one that `python -m bridge export` wrote") from error
+    if not all(papers.values()):
+        raise UserError(f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote")
+    return module, {name: json.loads(text) for name, text in papers.items()}
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Open a file, let it give the texts of its certificate again, and return its papers.
+
+    Raises:
+        UserError: the file cannot be opened (see `load`) or gives other tokens.
+    """
+    module, papers = load(path)
+    for example in papers["certificate.json"]["examples"]:
+        settings, expected = example["settings"], example["tokens"]
+        found = module.generate(torch.tensor([expected[:1]]), len(expected) - 1, *settings)[0].tolist()
+        if found != expected:
+            place = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+            raise UserError(
+                f"{path} gives other tokens here than where it was made: with (temperature, top_k, top_p, seed) = "
+                f"{settings}, token {place} is {found[place]}, expected {expected[place]}"
+            )
+        text = module.decode(expected[1:])
+        if text != example["text"]:
+            raise UserError(f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made")
+        if module.decode(module.encode(text)) != text:
+            raise UserError(f"{path} does not give a text back: {text!r}")
+    return papers
+
+
+def examples(generator: Generator) -> list[dict[str, Any]]:
+    """Texts that the module generates, each half as long again as the context."""
+    found = []
+    start, length = torch.tensor([[generator.end_of_text]]), generator.gpt.n_positions * 3 // 2
+    for settings in EXAMPLES:
+        tokens = generator.generate(start, length, *settings)[0].tolist()
+        found.append({"settings": settings, "tokens": tokens, "text": generator.decode(tokens[1:])})
+    return found
+
+
+def read_parity(directory: Path) -> Any:
+    """What `python -m bridge verify` found for exactly these weights, or None."""
+    path = directory / "parity.json"
+    if not path.exists():
+        return None
+    parity = json.loads(_text(path))
+    return parity if parity["weights_sha256"] == bundle.sha256(directory / "model.safetensors") else None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else "{}"
