@@ -1,12 +1,15 @@
 """python -m bridge <command>: generate with PyTorch, prove it equal, write files that run without this project."""
 
 import functools
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from valyrian_jax import bundle, command, runs
+from valyrian_jax import atomic, bundle, command, runs
+from valyrian_jax.errors import UserError
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -27,20 +30,57 @@ def generate(run: Path | None, **options: Any) -> None:
     command.print_samples(source, functools.partial(stream, Generator(source)), **options)
 
 
+@main.command(epilog="Example: python -m bridge verify")
+@command.RUN
+@click.option(
+    "--program", type=command.FILE, help="The C++ program [build/cpp/valyrian-generate, or as found on PATH]."
+)
+@command.JSON
+def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
+    """Prove that JAX, PyTorch, TorchScript and C++ compute the same with the best weights of RUN.
+
+    Prints how far they are apart, writes parity.json into the bundle, and ends with status 1 if that is too far.
+    """
+    from . import parity
+
+    directory = runs.find_bundle(run)
+    report = parity.verify(directory, program or parity.find_program())
+    atomic.write_text(directory / "parity.json", json.dumps(report, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        parity.print_report(report)
+    sys.exit(not report["passed"])
+
+
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
 @command.RUN
 @click.option("-o", "--out", type=command.FILE, default="valyrian.pt", show_default=True, help="File to write.")
 @click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["torchscript", "export"]),
+    default="torchscript",
+    show_default=True,
+    help="export: a .pt2 file of torch.export with the steps of generation, without tokenizer and sampler.",
+)
+@click.option(
     "--quantize", type=click.Choice(["int8"]), help="Round the matrices: a third of the size, not quite the same text."
 )
-def export(run: Path | None, out: Path, quantize: str | None) -> None:
+def export(run: Path | None, out: Path, kind: str, quantize: str | None) -> None:
     """Write the best weights of RUN as one TorchScript file: text in, text out, from Python or C++.
 
     The file is loaded in a fresh process and checked before it gets its name.
     """
-    from . import torchscript
+    from . import pt2, torchscript
 
     directory = runs.find_bundle(run)
+    if kind == "export":
+        if quantize:
+            raise click.UsageError("--quantize goes with --format torchscript only")
+        pt2.export(directory, out)
+        click.echo(f"{out}: {out.stat().st_size:,} bytes, computes the same when loaded again")
+        return
     certificate = torchscript.export(directory, out, quantize == "int8")
     click.echo(f"{out}: {out.stat().st_size:,} bytes, {describe(certificate)}")
 
@@ -48,11 +88,33 @@ def export(run: Path | None, out: Path, quantize: str | None) -> None:
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
 @click.argument("file", type=command.FILE)
 def check(file: Path) -> None:
-    """Open a TorchScript FILE that `export` wrote, and see that it gives the texts that it gave where it was made."""
-    from . import torchscript
+    """Open a FILE that `export` wrote, and see that it gives what it gave where it was made."""
+    from . import pt2, torchscript
 
+    if file.suffix == ".pt2":
+        click.echo(f"{file}: logits are within {pt2.check(file):.1e} of those where it was made")
+        return
     papers = torchscript.check(file)
     click.echo(f"{file}: {describe(papers['certificate.json'])}")
+
+
+@main.command(
+    "import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle && python train.py --init gpt2-bundle"
+)
+@click.argument("directory", type=command.FILE)
+@click.option("-o", "--out", type=command.FILE, required=True, help="Bundle directory to write.")
+@click.option("--tokenizer", type=command.FILE, help="A tokenizer.json [the directory's own].")
+def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
+    """Check a GPT-2 DIRECTORY from anywhere, in Hugging Face layout, and write it as a bundle."""
+    from . import foreign
+
+    found = foreign.read(directory, tokenizer)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already; choose another place with -o")
+    bundle.save(found, out)
+    click.echo(
+        f"{out}: {sum(t.size for t in found.tensors.values()):,} parameters; train on with train.py --init {out}"
+    )
 
 
 def describe(certificate: Any) -> str:
@@ -62,7 +124,7 @@ def describe(certificate: Any) -> str:
         [
             f"{count} of {count} example texts came out the same",
             "proven equal by `python -m bridge verify`"
-            if parity
+            if parity and parity["passed"]
             else "not proven equal: run `python -m bridge verify` before `export`",
             *([f"int8 costs {cost['kl_mean']:.1e} nats a token, top-1 same {cost['top1']:.1%}"] if cost else []),
         ]

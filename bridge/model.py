@@ -46,10 +46,10 @@ class GPT(nn.Module):
         else:  # noqa: RET505 (TorchScript leaves out a branch, but not what follows a return)
             return F.linear(states, self.lm_head.weight)
 
-    def empty_cache(self, rows: int) -> Tensor:
-        """Room for the keys and values of n_positions tokens: [L, 2, B, H, n_positions, K]."""
+    def empty_cache(self, rows: int, length: int) -> Tensor:
+        """Room for the keys and values of `length` tokens in each of B rows: [L, 2, B, H, length, K]."""
         wte = self.transformer.wte.weight
-        shape = [len(self.transformer.h), 2, rows, self.n_head, self.n_positions, wte.shape[1] // self.n_head]
+        shape = [len(self.transformer.h), 2, rows, self.n_head, length, wte.shape[1] // self.n_head]
         return torch.zeros(shape, dtype=wte.dtype, device=wte.device)
 
 
@@ -110,7 +110,7 @@ class Attention(nn.Module):
         mask: Tensor | None = None
         if T > 1 and start > 0:
             mask = torch.ones(T, start + T, dtype=torch.bool, device=x.device).tril(start)
-        causal = T > 1 and start == 0
+        causal = True if start == 0 else False  # noqa: SIM210 (torch.export must decide it)
         mixed = F.scaled_dot_product_attention(qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal)  # (B, H, T, K)
         return self.c_proj(mixed.transpose(1, 2).reshape(B * T, D))
 

@@ -18,11 +18,9 @@ class Int8Matrix(nn.Module):
         self.packed, self.scale = pack(matrix.weight.detach(), 1)
         self.weight = self.packed * self.scale
 
-    @torch.jit.export
     def __getstate__(self) -> tuple[Tensor, Tensor, bool]:
         return self.packed, self.scale, self.training
 
-    @torch.jit.export
     def __setstate__(self, state: tuple[Tensor, Tensor, bool]) -> None:
         self.packed, self.scale, self.training = state
         self.weight = self.packed * self.scale
@@ -41,11 +39,9 @@ class Int8Linear(nn.Module):
         """[N, in] to [N, out]."""
         return torch.addmm(self.bias, x, self.weight)
 
-    @torch.jit.export
     def __getstate__(self) -> tuple[Tensor, Tensor, Tensor, bool]:
         return self.packed, self.scale, self.bias, self.training
 
-    @torch.jit.export
     def __setstate__(self, state: tuple[Tensor, Tensor, Tensor, bool]) -> None:
         self.packed, self.scale, self.bias, self.training = state
         self.weight = self.packed * self.scale
@@ -57,7 +53,7 @@ def pack(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return torch.round(weight / scale).to(torch.int8), scale
 
 
-def quantize(generator: Generator) -> dict[str, float]:
+def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
     """Replace every matrix of the GPT, in place; biases and LayerNorm stay as they are.
 
     Returns:
@@ -65,7 +61,7 @@ def quantize(generator: Generator) -> dict[str, float]:
         and the share of places where the most probable token stays the same.
     """
     gpt = generator.gpt
-    start = torch.full((16, 1), generator.end_of_text)
+    start = torch.full((16, 1), end_of_text)
     tokens = generator.generate(start, gpt.n_positions - 1, 1.0, 0, 1.0, 0)
     exact = gpt(tokens).double().log_softmax(-1)
     for parent in list(gpt.modules()):

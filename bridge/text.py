@@ -15,6 +15,15 @@ from valyrian_jax.tokenizer.split import SPACE, class_table
 class ByteBPE(nn.Module):
     """A byte-level BPE vocabulary in tensors."""
 
+    class_starts: Tensor  # int64 [R]: where a run of code points of one class begins
+    classes: Tensor  # uint8 [R]
+    byte_ids: Tensor  # int64 [256]
+    pairs: Tensor  # int64 [M], increasing: left id x V + right id
+    ranks: Tensor  # int64 [M]: when each was learnt
+    made: Tensor  # int64 [M]: the token that each becomes
+    token_bytes: Tensor  # uint8: all tokens, one behind the other
+    token_lengths: Tensor  # int64 [V]
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.vocab_size = tokenizer.vocab_size

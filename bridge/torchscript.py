@@ -1,7 +1,7 @@
 """The one file that needs nothing else: model, tokenizer and sampler as TorchScript, with their papers inside.
 
-PyTorch has announced the end of `torch.jit`; this is the only file that touches it (`bridge.pt2` writes what comes after).
-Loading such a file runs code that it brings, so only load what you trust.
+PyTorch has announced the end of `torch.jit`: only this file touches it, and `bridge.pt2` writes what comes after.
+Loading such a file runs code that it brings, so load only what you trust.
 """
 
 import json
@@ -15,10 +15,15 @@ from typing import Any
 import torch
 
 from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.prompt import sample_settings
+from valyrian_jax.tokenizer import Tokenizer
 
 from . import quantize
 from .generate import Generator
+from .quantize import Int8Linear, Int8Matrix
+from .text import ByteBPE, well_formed
 
 FORMAT_VERSION = 1
 PAPERS = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
@@ -26,7 +31,61 @@ PAPERS = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
 EXAMPLES = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 1), (1.0, 20, 1.0, 2), (1.3, 0, 1.0, 4294967295))
 
 
-def script(generator: Generator) -> torch.jit.ScriptModule:
+class TextGenerator(Generator):
+    """What a file holds: text in, text out. Written for TorchScript alone, where a str is a string of bytes."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.bpe = ByteBPE(bundle.tokenizer)
+        self.end_of_text = bundle.tokenizer.end_of_text
+        s = sample_settings(bundle, {})
+        self.settings = (s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed)
+
+    def defaults(self) -> tuple[int, float, int, float, int]:
+        """How the bundle's run drew its samples: max_new_tokens, temperature, top_k, top_p, seed."""
+        return self.settings
+
+    def generate_text(
+        self, prompt: str, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int
+    ) -> str:
+        """Continue a prompt until the document ends or for max_new_tokens: the whole text, prompt included.
+
+        An empty prompt is the beginning of a document.
+        """
+        ids = self.encode(prompt)
+        start = ids if len(ids) > 0 else [self.end_of_text]
+        tokens = torch.tensor([start], dtype=torch.int64, device=self.bpe.byte_ids.device)
+        out = self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, self.end_of_text)
+        new: list[int] = out[0, len(start) :].tolist()
+        return self.decode(ids) + self.decode(new)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of any bytes; malformed UTF-8 is kept as it is."""
+        data = [ord(byte) for byte in list(text)]  # a loop over the str itself is quadratic
+        ids: list[int] = self.bpe.encode(
+            torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
+        ).tolist()
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids, with U+FFFD for every part that is not UTF-8 (see `bridge.text.characters`)."""
+        for i in ids:
+            if i < 0 or i >= self.bpe.vocab_size:
+                raise ValueError("a token id is outside the vocabulary")
+        tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
+        data: list[int] = well_formed(self.bpe.decode(tokens)).tolist()
+        return "".join([chr(byte) for byte in data])
+
+
+for method in (
+    *(Generator.new_cache, Generator.step, Generator.sample, Generator.generate),
+    *(TextGenerator.defaults, TextGenerator.generate_text, TextGenerator.encode, TextGenerator.decode),
+    *(Int8Linear.__getstate__, Int8Linear.__setstate__, Int8Matrix.__getstate__, Int8Matrix.__setstate__),
+):
+    torch.jit.export(method)  # a mark: what is not called from forward is compiled too
+
+
+def script(generator: TextGenerator) -> torch.jit.ScriptModule:
     """The module as TorchScript, compiled from its source: no shape is frozen."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -50,14 +109,14 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     if not out.name or out.is_dir():
         raise UserError(f"cannot write {out}: it is a directory, expected the name of a file")
     source = bundle.load(directory)
-    generator = Generator(source)
-    cost = quantize.quantize(generator) if int8 else None
+    generator = TextGenerator(source)
+    cost = quantize.quantize(generator, generator.end_of_text) if int8 else None
     certificate = {
         "format_version": FORMAT_VERSION,
         "torch": torch.__version__,
         "parity": read_parity(directory),
         "int8": cost,
-        "examples": examples(generator),
+        "examples": examples(generator, source.tokenizer),
     }
     papers = {name: _text(directory / name) for name in PAPERS[:3]}
     papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
@@ -92,7 +151,9 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location="cpu", _extra_files=papers)
     except RuntimeError as error:
-        raise UserError(f"{path} is not a TorchScript file; expected one that `python -m bridge export` wrote") from error
+        raise UserError(
+            f"{path} is not a TorchScript file; expected one that `python -m bridge export` wrote"
+        ) from error
     if not all(papers.values()):
         raise UserError(f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote")
     return module, {name: json.loads(text) for name, text in papers.items()}
@@ -122,13 +183,13 @@ def check(path: Path) -> dict[str, Any]:
     return papers
 
 
-def examples(generator: Generator) -> list[dict[str, Any]]:
+def examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """Texts that the module generates, each half as long again as the context."""
     found = []
-    start, length = torch.tensor([[generator.end_of_text]]), generator.gpt.n_positions * 3 // 2
+    start, length = torch.tensor([[tokenizer.end_of_text]]), generator.gpt.n_positions * 3 // 2
     for settings in EXAMPLES:
         tokens = generator.generate(start, length, *settings)[0].tolist()
-        found.append({"settings": settings, "tokens": tokens, "text": generator.decode(tokens[1:])})
+        found.append({"settings": settings, "tokens": tokens, "text": tokenizer.decode(tokens[1:])})
     return found
 
 

@@ -124,9 +124,9 @@ def load(path: str | os.PathLike[str]) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
-    manifest = _read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
+    manifest = read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
     _check_manifest(path, manifest)
-    model = model_config(_read_json(path / "config.json"))
+    model = model_config(read_json(path / "config.json"))
     try:
         tensors = load_file(path / "model.safetensors")
     except OSError as error:
@@ -137,12 +137,22 @@ def load(path: str | os.PathLike[str]) -> Bundle:
         ) from error
     except SafetensorError as error:
         raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
-    named = _canonical_names(model, tensors)
+    named = canonical_names(model, tensors)
     check(model, named)
-    tokenizer = Tokenizer.load(path / "tokenizer.json")
-    if tokenizer.vocab_size != model.vocab_size:
-        raise UserError(f"{path}: tokenizer has {tokenizer.vocab_size} tokens, the model {model.vocab_size}")
-    return Bundle(model, named, tokenizer, manifest)
+    found = Bundle(model, named, Tokenizer.load(path / "tokenizer.json"), manifest)
+    check_vocabulary(found, path)
+    return found
+
+
+def check_vocabulary(bundle: Bundle, path: Path) -> None:
+    """Hold the tokenizer to the model's vocabulary.
+
+    Raises:
+        UserError: they have different sizes.
+    """
+    if bundle.tokenizer.vocab_size != bundle.model.vocab_size:
+        sizes = f"tokenizer has {bundle.tokenizer.vocab_size} tokens, the model {bundle.model.vocab_size}"
+        raise UserError(f"{path}: {sizes}; they must be the same")
 
 
 def model_config(content: Mapping[str, Any]) -> ModelConfig:
@@ -216,7 +226,7 @@ def _json_files(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
     """Names as in the table: GPT-2's base model leaves out the prefix, and old files carry mask buffers."""
     named = {}
     for name, tensor in tensors.items():
@@ -260,7 +270,12 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: there is none.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def token_nats(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
     """Cross-entropy of every target token, in nats: logsumexp(logits) - logits[target]."""
-    logits = logits.astype(jnp.float32)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]  # (B, T)
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 

@@ -62,6 +62,16 @@ def forward_cached(
     return logits, cache
 
 
+def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> dict[str, Float[Array, "B T _"]]:
+    """What every stage of `forward` gives, by name and in order: embedding, h.0 and on, ln_f, logits."""
+    (logits, _), seen = GPT(config).apply(
+        {"params": params}, tokens, None, None, capture_intermediates=True, mutable=["intermediates"]
+    )
+    stages = seen["intermediates"]["transformer"]
+    blocks = {f"h.{i}": stages["h"][str(i)]["__call__"][0][0] for i in range(config.n_layer)}
+    return {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0], "logits": logits}
+
+
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
     """A cache with room for n_positions tokens in each of B rows."""
     shape = (config.n_layer, rows, config.n_positions, config.n_head, config.n_embd // config.n_head)
@@ -108,6 +118,7 @@ class Transformer(nn.Module):
         wte = Matrix(c.vocab_size, c.n_embd, c.init_std, name="wte")()
         wpe = Matrix(c.n_positions, c.n_embd, c.init_std, name="wpe")()
         x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
+        self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
         x, cache = Blocks(c, name="h")(x, cache, dropout_key)
         return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache

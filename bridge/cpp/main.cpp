@@ -106,7 +106,10 @@ Settings settle(const Options& options, torch::jit::Module& module) {
   for (const auto& [setting, text] : options.given) {
     switch (setting) {
       case 0: s.max_new_tokens = number(0, text, 1, 1e9, true); break;
-      case 1: s.temperature = text == "0" ? 0 : number(1, text, 0.001, 1e30, false); break;
+      case 1:
+        s.temperature = number(1, text, 0, 1e30, false);
+        if (s.temperature > 0) number(1, text, 0.001, 1e30, false);
+        break;
       case 2: s.top_k = number(2, text, 0, 1e9, true); break;
       case 3: s.top_p = number(3, text, 1e-30, 1e30, false); break;
       case 4: s.seed = number(4, text, 0, 4294967295.0, true); break;

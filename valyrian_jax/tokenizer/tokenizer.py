@@ -148,6 +148,15 @@ class Tokenizer:
             raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON, so not a tokenizer.json: {error}") from error
+        return cls.from_json(content, path)
+
+    @classmethod
+    def from_json(cls, content: Any, path: str | os.PathLike[str]) -> "Tokenizer":
+        """The contents of a `tokenizer.json`; the path is for messages.
+
+        Raises:
+            UserError: they describe another kind of tokenizer.
+        """
         try:
             return _from_json(content)
         except (_RefusedError, KeyError, TypeError, AttributeError, ValueError) as error:

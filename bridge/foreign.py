@@ -1,0 +1,94 @@
+"""GPT-2 directories as the world has them, read into a bundle: sharded or old files, half precision, old vocabularies.
+
+Nothing is unpickled but tensors: safetensors, or `torch.load` with weights_only.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
+    """Read and check a GPT-2 directory.
+
+    Args:
+        directory: with config.json, weights in one of the files of `WEIGHTS`, and a tokenizer.
+        vocabulary: a tokenizer.json to use instead of the directory's own.
+
+    Raises:
+        UserError: something is missing, damaged, no GPT-2, or does not fit together.
+    """
+    if not directory.is_dir():
+        raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
+    model = bundle.model_config(bundle.read_json(directory / "config.json"))
+    tensors = bundle.canonical_names(
+        model, {name: tensor.float().numpy() for name, tensor in read_tensors(directory).items()}
+    )
+    bundle.check(model, tensors)
+    tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
+    found = Bundle(model, tensors, tokenizer)
+    bundle.check_vocabulary(found, directory)
+    return found
+
+
+def read_tensors(directory: Path) -> Mapping[str, Tensor]:
+    """All tensors of a directory by name, whole or in shards."""
+    name = next((name for name in WEIGHTS if (directory / name).exists()), None)
+    if name is None:
+        raise UserError(f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}")
+    if not name.endswith(".index.json"):
+        return _read_file(directory / name)
+    places = bundle.read_json(directory / name).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
+        raise UserError(f"{directory / name} is damaged: expected a weight_map from tensors to files beside it")
+    shards = {file: _read_file(directory / file) for file in sorted(set(places.values()))}
+    missing = sorted(tensor for tensor, file in places.items() if tensor not in shards[file])
+    if missing:
+        raise UserError(f"{directory / name} lists tensors that their files lack: {', '.join(missing)}")
+    return {tensor: shards[file][tensor] for tensor, file in places.items()}
+
+
+def _read_file(path: Path) -> Mapping[str, Tensor]:
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing, though the index lists it") from error
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} is damaged or holds more than tensors, so it was not read: {reason}") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{path} holds something other than named tensors; expected the state_dict of a GPT-2")
+    return found
+
+
+def read_tokenizer(directory: Path) -> Tokenizer:
+    """The tokenizer.json of a directory, or the vocab.json and merges.txt of older ones."""
+    if (directory / "tokenizer.json").exists() or not (directory / "vocab.json").exists():
+        return Tokenizer.load(directory / "tokenizer.json")
+    vocab: Any = bundle.read_json(directory / "vocab.json")
+    try:
+        lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {directory / 'merges.txt'}: {error.strerror}") from error
+    merges = [line for line in lines if line and not line.startswith("#version")]
+    return Tokenizer.from_json(
+        {
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+            "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+            "added_tokens": [{"content": END_OF_TEXT, "id": vocab[END_OF_TEXT]}] if END_OF_TEXT in vocab else [],
+        },
+        directory / "vocab.json",
+    )

@@ -1,0 +1,332 @@
+"""The proof that JAX, PyTorch, TorchScript and C++ compute the same: how far apart they are, stage by stage.
+
+Everything is compared with JAX, on the CPU and at full matrix precision. The GPT-2 of `transformers`, which nobody here
+wrote, is held to the same numbers as our own module. This is the only file of the bridge that imports the JAX side, and
+it does so when it is called.
+"""
+
+import copy
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import OptimConfig, SampleConfig, from_tree
+from valyrian_jax.errors import UserError
+from valyrian_jax.prompt import prompt_tokens
+
+from . import torchscript, weights
+from .generate import Generator, stream
+
+FORMAT_VERSION = 1
+ROWS = 8
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value there is, or of 1
+SUMS = 10  # gradients are sums over all tokens, and round as often
+Arrays = dict[str, npt.NDArray[Any]]
+TokensOf = Callable[[Sequence[str], SampleConfig], list[list[int]]]
+
+
+class Measured(NamedTuple):
+    """One runtime's answers: what the stages give, the gradient of the loss, the weights after one AdamW step."""
+
+    stages: Arrays
+    gradients: Arrays
+    updated: Arrays
+
+
+class Finding(NamedTuple):
+    """How far a runtime is from JAX in one respect."""
+
+    runtime: str
+    what: str
+    difference: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is allowed; one that is not a number never is."""
+        return self.difference <= self.allowed
+
+
+def verify(directory: Path, program: Path | None) -> dict[str, Any]:
+    """Compare all runtimes on the weights of a bundle directory.
+
+    Args:
+        directory: the bundle.
+        program: the C++ program, if it is built.
+
+    Returns:
+        What parity.json holds: versions, findings, the first stage that diverges, and whether all passed.
+
+    Raises:
+        UserError: the bundle is refused, or JAX is not installed.
+    """
+    source = bundle.load(directory)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "model.pt")
+        torchscript.export(directory, file)
+        findings = [*compare_numbers(source, directory, file), *compare_tokens(source, file, program)]
+    failed = [finding for finding in findings if not finding.passed]
+    return {
+        "format_version": FORMAT_VERSION,
+        "weights_sha256": bundle.sha256(directory / "model.safetensors"),
+        "versions": {name: _version(name) for name in ("jax", "flax", "torch", "transformers")},
+        "machine": platform.machine(),
+        "passed": not failed,
+        "first_divergence": f"{failed[0].runtime}: {failed[0].what}" if failed else None,
+        "findings": [{**finding._asdict(), "passed": finding.passed} for finding in findings],
+    }
+
+
+def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Finding]:
+    """Findings on stages, gradients and one AdamW step: our module and `transformers`, in float32 and float64.
+
+    Of the TorchScript file, which has no other dtype and keeps its stages to itself, the logits.
+    """
+    tokens = np.random.default_rng(0).permutation(np.arange(ROWS * source.model.n_positions) % source.model.vocab_size)
+    tokens = tokens.reshape(ROWS, source.model.n_positions)
+    optim = from_tree({"optim": {**source.manifest.get("config", {}).get("optim", {}), "name": "adamw"}}).optim
+    modules = {"PyTorch": weights.to_module(source), "transformers": transformers_gpt2(directory)}
+    for dtype, tolerance in TOLERANCE.items():
+        expected = measure_jax(source, tokens, optim, dtype)
+        for name, module in modules.items():
+            if module is not None:
+                found = measure_torch(module.to(getattr(torch, dtype)), tokens, optim)
+                yield from compare(f"{name} {dtype}", expected, found, tolerance)
+                if dtype == "float64":
+                    yield from compare_step(f"{name} {dtype}", expected, found, tolerance, optim.lr)
+        if dtype == "float32":
+            logits = torchscript.load(file)[0](torch.from_numpy(tokens)).numpy()
+            yield compare_stage("TorchScript float32", "logits", expected.stages["logits"], logits, tolerance)
+
+
+def compare(runtime: str, expected: Measured, found: Measured, tolerance: float) -> Iterator[Finding]:
+    """Findings on stages and gradients, in the order of the forward pass."""
+    for stage, values in expected.stages.items():
+        yield compare_stage(runtime, stage, values, found.stages[stage], tolerance)
+    p, q = (torch.tensor(m.stages["logits"]).double().log_softmax(-1) for m in (expected, found))
+    yield Finding(runtime, "KL, largest", float((p.exp() * (p - q)).sum(-1).abs().max()), tolerance)
+    other = (p.argmax(-1) != q.argmax(-1)).double().mean()
+    yield Finding(runtime, "top-1, share that differs", float(other), 0.0)
+    for name, values in expected.gradients.items():
+        scale = float(np.abs(values).max())
+        yield Finding(
+            runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), SUMS * tolerance * scale
+        )
+
+
+def compare_stage(
+    runtime: str, stage: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float
+) -> Finding:
+    """The finding on one stage."""
+    return Finding(runtime, stage, _distance(expected, found), tolerance * max(1.0, float(np.abs(expected).max())))
+
+
+def compare_step(runtime: str, expected: Measured, found: Measured, tolerance: float, lr: float) -> Iterator[Finding]:
+    """Findings on the weights after one AdamW step.
+
+    The first step moves a weight by lr x g / (|g| + 1e-8), so that what rounding does to a gradient near 0 counts up to
+    1e8 times: the gradient's own difference, so enlarged, is allowed. In float32 that would allow anything.
+    """
+    for name, values in expected.updated.items():
+        enlarged = lr * _distance(expected.gradients[name], found.gradients.get(name)) / 1e-8
+        allowed = tolerance * max(1.0, float(np.abs(values).max())) + enlarged
+        yield Finding(runtime, f"weights after a step: {name}", _distance(values, found.updated.get(name)), allowed)
+
+
+def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any] | None) -> float:
+    return float("inf") if b is None else float(np.abs(a.reshape(-1) - b.reshape(-1)).max())
+
+
+def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str) -> Measured:
+    """The answers of `valyrian_jax`."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from valyrian_jax import loss, model
+    from valyrian_jax.optim import make_optimizer
+
+    x = jnp.asarray(tokens, jnp.int32)
+
+    def mean_loss(params: model.Params) -> jax.Array:
+        return loss.mean_nats(model.forward(params, x, source.model)[:, :-1], x[:, 1:])
+
+    @jax.jit
+    def measure(params: model.Params) -> tuple[Any, Any, Any]:
+        stages, gradients = model.activations(params, x, source.model), jax.grad(mean_loss)(params)
+        optimizer = make_optimizer(optim, 1)
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        return stages, gradients, optax.apply_updates(params, updates)
+
+    cpu = jax.devices("cpu")[0]
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"), jax.default_device(cpu):
+        params = model.from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
+        stages, gradients, updated = measure(params)
+        return Measured(
+            {name: np.asarray(stage) for name, stage in stages.items()},
+            dict(model.to_tensors(gradients)),
+            dict(model.to_tensors(updated)),
+        )
+
+
+def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig) -> Measured:
+    """The answers of a PyTorch module with GPT-2's names: ours, or that of `transformers`."""
+    module = copy.deepcopy(module).requires_grad_(True)
+    stages: Arrays = {}
+
+    def keep(name: str, value: Any) -> None:
+        stages[name] = (value[0] if isinstance(value, tuple) else value).detach().numpy()
+
+    transformer: Any = module.transformer
+    transformer.h[0].register_forward_pre_hook(lambda _, inputs: keep("embedding", inputs))
+    for i, block in enumerate(transformer.h):
+        block.register_forward_hook(lambda _, __, out, name=f"h.{i}": keep(name, out))
+    transformer.ln_f.register_forward_hook(lambda _, __, out: keep("ln_f", out))
+
+    ids = torch.from_numpy(tokens)
+    out = module(ids)
+    logits = out if isinstance(out, torch.Tensor) else out.logits
+    keep("logits", logits)
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    parameters = dict(module.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
+    for p, g in zip(parameters.values(), gradients, strict=True):
+        p.grad = g * min(1.0, optim.clip_norm / norm)
+    decayed = [p for p in parameters.values() if p.ndim == 2]
+    others = [p for p in parameters.values() if p.ndim != 2]
+    torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=float(np.float32(optim.lr)),  # JAX's schedule is a float32 number
+        betas=(optim.beta1, optim.beta2),
+    ).step()
+    return Measured(
+        stages,
+        {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)},
+        {name: p.detach().numpy() for name, p in parameters.items()},
+    )
+
+
+def transformers_gpt2(directory: Path) -> nn.Module | None:
+    """The GPT-2 of `transformers` with the weights of a bundle directory; None where it is not installed."""
+    try:
+        from transformers import GPT2LMHeadModel
+        from transformers.utils import logging
+    except ImportError:
+        return None
+    logging.disable_progress_bar()
+    return GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
+
+
+def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator[Finding]:
+    """Findings on generated tokens: PyTorch, TorchScript and, where it is built, C++."""
+    runtimes = generators(source, file, program)
+    reference = runtimes.pop("JAX")
+    prompts = example_prompts(source)
+    for temperature, top_k, top_p, seed in torchscript.EXAMPLES:
+        sample = SampleConfig("", source.model.n_positions * 3 // 2, temperature, top_k, top_p, seed)
+        expected = reference(prompts, sample)
+        for name, generate in runtimes.items():
+            different = sum(a != b for a, b in zip(expected, generate(prompts, sample), strict=True))
+            what = f"texts of {len(prompts)} that differ (temperature {temperature}, top-k {top_k}, top-p {top_p})"
+            yield Finding(name, what, different, 0)
+
+
+def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, TokensOf]:
+    """Every runtime as a function from prompts to the new tokens of each."""
+    from valyrian_jax import model, sampling
+
+    jax_generate = functools.partial(sampling.generate, model.from_tensors(source.tensors), source.model)
+    torch_generate = functools.partial(stream, Generator(source))
+    script, _ = torchscript.load(file)
+
+    def one_by_one(generate: Any) -> TokensOf:
+        return lambda prompts, sample: [
+            [int(row[0]) for row in generate(prompt_tokens(source.tokenizer, prompt), sample, 1)] for prompt in prompts
+        ]
+
+    def scripted(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
+        starts = [script.encode(prompt) or [script.end_of_text] for prompt in prompts]
+        outs = [
+            script.generate(torch.tensor([start]), s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed)[
+                0
+            ].tolist()
+            for start in starts
+        ]
+        return [out[len(start) :] for start, out in zip(starts, outs, strict=True)]
+
+    def compiled(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
+        options = {name.replace("_", "-"): value for name, value in asdict(s).items() if name != "prompt"}
+        command = [str(program), str(file), "--ids", "--prompts", "-", *(f"--{k}={v}" for k, v in options.items())]
+        done = subprocess.run(command, input="\n".join([*prompts, ""]), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"{program} failed: {done.stderr.strip()}")
+        return [[int(i) for i in line.split()] for line in done.stdout.splitlines()]
+
+    runtimes = {"JAX": one_by_one(jax_generate), "PyTorch": one_by_one(torch_generate), "TorchScript": scripted}
+    return {**runtimes, "C++": compiled} if program else runtimes
+
+
+def example_prompts(source: Bundle) -> list[str]:
+    """Texts of one line from the model itself: none, short ones, and one longer than the context."""
+    generator = Generator(source)
+    start = torch.full((ROWS, 1), source.tokenizer.end_of_text)
+    rows = generator.generate(start, source.model.n_positions + ROWS, 1.0, 0, 1.0, 1)[:, 1:].tolist()
+    cut = [rows[0], *(row[: 3 * i] for i, row in enumerate(rows[1:]))]
+    return [" ".join(source.tokenizer.decode(ids).split()) for ids in cut]
+
+
+def find_program() -> Path | None:
+    """The C++ program where the README builds it, or on PATH."""
+    found = shutil.which("valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}")
+    return Path(found) if found else None
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The findings as a table: of each kind, the one that comes nearest to what is allowed or goes farthest beyond."""
+    worst: dict[tuple[str, str], dict[str, Any]] = {}
+    for finding in report["findings"]:
+        key = finding["runtime"], finding["what"].split(":")[0]
+        if key not in worst or _excess(finding) > _excess(worst[key]):
+            worst[key] = finding
+    table = Table("runtime", "compared with JAX", "difference", "allowed", "", box=box.SIMPLE_HEAD)
+    for finding in worst.values():
+        numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
+        what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
+        table.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
+    Console().print(table)
+    missing = {"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}
+    print(*(f"not compared: {name}, which is not installed or built" for name in sorted(missing)), sep="\n", end="")
+    first = report["first_divergence"]
+    print("all runtimes agree" if report["passed"] else f"the runtimes DISAGREE; the first place: {first}")
+
+
+def _excess(finding: dict[str, Any]) -> float:
+    return finding["difference"] / finding["allowed"] if finding["allowed"] else finding["difference"]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
