@@ -80,6 +80,10 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
         UserError: the bundle is refused, or JAX is not installed.
     """
     source = bundle.load(directory)
+    try:
+        from valyrian_jax import model  # noqa: F401
+    except ImportError as error:
+        raise UserError("verify compares with JAX, which is not installed; install jax, flax and optax") from error
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "model.pt")
         torchscript.export(directory, file)

@@ -16,19 +16,10 @@ from valyrian_jax import __main__ as main
 from valyrian_jax import bundle, command, prompt, sampling
 from valyrian_jax.config import SampleConfig
 
+from .calling import call
+
 ROOT = Path(__file__).parent.parent
 QUICK = ["--model.vocab_size", "280", "--train.steps", "20", "--train.sample_every", "0", "--wandb.mode", "off"]
-
-
-def call(
-    entry: click.Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: Any
-) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        command.run(entry)
-    out, err = capsys.readouterr()
-    return int(stopped.value.code or 0), out, err
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
-Tensors = Mapping[str, npt.NDArray[np.float32]]
+Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)

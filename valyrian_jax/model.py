@@ -84,7 +84,7 @@ def to_tensors(params: Params) -> Tensors:
 
 
 def from_tensors(tensors: Tensors) -> Params:
-    """The inverse of `to_tensors`."""
+    """The inverse of `to_tensors`, of whatever floating-point type they are."""
     return unflatten_dict({name: jnp.asarray(array) for name, array in tensors.items()}, sep=".")
 
 

@@ -1,0 +1,86 @@
+"""Small models whose every weight shows, as bundles, as files, and a C++ program to run them."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bridge import torchscript
+from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import ModelConfig
+from valyrian_jax.tokenizer import Tokenizer, train_bpe
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3)
+TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? Ȳdra daor! " * 20
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return train_bpe(TEXT, CONFIG.vocab_size)
+
+
+@pytest.fixture(scope="session")
+def make(tokenizer: Tokenizer) -> Callable[..., Bundle]:
+    """A bundle with large random weights and biases, so that none can be wrong unseen."""
+
+    def make(**changes: Any) -> Bundle:
+        config = replace(CONFIG, **changes)
+        rng = np.random.default_rng(0)
+        shapes = bundle.parameter_shapes(config)
+        tensors = {
+            name: (rng.normal(size=shape) * 0.15 + name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))).astype(
+                np.float32
+            )
+            for name, shape in shapes.items()
+        }
+        return Bundle(config, tensors, tokenizer)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small(make: Callable[..., Bundle]) -> Bundle:
+    return make()
+
+
+@pytest.fixture(scope="session")
+def directory(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "bundle"
+    bundle.save(small, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def file(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small bundle as a TorchScript file."""
+    path = tmp_path_factory.mktemp("file") / "small.pt"
+    torchscript.export(directory, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def script(file: Path) -> Any:
+    """The module in that file."""
+    return torchscript.load(file)[0]
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """valyrian-generate, built if it is out of date."""
+    if not (shutil.which("cmake") and shutil.which("c++")):
+        pytest.skip("needs cmake and a C++ compiler")
+    build = ROOT / "build" / "cpp"
+    for command in (["cmake", "-S", "bridge/cpp", "-B", build], ["cmake", "--build", build]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "valyrian-generate"

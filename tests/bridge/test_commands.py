@@ -1,0 +1,153 @@
+"""python -m bridge as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import __main__ as main
+from valyrian_jax import __main__ as jax_main
+from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
+
+from ..calling import call
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_generate_writes_what_sample_writes(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options in (
+        ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 40],
+        ["--temperature", 0, "--max-new-tokens", 30],
+        ["--prompt", "Ȳdra", "--num-samples", 3, "--json", "--seed", 2**32 - 1, "--top-k", 9, "--top-p", 1],
+    ):
+        found = call(main.main, capsys, monkeypatch, "generate", directory, *options)
+        assert found == call(jax_main.main, capsys, monkeypatch, "sample", directory, *options)
+        assert found[0] == 0
+
+
+def test_verify_export_and_check(
+    small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle.save(small, "b")
+    status, out, _ = call(main.main, capsys, monkeypatch, "verify", "b")
+    assert status == 0
+    assert out.rstrip().endswith("all runtimes agree")
+    report = json.loads(Path("b/parity.json").read_text())
+    assert report["passed"]
+    status, out, _ = call(main.main, capsys, monkeypatch, "export", "b")
+    assert status == 0
+    assert "valyrian.pt: " in out
+    assert "; proven equal by `python -m bridge verify`" in out
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
+    assert status == 0
+    assert "4 of 4 example texts came out the same; proven equal" in out
+
+
+def test_a_file_without_proof_says_so(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", file)
+    assert status == 0
+    assert "not proven equal: run `python -m bridge verify` before `export`" in out
+
+
+def test_verify_ends_with_status_1_where_runtimes_differ(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bridge import parity
+
+    finding = {"runtime": "PyTorch", "what": "h.0", "difference": 1.0, "allowed": 0.5, "passed": False}
+    report = {"passed": False, "first_divergence": "PyTorch: h.0", "findings": [finding]}
+    monkeypatch.setattr(parity, "verify", lambda *_: report)
+    status, out, _ = call(main.main, capsys, monkeypatch, "verify", directory)
+    assert status == 1
+    assert "TOO FAR" in out
+    assert "the runtimes DISAGREE; the first place: PyTorch: h.0" in out
+    (directory / "parity.json").unlink()
+
+
+def test_import(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
+    assert status == 0
+    assert f"train on with train.py --init {tmp_path / 'new'}" in out
+    assert bundle.load(tmp_path / "new").tokenizer == bundle.load(directory).tokenizer
+    status, _, err = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
+    assert (status, err) == (2, f"error: {tmp_path / 'new'} exists already; choose another place with -o\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "nowhere"], "nowhere is not a run directory"),
+        (["generate"], "no run under runs/; train one with `python train.py`"),
+        (["generate", "B", "--top-p", 0], "--top-p"),
+        (["generate", "B", "--temperature", 0.0001], "must be 0 or at least 0.001"),
+        (["verify", "nowhere"], "nowhere is not a run directory"),
+        (["export", "nowhere"], "nowhere is not a run directory"),
+        (["export", "B", "-o", "."], "is a directory"),
+        (["export", "B", "-o", "no/such/place.pt"], "No such file or directory"),
+        (["export", "B", "--format", "export"], "must be called something.pt2"),
+        (["export", "B", "-o", "a.pt2", "--format", "export", "--quantize", "int8"], "--quantize goes with"),
+        (["check", "nothing.pt"], "cannot read nothing.pt"),
+        (["import", "nowhere", "-o", "x"], "no directory at nowhere"),
+        (["fly"], "No such command 'fly'"),
+    ],
+    ids=str,
+)
+def test_mistakes_end_in_one_line_and_status_2(
+    arguments: list[Any],
+    words: str,
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [directory if argument == "B" else argument for argument in arguments]
+    status, out, err = call(main.main, capsys, monkeypatch, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_bundles_are_refused_with_the_names(
+    small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle.save(small, tmp_path / "b")
+    weights = tmp_path / "b" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    status, _, err = call(main.main, capsys, monkeypatch, "export", tmp_path / "b", "-o", tmp_path / "x.pt")
+    assert status == 2
+    assert "model.safetensors does not match the manifest" in err
+
+
+def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
+    start = (
+        "import sys\nfor name in ('jax', 'flax', 'optax', 'orbax', 'wandb', 'transformers'): sys.modules[name] = None\n"
+    )
+    start += "from bridge.__main__ import command, main\ncommand.run(main)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for arguments in (["generate", directory, "--seed", 3], ["export", directory, "-o", tmp_path / "x.pt"]):
+        command = [sys.executable, "-c", start, *map(str, arguments)]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", start, "verify", str(directory)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: verify compares with JAX, which is not installed; install jax, flax and optax\n"

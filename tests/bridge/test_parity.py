@@ -1,0 +1,95 @@
+"""The proof passes for equal models, and for no others."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bridge import parity, weights
+from bridge.parity import Finding
+from valyrian_jax import bundle
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import OptimConfig
+
+
+@pytest.fixture(scope="module")
+def report(directory: Path, program: Path) -> dict[str, Any]:
+    return parity.verify(directory, program)
+
+
+def test_all_runtimes_agree_and_each_was_asked(report: dict[str, Any], small: Bundle) -> None:
+    assert report["passed"]
+    assert report["first_divergence"] is None
+    found = {(finding["runtime"], finding["what"]) for finding in report["findings"]}
+    for runtime in ("PyTorch float32", "PyTorch float64", "transformers float32", "transformers float64"):
+        for stage in ("embedding", "h.0", "h.1", "ln_f", "logits", "KL, largest", "top-1, share that differs"):
+            assert (runtime, stage) in found
+        assert {(runtime, f"gradient: {name}") for name in small.tensors} <= found
+    for runtime in ("PyTorch float64", "transformers float64"):
+        assert {(runtime, f"weights after a step: {name}") for name in small.tensors} <= found
+    assert ("TorchScript float32", "logits") in found
+    for runtime in ("PyTorch", "TorchScript", "C++"):
+        assert sum(r == runtime and "texts of 8 that differ" in what for r, what in found) == 4
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_the_tolerances_are_those_that_are_promised(report: dict[str, Any]) -> None:
+    for finding in report["findings"]:
+        if finding["what"] == "logits":
+            relative = 1e-5 if "float32" in finding["runtime"] else 1e-12
+            assert relative <= finding["allowed"] <= relative * 60  # the largest logit of this model is about 50
+
+
+TOKENS = np.random.default_rng(0).integers(0, 300, (4, 24))
+
+
+def differences(source: Bundle, module: torch.nn.Module, expected: parity.Measured) -> list[Finding]:
+    found = parity.measure_torch(module, TOKENS, OptimConfig())
+    numbers = parity.compare("x", expected, found, 1e-12)
+    steps = parity.compare_step("x", expected, found, 1e-12, OptimConfig().lr)
+    return [finding for finding in (*numbers, *steps) if not finding.passed]
+
+
+def test_every_single_weight_matters(small: Bundle) -> None:
+    expected = parity.measure_jax(small, TOKENS, OptimConfig(), "float64")
+    assert not differences(small, weights.to_module(small).double(), expected)
+    draw = np.random.default_rng(1)
+    for name, tensor in small.tensors.items():
+        changed = tensor.copy()
+        changed.reshape(-1)[draw.integers(tensor.size)] += 1e-6
+        other = Bundle(small.model, {**small.tensors, name: changed}, small.tokenizer)
+        failed = differences(small, weights.to_module(other).double(), expected)
+        assert failed, name
+        if name.startswith("transformer.h.1.mlp"):
+            assert failed[0].what == "h.1", "the first place is the block with the change"
+
+
+@pytest.mark.parametrize(
+    "change", [{"activation": "gelu"}, {"layer_norm_epsilon": 1e-5}, {"n_head": 4}, {"n_head": 2}], ids=str
+)
+def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], change: dict[str, Any]) -> None:
+    source = make()
+    expected = parity.measure_jax(source, TOKENS, OptimConfig(), "float32")
+    other = replace(source, model=replace(source.model, **change))
+    found = parity.measure_torch(weights.to_module(other), TOKENS, OptimConfig())
+    failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
+    assert failed[0] == "h.0"
+    assert "logits" in failed
+
+
+def test_what_is_not_a_number_never_passes() -> None:
+    assert not Finding("x", "y", float("nan"), 1.0).passed
+    assert not Finding("x", "y", float("inf"), 1.0).passed
+
+
+def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle], tmp_path: Path) -> None:
+    source = make(tie_word_embeddings=True, activation="gelu", n_layer=1)
+    bundle.save(source, tmp_path / "b")
+    report = parity.verify(tmp_path / "b", None)
+    assert report["passed"], report["first_divergence"]
+    assert not any("C++" in finding["runtime"] for finding in report["findings"])
