@@ -3,13 +3,11 @@
 Nothing is unpickled but tensors: safetensors, or `torch.load` with weights_only.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -66,7 +64,7 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing, though the index lists it") from error
-    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # reading a damaged file can fail anywhere
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or holds more than tensors, so it was not read: {reason}") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):

@@ -28,6 +28,7 @@ const char* kUsage =
     "  --top-k K             only the K most probable tokens; 0: all\n"
     "  --top-p P             only the nucleus of mass P; 1: all\n"
     "  --seed S              0 to 4294967295; the same seed gives the same text\n"
+    "  --num-samples N       texts a prompt, with seeds from --seed on\n"
     "  --ids                 print token ids instead of text, and do not stop at the end of the document\n"
     "  --help                this text\n"
     "\n"
@@ -49,42 +50,12 @@ struct Settings {
 
 struct Options {
   std::string model, prompt, prompts;
-  bool ids = false;  // print token ids
+  bool ids = false;
+  int64_t num_samples = 1;
   std::vector<std::pair<int, std::string>> given;  // settings, in the order of the command line
 };
 
-constexpr const char* kNames[] = {"max-new-tokens", "temperature", "top-k", "top-p", "seed"};
-
-Options parse(int argc, char** argv) {
-  const option known[] = {{kNames[0], 1, nullptr, 0}, {kNames[1], 1, nullptr, 1}, {kNames[2], 1, nullptr, 2},
-                          {kNames[3], 1, nullptr, 3}, {kNames[4], 1, nullptr, 4}, {"prompt", 1, nullptr, 'p'},
-                          {"prompts", 1, nullptr, 'f'}, {"ids", 0, nullptr, 'i'}, {"help", 0, nullptr, 'h'}, {}};
-  Options options;
-  opterr = 0;
-  for (int c; (c = getopt_long(argc, argv, ":h", known, nullptr)) != -1;) {
-    if (c == 'h') {
-      std::cout << kUsage;
-      std::exit(0);
-    } else if (c == 'p') {
-      options.prompt = optarg;
-    } else if (c == 'f') {
-      options.prompts = optarg;
-    } else if (c == 'i') {
-      options.ids = true;
-    } else if (c == ':' || c == '?') {
-      const std::string word = argv[optind - 1];
-      throw UserError(c == ':' ? word + " needs a value; see --help" : "unknown option " + word + "; see --help");
-    } else {
-      options.given.emplace_back(c, optarg);
-    }
-  }
-  if (argc - optind != 1) {
-    throw UserError(argc == optind ? "no model file given; see --help"
-                                   : std::string("more than one model file given: ") + argv[optind + 1] + "; see --help");
-  }
-  options.model = argv[optind];
-  return options;
-}
+constexpr const char* kNames[] = {"max-new-tokens", "temperature", "top-k", "top-p", "seed", "num-samples"};
 
 double number(int setting, const std::string& text, double low, double high, bool whole) {
   size_t end = 0;
@@ -98,6 +69,39 @@ double number(int setting, const std::string& text, double low, double high, boo
                     (whole ? "a whole number" : "a number") + "; see --help for its range");
   }
   return value;
+}
+
+Options parse(int argc, char** argv) {
+  const option known[] = {{kNames[0], 1, nullptr, 0}, {kNames[1], 1, nullptr, 1}, {kNames[2], 1, nullptr, 2},
+                          {kNames[3], 1, nullptr, 3}, {kNames[4], 1, nullptr, 4}, {kNames[5], 1, nullptr, 5}, {"prompt", 1, nullptr, 'p'},
+                          {"prompts", 1, nullptr, 'f'}, {"ids", 0, nullptr, 'i'}, {"help", 0, nullptr, 'h'}, {}};
+  Options options;
+  opterr = 0;
+  for (int c; (c = getopt_long(argc, argv, ":h", known, nullptr)) != -1;) {
+    if (c == 'h') {
+      std::cout << kUsage;
+      std::exit(0);
+    } else if (c == 'p') {
+      options.prompt = optarg;
+    } else if (c == 'f') {
+      options.prompts = optarg;
+    } else if (c == 'i') {
+      options.ids = true;
+    } else if (c == 5) {
+      options.num_samples = number(5, optarg, 1, 1e9, true);
+    } else if (c == ':' || c == '?') {
+      const std::string word = argv[optind - 1];
+      throw UserError(c == ':' ? word + " needs a value; see --help" : "unknown option " + word + "; see --help");
+    } else {
+      options.given.emplace_back(c, optarg);
+    }
+  }
+  if (argc - optind != 1) {
+    throw UserError(argc == optind ? "no model file given; see --help"
+                                   : std::string("more than one model file given: ") + argv[optind + 1] + "; see --help");
+  }
+  options.model = argv[optind];
+  return options;
 }
 
 Settings settle(const Options& options, torch::jit::Module& module) {
@@ -186,13 +190,18 @@ void run(int argc, char** argv) {
   c10::InferenceMode inference;
   auto module = load(options.model);
   const auto settings = settle(options, module);
-  if (options.prompts.empty()) {
-    continue_prompt(module, options.prompt, settings, options.ids);
-    return;
-  }
+  const auto samples = [&](const std::string& prompt) {
+    for (int64_t row = 0; row < options.num_samples; ++row) {
+      auto s = settings;
+      s.seed = (settings.seed + row) % 4294967296;
+      if (options.num_samples > 1 && !options.ids) std::cout << "[seed " << s.seed << "] ";
+      continue_prompt(module, prompt, s, options.ids);
+    }
+  };
+  if (options.prompts.empty()) return samples(options.prompt);
   std::ifstream file(options.prompts == "-" ? "/dev/stdin" : options.prompts);
   if (!file) throw UserError("cannot read " + options.prompts + "; expected a text file with one prompt a line");
-  for (std::string line; std::getline(file, line);) continue_prompt(module, line, settings, options.ids);
+  for (std::string line; std::getline(file, line);) samples(line);
 }
 
 }  // namespace

@@ -64,6 +64,13 @@ def test_a_prompt_that_is_no_utf8_is_read_as_bytes_and_shown_replaced(run: Run, 
     assert done.stdout.decode().startswith(prompt.decode("utf-8", "replace"))
 
 
+def test_several_samples_draw_with_the_seeds_that_follow(run: Run, file: Path, script: Any) -> None:
+    last = 2**32 - 1
+    done = run(file, "--prompt", "the", "--seed", last, "--num-samples", 2, "--max-new-tokens", 9, "--temperature", 1)
+    expected = [script.generate_text("the", 9, 1.0, 0, 0.95, seed) for seed in (last, 0)]
+    assert done.stdout.decode() == f"[seed {last}] {expected[0]}\n[seed 0] {expected[1]}\n"
+
+
 def test_help_shows_an_example(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
@@ -92,6 +99,7 @@ def test_mistakes_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: P
         ([file, "--top-p", 0], "--top-p is '0'"),
         ([file, "--top-k", -3], "--top-k is '-3'"),
         ([file, "--max-new-tokens", 0], "--max-new-tokens is '0'"),
+        ([file, "--num-samples", "many"], "--num-samples is 'many'"),
         ([file, "--prompts", tmp_path / "none.txt"], "cannot read"),
     ):
         done = run(*arguments)
