@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,16 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 
     Prints how far they are apart, writes parity.json into the bundle, and ends with status 1 if that is too far.
     """
-    from . import parity
+    from . import parity, report
 
     directory = runs.find_bundle(run)
-    report = parity.verify(directory, program or parity.find_program())
-    atomic.write_text(directory / "parity.json", json.dumps(report, indent=1) + "\n")
+    found = parity.verify(directory, program or find_program())
+    atomic.write_text(directory / "parity.json", json.dumps(found, indent=1) + "\n")
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(found))
     else:
-        parity.print_report(report)
-    sys.exit(not report["passed"])
+        report.print_report(found)
+    sys.exit(not found["passed"])
 
 
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
@@ -115,6 +117,12 @@ def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
     click.echo(
         f"{out}: {sum(t.size for t in found.tensors.values()):,} parameters; train on with train.py --init {out}"
     )
+
+
+def find_program() -> Path | None:
+    """The C++ program where the README builds it, or on PATH."""
+    found = shutil.which("valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}")
+    return Path(found) if found else None
 
 
 def describe(certificate: Any) -> str:

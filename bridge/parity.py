@@ -7,9 +7,7 @@ it does so when it is called.
 
 import copy
 import functools
-import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from valyrian_jax import bundle
@@ -131,10 +126,8 @@ def compare(runtime: str, expected: Measured, found: Measured, tolerance: float)
     other = (p.argmax(-1) != q.argmax(-1)).double().mean()
     yield Finding(runtime, "top-1, share that differs", float(other), 0.0)
     for name, values in expected.gradients.items():
-        scale = float(np.abs(values).max())
-        yield Finding(
-            runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), SUMS * tolerance * scale
-        )
+        allowed = SUMS * tolerance * float(np.abs(values).max())
+        yield Finding(runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), allowed)
 
 
 def compare_stage(
@@ -271,12 +264,8 @@ def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, To
 
     def scripted(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
         starts = [script.encode(prompt) or [script.end_of_text] for prompt in prompts]
-        outs = [
-            script.generate(torch.tensor([start]), s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed)[
-                0
-            ].tolist()
-            for start in starts
-        ]
+        settings = s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed
+        outs = [script.generate(torch.tensor([start]), *settings)[0].tolist() for start in starts]
         return [out[len(start) :] for start, out in zip(starts, outs, strict=True)]
 
     def compiled(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
@@ -298,35 +287,6 @@ def example_prompts(source: Bundle) -> list[str]:
     rows = generator.generate(start, source.model.n_positions + ROWS, 1.0, 0, 1.0, 1)[:, 1:].tolist()
     cut = [rows[0], *(row[: 3 * i] for i, row in enumerate(rows[1:]))]
     return [" ".join(source.tokenizer.decode(ids).split()) for ids in cut]
-
-
-def find_program() -> Path | None:
-    """The C++ program where the README builds it, or on PATH."""
-    found = shutil.which("valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}")
-    return Path(found) if found else None
-
-
-def print_report(report: dict[str, Any]) -> None:
-    """The findings as a table: of each kind, the one that comes nearest to what is allowed or goes farthest beyond."""
-    worst: dict[tuple[str, str], dict[str, Any]] = {}
-    for finding in report["findings"]:
-        key = finding["runtime"], finding["what"].split(":")[0]
-        if key not in worst or _excess(finding) > _excess(worst[key]):
-            worst[key] = finding
-    table = Table("runtime", "compared with JAX", "difference", "allowed", "", box=box.SIMPLE_HEAD)
-    for finding in worst.values():
-        numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
-        what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
-        table.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
-    Console().print(table)
-    missing = {"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}
-    print(*(f"not compared: {name}, which is not installed or built" for name in sorted(missing)), sep="\n", end="")
-    first = report["first_divergence"]
-    print("all runtimes agree" if report["passed"] else f"the runtimes DISAGREE; the first place: {first}")
-
-
-def _excess(finding: dict[str, Any]) -> float:
-    return finding["difference"] / finding["allowed"] if finding["allowed"] else finding["difference"]
 
 
 def _version(name: str) -> str | None:

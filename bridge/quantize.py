@@ -13,10 +13,16 @@ from .model import Linear, Matrix
 class Int8Matrix(nn.Module):
     """Stands in for `Matrix`; a row has one scale."""
 
+    packed: Tensor
+    scale: Tensor
+    weight: Tensor
+
     def __init__(self, matrix: Matrix) -> None:
         super().__init__()
-        self.packed, self.scale = pack(matrix.weight.detach(), 1)
-        self.weight = self.packed * self.scale
+        packed, scale = pack(matrix.weight.detach(), 1)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale", scale)
+        self.register_buffer("weight", packed * scale)
 
     def __getstate__(self) -> tuple[Tensor, Tensor, bool]:
         return self.packed, self.scale, self.training
@@ -29,11 +35,18 @@ class Int8Matrix(nn.Module):
 class Int8Linear(nn.Module):
     """Stands in for `Linear`; a column, which makes one output, has one scale."""
 
+    packed: Tensor
+    scale: Tensor
+    bias: Tensor
+    weight: Tensor
+
     def __init__(self, linear: Linear) -> None:
         super().__init__()
-        self.packed, self.scale = pack(linear.weight.detach(), 0)
-        self.bias = linear.bias.detach()
-        self.weight = self.packed * self.scale
+        packed, scale = pack(linear.weight.detach(), 0)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", linear.bias.detach())
+        self.register_buffer("weight", packed * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in] to [N, out]."""

@@ -60,6 +60,13 @@ def test_imports_follow_the_arrows(file: Path) -> None:
         assert "jax" not in tops(names)
 
 
+def test_torch_jit_stands_in_one_file() -> None:
+    touching = [
+        file.name for file in (ROOT / "bridge").glob("*.py") if "torch.jit." in file.read_text(encoding="utf-8")
+    ]
+    assert touching == ["torchscript.py"]
+
+
 def run_blocking(modules: str, code: str) -> None:
     block = f"import sys\nfor name in {modules.split()}: sys.modules[name] = None\n"
     subprocess.run([sys.executable, "-c", block + code], check=True, cwd=ROOT, timeout=120)

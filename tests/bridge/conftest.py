@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def program() -> Path:
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("needs cmake and a C++ compiler")
     build = ROOT / "build" / "cpp"
-    for command in (["cmake", "-S", "bridge/cpp", "-B", build], ["cmake", "--build", build]):
+    python = f"-DPython3_EXECUTABLE={sys.executable}"
+    for command in (["cmake", "-S", "bridge/cpp", "-B", build, python], ["cmake", "--build", build]):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
     return build / "valyrian-generate"

@@ -1,0 +1,30 @@
+"""What `python -m bridge verify` shows on the terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The findings as a table: of each kind, the one that comes nearest to what is allowed or goes farthest beyond."""
+    worst: dict[tuple[str, str], dict[str, Any]] = {}
+    for finding in report["findings"]:
+        key = finding["runtime"], finding["what"].split(":")[0]
+        if key not in worst or _excess(finding) > _excess(worst[key]):
+            worst[key] = finding
+    table = Table("runtime", "compared with JAX", "difference", "allowed", "", box=box.SIMPLE_HEAD)
+    for finding in worst.values():
+        numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
+        what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
+        table.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
+    Console().print(table)
+    for name in sorted({"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}):
+        print(f"not compared: {name}, which is not installed or built")
+    first = report["first_divergence"]
+    print("all runtimes agree" if report["passed"] else f"the runtimes DISAGREE; the first place: {first}")
+
+
+def _excess(finding: dict[str, Any]) -> float:
+    return finding["difference"] / finding["allowed"] if finding["allowed"] else finding["difference"]
