@@ -139,7 +139,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in] to [N, out]."""
-        return torch.addmm(self.bias, x, self.weight)
+        # Not addmm: TorchScript takes it apart, and would round otherwise than the module it was made of.
+        return torch.mm(x, self.weight) + self.bias
 
 
 class Matrix(nn.Module):

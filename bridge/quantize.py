@@ -50,7 +50,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in] to [N, out]."""
-        return torch.addmm(self.bias, x, self.weight)
+        return torch.mm(x, self.weight) + self.bias
 
     def __getstate__(self) -> tuple[Tensor, Tensor, Tensor, bool]:
         return self.packed, self.scale, self.bias, self.training

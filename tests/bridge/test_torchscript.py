@@ -81,9 +81,12 @@ def test_ids_that_are_no_utf8_decode_as_in_python(small: Bundle, script: Any) ->
             script.decode([wrong])
 
 
-def test_forward_takes_any_shape(script: Any, small: Bundle) -> None:
-    for shape in ((1, 1), (3, 24), (7, 2)):
-        assert script(torch.zeros(shape, dtype=torch.int64)).shape == (*shape, small.model.vocab_size)
+def test_logits_are_bit_for_bit_those_of_the_module_at_any_shape(script: Any, small: Bundle) -> None:
+    gpt = weights.to_module(small)
+    for shape in ((1, 1), (3, 24), (7, 2), (1, 5)):
+        tokens = torch.randint(0, 300, shape, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(script(tokens), gpt(tokens))
+        assert script(tokens).shape == (*shape, small.model.vocab_size)
 
 
 def test_settings_are_checked_in_the_file_too(script: Any) -> None:
