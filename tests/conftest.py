@@ -12,7 +12,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ["NETRC"] = os.devnull
 # Programs that several tests compile are compiled once.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-cache-")
+_compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
