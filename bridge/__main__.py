@@ -35,7 +35,9 @@ def generate(run: Path | None, **options: Any) -> None:
 @main.command(epilog="Example: python -m bridge verify")
 @command.RUN
 @click.option(
-    "--program", type=command.FILE, help="The C++ program [build/cpp/valyrian-generate, or as found on PATH]."
+    "--program",
+    type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
+    help="The C++ program [build/cpp/valyrian-generate, or as found on PATH].",
 )
 @command.JSON
 def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
@@ -46,18 +48,21 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     from . import parity, report
 
     directory = runs.find_bundle(run)
-    found = parity.verify(directory, program or find_program())
-    atomic.write_text(directory / "parity.json", json.dumps(found, indent=1) + "\n")
+    click.echo(f"comparing the runtimes on {directory}, which takes a minute or so", err=True)
+    found = parity.verify(directory, program.resolve() if program else find_program())
     if as_json:
         click.echo(json.dumps(found))
     else:
         report.print_report(found)
+    atomic.write_text(directory / "parity.json", json.dumps(found, indent=1) + "\n")
     sys.exit(not found["passed"])
 
 
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
 @command.RUN
-@click.option("-o", "--out", type=command.FILE, default="valyrian.pt", show_default=True, help="File to write.")
+@click.option(
+    "-o", "--out", type=command.FILE, help="File to write [valyrian.pt, or valyrian.pt2 with --format export]."
+)
 @click.option(
     "--format",
     "kind",
@@ -69,7 +74,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 @click.option(
     "--quantize", type=click.Choice(["int8"]), help="Round the matrices: a third of the size, not quite the same text."
 )
-def export(run: Path | None, out: Path, kind: str, quantize: str | None) -> None:
+def export(run: Path | None, out: Path | None, kind: str, quantize: str | None) -> None:
     """Write the best weights of RUN as one TorchScript file: text in, text out, from Python or C++.
 
     The file is loaded in a fresh process and checked before it gets its name.
@@ -80,11 +85,13 @@ def export(run: Path | None, out: Path, kind: str, quantize: str | None) -> None
     if kind == "export":
         if quantize:
             raise click.UsageError("--quantize goes with --format torchscript only")
+        out = out or Path("valyrian.pt2")
         pt2.export(directory, out)
-        click.echo(f"{out}: {out.stat().st_size:,} bytes, computes the same when loaded again")
+        click.echo(f"{out} from {directory}: {out.stat().st_size:,} bytes, computes the same when loaded again")
         return
+    out = out or Path("valyrian.pt")
     certificate = torchscript.export(directory, out, quantize == "int8")
-    click.echo(f"{out}: {out.stat().st_size:,} bytes, {describe(certificate)}")
+    click.echo(f"{out} from {directory}: {out.stat().st_size:,} bytes, {describe(certificate)}")
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
@@ -110,7 +117,7 @@ def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
     """Check a GPT-2 DIRECTORY from anywhere, in Hugging Face layout, and write it as a bundle."""
     from . import foreign
 
-    found = foreign.read(directory, tokenizer)
+    found, out = foreign.read(directory, tokenizer), out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another place with -o")
     bundle.save(found, out)
@@ -122,18 +129,19 @@ def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
 def find_program() -> Path | None:
     """The C++ program where the README builds it, or on PATH."""
     found = shutil.which("valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}")
-    return Path(found) if found else None
+    return Path(found).resolve() if found else None
 
 
 def describe(certificate: Any) -> str:
     """A certificate in one line."""
     parity, cost, count = certificate["parity"], certificate["int8"], len(certificate["examples"])
+    exact = "its exact weights are " if cost else ""
     return "; ".join(
         [
             f"{count} of {count} example texts came out the same",
-            "proven equal by `python -m bridge verify`"
-            if parity and parity["passed"]
-            else "not proven equal: run `python -m bridge verify` before `export`",
+            f"{exact}proven equal by `python -m bridge verify`"
+            if parity and parity.get("passed")
+            else f"{exact}not proven equal: run `python -m bridge verify` before `export`",
             *([f"int8 costs {cost['kl_mean']:.1e} nats a token, top-1 same {cost['top1']:.1%}"] if cost else []),
         ]
     )

@@ -33,12 +33,13 @@ def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
         raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
     model = bundle.model_config(bundle.read_json(directory / "config.json"))
     tensors = bundle.canonical_names(
-        model, {name: tensor.float().numpy() for name, tensor in read_tensors(directory).items()}
+        model, {name: tensor.detach().float().numpy() for name, tensor in read_tensors(directory).items()}
     )
     bundle.check(model, tensors)
     tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
     found = Bundle(model, tensors, tokenizer)
     bundle.check_vocabulary(found, directory)
+    _ = tokenizer.end_of_text  # which separates documents and ends texts: refused here if there is none
     return found
 
 
@@ -74,8 +75,10 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
 
 def read_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer.json of a directory, or the vocab.json and merges.txt of older ones."""
-    if (directory / "tokenizer.json").exists() or not (directory / "vocab.json").exists():
+    if (directory / "tokenizer.json").exists():
         return Tokenizer.load(directory / "tokenizer.json")
+    if not (directory / "vocab.json").exists():
+        raise UserError(f"{directory} holds neither tokenizer.json nor vocab.json; name a tokenizer with --tokenizer")
     vocab: Any = bundle.read_json(directory / "vocab.json")
     try:
         lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()

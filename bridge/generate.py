@@ -71,7 +71,9 @@ class Generator(nn.Module):
     def extend(
         self, tokens: Tensor, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int, stop: int
     ) -> Tensor:
-        """As `generate`, up to the token `stop` (left out) once all rows have it at the same place."""
+        """As `generate`; with stop >= 0 one row only, which ends before that token."""
+        if max_new_tokens < 0:
+            raise ValueError("max_new_tokens must not be negative")
         B, N = tokens.shape
         out = torch.zeros(B, N + max_new_tokens, dtype=torch.int64, device=tokens.device)
         out[:, :N] = tokens
@@ -79,7 +81,7 @@ class Generator(nn.Module):
         for count in range(N, N + max_new_tokens):
             logits, cache = self.step(out.narrow(1, 0, count), cache)
             drawn = self.sample(logits, count - N, temperature, top_k, top_p, seed)
-            if stop >= 0 and bool((drawn == stop).all()):
+            if stop >= 0 and drawn.item() == stop:
                 return out[:, :count]
             out.select(1, count).copy_(drawn)
         return out

@@ -74,19 +74,30 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     Raises:
         UserError: the bundle is refused, or JAX is not installed.
     """
-    source = bundle.load(directory)
     try:
+        import jax
+        import optax  # noqa: F401
+
         from valyrian_jax import model  # noqa: F401
     except ImportError as error:
         raise UserError("verify compares with JAX, which is not installed; install jax, flax and optax") from error
-    with tempfile.TemporaryDirectory() as scratch:
+    proven = torchscript.fingerprint(directory)
+    source = bundle.load(directory)
+    cpu = jax.devices("cpu")[0]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        jax.default_matmul_precision("highest"),
+        jax.default_device(cpu),
+    ):
         file = Path(scratch, "model.pt")
         torchscript.export(directory, file)
         findings = [*compare_numbers(source, directory, file), *compare_tokens(source, file, program)]
+    if torchscript.fingerprint(directory) != proven:
+        raise UserError(f"{directory} was replaced meanwhile, by a training run perhaps; verify it again")
     failed = [finding for finding in findings if not finding.passed]
     return {
         "format_version": FORMAT_VERSION,
-        "weights_sha256": bundle.sha256(directory / "model.safetensors"),
+        "sha256": proven,
         "versions": {name: _version(name) for name in ("jax", "flax", "torch", "transformers")},
         "machine": platform.machine(),
         "passed": not failed,
@@ -174,8 +185,7 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return stages, gradients, optax.apply_updates(params, updates)
 
-    cpu = jax.devices("cpu")[0]
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"), jax.default_device(cpu):
+    with jax.enable_x64(dtype == "float64"):
         params = model.from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
         stages, gradients, updated = measure(params)
         return Measured(
@@ -273,8 +283,11 @@ def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, To
         command = [str(program), str(file), "--ids", "--prompts", "-", *(f"--{k}={v}" for k, v in options.items())]
         done = subprocess.run(command, input="\n".join([*prompts, ""]), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"{program} failed: {done.stderr.strip()}")
-        return [[int(i) for i in line.split()] for line in done.stdout.splitlines()]
+            raise UserError(f"{program} ended with status {done.returncode}: {done.stderr.strip() or 'no message'}")
+        lines = done.stdout.splitlines()
+        if len(lines) != len(prompts):
+            raise UserError(f"{program} printed {len(lines)} lines for {len(prompts)} prompts: no valyrian-generate")
+        return [[int(i) for i in line.split()] for line in lines]
 
     runtimes = {"JAX": one_by_one(jax_generate), "PyTorch": one_by_one(torch_generate), "TorchScript": scripted}
     return {**runtimes, "C++": compiled} if program else runtimes

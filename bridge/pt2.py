@@ -65,6 +65,8 @@ def export(directory: Path, out: Path) -> None:
     source = bundle.load(directory)
     gpt = weights.to_module(source)
     T = source.model.n_positions
+    if T < 4:
+        raise UserError(f"a context of {T} is too short for --format export, which needs 4")
     tokens = torch.arange(2 * T).view(2, T) % source.model.vocab_size
     free = Dim.DYNAMIC
     with torch.no_grad():
@@ -77,9 +79,10 @@ def export(directory: Path, out: Path) -> None:
     papers["example.json"] = json.dumps({"tokens": tokens.tolist(), "logits": logits[:, :, :COLUMNS].tolist()})
     partial = out.with_name(out.stem + ".partial.pt2")
     try:
+        partial.touch()  # a place that cannot be written fails as any other file does
         package_pt2(str(partial), exported_programs={"prefill": prefill, "decode": decode}, extra_files=papers)
         checked = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", str(partial)], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "bridge", "check", partial.absolute()], capture_output=True, text=True, check=False
         )
         if checked.returncode:
             raise UserError(f"{out} was not written, because the file fails its check: {checked.stderr.strip()}")

@@ -39,7 +39,9 @@ def keep(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor
     falling = falling.softmax(-1)
     if top_p < 1:
         before = falling.cumsum(-1) - falling
-        falling.masked_fill_(before >= top_p, 0.0)
+        dropped = before >= top_p
+        dropped[:, 0] = False  # one stays, however small top_p is
+        falling.masked_fill_(dropped, 0.0)
     return torch.zeros_like(falling).scatter_(-1, order, falling)
 
 

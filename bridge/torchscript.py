@@ -4,10 +4,12 @@ PyTorch has announced the end of `torch.jit`: only this file touches it, and `br
 Loading such a file runs code that it brings, so load only what you trust.
 """
 
+import io
 import json
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,12 +54,13 @@ class TextGenerator(Generator):
 
         An empty prompt is the beginning of a document.
         """
+        prompt = self.decode(self.encode(prompt))  # malformed UTF-8 is replaced, as Python does before it encodes
         ids = self.encode(prompt)
         start = ids if len(ids) > 0 else [self.end_of_text]
         tokens = torch.tensor([start], dtype=torch.int64, device=self.bpe.byte_ids.device)
         out = self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, self.end_of_text)
         new: list[int] = out[0, len(start) :].tolist()
-        return self.decode(ids) + self.decode(new)
+        return prompt + self.decode(new)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of any bytes; malformed UTF-8 is kept as it is."""
@@ -122,12 +125,13 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.touch()  # a place that cannot be written fails as any other file does
+        content = io.BytesIO()  # to a file, torch aborts where the disk is full
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            torch.jit.save(script(generator), str(partial), _extra_files=papers)
+            torch.jit.save(script(generator), content, _extra_files=papers)
+        partial.write_bytes(content.getvalue())
         checked = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", str(partial)], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "bridge", "check", partial.absolute()], capture_output=True, text=True, check=False
         )
         if checked.returncode:
             raise UserError(f"{out} was not written, because the file fails its check: {checked.stderr.strip()}")
@@ -147,16 +151,28 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
         raise UserError(f"cannot read {path}; expected a file that `python -m bridge export` wrote")
     papers: dict[str, Any] = dict.fromkeys(PAPERS, "")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise UserError(f"{path} is damaged: {damaged} in it does not match its checksum; copy it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location="cpu", _extra_files=papers)
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is not a TorchScript file; expected one that `python -m bridge export` wrote"
         ) from error
     if not all(papers.values()):
         raise UserError(f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote")
-    return module, {name: json.loads(text) for name, text in papers.items()}
+    try:
+        read = {name: json.loads(text) for name, text in papers.items()}
+        if read["certificate.json"]["format_version"] > FORMAT_VERSION:
+            raise UserError(f"{path} was written by a newer version of this program: upgrade to read it")
+        if not read["certificate.json"]["examples"]:
+            raise ValueError("no examples")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} has a damaged certificate: {type(error).__name__} {error}") from error
+    return module, read
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -194,12 +210,17 @@ def examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]
 
 
 def read_parity(directory: Path) -> Any:
-    """What `python -m bridge verify` found for exactly these weights, or None."""
+    """What `python -m bridge verify` found for exactly this bundle, or None."""
     path = directory / "parity.json"
     if not path.exists():
         return None
-    parity = json.loads(_text(path))
-    return parity if parity["weights_sha256"] == bundle.sha256(directory / "model.safetensors") else None
+    parity = bundle.read_json(path)
+    return parity if parity.get("sha256") == fingerprint(directory) else None
+
+
+def fingerprint(directory: Path) -> dict[str, str]:
+    """The hashes of what makes a model: weights, configuration and tokenizer of a bundle directory."""
+    return {name: bundle.sha256(directory / name) for name in ("model.safetensors", "config.json", "tokenizer.json")}
 
 
 def _text(path: Path) -> str:

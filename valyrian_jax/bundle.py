@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialize
 
 from valyrian_jax.config import ModelConfig, explain
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
+_SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new"}  # two names of `transformers` for one function
 Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 
@@ -100,7 +102,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
 
     # safetensors writes the buffer as it lies in memory: a transposed view would be written wrong.
     weights = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in bundle.tensors.items()}
-    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
     bundle.tokenizer.save(partial / "tokenizer.json")
     for name, content in _json_files(bundle).items():
         _write_json(partial / name, content)
@@ -170,6 +172,7 @@ def model_config(content: Mapping[str, Any]) -> ModelConfig:
     for key, value in computed.items():
         if content.get(key, value) != value:
             raise UserError(f"config.json has {key} = {content[key]!r}; only {value!r} is supported")
+    activation = content.get("activation_function", "gelu_new")
     try:
         model = ModelConfig(
             vocab_size=content["vocab_size"],
@@ -177,11 +180,11 @@ def model_config(content: Mapping[str, Any]) -> ModelConfig:
             n_embd=content["n_embd"],
             n_layer=content["n_layer"],
             n_head=content["n_head"],
-            activation=content.get("activation_function", "gelu_new"),
+            activation=_SAME_ACTIVATION.get(activation, activation),
             layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
             tie_word_embeddings=content.get("tie_word_embeddings", True),
             dropout=content.get("resid_pdrop", 0.1),
-            init_std=content.get("initializer_range", 0.02),
+            init_std=content.get("initializer_range") or 0.02,
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"config.json is no GPT-2 configuration: {type(error).__name__} {error}") from error
@@ -235,8 +238,8 @@ def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]])
         if not name.startswith(("transformer.", "lm_head.")):
             name = f"transformer.{name}"
         named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
-    if model.tie_word_embeddings:
-        named.pop("lm_head.weight", None)
+    if model.tie_word_embeddings and "lm_head.weight" in named:  # some files keep only one of the two
+        named.setdefault("transformer.wte.weight", named.pop("lm_head.weight"))
     return named
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -15,6 +16,7 @@ from valyrian_jax.config import keys
 from valyrian_jax.errors import UserError
 
 _SEPARATOR = "__"
+_ROWS = 64  # samples drawn at a time
 
 FILE = click.Path(path_type=Path)
 RUN = click.argument("run", type=FILE, required=False)
@@ -60,6 +62,8 @@ def run(command: click.Command) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except UnicodeEncodeError as error:
+        _fail(f"the output cannot hold {error.object[error.start]!r} in {error.encoding}; set PYTHONIOENCODING=utf-8")
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError as error:
@@ -101,22 +105,25 @@ def sample_options(function: Callable[..., None]) -> Callable[..., None]:
 def print_samples(
     bundle: Bundle, generate: prompt.Generate, text: str, num_samples: int, as_json: bool, **settings: Any
 ) -> None:
-    """Continue a text and print it: one sample as it is drawn, several when all are done."""
+    """Continue a text and print it: one sample as it is drawn, several a batch at a time."""
     given = {name: value for name, value in settings.items() if value is not None}
     start = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     sample = prompt.sample_settings(bundle, {**given, "prompt": start})
     if num_samples == 1 and not as_json:
         rows = generate(prompt.prompt_tokens(bundle.tokenizer, start), sample, 1)
-        click.echo(start, nl=False)
+        click.echo(start, nl=False, color=True)  # color: as it is, control characters and all
         for piece in prompt.stream_text(bundle.tokenizer, (int(row[0]) for row in rows)):
-            click.echo(piece, nl=False)
+            click.echo(piece, nl=False, color=True)
             sys.stdout.flush()
         click.echo()
         return
-    for row, continued in enumerate(prompt.sample_texts(generate, bundle.tokenizer, sample, num_samples)):
-        seed = (sample.seed + row) % 2**32
-        record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
-        click.echo(record if as_json else f"[seed {seed}] {continued}")
+    for first in range(0, num_samples, _ROWS):
+        count = min(_ROWS, num_samples - first)
+        batch = replace(sample, seed=(sample.seed + first) % 2**32)
+        for row, continued in enumerate(prompt.sample_texts(generate, bundle.tokenizer, batch, count)):
+            seed = (batch.seed + row) % 2**32
+            record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
+            click.echo(record if as_json else f"[seed {seed}] {continued}", color=True)
 
 
 def _click_type(annotation: Any) -> click.ParamType[Any]:

@@ -17,8 +17,9 @@ Generate = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.
 
 def sample_settings(bundle: Bundle, given: Mapping[str, Any]) -> SampleConfig:
     """How to draw: as given, else as the bundle's run drew its samples, else by default."""
-    stored = bundle.manifest.get("config", {}).get("sample", {})
-    return from_tree({"sample": {**stored, "prompt": "", **given}}).sample
+    stored = bundle.manifest.get("config", {}).get("sample")
+    known = stored if isinstance(stored, Mapping) else {}
+    return from_tree({"sample": {**known, "prompt": "", **given}}).sample
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -39,7 +39,7 @@ def keep(
     probabilities = jax.nn.softmax(scaled)
     falling = probabilities[order]
     before = (jnp.cumsum(falling) - falling)[rank]
-    return jnp.where((before < top_p) | (top_p >= 1), probabilities, 0.0)
+    return jnp.where((before < top_p) | (top_p >= 1) | (rank == 0), probabilities, 0.0)
 
 
 def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:

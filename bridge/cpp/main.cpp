@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -65,8 +66,11 @@ double number(int setting, const std::string& text, double low, double high, boo
   } catch (const std::logic_error&) {
   }
   if (end != text.size() || !(value >= low && value <= high) || (whole && value != std::floor(value))) {
-    throw UserError(std::string("--") + kNames[setting] + " is '" + text + "', expected " +
-                    (whole ? "a whole number" : "a number") + "; see --help for its range");
+    std::ostringstream message;
+    message.precision(12);
+    message << "--" << kNames[setting] << " is '" << text << "', expected a " << (whole ? "whole " : "") << "number from "
+            << low << " to " << high << "; see --help";
+    throw UserError(message.str());
   }
   return value;
 }
@@ -79,8 +83,8 @@ Options parse(int argc, char** argv) {
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, ":h", known, nullptr)) != -1;) {
     if (c == 'h') {
-      std::cout << kUsage;
-      std::exit(0);
+      std::cout << kUsage << std::flush;
+      std::exit(std::cout ? 0 : 2);
     } else if (c == 'p') {
       options.prompt = optarg;
     } else if (c == 'f') {
@@ -90,7 +94,8 @@ Options parse(int argc, char** argv) {
     } else if (c == 5) {
       options.num_samples = number(5, optarg, 1, 1e9, true);
     } else if (c == ':' || c == '?') {
-      const std::string word = argv[optind - 1];
+      const bool letter = c == '?' && optopt > ' ';
+      const std::string word = letter ? std::string("-") + static_cast<char>(optopt) : argv[optind - 1];
       throw UserError(c == ':' ? word + " needs a value; see --help" : "unknown option " + word + "; see --help");
     } else {
       options.given.emplace_back(c, optarg);
@@ -100,6 +105,7 @@ Options parse(int argc, char** argv) {
     throw UserError(argc == optind ? "no model file given; see --help"
                                    : std::string("more than one model file given: ") + argv[optind + 1] + "; see --help");
   }
+  if (!options.prompt.empty() && !options.prompts.empty()) throw UserError("give --prompt or --prompts, not both");
   options.model = argv[optind];
   return options;
 }
@@ -109,13 +115,13 @@ Settings settle(const Options& options, torch::jit::Module& module) {
   Settings s{stored[0].toInt(), stored[1].toDouble(), stored[2].toInt(), stored[3].toDouble(), stored[4].toInt()};
   for (const auto& [setting, text] : options.given) {
     switch (setting) {
-      case 0: s.max_new_tokens = number(0, text, 1, 1e9, true); break;
+      case 0: s.max_new_tokens = number(0, text, 1, 1e7, true); break;
       case 1:
-        s.temperature = number(1, text, 0, 1e30, false);
-        if (s.temperature > 0) number(1, text, 0.001, 1e30, false);
+        s.temperature = number(1, text, 0, 1e6, false);
+        if (s.temperature > 0) number(1, text, 0.001, 1e6, false);  // 0 or at least this
         break;
       case 2: s.top_k = number(2, text, 0, 1e9, true); break;
-      case 3: s.top_p = number(3, text, 1e-30, 1e30, false); break;
+      case 3: s.top_p = number(3, text, 1e-30, 1e6, false); break;
       case 4: s.seed = number(4, text, 0, 4294967295.0, true); break;
     }
   }
@@ -130,7 +136,7 @@ torch::jit::Module load(const std::string& path) {
   torch::jit::Module module;
   try {
     module = torch::jit::load(path, torch::kCPU, files);
-  } catch (const c10::Error&) {
+  } catch (const std::exception&) {
     throw UserError(path + " is not a TorchScript file; expected one that `python -m bridge export` wrote");
   }
   if (files["config.json"].empty() || !module.find_method("generate_text") || !module.find_method("defaults")) {
@@ -161,8 +167,10 @@ void continue_prompt(torch::jit::Module& module, const std::string& prompt, cons
   const auto decode = [&](const std::vector<int64_t>& tokens) {
     return module.get_method("decode")({tokens}).toStringRef();
   };
-  auto start = module.get_method("encode")({prompt}).toIntVector();
-  if (!ids) std::cout << decode(start) << std::flush;
+  const auto encode = [&](const std::string& text) { return module.get_method("encode")({text}).toIntVector(); };
+  const auto text = decode(encode(prompt));  // malformed UTF-8 is replaced, as Python does before it encodes
+  auto start = encode(text);
+  if (!ids) std::cout << text << std::flush;
   if (start.empty()) start.push_back(end_of_text);
 
   std::vector<int64_t> waiting;  // tokens that end inside a character
@@ -199,9 +207,14 @@ void run(int argc, char** argv) {
     }
   };
   if (options.prompts.empty()) return samples(options.prompt);
-  std::ifstream file(options.prompts == "-" ? "/dev/stdin" : options.prompts);
+  std::ifstream opened(options.prompts);
+  std::istream& file = options.prompts == "-" ? std::cin : static_cast<std::istream&>(opened);
   if (!file) throw UserError("cannot read " + options.prompts + "; expected a text file with one prompt a line");
-  for (std::string line; std::getline(file, line);) samples(line);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    samples(line);
+  }
+  if (file.bad()) throw UserError("cannot read " + options.prompts + "; expected a text file with one prompt a line");
 }
 
 }  // namespace
@@ -209,8 +222,14 @@ void run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     run(argc, argv);
+    if (!std::cout.flush()) throw UserError("cannot write the text to standard output");
+    return 0;
   } catch (const UserError& error) {
     std::cerr << "error: " << error.what() << '\n';
-    return 2;
+  } catch (const std::exception& error) {  // from libtorch, with a stack behind the first line
+    const std::string message = error.what();
+    std::cerr << "error: the model failed; `python -m bridge check` tells whether the file is whole: "
+              << message.substr(0, message.find('\n')) << '\n';
   }
+  return 2;
 }

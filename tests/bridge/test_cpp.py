@@ -57,11 +57,12 @@ def test_settings_not_given_are_those_of_the_file(run: Run, file: Path, script: 
     assert run(file, "--prompt", "the").stdout.decode() == expected + "\n"
 
 
-def test_a_prompt_that_is_no_utf8_is_read_as_bytes_and_shown_replaced(run: Run, file: Path) -> None:
+def test_a_prompt_that_is_no_utf8_is_replaced_as_python_replaces_it(run: Run, file: Path, script: Any) -> None:
     prompt = b"ab\xff\xe2\x82 c"
-    done = subprocess.run([*run(file).args[:2], b"--prompt", prompt], capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0
-    assert done.stdout.decode().startswith(prompt.decode("utf-8", "replace"))
+    command = [*run(file).args[:2], "--max-new-tokens", "40", "--temperature", "1", "--prompt"]
+    done = subprocess.run([*command, prompt], capture_output=True, check=True, timeout=60)
+    replaced = prompt.decode("utf-8", "replace")
+    assert done.stdout.decode() == script.generate_text(replaced, 40, 1.0, 0, 0.95, 0) + "\n"
 
 
 def test_several_samples_draw_with_the_seeds_that_follow(run: Run, file: Path, script: Any) -> None:
@@ -69,6 +70,14 @@ def test_several_samples_draw_with_the_seeds_that_follow(run: Run, file: Path, s
     done = run(file, "--prompt", "the", "--seed", last, "--num-samples", 2, "--max-new-tokens", 9, "--temperature", 1)
     expected = [script.generate_text("the", 9, 1.0, 0, 0.95, seed) for seed in (last, 0)]
     assert done.stdout.decode() == f"[seed {last}] {expected[0]}\n[seed 0] {expected[1]}\n"
+
+
+def test_lines_may_end_as_on_windows_and_a_full_disk_is_no_success(run: Run, file: Path) -> None:
+    options = [file, "--max-new-tokens", 9, "--prompts", "-"]
+    assert run(*options, stdin=b"the\r\nwolf\r\n").stdout == run(*options, stdin=b"the\nwolf\n").stdout
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(run(file).args[:2], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, b"error: cannot write the text to standard output\n")
 
 
 def test_help_shows_an_example(run: Run) -> None:
@@ -99,7 +108,10 @@ def test_mistakes_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: P
         ([file, "--top-p", 0], "--top-p is '0'"),
         ([file, "--top-k", -3], "--top-k is '-3'"),
         ([file, "--max-new-tokens", 0], "--max-new-tokens is '0'"),
-        ([file, "--num-samples", "many"], "--num-samples is 'many'"),
+        ([file, "--num-samples", "many"], "--num-samples is 'many', expected a whole number from 1 to 1000000000"),
+        ([file, "--prompts", tmp_path], "cannot read"),
+        ([file, "--prompts", "-", "--prompt", "a"], "not both"),
+        ([file, "-xyz"], "unknown option -x"),
         ([file, "--prompts", tmp_path / "none.txt"], "cannot read"),
     ):
         done = run(*arguments)

@@ -91,6 +91,20 @@ def test_old_files_are_read_without_running_what_is_in_them(
     assert not (tmp_path / "harmed").exists()
 
 
+def test_other_ways_to_say_the_same_are_read(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
+    directory = tmp_path / "foreign"
+    settings = json.loads((directory / "config.json").read_text())
+    settings |= {"activation_function": "gelu_pytorch_tanh", "initializer_range": 0}
+    (directory / "config.json").write_text(json.dumps(settings))
+    vocabulary = json.loads((directory / "tokenizer.json").read_text())
+    del vocabulary["model"]["type"]  # as in GPT-2's own file
+    (directory / "tokenizer.json").write_text(json.dumps(vocabulary))
+    (directory / "model.safetensors").unlink()
+    only_head = {name: p for name, p in theirs.state_dict().items() if name != "transformer.wte.weight"}
+    torch.save({name: torch.nn.Parameter(p) for name, p in only_head.items()}, directory / "pytorch_model.bin")
+    assert_equal(foreign.read(directory), theirs)
+
+
 def test_bfloat16_becomes_float32(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
     path = tmp_path / "foreign" / "model.safetensors"
     save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
@@ -119,6 +133,10 @@ def test_what_does_not_fit_is_named(theirs: transformers.GPT2LMHeadModel, tmp_pa
         foreign.read(tmp_path / "none")
     train_bpe(TEXT, 300).save(tmp_path / "other.json")
     with pytest.raises(UserError, match="tokenizer has 300 tokens, the model 301"):
+        foreign.read(directory, tmp_path / "other.json")
+    renamed = (directory / "tokenizer.json").read_text().replace("<|endoftext|>", "<|end|>")
+    (tmp_path / "other.json").write_text(renamed)
+    with pytest.raises(UserError, match=r"has no <\|endoftext\|> token"):
         foreign.read(directory, tmp_path / "other.json")
     assert Tokenizer.load(directory / "tokenizer.json").vocab_size == 301
     (directory / "model.safetensors").rename(directory / "weights.safetensors")

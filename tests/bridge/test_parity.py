@@ -15,6 +15,7 @@ from bridge.parity import Finding
 from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import OptimConfig
+from valyrian_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,28 @@ def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], 
     failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
     assert failed[0] == "h.0"
     assert "logits" in failed
+
+
+def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
+    small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle.save(small, tmp_path / "b")
+    numbers = [Finding("PyTorch", "h.0", 0.5, 1.0), Finding("PyTorch", "h.1", 2.0, 1.0)]
+    monkeypatch.setattr(parity, "compare_numbers", lambda *_: iter(numbers))
+    monkeypatch.setattr(parity, "compare_tokens", lambda *_: iter([]))
+    found = parity.verify(tmp_path / "b", None)
+    assert not found["passed"]
+    assert found["first_divergence"] == "PyTorch: h.1"
+
+    def meanwhile(*_: Any) -> Any:
+        bundle.save(
+            replace(small, tensors={name: tensor + 1 for name, tensor in small.tensors.items()}), tmp_path / "b"
+        )
+        return iter([])
+
+    monkeypatch.setattr(parity, "compare_tokens", meanwhile)
+    with pytest.raises(UserError, match="was replaced meanwhile"):
+        parity.verify(tmp_path / "b", None)
 
 
 def test_what_is_not_a_number_never_passes() -> None:

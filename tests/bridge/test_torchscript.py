@@ -45,11 +45,15 @@ def test_a_file_carries_its_papers(file: Path, directory: Path) -> None:
 
 def test_parity_is_taken_along_if_it_is_of_these_weights(directory: Path, small: Bundle, tmp_path: Path) -> None:
     bundle.save(small, tmp_path / "b")
-    parity = {"weights_sha256": bundle.sha256(tmp_path / "b" / "model.safetensors"), "passed": True}
+    parity = {"sha256": torchscript.fingerprint(tmp_path / "b"), "passed": True}
     (tmp_path / "b" / "parity.json").write_text(json.dumps(parity))
     assert torchscript.read_parity(tmp_path / "b") == parity
-    (tmp_path / "b" / "parity.json").write_text(json.dumps({**parity, "weights_sha256": "0"}))
+    config = tmp_path / "b" / "config.json"
+    config.write_text(config.read_text().replace("0.001", "0.002"))
     assert torchscript.read_parity(tmp_path / "b") is None
+    (tmp_path / "b" / "parity.json").write_text("{bad")
+    with pytest.raises(UserError, match="is not JSON"):
+        torchscript.read_parity(tmp_path / "b")
 
 
 def test_text_becomes_the_ids_of_the_tokenizer_and_comes_back(small: Bundle, script: Any) -> None:
@@ -103,6 +107,24 @@ def test_a_file_that_gives_other_tokens_fails_its_check(file: Path, tmp_path: Pa
     with pytest.raises(UserError, match="gives other tokens here than where it was made"):
         torchscript.check(tmp_path / "other.pt")
     torchscript.check(file)
+    papers["certificate.json"]["examples"][1]["tokens"][20] ^= 1
+    papers["certificate.json"]["examples"][2]["text"] += "!"
+    texts["certificate.json"] = json.dumps(papers["certificate.json"])
+    torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files=texts)
+    with pytest.raises(UserError, match="for tokens that were"):
+        torchscript.check(tmp_path / "other.pt")
+    for certificate, words in (("{}", "KeyError 'format_version'"), ('{"format_version": 99}', "newer version")):
+        torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files=texts | {"certificate.json": certificate})
+        with pytest.raises(UserError, match=words):
+            torchscript.check(tmp_path / "other.pt")
+
+
+def test_a_damaged_file_is_refused(file: Path, tmp_path: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    (tmp_path / "damaged.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged\.pt (is damaged|is not a TorchScript file)"):
+        torchscript.check(tmp_path / "damaged.pt")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -114,7 +114,7 @@ def test_a_save_that_fails_keeps_the_old_bundle(tmp_path: Path, monkeypatch: pyt
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "save_file", full)
+    monkeypatch.setattr(bundle, "serialize", full)
     with pytest.raises(OSError, match="No space left"):
         bundle.save(make(step=2), tmp_path / "b")
     assert bundle.load(tmp_path / "b").manifest["step"] == 1

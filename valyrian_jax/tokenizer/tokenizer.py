@@ -273,7 +273,8 @@ def _require(condition: bool, message: str) -> None:
 
 def _from_json(content: Any) -> Tokenizer:
     model, pre = content["model"], content["pre_tokenizer"]
-    _require(model["type"] == "BPE", f"model type {model['type']!r}, expected 'BPE'")
+    kind = model.get("type", "BPE")  # GPT-2's own file does not say
+    _require(kind == "BPE", f"model type {kind!r}, expected 'BPE'")
     _require(content.get("normalizer") is None, "it normalises text, which loses bytes")
     _require(
         pre["type"] == "ByteLevel" and not pre["add_prefix_space"] and pre.get("use_regex", True),
