@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
-PROMPT, NEW, ROUNDS, TEXTS = "valar", 60, 7, 40  # NEW fits the context: what goes beyond it, transformers cannot do
+PROMPT, NEW, ROUNDS, TEXTS = "valar", 60, 15, 40  # NEW fits the context: what goes beyond it, transformers cannot do
 SETTINGS = {"temperature": 0.8, "top_p": 0.95}
 
 
