@@ -7,8 +7,6 @@ B, T and S are free, up to n_positions. Tokenizer and sampler are not in such a 
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from valyrian_jax import bundle
 from valyrian_jax.errors import UserError
 
 from . import weights
+from .checked import checked
 from .model import GPT
 
 TOLERANCE = 1e-5  # of the largest logit, or of 1
@@ -77,18 +76,8 @@ def export(directory: Path, out: Path) -> None:
         logits = gpt(tokens)
     papers = {name: (directory / name).read_text(encoding="utf-8") for name in ("config.json", "tokenizer.json")}
     papers["example.json"] = json.dumps({"tokens": tokens.tolist(), "logits": logits[:, :, :COLUMNS].tolist()})
-    partial = out.with_name(out.stem + ".partial.pt2")
-    try:
-        partial.touch()  # a place that cannot be written fails as any other file does
+    with checked(out) as partial:
         package_pt2(str(partial), exported_programs={"prefill": prefill, "decode": decode}, extra_files=papers)
-        checked = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", partial.absolute()], capture_output=True, text=True, check=False
-        )
-        if checked.returncode:
-            raise UserError(f"{out} was not written, because the file fails its check: {checked.stderr.strip()}")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check(path: Path) -> float:

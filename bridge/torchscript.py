@@ -6,8 +6,6 @@ Loading such a file runs code that it brings, so load only what you trust.
 
 import io
 import json
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +21,7 @@ from valyrian_jax.prompt import sample_settings
 from valyrian_jax.tokenizer import Tokenizer
 
 from . import quantize
+from .checked import checked
 from .generate import Generator
 from .quantize import Int8Linear, Int8Matrix
 from .text import ByteBPE, well_formed
@@ -109,8 +108,6 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Raises:
         UserError: the bundle is refused, the place cannot be written, or the file gives other tokens than the module.
     """
-    if not out.name or out.is_dir():
-        raise UserError(f"cannot write {out}: it is a directory, expected the name of a file")
     source = bundle.load(directory)
     generator = TextGenerator(source)
     cost = quantize.quantize(generator, generator.end_of_text) if int8 else None
@@ -123,21 +120,11 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     }
     papers = {name: _text(directory / name) for name in PAPERS[:3]}
     papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        content = io.BytesIO()  # to a file, torch aborts where the disk is full
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.jit.save(script(generator), content, _extra_files=papers)
+    content = io.BytesIO()  # to a file, torch aborts where the disk is full
+    with checked(out) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(script(generator), content, _extra_files=papers)
         partial.write_bytes(content.getvalue())
-        checked = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", partial.absolute()], capture_output=True, text=True, check=False
-        )
-        if checked.returncode:
-            raise UserError(f"{out} was not written, because the file fails its check: {checked.stderr.strip()}")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return certificate
 
 
