@@ -90,7 +90,7 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
         jax.default_device(cpu),
     ):
         file = Path(scratch, "model.pt")
-        torchscript.export(directory, file)
+        torchscript.write(directory, file)
         findings = [*compare_numbers(source, directory, file), *compare_tokens(source, file, program)]
     if torchscript.fingerprint(directory) != proven:
         raise UserError(f"{directory} was replaced meanwhile, by a training run perhaps; verify it again")

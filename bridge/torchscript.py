@@ -108,6 +108,12 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Raises:
         UserError: the bundle is refused, the place cannot be written, or the file gives other tokens than the module.
     """
+    with checked(out) as partial:
+        return write(directory, partial, int8)
+
+
+def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
+    """As `export`, but straight to the path and without the check."""
     source = bundle.load(directory)
     generator = TextGenerator(source)
     cost = quantize.quantize(generator, generator.end_of_text) if int8 else None
@@ -121,10 +127,10 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     papers = {name: _text(directory / name) for name in PAPERS[:3]}
     papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
     content = io.BytesIO()  # to a file, torch aborts where the disk is full
-    with checked(out) as partial, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(script(generator), content, _extra_files=papers)
-        partial.write_bytes(content.getvalue())
+    path.write_bytes(content.getvalue())
     return certificate
 
 
