@@ -8,7 +8,7 @@ K width of a head (D = H K), V vocabulary, L layers. Between the embedding and t
 from typing import Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from valyrian_jax.config import ModelConfig
