@@ -1,7 +1,7 @@
 """python -m valyrian_jax <command>: the tokenizer, the corpus, samples, evaluation, pictures."""
 
 import functools
-import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,52 @@ def main() -> None:
     """A small GPT for High Valyrian, from scratch, in JAX. RUN is a run directory [the newest under runs/]."""
 
 
-@main.command(epilog='Example: python -m valyrian_jax corpus --sentences 12000 --seed 1 -o "data/High Valyrian.txt"')
-@click.option("--sentences", type=click.IntRange(min=1), default=12000, show_default=True, help="How many sentences.")
+@main.command(epilog='Example: python -m valyrian_jax corpus --sentences 60000 --seed 1 -o "data/High Valyrian.txt"')
+@click.option("--sentences", type=click.IntRange(min=1), default=60000, show_default=True, help="How many sentences.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same text."
 )
-@click.option("-o", "--out", type=FILE, help="File to write [standard output].")
-def corpus(sentences: int, seed: int, out: Path | None) -> None:
-    """Write paragraphs of High Valyrian drawn from the grammar."""
-    from valyrian_jax.language import generate_paragraphs
+@click.option("--exact", type=click.IntRange(min=0), default=0, help="Texts to find the exact entropy of [0].")
+@click.option("-o", "--out", type=FILE, help="File to write; its entropy goes into a .source.json [standard output].")
+def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
+    """Write paragraphs of High Valyrian drawn from the grammar, and say how much information they hold."""
+    from valyrian_jax import source
 
-    text = "\n\n".join(generate_paragraphs(sentences, seed)) + "\n"
+    found = source.generate(sentences, seed, exact)
     if out is None:
-        click.echo(text, nl=False)
+        click.echo(found.text, nl=False)
     else:
-        atomic.write_text(out, text)
+        atomic.write_text(out, found.text)
+        source.save(found.source, source.path_for(out))
+    click.echo(found.summary, err=out is None)
+
+
+@main.command(epilog="Example: python -m valyrian_jax check poem.txt (or: check --word zaldrīzoti --json)")
+@click.argument("inputs", metavar="[FILE|-]", nargs=-1)
+@click.option("--word", "words", is_flag=True, help="The arguments are words: print what each can be.")
+@command.JSON
+def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
+    """Say of every sentence in FILE [standard input] if it is grammatical, and if not, the first reason why not."""
+    from valyrian_jax import judging
+
+    if words:
+        lines = judging.word_lines(inputs, as_json)
+    elif len(inputs) > 1:
+        raise UserError(f"expected one file, found {len(inputs)}; for words say --word")
+    else:
+        with click.open_file(inputs[0] if inputs else "-", "rb") as file:
+            lines = judging.sentence_lines(file.read(), as_json)
+    for line in lines:
+        click.echo(line)
+
+
+@main.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
+@click.option("--table", required=True, metavar="WORD", help="A dictionary form.")
+def language(table: str) -> None:
+    """Print all forms of a word. ° = inferred by analogy, — = not established."""
+    from valyrian_jax.language import paradigm
+
+    click.echo("\n\n".join(paradigm.tables(unicodedata.normalize("NFC", table))))
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
@@ -52,17 +83,19 @@ def sample(run: Path | None, **options: Any) -> None:
 
 @main.command("eval", epilog="Example: python -m valyrian_jax eval runs/first --json")
 @command.RUN
+@click.option("--texts", type=click.IntRange(min=0), default=1000, show_default=True, help="Texts to draw and judge.")
 @command.JSON
-def evaluate(run: Path | None, as_json: bool) -> None:
-    """Loss of RUN's best weights over the whole held-out part of its text."""
-    from valyrian_jax import evaluation
+def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
+    """Judge RUN's best weights: loss over the whole held-out part, and how good the texts are that they write.
+
+    Texts (temperature 1, top-p 0.9, seeds from 0) and distance from the source are only there for generated corpora.
+    """
+    from valyrian_jax import evaluation, judging
 
     directory = runs.find(run)
-    found = evaluation.evaluate_run(directory)
-    if as_json:
-        click.echo(json.dumps({"run": str(directory), **found._asdict()}))
-    else:
-        click.echo(f"{directory}: {found.nats_per_token:.4f} nats/token, {found.bits_per_byte:.4f} bits per byte")
+    lines = evaluation.report(directory, texts)
+    for line in judging.report_lines(directory, lines, as_json):
+        click.echo(line)
 
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")

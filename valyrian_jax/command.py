@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -16,7 +15,6 @@ from valyrian_jax.config import keys
 from valyrian_jax.errors import UserError
 
 _SEPARATOR = "__"
-_ROWS = 64  # samples drawn at a time
 
 FILE = click.Path(path_type=Path)
 RUN = click.argument("run", type=FILE, required=False)
@@ -117,13 +115,10 @@ def print_samples(
             sys.stdout.flush()
         click.echo()
         return
-    for first in range(0, num_samples, _ROWS):
-        count = min(_ROWS, num_samples - first)
-        batch = replace(sample, seed=(sample.seed + first) % 2**32)
-        for row, continued in enumerate(prompt.sample_texts(generate, bundle.tokenizer, batch, count)):
-            seed = (batch.seed + row) % 2**32
-            record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
-            click.echo(record if as_json else f"[seed {seed}] {continued}", color=True)
+    for row, continued in enumerate(prompt.many_texts(generate, bundle.tokenizer, sample, num_samples)):
+        seed = (sample.seed + row) % 2**32
+        record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
+        click.echo(record if as_json else f"[seed {seed}] {continued}", color=True)
 
 
 def _click_type(annotation: Any) -> click.ParamType[Any]:

@@ -171,7 +171,10 @@ def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.N
 
 
 def windows(tokens: Tokens, rows: int, length: int) -> Windows:
-    """Cut a whole token array into consecutive windows, the same every time, and fill the last batch up.
+    """Cut a whole token array into windows that overlap by half, the same every time, and fill the last batch up.
+
+    A window counts only the targets that the window before it did not have, so that (the first window aside) a counted
+    target has at least T / 2 tokens before it, as it has when text is generated.
 
     Args:
         tokens: the held-out part, at least two tokens.
@@ -187,10 +190,13 @@ def windows(tokens: Tokens, rows: int, length: int) -> Windows:
     targets = len(tokens) - 1
     if targets < 1:
         raise UserError("the held-out part is empty; give more text or a larger data.held_out")
-    N = math.ceil(targets / (rows * length))
-    padded = np.zeros(N * rows * length + 1, np.int32)
+    stride = max(length // 2, 1)
+    used = math.ceil(max(targets - length, 0) / stride) + 1  # windows until the last target
+    N = math.ceil(used / rows)
+    starts = np.arange(N * rows) * stride
+    padded = np.zeros(starts[-1] + length + 1, np.int32)
     padded[: len(tokens)] = tokens
-    starts = np.arange(N * rows) * length
+    places = starts[:, None] + np.arange(length)  # of the input before each target
+    is_new = (starts[:, None] == 0) | (np.arange(length) >= length - stride)
     grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, rows, length + 1)
-    counted = (np.arange(N * rows * length) < targets).reshape(N, rows, length)
-    return Windows(grid, counted)
+    return Windows(grid, (is_new & (places < targets)).reshape(N, rows, length))

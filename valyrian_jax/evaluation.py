@@ -1,6 +1,8 @@
-"""Loss over the whole held-out part, and when to stop because it no longer falls."""
+"""Loss over the whole held-out part, when to stop because it no longer falls, and how good a run's texts are."""
 
+import functools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +10,18 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from valyrian_jax import corpus, model, runs, step
-from valyrian_jax.corpus import HeldOut
+from valyrian_jax import corpus, data, model, prompt, quality, runs, sampling, source, step
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import Config, SampleConfig
+from valyrian_jax.corpus import HeldOut, Text
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import Params
+from valyrian_jax.quality import Quality
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.trigram import WittenBell
+
+# How the texts are drawn that a run is judged by.
+JUDGED = SampleConfig(prompt="", max_new_tokens=150, temperature=1.0, top_k=0, top_p=0.9, seed=0)
 
 
 class Evaluation(NamedTuple):
@@ -33,7 +43,7 @@ class Progress:
 
 
 def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut) -> Evaluation:
-    """Loss over every held-out token, always in the same order, each window starting without context."""
+    """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
     nats = float(np.sum(np.asarray(eval_step(params, *map(jnp.asarray, held_out.windows))), dtype=np.float64))
     return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
 
@@ -44,12 +54,69 @@ def evaluate_run(directory: Path) -> Evaluation:
     Raises:
         UserError: the run has no bundle, or its text has changed.
     """
+    config, best, text = _opened(directory)
+    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
+    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
+
+
+class Line(NamedTuple):
+    """One line of a report: the model, a trigram model, or the held-out text itself. None = does not apply."""
+
+    nats_per_token: float | None
+    bits_per_byte: float | None
+    above_source: float | None  # bits per byte
+    quality: Quality | None
+
+
+def report(directory: Path, texts: int) -> dict[str, Line]:
+    """A run's best weights beside a trigram model and the true text.
+
+    Args:
+        directory: of the run.
+        texts: how many texts to draw from each model. Texts are judged only where the language's own grammar is the
+            source of the corpus.
+
+    Raises:
+        UserError: the run has no bundle, or its text has changed.
+    """
+    config, best, text = _opened(directory)
+    known = source.load(config.data.path, text.sha256)
+    entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
+    training = set(data.sentences(text.parts.train)) if known else set()
+    loss = evaluate_run(directory)
+    found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
+    lines = {"model": found, "trigram": _trigram(text, best.tokenizer, entropy, training, texts if known else 0)}
+    if known and texts:
+        generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+        drawn = prompt.many_texts(generate, best.tokenizer, JUDGED, texts)
+        lines["model"] = found._replace(quality=quality.measure(drawn, training))
+    if known:
+        own = quality.measure(text.parts.held_out, training)
+        lines["held-out text"] = Line(None, entropy, 0.0, own)
+    return lines
+
+
+def _opened(directory: Path) -> tuple[Config, Bundle, Text]:
+    """A run's configuration, best weights and text."""
     config, best = runs.load_config(directory), runs.load_bundle(directory)
     text = corpus.read(config)
     if text.sha256 != best.manifest.get("corpus_sha256"):
         raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
-    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
-    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
+    return config, best, text
+
+
+def _trigram(text: Text, tokenizer: Tokenizer, entropy: float | None, training: Collection[str], texts: int) -> Line:
+    """A trigram model on the same tokens."""
+    end = tokenizer.end_of_text
+    train, held_out = (
+        [end, *(token for document in part for token in (*tokenizer.encode(document), end))] for part in text.parts
+    )
+    trigram = WittenBell(train, 3, tokenizer.vocab_size)
+    nats = trigram.nats(held_out)
+    bits = nats * (len(held_out) - 1) / math.log(2) / data.byte_count(text.parts.held_out)
+    rows = (trigram.sample(end, end, JUDGED.max_new_tokens, JUDGED.top_p, seed) for seed in range(texts))
+    found = quality.measure(map(tokenizer.decode, rows), training) if texts else None
+    return Line(nats, bits, None if entropy is None else bits - entropy, found)
 
 
 def judged(progress: Progress, done: int, evaluation: Evaluation) -> Progress:

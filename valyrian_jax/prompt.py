@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from valyrian_jax.config import SampleConfig, from_tree
 from valyrian_jax.tokenizer import Tokenizer
 
 # (prompt, settings, rows) -> the next token of every row, int32[rows], settings.max_new_tokens times
+ROWS = 64  # texts drawn at a time
 Generate = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
 
 
@@ -41,3 +43,10 @@ def sample_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig,
     """Whole texts, prompt included; row r draws with seed + r."""
     columns = np.stack(list(generate(prompt_tokens(tokenizer, sample.prompt), sample, rows)))
     return [sample.prompt + "".join(stream_text(tokenizer, row.tolist())) for row in columns.T]
+
+
+def many_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, count: int) -> Iterator[str]:
+    """As `sample_texts`, for any number of texts, a batch at a time: text r is drawn with seed + r mod 2^32."""
+    for first in range(0, count, ROWS):
+        batch = replace(sample, seed=(sample.seed + first) % 2**32)
+        yield from sample_texts(generate, tokenizer, batch, min(ROWS, count - first))

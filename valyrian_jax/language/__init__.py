@@ -3,13 +3,31 @@
 Facts live in data that a linguist can edit (lexicon.csv, the ending tables, grammar.toml); code only combines them:
 
     lexicon.py     words                  morphology.py  word -> all its forms, sure and unsure
-    grammar.py     sentence templates     realise.py     filled template -> words
-    vocabulary.py  which words suit       filling.py     template -> filled template, by seeded chance
-    sentences.py   paragraphs
+    grammar.py     sentence templates     vocabulary.py  which words suit where, and how often
+    chance.py      choices with bits      filling.py     template -> words
+    sentences.py   texts                  entropy.py     text -> its exact probability
+    analysis.py    form -> its readings   parsing.py     words -> a parse, by the same templates
+    checking.py    text -> verdicts       paradigm.py    word -> the table of its forms
 """
 
+from valyrian_jax.language.checking import Verdict, check
+from valyrian_jax.language.entropy import text_bits
+from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.lexicon import Lexeme, load_lexicon
 from valyrian_jax.language.morphology import Form, conjugate, decline, inflect_adjective
-from valyrian_jax.language.sentences import generate_paragraphs
+from valyrian_jax.language.sentences import Paragraph, generate_paragraphs
 
-__all__ = ["Form", "Lexeme", "conjugate", "decline", "generate_paragraphs", "inflect_adjective", "load_lexicon"]
+__all__ = [
+    "Form",
+    "Lexeme",
+    "Paragraph",
+    "Verdict",
+    "check",
+    "conjugate",
+    "decline",
+    "generate_paragraphs",
+    "inflect_adjective",
+    "load_grammar",
+    "load_lexicon",
+    "text_bits",
+]

@@ -46,11 +46,18 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Grammar:
-    """Everything in grammar.toml. `weights`: its tables chances, sentences, tenses, numbers and persons."""
+    """Everything in grammar.toml.
+
+    Attributes:
+        sentences, phrases: the templates.
+        weights: its tables chances, words, sentences, tenses, numbers and persons.
+        variants: endings that the checker accepts and the generator does not write.
+    """
 
     sentences: tuple[Pattern, ...]
     phrases: tuple[Pattern, ...]
     weights: Mapping[str, Mapping[str, float]]
+    variants: tuple[Mapping[str, str], ...]
 
 
 @cache
@@ -65,13 +72,14 @@ def load_grammar() -> Grammar:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"grammar.toml is not valid TOML: {error}; correct that line") from error
-    names = ("chances", "sentences", "tenses", "numbers", "persons")
+    names = ("chances", "words", "sentences", "tenses", "numbers", "persons")
     if missing := [name for name in (*names, "sentence", "phrase") if name not in data]:
         raise UserError(f"grammar.toml has no table [{missing[0]}]; restore it")
     return Grammar(
         sentences=tuple(parse_pattern(table) for table in data["sentence"]),
         phrases=tuple(parse_pattern(table) for table in data["phrase"]),
         weights={name: data[name] for name in names},
+        variants=tuple(data.get("variant", ())),
     )
 
 

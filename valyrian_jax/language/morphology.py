@@ -143,7 +143,7 @@ def _cells(
     chosen: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         key = tuple(row[k] for k in keys)
-        if _ends(lexeme.stem, row["after"]) and (key not in chosen or row["after"]):
+        if ends_in(lexeme.stem, row["after"]) and (key not in chosen or row["after"]):
             chosen[key] = row
     for key, row in chosen.items():
         base = lexeme.perfect_stem if row.get("base") == "perfect" else lexeme.stem
@@ -156,8 +156,8 @@ def _cells(
             yield (*key, column), Form(text, sure=ending == cell)
 
 
-def _ends(stem: str, after: str) -> bool:
-    """Whether the stem ends in one of the endings; an initial V stands for any vowel."""
+def ends_in(stem: str, after: str) -> bool:
+    """Whether a stem ends in one of the endings of a cell `after`; an initial V stands for any vowel."""
     return not after or any(
         stem.endswith(end.removeprefix("V")) and (end[0] != "V" or stem[-len(end)] in VOWELS) for end in after.split()
     )

@@ -1,0 +1,105 @@
+"""Verdicts, readings and reports as lines to print."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
+
+from valyrian_jax.errors import UserError
+from valyrian_jax.language import check
+from valyrian_jax.language.analysis import Reading, nearest, readings
+
+if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
+    from valyrian_jax.evaluation import Line
+
+_FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
+
+
+def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
+    """One line a sentence: its verdict; at the end, without JSON, how many are grammatical.
+
+    Raises:
+        UserError: the text is not UTF-8 or has no sentence.
+    """
+    try:
+        text = encoded.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the text is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; convert it first"
+        ) from error
+    verdicts = check(text)
+    if not verdicts:
+        raise UserError("the text has no sentence to check; expected words")
+    for verdict in verdicts:
+        record = {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
+        shown = f"right  {verdict.text}" if verdict.grammatical else f"wrong  {verdict.text}\n       {verdict.reason}"
+        yield json.dumps(record, ensure_ascii=False) if as_json else shown
+    if not as_json:
+        right = sum(verdict.grammatical for verdict in verdicts)
+        yield f"{right} of {len(verdicts)} sentences are grammatical"
+        if text != normalize("NFC", text):
+            yield "note: the text has letters and accents apart (not NFC); it was checked as if they were one"
+
+
+def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
+    """What each word can be: one JSON object a word, or lines for people.
+
+    Raises:
+        UserError: no word is given, or (without JSON) one is not known.
+    """
+    if not words:
+        raise UserError("no word is given; name one or more after --word")
+    for given in words:
+        word = normalize("NFC", given)
+        found = readings(word) or readings(word[:1].lower() + word[1:])
+        if as_json:
+            yield json.dumps({"word": word, "readings": [_record(reading) for reading in found]}, ensure_ascii=False)
+        elif not found:
+            alike = ", ".join(nearest(word))
+            raise UserError(f"{word!r} is not a known word" + f"; the nearest are {alike}" * bool(alike))
+        else:
+            yield word
+            for reading in found:
+                features = " ".join(value for name, value in _record(reading).items() if name in _FIELDS)
+                marks = " (and)" * reading.joined + " (inferred)" * (not reading.sure)
+                yield f"  {reading.lexeme.lemma} ({reading.lexeme.gloss}): {features or reading.lexeme.pos}{marks}"
+
+
+def _record(reading: Reading) -> dict[str, Any]:
+    features = {name: getattr(reading, name) for name in _FIELDS if getattr(reading, name)}
+    flags = {"joined": True} if reading.joined else {}
+    lexeme = reading.lexeme
+    return {"lemma": lexeme.lemma, "pos": lexeme.pos, "gloss": lexeme.gloss, **features, "sure": reading.sure, **flags}
+
+
+def report_lines(run: Path, lines: "Mapping[str, Line]", as_json: bool) -> Iterator[str]:
+    """The report of a run: a table, or one JSON object."""
+    if as_json:
+        record = {
+            name: {**line._asdict(), "quality": line.quality._asdict() if line.quality else None}
+            for name, line in lines.items()
+        }
+        first = lines["model"]
+        yield json.dumps(
+            {"run": str(run), "nats_per_token": first.nats_per_token, "bits_per_byte": first.bits_per_byte, **record}
+        )
+        return
+    yield str(run)
+    yield (
+        f"{'':<14}{'nats/token':>11}{'bits/byte':>11}{'above source':>14}"
+        f"{'sentences':>11}{'grammatical':>13}{'known words':>13}{'new':>8}{'distinct':>10}"
+    )
+    for name, line in lines.items():
+        q = line.quality
+        losses = (_number(line.nats_per_token, 11), _number(line.bits_per_byte, 11), _number(line.above_source, 14))
+        shares = (
+            (f"{q.sentences:>11,}{q.grammatical:>13.1%}{q.known_words:>13.1%}{q.new:>8.1%}{q.distinct:>10.1%}",)
+            if q
+            else ()
+        )
+        yield f"{name:<14}" + "".join((*losses, *shares))
+
+
+def _number(value: float | None, width: int) -> str:
+    return f"{value:>{width}.4f}" if value is not None else " " * width

@@ -1,0 +1,91 @@
+"""The table of a word's forms, as a grammar book prints it: ° = inferred by analogy, — = not established."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from valyrian_jax.errors import UserError
+from valyrian_jax.language.analysis import nearest
+from valyrian_jax.language.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.morphology import (
+    CASES,
+    GENDERS,
+    MOODS,
+    NO_PERSON,
+    NUMBERS,
+    PERSONS,
+    POSITIONS,
+    TENSES,
+    Form,
+    conjugate,
+    decline,
+    inflect_adjective,
+)
+
+Row = tuple[str, Sequence[Form | None]]
+
+
+def tables(lemma: str) -> list[str]:
+    """The paradigms of all words with this dictionary form.
+
+    Raises:
+        UserError: there is no such word.
+    """
+    found = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
+    if not found:
+        alike = ", ".join(nearest(lemma))
+        raise UserError(
+            f"{lemma!r} is not a dictionary form in the lexicon" + (f"; the nearest are {alike}" * bool(alike))
+        )
+    return [paradigm(lexeme) for lexeme in found]
+
+
+def paradigm(lexeme: Lexeme) -> str:
+    """The forms of one word in lines and columns, under a line that says what it is."""
+    parts = [lexeme.lemma, lexeme.pos, lexeme.paradigm and f"class {lexeme.paradigm}", lexeme.gender, lexeme.gloss]
+    lines = [", ".join(part for part in parts if part)]
+    if lexeme.pos in ("noun", "name", "pron"):
+        lines += _table(NUMBERS, _noun_rows(lexeme))
+    elif lexeme.pos in ("adj", "det", "num"):
+        lines += _table(CASES, _adjective_rows(lexeme))
+    elif lexeme.pos == "verb":
+        lines += _table([*PERSONS, NO_PERSON], _verb_rows(lexeme))
+    else:
+        lines.append("does not change")
+    return "\n".join(lines)
+
+
+def _noun_rows(lexeme: Lexeme) -> Iterator[Row]:
+    forms = decline(lexeme)
+    for case in CASES:
+        yield case, [forms.get((case, number)) for number in NUMBERS]
+
+
+def _adjective_rows(lexeme: Lexeme) -> Iterator[Row]:
+    for position in POSITIONS:
+        forms = inflect_adjective(lexeme, position)
+        for gender in GENDERS:
+            for number in ("sg", "pl"):
+                yield f"{position} {gender} {number}", [forms.get((gender, number, case)) for case in CASES]
+
+
+def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
+    forms = conjugate(lexeme)
+    for mood in MOODS:
+        for tense in TENSES:
+            if any((tense, mood, person) in forms for person in (*PERSONS, NO_PERSON)):
+                yield f"{mood} {tense}", _verb_row(forms, tense, mood)
+
+
+def _verb_row(forms: Mapping[tuple[str, str, str], Form], tense: str, mood: str) -> list[Form | None]:
+    return [forms.get((tense, mood, person)) for person in (*PERSONS, NO_PERSON)]
+
+
+def _table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
+    """Rows of equal cells, aligned by characters."""
+    cells = [["", *columns]]
+    cells += [[name, *map(_cell, row)] for name, row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _cell(form: Form | None) -> str:
+    return "—" if form is None else form.text + "°" * (not form.sure)

@@ -1,0 +1,135 @@
+"""What is known of the source of a text: how much information its documents hold, the floor for every model's loss.
+
+`python -m valyrian_jax corpus -o TEXT` writes it beside the text it generates, as TEXT with the suffix .source.json.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from valyrian_jax import atomic
+from valyrian_jax.errors import UserError
+from valyrian_jax.language import Paragraph, generate_paragraphs, load_grammar, text_bits
+
+
+class Rate(NamedTuple):
+    """Bits per byte, with the standard error over documents."""
+
+    bits_per_byte: float
+    standard_error: float
+
+
+class Source(NamedTuple):
+    """The information of a generated text.
+
+    Attributes:
+        sha256: of the text.
+        bits: of each document: -log2 of the probability of its derivation.
+        excess: how much more than the text itself its derivations say, in bits per byte; from a sample.
+    """
+
+    sha256: str
+    bits: Sequence[float]
+    excess: float
+
+
+class Generated(NamedTuple):
+    """A text drawn from the grammar, and what is known of it."""
+
+    text: str
+    source: Source
+    summary: str
+
+
+def generate(sentences: int, seed: int, exact: int) -> Generated:
+    """Draw a text and measure its information.
+
+    Args:
+        sentences: how many.
+        seed: the same seed gives the same text.
+        exact: of how many other texts (drawn with the next seed) to find the exact probability too, which takes
+            seconds for each.
+
+    Raises:
+        UserError: the grammar cannot say so much.
+    """
+    found = list(generate_paragraphs(sentences, seed))
+    text = "\n\n".join(paragraph.text for paragraph in found) + "\n"
+    size = len(text.encode())
+    along = rate([p.bits for p in found], [_size(p) for p in found])
+    attempts = sum(p.attempts for p in found) / sentences
+    summary = (
+        f"{sentences:,} sentences in {len(found):,} texts, {size:,} bytes; entropy "
+        f"{along.bits_per_byte:.4f} ± {along.standard_error:.4f} bits per byte along the derivations"
+    )
+    excess = Rate(0.0, 0.0)
+    if exact:
+        sample = list(generate_paragraphs(10 * exact, seed + 1))[:exact]
+        grammar = load_grammar()
+        less = [p.bits - text_bits(p.sentences, grammar) for p in sample]
+        excess = rate(less, [_size(p) for p in sample])
+        summary += f"; the text itself {excess.bits_per_byte:.4f} ± {excess.standard_error:.4f} less ({exact} texts)"
+    summary += f"; {attempts - 1:.1%} of the sentences were drawn again (not new, or a dead end)"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Generated(text, Source(digest, [p.bits for p in found], excess.bits_per_byte), summary)
+
+
+def _size(paragraph: Paragraph) -> int:
+    return len(paragraph.text.encode()) + 2  # with the blank line after it
+
+
+def path_for(text: str | Path) -> Path:
+    """Where the source of a text is described."""
+    return Path(text).with_suffix(".source.json")
+
+
+def save(source: Source, path: Path) -> None:
+    """Write the description of a source."""
+    bits = ",\n".join(f"{value:.3f}" for value in source.bits)
+    head = json.dumps({"sha256": source.sha256, "excess": round(source.excess, 5)})[1:-1]
+    atomic.write_text(path, f'{{{head}, "bits": [\n{bits}\n]}}\n')
+
+
+def load(text: str | Path, sha256: str) -> Source | None:
+    """The description of the source of a text; None: there is none for this text as it is.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = path_for(text)
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = Source(record["sha256"], [float(value) for value in record["bits"]], float(record["excess"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); write it again with `corpus`, or delete it") from error
+    return found if found.sha256 == sha256 else None
+
+
+def rate(bits: Sequence[float], sizes: Sequence[int]) -> Rate:
+    """Bits per byte of documents, and its standard error as that of a ratio (Cochran 1977, section 6.3).
+
+    Args:
+        bits: of each document, at least two.
+        sizes: bytes of each document, with the blank line after it.
+    """
+    ratio = sum(bits) / sum(sizes)
+    squares = sum((b - ratio * n) ** 2 for b, n in zip(bits, sizes, strict=True))
+    count = len(bits)
+    return Rate(ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes))
+
+
+def floor(source: Source, documents: Sequence[str]) -> Rate:
+    """The entropy of the last documents of a text: no model can expect to need fewer bits per byte.
+
+    Args:
+        source: of the whole text.
+        documents: its last ones.
+    """
+    sizes = [len(document.encode()) + 2 for document in documents]
+    found = rate(source.bits[-len(documents) :], sizes)
+    return Rate(found.bits_per_byte - source.excess, found.standard_error)
