@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from valyrian_jax import data
+from valyrian_jax import data, source
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -26,13 +26,19 @@ class HeldOut(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """Tokens to train on and windows to evaluate on."""
+    """Tokens to train on and windows to evaluate on.
+
+    Attributes:
+        sentences: those of the training part, if the text comes from the language's grammar; else None. Texts of a
+            model trained on it can then be judged.
+    """
 
     tokenizer: Tokenizer
     train: data.Tokens
     held_out: HeldOut
     sha256: str
     summary: str
+    sentences: frozenset[str] | None
 
 
 def read(config: Config) -> Text:
@@ -78,7 +84,11 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
         f"{held_out.windows.counted.sum():,} held out; "
         f"{data.overlap(text.parts):.1%} of the held-out sentences also stand in the training part"
     )
-    return Corpus(tokenizer, train, held_out, text.sha256, summary)
+    known = source.load(config.data.path, text.sha256)
+    if known:
+        summary += f"; entropy {source.floor(known, text.parts.held_out).bits_per_byte:.4f} bits per byte"
+    sentences = frozenset(data.sentences(text.parts.train)) if known else None
+    return Corpus(tokenizer, train, held_out, text.sha256, summary, sentences)
 
 
 def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:

@@ -26,6 +26,7 @@ from valyrian_jax import (
     optim,
     plot,
     prompt,
+    quality,
     runs,
     sampling,
     state,
@@ -41,7 +42,8 @@ from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tracker import Tracker
 
-_SAMPLE_ROWS = 3
+_SAMPLE_ROWS = 3  # texts that are shown
+_JUDGED_ROWS = 64  # texts that are judged
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
 
@@ -155,11 +157,7 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
                 print_evaluation(session.console, done, values["train/loss"], found, progress.best_step == done)
             session.tracker.log(done, values)
             if due(settings.sample_every):
-                tokenizer = session.corpus.tokenizer
-                generate = functools.partial(sampling.generate, current.params, config.model)
-                texts = prompt.sample_texts(generate, tokenizer, config.sample, _SAMPLE_ROWS)
-                session.tracker.log_text(done, texts)
-                print_line(session.console, f"  {texts[0].strip()}")
+                sampled(session, current)
             if due(settings.checkpoint_every) or evaluation.out_of_patience(progress, settings.patience):
                 checkpoint.save(session.checkpoints, current, vars(progress), to_tree(config))
             loss, speed = f"loss {values['train/loss']:.3f}", f"{values['train/tokens_per_second']:,.0f} tokens/s"
@@ -218,6 +216,21 @@ def evaluated(
         best = Bundle(session.config.model, tensors, session.corpus.tokenizer, manifest)
         bundle.save(best, session.directory / "bundle")
     return progress, found
+
+
+def sampled(session: Session, current: TrainState) -> None:
+    """Draw texts, log them, and judge more of them where the language's grammar is the source of the corpus."""
+    config, step_now, training = session.config, int(current.step), session.corpus.sentences
+    generate = functools.partial(sampling.generate, current.params, config.model)
+    count = _SAMPLE_ROWS if training is None else _JUDGED_ROWS
+    texts = list(prompt.many_texts(generate, session.corpus.tokenizer, config.sample, count))
+    session.tracker.log_text(step_now, texts[:_SAMPLE_ROWS])
+    line = f"  {texts[0].strip()}"
+    if training is not None:
+        found = quality.measure(texts, training)
+        session.tracker.log(step_now, {f"samples/{name}": value for name, value in found._asdict().items()})
+        line += f"\n  of {found.sentences} such sentences {found.grammatical:.1%} are grammatical, {found.new:.1%} new"
+    print_line(session.console, line)
 
 
 def started_from(initial: Bundle, config: Config) -> Config:

@@ -24,7 +24,7 @@ def measure(texts: Iterable[str], training: Collection[str]) -> Quality:
         training: the sentences that were there to be copied.
     """
     sentences = [s for text in texts for s in checking.split_sentences(text) if s[-1] in ".!?"]
-    verdicts = {s: checking.judge(s) for s in set(sentences)}
+    verdicts = {s: checking.glance(s) for s in set(sentences)}
     words = sum(verdicts[s].words for s in sentences)
     count = max(len(sentences), 1)
     return Quality(

@@ -4,7 +4,9 @@ Facts live in data that a linguist can edit (lexicon.csv, the ending tables, gra
 
     lexicon.py     words                  morphology.py  word -> all its forms, sure and unsure
     grammar.py     sentence templates     vocabulary.py  which words suit where, and how often
-    chance.py      choices with bits      filling.py     template -> words
+    chance.py      choices with bits      draft.py       participants, scene, a template being filled
+    verbs.py       which verb, which form agreement.py   which adjective, which form
+    filling.py     template -> words
     sentences.py   texts                  entropy.py     text -> its exact probability
     analysis.py    form -> its readings   parsing.py     words -> a parse, by the same templates
     checking.py    text -> verdicts       paradigm.py    word -> the table of its forms

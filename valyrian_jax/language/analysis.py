@@ -83,8 +83,6 @@ def forms(lexeme: Lexeme) -> tuple[Reading, ...]:
 
 def nearest(word: str) -> list[str]:
     """Known words that are spelt much like this one, at most three: first those that differ in macrons alone."""
-    if word in _folded():
-        return [word]
     folded = word.translate(_FOLD)
     if alike := _folded().get(folded, ()):
         return list(alike[:3])

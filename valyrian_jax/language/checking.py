@@ -61,12 +61,31 @@ def split_sentences(text: str) -> list[str]:
 
 def judge(text: str) -> Verdict:
     """Whether one sentence is grammatical, and the first reason why not."""
+    verdict, sentence = _read(text)
+    if verdict.grammatical or sentence is None:
+        return verdict
+    return verdict._replace(reason=_diagnosis(sentence))
+
+
+def glance(text: str) -> Verdict:
+    """As `judge`, and many times faster where a sentence is wrong: what is wrong with its forms is not looked for."""
+    return _read(text)[0]
+
+
+def _read(text: str) -> tuple[Verdict, Sentence | None]:
+    """A verdict without a diagnosis, and the sentence, if it is made of known words."""
     words = _WORD.findall(normalize("NFC", text))
     spoken = [i for i, word in enumerate(words) if word not in PUNCTUATION]
     found = [_readings(word, first=i == 0) if i in spoken else () for i, word in enumerate(words[:LONGEST])]
     known = sum(bool(found[i]) for i in spoken if i < LONGEST)
-    reason = _reason(words, spoken, found)
-    return Verdict(text, not reason, reason, known, len(spoken))
+    if reason := _unreadable(words, spoken, found):
+        return Verdict(text, False, reason, known, len(spoken)), None
+    if words[-1] not in PUNCTUATION:
+        words, found = [*words, "."], [*found, ()]
+    first = found[0][0].text if found[0] else words[0]  # without its capital, unless it is a name
+    sentence = Sentence(load_grammar(), [first, *words[1:]], found)
+    right = parse(sentence) is not None
+    return Verdict(text, right, "" if right else "its words do not fit together", known, len(spoken)), sentence
 
 
 def _readings(word: str, first: bool) -> tuple[Reading, ...]:
@@ -74,19 +93,13 @@ def _readings(word: str, first: bool) -> tuple[Reading, ...]:
     return readings(word) + (readings(lower) if first and lower != word else ())
 
 
-def _reason(words: list[str], spoken: list[int], found: Sequence[Sequence[Reading]]) -> str:
+def _unreadable(words: list[str], spoken: list[int], found: Sequence[Sequence[Reading]]) -> str:
+    """Why a sentence cannot even be looked at; "" if it can."""
     if not spoken:
         return "there are no words in it; write a sentence"
     if len(words) > LONGEST:
         return f"it has {len(spoken)} words; the grammar knows sentences of up to {LONGEST}: divide it"
-    for i in spoken:
-        if not found[i]:
-            return _unknown(words[i])
-    if words[-1] not in PUNCTUATION:
-        words, found = [*words, "."], [*found, ()]
-    first = words[0][:1].lower() + words[0][1:]
-    sentence = Sentence(load_grammar(), [first if found[0][0].text == first else words[0], *words[1:]], found)
-    return "" if parse(sentence) else _diagnosis(sentence)
+    return next((_unknown(words[i]) for i in spoken if not found[i]), "")
 
 
 def _unknown(word: str) -> str:
@@ -113,17 +126,16 @@ def _diagnosis(sentence: Sentence) -> str:
     if repairs := sorted(_other_forms(sentence), key=lambda repair: repair[0]):
         _, index, found = repairs[0]
         return _wrong_form(sentence, index, found)
-    verbs_first = sorted(range(len(sentence.words)), key=lambda i: all(r.kind != "verb" for r in sentence.readings[i]))
-    for index in verbs_first:
-        if sentence.readings[index] and (after := _other_place(sentence, index)):
-            return f"`{sentence.words[index]}` stands in the wrong place: it belongs {after}"
+    for order in _other_orders(sentence):
+        if parse(_reordered(sentence, order)):
+            return _wrong_order(sentence, order)
     for index, word in enumerate(sentence.words):
         if sentence.readings[index] and parse(_without(sentence, index)):
             return f"`{word}` has no place in this sentence; without it the rest is right"
     return "its words are known, but they do not fit together in any sentence that the grammar has"
 
 
-def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, int, int], int, Parse]]:
+def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], int, Parse]]:
     """(how bad, index, parse) for every word that would make the sentence right in another of its forms."""
     for index, now in enumerate(sentence.readings):
         allowed = [(_difference(form, now), form) for form in _forms_like(now)]
@@ -133,7 +145,8 @@ def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, int, int], int
             if free and (found := parse(replace(sentence, readings=others, phrases={}))):
                 used = next(leaf.reading for leaf in found.leaves if leaf.place == index)
                 assert used is not None
-                yield (_difference(used, now), _KINDS.index(used.kind), index), index, found
+                usual = sentence.grammar.sentences.index(found.leaves[-1].pattern)
+                yield (_difference(used, now), _KINDS.index(used.kind), usual, index), index, found
                 break
 
 
@@ -152,14 +165,14 @@ def _difference(form: Reading, now: Sequence[Reading]) -> int:
     return min(sum(getattr(form, name) != getattr(reading, name) for name in _FEATURES) for reading in same)
 
 
-def _other_place(sentence: Sentence, index: int) -> str:
-    """Where a word would have to stand; "" if nowhere."""
-    rest = [i for i in range(len(sentence.words)) if i != index]
-    for place in reversed(range(len(rest))):
-        order = [*rest[:place], index, *rest[place:]]
-        if order != sorted(order) and parse(_reordered(sentence, order)):
-            return f"after `{sentence.words[rest[place - 1]]}`" if place else "at the beginning"
-    return ""
+def _other_orders(sentence: Sentence) -> Iterator[list[int]]:
+    """The orders that learners mix up: a verb that is not last, and neighbours that have changed places."""
+    everything = list(range(len(sentence.words)))
+    for i in everything[:-2]:
+        if any(reading.kind == "verb" for reading in sentence.readings[i]):
+            yield [*everything[:i], *everything[i + 1 : -1], i, everything[-1]]
+    for i in everything[:-2]:
+        yield [*everything[:i], i + 1, i, *everything[i + 2 :]]
 
 
 def _reordered(sentence: Sentence, order: Sequence[int]) -> Sentence:
@@ -182,6 +195,14 @@ def _tense_clash(found: Parse) -> str:
             if verb.tense and verb.mood != "infinitive" and verb.tense not in tenses:
                 return f"`{verb.text}` is {verb.tense}; with `{time.text}` the verb must be {' or '.join(tenses)}"
     return "the adverb of time does not go with the tense of the verb"
+
+
+def _wrong_order(sentence: Sentence, order: Sequence[int]) -> str:
+    first = next(place for place, index in enumerate(order) if place != index)
+    moved, words = sentence.words[first], sentence.words
+    if order[first + 1] == first:  # two neighbours
+        return f"`{moved}` and `{words[first + 1]}` stand in the wrong order: `{words[first + 1]} {moved}`"
+    return f"`{moved}` stands in the wrong place: the verb belongs at the end"
 
 
 def _wrong_form(sentence: Sentence, index: int, found: Parse) -> str:

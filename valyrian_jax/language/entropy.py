@@ -12,7 +12,7 @@ from typing import Any
 
 from valyrian_jax.language.analysis import readings
 from valyrian_jax.language.chance import Chance, DeadEndError
-from valyrian_jax.language.filling import Draft, Scene
+from valyrian_jax.language.draft import Scene
 from valyrian_jax.language.grammar import Grammar, Pattern, Role
 from valyrian_jax.language.lexicon import Lexeme
 from valyrian_jax.language.sentences import draw, to_words
@@ -77,8 +77,6 @@ def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Sce
                 return all(token.is_letter or token.name in texts for token in item.tokens) and all(
                     map(present, item.roles.values())
                 )
-            case Draft():
-                return visible(item.pattern)
             case _:
                 return True
 

@@ -4,120 +4,30 @@ Every choice goes through `Chance`, and is made among what can be printed, so th
 counted) the probability of a sentence is the product of its choices.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cache
 
+from valyrian_jax.language.agreement import agreeing_words
 from valyrian_jax.language.chance import Chance, DeadEndError
+from valyrian_jax.language.draft import Draft, Participant, Scene, kinds_of, senses_of
 from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
 from valyrian_jax.language.lexicon import Lexeme
-from valyrian_jax.language.morphology import (
-    NO_PERSON,
-    NUMBERS,
-    PERSONS,
-    TENSES,
-    VOWELS,
-    concord_case,
-    conjugate,
-    decline,
-    inflect_adjective,
-    lengthen_last_vowel,
-)
+from valyrian_jax.language.morphology import NUMBERS, TENSES, decline, lengthen_last_vowel
+from valyrian_jax.language.verbs import asked, fitting, persons_asked, possible_forms, tenses_for, verb_form, verbs_of
 from valyrian_jax.language.vocabulary import (
     NOUN_KINDS,
-    Constraints,
-    Open,
-    Senses,
-    Use,
     Word,
     adverbs,
-    describing,
-    fitting_verbs,
     frequencies,
     nouns,
     numbers_of,
-    persons_of,
     suits,
     unused,
     words,
 )
 
-NOT_SENSES = {*NOUN_KINDS, *NUMBERS, "pronoun", "you"}  # what else the line of a participant may say
 PRONOUNS = {"1sg": "nyke", "2sg": "ao", "1pl": "īlon", "2pl": "jeme", "3pl": "pōnta"}
 
-
-@dataclass(frozen=True)
-class Participant:
-    """Somebody or something a sentence speaks of.
-
-    Attributes:
-        referent: the noun or name; for I and you the word for a person.
-        number: sg, pl, paucal or collective.
-        gender: what adjectives agree with.
-        person: "1", "2" or "3".
-        head: the word that stands for it here: the referent or a pronoun.
-        words: how it is printed here; empty if it is left out.
-    """
-
-    referent: Lexeme
-    number: str
-    gender: str
-    person: str
-    head: Lexeme
-    words: tuple[str, ...] = ()
-
-    @property
-    def agreement(self) -> str:
-        """The number of words that agree: singular with collectives, plural with paucals (Najahho, "Number")."""
-        return "sg" if self.number in ("sg", "collective") else "pl"
-
-    @property
-    def verb_person(self) -> str:
-        """The person of a verb whose subject this is, such as 3s."""
-        return self.person + self.agreement[0]
-
-    @property
-    def mark(self) -> str:
-        """What may stand in a sentence only once: the noun, or the person of I, you and we."""
-        return self.referent.lemma if self.person == "3" else self.person
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a sentence may go on about: its usual tense (that of its first sentence), whom it is about, and what else it
-    spoke of last.
-    """
-
-    tense: str = ""
-    topic: Participant | None = None
-    other: Participant | None = None
-
-
-@dataclass
-class Draft:
-    """A pattern while it is being filled."""
-
-    grammar: Grammar
-    pattern: Pattern
-    chance: Chance
-    used: set[str]  # marks of participants and lemmas of other words in the sentence so far
-    head_case: str = "nom"  # of the noun N, if the pattern is a noun phrase
-    depth: int = 0  # phrases around this one
-    tense: str = ""
-    fillers: dict[str, Participant] = field(default_factory=dict)
-    verbs: dict[str, Use] = field(default_factory=dict)
-    clauses: dict[str, list[str]] = field(default_factory=dict)
-
-    def probability(self, name: str) -> float:
-        return self.grammar.weights["chances"][name]
-
-    def printed(self, letter: str) -> Token | None:
-        """Where a participant is printed, if it is."""
-        return next((t for t in self.pattern.tokens if t.name == letter), None)
-
-    def case(self, letter: str) -> str:
-        """The case of a participant; the nominative if it is not printed."""
-        token = self.printed(letter)
-        return token.features[0] if token and token.features else self.head_case
+_NO_CHANCE = Chance(lambda _items, _weights: 0)  # for drafts that are only asked what is possible
 
 
 def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list[str], Scene]:
@@ -137,15 +47,15 @@ def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list
     Raises:
         DeadEndError: the choices lead nowhere.
     """
-    verbs = _verbs(draft.pattern)
+    verbs = verbs_of(draft.pattern)
     if verbs:
-        draft.tense = draft.chance.pick_key(_tenses(draft, scene, verbs, tenses))
+        draft.tense = draft.chance.pick_key(tenses_for(draft, scene, verbs, tenses))
         _go_on(draft, scene, verbs)
     for letter, role in verbs.items():
-        fitting = _fitting(draft, letter, role)
-        draft.verbs[letter] = draft.chance.pick(fitting, frequencies(len(fitting)))
+        uses = fitting(draft, letter, role)
+        draft.verbs[letter] = draft.chance.pick(uses, frequencies(len(uses)))
         draft.used.add(draft.verbs[letter].verb.lemma)
-        draft.chance.will_say(_possible_forms(draft, letter))
+        draft.chance.will_say(possible_forms(draft, letter))
     for letter, role in draft.pattern.roles.items():
         if role.category == "participant" and letter not in draft.fillers:
             if draft.printed(letter) or "you" in role.arguments:
@@ -160,30 +70,6 @@ def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list
     return printed, _scene_after(draft, scene)
 
 
-def senses_of(role: Role) -> Senses:
-    """The senses in the line of a participant, without its numbers, parts of speech and references."""
-    return tuple(a for a in role.arguments if a not in NOT_SENSES and not a.startswith("="))
-
-
-# ------------------------------------------------------------------------------------------------------ verbs
-
-
-def _verbs(pattern: Pattern) -> dict[str, Role]:
-    return {letter: role for letter, role in pattern.roles.items() if role.category == "verb"}
-
-
-def _tenses(draft: Draft, scene: Scene, verbs: dict[str, Role], asked: tuple[str, ...] = ()) -> dict[str, float]:
-    """The weights of the tenses in which there are verbs for this pattern, the usual tense of the scene first."""
-    stay = draft.probability("same_tense") if scene.tense else 0.0
-    table = draft.grammar.weights["tenses"]
-    weights = {}
-    for tense in asked or draft.pattern.tenses or TENSES:
-        draft.tense = tense
-        if all(_fitting(draft, letter, role) for letter, role in verbs.items()):
-            weights[tense] = (1 - stay) * table[tense] / sum(table.values()) + stay * (tense == scene.tense)
-    return weights
-
-
 def _go_on(draft: Draft, scene: Scene, verbs: dict[str, Role]) -> None:
     """Makes the topic of the text, or what it spoke of last, the subject x, where chance and the pattern allow it."""
     role = draft.pattern.roles.get("x")
@@ -194,7 +80,7 @@ def _go_on(draft: Draft, scene: Scene, verbs: dict[str, Role]) -> None:
     for name, who in (("topic", scene.topic), ("other", scene.other)):
         if who and suits(who.referent, (senses_of(role),)):
             draft.fillers["x"] = who
-            if all(_fitting(draft, letter, role) for letter, role in verbs.items()):
+            if all(fitting(draft, letter, role) for letter, role in verbs.items()):
                 choices.append(who)
                 weights.append(draft.probability(name))
             del draft.fillers["x"]
@@ -206,79 +92,14 @@ def _go_on(draft: Draft, scene: Scene, verbs: dict[str, Role]) -> None:
         _announce(draft, "x")
 
 
-def _fitting(draft: Draft, letter: str, role: Role) -> list[Use]:
-    """The verbs that can stand for a letter: with places for its participants, and a sure form for the subject."""
-    kinds, *letters = role.arguments
-    target, mood = _target(draft, letter)
-    persons = frozenset(PERSONS)
-    if target in draft.fillers:
-        persons = frozenset({draft.fillers[target].verb_person})
-    elif target in draft.pattern.roles:
-        persons = _possible_persons(draft.pattern.roles[target], mood)
-    elif mood != "infinitive":
-        persons = frozenset({target})
-    places = tuple(_place(draft, place) for place in letters)
-    uses = fitting_verbs(tuple(kinds.split("|")), places, draft.tense, mood, persons)
-    return [use for use in uses if use.verb.lemma not in draft.used]
-
-
-def _target(draft: Draft, letter: str) -> tuple[str, str]:
-    """Whom the verb agrees with (a participant, or a person such as 3s), and its mood."""
-    token = next(token for token in draft.pattern.tokens if token.name == letter)
-    if token.features == ("infinitive",):
-        return "", "infinitive"
-    return token.features[0], token.features[1] if len(token.features) > 1 else "indicative"
-
-
-def _place(draft: Draft, letter: str) -> Senses | Open:
-    """A participant, as far as it matters to a verb."""
-    if letter in draft.fillers:
-        return draft.fillers[letter].referent.senses
-    role = draft.pattern.roles[letter]
-    return Open(_kinds(role), (senses_of(role), *_asked(draft, letter)), draft.case(letter))
-
-
-def _possible_forms(draft: Draft, letter: str) -> Iterator[str]:
-    """The forms of which a verb will have one, whoever its subject is."""
-    forms, (_, mood) = conjugate(draft.verbs[letter].verb), _target(draft, letter)
-    if mood == "infinitive":
-        yield forms["present", mood, NO_PERSON].text
-    else:
-        found = (forms.get((draft.tense, mood, person)) for person in PERSONS)
-        yield from (form.text for form in found if form)
-
-
-def _possible_persons(role: Role, mood: str) -> frozenset[str]:
-    """The persons that a participant may turn out to be."""
-    if mood == "imperative":
-        return frozenset(("2s", "2p"))
-    if "pronoun" in role.arguments:
-        return frozenset(PERSONS)
-    numbers = set(role.arguments) & set(NUMBERS)
-    singular, plural = not numbers or numbers & {"sg", "collective"}, not numbers or numbers & {"pl", "paucal"}
-    return frozenset((*(("3s",) if singular else ()), *(("3p",) if plural else ())))
-
-
-def _asked(draft: Draft, letter: str) -> Constraints:
-    """What the verbs that are settled ask of a participant."""
-    asked = []
-    for verb, use in draft.verbs.items():
-        places = draft.pattern.roles[verb].arguments[1:]
-        asked += [senses for place, senses in zip(places, use.places, strict=False) if place == letter]
-    return tuple(asked)
-
-
-# ------------------------------------------------------------------------------------------------ participants
-
-
 def _participant(draft: Draft, letter: str, role: Role, scene: Scene) -> Participant:
     """A participant that meets its line, the verbs' frames and their forms."""
     chance, case = draft.chance, draft.case(letter)
     model = next((a[1:] for a in role.arguments if a.startswith("=")), letter)
-    constraints = (senses_of(role), *_asked(draft, model))
+    constraints = (senses_of(role), *asked(draft, model))
     if model != letter and not senses_of(role):
         constraints = (senses_of(draft.pattern.roles[model]), *constraints)
-    persons = _persons_asked(draft, letter)
+    persons = persons_asked(draft, letter)
     free = not role.arguments and draft.depth == 0
     other = scene.other
     known = free and case != "nom" and other and other.mark not in draft.used and suits(other.referent, constraints)
@@ -298,7 +119,7 @@ def _participant(draft: Draft, letter: str, role: Role, scene: Scene) -> Partici
     numbers = tuple(n for n in allowed if third + ("s" if n in ("sg", "collective") else "p") in persons)
     token = draft.printed(letter)
     joined = token is not None and token.joined
-    pool = unused(*nouns(_kinds(role), constraints, case, numbers, joined), draft.used)
+    pool = unused(*nouns(kinds_of(role), constraints, case, numbers, joined), draft.used)
     noun = chance.pick(list(pool), list(pool.values()))
     forms = [form for form in numbers_of(noun, case, joined) if form.cell in numbers]
     table = draft.grammar.weights["numbers"]
@@ -312,20 +133,6 @@ def _announce(draft: Draft, letter: str) -> None:
     token, printed = draft.printed(letter), draft.fillers[letter].words
     if printed and token and not token.joined:
         draft.chance.will_say((" ".join(printed),))
-
-
-def _kinds(role: Role) -> tuple[str, ...]:
-    return tuple(kind for kind in NOUN_KINDS if kind in role.arguments) or NOUN_KINDS
-
-
-def _persons_asked(draft: Draft, letter: str) -> frozenset[str]:
-    """The persons for which all verbs that agree with a participant have a sure form."""
-    persons = frozenset(PERSONS)
-    for verb, use in draft.verbs.items():
-        target, mood = _target(draft, verb)
-        if target == letter:
-            persons &= persons_of(use.verb, draft.tense, mood)
-    return persons
 
 
 def _someone() -> Lexeme:
@@ -372,32 +179,38 @@ def _phrase(draft: Draft, who: Participant, case: str) -> tuple[str, ...]:
     """The noun inside one of the phrases that suit it; phrases inside phrases are mostly the noun alone."""
     if draft.depth and (draft.depth > 1 or not draft.chance.happens(draft.probability("nested"))):
         return who.words
-    drafts = [
-        Draft(draft.grammar, shape, draft.chance, {*draft.used, who.mark}, case, draft.depth + 1, fillers={"N": who})
-        for shape in draft.grammar.phrases
-    ]
-    drafts = [inner for inner in drafts if _is_possible(inner, who)]
-    inner = draft.chance.pick(drafts, [inner.pattern.weight for inner in drafts])
+    shapes = _possible_shapes(draft.grammar, who, case, draft.depth == 0)
+    shape = draft.chance.pick(shapes, [shape.weight for shape in shapes])
+    used = {*draft.used, who.mark}
+    inner = Draft(draft.grammar, shape, draft.chance, used, case, draft.depth + 1, fillers={"N": who})
     printed, _ = fill(inner, Scene())
     draft.used |= inner.used
     return tuple(printed)
 
 
-def _is_possible(draft: Draft, who: Participant) -> bool:
-    """Whether a phrase is meant for a noun like this, and has sure forms to agree with it."""
-    shape, head = draft.pattern, draft.pattern.roles["N"]
-    if who.head.pos not in head.arguments or not suits(who.referent, (senses_of(head),)):
-        return False
-    if who.number not in (set(head.arguments) & set(NUMBERS) or {who.number}):
-        return False
-    verbs = _verbs(shape)
-    if verbs and (draft.depth > 1 or draft.head_case == "voc" or not _tenses(draft, Scene(), verbs)):
-        return False
-    agreeing = [i for i, t in enumerate(shape.tokens) if t.features[:1] == ("N",) and t.name not in verbs]
-    return all(_agreeing(draft, index, who.words[0]) for index in agreeing)
+@cache
+def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: bool) -> tuple[Pattern, ...]:
+    """The noun phrases that are meant for a noun like this, and have sure forms to agree with it.
 
-
-# --------------------------------------------------------------------------------------------------- all else
+    A relative clause stands only in the outermost phrase, and never beside a vocative.
+    """
+    found = []
+    for shape in grammar.phrases:
+        head, verbs = shape.roles["N"], verbs_of(shape)
+        numbers = set(head.arguments) & set(NUMBERS) or {who.number}
+        if (
+            who.head.pos not in head.arguments
+            or who.number not in numbers
+            or not suits(who.referent, (senses_of(head),))
+        ):
+            continue
+        draft = Draft(grammar, shape, _NO_CHANCE, set(), case, fillers={"N": who})
+        if verbs and (not outermost or case == "voc" or not tenses_for(draft, Scene(), verbs)):
+            continue
+        agreeing = [i for i, t in enumerate(shape.tokens) if t.features[:1] == ("N",) and t.name not in verbs]
+        if all(agreeing_words(draft, index, who.words[0]) for index in agreeing):
+            found.append(shape)
+    return tuple(found)
 
 
 def _clause(draft: Draft, role: Role, scene: Scene) -> tuple[list[str], Scene]:
@@ -423,9 +236,9 @@ def _print(draft: Draft, index: int, following: str) -> list[str]:
         case "clause":
             part = draft.clauses[token.name]
         case "verb":
-            part = [_verb_form(draft, token.name)]
+            part = [verb_form(draft, token.name)]
         case "word" | "adj" | "det" | "num" if token.features:
-            found = [word for word in _agreeing(draft, index, following) if word.lexeme.lemma not in draft.used]
+            found = [word for word in agreeing_words(draft, index, following) if word.lexeme.lemma not in draft.used]
             part = [_say(draft, draft.chance.pick(found, frequencies(len(found))))]
         case _:
             part = _small_word(draft, token, role)
@@ -435,32 +248,6 @@ def _print(draft: Draft, index: int, following: str) -> list[str]:
             raise DeadEndError
         part = [*part[:-1], longer]
     return part
-
-
-def _verb_form(draft: Draft, letter: str) -> str:
-    """The form of a verb that agrees with its subject."""
-    forms, (target, mood) = conjugate(draft.verbs[letter].verb), _target(draft, letter)
-    if mood == "infinitive":
-        return forms["present", mood, NO_PERSON].text
-    person = draft.fillers[target].verb_person if target in draft.fillers else target
-    if mood == "imperative":
-        person = "2" + person[1]  # the vocative noun is who must act
-    return forms[draft.tense, mood, person].text
-
-
-def _agreeing(draft: Draft, index: int, following: str) -> list[Word]:
-    """The adjectives, determiners, numerals or relatives for a token such as A:x, in their agreeing forms."""
-    token = draft.pattern.tokens[index]
-    target = token.features[0]
-    role, noun = draft.pattern.roles[token.name], draft.fillers[target]
-    position = "full"
-    if any(later.name == target for later in draft.pattern.tokens[index:]):
-        position = "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
-    key = noun.gender, noun.agreement, concord_case(noun.head, draft.case(target))
-    if role.category == "word":
-        forms = [(word, inflect_adjective(word, position).get(key)) for word in words(role.arguments)]
-        return [Word(word, form.text) for word, form in forms if form and form.sure]
-    return list(describing(role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position))
 
 
 def _small_word(draft: Draft, token: Token, role: Role) -> list[str]:

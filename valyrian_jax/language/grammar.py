@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.language.lexicon import load_lexicon
 
 CATEGORIES = ("verb", "adj", "det", "num", "time", "place", "manner", "word", "clause")
 PUNCTUATION = (".", ",", "!", "?")
@@ -31,7 +32,7 @@ class Role:
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that it can be a key
 class Pattern:
     """A sentence template or a noun-phrase shape. `tenses` is empty where all are allowed."""
 
@@ -44,7 +45,7 @@ class Pattern:
     example: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grammar:
     """Everything in grammar.toml.
 
@@ -117,7 +118,19 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
     if not arguments or arguments[0] not in CATEGORIES:
         categories = ", ".join(CATEGORIES)
         raise UserError(f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of {categories}")
+    if arguments[0] == "verb" and (strange := set(arguments[1].split("|")) - _verb_kinds()):
+        kinds = ", ".join(sorted(_verb_kinds()))
+        raise UserError(
+            f"grammar.toml: no verb in lexicon.csv has the frame {min(strange)!r} of {words!r}; known: {kinds}"
+        )
     return Role(arguments[0], tuple(arguments[1:]))
+
+
+@cache
+def _verb_kinds() -> frozenset[str]:
+    """The kinds of frames that verbs have."""
+    frames = (frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";"))
+    return frozenset(frame.split()[0] for frame in frames if frame)
 
 
 def _parse_token(word: str) -> Token:

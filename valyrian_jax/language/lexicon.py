@@ -8,7 +8,7 @@ from importlib.resources import files
 from valyrian_jax.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself: quick to look up
 class Lexeme:
     """A word of the lexicon, as its row has it.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.analysis import nearest
+from valyrian_jax.language.analysis import nearest, readings
 from valyrian_jax.language.lexicon import Lexeme, load_lexicon
 from valyrian_jax.language.morphology import (
     CASES,
@@ -31,10 +31,9 @@ def tables(lemma: str) -> list[str]:
     """
     found = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
     if not found:
-        alike = ", ".join(nearest(lemma))
-        raise UserError(
-            f"{lemma!r} is not a dictionary form in the lexicon" + (f"; the nearest are {alike}" * bool(alike))
-        )
+        lemmas = dict.fromkeys(reading.lexeme.lemma for form in nearest(lemma) for reading in readings(form))
+        alike = ", ".join(lemmas) or "none"
+        raise UserError(f"{lemma!r} is not a dictionary form in the lexicon; words like it: {alike}")
     return [paradigm(lexeme) for lexeme in found]
 
 

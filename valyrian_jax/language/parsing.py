@@ -95,7 +95,10 @@ class Sentence:
 
 def parse(sentence: Sentence) -> Parse | None:
     """The first parse of the whole sentence, in the order of the templates; None: there is none."""
+    present = {*sentence.words, *FINAL}
     for pattern in sentence.grammar.sentences:
+        if not present.issuperset(token.name for token in pattern.tokens if not token.is_letter):
+            continue
         for found in _match(sentence, pattern, len(pattern.tokens), Parse(len(sentence.words), {}, ())):
             if found.start == 0 and _predicates_agree(pattern, found):
                 return found
@@ -196,12 +199,13 @@ def _fits(
             return _agreeing(sentence, pattern, index, reading, right)
         case "word":
             return right.bound if reading.lexeme.lemma in role.arguments else None
-        case "time":
+        case "time" if reading.kind == "word":
             tenses = reading.lexeme.frame.split()
             goes = not sentence.tense_matters or not tenses or right.tense in tenses
             return right.bound if "time" in reading.lexeme.senses and goes else None
-        case _:
+        case _ if reading.kind == "word":
             return right.bound if role.category in reading.lexeme.senses else None
+    return None
 
 
 def _head(reading: Reading, role: Role, right: Parse) -> Mapping[str, Agreement] | None:

@@ -7,7 +7,8 @@ from unicodedata import normalize
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.chance import Chance, DeadEndError, seeded
-from valyrian_jax.language.filling import Draft, Scene, fill
+from valyrian_jax.language.draft import Draft, Scene
+from valyrian_jax.language.filling import fill
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, load_grammar
 
 _WORD = re.compile(r"\w+|[^\w\s]")

@@ -1,0 +1,109 @@
+"""What a run is judged by: texts counted by the checker, a trigram model, and the entropy of a generated corpus."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.calling import call
+from valyrian_jax import __main__ as main
+from valyrian_jax import config, data, evaluation, loop, quality, runs, source
+from valyrian_jax.errors import UserError
+from valyrian_jax.trigram import WittenBell
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of a small corpus whose source is known."""
+    home = tmp_path_factory.mktemp("judged")
+    generated = source.generate(800, seed=5, exact=2)
+    text = home / "text.txt"
+    text.write_text(generated.text, encoding="utf-8")
+    source.save(generated.source, source.path_for(text))
+    changes = {"data.path": str(text), "wandb.mode": "off", "train.steps": 30, "model.vocab_size": 320}
+    settings = config.load(ROOT / "configs" / "tiny.toml", changes)
+    return loop.run(settings, home / "run", console=Console(file=io.StringIO())).run
+
+
+def test_quality_counts() -> None:
+    texts = ["Valar morghūlis. Vale ēdrus.", "Valar morghūlis. Xyz riñe urnes. Taoba"]
+    found = quality.measure(texts, {"Vale ēdrus."})
+    assert found == quality.Quality(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
+    assert quality.measure([], set()).sentences == 0
+
+
+def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = evaluation.report(run, texts=20)
+    model, trigram, own = lines["model"], lines["trigram"], lines["held-out text"]
+    assert own.quality
+    assert own.quality[1:4] == (1, 1, 1)
+    assert own.bits_per_byte
+    assert own.above_source == 0
+    for line in (model, trigram):
+        assert line.quality
+        assert line.bits_per_byte
+        assert line.above_source == pytest.approx(line.bits_per_byte - own.bits_per_byte)
+        assert line.above_source > 0
+    assert evaluation.report(run, texts=20) == lines  # the seeds are fixed
+    status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 20, "--json")
+    record = json.loads(out)
+    assert status == 0
+    assert record["bits_per_byte"] == pytest.approx(model.bits_per_byte)
+    assert record["trigram"]["quality"] == trigram.quality._asdict() if trigram.quality else False
+    status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 0)
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["model", "trigram", "held-out"]
+
+
+def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
+    shares = [r["samples/grammatical"] for r in runs.read_metrics(run) if "samples/grammatical" in r]
+    assert len(shares) == 1
+    assert 0 <= shares[0] <= 1
+
+
+def test_trigram_probabilities_are_a_distribution() -> None:
+    tokens = [int(t) for t in np.random.default_rng(0).integers(0, 9, 400)]
+    trigram = WittenBell(tokens, 3, 10)
+    for history in ([], [3], [1, 2], [9, 9], [4, 4, 4]):
+        found = trigram.distribution(history)
+        assert found.sum() == pytest.approx(1)
+        assert found == pytest.approx([trigram.probability(token, history) for token in range(10)])
+    assert WittenBell([1, 2] * 50, 3, 10).nats([1, 2] * 5) < 0.2
+    assert math.exp(WittenBell([0], 1, 10).nats([0, 5])) > 10
+    drawn = trigram.sample(0, 9, 30, 0.9, seed=1)
+    assert drawn == trigram.sample(0, 9, 30, 0.9, seed=1)
+    assert len(drawn) == 30
+
+
+def test_rate_and_its_error() -> None:
+    found = source.rate([10.0, 20.0], [10, 10])
+    assert found.bits_per_byte == 1.5
+    assert found.standard_error == pytest.approx(0.5)  # the two rates are 1 and 2
+    assert source.rate([10.0, 20.0, 30.0], [10, 20, 30]).standard_error == 0
+
+
+def test_the_shipped_corpus_has_a_floor() -> None:
+    text = data.read_text(ROOT / "data" / "High Valyrian.txt")
+    parts = data.split(text, 0.05)
+    described = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))
+    known = source.load(ROOT / "data" / "High Valyrian.txt", described["sha256"])
+    assert known
+    assert len(known.bits) == len(parts.train) + len(parts.held_out)
+    assert 0.7 < source.floor(known, parts.held_out).bits_per_byte < 0.95
+    assert data.overlap(parts) == 0
+
+
+def test_a_source_that_does_not_fit_is_not_used(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    assert source.load(text, "0") is None
+    source.save(source.Source("0", [1.0, 2.0], 0.0), source.path_for(text))
+    assert source.load(text, "1") is None
+    assert source.load(text, "0") == source.Source("0", [1.0, 2.0], 0.0)
+    source.path_for(text).write_text('{"sha256": "0", "bits": "x"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"text.source.json is damaged"):
+        source.load(text, "0")

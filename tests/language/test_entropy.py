@@ -1,0 +1,80 @@
+"""Probabilities: of a derivation, that of its choices; of a text, the sum over its derivations; of all texts, one."""
+
+from collections import Counter
+from dataclasses import replace
+from math import inf, log2
+
+import pytest
+
+from valyrian_jax.language import generate_paragraphs, load_grammar, text_bits
+from valyrian_jax.language.chance import Chance, DeadEndError, seeded, zipf
+from valyrian_jax.language.draft import Scene
+from valyrian_jax.language.entropy import derivations
+from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.sentences import draw
+
+GRAMMAR = load_grammar()
+
+
+def only(*names: str) -> Grammar:
+    return replace(GRAMMAR, sentences=tuple(p for p in GRAMMAR.sentences if p.name in names))
+
+
+def test_bits_are_those_of_the_choices() -> None:
+    chance = Chance(lambda items, weights: 1)
+    assert chance.pick("abc", [1, 1, 2]) == "b"
+    assert chance.happens(0.25) is False
+    assert chance.bits == pytest.approx(2 - log2(0.75))
+    with pytest.raises(DeadEndError):
+        chance.pick([], [])
+
+
+def test_choices_follow_their_weights() -> None:
+    chance = seeded(3)
+    counts = Counter(chance.pick("ab", [1, 3]) for _ in range(20_000))
+    assert counts["b"] / 20_000 == pytest.approx(0.75, abs=0.01)
+    weights = zipf(3, 1, 2)
+    assert sum(weights) == pytest.approx(1)
+    assert weights[0] / weights[1] == pytest.approx((3 / 2) ** 2)
+
+
+@pytest.mark.parametrize("name", ["5, realm", "6, ships", "16, and"])
+def test_probabilities_are_frequencies(name: str) -> None:
+    """Of all that a small grammar can say: the exact probability of a sentence is how often it is drawn."""
+    grammar = only(name) if name != "16, and" else only("16, and", "2, no one")
+    chance, counts, dead = seeded(1), Counter[str](), 0
+    for _ in range(4000):
+        try:
+            counts[draw(grammar, chance, Scene())[0]] += 1
+        except DeadEndError:
+            dead += 1
+    assert dead < 80
+    for sentence, count in counts.most_common(3):
+        exact = sum(probability for _, probability in derivations(sentence, Scene(), grammar))
+        spread = (exact * (1 - exact) / 4000) ** 0.5
+        assert abs(count / 4000 - exact) < 4 * spread, (sentence, count / 4000, exact)
+
+
+def test_probabilities_sum_to_one() -> None:
+    grammar = only("5, realm")
+    chance, sentences = seeded(2), set()
+    for _ in range(3000):
+        sentences.add(draw(grammar, chance, Scene())[0])
+    total = sum(p for sentence in sentences for _, p in derivations(sentence, Scene(), grammar))
+    assert 0.9 < total <= 1 + 1e-9
+
+
+def test_a_text_is_at_least_as_probable_as_its_derivation() -> None:
+    texts = [p for p in generate_paragraphs(60, seed=9) if len(p.text) < 110][:5]
+    for paragraph in texts:
+        bits = text_bits(paragraph.sentences, GRAMMAR)
+        assert bits <= paragraph.bits + 1e-9
+        assert bits > paragraph.bits - 8
+    assert text_bits(["Riñe urnes vala.", "Taoba ēdrus."], GRAMMAR) == inf
+
+
+def test_a_form_with_two_numbers_has_two_derivations() -> None:
+    """`zaldrīzī` is accusative singular and plural."""
+    found = derivations("Vala zaldrīzī urnes.", Scene(), only("2"))
+    assert len(found) == 2
+    assert {scene.other.number for scene, _ in found if scene.other} == {"sg", "pl"}
