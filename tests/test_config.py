@@ -38,7 +38,7 @@ def test_the_default_configuration_is_valyrian_toml() -> None:
 
 def test_the_default_model_is_that_of_the_readme() -> None:
     m = Config().model
-    assert (m.n_embd, m.n_head, m.n_layer, m.n_positions, m.vocab_size, m.dropout) == (128, 4, 4, 64, 500, 0.2)
+    assert (m.n_embd, m.n_head, m.n_layer, m.n_positions, m.vocab_size, m.dropout) == (128, 4, 4, 64, 500, 0)
     assert not m.tie_word_embeddings
 
 

@@ -33,7 +33,7 @@ class DataConfig:
 
     path: str = "data/High Valyrian.txt"
     """A UTF-8 text file; blank lines separate documents."""
-    held_out: Share = 0.1
+    held_out: Share = 0.05
     """Share of the text, at its end and in whole documents, that training never sees."""
     tokenizer: str = ""
     """A tokenizer.json to use; empty: train one on the training part."""
@@ -59,7 +59,7 @@ class ModelConfig:
     """Added to the variance in every LayerNorm."""
     tie_word_embeddings: bool = False
     """Use the token embedding as the head."""
-    dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.2
+    dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     """Dropout on embeddings, attention weights and residual branches, while training."""
     init_std: Positive = 0.05
     """Standard deviation of the initial weights; residual projections get it over sqrt(2 n_layer)."""
@@ -97,21 +97,21 @@ class OptimConfig:
 class TrainConfig:
     """How long, how much at a time, and what happens along the way."""
 
-    steps: Count = 5000
+    steps: Count = 4800
     """Optimizer steps."""
-    batch_size: Count = 12
+    batch_size: Count = 16
     """Windows of n_positions tokens a step."""
     seed: Seed = 0
     """Seed of initial weights, batches and dropout."""
     steps_per_dispatch: Count = 10
     """Steps that run on the device without coming back to Python."""
-    eval_every: Count = 500
+    eval_every: Count = 800
     """Steps between evaluations on the whole held-out part."""
     patience: CountOrZero = 5
     """Evaluations without a better held-out loss before training stops; 0: never stop early."""
-    sample_every: CountOrZero = 1000
+    sample_every: CountOrZero = 1600
     """Steps between samples; 0: none."""
-    checkpoint_every: Count = 500
+    checkpoint_every: Count = 800
     """Steps between checkpoints of the whole state."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu is an error where JAX sees none; auto takes a GPU if there is one."""
