@@ -114,13 +114,13 @@ def rate(bits: Sequence[float], sizes: Sequence[int]) -> Rate:
     """Bits per byte of documents, and its standard error as that of a ratio (Cochran 1977, section 6.3).
 
     Args:
-        bits: of each document, at least two.
+        bits: of each document; from one alone the error is infinite.
         sizes: bytes of each document, with the blank line after it.
     """
     ratio = sum(bits) / sum(sizes)
     squares = sum((b - ratio * n) ** 2 for b, n in zip(bits, sizes, strict=True))
     count = len(bits)
-    return Rate(ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes))
+    return Rate(ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes) if count > 1 else math.inf)
 
 
 def floor(source: Source, documents: Sequence[str]) -> Rate:

@@ -36,7 +36,7 @@ def test_examples_of_the_grammar_file() -> None:
 
 
 def test_everything_the_generator_says_is_accepted() -> None:
-    text = "\n".join(paragraph.text for paragraph in generate_paragraphs(2500, seed=11))
+    text = "\n".join(paragraph.text for paragraph in generate_paragraphs(1500, seed=11))
     assert [verdict for verdict in check(text) if not verdict.grammatical] == []
 
 
@@ -137,6 +137,8 @@ def broken(sentence: Sentence, result: Parse) -> Iterator[tuple[str, list[str]]]
                 continue  # the noun can be something else too, with which another form would agree
             for form in others:
                 kinds = [k for k in ("case", "number", "gender") if getattr(form, k) != getattr(right, k)]
+                if any(reading.kind != "adjective" for reading in readings(form.text)):
+                    continue  # "of mine" is a noun too
                 if len(kinds) == 1 and form.position == right.position:
                     yield kinds[0], put(form)
 
@@ -155,7 +157,7 @@ def test_mutations_are_rejected() -> None:
     """
     counts: dict[str, list[int]] = {}
     accepted = []
-    for paragraph in generate_paragraphs(200, seed=4):
+    for paragraph in generate_paragraphs(120, seed=4):
         for text in paragraph.sentences:
             sentence, result = parsed(text)
             for kind, words in broken(sentence, result):
@@ -164,7 +166,7 @@ def test_mutations_are_rejected() -> None:
                 if verdict.grammatical:
                     accepted.append((kind, text, verdict.text))
     assert {"person", "number", "gender", "case", "mood"} <= set(counts)
-    assert all(len(found) >= 12 for found in counts.values()), {kind: len(found) for kind, found in counts.items()}
+    assert all(len(found) >= 8 for found in counts.values()), {kind: len(found) for kind, found in counts.items()}
     for kind, found in counts.items():
         assert sum(found) / len(found) > 0.97, (kind, sum(found), len(found), accepted)
 

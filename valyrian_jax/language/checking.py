@@ -146,7 +146,8 @@ def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], int, Par
                 used = next(leaf.reading for leaf in found.leaves if leaf.place == index)
                 assert used is not None
                 usual = sentence.grammar.sentences.index(found.leaves[-1].pattern)
-                yield (_difference(used, now), _KINDS.index(used.kind), usual, index), index, found
+                case = CASES.index(used.case) if used.case else 0  # subjects and objects before all else
+                yield (_difference(used, now), _KINDS.index(used.kind), case, usual, index), index, found
                 break
 
 

@@ -4,6 +4,7 @@ Every choice goes through `Chance`, and is made among what can be printed, so th
 counted) the probability of a sentence is the product of its choices.
 """
 
+from dataclasses import replace
 from functools import cache
 
 from valyrian_jax.language.agreement import agreeing_words
@@ -125,7 +126,7 @@ def _participant(draft: Draft, letter: str, role: Role, scene: Scene) -> Partici
     table = draft.grammar.weights["numbers"]
     form = chance.pick(forms, [table[form.cell] for form in forms])
     who = Participant(noun, form.cell, noun.gender, "3", noun, (form.text,))
-    return Participant(**{**vars(who), "words": _phrase(draft, who, case)})
+    return replace(who, words=_phrase(draft, who, case))
 
 
 def _announce(draft: Draft, letter: str) -> None:
@@ -146,24 +147,22 @@ def _speakers(draft: Draft, persons: frozenset[str]) -> dict[str, float]:
 
 
 def _speaker(draft: Draft, case: str, speakers: dict[str, float], silent: bool) -> Participant:
+    """I, you or we; left out now and then if `silent`, and always in a command."""
     person, letter = tuple(draft.chance.pick_key(speakers) if speakers else draft.chance.pick((), ()))
     who = Participant(_someone(), {"s": "sg", "p": "pl"}[letter], "lunar", person, _someone())
-    if silent and ("you" in _arguments(draft) or draft.chance.happens(draft.probability("silent"))):
+    commanded = any("you" in role.arguments for role in draft.pattern.roles.values())
+    if silent and (commanded or draft.chance.happens(draft.probability("silent"))):
         return who
     return _pronoun(who, case)
-
-
-def _arguments(draft: Draft) -> set[str]:
-    return {argument for role in draft.pattern.roles.values() for argument in role.arguments}
 
 
 def _again(draft: Draft, who: Participant, case: str) -> Participant:
     """Somebody known as a subject: left out, a pronoun, or named again."""
     named = decline(who.referent).get((case, who.number)) if who.person == "3" else None
     if named and named.sure and draft.chance.happens(draft.probability("named_again")):
-        return Participant(**{**vars(who), "head": who.referent, "words": (named.text,)})
+        return replace(who, head=who.referent, words=(named.text,))
     if draft.chance.happens(draft.probability("silent")):
-        return Participant(**{**vars(who), "words": ()})
+        return replace(who, words=())
     return _pronoun(who, case)
 
 
@@ -172,7 +171,7 @@ def _pronoun(who: Participant, case: str) -> Participant:
     third = "ziry" if who.gender in ("lunar", "solar") else "ūja"
     pronoun = words((PRONOUNS.get(who.person + who.agreement, third),))[0]
     form = decline(pronoun)[case, who.agreement]
-    return Participant(**{**vars(who), "head": pronoun, "words": (form.text,)})
+    return replace(who, head=pronoun, words=(form.text,))
 
 
 def _phrase(draft: Draft, who: Participant, case: str) -> tuple[str, ...]:
