@@ -13,6 +13,7 @@ from valyrian_jax.language.analysis import Reading, nearest, readings
 if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
     from valyrian_jax.evaluation import Line
 
+_SHOWN = 300  # characters of a sentence that are printed for people
 _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
 
 
@@ -33,7 +34,8 @@ def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
         raise UserError("the text has no sentence to check; expected words")
     for verdict in verdicts:
         record = {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
-        shown = f"right  {verdict.text}" if verdict.grammatical else f"wrong  {verdict.text}\n       {verdict.reason}"
+        text_shown = verdict.text if len(verdict.text) <= _SHOWN else verdict.text[:_SHOWN] + "…"
+        shown = f"right  {text_shown}" if verdict.grammatical else f"wrong  {text_shown}\n       {verdict.reason}"
         yield json.dumps(record, ensure_ascii=False) if as_json else shown
     if not as_json:
         right = sum(verdict.grammatical for verdict in verdicts)
