@@ -69,6 +69,7 @@ WRONG = [  # kind, sentence, what the reason must say
     ("mood", "Vala riñe urnes daor.", "`urnes` is indicative; before `daor` the verb must be subjunctive: `urnios`"),
     ("mood", "Vala riñe urnios.", "`urnios` is subjunctive; the verb here must be indicative: `urnes`"),
     ("tense", "Zān vala ēdrus.", "`ēdrus` is present; with `zān` the verb must be perfect or imperfect"),
+    ("tense", "Lo ābra kara issa, drūr vala māzis.", "`māzis` is present; with `drūr` the verb must be future"),
     ("order", "Vala urnes riñe.", "`urnes` and `riñe` stand in the wrong order: `riñe urnes`"),
     ("order", "Urnes vala riñe.", "`urnes` stands in the wrong place: the verb belongs at the end"),
     ("order", "Vala oktiot hen māzis.", "`oktiot` and `hen` stand in the wrong order: `hen oktiot`"),

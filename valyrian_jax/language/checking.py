@@ -189,12 +189,16 @@ def _without(sentence: Sentence, index: int) -> Sentence:
 
 
 def _tense_clash(found: Parse) -> str:
-    words = [leaf.reading for leaf in found.leaves if leaf.reading]
-    for time in (word for word in words if "time" in word.lexeme.senses and word.kind == "word"):
+    """The first adverb of time that does not go with the verb of its own clause."""
+    words = [(leaf, leaf.reading) for leaf in found.leaves if leaf.reading]
+    for at, time in words:
+        if time.kind != "word" or "time" not in time.lexeme.senses:
+            continue
+        clause = (r for leaf, r in words if leaf.pattern is at.pattern and leaf.place > at.place)
+        verb = next(reading for reading in clause if reading.tense and reading.mood != "infinitive")
         tenses = time.lexeme.frame.split()
-        for verb in words:
-            if verb.tense and verb.mood != "infinitive" and verb.tense not in tenses:
-                return f"`{verb.text}` is {verb.tense}; with `{time.text}` the verb must be {' or '.join(tenses)}"
+        if verb.tense not in tenses:
+            return f"`{verb.text}` is {verb.tense}; with `{time.text}` the verb must be {' or '.join(tenses)}"
     return "the adverb of time does not go with the tense of the verb"
 
 
