@@ -54,9 +54,7 @@ def evaluate_run(directory: Path) -> Evaluation:
     Raises:
         UserError: the run has no bundle, or its text has changed.
     """
-    config, best, text = _opened(directory)
-    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
-    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
+    return _loss(directory, *_opened(directory))
 
 
 class Line(NamedTuple):
@@ -83,7 +81,7 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     known = source.load(config.data.path, text.sha256)
     entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
     training = set(data.sentences(text.parts.train)) if known else set()
-    loss = evaluate_run(directory)
+    loss = _loss(directory, config, best, text)
     found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     lines = {"model": found, "trigram": _trigram(text, best.tokenizer, entropy, training, texts if known else 0)}
     if known and texts:
@@ -103,6 +101,12 @@ def _opened(directory: Path) -> tuple[Config, Bundle, Text]:
     if text.sha256 != best.manifest.get("corpus_sha256"):
         raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
     return config, best, text
+
+
+def _loss(directory: Path, config: Config, best: Bundle, text: Text) -> Evaluation:
+    """Loss of a bundle over the held-out part of a text."""
+    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
+    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
 
 
 def _trigram(text: Text, tokenizer: Tokenizer, entropy: float | None, training: Collection[str], texts: int) -> Line:

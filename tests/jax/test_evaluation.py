@@ -55,7 +55,8 @@ def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypa
     record = json.loads(out)
     assert status == 0
     assert record["bits_per_byte"] == pytest.approx(model.bits_per_byte)
-    assert record["trigram"]["quality"] == trigram.quality._asdict() if trigram.quality else False
+    assert trigram.quality
+    assert record["trigram"]["quality"] == trigram.quality._asdict()
     status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 0)
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["model", "trigram", "held-out"]
 
