@@ -1,6 +1,7 @@
 """Probabilities: of a derivation, that of its choices; of a text, the sum over its derivations; of all texts, one."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from math import inf, log2
 
@@ -8,10 +9,11 @@ import pytest
 
 from valyrian_jax.language import generate_paragraphs, load_grammar, text_bits
 from valyrian_jax.language.chance import Chance, DeadEndError, seeded, zipf
-from valyrian_jax.language.draft import Scene
+from valyrian_jax.language.draft import Draft, Scene
 from valyrian_jax.language.entropy import derivations
-from valyrian_jax.language.grammar import Grammar
-from valyrian_jax.language.sentences import draw
+from valyrian_jax.language.filling import fill
+from valyrian_jax.language.grammar import Grammar, Pattern
+from valyrian_jax.language.sentences import draw, to_text
 
 GRAMMAR = load_grammar()
 
@@ -73,6 +75,21 @@ def test_a_text_is_at_least_as_probable_as_its_derivation() -> None:
         assert bits <= paragraph.bits + 1e-9
         assert bits > paragraph.bits - 8
     assert text_bits(["Riñe urnes vala.", "Taoba ēdrus."], GRAMMAR) == inf
+
+
+@pytest.mark.parametrize(
+    "pattern", [p for p in GRAMMAR.sentences if "clause" in {r.category for r in p.roles.values()}]
+)
+def test_sentences_of_clauses_are_derived(pattern: Pattern) -> None:
+    """A clause inside another sentence loses its mark: a statement in `lo ..., ...!` has no full stop."""
+    chance, text = seeded(4), "." * 99
+    while len(text) > 50:
+        chance.bits = 0.0
+        with suppress(DeadEndError):
+            text = to_text(fill(Draft(GRAMMAR, pattern, chance, set()), Scene())[0])
+    alone = sum(p for _, p in derivations(text, Scene(), GRAMMAR))
+    weight = pattern.weight / sum(p.weight for p in GRAMMAR.sentences)
+    assert alone >= weight * 2**-chance.bits * (1 - 1e-9)
 
 
 def test_a_form_with_two_numbers_has_two_derivations() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from valyrian_jax.language.analysis import readings
 from valyrian_jax.language.chance import Chance, DeadEndError
 from valyrian_jax.language.draft import Scene
-from valyrian_jax.language.grammar import Grammar, Pattern, Role
+from valyrian_jax.language.grammar import PUNCTUATION, Grammar, Pattern, Role
 from valyrian_jax.language.lexicon import Lexeme
 from valyrian_jax.language.sentences import draw, to_words
 from valyrian_jax.language.vocabulary import Use, Word, verb_uses
@@ -50,6 +50,7 @@ def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Sce
     spoken = [as_is[0][:1].lower() + as_is[0][1:], *as_is]
     read = [reading for word in spoken for reading in readings(word)]
     texts = {*spoken, *(reading.plain for reading in read)}
+    shown = {*texts, *PUNCTUATION}  # a clause loses its mark inside another sentence
     lemmas = {reading.lexeme.lemma for reading in read}
     kinds = {reading.lexeme.pos for reading in read}
 
@@ -74,9 +75,8 @@ def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Sce
             case Use():
                 return item.verb.lemma in lemmas
             case Pattern():
-                return all(token.is_letter or token.name in texts for token in item.tokens) and all(
-                    map(present, item.roles.values())
-                )
+                small_words = {token.name for token in item.tokens if not token.is_letter}
+                return small_words <= shown and all(map(present, item.roles.values()))
             case _:
                 return True
 
