@@ -62,7 +62,7 @@ class ModelConfig:
     dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     """Dropout on embeddings, attention weights and residual branches, while training."""
     init_std: Positive = 0.05
-    """Standard deviation of the initial weights; residual projections get it over sqrt(2 n_layer)."""
+    """Standard deviation of the initial weights; of residual projections over sqrt(2 n_layer), of wte times 4."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
@@ -77,9 +77,9 @@ class OptimConfig:
 
     name: Literal["adamw", "adam_l2", "muon"] = "adamw"
     """adamw: decoupled decay; adam_l2: decay added to the gradient; muon: Muon in the blocks, AdamW elsewhere."""
-    lr: Positive = 3e-3
+    lr: Positive = 3.5e-3
     """Peak learning rate."""
-    min_lr_ratio: Fraction = 0.03
+    min_lr_ratio: Fraction = 0.01
     """Learning rate at the last step, as a share of lr."""
     warmup: Fraction = 0.03
     """Share of the steps over which the learning rate rises from 0 to lr."""
@@ -89,6 +89,8 @@ class OptimConfig:
     """Adam's first-moment decay."""
     beta2: Fraction = 0.99
     """Adam's second-moment decay."""
+    nesterov: bool = True
+    """Momentum that looks one step ahead (NAdam)."""
     clip_norm: Positive = 1.0
     """Largest global norm of a gradient."""
 

@@ -34,7 +34,10 @@ class Cache(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="config")  # in one program, which is quicker than one for every operation
 def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
-    """Draw initial weights: normal(0, init_std), residual projections normal(0, init_std / sqrt(2 L)), biases 0."""
+    """Draw initial weights: normal(0, init_std), biases 0; residual projections over sqrt(2 L), as in GPT-2.
+
+    A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
+    """
     tokens = jnp.zeros((1, 1), jnp.int32)
     return GPT(config).init(key, tokens, None, None)["params"]
 
@@ -115,7 +118,8 @@ class Transformer(nn.Module):
         c = self.config
         T = tokens.shape[1]
         start = 0 if cache is None else cache.length
-        wte = Matrix(c.vocab_size, c.n_embd, c.init_std, name="wte")()
+        spread = c.init_std if c.tie_word_embeddings else 4 * c.init_std
+        wte = Matrix(c.vocab_size, c.n_embd, spread, name="wte")()
         wpe = Matrix(c.n_positions, c.n_embd, c.init_std, name="wpe")()
         x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it

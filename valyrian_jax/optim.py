@@ -14,8 +14,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
     `adamw` decays weights apart from the gradient (Loshchilov and Hutter 2019); `adam_l2` adds the decay to the
     gradient, as Adam with weight decay was first used; `muon` orthogonalises the momentum of the block matrices
-    (Jordan et al. 2024) at Adam's update size, and leaves embeddings, head, biases and norms to Adam with Nesterov
-    momentum (Dozat 2016).
+    (Jordan et al. 2024) at Adam's update size, and leaves embeddings, head, biases and norms to Adam. In all of them
+    the momentum is Nesterov's (Dozat 2016) unless the configuration says otherwise.
 
     Args:
         config: the update rule.
@@ -26,7 +26,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     """
     rate = schedule(config, steps)
     decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
-    adam = optax.scale_by_adam(config.beta1, config.beta2)
+    adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
     descent = optax.scale_by_learning_rate(rate)
     match config.name:
         case "adamw":
@@ -38,6 +38,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
                 -1.0,  # leaves the plain direction; decay and rate follow as for Adam
                 adam_b1=config.beta1,
                 adam_b2=config.beta2,
+                nesterov=config.nesterov,
                 consistent_rms=0.2,  # updates of Adam's size, so that one rate serves both (Liu et al. 2025)
                 muon_weight_dimension_numbers=_block_matrices,
             )

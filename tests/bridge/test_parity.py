@@ -50,14 +50,14 @@ TOKENS = np.random.default_rng(0).integers(0, 300, (4, 24))
 
 
 def differences(source: Bundle, module: torch.nn.Module, expected: parity.Measured) -> list[Finding]:
-    found = parity.measure_torch(module, TOKENS, OptimConfig())
+    found = parity.measure_torch(module, TOKENS, OptimConfig(nesterov=False))
     numbers = parity.compare("x", expected, found, 1e-12)
-    steps = parity.compare_step("x", expected, found, 1e-12, OptimConfig().lr)
+    steps = parity.compare_step("x", expected, found, 1e-12, OptimConfig(nesterov=False).lr)
     return [finding for finding in (*numbers, *steps) if not finding.passed]
 
 
 def test_every_single_weight_matters(small: Bundle) -> None:
-    expected = parity.measure_jax(small, TOKENS, OptimConfig(), "float64")
+    expected = parity.measure_jax(small, TOKENS, OptimConfig(nesterov=False), "float64")
     assert not differences(small, weights.to_module(small).double(), expected)
     draw = np.random.default_rng(1)
     for name, tensor in small.tensors.items():
@@ -75,9 +75,9 @@ def test_every_single_weight_matters(small: Bundle) -> None:
 )
 def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], change: dict[str, Any]) -> None:
     source = make()
-    expected = parity.measure_jax(source, TOKENS, OptimConfig(), "float32")
+    expected = parity.measure_jax(source, TOKENS, OptimConfig(nesterov=False), "float32")
     other = replace(source, model=replace(source.model, **change))
-    found = parity.measure_torch(weights.to_module(other), TOKENS, OptimConfig())
+    found = parity.measure_torch(weights.to_module(other), TOKENS, OptimConfig(nesterov=False))
     failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
     assert failed[0] == "h.0"
     assert "logits" in failed

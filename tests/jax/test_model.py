@@ -68,8 +68,9 @@ def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count:
     assert logits.shape == (1, 1024, 50257)
 
 
-def test_initial_weights_are_gaussian_with_smaller_residual_projections() -> None:
-    config = ModelConfig(n_embd=256, n_layer=8, init_std=0.02)
+@pytest.mark.parametrize("tied", [False, True])
+def test_initial_weights_are_gaussian_and_as_wide_as_they_should_be(tied: bool) -> None:
+    config = ModelConfig(n_embd=256, n_layer=8, init_std=0.02, tie_word_embeddings=tied)
     tensors = model.to_tensors(model.init_params(config, jax.random.key(1)))
     for name, array in tensors.items():
         if name.endswith("bias"):
@@ -78,6 +79,7 @@ def test_initial_weights_are_gaussian_with_smaller_residual_projections() -> Non
             assert (array == 1).all()
         else:
             expected = 0.02 / np.sqrt(2 * 8) if "c_proj" in name else 0.02
+            expected *= 4 if "wte" in name and not tied else 1
             assert array.std() == pytest.approx(expected, rel=0.02), name
             assert abs(array.mean()) < 0.02 * expected + 1e-4, name
     c_fc = [tensors[f"transformer.h.{i}.mlp.c_fc.weight"] for i in range(2)]
