@@ -19,8 +19,8 @@ def main() -> None:
     """A small GPT for High Valyrian, from scratch, in JAX. RUN is a run directory [the newest under runs/]."""
 
 
-@main.command(epilog='Example: python -m valyrian_jax corpus --sentences 56000 --seed 1 -o "data/High Valyrian.txt"')
-@click.option("--sentences", type=click.IntRange(min=1), default=56000, show_default=True, help="How many sentences.")
+@main.command(epilog='Example: python -m valyrian_jax corpus --sentences 62000 --seed 1 -o "data/High Valyrian.txt"')
+@click.option("--sentences", type=click.IntRange(min=1), default=62000, show_default=True, help="How many sentences.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same text."
 )
