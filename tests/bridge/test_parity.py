@@ -47,17 +47,18 @@ def test_the_tolerances_are_those_that_are_promised(report: dict[str, Any]) -> N
 
 
 TOKENS = np.random.default_rng(0).integers(0, 300, (4, 24))
+ADAMW = OptimConfig(nesterov=False)  # torch's AdamW has no Nesterov momentum
 
 
 def differences(source: Bundle, module: torch.nn.Module, expected: parity.Measured) -> list[Finding]:
-    found = parity.measure_torch(module, TOKENS, OptimConfig(nesterov=False))
+    found = parity.measure_torch(module, TOKENS, ADAMW)
     numbers = parity.compare("x", expected, found, 1e-12)
-    steps = parity.compare_step("x", expected, found, 1e-12, OptimConfig(nesterov=False).lr)
+    steps = parity.compare_step("x", expected, found, 1e-12, ADAMW.lr)
     return [finding for finding in (*numbers, *steps) if not finding.passed]
 
 
 def test_every_single_weight_matters(small: Bundle) -> None:
-    expected = parity.measure_jax(small, TOKENS, OptimConfig(nesterov=False), "float64")
+    expected = parity.measure_jax(small, TOKENS, ADAMW, "float64")
     assert not differences(small, weights.to_module(small).double(), expected)
     draw = np.random.default_rng(1)
     for name, tensor in small.tensors.items():
@@ -75,9 +76,9 @@ def test_every_single_weight_matters(small: Bundle) -> None:
 )
 def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], change: dict[str, Any]) -> None:
     source = make()
-    expected = parity.measure_jax(source, TOKENS, OptimConfig(nesterov=False), "float32")
+    expected = parity.measure_jax(source, TOKENS, ADAMW, "float32")
     other = replace(source, model=replace(source.model, **change))
-    found = parity.measure_torch(weights.to_module(other), TOKENS, OptimConfig(nesterov=False))
+    found = parity.measure_torch(weights.to_module(other), TOKENS, ADAMW)
     failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
     assert failed[0] == "h.0"
     assert "logits" in failed
