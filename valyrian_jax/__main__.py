@@ -122,10 +122,10 @@ def tokenizer() -> None:
 @click.option("-o", "--out", type=FILE, default="tokenizer.json", show_default=True, help="File to write.")
 def train_tokenizer(files: tuple[Path, ...], vocab_size: int, out: Path) -> None:
     """Learn a vocabulary of exactly --vocab-size tokens from UTF-8 text FILES."""
-    from valyrian_jax.data import read_text
+    from valyrian_jax.data import read_blocks
     from valyrian_jax.tokenizer import train_bpe
 
-    trained = train_bpe([read_text(file) for file in files], vocab_size)
+    trained = train_bpe((block for file in files for block in read_blocks(file)), vocab_size)
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size} tokens")
 

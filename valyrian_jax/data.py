@@ -3,10 +3,11 @@
 There is no cursor: a batch is a function of the tokens, the seed and the step, so a resumed run sees the same data.
 """
 
+import codecs
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,11 @@ SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
+_WORD_BREAK = re.compile(r"(?<=\S)[ \n](?=\S)")  # the pre-tokenizer cuts before such a space, whatever stands around it
+_BLOCK, _TAIL = 1 << 24, 1 << 12  # bytes read at a time; characters looked through for a place to cut
 _FEWEST_PARTS = 20
 _LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
+_TOKENIZED_TOGETHER = 1 << 17  # documents
 
 
 class Split(NamedTuple):
@@ -52,13 +56,39 @@ def read_text(path: str | Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file") from error
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"the text {path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
-            "convert it first"
-        ) from error
+        raise _not_utf8(path, error) from error
     if not text.strip():
         raise UserError(f"the text {path} is empty")
     return text
+
+
+def read_blocks(path: str | Path) -> Iterator[str]:
+    """Read a text a block of some 16 MB at a time, cut only where every tokenizer cut would be anyway.
+
+    Raises:
+        UserError: the file is missing or not UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    text, decoded = "", 0
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(_BLOCK):
+                text += decoder.decode(block)
+                decoded = file.tell() - len(decoder.getstate()[0])
+                places = [found.start() for found in _WORD_BREAK.finditer(text, max(len(text) - _TAIL, 0))]
+                if places:
+                    yield text[: places[-1]]
+                    text = text[places[-1] :]
+            yield text + decoder.decode(b"", final=True)
+    except OSError as error:
+        raise UserError(f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error, decoded) from error
+
+
+def _not_utf8(path: str | Path, error: UnicodeDecodeError, before: int = 0) -> UserError:
+    byte, place = error.object[error.start], before + error.start
+    return UserError(f"the text {path} is not UTF-8: byte 0x{byte:02x} at offset {place}; convert it first")
 
 
 def split(text: str, held_out: float) -> Split:
@@ -129,14 +159,19 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
     """
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     end = np.array([tokenizer.end_of_text], dtype)
-    pieces = (np.array([*tokenizer.encode(document), end[0]], dtype) for document in documents)
+
+    def pieces() -> Iterator[Tokens]:
+        yield end
+        for first in range(0, len(documents), _TOKENIZED_TOGETHER):
+            ids, ends = tokenizer.encode_documents(documents[first : first + _TOKENIZED_TOGETHER], os.cpu_count() or 1)
+            yield np.insert(ids.astype(dtype), ends, end)
+
     if sum(map(len, documents)) <= _LARGE_TEXT:
-        return np.concatenate([end, *pieces])
+        return np.concatenate(list(pieces()))
     scratch.parent.mkdir(parents=True, exist_ok=True)
     partial = scratch.with_name(f"{scratch.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
-        end.tofile(file)
-        for piece in pieces:
+        for piece in pieces():
             piece.tofile(file)
     partial.replace(scratch)  # a process that has the old file mapped keeps it
     return np.memmap(scratch, dtype, mode="r")

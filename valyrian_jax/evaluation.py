@@ -83,7 +83,10 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     training = set(data.sentences(text.parts.train)) if known else set()
     loss = _loss(directory, config, best, text)
     found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
-    lines = {"model": found, "trigram": _trigram(text, best.tokenizer, entropy, training, texts if known else 0)}
+    lines = {
+        "model": found,
+        "trigram": _trigram(text, directory, best.tokenizer, entropy, training, texts if known else 0),
+    }
     if known and texts:
         generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
         drawn = prompt.many_texts(generate, best.tokenizer, JUDGED, texts)
@@ -109,11 +112,14 @@ def _loss(directory: Path, config: Config, best: Bundle, text: Text) -> Evaluati
     return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
 
 
-def _trigram(text: Text, tokenizer: Tokenizer, entropy: float | None, training: Collection[str], texts: int) -> Line:
+def _trigram(
+    text: Text, directory: Path, tokenizer: Tokenizer, entropy: float | None, training: Collection[str], texts: int
+) -> Line:
     """A trigram model on the same tokens."""
     end = tokenizer.end_of_text
+    parts = text.parts._asdict().items()
     train, held_out = (
-        [end, *(token for document in part for token in (*tokenizer.encode(document), end))] for part in text.parts
+        data.tokenize(part, tokenizer, directory / "tokens" / f"{name}.bin").tolist() for name, part in parts
     )
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.nats(held_out)

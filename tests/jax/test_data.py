@@ -126,6 +126,8 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}.*{message}"):
             data.read_text(tmp_path / name)
+    with pytest.raises(UserError, match="latin.*not UTF-8: byte 0xf1 at offset 4"):
+        list(data.read_blocks(tmp_path / "latin"))
     with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
         data.read_text(tmp_path / "none")
     with pytest.raises(UserError, match="too short to hold a part of it out: 3 words"):

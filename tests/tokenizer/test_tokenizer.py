@@ -89,11 +89,11 @@ def test_byte_ids_are_in_gpt2_order(ours: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("character", ["a", " ", "é"])
-def test_a_million_times_one_character(character: str) -> None:
+def test_one_character_many_times(character: str) -> None:
     ours = train_bpe([character * 512, "some other text"], 264)
-    ids = ours.encode(character * 1_000_000)
-    assert len(ids) < 20_000
-    assert ours.decode(ids) == character * 1_000_000
+    ids = ours.encode(character * 100_000)
+    assert len(ids) < 2_000
+    assert ours.decode(ids) == character * 100_000
 
 
 def test_training_on_a_million_times_one_character() -> None:

@@ -17,6 +17,7 @@ The table is Unicode 16.0 (the one that the `tokenizers` and `tiktoken` packages
 
 import csv
 import functools
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy.typing as npt
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
 _CLASS_OF = {"L": LETTER, "N": NUMBER, "S": SPACE}
 _CODE_POINTS = 0x110000
+_END, _NO_CLASS = "\ud800", 4  # between texts
 
 
 @functools.cache
@@ -49,25 +51,28 @@ def split(data: bytes) -> npt.NDArray[np.int64]:
     Returns:
         P + 1 increasing byte offsets from 0 to len(data): piece p is data[offsets[p]:offsets[p + 1]].
     """
-    if not data:
-        return np.zeros(1, dtype=np.int64)
-    # Each undecodable byte becomes one surrogate U+DC80..U+DCFF, which no valid UTF-8 contains.
-    text = data.decode("utf-8", "surrogateescape")
+    return split_texts([data])
+
+
+def split_texts(texts: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    """Cut several texts in one go: the same offsets as `split` gives, in all texts one behind the other."""
+    # Each undecodable byte becomes one surrogate U+DC80..U+DCFF, which no valid UTF-8 contains, as it has no U+D800.
+    text = _END.join(data.decode("utf-8", "surrogateescape") for data in texts)
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    starts = np.flatnonzero(_piece_starts(points))
-    if len(points) < len(data):  # not all of one byte: from code points to bytes
-        lengths = _utf8_lengths(points)
-        starts = (np.cumsum(lengths) - lengths)[starts]
-    return np.append(starts, len(data))
+    lengths = _utf8_lengths(points)
+    starts = _piece_starts(points) & (lengths > 0)
+    return np.append((np.cumsum(lengths) - lengths)[starts], lengths.sum())
 
 
 def _piece_starts(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """True where a piece begins; code points uint32[N] -> bool[N], N >= 1."""
+    """True where a piece begins; code points uint32[N] -> bool[N]."""
     classes = class_table()[points]
+    classes[points == ord(_END)] = _NO_CLASS
     starts = np.ones(len(points), dtype=bool)
     starts[1:] = classes[1:] != classes[:-1]  # rule 1
 
-    run_ends = starts[1:] & (classes[:-1] == SPACE)  # position i + 1 begins what follows a run of spaces
+    # position i + 1 begins what follows a run of spaces
+    run_ends = starts[1:] & (classes[:-1] == SPACE) & (classes[1:] != _NO_CLASS)
     starts[:-1] |= run_ends  # rule 2: the last space is cut off
     starts[1:] &= ~(run_ends & (points[:-1] == ord(" ")))  # ... and joins what follows
 
@@ -91,7 +96,8 @@ def _join_contractions(points: npt.NDArray[np.uint32], starts: npt.NDArray[np.bo
 
 
 def _utf8_lengths(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Bytes of each code point in UTF-8; 1 for the surrogates that stand for undecodable bytes."""
+    """Bytes of each code point in UTF-8; 1 for the surrogates that stand for undecodable bytes, 0 for an end."""
     lengths = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
     lengths[(points >= 0xD800) & (points < 0xE000)] = 1
+    lengths[points == ord(_END)] = 0
     return lengths

@@ -1,33 +1,28 @@
-"""The tokenizer: a vocabulary, its merges, and text to ids and back.
-
-The file is the `tokenizer.json` of the `tokenizers` package, so both read each other's; GPT-2's own opens unchanged.
-"""
+"""The tokenizer: a vocabulary, its merges, and text to ids and back."""
 
 import json
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from valyrian_jax import atomic
 from valyrian_jax.errors import UserError
 
-from . import bpe
-from .split import split
+from . import bpe, file, texts
+from .split import class_table, split_texts
 
 END_OF_TEXT = "<|endoftext|>"
 
-# GPT-2's byte order: the printable characters of Latin-1 first, then the rest. In tokenizer.json every byte is written
-# as one visible character: printable ones as themselves, the others as U+0100 onward.
-_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-BYTE_ORDER = (*_PRINTABLE, *(b for b in range(256) if b not in _PRINTABLE))
-_ID_OF_BYTE = tuple(BYTE_ORDER.index(b) for b in range(256))
-_CHARACTER = {b: chr(b) if i < len(_PRINTABLE) else chr(256 + i - len(_PRINTABLE)) for i, b in enumerate(BYTE_ORDER)}
-_BYTE = {character: b for b, character in _CHARACTER.items()}
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 _CACHED_PIECES = 1 << 18
 _CACHED_LENGTH = 64
@@ -96,13 +91,49 @@ class Tokenizer:
             if part in allowed_special:
                 ids.append(self.special[part])
             else:
-                ids.extend(self.encode_bytes(_utf8(part)))
+                ids.extend(self.encode_bytes(texts.utf8(part)))
         return ids
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Any bytes to token ids; `decode_bytes` gives the same bytes back."""
-        offsets = split(data).tolist()
-        return list(chain.from_iterable(self._encode_piece(data[a:b]) for a, b in pairwise(offsets)))
+        return self._encode([data])[0].tolist()
+
+    def encode_documents(self, documents: Iterable[str], workers: int = 1) -> tuple[Int32, Int64]:
+        """Many texts to token ids, each as `encode` gives it.
+
+        Args:
+            documents: any strings.
+            workers: threads that share the work, 16 MB at a time.
+
+        Returns:
+            The ids of all texts, one behind the other, and where the ids of each one end.
+        """
+        with ThreadPoolExecutor(workers) as pool:
+            found = list(pool.map(self._encode, texts.batches(map(texts.utf8, documents))))
+        before = np.cumsum([0, *(len(ids) for ids, _ in found)])
+        ends = [ends + shift for (_, ends), shift in zip(found, before, strict=False)]
+        none = np.empty(0, np.int32), np.empty(0, np.int64)
+        return np.concatenate([none[0], *(ids for ids, _ in found)]), np.concatenate([none[1], *ends])
+
+    def _encode(self, group: Sequence[bytes]) -> tuple[Int32, Int64]:
+        data, ends = b"".join(group), np.cumsum([len(text) for text in group])
+        if texts.pays_to_compile(len(data)):
+            from . import compiled_bpe
+
+            return compiled_bpe.encode(np.frombuffer(data, np.uint8), ends, class_table(), *self._compiled_table)
+        offsets = split_texts(group)
+        pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
+        done = np.cumsum([0, *map(len, pieces)])  # ids after so many pieces
+        ids = np.fromiter(chain.from_iterable(pieces), np.int32, done[-1])
+        return ids, done[np.searchsorted(offsets, ends, "right") - 1]
+
+    @cached_property
+    def _compiled_table(self) -> tuple[Any, ...]:
+        from . import compiled_bpe
+
+        pairs = np.array(self.merges, np.int64).reshape(-1, 2)
+        made = np.array([made for _, made in self.merge_table.values()], np.int32)
+        return np.array(self.byte_ids, np.int32), *compiled_bpe.merge_table(pairs, made)
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         ids = self._cache.get(piece)
@@ -133,7 +164,8 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`; the file is whole or absent."""
-        atomic.write_text(Path(path), json.dumps(_to_json(self), ensure_ascii=False, indent=1) + "\n")
+        content = file.to_json(file.Vocabulary(self.tokens, self.merges, self.special))
+        atomic.write_text(Path(path), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
@@ -158,17 +190,18 @@ class Tokenizer:
             UserError: they describe another kind of tokenizer.
         """
         try:
-            return _from_json(content)
-        except (_RefusedError, KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = error if isinstance(error, _RefusedError) else f"{type(error).__name__} {error}"
+            found = file.from_json(content)
+        except (file.RefusedError, KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = error if isinstance(error, file.RefusedError) else f"{type(error).__name__} {error}"
             raise UserError(f"{path} is not a byte-level BPE tokenizer.json in GPT-2's manner: {reason}") from error
+        return cls(tuple(found.tokens), tuple(found.merges), found.special)
 
 
-def train_bpe(texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
+def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a vocabulary of exactly `vocab_size` tokens: 256 bytes, merges, and `<|endoftext|>` with the last id.
 
     Args:
-        texts: one text or several; merges never cross from one to the next.
+        text_or_texts: one text or several, read once; merges never cross from one to the next.
         vocab_size: at least 257.
 
     Returns:
@@ -180,18 +213,14 @@ def train_bpe(texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     smallest = 256 + 1
     if vocab_size < smallest:
         raise UserError(f"vocabulary size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} need {smallest}")
-    counts: Counter[bytes] = Counter()
-    for text in [texts] if isinstance(texts, str) else texts:
-        data = _utf8(text)
-        counts.update(data[a:b] for a, b in pairwise(split(data).tolist()))
-    words = {tuple(_ID_OF_BYTE[b] for b in piece): n for piece, n in counts.items()}
-    merges = bpe.learn(words, first_id=256, count=vocab_size - smallest)
+    documents = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
+    merges = texts.learn(texts.count(map(texts.utf8, documents)), vocab_size - smallest)
     if len(merges) < vocab_size - smallest:
         raise UserError(
             f"vocabulary size {vocab_size} cannot be filled: the text yields at most {smallest + len(merges)} tokens; "
             "ask for fewer or give more text"
         )
-    tokens = [bytes([b]) for b in BYTE_ORDER]
+    tokens = [bytes([b]) for b in file.BYTE_ORDER]
     for left, right in merges:
         tokens.append(tokens[left] + tokens[right])
     return Tokenizer((*tokens, END_OF_TEXT.encode()), tuple(merges), {END_OF_TEXT: len(tokens)})
@@ -209,98 +238,3 @@ def _cut_at(text: str, names: Collection[str]) -> Iterator[str]:
         yield name
         start = place + len(name)
     yield text[start:]
-
-
-def _utf8(text: str) -> bytes:
-    """UTF-8, with U+FFFD for a lone surrogate (a pair of surrogates is one character)."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
-def _written(token: bytes) -> str:
-    return "".join(_CHARACTER[b] for b in token)
-
-
-def _to_json(tokenizer: Tokenizer) -> dict[str, Any]:
-    names = {i: name for name, i in tokenizer.special.items()}
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    written = [names.get(i) or _written(token) for i, token in enumerate(tokenizer.tokens)]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, "content": name, **plain} for i, name in sorted(names.items())],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {name: i for i, name in enumerate(written)},
-            "merges": [[written[a], written[b]] for a, b in tokenizer.merges],
-        },
-    }
-
-
-_UNSUPPORTED = (
-    "dropout",
-    "unk_token",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "byte_fallback",
-    "ignore_merges",
-)
-
-
-class _RefusedError(Exception):
-    """Why a tokenizer.json is not one of ours."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise _RefusedError(message)
-
-
-def _from_json(content: Any) -> Tokenizer:
-    model, pre = content["model"], content["pre_tokenizer"]
-    kind = model.get("type", "BPE")  # GPT-2's own file does not say
-    _require(kind == "BPE", f"model type {kind!r}, expected 'BPE'")
-    _require(content.get("normalizer") is None, "it normalises text, which loses bytes")
-    _require(
-        pre["type"] == "ByteLevel" and not pre["add_prefix_space"] and pre.get("use_regex", True),
-        f"pre_tokenizer {pre!r}, expected ByteLevel with use_regex and without add_prefix_space",
-    )
-    for option in _UNSUPPORTED:
-        _require(not model.get(option), f"model option {option} = {model.get(option)!r} is not supported")
-
-    special = {str(token["content"]): token["id"] for token in content.get("added_tokens") or []}
-    ids = {**model["vocab"], **special}
-    _require(all(type(i) is int for i in ids.values()), "a token id is not an integer")
-    _require(sorted(ids.values()) == list(range(len(ids))), f"token ids are not 0 to {len(ids) - 1}, each once")
-
-    tokens = [b""] * len(ids)
-    for written, i in ids.items():
-        unknown = set() if written in special else set(written) - _BYTE.keys()
-        _require(not unknown, f"token {written!r} holds characters that stand for no byte")
-        tokens[i] = written.encode() if written in special else bytes(_BYTE[c] for c in written)
-    known = {written for written in ids if written not in special}
-    missing = [b for b in range(256) if _CHARACTER[b] not in known]
-    _require(not missing, f"{len(missing)} of the 256 single bytes have no token")
-
-    merges = []
-    for merge in model["merges"]:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        _require({left, right, left + right} <= known, f"merge {left!r} + {right!r} uses a token not in the vocabulary")
-        merges.append((ids[left], ids[right]))
-    _require(len(set(merges)) == len(merges), "a merge stands there twice")
-    return Tokenizer(tuple(tokens), tuple(merges), special)
