@@ -25,10 +25,10 @@ Params = dict[str, Any]  # a nested dict of float32 arrays
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far, in every layer; what lies past `length` is not used."""
+    """Keys and values of the tokens seen so far, of every layer; what lies past `length` is not used."""
 
-    keys: Float[Array, "L B S H K"]
-    values: Float[Array, "L B S H K"]
+    keys: tuple[Float[Array, "B H S K"], ...]
+    values: tuple[Float[Array, "B H S K"], ...]
     length: Int[Array, ""]
 
 
@@ -77,8 +77,9 @@ def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) 
 
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
     """A cache with room for n_positions tokens in each of B rows."""
-    shape = (config.n_layer, rows, config.n_positions, config.n_head, config.n_embd // config.n_head)
-    return Cache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
+    shape = (rows, config.n_head, config.n_positions, config.n_embd // config.n_head)
+    keys, values = (tuple(jnp.zeros(shape) for _ in range(config.n_layer)) for _ in range(2))
+    return Cache(keys, values, jnp.zeros((), jnp.int32))
 
 
 def to_tensors(params: Params) -> Tensors:
@@ -144,12 +145,12 @@ class Blocks(nn.Module):
             new.append(kv)
         if cache is None:
             return x, None
-        keys, values = (jnp.stack(arrays) for arrays in zip(*new, strict=True))
+        keys, values = zip(*new, strict=True)
         return x, Cache(keys, values, cache.length + x.shape[1])
 
 
-Past = tuple[Float[Array, "B S H K"], Float[Array, "B S H K"], Int[Array, ""]]
-KeysValues = tuple[Float[Array, "B S H K"], Float[Array, "B S H K"]]
+Past = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
+KeysValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
 
 
 class Block(nn.Module):
@@ -182,16 +183,16 @@ class Attention(nn.Module):
         B, T, D = x.shape
         H, K = c.n_head, D // c.n_head
         qkv = Linear(3 * D, c.init_std, name="c_attn")(x)  # (B, T, 3 D)
-        q, k, v = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))  # (B, T, H, K) each
+        q, k, v = (part.reshape(B, T, H, K).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
         if past is not None:
             past_keys, past_values, start = past
-            k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=1)  # (B, S, H, K)
-            v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=1)  # (B, S, H, K)
-        scores = jnp.einsum("bthk,bshk->bhts", q, k) / math.sqrt(K)
-        scores = jnp.where(causal_mask(T, k.shape[1], start), scores, -jnp.inf)
+            k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=2)  # (B, H, S, K)
+            v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=2)  # (B, H, S, K)
+        scores = jnp.einsum("bhtk,bhsk->bhts", q, k) / math.sqrt(K)
+        scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
         weights = dropout(jax.nn.softmax(scores, axis=-1), c.dropout, _fold(dropout_key, 0))  # (B, H, T, S)
-        mixed = jnp.einsum("bhts,bshk->bthk", weights, v).reshape(B, T, D)
+        mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(B, T, D)
         return Linear(D, c.init_std / math.sqrt(2 * c.n_layer), name="c_proj")(mixed), (k, v)
 
 

@@ -41,7 +41,13 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 
 def sample_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
     """Whole texts, prompt included; row r draws with seed + r."""
-    columns = np.stack(list(generate(prompt_tokens(tokenizer, sample.prompt), sample, rows)))
+    drawn, ended = [], np.zeros(rows, bool)
+    for column in generate(prompt_tokens(tokenizer, sample.prompt), sample, rows):
+        drawn.append(column)
+        ended |= column == tokenizer.end_of_text
+        if ended.all():
+            break
+    columns = np.stack(drawn)
     return [sample.prompt + "".join(stream_text(tokenizer, row.tolist())) for row in columns.T]
 
 

@@ -10,19 +10,21 @@ When the window is full, its older half is dropped and the rest read again.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from valyrian_jax import model
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.model import Cache, Params
 
 Scalar = Float[Array, ""] | float
+CHUNK = 16  # tokens drawn before the host looks at them
 
 
 def keep(
@@ -33,13 +35,43 @@ def keep(
     They are those of the softmax over the top k, not renormalised over the nucleus.
     """
     scaled = logits.astype(jnp.float32) / temperature
-    order = jnp.argsort(-scaled, stable=True)  # by falling logit, ties by lower id
-    rank = jnp.argsort(order)
-    scaled = jnp.where((top_k == 0) | (rank < top_k), scaled, -jnp.inf)
-    probabilities = jax.nn.softmax(scaled)
-    falling = probabilities[order]
-    before = (jnp.cumsum(falling) - falling)[rank]
-    return jnp.where((before < top_p) | (top_p >= 1) | (rank == 0), probabilities, 0.0)
+    every = jnp.ones(scaled.shape, bool)
+    top = jax.lax.cond(top_k > 0, lambda: leading(scaled, jnp.ones(scaled.shape), top_k), lambda: every)
+    probabilities = jax.nn.softmax(jnp.where(top, scaled, -jnp.inf))
+    nucleus = jax.lax.cond(top_p < 1, lambda: leading(scaled, probabilities, top_p), lambda: every)
+    return jnp.where(nucleus, probabilities, 0.0)
+
+
+def leading(
+    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Int[Array, ""] | int
+) -> Bool[Array, "V"]:
+    """The elements, by falling value and on ties by lower index, before which the weights sum to less than a limit.
+
+    Nothing is sorted, which XLA is slow at: a bisection finds the lowest value above which the weights are below the
+    limit. It runs over the bits of a float32, which, as an integer, has the order of the number they stand for.
+    """
+    bits = jax.lax.bitcast_convert_type(values + 0.0, jnp.int32)  # + 0: minus zero is zero
+    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+    def above(threshold: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.sum(weights, where=order > threshold)
+
+    lowest = bisect(lambda threshold: above(threshold) < limit, -(2**31), 2**31 - 1)
+    tied = jnp.where(order == lowest, weights, 0.0)
+    return (order > lowest) | (order == lowest) & (above(lowest) + jnp.cumsum(tied) - tied < limit)
+
+
+def bisect(holds: Callable[[Int[Array, ""]], Bool[Array, ""]], low: int, high: int) -> Int[Array, ""]:
+    """The lowest int32 from low to high for which something holds, which holds for all above it and for high."""
+
+    def halve(_: Int[Array, ""], between: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = between
+        middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
+        enough = holds(middle)
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    ends = jnp.array(low, jnp.int32), jnp.array(high, jnp.int32)
+    return jax.lax.fori_loop(0, (high - low).bit_length(), halve, ends)[1]
 
 
 def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:
@@ -49,9 +81,10 @@ def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array
 
 def draw(kept: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:
     """The first token, in id order, whose running sum of probabilities exceeds u times their total."""
-    # XLA sums in parallel, so rounding may let the sum shrink: only kept tokens count, the largest is the total.
-    running = jnp.where(kept > 0, jnp.cumsum(kept), 0.0)
-    return jnp.argmax(running > u * running.max()).astype(jnp.int32)
+    ids = jnp.arange(kept.shape[0], dtype=jnp.int32)
+    # By bisection: a sum over fewer tokens, added up in the same tree, is never larger, however it rounds.
+    bound = u * jnp.sum(kept, where=ids >= 0)
+    return bisect(lambda last: jnp.sum(kept, where=ids <= last) > bound, 0, kept.shape[0] - 1)
 
 
 def next_token(
@@ -73,25 +106,57 @@ def window_start(count: int, n_positions: int) -> int:
     return half * max(0, -(-(count - n_positions) // half))
 
 
+class Drawing(NamedTuple):
+    """How every token of B rows is drawn."""
+
+    seeds: UInt32[Array, "B"]
+    temperature: Scalar
+    top_k: Int[Array, ""] | int
+    top_p: Scalar
+
+
+def next_tokens(logits: Float[Array, "B V"], drawing: Drawing, index: Int[Array, ""] | int) -> Int[Array, "B"]:
+    """Token `index` of every row."""
+    draw_rows = jax.vmap(next_token, in_axes=(0, 0, None, None, None, None))
+    return draw_rows(logits, drawing.seeds, index, drawing.temperature, drawing.top_k, drawing.top_p)
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def prefill(
-    params: Params, tokens: Int[Array, "B S"], length: Int[Array, ""], config: ModelConfig
-) -> tuple[Float[Array, "B V"], Cache]:
-    """Read the first `length` tokens of a full-width window: the logits after them, and their cache."""
+    params: Params,
+    tokens: Int[Array, "B S"],
+    length: Int[Array, ""],
+    drawing: Drawing,
+    index: Int[Array, ""],
+    config: ModelConfig,
+) -> tuple[Int[Array, "B"], Cache]:
+    """Read the first `length` tokens of a full-width window; token `index`, which follows them, and their cache."""
     logits, cache = model.forward_cached(params, tokens, config, model.empty_cache(config, tokens.shape[0]))
-    return jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False), cache._replace(length=length)
+    last = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
+    return next_tokens(last, drawing, index), cache._replace(length=length)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="cache")
 def decode(
-    params: Params, tokens: Int[Array, "B"], cache: Cache, config: ModelConfig
-) -> tuple[Float[Array, "B V"], Cache]:
-    """Read one more token in each row."""
-    logits, cache = model.forward_cached(params, tokens[:, None], config, cache)
-    return logits[:, 0], cache
+    params: Params,
+    tokens: Int[Array, "B"],
+    cache: Cache,
+    drawing: Drawing,
+    index: Int[Array, ""],
+    count: Int[Array, ""],
+    config: ModelConfig,
+) -> tuple[Int[Array, "C B"], Cache]:
+    """Read the newest token of every row and draw the next (token `index`), `count` times in one dispatch."""
 
+    def one(i: Int[Array, ""], carry: tuple[Array, Array, Cache]) -> tuple[Array, Array, Cache]:
+        drawn, newest, cache = carry
+        logits, cache = model.forward_cached(params, newest[:, None], config, cache)
+        newest = next_tokens(logits[:, 0], drawing, index + i)
+        return drawn.at[i].set(newest), newest, cache
 
-_next_tokens = jax.jit(jax.vmap(next_token, in_axes=(0, 0, None, None, None, None)))
+    drawn = jnp.zeros((CHUNK, tokens.shape[0]), jnp.int32)
+    drawn, _, cache = jax.lax.fori_loop(0, count, one, (drawn, tokens, cache))
+    return drawn, cache
 
 
 def generate(
@@ -107,23 +172,27 @@ def generate(
         rows: B.
 
     Yields:
-        max_new_tokens times the next token of every row, int32[B].
+        max_new_tokens times the next token of every row, int32[B]; some are drawn ahead of what was asked for.
     """
     if not prompt:
         raise ValueError("an empty prompt has nothing to continue; start from the end-of-text token")
     seeds = jnp.asarray((sample.seed + np.arange(rows)) % 2**32, jnp.uint32)
+    drawing = Drawing(seeds, sample.temperature, sample.top_k, sample.top_p)
     history = np.empty((rows, len(prompt) + sample.max_new_tokens), np.int32)
     history[:, : len(prompt)] = prompt
-    start, cache = -1, None
-    for index in range(sample.max_new_tokens):
+    start, cache, index = -1, None, 0
+    while index < sample.max_new_tokens:
         count = len(prompt) + index
         if cache is not None and window_start(count, config.n_positions) == start:
-            logits, cache = decode(params, history[:, count - 1], cache, config)
+            here = min(CHUNK, sample.max_new_tokens - index, start + config.n_positions - count + 1)
+            drawn, cache = decode(params, history[:, count - 1], cache, drawing, index, here, config)
+            columns = np.asarray(drawn)[:here]
         else:
             start = window_start(count, config.n_positions)
             window = np.zeros((rows, config.n_positions), np.int32)
             window[:, : count - start] = history[:, start:count]
-            logits, cache = prefill(params, window, jnp.asarray(count - start, jnp.int32), config)
-        tokens = np.asarray(_next_tokens(logits, seeds, index, sample.temperature, sample.top_k, sample.top_p))
-        history[:, count] = tokens
-        yield tokens
+            first, cache = prefill(params, window, jnp.asarray(count - start, jnp.int32), drawing, index, config)
+            columns = np.asarray(first)[None]
+        history[:, count : count + len(columns)] = columns.T
+        index += len(columns)
+        yield from columns
