@@ -6,6 +6,7 @@ loops are slow, so every step here treats the whole text at once. Bytes are int6
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from valyrian_jax.tokenizer import Tokenizer
@@ -47,19 +48,41 @@ class ByteBPE(nn.Module):
 
     def encode(self, data: Tensor) -> Tensor:
         """Token ids int64 [M] of bytes [N], which `decode` gives back exactly, well-formed or not."""
+        begins = self.piece_starts(data)
+        if data.numel() < 4096:  # looking for pieces that repeat would take longer
+            ids = self.merge(data, begins.cumsum(0) - 1)
+            return ids[ids >= 0]
+        starts = torch.nonzero(begins).flatten()
+        lengths = torch.diff(starts, append=torch.full_like(starts[:1], data.numel()))
+        kind, example = kinds(data, starts, lengths)  # pieces of one kind are merged once
+        starts, lengths = starts[example], lengths[example]
+        piece = torch.arange(lengths.numel(), device=data.device).repeat_interleave(lengths)
+        ids = self.merge(runs(data, starts, lengths), piece)
+        left = ids >= 0
+        counts = torch.bincount(piece[left], minlength=lengths.numel())
+        return runs(ids[left], (counts.cumsum(0) - counts)[kind], counts[kind])
+
+    def merge(self, data: Tensor, piece: Tensor) -> Tensor:
+        """Token ids of bytes [N] in the pieces [N]: each where its first byte is, -1 at the other bytes."""
         ids = self.byte_ids[data]
-        piece = self.piece_starts(data).cumsum(0) - 1  # the piece that each token is in
-        while ids.numel() > 1:
-            pair = ids[:-1] * self.vocab_size + ids[1:]
+        count = int(piece[-1]) + 1 if piece.numel() > 0 else 0
+        place = torch.arange(ids.numel(), device=ids.device)  # of the tokens in pieces that are not finished
+        while place.numel() > 1:
+            token, owner = ids[place], piece[place]
+            pair = token[:-1] * self.vocab_size + token[1:]
             at = torch.searchsorted(self.pairs, pair).clamp(max=self.pairs.numel() - 1)
-            known = (self.pairs[at] == pair) & (piece[:-1] == piece[1:])
+            known = (self.pairs[at] == pair) & (owner[:-1] == owner[1:])
             if not bool(known.any()):
                 break
-            due = lowest(self.ranks[at], known, piece[:-1])  # in every piece, the pair learnt first
-            due = apart(due) if self.ordered else lowest(torch.arange(due.numel(), device=due.device), due, piece[:-1])
-            ids = torch.cat([torch.where(due, self.made[at], ids[:-1]), ids[-1:]])
-            left = torch.cat([torch.ones_like(due[:1]), ~due])
-            ids, piece = ids[left], piece[left]
+            rank = self.ranks[at]
+            next_rank = lowest(rank, known, owner[:-1], count)[owner]  # in every piece, the pair learnt first
+            due = known & (rank == next_rank[:-1])
+            if not self.ordered:  # one place at a time
+                due = due & (place[:-1] == lowest(place[:-1], due, owner[:-1], count)[owner[:-1]])
+            merged = apart(torch.nonzero(due).flatten())
+            ids[place[merged]] = self.made[at[merged]]
+            ids[place[merged + 1]] = -1
+            place = place[(ids[place] >= 0) & (next_rank < self.ranks.numel())]
         return ids
 
     def decode(self, ids: Tensor) -> Tensor:
@@ -69,6 +92,17 @@ class ByteBPE(nn.Module):
 
     def piece_starts(self, data: Tensor) -> Tensor:
         """True at the bytes [N] where a piece begins."""
+        block, margin = 1 << 15, 32  # blocks stay in the processor's cache; no cut depends on bytes further off
+        if data.numel() <= block:
+            return self.cuts(data)
+        found: list[Tensor] = []
+        for begin in range(0, data.numel(), block):
+            before = min(begin, margin)
+            found.append(self.cuts(data[begin - before : begin + block + margin])[before : before + block])
+        return torch.cat(found)
+
+    def cuts(self, data: Tensor) -> Tensor:
+        """As `piece_starts`, but all bytes at once."""
         where, points = characters(data)
         classes = self.classes[torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1]
         starts = classes != shifted(classes, 1)  # rule 1
@@ -86,6 +120,24 @@ class ByteBPE(nn.Module):
         return out
 
 
+def kinds(data: Tensor, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pieces are the same bytes: the kind of every piece [P], and a piece of every kind [K].
+
+    Found by a hash, a polynomial modulo 2^64, and checked: if it is the same for two different pieces, all of them
+    count as different.
+    """
+    power = torch.full_like(data, 6364136223846793005).cumprod(0)
+    total = F.pad(((data + 1) * power).cumsum(0), [1, 0])
+    hashes = (total[starts + lengths] - total[starts]) * power.flip(0)[starts]  # the same wherever a piece begins
+    found, kind = torch.unique(hashes, return_inverse=True)
+    every = torch.arange(starts.numel(), device=data.device)
+    example = torch.zeros_like(found).scatter_(0, kind, every)
+    alike = example[kind]
+    if torch.equal(lengths[alike], lengths) and torch.equal(runs(data, starts[alike], lengths), data):
+        return kind, example
+    return every, every
+
+
 def characters(data: Tensor) -> tuple[Tensor, Tensor]:
     """Where characters begin in bytes [N], and their code points.
 
@@ -94,13 +146,13 @@ def characters(data: Tensor) -> tuple[Tensor, Tensor]:
     """
     b0, b1, b2, b3 = data, shifted(data, -1), shifted(data, -2), shifted(data, -3)
     lead = (b0 >= 0xC2) & (b0 <= 0xF4)
-    asked = 1 + lead.long() + (lead & (b0 >= 0xE0)).long() + (lead & (b0 >= 0xF0)).long()
+    asked = 1 + lead + (lead & (b0 >= 0xE0)) + (lead & (b0 >= 0xF0))
     low = torch.where(b0 == 0xE0, 0xA0, torch.where(b0 == 0xF0, 0x90, 0x80))
     high = torch.where(b0 == 0xED, 0x9F, torch.where(b0 == 0xF4, 0x8F, 0xBF))
     ok1 = lead & (b1 >= low) & (b1 <= high)
     ok2 = ok1 & (asked > 2) & (b2 >> 6 == 2)
     ok3 = ok2 & (asked > 3) & (b3 >> 6 == 2)
-    length = 1 + ok1.long() + ok2.long() + ok3.long()
+    length = 1 + ok1 + ok2 + ok3
     inside = shifted(length, 1) > 1
     inside = inside | (shifted(length, 2) > 2) | (shifted(length, 3) > 3)
 
@@ -138,16 +190,18 @@ def shifted(x: Tensor, by: int) -> Tensor:
     return out
 
 
-def lowest(value: Tensor, among: Tensor, piece: Tensor) -> Tensor:
-    """True at the places [N], of those `among`, whose value is the lowest of their piece."""
+def lowest(value: Tensor, among: Tensor, piece: Tensor, count: int) -> Tensor:
+    """The lowest value of those `among` the places [N] in each of `count` pieces; 2^62 where there is none."""
     none = 1 << 62
-    value = value.masked_fill(~among, none)
-    least = torch.full_like(piece, none).scatter_reduce(0, piece, value, "amin")
-    return among & (value == least[piece])
+    table = torch.full([count], none, dtype=torch.int64, device=value.device)
+    return table.scatter_reduce(0, piece, value.masked_fill(~among, none), "amin")
 
 
-def apart(due: Tensor) -> Tensor:
-    """Of the places [N] that are due, those that a walk from the left merges: every other one of a run."""
-    index = torch.arange(due.numel(), device=due.device)
-    begin = torch.where(due & ~shifted(due, 1), index, 0).cummax(0)[0]
-    return due & ((index - begin) % 2 == 0)
+def apart(places: Tensor) -> Tensor:
+    """Of increasing places [N], those that a walk from the left merges: of neighbours every other one."""
+    follows = places[1:] - places[:-1] == 1
+    if not bool(follows.any()):
+        return places
+    index = torch.arange(places.numel(), device=places.device)
+    begin = index.masked_fill(F.pad(follows, [1, 0]), 0).cummax(0)[0]
+    return places[(index - begin) % 2 == 0]

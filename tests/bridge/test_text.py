@@ -2,14 +2,17 @@
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.text import ByteBPE, well_formed
+from bridge.text import ByteBPE, kinds, well_formed
+from valyrian_jax.bundle import Bundle
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.tokenizer.split import split
 
 TEXT = "the dragon's wolves they're we've I'll  don't\n\n eat 12 ēdruta ȳdra " * 9
 LETTERS = "abs  \n\t\u00a0\u3000'’ēll're'veldtm12é½漢🐉\u200d\u0301\x00\x85ȳ"
@@ -41,6 +44,42 @@ def test_whole_texts_have_the_ids_of_the_tokenizer(valyrian: str, sources: str) 
         learnt = train_bpe(text, size)
         assert ByteBPE(learnt).ordered
         assert ByteBPE(learnt).encode(tensor(text.encode())).tolist() == learnt.encode(text)
+
+
+def cut(data: bytes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Bytes, and where the pieces in them begin and how long they are."""
+    offsets = torch.from_numpy(split(data))
+    return tensor(data), offsets[:-1], offsets.diff()
+
+
+def test_pieces_that_repeat_are_merged_once(learnt: Tokenizer, ours: ByteBPE, script: Any, small: Bundle) -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices(LETTERS, k=draw.randrange(1, 12))).encode() for _ in range(40)]
+    words += [b"\0", b"\0\0", b"\xe2", b"\xff\xff", b" ", b"the dragon's" * 3, b" they" + b"e" * 5000]
+    data = b"".join(draw.choices(words, k=3000))
+    kind, example = kinds(*cut(data))
+    assert len(example) < len(kind) / 4
+    assert ours.encode(tensor(data)).tolist() == learnt.encode_bytes(data)
+    text = data.decode("utf-8", "replace")
+    assert script.encode(text) == small.tokenizer.encode(text)
+
+
+def test_different_pieces_with_the_same_hash_stay_different(learnt: Tokenizer, ours: ByteBPE) -> None:
+    # The two are the same to every polynomial modulo 2^64 (Pachocki and Radoszewski 2013).
+    thue_morse = bytes(b"et"[i.bit_count() % 2] for i in range(2048))
+    data = b"the dragon " + thue_morse + b" " + bytes(b"te"[i.bit_count() % 2] for i in range(2048)) + b" " + thue_morse
+    kind, example = kinds(*cut(data))
+    assert kind.tolist() == example.tolist() == list(range(5))
+    ids = ours.encode(tensor(data))
+    assert ids.tolist() == learnt.encode_bytes(data)
+    assert kinds(*cut(b" ab ab a"))[0].tolist() in ([0, 0, 1], [1, 1, 0])
+
+
+def test_cuts_are_the_same_wherever_a_block_ends(ours: ByteBPE) -> None:
+    draw = random.Random(0)
+    parts = [part.encode() for part in ("🐉", "漢", "\u3000", " ", "a", "'ll", "'ve", "'s", "'")]
+    data = b"".join(draw.choices([*parts, b"\xf0\x9f", b"\x80"], k=1 << 20))  # some 70 blocks
+    assert torch.equal(torch.nonzero(ours.piece_starts(tensor(data))).flatten(), cut(data)[1])
 
 
 def test_a_vocabulary_without_merges() -> None:
