@@ -16,7 +16,7 @@ from .file import BYTE_ORDER
 from .split import class_table, split_texts
 
 _COMPILED_FROM = 1 << 22  # bytes of text
-_BATCH = 1 << 24  # bytes of text looked at in one go
+_BATCH = 1 << 23  # bytes of text looked at in one go
 
 _ID_OF_BYTE = np.argsort(np.array(BYTE_ORDER)).astype(np.int32)
 
@@ -35,7 +35,7 @@ def utf8(text: str) -> bytes:
 
 
 def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Texts in groups of some 16 MB, so that no more than that is in memory (a longer text is a group of its own)."""
+    """Texts in groups of some 8 MB, so that no more than that is in memory (a longer text is a group of its own)."""
     group: list[bytes] = []
     size = 0
     for text in texts:

@@ -103,7 +103,7 @@ class Tokenizer:
 
         Args:
             documents: any strings.
-            workers: threads that share the work, 16 MB at a time.
+            workers: threads that share the work, 8 MB at a time.
 
         Returns:
             The ids of all texts, one behind the other, and where the ids of each one end.
