@@ -17,9 +17,10 @@ from valyrian_jax import bundle, command, prompt, sampling
 from valyrian_jax.config import SampleConfig
 
 from .calling import call
+from .tiny import TINY
 
 ROOT = Path(__file__).parent.parent
-QUICK = ["--model.vocab_size", "280", "--train.steps", "20", "--train.sample_every", "0", "--wandb.mode", "off"]
+QUICK = [part for key, value in {**TINY, "train.sample_every": 0}.items() for part in (f"--{key}", str(value))]
 
 
 @pytest.fixture(scope="module")

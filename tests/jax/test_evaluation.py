@@ -15,6 +15,8 @@ from valyrian_jax import config, data, evaluation, loop, quality, runs, source
 from valyrian_jax.errors import UserError
 from valyrian_jax.trigram import WittenBell
 
+from ..tiny import TINY
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = home / "text.txt"
     text.write_text(generated.text, encoding="utf-8")
     source.save(generated.source, source.path_for(text))
-    changes = {"data.path": str(text), "wandb.mode": "off", "train.steps": 30, "model.vocab_size": 320}
+    changes = TINY | {"data.path": str(text), "train.sample_every": 60}
     settings = config.load(ROOT / "configs" / "tiny.toml", changes)
     return loop.run(settings, home / "run", console=Console(file=io.StringIO())).run
 

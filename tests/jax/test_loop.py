@@ -19,12 +19,13 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.tokenizer import Tokenizer
 
+from ..tiny import TINY
+
 ROOT = Path(__file__).parent.parent.parent
 
 
 def tiny(text: Path, **changes: Any) -> Config:
-    defaults = {"data.path": str(text), "model.vocab_size": 280, "optim.lr": 5e-3, "wandb.mode": "off"}
-    return config.load(ROOT / "configs" / "tiny.toml", defaults | changes)
+    return config.load(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(text)} | changes)
 
 
 def quiet() -> Console:
@@ -41,6 +42,11 @@ def numbers(run: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in runs.read_metrics(run)]
 
 
+def evaluated(run: Path) -> list[float]:
+    """The steps at which a run was evaluated."""
+    return [r["step"] for r in numbers(run) if "held_out/nats_per_token" in r]
+
+
 def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) -> None:
     run = finished.run
     names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt", "loss.png", "checkpoints", "bundle"}
@@ -51,7 +57,7 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
     assert (run / "loss.png").read_bytes()[:4] == b"\x89PNG"
     records = [r for r in numbers(run) if "samples" not in r]
     assert [r["step"] for r in records] == [10, 20, 30, 40, 50, 60]
-    assert [r["step"] for r in records if "held_out/nats_per_token" in r] == [20, 40, 60]
+    assert evaluated(run) == [20, 40, 60]
     assert records[-1]["train/loss"] < 0.8 * records[0]["train/loss"]
     sections = (run / "samples.txt").read_text(encoding="utf-8").split("=== step ")
     assert [section.partition("\n")[0] for section in sections[1:]] == ["30", "60"]
@@ -112,16 +118,16 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(
 
 def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path) -> None:
     shutil.copytree(finished.run, tmp_path / "longer")
-    settings = loop.resumed_config(tmp_path / "longer", {"train.steps": 80})
-    assert loop.run(settings, resume=tmp_path / "longer", console=quiet()).steps == 80
-    assert runs.load_config(tmp_path / "longer").train.steps == 80
+    settings = loop.resumed_config(tmp_path / "longer", {"train.steps": 65})
+    assert loop.run(settings, resume=tmp_path / "longer", console=quiet()).steps == 65
+    assert runs.load_config(tmp_path / "longer").train.steps == 65
+    assert evaluated(tmp_path / "longer") == [20, 40, 60, 65]
 
 
 def test_events_stay_on_their_steps_when_a_run_ends_between_dispatches(small_text: Path, tmp_path: Path) -> None:
-    loop.run(tiny(small_text, **{"train.steps": 25}), tmp_path / "run", console=quiet())
-    loop.run(loop.resumed_config(tmp_path / "run", {"train.steps": 65}), resume=tmp_path / "run", console=quiet())
-    evaluated = [r["step"] for r in numbers(tmp_path / "run") if "held_out/nats_per_token" in r]
-    assert evaluated == [20, 25, 40, 60, 65]
+    loop.run(tiny(small_text, **{"train.steps": 5}), tmp_path / "run", console=quiet())
+    loop.run(loop.resumed_config(tmp_path / "run", {"train.steps": 60}), resume=tmp_path / "run", console=quiet())
+    assert evaluated(tmp_path / "run") == [5, 20, 40, 60]
 
 
 def test_a_run_stopped_before_its_first_steps_can_be_resumed(
@@ -192,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_text: Path, tmp_path: Pat
 
 
 def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
-    settings = tiny(small_text, **{"model.n_layer": 1, "train.steps": 20, "optim.lr": 1e-6})
+    settings = tiny(small_text, **{"model.n_layer": 2, "train.steps": 20, "optim.lr": 1e-6})
     result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     assert runs.load_config(result.run).model == dataclasses.replace(
@@ -202,7 +208,7 @@ def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path
 
 def test_a_given_tokenizer_is_used(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
     given = str(finished.run / "tokenizer.json")
-    settings = tiny(small_text, **{"data.tokenizer": given, "train.steps": 10, "train.eval_every": 10})
+    settings = tiny(small_text, **{"data.tokenizer": given})
     result = loop.run(settings, tmp_path / "run", console=quiet())
     assert Tokenizer.load(result.run / "tokenizer.json") == Tokenizer.load(given)
     with pytest.raises(UserError, match=r"280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from valyrian_jax import config, loop, runs, tracker
 
+from ..tiny import TINY
+
 ROOT = Path(__file__).parent.parent.parent
-SHORT = {"model.vocab_size": 280, "train.steps": 20, "train.sample_every": 20}
 
 
 def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_path: Path) -> None:
-    changes = SHORT | {"data.path": str(small_text), "wandb.mode": "offline"}
+    changes = TINY | {"train.sample_every": 60, "data.path": str(small_text), "wandb.mode": "offline"}
     settings = config.load(ROOT / "configs" / "tiny.toml", changes)
     loop.run(settings, tmp_path / "run", console=Console(file=io.StringIO()))
     files = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -23,7 +24,7 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
     content = files[0].read_bytes()
     for expected in (b"held_out/nats_per_token", b"train/loss", b"samples", b"n_embd"):
         assert expected in content, expected
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 7
 
 
 def end_quickly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
