@@ -27,11 +27,11 @@ TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen riv
 
 def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
     # Large weights and biases that are not 0, so that every one of them shows in the logits.
-    params = jax.tree.map(lambda x: 5 * x, model.init_params(config, jax.random.key(0)))
-    tensors = model.to_tensors(params)
-    rng = np.random.default_rng(0)
-    noisy = {k: (v + 0.1 * rng.normal(size=v.shape)).astype(np.float32) for k, v in tensors.items()}
-    return Bundle(config, noisy, train_bpe(TEXT, 300), manifest)
+    rng, tensors = np.random.default_rng(0), {}
+    for name, shape in bundle.parameter_shapes(config).items():
+        usual = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
+        tensors[name] = (usual + 0.15 * rng.normal(size=shape)).astype(np.float32)
+    return Bundle(config, tensors, train_bpe(TEXT, 300), manifest)
 
 
 @pytest.mark.parametrize("tied", [False, True])
