@@ -46,10 +46,12 @@ def test_tokens_are_those_of_the_module(
 
 
 def test_text_is_that_of_the_module(run: Run, file: Path, script: Any) -> None:
-    for seed, prompt in enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90] * 3):
-        done = run(file, "--prompt", prompt, "--max-new-tokens", 40, "--temperature", 1.2, "--top-p", 1, "--seed", seed)
-        expected = script.generate_text(prompt, 40, 1.2, 0, 1.0, seed)
-        assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected + "\n", b"")
+    options = ["--max-new-tokens", 40, "--temperature", 1.2, "--top-p", 1, "--num-samples", 3]
+    for first, prompt in enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]):
+        done = run(file, "--prompt", prompt, "--seed", 3 * first, *options)
+        seeds = range(3 * first, 3 * first + 3)
+        expected = "".join(f"[seed {s}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, s)}\n" for s in seeds)
+        assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
 
 
 def test_settings_not_given_are_those_of_the_file(run: Run, file: Path, script: Any) -> None:
