@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3)
 TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? Ȳdra daor! " * 20
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # at these sizes a second one only waits, for long where the machine is busy
 
 
 @pytest.fixture(scope="session")
