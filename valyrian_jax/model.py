@@ -32,14 +32,35 @@ class Cache(NamedTuple):
     length: Int[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames="config")  # in one program, which is quicker than one for every operation
+@functools.partial(jax.jit, static_argnames="config")
 def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
     """Draw initial weights: normal(0, init_std), biases 0; residual projections over sqrt(2 L), as in GPT-2.
 
     A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
     """
     tokens = jnp.zeros((1, 1), jnp.int32)
-    return GPT(config).init(key, tokens, None, None)["params"]
+    shapes = flatten_dict(jax.eval_shape(GPT(config).init, key, tokens, None, None)["params"], sep=".")
+    # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
+    sizes = [math.prod(array.shape) for array in shapes.values()]
+    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
+    params = {}
+    for (name, array), numbers in zip(shapes.items(), drawn, strict=True):
+        if name.endswith(".bias"):
+            params[name] = jnp.zeros(array.shape)
+        elif ".ln_" in name:
+            params[name] = jnp.ones(array.shape)
+        else:
+            params[name] = numbers.reshape(array.shape) * init_std(name, config)
+    return unflatten_dict(params, sep=".")
+
+
+def init_std(name: str, config: ModelConfig) -> float:
+    """The standard deviation that a matrix is drawn with."""
+    if name.endswith("c_proj.weight"):
+        return config.init_std / math.sqrt(2 * config.n_layer)
+    if name == "transformer.wte.weight" and not config.tie_word_embeddings:
+        return 4 * config.init_std
+    return config.init_std
 
 
 def forward(
@@ -103,7 +124,7 @@ class GPT(nn.Module):
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
         c = self.config
         x, wte, cache = Transformer(c, name="transformer")(tokens, cache, dropout_key)
-        head = wte if c.tie_word_embeddings else Matrix(c.vocab_size, c.n_embd, c.init_std, name="lm_head")()
+        head = wte if c.tie_word_embeddings else Matrix(c.vocab_size, c.n_embd, name="lm_head")()
         return matmul(x, head.T), cache
 
 
@@ -119,9 +140,8 @@ class Transformer(nn.Module):
         c = self.config
         T = tokens.shape[1]
         start = 0 if cache is None else cache.length
-        spread = c.init_std if c.tie_word_embeddings else 4 * c.init_std
-        wte = Matrix(c.vocab_size, c.n_embd, spread, name="wte")()
-        wpe = Matrix(c.n_positions, c.n_embd, c.init_std, name="wpe")()
+        wte = Matrix(c.vocab_size, c.n_embd, name="wte")()
+        wpe = Matrix(c.n_positions, c.n_embd, name="wpe")()
         x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
@@ -182,7 +202,7 @@ class Attention(nn.Module):
         c = self.config
         B, T, D = x.shape
         H, K = c.n_head, D // c.n_head
-        qkv = Linear(3 * D, c.init_std, name="c_attn")(x)  # (B, T, 3 D)
+        qkv = Linear(3 * D, name="c_attn")(x)  # (B, T, 3 D)
         q, k, v = (part.reshape(B, T, H, K).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
         if past is not None:
@@ -193,7 +213,7 @@ class Attention(nn.Module):
         scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
         weights = dropout(jax.nn.softmax(scores, axis=-1), c.dropout, _fold(dropout_key, 0))  # (B, H, T, S)
         mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(B, T, D)
-        return Linear(D, c.init_std / math.sqrt(2 * c.n_layer), name="c_proj")(mixed), (k, v)
+        return Linear(D, name="c_proj")(mixed), (k, v)
 
 
 class MLP(nn.Module):
@@ -204,20 +224,19 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         c = self.config
-        x = Linear(4 * c.n_embd, c.init_std, name="c_fc")(x)  # (B, T, 4 D)
+        x = Linear(4 * c.n_embd, name="c_fc")(x)  # (B, T, 4 D)
         x = jax.nn.gelu(x, approximate=c.activation == "gelu_new")
-        return Linear(c.n_embd, c.init_std / math.sqrt(2 * c.n_layer), name="c_proj")(x)
+        return Linear(c.n_embd, name="c_proj")(x)
 
 
 class Linear(nn.Module):
     """x @ weight + bias, weight [in, out] as in GPT-2."""
 
     features: int
-    std: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
-        weight = self.param("weight", nn.initializers.normal(self.std), (x.shape[-1], self.features))
+        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return matmul(x, weight) + bias
 
@@ -227,11 +246,10 @@ class Matrix(nn.Module):
 
     rows: int
     columns: int
-    std: float
 
     @nn.compact
     def __call__(self) -> Float[Array, "R C"]:
-        return self.param("weight", nn.initializers.normal(self.std), (self.rows, self.columns))
+        return self.param("weight", nn.initializers.zeros, (self.rows, self.columns))
 
 
 class LayerNorm(nn.Module):
@@ -241,7 +259,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],))
+        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         centred = x - jnp.mean(x, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from valyrian_jax import runs
 from valyrian_jax.errors import UserError
 
 
 def save_loss(run: Path) -> Path:
     """Draw training and held-out loss of a run into its loss.png, and return that path."""
+    from matplotlib.figure import Figure  # here, because it takes half a second that training need not wait for
+
     records = list(runs.read_metrics(run))
     if not records:
         raise UserError(f"{run} has no numbers to draw yet: its metrics.jsonl is missing or empty")

@@ -24,4 +24,4 @@ def init_state(config: Config, optimizer: optax.GradientTransformation, params: 
     """The state before the first step, from given parameters or from new ones drawn with the run's seed."""
     if params is None:
         params = model.init_params(config.model, jax.random.key(config.train.seed))
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))

@@ -1,61 +1,117 @@
-"""Tokens per second at batch 1 on one CPU thread: valyrian-generate against `transformers`, alternately in one go.
+"""Text from a run beside `transformers`: one text on one thread, and 32 at a time; and text into tokens in TorchScript.
 
-python tests/bench/generation.py BUNDLE MODEL.pt PATH/TO/valyrian-generate
+Uses the newest run under runs/ and `valyrian-generate` on the PATH (the README has both lines).
 """
 
-import statistics
+import shutil
 import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import click
+import numpy as np
 import torch
 import transformers
+from measuring import ROOT, Row, in_turns, peak_bytes, peak_flops, seconds
 
-PROMPT, NEW, ROUNDS, TEXTS = "valar", 60, 15, 40  # NEW fits the context: what goes beyond it, transformers cannot do
-SETTINGS = {"temperature": 0.8, "top_p": 0.95}
+from bridge import torchscript
+from valyrian_jax import model, runs, sampling
+from valyrian_jax.config import SampleConfig
+
+PROMPT, NEW = "valar", 60  # NEW fits the context: what goes beyond it, transformers cannot do
+SETTINGS: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95}
+CALLS = {1: 8, 32: 4}
 
 
-def main() -> None:
-    bundle, file, program = sys.argv[1:]
-    torch.set_num_threads(1)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(bundle)
-    model = transformers.AutoModelForCausalLM.from_pretrained(bundle).eval()
-    model.generation_config.eos_token_id = None
-    ids = tokenizer(PROMPT, return_tensors="pt")
-    new = min(NEW, model.config.n_positions - ids["input_ids"].shape[1])
+def rows(rounds: int) -> Iterator[Row]:
+    """All rows about a run's text."""
+    program = shutil.which("valyrian-generate")
+    if program is None:
+        raise click.ClickException("valyrian-generate is not on the PATH; build it with the line in the README")
+    run = runs.find(None)
     with tempfile.TemporaryDirectory() as directory:
-        prompts = Path(directory, "prompts.txt")
-        options = ["--prompts", prompts, "--ids", "--max-new-tokens", new]
+        file = Path(directory, "model.pt")
+        torchscript.export(run / "bundle", file)
+        for batch, threads in ((1, 1), (32, 1), (32, 2)):
+            yield speed(run, file, program, batch, threads, rounds)
+        yield encoding(file, rounds)
+
+
+def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds: int) -> Row:
+    """Tokens a second in all rows together; `valyrian-generate` draws its texts one at a time."""
+    torch.set_num_threads(threads)
+    peak = peak_flops(threads)
+    bundle = runs.load_bundle(run)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "bundle").eval()
+    theirs.generation_config.eos_token_id = None
+    params, script = model.from_tensors(bundle.tensors), torchscript.load(file)[0]
+    ids = bundle.tokenizer.encode(PROMPT)
+    start = torch.tensor([ids] * batch)
+    sample = SampleConfig(PROMPT, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)
+
+    def cpp(calls: int) -> np.ndarray:
+        options = ["--prompts", "-", "--ids", "--max-new-tokens", NEW, "--seed", 0]
         options += ["--temperature", SETTINGS["temperature"], "--top-p", SETTINGS["top_p"]]
-        command = [str(word) for word in (program, file, *options)]
+        words = [str(word) for word in (program, file, *options)]
+        out = subprocess.run(words, input=f"{PROMPT}\n" * calls, check=True, capture_output=True, text=True)
+        return np.array([line.split() for line in out.stdout.splitlines()], int)
 
-        def ours(texts: int) -> float:
-            prompts.write_text(f"{PROMPT}\n" * texts)
-            begin = time.perf_counter()
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            assert len(out.split()) == texts * new
-            return time.perf_counter() - begin
+    def scripted() -> np.ndarray:
+        return script.generate(start, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)[:, len(ids) :].numpy()
 
-        def theirs(texts: int) -> float:
-            begin = time.perf_counter()
-            for _ in range(texts):
-                out = model.generate(**ids, max_new_tokens=new, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS)
-                assert out.shape[1] == ids["input_ids"].shape[1] + new
-            return time.perf_counter() - begin
+    def jax() -> np.ndarray:
+        return np.stack(list(sampling.generate(params, bundle.model, ids, sample, batch)), axis=1)
 
-        theirs(3)
-        speeds: dict[str, list[float]] = {"valyrian-generate": [], "transformers": []}
-        for _ in range(ROUNDS):
-            start = ours(2)  # what starting, loading and the first texts take is left out, for both
-            speeds["valyrian-generate"].append(TEXTS * new / (ours(2 + TEXTS) - start))
-            speeds["transformers"].append(TEXTS // 4 * new / theirs(TEXTS // 4))
-    for name, found in speeds.items():
-        print(f"{name:18} {statistics.median(found):7.0f} tokens/s, {min(found):.0f} to {max(found):.0f}")
-    ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
-    print(f"ratio {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds")
+    def hugging_face() -> None:
+        found = theirs.generate(start, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS)
+        assert found.shape == (batch, len(ids) + NEW)
+
+    assert np.array_equal(scripted(), jax())
+    assert batch > 1 or np.array_equal(cpp(1), jax())
+    calls = CALLS[batch]
+    tokens = calls * batch * NEW
+
+    def repeated(generate: Callable[[], Any]) -> float:
+        return tokens / seconds(lambda: [generate() for _ in range(calls)])
+
+    def compiled() -> float:
+        before = seconds(lambda: cpp(2))  # starting, loading and the first texts are left out
+        return tokens / (seconds(lambda: cpp(2 + calls)) - before)
+
+    scripts = {"TorchScript": lambda: repeated(scripted)}
+    work: dict[str, Callable[[], float]] = {"C++": compiled, **scripts} if batch == 1 else scripts
+    if threads > 1 or batch == 1:
+        work |= {"JAX": lambda: repeated(jax)}
+    work |= {"transformers": lambda: repeated(hugging_face)}
+    for once in work.values():
+        once()
+    weights = sum(
+        tensor.size for name, tensor in bundle.tensors.items() if not name.endswith(("wte.weight", "wpe.weight"))
+    )
+    what = f"generating, batch {batch}, {threads} thread{'s' * (threads > 1)}" + " (JAX: two)" * (batch == 1)
+    why = f"2 operations a weight and token, at {peak / 1e9:.0f} GFLOP/s, as large products ran"
+    return Row(what, "tokens/s", in_turns(work, rounds), peak / (2 * weights), why)
 
 
-if __name__ == "__main__":
-    main()
+def encoding(file: Path, rounds: int) -> Row:
+    """Text into tokens by the exported file alone, one thread."""
+    torch.set_num_threads(1)
+    script = torchscript.load(file)[0]
+    text = (ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")[:1_000_000]
+    size = len(text.encode()) / 1e6
+    data = torch.tensor(list(text.encode()))
+    assert script.decode(script.encode(text)) == text
+    assert script.bpe.encode(data).tolist() == script.encode(text)
+    work = {
+        "from a tensor of bytes": lambda: size / seconds(lambda: script.bpe.encode(data)),
+        "from a string": lambda: size / seconds(lambda: script.encode(text)),
+    }
+    return Row(
+        "encoding 1 MB in TorchScript, one thread",
+        "MB/s",
+        in_turns(work, 3 * rounds),
+        peak_bytes() / 1e6,
+        "reading the bytes once",
+    )
