@@ -19,6 +19,7 @@ ONLY_IN = {  # a library -> the files that may import it
     "wandb": ("valyrian_jax/uploader.py",),
     "flax": ("valyrian_jax/model.py",),
     "matplotlib": ("valyrian_jax/plot.py",),
+    "numba": ("valyrian_jax/tokenizer/compiled_split.py",),
 }
 
 

@@ -1,9 +1,11 @@
-"""How cost grows with the work, each curve with its exponent: python tests/bench/curves.py [tests/bench/curves.png]"""
+"""How cost grows with the work, each curve with its exponent: python tests/bench/curves.py [FOLDER]"""
 
+import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import texts
 from matplotlib.figure import Figure
-from measuring import ROOT, seconds
+from measuring import ROOT, machine, seconds
 
 from valyrian_jax import config, model, optim, sampling, state, step
 from valyrian_jax.config import ModelConfig, SampleConfig
@@ -69,29 +71,37 @@ CURVES = (
 )
 
 
-def main(path: str) -> None:
-    figure = Figure(figsize=(14, 7), layout="constrained")
-    for axes, curve in zip(figure.subplots(2, 4).flat, CURVES, strict=True):
-        found = []
+def main(folder: Path) -> None:
+    found = []
+    for curve in CURVES:
+        times = []
         for size in curve.sizes:
             once = curve.once(size)
             once()
-            found.append(statistics.median(seconds(once) for _ in range(5)))
-        slope, offset = np.polyfit(np.log(curve.sizes), np.log(found), 1)
-        fitted = np.exp(offset) * np.array(curve.sizes, float) ** slope
-        axes.loglog(curve.sizes, found, "o", color="#d95f02")
-        axes.loglog(curve.sizes, fitted, color="#1b6ca8", label=f"size^{slope:.2f}")
-        axes.set(title=curve.title, xlabel=curve.axis, ylabel="seconds")
-        axes.set_xticks(curve.sizes, [f"{size:,}" for size in curve.sizes])
+            times.append(statistics.median(seconds(once) for _ in range(5)))
+        found.append({"title": curve.title, "axis": curve.axis, "sizes": curve.sizes, "seconds": times})
+    (folder / "curves.json").write_text(json.dumps({"machine": machine(), "curves": found}, indent=1) + "\n")
+    draw(folder)
+
+
+def draw(folder: Path) -> None:
+    """The picture of what was found."""
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    curves = json.loads((folder / "curves.json").read_text())["curves"]
+    for axes, curve in zip(figure.subplots(2, 4).flat, curves, strict=True):
+        sizes, times = np.array(curve["sizes"], float), np.array(curve["seconds"])
+        slope, offset = np.polyfit(np.log(sizes), np.log(times), 1)
+        axes.loglog(sizes, times, "o", color="#d95f02")
+        axes.loglog(sizes, np.exp(offset) * sizes**slope, color="#1b6ca8", label=f"size^{slope:.2f}")
+        axes.set(title=curve["title"], xlabel=curve["axis"], ylabel="seconds")
+        axes.set_xticks(sizes, [f"{size / 1024:.0f}k" if size >= 1024 else f"{size:.0f}" for size in sizes])
+        axes.set_yticks(times[[0, -1]], [f"{time:.3g}" for time in times[[0, -1]]])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()
-        print(
-            f"{curve.title}, {curve.axis}: exponent {slope:.2f};",
-            *(f"{s}: {t:.4g} s" for s, t in zip(curve.sizes, found, strict=True)),
-        )
-    figure.savefig(path, dpi=100)
+        print(f"{curve['title']}, {curve['axis']}: exponent {slope:.2f}")
+    figure.savefig(folder / "curves.png", dpi=100)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "tests" / "bench" / "curves.png"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "bench")
