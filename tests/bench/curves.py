@@ -62,10 +62,10 @@ WIDE = replace(DEFAULT, n_positions=512)
 CURVES = (
     Curve("BPE training, vocabulary 8,192", "megabytes of docstrings", (5, 7, 10, 14, 20, 28), lambda n: bpe(n, 8192)),
     Curve("BPE training, 28 MB", "vocabulary", (1024, 2048, 4096, 8192, 16384, 32768), lambda n: bpe(28, n)),
-    Curve("training step", "width", (64, 128, 256, 512), step_with(lambda n: {"model.n_embd": n})),
-    Curve("training step", "blocks", (1, 2, 4, 8), step_with(lambda n: {"model.n_layer": n})),
-    Curve("training step", "context", (32, 64, 128, 256, 512), step_with(lambda n: {"model.n_positions": n})),
-    Curve("training step", "batch", (2, 4, 8, 16, 32, 64), step_with(lambda n: {"train.batch_size": n})),
+    Curve("two training steps", "width", (64, 128, 256, 512), step_with(lambda n: {"model.n_embd": n})),
+    Curve("two training steps", "blocks", (1, 2, 4, 8), step_with(lambda n: {"model.n_layer": n})),
+    Curve("two training steps", "context", (32, 64, 128, 256, 512), step_with(lambda n: {"model.n_positions": n})),
+    Curve("two training steps", "batch", (2, 4, 8, 16, 32, 64), step_with(lambda n: {"train.batch_size": n})),
     Curve("generating, context 512", "new tokens", (32, 64, 128, 256, 500), lambda n: generate(1, n, WIDE)),
     Curve("generating 60 tokens", "batch", (1, 2, 4, 8, 16, 32, 64), lambda n: generate(n, 60, DEFAULT)),
 )
