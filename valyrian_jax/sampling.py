@@ -38,7 +38,8 @@ def keep(
     every = jnp.ones(scaled.shape, bool)
     top = jax.lax.cond(top_k > 0, lambda: leading(scaled, jnp.ones(scaled.shape), top_k), lambda: every)
     probabilities = jax.nn.softmax(jnp.where(top, scaled, -jnp.inf))
-    nucleus = jax.lax.cond(top_p < 1, lambda: leading(scaled, probabilities, top_p), lambda: every)
+    limit = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)  # a top_p that is 0 in float32 keeps one token too
+    nucleus = jax.lax.cond(top_p < 1, lambda: leading(scaled, probabilities, limit), lambda: every)
     return jnp.where(nucleus, probabilities, 0.0)
 
 
