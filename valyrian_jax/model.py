@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax.bundle import Tensors
+from valyrian_jax.bundle import Tensors, parameter_shapes
 from valyrian_jax.config import ModelConfig
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
@@ -38,19 +38,18 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
     A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
     """
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    shapes = flatten_dict(jax.eval_shape(GPT(config).init, key, tokens, None, None)["params"], sep=".")
+    shapes = dict(sorted(parameter_shapes(config).items()))
     # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
-    sizes = [math.prod(array.shape) for array in shapes.values()]
+    sizes = [math.prod(shape) for shape in shapes.values()]
     drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
     params = {}
-    for (name, array), numbers in zip(shapes.items(), drawn, strict=True):
+    for (name, shape), numbers in zip(shapes.items(), drawn, strict=True):
         if name.endswith(".bias"):
-            params[name] = jnp.zeros(array.shape)
+            params[name] = jnp.zeros(shape)
         elif ".ln_" in name:
-            params[name] = jnp.ones(array.shape)
+            params[name] = jnp.ones(shape)
         else:
-            params[name] = numbers.reshape(array.shape) * init_std(name, config)
+            params[name] = numbers.reshape(shape) * init_std(name, config)
     return unflatten_dict(params, sep=".")
 
 
