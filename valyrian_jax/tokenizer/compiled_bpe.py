@@ -197,6 +197,19 @@ def longer(array: Any) -> Any:
 
 
 @jit
+def merge(p: int, new_id: int, places: Places, pairs: Pairs, known: int) -> int:
+    """Make one symbol of those at a place and after it; how many pairs are known then, at most two more."""
+    left, right = np.int64(places.preceding[p]), np.int64(places.following[p])
+    leave(left, places, pairs)
+    leave(p, places, pairs)
+    leave(right, places, pairs)
+    after = places.following[right]
+    places.symbols[p], places.symbols[right] = new_id, -1
+    places.following[p], places.preceding[after] = after, p
+    return join(p, places, pairs, join(left, places, pairs, known))
+
+
+@jit
 def with_room(pairs: Pairs, known: int) -> Pairs:
     """Pairs with room for two more than are known."""
     if known + 2 <= len(pairs.pair):
@@ -253,16 +266,8 @@ def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: 
             while pair_at(preceding[p], places) == pair:  # of places that overlap, the leftmost is merged first
                 p = np.int64(preceding[p])
             while pair_at(p, places) == pair:
-                left, right = np.int64(preceding[p]), np.int64(following[p])
-                leave(left, places, pairs)
-                leave(p, places, pairs)
-                leave(right, places, pairs)
-                symbols[p], symbols[right] = first_id + made, -1
-                following[p] = following[right]
-                preceding[following[right]] = p
                 pairs = with_room(pairs, known)
-                known = join(left, places, pairs, known)
-                known = join(p, places, pairs, known)
+                known = merge(p, first_id + made, places, pairs, known)
                 p = np.int64(following[p])
         for new in range(seen, known):
             if pairs.total[new] > 0:
