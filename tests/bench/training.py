@@ -123,7 +123,6 @@ def torch_loss(kind: str, how: str, dropout: float) -> Any:
                 use_cache=False,
             )
         )
-        logits = lambda tokens: module(tokens).logits  # noqa: E731
     else:
         from bridge.model import GPT
 
@@ -131,12 +130,12 @@ def torch_loss(kind: str, how: str, dropout: float) -> Any:
         if dropout:  # all but the one on attention weights, which this module has no place for
             for layer in [m for block in module.transformer.h for m in (block.attn, block.mlp)]:
                 layer.register_forward_hook(lambda m, _, out: torch.nn.functional.dropout(out, dropout, m.training))
-        logits = module
     module.load_state_dict(weights)
     module.train()
 
     def loss(tokens: Any) -> Any:
-        scores = logits(tokens[:, :-1])
+        out = module(tokens[:, :-1])
+        scores = out.logits if kind == "transformers" else out
         return torch.nn.functional.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
 
     return module, torch.compile(loss) if how == "compiled" else loss
