@@ -18,19 +18,26 @@ FILE, DIRECTORY = click.Path(path_type=Path), click.Path(path_type=Path, file_ok
 @click.option("--out", type=DIRECTORY, help="Directory of the new run [runs/<date and time>].")
 @click.option("--resume", type=DIRECTORY, help="Go on with this run from its newest checkpoint.")
 @click.option("--init", type=DIRECTORY, help="Start from the weights and tokenizer of this bundle.")
-def main(config_file: Path | None, out: Path | None, resume: Path | None, init: Path | None, **options: Any) -> None:
+@click.option("--deterministic", is_flag=True, help="The same as --train.deterministic true.")
+def main(
+    config_file: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    init: Path | None,
+    deterministic: bool,
+    **options: Any,
+) -> None:
     """Train a GPT on a text and leave a run directory with its best weights as a bundle."""
-    overrides = command.overrides(options)
+    overrides = command.overrides(options) | ({"train.deterministic": True} if deterministic else {})
     if resume and (config_file or out or init):
         raise UserError("--resume takes everything from the run: leave out --config, --out and --init")
     for key in overrides if init else ():
         if key == "data.tokenizer" or (key.startswith("model.") and key != "model.dropout"):
             raise UserError(f"--{key} cannot be chosen with --init, which brings model and tokenizer; leave it out")
-    from valyrian_jax import loop  # after the arguments: importing JAX takes a second
+    from valyrian_jax import loop, resuming  # after the arguments: importing JAX takes a second
 
-    loop.run(
-        loop.resumed_config(resume, overrides) if resume else config.load(config_file, overrides), out, resume, init
-    )
+    settings = resuming.configuration(resume, overrides) if resume else config.load(config_file, overrides)
+    loop.run(settings, out, resume, init)
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     check(bundle.model, bundle.tensors)
     path = Path(path)
     partial, previous = path.with_name(path.name + ".partial"), path.with_name(path.name + ".previous")
-    if previous.exists() and not path.exists():  # a save was killed between its two renames
-        previous.rename(path)
+    recover(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
@@ -114,6 +113,13 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
         path.rename(previous)
     partial.rename(path)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Put the bundle back that a save was about to replace, if it was killed between its two renames."""
+    previous = path.with_name(path.name + ".previous")
+    if previous.exists() and not path.exists():
+        previous.rename(path)
 
 
 def load(path: str | os.PathLike[str]) -> Bundle:

@@ -1,67 +1,172 @@
-"""Checkpoints of the whole training state, by orbax. The only file that imports it.
+"""Checkpoints of a run, by orbax. The only file that imports it.
 
-A checkpoint holds the state (step, parameters, optimizer state) and, as JSON, a progress record (best loss, patience,
-corpus hash) and the configuration. Orbax writes into a temporary directory and renames it, so a checkpoint is whole or
-absent. Saving is synchronous: the next step reuses the memory of the state being saved.
+checkpoints/<step>/  state/ (orbax: step, parameters, optimizer state)  record.json  sha256.json
+
+A checkpoint is written under another name, hashed, and renamed: it is whole or absent. `sha256.json` names every file
+of it, so whatever is changed, cut or lost later is noticed, and the checkpoint before is used. Saving is synchronous:
+its errors surface at once, and the next step reuses the memory of the state being saved.
 """
 
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import CheckpointManager
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
+from valyrian_jax.bundle import sha256
+from valyrian_jax.config import explain
 from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation import Progress
 from valyrian_jax.state import TrainState
 
-__all__ = ["CheckpointManager", "open_directory", "restore", "save"]
-
+FORMAT_VERSION = 1
 _KEPT = 2
 
 
-def open_directory(path: Path) -> CheckpointManager:
-    """The checkpoints of a run; made if absent, and cleared of what an interrupted save left."""
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
-    )
-    return CheckpointManager(path.absolute(), options=options)
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint says about itself."""
+
+    step: int
+    progress: Progress
+    config: dict[str, dict[str, Any]]
+    corpus_sha256: str
+    tokenizer_sha256: str
+    versions: dict[str, str]
+    """Of the software, and the kind of device, that the step was computed with."""
 
 
-def save(manager: CheckpointManager, state: TrainState, progress: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Write a checkpoint under the state's step; the configuration is kept for the reader."""
-    args = ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        progress=ocp.args.JsonSave(dict(progress)),
-        config=ocp.args.JsonSave(dict(config)),
-    )
-    manager.save(int(state.step), args=args)
+class Found(NamedTuple):
+    """A whole checkpoint."""
+
+    path: Path
+    record: Record
+    passed_over: list[str]  # why each newer one is not used
 
 
-def restore(manager: CheckpointManager, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """Read the newest checkpoint.
-
-    Args:
-        manager: from `open_directory`.
-        like: a state of the same structure; its values are not used.
-
-    Returns:
-        The state, exactly as saved, and the progress record.
+def save(directory: Path, state: TrainState, record: Record) -> None:
+    """Write a checkpoint, and drop all but the newest two.
 
     Raises:
-        UserError: there is no checkpoint, or it does not fit the model and optimizer.
+        UserError: it could not be written, for want of space mostly; those before it are intact.
     """
-    step = manager.latest_step()
-    if step is None:
-        raise UserError(f"no checkpoint in {manager.directory}; this run cannot be resumed, start a new one")
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+    final = directory / str(record.step)
+    partial = directory / f"{record.step}.partial"
+    needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), _free(directory)
     try:
-        found = manager.restore(step, args=args)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        clean(directory)
+        if needed > free:  # orbax would fail too, but in hundreds of lines
+            raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
+        _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
+        content = {"format_version": FORMAT_VERSION, **TypeAdapter(Record).dump_python(record)}
+        (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (partial / "sha256.json").write_text(json.dumps(_hashes(partial), indent=2) + "\n", encoding="utf-8")
+        if final.exists():  # a damaged one that was passed over
+            final.rename(directory / f"{record.step}.damaged.partial")
+        partial.rename(final)
+    except (OSError, ValueError) as error:  # orbax has errors of writing as ValueError
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"checkpoint {record.step} could not be written to {directory}: {reason}") from error
+    for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
+        (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
+    clean(directory)
+
+
+def newest(directory: Path) -> Found:
+    """The newest checkpoint that is whole.
+
+    Raises:
+        UserError: there is none, or a newer version of this package wrote it.
+    """
+    passed_over: list[str] = []
+    for step in reversed(steps(directory)):
+        path = directory / str(step)
+        problem = _damage(path)
+        if problem is None:
+            return Found(path, _read_record(path), passed_over)
+        passed_over.append(f"checkpoint {path} is damaged: {problem}")
+    found = "; ".join(passed_over) or f"{directory} holds none"
+    raise UserError(f"no checkpoint to go on from: {found}; this run cannot be resumed, start a new one")
+
+
+def restore(found: Found, like: TrainState) -> TrainState:
+    """The state of a checkpoint, exactly as it was saved.
+
+    Args:
+        found: from `newest`.
+        like: a state of the same structure; its values are not used.
+
+    Raises:
+        UserError: it does not fit the model and optimizer.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    try:
+        state: TrainState = _checkpointer().restore(
+            (found.path / "state").absolute(), args=ocp.args.StandardRestore(abstract)
+        )
+    except Exception as error:  # reading what does not fit can fail anywhere
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"checkpoint {found.path} does not fit this run's model and optimizer: {reason}") from error
+    return state
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps that have a checkpoint, whole or damaged, in order."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isascii() and path.name.isdecimal())
+
+
+def clean(directory: Path) -> None:
+    """Remove what interrupted saves left."""
+    for path in directory.glob("*.partial*"):
+        shutil.rmtree(path)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _free(directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(directory).free
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    return {file.relative_to(path).as_posix(): sha256(file) for file in _files(path)}
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the files of a checkpoint; None: nothing."""
+    try:
+        expected = json.loads((path / "sha256.json").read_bytes())
+        found = _hashes(path)
+    except (OSError, ValueError, RecursionError) as error:
+        return f"its files cannot be read: {error}"
+    if not isinstance(expected, dict):
+        return "sha256.json is no list of files"
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    return f"{wrong[0]} was changed, cut or lost" if wrong else None
+
+
+def _read_record(path: Path) -> Record:
+    try:
+        content: Mapping[str, Any] = json.loads((path / "record.json").read_bytes())
+        version = content.get("format_version")
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise UserError(f"{path / 'record.json'} is no record of a checkpoint: {error}") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
-            f"checkpoint {step} in {manager.directory} is damaged or does not fit this run: {reason}"
-        ) from error
-    return found.state, found.progress
+            f"checkpoint {path} has format {version!r}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
+        )
+    try:
+        return TypeAdapter(Record).validate_python({k: v for k, v in content.items() if k != "format_version"})
+    except ValidationError as error:
+        raise UserError(f"{path / 'record.json'}: {explain(error)}") from error

@@ -12,7 +12,7 @@ import click
 from valyrian_jax import prompt
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import keys
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import StoppedError, UserError
 
 _SEPARATOR = "__"
 
@@ -57,6 +57,9 @@ def run(command: click.Command) -> NoReturn:
         _fail(error.format_message())
     except UserError as error:
         _fail(str(error))
+    except StoppedError as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

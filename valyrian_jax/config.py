@@ -115,8 +115,12 @@ class TrainConfig:
     """Steps between samples; 0: none."""
     checkpoint_every: Count = 800
     """Steps between checkpoints of the whole state."""
+    max_skipped: CountOrZero = 0
+    """Steps in the whole run that are left out because loss, gradient or update is not finite; one more ends it."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu is an error where JAX sees none; auto takes a GPU if there is one."""
+    deterministic: bool = False
+    """Only kernels that give the same bits every time, which some GPU kernels do not; slower there."""
 
     @model_validator(mode="after")
     def _whole_dispatches(self) -> "TrainConfig":

@@ -58,7 +58,7 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
     Args:
         config: of the run.
         tokenizer: to use; None: the configured one, or one trained on the training part.
-        directory: of the run; a large text keeps its tokens there.
+        directory: of the run; a large text has its tokens there while the process lives.
 
     Returns:
         The corpus.
@@ -76,7 +76,7 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
             f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = {config.model.vocab_size}; "
             f"set --model.vocab_size {tokenizer.vocab_size}"
         )
-    train = data.tokenize(text.parts.train, tokenizer, directory / "tokens" / "train.bin")
+    train = data.tokenize(text.parts.train, tokenizer, directory)
     data.batch(train, 0, 0, 1, config.model.n_positions)  # complains now if the text is too short
     held_out = hold_out(text, config, tokenizer, directory)
     summary = (
@@ -93,6 +93,6 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
 
 def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:
     """The held-out part of a text as windows of the model's context length."""
-    tokens = data.tokenize(text.parts.held_out, tokenizer, directory / "tokens" / "held_out.bin")
+    tokens = data.tokenize(text.parts.held_out, tokenizer, directory)
     cut = data.windows(tokens, config.train.batch_size, config.model.n_positions)
     return HeldOut(cut, data.byte_count(text.parts.held_out))

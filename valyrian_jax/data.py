@@ -7,6 +7,7 @@ import codecs
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -152,7 +153,7 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
     Args:
         documents: the texts.
         tokenizer: the vocabulary.
-        scratch: the file that holds the tokens of a large text; they are then memory-mapped.
+        scratch: a directory for the tokens of a large text: in a file without a name, which goes with the process.
 
     Returns:
         unsigned integers, as small as the vocabulary allows.
@@ -168,13 +169,11 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
 
     if sum(map(len, documents)) <= _LARGE_TEXT:
         return np.concatenate(list(pieces()))
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    partial = scratch.with_name(f"{scratch.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:
         for piece in pieces():
             piece.tofile(file)
-    partial.replace(scratch)  # a process that has the old file mapped keeps it
-    return np.memmap(scratch, dtype, mode="r")
+        return np.memmap(file, dtype, mode="r")
 
 
 def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.NDArray[np.int32]:

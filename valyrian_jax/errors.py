@@ -1,9 +1,17 @@
-"""The one exception type for what a user can mend.
+"""The exceptions that end a command in one line.
 
-Raised anywhere below a command line with a message of one line that names the thing, what was expected, what was
-found and what to do. `valyrian_jax.command.run` prints it and exits with status 2.
+A `UserError` is raised anywhere below a command line with a message of one line that names the thing, what was
+expected, what was found and what to do. `valyrian_jax.command.run` prints it and exits with status 2.
 """
 
 
 class UserError(Exception):
     """A mistake in the input (a file, an option, a value), not in the program."""
+
+
+class StoppedError(Exception):
+    """The work was stopped by a signal, and everything is saved."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signal

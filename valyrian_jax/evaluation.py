@@ -33,13 +33,13 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """The best evaluation so far; it is saved with every checkpoint."""
+    """What a run has seen of itself so far, beside its state; it is saved with every checkpoint."""
 
-    corpus_sha256: str
     best_step: int = 0
     best_loss: float = math.inf
     best_bits_per_byte: float = math.inf
     evaluations_since_best: int = 0
+    skipped_steps: int = 0
 
 
 def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut) -> Evaluation:
@@ -117,10 +117,7 @@ def _trigram(
 ) -> Line:
     """A trigram model on the same tokens."""
     end = tokenizer.end_of_text
-    parts = text.parts._asdict().items()
-    train, held_out = (
-        data.tokenize(part, tokenizer, directory / "tokens" / f"{name}.bin").tolist() for name, part in parts
-    )
+    train, held_out = (data.tokenize(part, tokenizer, directory).tolist() for part in text.parts)
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.nats(held_out)
     bits = nats * (len(held_out) - 1) / math.log(2) / data.byte_count(text.parts.held_out)
@@ -132,7 +129,7 @@ def _trigram(
 def judged(progress: Progress, done: int, evaluation: Evaluation) -> Progress:
     """Progress after the evaluation at step `done`."""
     if evaluation.nats_per_token < progress.best_loss:
-        return Progress(progress.corpus_sha256, done, *evaluation, evaluations_since_best=0)
+        return Progress(done, *evaluation, evaluations_since_best=0, skipped_steps=progress.skipped_steps)
     return replace(progress, evaluations_since_best=progress.evaluations_since_best + 1)
 
 

@@ -4,11 +4,11 @@ The stages stand in `run` from top to bottom; what they call is pure or has one 
 """
 
 import functools
+import math
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,16 +27,20 @@ from valyrian_jax import (
     plot,
     prompt,
     quality,
+    resuming,
     runs,
     sampling,
     state,
     step,
+    stopping,
+    tracker,
 )
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import Config, from_tree, to_tree
+from valyrian_jax.checkpoint import Record
+from valyrian_jax.config import Config, to_tree
 from valyrian_jax.console import print_evaluation, print_header, print_line, print_summary, progress_bar
 from valyrian_jax.corpus import Corpus
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer import Tokenizer
@@ -44,8 +48,6 @@ from valyrian_jax.tracker import Tracker
 
 _SAMPLE_ROWS = 3  # texts that are shown
 _JUDGED_ROWS = 64  # texts that are judged
-_MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience")}
-_MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
 
 
 class Session(NamedTuple):
@@ -55,7 +57,7 @@ class Session(NamedTuple):
     config: Config
     corpus: Corpus
     optimizer: optax.GradientTransformation
-    checkpoints: checkpoint.CheckpointManager
+    origin: Record  # what every checkpoint of this session says beside step and progress
     tracker: Tracker
     console: Console
 
@@ -78,7 +80,7 @@ def run(
     """Train a model.
 
     Args:
-        config: everything the run depends on; with `resume`, from `resumed_config`.
+        config: everything the run depends on; with `resume`, from `resuming.configuration`.
         out: directory of a new run; None: a new one under runs/.
         resume: directory of a run to go on with.
         init: bundle to start from; its model and tokenizer are used.
@@ -88,55 +90,69 @@ def run(
         The run directory, the steps taken and the best held-out loss.
 
     Raises:
-        UserError: bad input, in one line.
+        UserError: bad input, or nowhere to write, in one line.
+        StoppedError: a signal asked for it, and the state is saved.
     """
     console = console or Console()
 
-    # The device, the directory, the weights to start from.
-    where = device.select(config.train.device)
+    # The device, the directory, the weights to start from, the text.
+    where = device.select(config.train.device, config.train.deterministic)
     directory = resume or runs.choose(out)
     initial = bundle.load(init) if init else None
     if initial:
         config = started_from(initial, config)
-
-    # The text.
     known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
     text = corpus.prepare(config, known, directory)
-    if not resume:
-        runs.create(directory, config, text.tokenizer)
 
-    # The model and its optimizer, new or as they were.
-    optimizer = optim.make_optimizer(config.optim, config.train.steps)
-    current = state.init_state(config, optimizer, model.from_tensors(initial.tensors) if initial else None)
-    progress = Progress(text.sha256)
-    checkpoints = checkpoint.open_directory(directory / "checkpoints")
-    if resume:
-        current, progress = resumed(directory, config, text, checkpoints, current)
-    else:
-        checkpoint.save(checkpoints, current, vars(progress), to_tree(config))
-    print_header(console, directory, device.describe(where), text.summary, config, current)
+    with runs.lock(directory):
+        # The model and its optimizer, new or as they were.
+        if not resume:
+            runs.choose(directory)  # nobody was faster
+            text.tokenizer.save(directory / "tokenizer.json")
+        tokenizer_sha256 = bundle.sha256(directory / "tokenizer.json")
+        origin = Record(0, Progress(), to_tree(config), text.sha256, tokenizer_sha256, device.versions(where))
+        optimizer = optim.make_optimizer(config.optim, config.train.steps)
+        current = state.init_state(config, optimizer, model.from_tensors(initial.tensors) if initial else None)
+        progress = origin.progress
+        if resume:
+            current, progress = resumed(directory, origin, current, console)
+        else:
+            checkpoint.save(directory / "checkpoints", current, origin)
+        runs.store_config(directory, config)
+        print_header(console, directory, device.describe(where), text.summary, config, current)
 
-    # The steps.
-    tracker = Tracker(directory, config)
-    try:
-        session = Session(directory, config, text, optimizer, checkpoints, tracker, console)
-        current, progress = train(session, current, progress)
-    except KeyboardInterrupt:
-        saved_at = checkpoints.latest_step()
-        print_line(console, f"interrupted; go on from step {saved_at} with: python train.py --resume {directory}")
-        raise
-    finally:
-        tracker.close()
-        checkpoints.close()
+        # The steps.
+        session = Session(directory, config, text, optimizer, origin, Tracker(directory, config), console)
+        current, progress = trained(session, current, progress)
 
-    # What is left behind.
-    plot.save_loss(directory)
-    print_summary(console, directory, int(current.step), progress)
+        # What is left behind.
+        plot.save_loss(directory)
+        print_summary(console, directory, int(current.step), progress)
     return Result(directory, int(current.step), progress)
 
 
-def train(session: Session, current: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
-    """The loop: a dispatch of steps, then whatever is due."""
+def trained(session: Session, current: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+    """Train to the end; say how to go on wherever it ends before."""
+    go_on = f"go on with: python train.py --resume {session.directory}"
+    seconds = tracker.CLOSE_SECONDS
+    try:
+        with stopping.listening() as asked:
+            current, progress = train(session, current, progress, asked)
+        if stop := asked():
+            seconds = tracker.HURRIED_SECONDS
+            raise StoppedError(f"stopped by {stop.name} after step {int(current.step)}, which is saved; {go_on}", stop)
+    except OSError as error:
+        reason = f"cannot write to {session.directory}: {error.strerror or error}"
+        raise UserError(f"{reason}; step {last_saved(session)} is saved; make room, then {go_on}") from error
+    finally:
+        session.tracker.close(seconds)
+    return current, progress
+
+
+def train(
+    session: Session, current: TrainState, progress: Progress, asked: stopping.Asked
+) -> tuple[TrainState, Progress]:
+    """The loop: a dispatch of steps, then whatever is due; when asked to stop, the state is saved."""
     config, settings = session.config, session.config.train
     train_step = step.make_train_step(config, session.optimizer)
     eval_step = step.make_eval_step(config.model)
@@ -145,11 +161,14 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
 
+    def over() -> bool:
+        return done == settings.steps or evaluation.out_of_patience(progress, settings.patience)
+
     with progress_bar(session.console) as bar:
         task = bar.add_task("training", total=settings.steps, completed=done, loss="", speed="")
-        while done < settings.steps and not evaluation.out_of_patience(progress, settings.patience):
+        while not over() and not asked():
             count = min(size - done % size, settings.steps - done)  # dispatches end on multiples of their size
-            current, values = dispatch(session, train_step, current, done, count)
+            current, progress, values = dispatch(session, train_step, current, progress, count)
             done += count
             if due(settings.eval_every):
                 progress, found = evaluated(session, eval_step, current, progress)
@@ -158,58 +177,86 @@ def train(session: Session, current: TrainState, progress: Progress) -> tuple[Tr
             session.tracker.log(done, values)
             if due(settings.sample_every):
                 sampled(session, current)
-            if due(settings.checkpoint_every) or evaluation.out_of_patience(progress, settings.patience):
-                checkpoint.save(session.checkpoints, current, vars(progress), to_tree(config))
+            if due(settings.checkpoint_every) or over() or asked():
+                record = replace(session.origin, step=done, progress=progress)
+                checkpoint.save(session.directory / "checkpoints", current, record)
             loss, speed = f"loss {values['train/loss']:.3f}", f"{values['train/tokens_per_second']:,.0f} tokens/s"
             bar.update(task, completed=done, loss=loss, speed=speed)
     return current, progress
 
 
 def dispatch(
-    session: Session, train_step: step.TrainStep, current: TrainState, done: int, count: int
-) -> tuple[TrainState, dict[str, float]]:
-    """Take `count` steps after step `done` in one go on the device.
+    session: Session, train_step: step.TrainStep, current: TrainState, progress: Progress, count: int
+) -> tuple[TrainState, Progress, dict[str, float]]:
+    """Take `count` steps in one go on the device.
 
     Returns:
-        The new state (the old one's memory is gone) and the numbers to log.
+        The new state (the old one's memory is gone), progress, and the numbers to log.
 
     Raises:
-        UserError: loss or gradient is no longer finite.
+        UserError: more steps than may be skipped had no finite update.
     """
     settings, length = session.config.train, session.config.model.n_positions
-    began = time.perf_counter()
+    began, done = time.perf_counter(), int(current.step)
     batches = np.stack(
         [data.batch(session.corpus.train, settings.seed, done + i, settings.batch_size, length) for i in range(count)]
     )
     current, metrics = train_step(current, jnp.asarray(batches))
-    losses = np.asarray(metrics.loss)  # waits for the device
-    if not np.isfinite([losses, np.asarray(metrics.grad_norm)]).all():
-        best = session.directory / "bundle"
-        kept = f"the best weights so far are in {best}; " if best.exists() else ""
-        raise UserError(
-            f"loss or gradient is no longer finite between steps {done + 1} and {done + count}; {kept}"
-            "try a lower --optim.lr"
-        )
+    losses, norms, taken = (np.asarray(values) for values in metrics)  # waits for the device
+    progress = replace(progress, skipped_steps=progress.skipped_steps + int((~taken).sum()))
+    if progress.skipped_steps > settings.max_skipped:
+        first = int(np.argmin(taken))
+        found = f"step {done + first + 1} has no finite update: loss {losses[first]}, gradient norm {norms[first]}"
+        raise UserError(f"{found}; {where_it_stands(session, current)}; try a lower --optim.lr")
     rate = optim.schedule(session.config.optim, settings.steps)
-    return current, {
-        "train/loss": float(losses.mean()),
-        "train/grad_norm": float(np.mean(metrics.grad_norm)),
-        "train/learning_rate": float(rate(done + count - 1)),
-        "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
+    return (
+        current,
+        progress,
+        {
+            "train/loss": float(losses[taken].mean()) if taken.any() else math.nan,
+            "train/grad_norm": float(norms[taken].mean()) if taken.any() else math.nan,
+            "train/learning_rate": float(rate(done + count - 1)),
+            "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
+            **({"train/skipped_steps": progress.skipped_steps} if progress.skipped_steps else {}),
+        },
+    )
+
+
+def where_it_stands(session: Session, current: TrainState) -> str:
+    """The last good checkpoint and the norms of the parameters, for a message."""
+    sizes = {
+        name: float(np.linalg.norm(tensor.astype(np.float64)))
+        for name, tensor in model.to_tensors(current.params).items()
     }
+    largest = ", ".join(f"{name} {sizes[name]:.3g}" for name in sorted(sizes, key=sizes.__getitem__)[:-4:-1])
+    whole = math.sqrt(sum(size**2 for size in sizes.values()))
+    return f"the last checkpoint is of step {last_saved(session)}; parameter norms: {whole:.3g} in all, {largest}"
+
+
+def last_saved(session: Session) -> int:
+    """The step of the newest checkpoint."""
+    return checkpoint.steps(session.directory / "checkpoints")[-1]
 
 
 def evaluated(
     session: Session, eval_step: step.EvalStep, current: TrainState, progress: Progress
 ) -> tuple[Progress, Evaluation]:
-    """Evaluate; if the weights are the best so far, write them as the run's bundle."""
+    """Evaluate; if the weights are the best so far, write them as the run's bundle.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
     found = evaluation.evaluate(eval_step, current.params, session.corpus.held_out)
-    progress = evaluation.judged(progress, int(current.step), found)
-    if progress.best_step == int(current.step):
+    done = int(current.step)
+    if not math.isfinite(found.nats_per_token):
+        raise UserError(f"the held-out loss at step {done} is not finite; {where_it_stands(session, current)}")
+    progress = evaluation.judged(progress, done, found)
+    if progress.best_step == done:
         manifest = {
             "config": to_tree(session.config),
             "corpus_sha256": session.corpus.sha256,
-            "step": progress.best_step,
+            "versions": session.origin.versions,
+            "step": done,
             "held_out": found._asdict(),
         }
         tensors = model.to_tensors(current.params)
@@ -239,31 +286,16 @@ def started_from(initial: Bundle, config: Config) -> Config:
     return replace(config, model=model_config, data=replace(config.data, tokenizer=""))
 
 
-def resumed(
-    directory: Path, config: Config, text: Corpus, checkpoints: checkpoint.CheckpointManager, like: TrainState
-) -> tuple[TrainState, Progress]:
-    """The newest checkpoint of a run, with everything logged after it forgotten and the configuration stored.
+def resumed(directory: Path, origin: Record, like: TrainState, console: Console) -> tuple[TrainState, Progress]:
+    """The newest whole checkpoint of a run, with everything logged after it forgotten.
 
     Raises:
-        UserError: there is no checkpoint that fits, or the text has changed.
+        UserError: there is none, it does not fit, or something has changed that must not.
     """
-    current, saved = checkpoint.restore(checkpoints, like)
-    progress = Progress(**saved)
-    if progress.corpus_sha256 != text.sha256:
-        raise UserError(f"the text {config.data.path} has changed since {directory} was started; start a new run")
-    runs.forget_after(directory, int(current.step))
-    runs.store_config(directory, config)
-    return current, progress
-
-
-def resumed_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
-    """The configuration of a run to go on with, with what may change changed.
-
-    Raises:
-        UserError: no run is there, or something else would change.
-    """
-    stored = runs.load_config(runs.find(directory))
-    for key in overrides:
-        if not key.startswith(("sample.", "wandb.")) and key not in _MAY_CHANGE:
-            raise UserError(f"--{key} cannot change when a run is resumed; leave it out, or start a new run")
-    return from_tree(to_tree(stored), overrides)
+    found = checkpoint.newest(directory / "checkpoints")
+    for notice in [*found.passed_over, *resuming.check(origin, found.record, directory)]:
+        print_line(console, f"note      {notice}")
+    current = checkpoint.restore(found, like)
+    bundle.recover(directory / "bundle")
+    runs.forget_after(directory, found.record.step)
+    return current, found.record.progress

@@ -13,7 +13,7 @@ def save_loss(run: Path) -> Path:
     records = list(runs.read_metrics(run))
     if not records:
         raise UserError(f"{run} has no numbers to draw yet: its metrics.jsonl is missing or empty")
-    train = [(r["step"], r["train/loss"]) for r in records if "train/loss" in r]
+    train = [(r["step"], r["train/loss"]) for r in records if r.get("train/loss") is not None]
     held_out = [(r["step"], r["held_out/nats_per_token"]) for r in records if "held_out/nats_per_token" in r]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

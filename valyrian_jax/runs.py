@@ -1,6 +1,6 @@
 """The run directory: how it is named, found and opened.
 
-runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  checkpoints/  bundle/
+runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  checkpoints/  bundle/  lock
 """
 
 import json
@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from valyrian_jax import atomic, bundle, config
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
-from valyrian_jax.tokenizer import Tokenizer
 
 RUNS = Path("runs")
+_BEFORE_CONFIG = {"lock", "tokenizer.json", "tokenizer.json.partial", "checkpoints", "config.toml.partial"}
 
 
 def choose(path: Path | None) -> Path:
@@ -28,28 +30,33 @@ def choose(path: Path | None) -> Path:
     path = path or RUNS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     if (path / "config.toml").exists():
         raise UserError(f"{path} already holds a run; resume it with --resume {path} or choose another --out")
-    if path.is_dir() and any(path.iterdir()):
+    found = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if found - _BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):  # less is a start that was killed
         raise UserError(f"{path} is not empty; choose another --out")
     return path
 
 
-def create(run: Path, settings: Config, tokenizer: Tokenizer) -> None:
-    """Make a run directory with its configuration and tokenizer.
+def lock(run: Path) -> FileLock:
+    """Make a run directory if it is absent, and keep other training processes out until the lock is released.
+
+    The system releases it when the process ends, however it ends.
 
     Raises:
-        UserError: the place cannot be written, or another run was faster.
+        UserError: another process has it, or the place cannot be written.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        with (run / "config.toml").open("x", encoding="utf-8") as file:
-            file.write(config.to_toml(settings))
-        tokenizer.save(run / "tokenizer.json")
+        held = FileLock(run / "lock", blocking=False)
+        held.acquire()
+    except Timeout as error:
+        raise UserError(f"another process is training in {run}; wait for its end, or choose another --out") from error
     except OSError as error:
         raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
+    return held
 
 
 def store_config(run: Path, settings: Config) -> None:
-    """Write the resolved configuration of a run."""
+    """Write the resolved configuration of a run. A directory is a run once it has one, so it is written last."""
     atomic.write_text(run / "config.toml", config.to_toml(settings))
 
 

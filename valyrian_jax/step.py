@@ -22,6 +22,7 @@ class StepMetrics(NamedTuple):
 
     loss: Float[Array, "N"]
     grad_norm: Float[Array, "N"]
+    taken: Bool[Array, "N"]
 
 
 TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
@@ -30,6 +31,9 @@ EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[A
 
 def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
     """A function that takes N steps in one dispatch, one for each of N batches.
+
+    A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
+    count of steps, stay as they were, and only the batch is used up. So a state is always finite.
 
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """
@@ -45,7 +49,12 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
         value, gradients = jax.value_and_grad(objective)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), StepMetrics(value, optax.tree.norm(gradients))
+        norm = optax.tree.norm(gradients)
+        taken = jnp.isfinite(value + norm + optax.tree.norm(updates))
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(taken, new, old), (params, opt_state), (state.params, state.opt_state)
+        )
+        return TrainState(state.step + 1, params, opt_state), StepMetrics(value, norm, taken)
 
     def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)

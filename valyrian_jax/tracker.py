@@ -6,6 +6,7 @@ reads metrics.jsonl (see `valyrian_jax.uploader`), so whatever happens there can
 
 import contextlib
 import json
+import math
 import netrc
 import os
 import signal
@@ -18,7 +19,8 @@ from typing import Any
 from valyrian_jax.config import Config
 from valyrian_jax.runs import samples_section
 
-_CLOSE_SECONDS = 30.0
+CLOSE_SECONDS = 30.0
+HURRIED_SECONDS = 5.0  # when a signal has asked to stop
 
 
 class Tracker:
@@ -31,8 +33,9 @@ class Tracker:
         self._uploader = None if mode == "off" else _start_uploader(directory, mode)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record numbers of a step as one JSON line."""
-        self._metrics.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
+        """Record numbers of a step as one JSON line; one that is not finite, which JSON has no word for, as null."""
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._metrics.write(json.dumps({"step": step, **known}, ensure_ascii=False) + "\n")
         self._metrics.flush()
 
     def log_text(self, step: int, texts: list[str]) -> None:
@@ -41,12 +44,13 @@ class Tracker:
         self._samples.write(samples_section(step, texts))
         self._samples.flush()
 
-    def close(self) -> None:
-        """Finish writing; the uploader has a limited time to finish too, and is then ended."""
-        self._metrics.close()
-        self._samples.close()
+    def close(self, seconds: float) -> None:
+        """Finish writing; the uploader has so many seconds to finish too, and is then ended."""
+        for file in (self._metrics, self._samples):
+            with contextlib.suppress(OSError):  # it was raised already where it was written
+                file.close()
         if self._uploader:
-            _end_uploader(self._uploader)
+            _end_uploader(self._uploader, seconds)
 
 
 def wandb_mode(config: Config) -> str:
@@ -79,11 +83,11 @@ def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
         )
 
 
-def _end_uploader(process: subprocess.Popen[bytes]) -> None:
+def _end_uploader(process: subprocess.Popen[bytes], seconds: float) -> None:
     assert process.stdin
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_CLOSE_SECONDS)
+        process.wait(seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():

@@ -64,7 +64,7 @@ def test_overlap_is_the_share_of_repeated_sentences() -> None:
 
 def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = train_bpe(PARAGRAPHS, 300)
-    tokens = data.tokenize(PARAGRAPHS, tokenizer, tmp_path / "tokens" / "t.bin")
+    tokens = data.tokenize(PARAGRAPHS, tokenizer, tmp_path / "tokens")
     assert tokens.dtype == np.uint16
     ends = np.flatnonzero(tokens == tokenizer.end_of_text)
     assert len(ends) == 101
@@ -72,9 +72,10 @@ def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: p
     assert decoded == PARAGRAPHS
 
     monkeypatch.setattr(data, "_LARGE_TEXT", 10)
-    mapped = data.tokenize(PARAGRAPHS, tokenizer, tmp_path / "tokens" / "t.bin")
+    mapped = data.tokenize(PARAGRAPHS, tokenizer, tmp_path / "tokens")
     assert isinstance(mapped, np.memmap)
-    data.tokenize(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens" / "t.bin")  # another process would be mapping it still
+    data.tokenize(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens")
+    assert not list((tmp_path / "tokens").iterdir())  # nothing that a killed process would leave
     np.testing.assert_array_equal(mapped, tokens)
     np.testing.assert_array_equal(data.batch(mapped, 0, 3, 2, 8), data.batch(tokens, 0, 3, 2, 8))
 

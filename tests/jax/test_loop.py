@@ -4,7 +4,11 @@ import dataclasses
 import functools
 import io
 import json
+import platform
+import resource
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, config, evaluation, loop, optim, prompt, runs, sampling, state
+from valyrian_jax import bundle, checkpoint, config, evaluation, loop, optim, prompt, resuming, runs, sampling, state
 from valyrian_jax.config import Config
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -49,7 +53,16 @@ def evaluated(run: Path) -> list[float]:
 
 def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) -> None:
     run = finished.run
-    names = {"config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt", "loss.png", "checkpoints", "bundle"}
+    names = {
+        "config.toml",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "samples.txt",
+        "loss.png",
+        "checkpoints",
+        "bundle",
+        "lock",
+    }
     assert {path.name for path in run.iterdir()} == names
     assert finished.steps == 60
     assert runs.load_config(run) == tiny(small_text)
@@ -81,44 +94,89 @@ def test_the_same_configuration_gives_the_same_run(finished: loop.Result, small_
     assert (again.run / weights).read_bytes() == (finished.run / weights).read_bytes()
 
 
-def interrupted(settings: Config, out: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start a run and stop it by an exception when it is about to go past step `at`."""
+def ended(settings: Config, out: Path, at: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a run that is stopped when it is about to go past step `at`."""
+    with pytest.raises((RuntimeError, StoppedError)):
+        disturbed(settings, out, at, how, monkeypatch)
+
+
+def disturbed(settings: Config, out: Path, at: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a run and let something happen when it is about to go past step `at`."""
     dispatch = loop.dispatch
 
-    def stopping(session: Any, train_step: Any, current: Any, done: int, count: int) -> Any:
-        if done == at:
-            raise KeyboardInterrupt
-        return dispatch(session, train_step, current, done, count)
+    def ending(session: Any, train_step: Any, current: Any, progress: Any, count: int) -> Any:
+        if int(current.step) == at:
+            how()
+        return dispatch(session, train_step, current, progress, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "dispatch", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            loop.run(settings, out, console=quiet())
+        patch.setattr(loop, "dispatch", ending)
+        loop.run(settings, out, console=quiet())
 
 
-@pytest.mark.parametrize("at", [20, 50])
+def crash() -> None:
+    raise RuntimeError
+
+
+def final_state(run: Path) -> state.TrainState:
+    settings = runs.load_config(run)
+    like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
+    return checkpoint.restore(checkpoint.newest(run / "checkpoints"), like)
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Numbers, samples, best weights and the whole last state of two runs are equal bit for bit."""
+    assert numbers(run) == numbers(other)
+    assert (run / "samples.txt").read_bytes() == (other / "samples.txt").read_bytes()
+    assert (run / "bundle/model.safetensors").read_bytes() == (other / "bundle/model.safetensors").read_bytes()
+    jax.tree.map(np.testing.assert_array_equal, final_state(run), final_state(other))
+
+
+@pytest.mark.parametrize(
+    ("how", "at", "saved"),
+    [
+        (crash, 20, 20),
+        (crash, 50, 40),  # what came after step 40 is done again
+        (functools.partial(signal.raise_signal, signal.SIGINT), 0, 10),  # the dispatch is ended, and saved
+        (functools.partial(signal.raise_signal, signal.SIGTERM), 40, 50),
+    ],
+    ids=["exception", "exception-between", "SIGINT", "SIGTERM"],
+)
 def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(
-    at: int, finished: loop.Result, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: Callable[[], None],
+    at: int,
+    saved: int,
+    finished: loop.Result,
+    small_text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "stopped"
-    interrupted(tiny(small_text), out, at, monkeypatch)
-    assert checkpoint.open_directory(out / "checkpoints").latest_step() == at // 20 * 20
-    resumed = loop.run(loop.resumed_config(out, {}), resume=out, console=quiet())
+    ended(tiny(small_text), tmp_path / "run", at, how, monkeypatch)
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == saved
+    resumed = loop.run(resuming.configuration(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
     assert resumed.progress == finished.progress
-    assert numbers(out) == numbers(finished.run)
-    assert (out / "samples.txt").read_bytes() == (finished.run / "samples.txt").read_bytes()
-    states = []
-    for run in (out, finished.run):
-        settings = runs.load_config(run)
-        like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
-        states.append(checkpoint.restore(checkpoint.open_directory(run / "checkpoints"), like)[0])
-    jax.tree.map(np.testing.assert_array_equal, *states)
-    assert (out / "bundle/model.safetensors").read_bytes() == (finished.run / "bundle/model.safetensors").read_bytes()
+    assert_same(tmp_path / "run", finished.run)
+
+
+def test_a_signal_ends_a_run_with_the_command_that_resumes_it(
+    small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "train", lambda session, current, progress, asked: stopped_in(current, progress))
+
+    def stopped_in(current: Any, progress: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return current, progress
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match=r"SIGTERM after step 0.*: python train.py --resume .*run$") as stop:
+        loop.run(tiny(small_text), tmp_path / "run", console=quiet())
+    assert stop.value.status == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path) -> None:
     shutil.copytree(finished.run, tmp_path / "longer")
-    settings = loop.resumed_config(tmp_path / "longer", {"train.steps": 65})
+    settings = resuming.configuration(tmp_path / "longer", {"train.steps": 65})
     assert loop.run(settings, resume=tmp_path / "longer", console=quiet()).steps == 65
     assert runs.load_config(tmp_path / "longer").train.steps == 65
     assert evaluated(tmp_path / "longer") == [20, 40, 60, 65]
@@ -126,42 +184,85 @@ def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path
 
 def test_events_stay_on_their_steps_when_a_run_ends_between_dispatches(small_text: Path, tmp_path: Path) -> None:
     loop.run(tiny(small_text, **{"train.steps": 5}), tmp_path / "run", console=quiet())
-    loop.run(loop.resumed_config(tmp_path / "run", {"train.steps": 60}), resume=tmp_path / "run", console=quiet())
+    loop.run(resuming.configuration(tmp_path / "run", {"train.steps": 60}), resume=tmp_path / "run", console=quiet())
     assert evaluated(tmp_path / "run") == [5, 20, 40, 60]
 
 
-def test_a_run_stopped_before_its_first_steps_can_be_resumed(
-    small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted(tiny(small_text), tmp_path / "run", 0, monkeypatch)
-    assert loop.run(loop.resumed_config(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet()).steps == 60
-
-
 def test_the_checkpoint_holds_the_configuration(finished: loop.Result) -> None:
-    found = (finished.run / "checkpoints" / "60" / "config" / "metadata").read_text()
-    assert json.loads(found) == config.to_tree(runs.load_config(finished.run))
+    found = json.loads((finished.run / "checkpoints" / "60" / "record.json").read_text())
+    assert found["config"] == config.to_tree(runs.load_config(finished.run))
 
 
-def test_a_damaged_checkpoint_is_named(finished: loop.Result, tmp_path: Path) -> None:
-    shutil.copytree(finished.run, tmp_path / "run")
-    (tmp_path / "run" / "checkpoints" / "60" / "progress" / "metadata").write_bytes(b"")
-    with pytest.raises(UserError, match="checkpoint 60 in .* is damaged or does not fit this run"):
-        loop.run(loop.resumed_config(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(finished: loop.Result, tmp_path: Path) -> None:
+    run, said = tmp_path / "run", io.StringIO()
+    shutil.copytree(finished.run, run)
+    (run / "checkpoints" / "60" / "state" / "manifest.ocdbt").write_bytes(b"")
+    loop.run(resuming.configuration(run, {}), resume=run, console=Console(file=said, width=200))
+    assert "checkpoints/60 is damaged: state/manifest.ocdbt was changed, cut or lost" in said.getvalue()
+    assert "resumed   at step 40" in said.getvalue()
+    assert_same(run, finished.run)
 
 
-def test_resuming_with_another_model_or_text_is_refused(
+def test_resuming_with_something_else_is_refused_by_name(
     finished: loop.Result, small_text: Path, tmp_path: Path
 ) -> None:
-    for key, value in (("model.n_layer", 3), ("data.path", "x"), ("optim.lr", 1.0), ("train.seed", 3)):
-        with pytest.raises(UserError, match=f"--{key} cannot change when a run is resumed"):
-            loop.resumed_config(finished.run, {key: value})
-    shutil.copytree(finished.run, tmp_path / "run")
+    run = tmp_path / "run"
+    shutil.copytree(finished.run, run)
+
+    def refused(message: str, **overrides: Any) -> None:
+        with pytest.raises(UserError, match=message):
+            loop.run(resuming.configuration(run, overrides), resume=run, console=quiet())
+
+    for key, value in (("model.n_layer", 3), ("optim.lr", 1.0), ("train.seed", 3), ("data.held_out", 0.1)):
+        refused(f"{key} was .* so far and would be {value}; it cannot change", **{key: value})
+    (run / "tokenizer.json").write_text((run / "tokenizer.json").read_text() + " ")
+    refused("tokenizer.json has changed since")
+    shutil.copy(finished.run / "tokenizer.json", run)
     changed = tmp_path / "changed.txt"
     changed.write_text(small_text.read_text() + "\n\nmore.")
-    text = (tmp_path / "run" / "config.toml").read_text()
-    (tmp_path / "run" / "config.toml").write_text(text.replace(str(small_text), str(changed)))
-    with pytest.raises(UserError, match="has changed since"):
-        loop.run(loop.resumed_config(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
+    refused("changed.txt has changed since", **{"data.path": str(changed)})
+    shutil.copy(small_text, changed)  # a text may move
+    assert loop.run(resuming.configuration(run, {"data.path": str(changed)}), resume=run, console=quiet()).steps == 60
+
+
+def test_other_software_is_told_of(finished: loop.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, said = tmp_path / "run", io.StringIO()
+    shutil.copytree(finished.run, run)
+    monkeypatch.setattr(platform, "python_version", lambda: "4.0")
+    loop.run(resuming.configuration(run, {}), resume=run, console=Console(file=said, width=200))
+    assert f"python was {checkpoint.newest(finished.run / 'checkpoints').record.versions['python']} and is 4.0" in (
+        said.getvalue()
+    )
+
+
+def test_a_second_process_in_a_run_is_refused(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
+    with runs.lock(finished.run), pytest.raises(UserError, match="another process is training in"):
+        loop.run(resuming.configuration(finished.run, {}), resume=finished.run, console=quiet())
+    with runs.lock(tmp_path / "new"), pytest.raises(UserError, match="another process is training in"):
+        loop.run(tiny(small_text), tmp_path / "new", console=quiet())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's writes that go on failing
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
+    finished: loop.Result, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # bytes that a file can have
+
+    def stopped() -> None:
+        fill_up()
+        signal.raise_signal(signal.SIGTERM)
+
+    run = tmp_path / "run"
+    try:
+        with pytest.raises(UserError, match="checkpoint 50 could not be written to .*File too large"):
+            disturbed(tiny(small_text), run, 40, stopped, monkeypatch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    loop.run(resuming.configuration(run, {}), resume=run, console=quiet())
+    assert_same(run, finished.run)
 
 
 def test_early_stopping_keeps_the_best_weights(small_text: Path, tmp_path: Path) -> None:
@@ -173,13 +274,13 @@ def test_early_stopping_keeps_the_best_weights(small_text: Path, tmp_path: Path)
     assert result.steps == 20 * (best + 3) < 400
     assert result.progress.best_step == 20 * (best + 1)
     assert evaluation.evaluate_run(result.run).nats_per_token == pytest.approx(losses[best], rel=1e-6)
-    resumed = loop.run(loop.resumed_config(result.run, {}), resume=result.run, console=quiet())
+    resumed = loop.run(resuming.configuration(result.run, {}), resume=result.run, console=quiet())
     assert resumed.progress == result.progress  # patience is remembered
     assert resumed.steps == result.steps
 
 
 def test_patience_counts_evaluations_without_a_better_loss() -> None:
-    progress = Progress("")
+    progress = Progress()
     counts = []
     for step, loss in enumerate([3.0, 2.0, 2.0, 2.5, 1.9, 2.0]):
         progress = evaluation.judged(progress, step, Evaluation(loss, loss))
@@ -191,10 +292,47 @@ def test_patience_counts_evaluations_without_a_better_loss() -> None:
     assert not evaluation.out_of_patience(progress, 2)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(small_text: Path, tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_stop_the_run(small_text: Path, tmp_path: Path) -> None:
     changes = {"optim.lr": 1e30, "optim.warmup": 0.0, "optim.weight_decay": 1e30}
-    with pytest.raises(UserError, match="no longer finite between steps 1 and 10; try a lower"):
+    expected = (
+        r"step 1 has no finite update: loss \d.*the last checkpoint is of step 0; parameter norms: \d.*wte.weight"
+    )
+    with pytest.raises(UserError, match=expected):
         loop.run(tiny(small_text, **changes), tmp_path / "run", console=quiet())
+
+
+def poisoned(finished: loop.Result, path: Path) -> Path:
+    """The weights of a run as a bundle whose loss is not finite where the letter Z is read."""
+    best = bundle.load(finished.run / "bundle")
+    tensors = {name: tensor.copy() for name, tensor in best.tensors.items()}
+    tensors["transformer.wte.weight"][best.tokenizer.encode("Z")] = 3e38
+    bundle.save(dataclasses.replace(best, tensors=tensors), path)
+    return path
+
+
+def test_steps_that_are_not_finite_are_left_out_when_asked(
+    finished: loop.Result, small_text: Path, tmp_path: Path
+) -> None:
+    init, text = poisoned(finished, tmp_path / "poisoned"), tmp_path / "text.txt"
+    text.write_text(small_text.read_text().replace("\n\n", " Z\n\n", 20))
+    changes = {"train.max_skipped": 50, "train.batch_size": 2, "optim.weight_decay": 0.0}
+    result = loop.run(tiny(text, **changes), tmp_path / "run", init=init, console=quiet())
+    assert 0 < result.progress.skipped_steps < 50
+    assert checkpoint.newest(result.run / "checkpoints").record.progress == result.progress
+    assert all(np.isfinite(array).all() for array in jax.tree.leaves(final_state(result.run)))
+    assert result.progress.best_loss < finished.progress.best_loss
+    with pytest.raises(UserError, match="no finite update: loss nan, gradient norm nan"):
+        loop.run(tiny(text, **changes | {"train.max_skipped": 1}), tmp_path / "strict", init=init, console=quiet())
+
+
+def test_a_held_out_loss_that_is_not_finite_never_becomes_the_best(
+    finished: loop.Result, small_text: Path, tmp_path: Path
+) -> None:
+    init, text = poisoned(finished, tmp_path / "poisoned"), tmp_path / "text.txt"
+    text.write_text(small_text.read_text() + "\n\nZ")
+    with pytest.raises(UserError, match="the held-out loss at step 20 is not finite; the last checkpoint is of step 0"):
+        loop.run(tiny(text, **{"optim.weight_decay": 0.0}), tmp_path / "run", init=init, console=quiet())
+    assert not (tmp_path / "run" / "bundle").exists()
 
 
 def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:

@@ -27,17 +27,13 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 7
 
 
-def end_quickly(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr(tracker, "_CLOSE_SECONDS", seconds)
-
-
-def log_something(directory: Path, settings: config.Config) -> None:
+def log_something(directory: Path, settings: config.Config, seconds: float = 30) -> None:
     runs.store_config(directory, settings)
     log = tracker.Tracker(directory, settings)
     for step in range(5):
         log.log(step, {"train/loss": 1.0})
     log.log_text(5, ["text"])
-    log.close()
+    log.close(seconds)
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(6))
 

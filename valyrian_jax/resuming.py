@@ -1,0 +1,61 @@
+"""Going on with a run: what may have changed since its last checkpoint, and what must not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from valyrian_jax import runs
+from valyrian_jax.checkpoint import Record
+from valyrian_jax.config import Config, from_tree, to_tree
+from valyrian_jax.errors import UserError
+
+_MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
+_MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
+_MAY_CHANGE |= {"data.path"}  # a text may move; what it says is held to its hash
+_FREE_SECTIONS = ("sample", "wandb")
+
+
+def configuration(directory: Path, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of a run to go on with, with changes.
+
+    Raises:
+        UserError: no run is there, or a value is wrong.
+    """
+    return from_tree(to_tree(runs.load_config(runs.find(directory))), overrides, f"{directory / 'config.toml'}")
+
+
+def check(now: Record, then: Record, directory: Path) -> list[str]:
+    """Hold a run that goes on to its last checkpoint.
+
+    Args:
+        now: what the next checkpoint would say.
+        then: what the last one says.
+        directory: of the run.
+
+    Returns:
+        What has changed and may, but can change the result: software and device.
+
+    Raises:
+        UserError: text, tokenizer or a setting of the model, the optimizer or the order of batches has changed.
+    """
+    for section, values in then.config.items():
+        for name, before in values.items():
+            key, value = f"{section}.{name}", now.config.get(section, {}).get(name)
+            if value != before and section not in _FREE_SECTIONS and key not in _MAY_CHANGE:
+                raise UserError(
+                    f"{key} was {before!r} in {directory} so far and would be {value!r}; it cannot change when a run "
+                    "is resumed: leave it as it was, or start a new run"
+                )
+    if now.corpus_sha256 != then.corpus_sha256:
+        path = now.config["data"]["path"]
+        raise UserError(f"the text {path} has changed since {directory} was started; start a new run")
+    if now.tokenizer_sha256 != then.tokenizer_sha256:
+        raise UserError(
+            f"{directory / 'tokenizer.json'} has changed since {directory} was started: its tokens would mean other "
+            "text; put the old file back, or start a new run"
+        )
+    return [
+        f"{name} was {before} and is {now.versions.get(name)}: results may differ in the last bits from here"
+        for name, before in then.versions.items()
+        if now.versions.get(name) != before
+    ]

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM, which the systems that preempt jobs send, as a question that a loop asks when it can stop."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_ASKING = (signal.SIGINT, signal.SIGTERM)
+Asked = Callable[[], signal.Signals | None]
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Asked]:
+    """Within it, the first signal only changes the answer of the function given; a second one ends the process at once.
+
+    A signal that the process was started to ignore stays ignored, and outside the main thread, which alone gets
+    signals, the answer is always None.
+    """
+    received: list[signal.Signals] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        for asking in before:
+            signal.signal(asking, signal.SIG_DFL)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {s: signal.getsignal(s) for s in _ASKING if in_main and signal.getsignal(s) != signal.SIG_IGN}
+    for asking in before:
+        signal.signal(asking, note)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for asking, handler in before.items():
+            signal.signal(asking, handler)
