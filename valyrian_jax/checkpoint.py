@@ -9,13 +9,13 @@ its errors surface at once, and the next step reuses the memory of the state bei
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.bundle import sha256
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 _KEPT = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Record:
     """What a checkpoint says about itself."""
 
@@ -65,7 +65,7 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
         _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
         content = {"format_version": FORMAT_VERSION, **TypeAdapter(Record).dump_python(record)}
         (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (partial / "sha256.json").write_text(json.dumps(_hashes(partial), indent=2) + "\n", encoding="utf-8")
+        (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
         if final.exists():  # a damaged one that was passed over
             final.rename(directory / f"{record.step}.damaged.partial")
         partial.rename(final)
@@ -126,6 +126,12 @@ def clean(directory: Path) -> None:
         shutil.rmtree(path)
 
 
+def hashes(path: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but the list of them itself, by its place in there."""
+    files = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
+    return {file.relative_to(path).as_posix(): sha256(file) for file in files}
+
+
 def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
@@ -135,19 +141,11 @@ def _free(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
-def _files(path: Path) -> Iterator[Path]:
-    return (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
-
-
-def _hashes(path: Path) -> dict[str, str]:
-    return {file.relative_to(path).as_posix(): sha256(file) for file in _files(path)}
-
-
 def _damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None: nothing."""
     try:
         expected = json.loads((path / "sha256.json").read_bytes())
-        found = _hashes(path)
+        found = hashes(path)
     except (OSError, ValueError, RecursionError) as error:
         return f"its files cannot be read: {error}"
     if not isinstance(expected, dict):

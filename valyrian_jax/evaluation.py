@@ -3,12 +3,14 @@
 import functools
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from valyrian_jax import corpus, data, model, prompt, quality, runs, sampling, source, step
 from valyrian_jax.bundle import Bundle
@@ -31,7 +33,7 @@ class Evaluation(NamedTuple):
     bits_per_byte: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Progress:
     """What a run has seen of itself so far, beside its state; it is saved with every checkpoint."""
 
