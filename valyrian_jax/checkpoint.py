@@ -10,6 +10,7 @@ its errors surface at once, and the next step reuses the memory of the state bei
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ class Record:
     tokenizer_sha256: str
     versions: dict[str, str]
     """Of the software, and the kind of device, that the step was computed with."""
+    arrays: dict[str, str] = field(default_factory=dict)
+    """Type and shape of every array of the state; `save` fills it in."""
 
 
 class Found(NamedTuple):
@@ -63,7 +66,8 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
         if needed > free:  # orbax would fail too, but in hundreds of lines
             raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
         _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
-        content = {"format_version": FORMAT_VERSION, **TypeAdapter(Record).dump_python(record)}
+        content = TypeAdapter(Record).dump_python(replace(record, arrays=_arrays(state)))
+        content["format_version"] = FORMAT_VERSION
         (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
         if final.exists():  # a damaged one that was passed over
@@ -104,14 +108,18 @@ def restore(found: Found, like: TrainState) -> TrainState:
     Raises:
         UserError: it does not fit the model and optimizer.
     """
+    here, there = _arrays(like), found.record.arrays
+    wrong = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    if wrong:
+        is_was = f"{wrong[0]} is {there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} here"
+        raise UserError(f"checkpoint {found.path} does not fit this run's model and optimizer: {is_was}")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
         state: TrainState = _checkpointer().restore(
             (found.path / "state").absolute(), args=ocp.args.StandardRestore(abstract)
         )
-    except Exception as error:  # reading what does not fit can fail anywhere
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"checkpoint {found.path} does not fit this run's model and optimizer: {reason}") from error
+    except Exception as error:  # what a stranger has made can fail anywhere
+        raise UserError(f"checkpoint {found.path} cannot be read: {str(error).partition(chr(10))[0]}") from error
     return state
 
 
@@ -130,6 +138,14 @@ def hashes(path: Path) -> dict[str, str]:
     """The SHA-256 of every file of a checkpoint but the list of them itself, by its place in there."""
     files = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
     return {file.relative_to(path).as_posix(): sha256(file) for file in files}
+
+
+def _arrays(state: TrainState) -> dict[str, str]:
+    named = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{array.dtype}{list(array.shape)}"
+        for path, array in named
+    }
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -41,7 +41,8 @@ def test_the_newest_two_are_kept_and_come_back_exactly(three: Path) -> None:
     assert checkpoint.steps(three) == [5, 10]
     assert {path.name for path in three.iterdir()} == {"5", "10"}
     found = checkpoint.newest(three)
-    assert found.record == replace(RECORD, step=10)
+    assert found.record.arrays["params.w"] == "float32[6]"
+    assert replace(found.record, arrays={}) == replace(RECORD, step=10)
     assert found.passed_over == []
     state = checkpoint.restore(found, at(0))
     np.testing.assert_array_equal(state.params["w"], at(10).params["w"])
@@ -143,5 +144,7 @@ def test_a_state_of_another_shape_is_refused(three: Path) -> None:
 
     wider = at(0)._replace(params={"w": jnp.zeros(7)})
     for other in (wider, at(0)._replace(params={"v": jnp.zeros(6)}), Other(jnp.int32(0), {"w": jnp.zeros(6)})):
-        with pytest.raises(UserError, match="does not fit this run's model and optimizer"):
+        with pytest.raises(
+            UserError, match=r"does not fit this run's model and optimizer: \w+[.\w]* is \w+.* there and \w+.* here"
+        ):
             checkpoint.restore(checkpoint.newest(three), other)  # type: ignore[arg-type]
