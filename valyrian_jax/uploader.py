@@ -1,13 +1,18 @@
 """The process that sends a run to Weights & Biases: `python -m valyrian_jax.uploader RUN MODE`.
 
 It follows `metrics.jsonl` from its beginning and ends when its standard input does, that is, when the training process
-has closed the run or died. The training process never waits for it: see `valyrian_jax.tracker`.
+has closed the run or died; should it hang then, it is ended with all it started. The training process never waits for
+it while it trains: see `valyrian_jax.tracker`.
 """
 
 import json
+import os
 import secrets
 import select
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +21,7 @@ import wandb
 from valyrian_jax import config
 
 _SECONDS = 1.0
+_SECONDS_AFTER_END = 60.0  # more than the training process allows where it lives
 
 
 def upload(run: Path, mode: str) -> None:
@@ -42,6 +48,17 @@ def upload(run: Path, mode: str) -> None:
             for record in _new_records(metrics):
                 _send(remote, record)
     remote.finish()
+
+
+def end_with_input(seconds: float) -> None:
+    """When standard input has ended, kill this process group after some seconds."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        time.sleep(seconds)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
@@ -72,4 +89,5 @@ def _run_id(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    end_with_input(_SECONDS_AFTER_END)
     upload(Path(sys.argv[1]), sys.argv[2])

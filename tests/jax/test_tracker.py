@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,14 +54,44 @@ def test_a_tracker_that_fails_is_reported_and_nothing_is_lost(
 def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_quickly(monkeypatch, 6)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-        log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}))
+        log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}), seconds=4)
     assert "did not finish" in capsys.readouterr().err
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert not any(str(tmp_path).encode() in command for command in commands)
+
+
+def test_a_tracker_without_a_network_or_killed_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}), seconds=1)
+    assert "metrics.jsonl is complete" in capsys.readouterr().err
+
+    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    os.killpg(log._uploader.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    log.log(6, {"train/loss": 1.0})
+    log.close(1)
+    assert len(list(runs.read_metrics(tmp_path))) == 7
+    assert "metrics.jsonl is complete" in capsys.readouterr().err
+
+
+def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) -> None:
+    endless = "import time; from valyrian_jax.uploader import end_with_input; end_with_input(0.1); time.sleep(600)"
+    uploader = subprocess.Popen([sys.executable, "-c", endless], stdin=subprocess.PIPE, start_new_session=True)
+    assert uploader.stdin
+    uploader.stdin.close()  # as the system does for a process that dies
+    assert uploader.wait(60) == -signal.SIGKILL
+
+
+def test_every_line_is_json_whatever_the_numbers(tmp_path: Path) -> None:
+    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "off"}))
+    log.log(1, {"a": float("nan"), "b": float("-inf"), "c": 1.5})
+    log.close(1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
 
 
 def test_online_without_a_login_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,80 @@
+"""Stop one training run again and again at random moments, and compare it with the undisturbed one, hash for hash.
+
+Each time the real program runs, `python train.py`, and gets SIGKILL, SIGTERM or SIGINT at a moment that is uniform over
+its start and its first steps. A run that is asked to stop must have saved and say how to go on.
+"""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from tests.chaos import fingerprint
+from valyrian_jax import checkpoint
+
+ROOT = Path(__file__).parent.parent.parent
+SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
+
+
+def start(run: Path, options: list[str]) -> subprocess.Popen[str]:
+    """The command that starts a run, or goes on with it."""
+    new = ["--config", "configs/tiny.toml", "--out", str(run), "--wandb.mode", "off", *options]
+    arguments = ["--resume", str(run)] if (run / "config.toml").exists() else new
+    command = [sys.executable, "train.py", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def stopped(process: subprocess.Popen[str], seconds: float, how: signal.Signals) -> tuple[int, float, str]:
+    """Send a signal after some seconds: the exit status, the seconds until the end, and what was said."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(how)
+    sent = time.perf_counter()
+    said = process.communicate()[1]
+    return process.returncode, time.perf_counter() - sent, said
+
+
+@click.command()
+@click.option("--kills", default=100, show_default=True)
+@click.option("--steps", default=4000, show_default=True, help="Enough for the run not to end before the last kill.")
+@click.option("--seconds", default=12.0, show_default=True, help="The latest moment of a kill after a start.")
+@click.option("--seed", default=0, show_default=True)
+def main(kills: int, steps: int, seconds: float, seed: int) -> None:
+    """Print what happened, one JSON object a line."""
+    options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
+    draw, ends, delays = random.Random(seed), Counter[str](), []
+    with tempfile.TemporaryDirectory() as scratch:
+        whole, run = Path(scratch) / "whole", Path(scratch) / "stopped"
+        if start(whole, options).wait():
+            raise click.ClickException("the undisturbed run failed")
+        for number in range(kills):
+            how = draw.choice(SIGNALS)
+            status, delay, said = stopped(start(run, options), draw.uniform(0, seconds), how)
+            asked_and_saved = status == 128 + how and "python train.py --resume" in said
+            ends[f"{how.name}: {'saved' if asked_and_saved else status}"] += 1
+            if status not in (-how, 128 + how):
+                raise click.ClickException(f"kill {number} ended with status {status}: {said}")
+            if asked_and_saved:
+                delays.append(delay)
+            reached = checkpoint.steps(run / "checkpoints")
+            print(
+                json.dumps({"kill": number, "signal": how.name, "status": status, "checkpoints": reached}), flush=True
+            )
+        if start(run, []).wait():
+            raise click.ClickException("the last resume failed")
+        same = fingerprint(run) == fingerprint(whole)
+        slowest = max(delays, default=0)
+        print(json.dumps({"kills": kills, "ends": ends, "slowest_save_and_exit_seconds": slowest, "same": same}))
+        sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()
