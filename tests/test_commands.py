@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +117,30 @@ def test_corpus_writes_the_same_text_every_time(
     assert status == 0
     assert call(main.main, capsys, monkeypatch, *arguments, "-o", tmp_path / "c.txt")[0] == 0
     assert (tmp_path / "c.txt").read_text(encoding="utf-8") == out
+
+
+def test_sigterm_ends_training_with_the_line_that_resumes_it(run: Path, small_text: Path) -> None:
+    arguments = ["--config", ROOT / "configs" / "tiny.toml", "--data.path", small_text, "--out", "runs/stopped", *QUICK]
+    endless = [*arguments, "--train.steps", "1000000", "--train.checkpoint_every", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", ROOT / "train.py", *endless],
+        cwd=run.parent.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert any(line.startswith("step ") for line in process.stdout)  # trains now
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.fullmatch(
+        r"stopped by SIGTERM after step (\d+), which is saved; go on with: python train.py --resume runs/stopped\n",
+        said,
+    )
+    saved = int(said.split()[5].rstrip(","))
+    assert (run.parent / "stopped" / "checkpoints" / str(saved)).is_dir()
 
 
 MISTAKES: list[tuple[list[str], str]] = [
