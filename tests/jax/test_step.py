@@ -64,6 +64,20 @@ def test_the_old_state_is_donated() -> None:
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
 
 
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
+    state, before = new_state(), new_state()
+    for each in (state, before):
+        wte = each.params["transformer"]["wte"]
+        wte["weight"] = wte["weight"].at[299].set(3e38)  # whoever reads this token has no finite loss
+    batches = jnp.where(BATCHES == 299, 0, BATCHES).at[:, 0, 0].set(299)
+    state, metrics = train_step_of(CONFIG)(state, batches)
+    assert not metrics.taken.any()
+    assert int(state.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, state[1:], before[1:])
+    _, metrics = train_step_of(CONFIG)(new_state(), batches)
+    assert metrics.taken.all()
+
+
 def test_evaluation_sums_the_counted_tokens_without_dropout() -> None:
     params = model.init_params(MODEL, jax.random.key(0))
     counted = np.random.default_rng(1).random((6, 4, 8)) < 0.7
