@@ -1,0 +1,53 @@
+"""Write what this version leaves behind, small, for every later version to read: `python tests/artifacts/make.py`.
+
+A directory beside this file, named for the version: a run with its checkpoints and bundle, its text, its TorchScript
+file, and what they are expected to give. It is made once a format changes, and never changed.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from bridge import torchscript
+from valyrian_jax import __version__, bundle, config, loop, model
+
+HERE = Path(__file__).parent
+SETTINGS = {
+    **{"model.vocab_size": 270, "model.n_positions": 16, "model.n_embd": 8, "model.n_layer": 1, "model.n_head": 2},
+    **{"train.steps": 20, "train.batch_size": 4, "train.eval_every": 10, "train.checkpoint_every": 10},
+    **{"train.sample_every": 20, "wandb.mode": "off", "sample.max_new_tokens": 20, "data.path": "text.txt"},
+}
+PROMPT = "valar morghūlis"
+
+
+def main() -> None:
+    """Train, export, and write down the logits and the greedy text of the prompt."""
+    out = HERE / __version__
+    out.mkdir()
+    text = (HERE.parent.parent / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
+    (out / "text.txt").write_text(text[: text.rindex("\n\n", 0, 4000)] + "\n", encoding="utf-8")
+    os.chdir(out)  # no path of this machine is to stand in a file
+    loop.run(config.load(overrides=SETTINGS), Path("run"))
+    for unneeded in ("loss.png", "lock"):
+        Path("run", unneeded).unlink()
+    shutil.rmtree("run/checkpoints/10")
+    torchscript.write(Path("run/bundle"), Path("model.pt"))
+
+    found = bundle.load("run/bundle")
+    tokens = found.tokenizer.encode(PROMPT)
+    logits = model.forward(model.from_tensors(found.tensors), jnp.asarray([tokens], jnp.int32), found.model)
+    module, _ = torchscript.load(Path("model.pt"))
+    expected = {
+        "tokens": tokens,
+        "logits": np.asarray(logits[0, -1, :8]).tolist(),
+        "text": module.generate_text(PROMPT, 20, 0.0, 0, 1.0, 0),
+    }
+    Path("expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What earlier versions wrote is read, and gives what it gave: see tests/artifacts/make.py."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bridge import torchscript
+from valyrian_jax import bundle, checkpoint, loop, model, resuming
+
+from .artifacts.make import PROMPT
+
+VERSIONS = sorted(path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json"))
+every_version = pytest.mark.parametrize("old", VERSIONS, ids=lambda path: path.name)
+
+
+def test_there_are_artifacts() -> None:
+    assert VERSIONS
+
+
+@every_version
+def test_old_bundles_give_the_same_logits(old: Path) -> None:
+    expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))
+    found = bundle.load(old / "run" / "bundle")
+    assert found.tokenizer.encode(PROMPT) == expected["tokens"]
+    tokens = jnp.asarray([expected["tokens"]], jnp.int32)
+    logits = model.forward(model.from_tensors(found.tensors), tokens, found.model)
+    np.testing.assert_allclose(logits[0, -1, :8], expected["logits"], atol=1e-5)
+
+
+@every_version
+def test_old_runs_go_on(old: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(old / "run", run)
+    progress = checkpoint.newest(run / "checkpoints").record.progress
+    settings = resuming.configuration(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
+    result = loop.run(settings, resume=run, console=Console(file=io.StringIO()))
+    assert result.steps == 25
+    assert result.progress.best_loss <= progress.best_loss < 6
+
+
+@every_version
+def test_old_torchscript_files_give_the_same_text(old: Path) -> None:
+    expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))
+    module, _ = torchscript.load(old / "model.pt")
+    assert module.generate_text(PROMPT, 20, 0.0, 0, 1.0, 0) == expected["text"]
