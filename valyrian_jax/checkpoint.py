@@ -56,7 +56,7 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
     """Write a checkpoint, and drop all but the newest two.
 
     Raises:
-        UserError: it could not be written, for want of space mostly; those before it are intact.
+        OSError: it could not be written, for want of space mostly; those before it are intact.
     """
     final = directory / str(record.step)
     partial = directory / f"{record.step}.partial"
@@ -75,7 +75,7 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
         partial.rename(final)
     except (OSError, ValueError) as error:  # orbax has errors of writing as ValueError
         reason = str(error).partition("\n")[0]
-        raise UserError(f"checkpoint {record.step} could not be written to {directory}: {reason}") from error
+        raise OSError(f"checkpoint {directory / str(record.step)} could not be written: {reason}") from error
     for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
         (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
     clean(directory)

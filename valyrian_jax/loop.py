@@ -142,8 +142,8 @@ def trained(session: Session, current: TrainState, progress: Progress) -> tuple[
             seconds = tracker.HURRIED_SECONDS
             raise StoppedError(f"stopped by {stop.name} after step {int(current.step)}, which is saved; {go_on}", stop)
     except OSError as error:
-        reason = f"cannot write to {session.directory}: {error.strerror or error}"
-        raise UserError(f"{reason}; step {last_saved(session)} is saved; make room, then {go_on}") from error
+        reason = f"{error}; step {last_saved(session)} is saved: when there is room to write again, {go_on}"
+        raise UserError(reason) from error
     finally:
         session.tracker.close(seconds)
     return current, progress

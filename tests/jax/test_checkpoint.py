@@ -107,7 +107,7 @@ def test_a_full_disk_is_told_of_and_harms_nothing(three: Path, tmp_path: Path, m
     shutil.copytree(three, tmp_path / "copy")
     full = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(UserError, match="checkpoint 20 could not be written to .*: it needs 0 MB and 0 MB are free"):
+    with pytest.raises(OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"):
         saved(tmp_path / "copy", 20)
     assert checkpoint.newest(tmp_path / "copy").record.step == 10
 

@@ -257,7 +257,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
 
     run = tmp_path / "run"
     try:
-        with pytest.raises(UserError, match="checkpoint 50 could not be written to .*File too large"):
+        with pytest.raises(
+            UserError, match="50 could not be written: .*File too large.*; step 40 is saved: .*--resume"
+        ):
             disturbed(tiny(small_text), run, 40, stopped, monkeypatch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
