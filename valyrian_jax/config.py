@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from valyrian_jax import reading
 from valyrian_jax.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+_LARGEST = 1 << 15  # bytes of TOML: tomllib's time for a key grows with the square of its dots, to seconds here
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
@@ -25,17 +28,18 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Place = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file has a NUL in its name
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Where the text comes from and how it is split."""
 
-    path: str = "data/High Valyrian.txt"
+    path: Place = "data/High Valyrian.txt"
     """A UTF-8 text file; blank lines separate documents."""
     held_out: Share = 0.05
     """Share of the text, at its end and in whole documents, that training never sees."""
-    tokenizer: str = ""
+    tokenizer: Place = ""
     """A tokenizer.json to use; empty: train one on the training part."""
 
 
@@ -220,19 +224,19 @@ def from_tree(
 ) -> Config:
     """A nested mapping to a checked Config; see `load`."""
     merged: dict[str, dict[str, Any]] = {}
-    for name, value in tree.items():
-        if not isinstance(value, Mapping):
-            raise UserError(f"{source}: {name} = {value!r} stands outside a section; {_hint(name)}")
-        merged[name] = dict(value)
-    for dotted, value in (overrides or {}).items():
-        section, _, name = dotted.partition(".")
-        merged.setdefault(section, {})[name] = value
     try:
+        for name, value in tree.items():
+            if not isinstance(value, Mapping):
+                raise UserError(f"{source}: {name} = {value!r} stands outside a section; {_hint(name)}")
+            merged[name] = dict(value)
+        for dotted, value in (overrides or {}).items():
+            section, _, name = dotted.partition(".")
+            merged.setdefault(section, {})[name] = value
         # As JSON, because there strict types still let a mapping become a dataclass.
         return TypeAdapter(Config).validate_json(json.dumps(merged))
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from error
-    except (TypeError, ValueError) as error:  # a date, or a number too long to write
+    except (TypeError, ValueError, RecursionError) as error:  # a date, a number too long to write, a nest too deep
         raise UserError(f"{source}: a value is neither text, number nor true or false: {error}") from error
 
 
@@ -255,10 +259,9 @@ def _toml_value(value: str | float | bool) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    content = reading.text(path, "the configuration", _LARGEST)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
+        return tomllib.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
 
