@@ -21,11 +21,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as serialize
 
+from valyrian_jax import reading
 from valyrian_jax.config import ModelConfig, explain
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
+FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 _SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new"}  # two names of `transformers` for one function
 Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]
 
@@ -132,8 +134,7 @@ def load(path: str | os.PathLike[str]) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
-    manifest = read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
-    _check_manifest(path, manifest)
+    manifest = _read_manifest(path) if (path / "manifest.json").exists() else {}
     model = model_config(read_json(path / "config.json"))
     try:
         tensors = load_file(path / "model.safetensors")
@@ -143,7 +144,7 @@ def load(path: str | os.PathLike[str]) -> Bundle:
         raise UserError(
             f"{path / 'model.safetensors'} holds a type NumPy lacks: {error}; convert to float32"
         ) from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
         raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
     named = canonical_names(model, tensors)
     check(model, named)
@@ -243,15 +244,18 @@ def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]])
             continue
         if not name.startswith(("transformer.", "lm_head.")):
             name = f"transformer.{name}"
-        named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
+        if name in named:
+            raise UserError(f"weights do not fit the model: {name} is there with and without its prefix")
+        with np.errstate(all="ignore"):  # what is too large for float32 becomes infinite, which `check` refuses
+            named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
     if model.tie_word_embeddings and "lm_head.weight" in named:  # some files keep only one of the two
         named.setdefault("transformer.wte.weight", named.pop("lm_head.weight"))
     return named
 
 
-def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    if not manifest:
-        return
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a bundle whose files are those that it lists."""
+    manifest = read_json(path / "manifest.json")
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
     settings = manifest.get("config", {})
     if not isinstance(version, int) or not isinstance(hashes, dict) or not isinstance(settings, dict):
@@ -260,13 +264,18 @@ def _check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         raise UserError(
             f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
         )
+    present = {file.name for file in path.iterdir() if file.is_file()}
     for name, digest in hashes.items():
         if Path(name).name != name:
             raise UserError(f"{path / 'manifest.json'} names {name!r}, which is outside the bundle")
-        if not (path / name).is_file():
+        if name not in present:
             raise UserError(f"{path / name} is missing, though the manifest lists it")
         if sha256(path / name) != digest:
             raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
+    unlisted = [name for name in FILES if name not in hashes]
+    if unlisted:
+        raise UserError(f"{path / 'manifest.json'} is damaged: it does not list {', '.join(unlisted)}")
+    return manifest
 
 
 def sha256(path: Path) -> str:
@@ -285,12 +294,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+    content = reading.json_value(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object")
     return content
