@@ -96,11 +96,14 @@ def from_json(content: Any) -> Vocabulary:
     _require(all(type(i) is int for i in ids.values()), "a token id is not an integer")
     _require(sorted(ids.values()) == list(range(len(ids))), f"token ids are not 0 to {len(ids) - 1}, each once")
 
+    _require("" not in ids, "a token is empty")
+
     tokens = [b""] * len(ids)
     for written, i in ids.items():
-        unknown = set() if written in special else set(written) - _BYTE.keys()
-        _require(not unknown, f"token {written!r} holds characters that stand for no byte")
-        tokens[i] = written.encode() if written in special else bytes(_BYTE[c] for c in written)
+        try:
+            tokens[i] = written.encode() if written in special else bytes([_BYTE[c] for c in written])
+        except KeyError as error:
+            raise RefusedError(f"token {written!r} holds characters that stand for no byte") from error
     known = {written for written in ids if written not in special}
     missing = [b for b in range(256) if _CHARACTER[b] not in known]
     _require(not missing, f"{len(missing)} of the 256 single bytes have no token")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import atomic
+from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
 
 from . import bpe, file, texts
@@ -57,7 +57,8 @@ class Tokenizer:
 
     @cached_property
     def _id_of(self) -> dict[bytes, int]:
-        return {token: i for i, token in enumerate(self.tokens) if i not in self.special.values()}
+        special = {*self.special.values()}  # a file may have many
+        return {token: i for i, token in enumerate(self.tokens) if i not in special}
 
     @cached_property
     def byte_ids(self) -> tuple[int, ...]:
@@ -174,13 +175,7 @@ class Tokenizer:
         Raises:
             UserError: the file is missing, damaged, or describes another kind of tokenizer.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not JSON, so not a tokenizer.json: {error}") from error
-        return cls.from_json(content, path)
+        return cls.from_json(reading.json_value(path, "the tokenizer"), path)
 
     @classmethod
     def from_json(cls, content: Any, path: str | os.PathLike[str]) -> "Tokenizer":
