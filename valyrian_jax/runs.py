@@ -8,9 +8,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from valyrian_jax import atomic, bundle, config
 from valyrian_jax.bundle import Bundle
@@ -19,6 +20,10 @@ from valyrian_jax.errors import UserError
 
 RUNS = Path("runs")
 _BEFORE_CONFIG = {"lock", "tokenizer.json", "tokenizer.json.partial", "checkpoints", "config.toml.partial"}
+_Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+_RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
+    dict[str, _Whole | float | list[str] | None], config=ConfigDict(strict=True)
+)
 
 
 def choose(path: Path | None) -> Path:
@@ -107,13 +112,16 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
         UserError: another line is no record.
     """
     file = run / "metrics.jsonl"
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    content = file.read_bytes() if file.exists() else b""
+    lines = content.removesuffix(b"\n").split(b"\n")  # only there: a text may hold what Unicode calls the end of a line
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            record = _RECORD.validate_json(line)
+        except ValidationError:
+            record = {}
+        if isinstance(record.get("step"), int) and all(
+            isinstance(value, list) == (name == "samples") for name, value in record.items()
+        ):
             yield record
         elif number < len(lines):
             raise UserError(f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line")
