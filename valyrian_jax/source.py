@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from valyrian_jax import atomic
+from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import Paragraph, generate_paragraphs, load_grammar, text_bits
 
@@ -103,9 +103,11 @@ def load(text: str | Path, sha256: str) -> Source | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(reading.text(path))
         found = Source(record["sha256"], [float(value) for value in record["bits"]], float(record["excess"]))
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(map(math.isfinite, [*found.bits, found.excess])):
+            raise ValueError("a number is not finite")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error!r}); write it again with `corpus`, or delete it") from error
     return found if found.sha256 == sha256 else None
 
@@ -129,7 +131,12 @@ def floor(source: Source, documents: Sequence[str]) -> Rate:
     Args:
         source: of the whole text.
         documents: its last ones.
+
+    Raises:
+        UserError: the source tells of fewer.
     """
+    if len(source.bits) < len(documents):
+        raise UserError(f"the source.json of the text tells of {len(source.bits)} documents, of which it has more")
     sizes = [len(document.encode()) + 2 for document in documents]
     found = rate(source.bits[-len(documents) :], sizes)
     return Rate(found.bits_per_byte - source.excess, found.standard_error)
