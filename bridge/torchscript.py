@@ -7,7 +7,6 @@ Loading such a file runs code that it brings, so load only what you trust.
 import io
 import json
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,13 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.prompt import sample_settings
 from valyrian_jax.tokenizer import Tokenizer
 
-from . import quantize
+from . import papers, quantize
 from .checked import checked
 from .generate import Generator
+from .papers import FORMAT_VERSION, PAPERS, Example
 from .quantize import Int8Linear, Int8Matrix
 from .text import ByteBPE, well_formed
 
-FORMAT_VERSION = 1
-PAPERS = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
 # (temperature, top_k, top_p, seed) of the texts that a file must give wherever it is
 EXAMPLES = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 1), (1.0, 20, 1.0, 2), (1.3, 0, 1.0, 4294967295))
 
@@ -124,12 +122,12 @@ def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
         "int8": cost,
         "examples": examples(generator, source.tokenizer),
     }
-    papers = {name: _text(directory / name) for name in PAPERS[:3]}
-    papers["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
+    texts = {name: _text(directory / name) for name in PAPERS[:3]}
+    texts["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
     content = io.BytesIO()  # to a file, torch aborts where the disk is full
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(script(generator), content, _extra_files=papers)
+        torch.jit.save(script(generator), content, _extra_files=texts)
     path.write_bytes(content.getvalue())
     return certificate
 
@@ -140,32 +138,14 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
     Raises:
         UserError: there is no such file, it is no TorchScript, or not one of ours.
     """
-    if not path.is_file():
-        raise UserError(f"cannot read {path}; expected a file that `python -m bridge export` wrote")
-    papers: dict[str, Any] = dict.fromkeys(PAPERS, "")
+    found = papers.read(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise UserError(f"{path} is damaged: {damaged} in it does not match its checksum; copy it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location="cpu", _extra_files=papers)
-    except (RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is not a TorchScript file; expected one that `python -m bridge export` wrote"
-        ) from error
-    if not all(papers.values()):
-        raise UserError(f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote")
-    try:
-        read = {name: json.loads(text) for name, text in papers.items()}
-        if read["certificate.json"]["format_version"] > FORMAT_VERSION:
-            raise UserError(f"{path} was written by a newer version of this program: upgrade to read it")
-        if not read["certificate.json"]["examples"]:
-            raise ValueError("no examples")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has a damaged certificate: {type(error).__name__} {error}") from error
-    return module, read
+            return torch.jit.load(str(path), map_location="cpu"), found
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{path} is damaged or no TorchScript file: PyTorch says {reason}") from error
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -174,22 +154,32 @@ def check(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be opened (see `load`) or gives other tokens.
     """
-    module, papers = load(path)
-    for example in papers["certificate.json"]["examples"]:
-        settings, expected = example["settings"], example["tokens"]
-        found = module.generate(torch.tensor([expected[:1]]), len(expected) - 1, *settings)[0].tolist()
-        if found != expected:
-            place = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-            raise UserError(
-                f"{path} gives other tokens here than where it was made: with (temperature, top_k, top_p, seed) = "
-                f"{settings}, token {place} is {found[place]}, expected {expected[place]}"
-            )
-        text = module.decode(expected[1:])
-        if text != example["text"]:
-            raise UserError(f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made")
-        if module.decode(module.encode(text)) != text:
-            raise UserError(f"{path} does not give a text back: {text!r}")
-    return papers
+    module, found = load(path)
+    try:
+        for example in found["certificate.json"]["examples"]:
+            _check_example(path, module, example)
+    except UserError:
+        raise
+    except Exception as error:  # the program in the file can fail anywhere
+        reason = str(error).strip().rpartition("\n")[2]
+        raise UserError(f"{path} cannot give the texts that it gave where it was made: {reason}") from error
+    return found
+
+
+def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example) -> None:
+    settings, expected = example["settings"], example["tokens"]
+    found = module.generate(torch.tensor([expected[:1]]), len(expected) - 1, *settings)[0].tolist()
+    if found != expected:
+        place = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+        raise UserError(
+            f"{path} gives other tokens here than where it was made: with (temperature, top_k, top_p, seed) = "
+            f"{settings}, token {place} is {found[place]}, expected {expected[place]}"
+        )
+    text = module.decode(expected[1:])
+    if text != example["text"]:
+        raise UserError(f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made")
+    if module.decode(module.encode(text)) != text:
+        raise UserError(f"{path} does not give a text back: {text!r}")
 
 
 def examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
