@@ -3,19 +3,24 @@
 Nothing is unpickled but tensors: safetensors, or `torch.load` with weights_only.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from valyrian_jax import bundle
+from valyrian_jax import bundle, reading
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
+from . import archive
+
+Array = npt.NDArray[Any]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -32,9 +37,7 @@ def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
     if not directory.is_dir():
         raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
     model = bundle.model_config(bundle.read_json(directory / "config.json"))
-    tensors = bundle.canonical_names(
-        model, {name: tensor.detach().float().numpy() for name, tensor in read_tensors(directory).items()}
-    )
+    tensors = bundle.canonical_names(model, read_tensors(directory))
     bundle.check(model, tensors)
     tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
     found = Bundle(model, tensors, tokenizer)
@@ -43,8 +46,8 @@ def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
     return found
 
 
-def read_tensors(directory: Path) -> Mapping[str, Tensor]:
-    """All tensors of a directory by name, whole or in shards."""
+def read_tensors(directory: Path) -> Mapping[str, Array]:
+    """All tensors of a directory by name, whole or in shards; halves as float32."""
     name = next((name for name in WEIGHTS if (directory / name).exists()), None)
     if name is None:
         raise UserError(f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}")
@@ -60,17 +63,34 @@ def read_tensors(directory: Path) -> Mapping[str, Tensor]:
     return {tensor: shards[file][tensor] for tensor, file in places.items()}
 
 
-def _read_file(path: Path) -> Mapping[str, Tensor]:
+def _read_file(path: Path) -> Mapping[str, Array]:
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing, though the index lists it") from error
+        if not path.is_file():
+            raise UserError(f"{path} is missing, though the index lists it")
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            if zipfile.is_zipfile(path):
+                archive.unpacked(path, "")
+            found = torch.load(path, "cpu", weights_only=True)
+        if not isinstance(found, dict) or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+        ):
+            raise UserError(f"{path} holds something other than named tensors; expected the state_dict of a GPT-2")
+        size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
+        if size > 2 * path.stat().st_size:  # twice: head and embedding may be one
+            raise ValueError(f"its tensors have {size:,} bytes, more than the file")
+        return {name: _array(tensor) for name, tensor in found.items()}
+    except UserError:
+        raise
     except Exception as error:  # reading a damaged file can fail anywhere
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged or holds more than tensors, so it was not read: {reason}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"{path} holds something other than named tensors; expected the state_dict of a GPT-2")
-    return found
+
+
+def _array(tensor: Tensor) -> Array:
+    tensor = tensor.detach()
+    return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
 
 
 def read_tokenizer(directory: Path) -> Tokenizer:
@@ -80,10 +100,7 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     if not (directory / "vocab.json").exists():
         raise UserError(f"{directory} holds neither tokenizer.json nor vocab.json; name a tokenizer with --tokenizer")
     vocab: Any = bundle.read_json(directory / "vocab.json")
-    try:
-        lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {directory / 'merges.txt'}: {error.strerror}") from error
+    lines = reading.text(directory / "merges.txt").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]
     return Tokenizer.from_json(
         {
