@@ -147,10 +147,15 @@ def decode(vocabulary: Path, file: Any) -> None:
     """Print the bytes of the token ids in FILE [standard input], which are separated by white space."""
     from valyrian_jax.tokenizer import Tokenizer
 
-    click.echo(Tokenizer.load(vocabulary).decode_bytes(_numbers(file.read())), nl=False)
+    click.echo(Tokenizer.load(vocabulary).decode_bytes(token_ids(file.read())), nl=False)
 
 
-def _numbers(text: bytes) -> Iterator[int]:
+def token_ids(text: bytes) -> Iterator[int]:
+    """The token ids in a text.
+
+    Raises:
+        UserError: something in it is none.
+    """
     for word in text.split():
         if not word.isdigit() or len(word) > 9:
             shown = word[:40].decode("utf-8", "replace")

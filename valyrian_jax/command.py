@@ -15,6 +15,7 @@ from valyrian_jax.config import keys
 from valyrian_jax.errors import StoppedError, UserError
 
 _SEPARATOR = "__"
+_LONGEST = 2000  # characters of a message
 
 FILE = click.Path(path_type=Path)
 RUN = click.argument("run", type=FILE, required=False)
@@ -75,7 +76,11 @@ def run(command: click.Command) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    shown = line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."  # a name in a file may be a book
+    # and may hold what moves the cursor of a terminal, or what no output can hold
+    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    print(f"error: {clean}", file=sys.stderr)
     sys.exit(2)
 
 
