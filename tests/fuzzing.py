@@ -125,4 +125,5 @@ def _replace(directory: Path, there: Mapping[str, bytes], files: Mapping[str, by
         (directory / name).unlink()
     for name, content in files.items():
         if there.get(name) is not content:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(content)

@@ -11,14 +11,15 @@ import train
 from bridge import __main__ as bridge_main
 from valyrian_jax import __main__ as main
 
-from . import bridge_targets, fuzzing, targets
+from . import bridge_targets, checkpoint_targets, fuzzing, targets
 from .calling import call
 from .test_imports import FILES, ROOT, imported, tops
 
-TARGETS = targets.TARGETS | bridge_targets.TARGETS
+TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 COUNT = 10_000
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's reads that go on failing
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files_are_read_or_refused(name: str) -> None:
     target = TARGETS[name]

@@ -9,7 +9,6 @@ its errors surface at once, and the next step reuses the memory of the state bei
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import orbax.checkpoint as ocp
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax.bundle import sha256
+from valyrian_jax.bundle import read_json, sha256
 from valyrian_jax.config import explain
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
@@ -120,6 +119,8 @@ def restore(found: Found, like: TrainState) -> TrainState:
         )
     except Exception as error:  # what a stranger has made can fail anywhere
         raise UserError(f"checkpoint {found.path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+    if int(state.step) != found.record.step:
+        raise UserError(f"checkpoint {found.path} holds the state of step {int(state.step)}")
     return state
 
 
@@ -160,27 +161,24 @@ def _free(directory: Path) -> int:
 def _damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None: nothing."""
     try:
-        expected = json.loads((path / "sha256.json").read_bytes())
-        found = hashes(path)
-    except (OSError, ValueError, RecursionError) as error:
+        expected, found = read_json(path / "sha256.json"), hashes(path)
+    except (OSError, UserError) as error:
         return f"its files cannot be read: {error}"
-    if not isinstance(expected, dict):
-        return "sha256.json is no list of files"
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     return f"{wrong[0]} was changed, cut or lost" if wrong else None
 
 
 def _read_record(path: Path) -> Record:
-    try:
-        content: Mapping[str, Any] = json.loads((path / "record.json").read_bytes())
-        version = content.get("format_version")
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise UserError(f"{path / 'record.json'} is no record of a checkpoint: {error}") from error
+    content = read_json(path / "record.json")
+    version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
             f"checkpoint {path} has format {version!r}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
         )
     try:
-        return TypeAdapter(Record).validate_python({k: v for k, v in content.items() if k != "format_version"})
+        record = TypeAdapter(Record).validate_python({k: v for k, v in content.items() if k != "format_version"})
     except ValidationError as error:
         raise UserError(f"{path / 'record.json'}: {explain(error)}") from error
+    if str(record.step) != path.name:
+        raise UserError(f"{path / 'record.json'} is of step {record.step}: it belongs to another checkpoint")
+    return record
