@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import check
 from valyrian_jax.language.analysis import Reading, nearest, readings
+from valyrian_jax.language.composed import composed
 
 if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
     from valyrian_jax.evaluation import Line
 
-_SHOWN = 300  # characters of a sentence that are printed for people
+_SHOWN, _WORD_SHOWN = 300, 40  # characters of a sentence, and of a word, that are printed for people
 _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
 
 
@@ -34,14 +34,20 @@ def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
         raise UserError("the text has no sentence to check; expected words")
     for verdict in verdicts:
         record = {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
-        text_shown = verdict.text if len(verdict.text) <= _SHOWN else verdict.text[:_SHOWN] + "…"
+        text_shown = _shown(verdict.text, _SHOWN)
         shown = f"right  {text_shown}" if verdict.grammatical else f"wrong  {text_shown}\n       {verdict.reason}"
         yield json.dumps(record, ensure_ascii=False) if as_json else shown
     if not as_json:
         right = sum(verdict.grammatical for verdict in verdicts)
         yield f"{right} of {len(verdicts)} sentences are grammatical"
-        if text != normalize("NFC", text):
+        if text != composed(text):
             yield "note: the text has letters and accents apart (not NFC); it was checked as if they were one"
+
+
+def _shown(text: str, length: int) -> str:
+    """The beginning of a text, with a sign for what would move the cursor or end the line."""
+    shown = text if len(text) <= length else text[:length] + "…"
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
 
 
 def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
@@ -53,13 +59,13 @@ def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
     if not words:
         raise UserError("no word is given; name one or more after --word")
     for given in words:
-        word = normalize("NFC", given)
+        word = composed(given)
         found = readings(word) or readings(word[:1].lower() + word[1:])
         if as_json:
             yield json.dumps({"word": word, "readings": [_record(reading) for reading in found]}, ensure_ascii=False)
         elif not found:
             alike = ", ".join(nearest(word))
-            raise UserError(f"{word!r} is not a known word" + f"; the nearest are {alike}" * bool(alike))
+            raise UserError(f"{_shown(word, _WORD_SHOWN)!r} is not a known word" + f"; the nearest are {alike}" * bool(alike))
         else:
             yield word
             for reading in found:

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
-from unicodedata import normalize
 
 from valyrian_jax.language.analysis import ALPHABET, Reading, forms, lacks_macrons, nearest, readings
+from valyrian_jax.language.composed import composed
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
 from valyrian_jax.language.morphology import CASES, lengthen_last_vowel
 from valyrian_jax.language.parsing import Leaf, Parse, Sentence, parse
 
-LONGEST = 40  # words; the grammar's own sentences are shorter
+LONGEST = 40  # words and marks; the grammar's own sentences are shorter
+_LONGEST_REPAIRED = 25  # longer than those of the corpus: the work grows with the square of the length and more
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"[^\W\d_]+|\d+|\S")
 _FEATURES = ("case", "number", "gender", "person", "tense", "mood", "position")
@@ -74,7 +75,7 @@ def glance(text: str) -> Verdict:
 
 def _read(text: str) -> tuple[Verdict, Sentence | None]:
     """A verdict without a diagnosis, and the sentence, if it is made of known words."""
-    words = _WORD.findall(normalize("NFC", text))
+    words = _WORD.findall(composed(text))
     spoken = [i for i, word in enumerate(words) if word not in PUNCTUATION]
     found = [_readings(word, first=i == 0) if i in spoken else () for i, word in enumerate(words[:LONGEST])]
     known = sum(bool(found[i]) for i in spoken if i < LONGEST)
@@ -106,6 +107,8 @@ def _unknown(word: str) -> str:
     shown = word if len(word) <= 40 else word[:40] + "…"
     if set(word.lower()) - set(ALPHABET):
         strange = next(letter for letter in word.lower() if letter not in ALPHABET)
+        if not strange.isprintable():
+            return f"`U+{ord(strange):04X}` cannot be High Valyrian: it is no letter or mark at all"
         return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{strange}`"
     if right := lacks_macrons(word) or lacks_macrons(word[:1].lower() + word[1:]):
         return f"`{shown}` has its macrons wrong or missing; it is spelt {_list(right[:3])}"
@@ -121,6 +124,8 @@ def _list(words: Sequence[str]) -> str:
 
 
 def _diagnosis(sentence: Sentence) -> str:
+    if len(sentence.words) > _LONGEST_REPAIRED:
+        return "its words are known, but they do not fit together; divide it into shorter sentences to learn more"
     if found := parse(replace(sentence, tense_matters=False, phrases={})):
         return _tense_clash(found)
     if repairs := sorted(_other_forms(sentence), key=lambda repair: repair[0]):
@@ -139,10 +144,11 @@ def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], int, Par
     """(how bad, index, parse) for every word that would make the sentence right in another of its forms."""
     for index, now in enumerate(sentence.readings):
         allowed = [(_difference(form, now), form) for form in _forms_like(now)]
+        before = {end: phrases for end, phrases in sentence.phrases.items() if end <= index}  # they stay what they are
         for most in (1, len(_FEATURES)):
             free = [form for distance, form in allowed if distance <= most]
             others = [*sentence.readings[:index], free, *sentence.readings[index + 1 :]]
-            if free and (found := parse(replace(sentence, readings=others, phrases={}))):
+            if free and (found := parse(replace(sentence, readings=others, phrases=dict(before)))):
                 used = next(leaf.reading for leaf in found.leaves if leaf.place == index)
                 assert used is not None
                 usual = sentence.grammar.sentences.index(found.leaves[-1].pattern)
