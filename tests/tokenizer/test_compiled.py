@@ -44,7 +44,7 @@ def test_pieces_of_several_texts_are_those_of_each(group: list[bytes]) -> None:
     assert texts.count(group) == expected
     whole = b"".join(group)
     ends = np.array([*accumulate(map(len, group))], np.int64)
-    found = compiled_split.count(np.frombuffer(whole, np.uint8), ends, class_table())
+    found = compiled_split.count(np.frombuffer(whole, np.uint8), ends, class_table(), texts.MIX)
     assert {whole[a:b]: n for a, b, n in zip(*found, strict=True)} == expected
 
 

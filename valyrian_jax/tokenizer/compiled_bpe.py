@@ -15,12 +15,12 @@ from .compiled_split import (
     END,
     FIRST,
     KEY,
-    MIX,
     START,
     Bytes,
     Int32,
     Int64,
     find_piece,
+    home,
     jit,
     key_of,
     piece_end,
@@ -29,17 +29,17 @@ from .compiled_split import (
 
 
 @jit
-def find_pair(pair: int, pairs: Int64) -> int:
+def find_pair(pair: int, pairs: Int64, mix: np.uint64) -> int:
     """The slot of a pair (left id << 32 | right id) in a table, or the empty one (-1) where it belongs."""
     mask = np.uint64(len(pairs) - 1)
-    at = ((np.uint64(pair) * MIX) >> np.uint64(20)) & mask
+    at = home(pair, len(pairs), mix)
     while pairs[at] != pair and pairs[at] >= 0:
         at = (at + np.uint64(1)) & mask
     return np.int64(at)
 
 
 @jit
-def merge_table(merges: Int64, made: Int32) -> tuple[Int64, Int32, Int32]:
+def merge_table(merges: Int64, made: Int32, mix: np.uint64) -> tuple[Int64, Int32, Int32]:
     """Merges [M, 2] in order, and what each makes, as a table: pairs, ranks, and what they make."""
     size = 1 << 4
     while size < 2 * len(merges):
@@ -47,19 +47,19 @@ def merge_table(merges: Int64, made: Int32) -> tuple[Int64, Int32, Int32]:
     pairs, ranks, becomes = np.full(size, -1, np.int64), np.zeros(size, np.int32), np.zeros(size, np.int32)
     for rank in range(len(merges)):
         pair = merges[rank, 0] << 32 | merges[rank, 1]
-        at = find_pair(pair, pairs)
+        at = find_pair(pair, pairs, mix)
         pairs[at], ranks[at], becomes[at] = pair, rank, made[rank]
     return pairs, ranks, becomes
 
 
 @jit
-def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32) -> int:
+def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32, mix: np.uint64) -> int:
     """Merge the ids of one piece in place, as `bpe.apply` does; how many are left."""
     end = len(ids)
     following, preceding = np.arange(1, end + 1), np.arange(-1, end - 1)
     heap = [(np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]  # (rank, left position, slot of the pair)
     for i in range(end - 1):
-        at = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), pairs)
+        at = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), pairs, mix)
         if pairs[at] >= 0:
             heap.append((np.int64(ranks[at]), np.int64(i), at))
     heapq.heapify(heap)
@@ -75,7 +75,7 @@ def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32) -> int:
             preceding[after] = left
         for i in (preceding[left], left):
             if i >= 0 and following[i] < end:
-                at = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[following[i]]), pairs)
+                at = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[following[i]]), pairs, mix)
                 if pairs[at] >= 0:
                     heapq.heappush(heap, (np.int64(ranks[at]), np.int64(i), at))
     kept = 0
@@ -88,17 +88,24 @@ def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32) -> int:
 
 @jit
 def encode(
-    text: Bytes, cuts: Int64, classes: Bytes, byte_ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32
+    text: Bytes,
+    cuts: Int64,
+    classes: Bytes,
+    byte_ids: Int32,
+    pairs: Int64,
+    ranks: Int32,
+    becomes: Int32,
+    mix: np.uint64,
 ) -> tuple[Int32, Int64]:
     """Token ids of texts that end at each of `cuts`, and where each one's ids end."""
     out, out_cuts = np.empty(len(text), np.int32), np.empty(len(cuts), np.int64)
-    slots, pieces = with_space(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0)
+    slots, pieces = with_space(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0, mix)
     known = a = filled = 0
     for d in range(len(cuts)):
         end = cuts[d]
         while a < end:
             b = piece_end(text, a, end, classes)
-            at = find_piece(text, a, b, slots, pieces)
+            at = find_piece(text, a, b, slots, pieces, mix)
             k = slots[at]
             if k >= 0:
                 first = pieces[k, FIRST]
@@ -108,12 +115,12 @@ def encode(
             else:
                 for i in range(b - a):
                     out[filled + i] = byte_ids[text[a + i]]
-                n = apply(out[filled : filled + b - a], pairs, ranks, becomes)
+                n = apply(out[filled : filled + b - a], pairs, ranks, becomes, mix)
                 k = slots[at] = known
-                pieces[k, KEY], pieces[k, START], pieces[k, END] = key_of(text, a, b), a, b
+                pieces[k, KEY], pieces[k, START], pieces[k, END] = key_of(text, a, b, mix), a, b
                 pieces[k, COUNT], pieces[k, FIRST] = n, filled
                 known += 1
-                slots, pieces = with_space(slots, pieces, known)
+                slots, pieces = with_space(slots, pieces, known, mix)
             filled += n
             a = b
         out_cuts[d] = filled
@@ -140,6 +147,7 @@ class Pairs(NamedTuple):
     pair: Int64
     total: Int64  # how often it occurs
     head: Int32  # its first place, -1: none
+    mix: np.uint64
 
 
 @jit
@@ -155,7 +163,7 @@ def join(p: int, places: Places, pairs: Pairs, known: int) -> int:
     pair = pair_at(p, places)
     if pair < 0:
         return known
-    at = find_pair(pair, pairs.slots)
+    at = find_pair(pair, pairs.slots, pairs.mix)
     j = np.int64(pairs.numbers[at])
     if pairs.slots[at] < 0:
         j = known
@@ -177,7 +185,7 @@ def leave(p: int, places: Places, pairs: Pairs) -> None:
     pair = pair_at(p, places)
     if pair < 0:
         return
-    j = pairs.numbers[find_pair(pair, pairs.slots)]
+    j = pairs.numbers[find_pair(pair, pairs.slots, pairs.mix)]
     after, before = places.after[p], places.before[p]
     if before >= 0:
         places.after[before] = after
@@ -216,13 +224,13 @@ def with_room(pairs: Pairs, known: int) -> Pairs:
         return pairs
     slots, numbers = np.full(2 * len(pairs.slots), -1, np.int64), np.zeros(2 * len(pairs.slots), np.int32)
     for j in range(known):
-        at = find_pair(pairs.pair[j], slots)
+        at = find_pair(pairs.pair[j], slots, pairs.mix)
         slots[at], numbers[at] = pairs.pair[j], j
-    return Pairs(slots, numbers, longer(pairs.pair), longer(pairs.total), longer(pairs.head))
+    return Pairs(slots, numbers, longer(pairs.pair), longer(pairs.total), longer(pairs.head), pairs.mix)
 
 
 @jit
-def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: int) -> Int64:
+def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: int, mix: np.uint64) -> Int64:
     """Learn up to `merges` merges, as `bpe.learn` does.
 
     Args:
@@ -231,6 +239,7 @@ def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: 
         counts: how often each word occurs.
         first_id: id of the first new token.
         merges: how many to learn.
+        mix: of the table of pairs; the result does not depend on it.
 
     Returns:
         The merged pairs in order, left id << 32 | right id.
@@ -245,6 +254,7 @@ def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: 
         np.empty(room, np.int64),
         np.empty(room, np.int64),
         np.empty(room, np.int32),
+        mix,
     )
     known = 0
     for p in range(N - 1):

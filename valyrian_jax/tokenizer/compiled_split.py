@@ -1,7 +1,8 @@
 """The same cuts as in `split`, compiled with Numba, and a table of the pieces met so far.
 
 What a piece is, is told in `split`; tests hold this file to that one. A text is an array of bytes, walked over once. A
-table is open-addressed: `slots` (its size a power of two, at most half full) holds the row of a piece, or -1.
+table is open-addressed: `slots` (its size a power of two, at most half full) holds the row of a piece, or -1. Where a
+search begins depends on `mix`, an odd number that is secret: then no text can be made whose pieces all meet.
 """
 
 import numba
@@ -16,7 +17,6 @@ Int64 = npt.NDArray[np.int64]
 
 KEY, START, END, COUNT, FIRST = range(5)  # the columns of a table of pieces
 COLUMNS = 5
-MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio (Knuth, volume 3, 6.4)
 _HASHED = np.uint64(1 << 63)
 
 jit = numba.njit(cache=True, nogil=True)
@@ -89,40 +89,49 @@ def piece_end(text: Bytes, start: int, end: int, classes: Bytes) -> int:
 
 
 @jit
-def key_of(text: Bytes, a: int, b: int) -> np.uint64:
+def home(key: int, size: int, mix: np.uint64) -> np.uint64:
+    """The slot, of `size`, where the search for a key begins; which keys meet there, only `mix` says."""
+    mixed = np.uint64(key) * mix
+    mixed = (mixed ^ mixed >> np.uint64(32)) * mix
+    return (mixed >> np.uint64(32)) * np.uint64(size) >> np.uint64(32)
+
+
+@jit
+def key_of(text: Bytes, a: int, b: int, mix: np.uint64) -> np.uint64:
     """A number for text[a:b]: up to 7 bytes themselves with their length, else a hash with the highest bit set."""
     key = np.uint64(0)
     if b - a < 8:
         for i in range(a, b):
             key = key << np.uint64(8) | np.uint64(text[i])
         return key | np.uint64(b - a) << np.uint64(56)
+    key = mix  # not 0, which leading NULs would leave as it is
     for i in range(a, b):
-        key = (key ^ np.uint64(text[i])) * MIX
+        key = (key ^ np.uint64(text[i])) * mix
         key ^= key >> np.uint64(32)
     return key | _HASHED
 
 
 @jit
-def find_piece(text: Bytes, a: int, b: int, slots: Int32, pieces: Int64) -> int:
+def find_piece(text: Bytes, a: int, b: int, slots: Int32, pieces: Int64, mix: np.uint64) -> int:
     """The slot of the piece text[a:b] in a table of pieces, or the empty one where it belongs."""
     mask = np.uint64(len(slots) - 1)
-    key = key_of(text, a, b)
-    at = (key * MIX >> np.uint64(20)) & mask
+    key = key_of(text, a, b, mix)
+    at = home(key, len(slots), mix)
     while slots[at] >= 0:
         k = slots[at]
-        if pieces[k, KEY] == np.int64(key):
-            start = pieces[k, START]
+        start = pieces[k, START]
+        if pieces[k, KEY] == np.int64(key) and pieces[k, END] - start == b - a:
             i = b if key < _HASHED else a
             while i < b and text[i] == text[start + i - a]:
                 i += 1
-            if i == b and pieces[k, END] - start == b - a:
+            if i == b:
                 break
         at = (at + np.uint64(1)) & mask
     return np.int64(at)
 
 
 @jit
-def with_space(slots: Int32, pieces: Int64, known: int) -> tuple[Int32, Int64]:
+def with_space(slots: Int32, pieces: Int64, known: int, mix: np.uint64) -> tuple[Int32, Int64]:
     """The table with space for one more piece than are known."""
     if known < len(pieces):
         return slots, pieces
@@ -132,7 +141,7 @@ def with_space(slots: Int32, pieces: Int64, known: int) -> tuple[Int32, Int64]:
     slots = np.full(2 * room, -1, np.int32)
     mask = np.uint64(len(slots) - 1)
     for k in range(known):
-        at = (np.uint64(more[k, KEY]) * MIX >> np.uint64(20)) & mask
+        at = home(more[k, KEY], len(slots), mix)
         while slots[at] >= 0:
             at = (at + np.uint64(1)) & mask
         slots[at] = k
@@ -140,20 +149,20 @@ def with_space(slots: Int32, pieces: Int64, known: int) -> tuple[Int32, Int64]:
 
 
 @jit
-def count(text: Bytes, cuts: Int64, classes: Bytes) -> tuple[Int64, Int64, Int64]:
+def count(text: Bytes, cuts: Int64, classes: Bytes, mix: np.uint64) -> tuple[Int64, Int64, Int64]:
     """Start, end and count of the distinct pieces of texts that end at each of `cuts`."""
-    slots, pieces = with_space(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0)
+    slots, pieces = with_space(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0, mix)
     known = a = 0
     for end in cuts:
         while a < end:
             b = piece_end(text, a, end, classes)
-            at = find_piece(text, a, b, slots, pieces)
+            at = find_piece(text, a, b, slots, pieces, mix)
             k = slots[at]
             if k < 0:
                 k = slots[at] = known
-                pieces[k, KEY], pieces[k, START], pieces[k, END], pieces[k, COUNT] = key_of(text, a, b), a, b, 0
+                pieces[k, KEY], pieces[k, START], pieces[k, END], pieces[k, COUNT] = key_of(text, a, b, mix), a, b, 0
                 known += 1
-                slots, pieces = with_space(slots, pieces, known)
+                slots, pieces = with_space(slots, pieces, known, mix)
             pieces[k, COUNT] += 1
             a = b
     return pieces[:known, START].copy(), pieces[:known, END].copy(), pieces[:known, COUNT].copy()

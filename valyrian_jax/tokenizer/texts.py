@@ -5,6 +5,7 @@ are ten times as fast but take a second to load; without Numba everything goes t
 """
 
 import importlib.util
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -17,6 +18,10 @@ from .split import class_table, split_texts
 
 _COMPILED_FROM = 1 << 22  # bytes of text
 _BATCH = 1 << 23  # bytes of text looked at in one go
+
+# For the tables of the compiled code: odd, and another in every process, so that nobody can write a text for which they
+# are slow.
+MIX = np.uint64(secrets.randbits(64) | 1)
 
 _ID_OF_BYTE = np.argsort(np.array(BYTE_ORDER)).astype(np.int32)
 
@@ -56,7 +61,7 @@ def count(texts: Iterable[bytes]) -> Counter[bytes]:
         if pays_to_compile(len(data)):
             from . import compiled_split
 
-            found = compiled_split.count(np.frombuffer(data, np.uint8), ends, class_table())
+            found = compiled_split.count(np.frombuffer(data, np.uint8), ends, class_table(), MIX)
             for start, end, n in zip(*(column.tolist() for column in found), strict=True):
                 counts[data[start:end]] += n
         else:
@@ -80,5 +85,5 @@ def learn(counts: Mapping[bytes, int], merges: int) -> list[bpe.Pair]:
     symbols[places] = _ID_OF_BYTE[np.frombuffer(pieces, np.uint8)]
     word_of[places] = np.repeat(np.arange(len(counts)), lengths)
     weights = np.fromiter(counts.values(), np.int64, len(counts))
-    found = compiled_bpe.learn(symbols, word_of, weights, 256, merges)
+    found = compiled_bpe.learn(symbols, word_of, weights, 256, merges, MIX)
     return list(zip((found >> 32).tolist(), (found & 0xFFFFFFFF).tolist(), strict=True))

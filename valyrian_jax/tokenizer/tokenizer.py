@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -134,7 +135,7 @@ class Tokenizer:
 
         pairs = np.array(self.merges, np.int64).reshape(-1, 2)
         made = np.array([made for _, made in self.merge_table.values()], np.int32)
-        return np.array(self.byte_ids, np.int32), *compiled_bpe.merge_table(pairs, made)
+        return np.array(self.byte_ids, np.int32), *compiled_bpe.merge_table(pairs, made, texts.MIX), texts.MIX
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         ids = self._cache.get(piece)
@@ -221,15 +222,8 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     return Tokenizer((*tokens, END_OF_TEXT.encode()), tuple(merges), {END_OF_TEXT: len(tokens)})
 
 
-def _cut_at(text: str, names: Collection[str]) -> Iterator[str]:
+def _cut_at(text: str, names: Collection[str]) -> list[str]:
     """Parts of the text, cut before and after every occurrence of a name (of several at one place, the longest)."""
-    start = 0
-    while names:
-        places = [(place, -len(name), name) for name in names if (place := text.find(name, start)) >= 0]
-        if not places:
-            break
-        place, _, name = min(places)
-        yield text[start:place]
-        yield name
-        start = place + len(name)
-    yield text[start:]
+    if not names:
+        return [text]
+    return re.split(f"({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})", text)
