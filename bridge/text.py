@@ -57,10 +57,43 @@ class ByteBPE(nn.Module):
         kind, example = kinds(data, starts, lengths)  # pieces of one kind are merged once
         starts, lengths = starts[example], lengths[example]
         piece = torch.arange(lengths.numel(), device=data.device).repeat_interleave(lengths)
-        ids = self.merge(runs(data, starts, lengths), piece)
+        ids = self.merge_kinds(runs(data, starts, lengths), piece, int(lengths.max()))
         left = ids >= 0
         counts = torch.bincount(piece[left], minlength=lengths.numel())
         return runs(ids[left], (counts.cumsum(0) - counts)[kind], counts[kind])
+
+    def merge_kinds(self, data: Tensor, piece: Tensor, longest: int) -> Tensor:
+        """As `merge`, but long pieces in blocks first: a piece takes as many rounds as it meets different merges."""
+        if self.ordered and longest > 4096:
+            for block in (128, 1024):
+                ids = self.merge_blocks(data, piece, block)
+                if ids.numel() > 0:
+                    return ids
+        return self.merge(data, piece)
+
+    def merge_blocks(self, data: Tensor, piece: Tensor, block: int) -> Tensor:
+        """As `merge`, but in blocks that overlap by half of one; empty if two neighbours do not meet.
+
+        They meet at a token that both have at the same place. What is read from the first until there and from the
+        second from there on is the whole, for the merges come in order: tokens are those of the text that they spell if
+        every two neighbours among them are those of what the two spell, and here every two stand together in a block.
+        """
+        N, margin = data.numel(), block // 2
+        everything = torch.arange(N, device=data.device)
+        starts = everything[::block]
+        lengths = (N - starts).clamp(max=block + margin)
+        places = runs(everything, starts, lengths)
+        of = torch.arange(starts.numel(), device=data.device).repeat_interleave(lengths)
+        ends = (piece[places[1:]] != piece[places[:-1]]) | (of[1:] != of[:-1])
+        ids = self.merge(data[places], F.pad(ends, [1, 0]).cumsum(0))
+        beyond = places - of * block >= block
+        own, other = ids[~beyond], torch.full_like(everything, -1)  # of the block before
+        other[places[beyond]] = ids[beyond]
+        meet = lowest(everything, (own >= 0) & (own == other), everything // block, starts.numel())
+        meet[0] = 0
+        if bool((meet >= N).any()):
+            return everything[:0]
+        return torch.where(everything < meet[everything // block], other, own)
 
     def merge(self, data: Tensor, piece: Tensor) -> Tensor:
         """Token ids of bytes [N] in the pieces [N]: each where its first byte is, -1 at the other bytes."""

@@ -65,7 +65,9 @@ def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
             yield json.dumps({"word": word, "readings": [_record(reading) for reading in found]}, ensure_ascii=False)
         elif not found:
             alike = ", ".join(nearest(word))
-            raise UserError(f"{_shown(word, _WORD_SHOWN)!r} is not a known word" + f"; the nearest are {alike}" * bool(alike))
+            raise UserError(
+                f"{_shown(word, _WORD_SHOWN)!r} is not a known word" + f"; the nearest are {alike}" * bool(alike)
+            )
         else:
             yield word
             for reading in found:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.text import ByteBPE, kinds, well_formed
+from tests.hostile import KINDS
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 from valyrian_jax.tokenizer.split import split
@@ -73,6 +74,35 @@ def test_different_pieces_with_the_same_hash_stay_different(learnt: Tokenizer, o
     ids = ours.encode(tensor(data))
     assert ids.tolist() == learnt.encode_bytes(data)
     assert kinds(*cut(b" ab ab a"))[0].tolist() in ([0, 0, 1], [1, 1, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_text_has_the_ids_of_the_tokenizer(kind: str, script: Any, small: Bundle) -> None:
+    for size in (17, 4000, 9000):  # from 4096 on, pieces that repeat are looked for, and long ones go in blocks
+        data = KINDS[kind](size)
+        ids = script.bpe.encode(tensor(data))
+        assert ids.tolist() == small.tokenizer.encode_bytes(data)
+        assert bytes(script.bpe.decode(ids).tolist()) == data
+
+
+@pytest.mark.parametrize("letters", ["aaab", "ab", "abcde", "abcdefghijklmnopqrstuvwxyz"])
+def test_long_pieces_in_blocks_are_merged_as_a_whole(letters: str) -> None:
+    draw = random.Random(0)
+    runs = "".join(letter * draw.randrange(1, 40) for letter in draw.choices(letters, k=100))
+    learnt = train_bpe(["".join(draw.choices(letters, k=10_000)), runs], 500)
+    ours = ByteBPE(learnt)
+    met = []
+    unbroken = "".join(draw.choices(letters, k=2500))
+    for text in (unbroken, runs + unbroken, letters * 100, letters[0] * 4000):
+        data = tensor(text.encode())
+        expected = learnt.encode(text)
+        for block in (4, 32, 128, 1024):  # blocks shorter than a token need not meet
+            ids = ours.merge_blocks(data, torch.zeros_like(data), block)
+            met.append(ids.numel() > 0)
+            assert ids[ids >= 0].tolist() in (expected, [])
+        assert ours.merge_kinds(data, torch.zeros_like(data), 5000).ge(0).sum() == len(expected)
+    assert met[3]
+    assert not all(met)
 
 
 def test_cuts_are_the_same_wherever_a_block_ends(ours: ByteBPE) -> None:

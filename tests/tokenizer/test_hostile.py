@@ -1,0 +1,70 @@
+"""Hostile text comes back exactly, in ids that do not depend on how it is encoded or how the tables are mixed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.hostile import KINDS
+from valyrian_jax.tokenizer import Tokenizer, texts, train_bpe
+
+from .oracles import as_tiktoken
+
+ANY_TEXT = st.text(st.characters(), max_size=40)  # lone surrogates too
+
+
+@pytest.fixture(scope="module")
+def large(sources: str) -> Tokenizer:
+    return train_bpe([sources, KINDS["digits"](2000).decode()], 3000)
+
+
+def through_both_ways(tokenizer: Tokenizer, text: bytes) -> list[int]:
+    """The ids of a text as of a small and as of a large one, which are the same."""
+    ids = tokenizer.encode_bytes(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "_COMPILED_FROM", 0)
+        assert tokenizer.encode_bytes(text) == ids
+    return ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_text_comes_back(large: Tokenizer, kind: str) -> None:
+    for size in (17, 4000, 40_000):
+        text = KINDS[kind](size)
+        ids = through_both_ways(large, text)
+        assert large.decode_bytes(ids) == text
+        if size < 5000 and kind != "random bytes":
+            assert ids == as_tiktoken(large).encode_ordinary(text.decode())
+
+
+@given(ANY_TEXT)
+def test_every_str_comes_back_but_for_lone_surrogates(large: Tokenizer, text: str) -> None:
+    expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert large.decode(through_both_ways(large, texts.utf8(text))) == expected
+    assert large.encode(text) == large.encode(expected)
+
+
+@pytest.mark.parametrize("mix", [0, 1, 0x9E3779B97F4A7C15])
+def test_nothing_depends_on_the_mix_even_where_every_search_begins_at_one_slot(
+    sources: str, mix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = sources[:5000].encode() + b"".join(make(200) for make in KINDS.values())
+    monkeypatch.setattr(texts, "_COMPILED_FROM", 0)
+    expected = texts.learn(texts.count([text]), 300)
+    assert texts.MIX % 2 == 1
+    tokenizer = train_bpe(sources[:5000], 400)
+    ids = tokenizer.encode_bytes(text)
+    monkeypatch.setattr(texts, "MIX", np.uint64(mix))
+    assert texts.learn(texts.count([text]), 300) == expected
+    assert train_bpe(sources[:5000], 400).encode_bytes(text) == ids
+
+
+def test_special_tokens_are_cut_out_wherever_they_stand() -> None:
+    plain = train_bpe("", 257)
+    names = {"<|a|>": 256, "<|a|>b": 257, "a.*": 258}
+    tokenizer = Tokenizer((*plain.tokens[:256], *(name.encode() for name in names)), (), names)
+    a, b, c = (tokenizer.encode(letter)[0] for letter in "abc")
+    assert tokenizer.encode("<|a|>b<|a|><|a|>c<|a|>b", names) == [257, 256, 256, c, 257]
+    assert tokenizer.encode("<|a|>b" * 3, ["<|a|>"]) == [256, b] * 3
+    assert tokenizer.encode("a.*aa.*", names) == [258, a, 258]
+    assert tokenizer.encode("", names) == []
