@@ -67,6 +67,9 @@ class Chance:
         return self.pick(list(weights), list(weights.values()))
 
 
+NO_CHANCE = Chance(lambda _items, _weights: 0)  # for who only asks what is possible
+
+
 def seeded(seed: int) -> Chance:
     """Reproducible choices: only `Random.random()`, whose values Python guarantees, and walks along running sums."""
     random = Random(seed).random

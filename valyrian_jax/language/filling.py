@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 from valyrian_jax.language.agreement import agreeing_words
-from valyrian_jax.language.chance import Chance, DeadEndError
+from valyrian_jax.language.chance import NO_CHANCE, DeadEndError
 from valyrian_jax.language.draft import Draft, Participant, Scene, kinds_of, senses_of
 from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
 from valyrian_jax.language.lexicon import Lexeme
@@ -27,8 +27,6 @@ from valyrian_jax.language.vocabulary import (
 )
 
 PRONOUNS = {"1sg": "nyke", "2sg": "ao", "1pl": "īlon", "2pl": "jeme", "3pl": "pōnta"}
-
-_NO_CHANCE = Chance(lambda _items, _weights: 0)  # for drafts that are only asked what is possible
 
 
 def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list[str], Scene]:
@@ -203,7 +201,7 @@ def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: b
             or not suits(who.referent, (senses_of(head),))
         ):
             continue
-        draft = Draft(grammar, shape, _NO_CHANCE, set(), case, fillers={"N": who})
+        draft = Draft(grammar, shape, NO_CHANCE, set(), case, fillers={"N": who})
         if verbs and (not outermost or case == "voc" or not tenses_for(draft, Scene(), verbs)):
             continue
         agreeing = [i for i, t in enumerate(shape.tokens) if t.features[:1] == ("N",) and t.name not in verbs]

@@ -1,9 +1,11 @@
 """Which verbs and tenses a template can have, given who is settled and what may still be drawn."""
 
 from collections.abc import Iterator
+from functools import cache
 
+from valyrian_jax.language.chance import NO_CHANCE
 from valyrian_jax.language.draft import Draft, Scene, kinds_of, senses_of
-from valyrian_jax.language.grammar import Pattern, Role
+from valyrian_jax.language.grammar import Grammar, Pattern, Role
 from valyrian_jax.language.morphology import NO_PERSON, NUMBERS, PERSONS, TENSES, conjugate
 from valyrian_jax.language.vocabulary import Constraints, Open, Senses, Use, fitting_verbs, persons_of
 
@@ -17,12 +19,28 @@ def tenses_for(draft: Draft, scene: Scene, verbs: dict[str, Role], asked: tuple[
     """The weights of the tenses in which there are verbs for this pattern, the usual tense of the scene first."""
     stay = draft.probability("same_tense") if scene.tense else 0.0
     table = draft.grammar.weights["tenses"]
-    weights = {}
-    for tense in asked or draft.pattern.tenses or TENSES:
+    tenses = asked or draft.pattern.tenses or TENSES
+    begun = draft.fillers or draft.used
+    possible = (
+        _possible_tenses(draft, verbs, tenses) if begun else _tenses_at_first(draft.grammar, draft.pattern, tenses)
+    )
+    total = sum(table.values())
+    return {t: (1 - stay) * table[t] / total + stay * (t == scene.tense) for t in possible}
+
+
+@cache
+def _tenses_at_first(grammar: Grammar, pattern: Pattern, tenses: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the tenses in which there are verbs for a pattern of which nothing is settled."""
+    return _possible_tenses(Draft(grammar, pattern, NO_CHANCE, set()), verbs_of(pattern), tenses)
+
+
+def _possible_tenses(draft: Draft, verbs: dict[str, Role], tenses: tuple[str, ...]) -> tuple[str, ...]:
+    found = []
+    for tense in tenses:
         draft.tense = tense
         if all(fitting(draft, letter, role) for letter, role in verbs.items()):
-            weights[tense] = (1 - stay) * table[tense] / sum(table.values()) + stay * (tense == scene.tense)
-    return weights
+            found.append(tense)
+    return tuple(found)
 
 
 def fitting(draft: Draft, letter: str, role: Role) -> list[Use]:
