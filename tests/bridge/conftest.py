@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,21 @@ def script(file: Path) -> Any:
     return torchscript.load(file)[0]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def building(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
+    """Building valyrian-generate, which goes on beside the first tests if a later one needs it."""
+    with ThreadPoolExecutor(1) as pool:
+        needed = any("program" in getattr(item, "fixturenames", ()) for item in request.session.items)
+        yield pool.submit(build) if needed else None
+
+
 @pytest.fixture(scope="session")
-def program() -> Path:
+def program(building: Future[Path]) -> Path:
     """valyrian-generate, built if it is out of date."""
+    return building.result()
+
+
+def build() -> Path:
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("needs cmake and a C++ compiler")
     build = ROOT / "build" / "cpp"
