@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ def test_tokens_are_those_of_the_module(
 
 def test_text_is_that_of_the_module(run: Run, file: Path, script: Any) -> None:
     options = ["--max-new-tokens", 40, "--temperature", 1.2, "--top-p", 1, "--num-samples", 3]
-    for first, prompt in enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]):
-        done = run(file, "--prompt", prompt, "--seed", 3 * first, *options)
-        seeds = range(3 * first, 3 * first + 3)
-        expected = "".join(f"[seed {s}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, s)}\n" for s in seeds)
-        assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
+    prompts = dict(enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]))
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda i: run(file, "--prompt", prompts[i], "--seed", 3 * i, *options), prompts)
+        for (first, prompt), done in zip(prompts.items(), found, strict=True):
+            seeds = range(3 * first, 3 * first + 3)
+            expected = "".join(f"[seed {s}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, s)}\n" for s in seeds)
+            assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
 
 
 def test_settings_not_given_are_those_of_the_file(run: Run, file: Path, script: Any) -> None:
@@ -92,7 +95,7 @@ def test_help_shows_an_example(run: Run) -> None:
 def test_mistakes_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no model")
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "linear.pt"))
-    for arguments, words in (
+    mistakes: list[tuple[list[Any], str]] = [
         ([tmp_path / "none.pt"], "cannot read"),
         ([tmp_path], "is not a TorchScript file"),
         ([tmp_path / "text.pt"], "is not a TorchScript file"),
@@ -115,8 +118,10 @@ def test_mistakes_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: P
         ([file, "--prompts", "-", "--prompt", "a"], "not both"),
         ([file, "-xyz"], "unknown option -x"),
         ([file, "--prompts", tmp_path / "none.txt"], "cannot read"),
-    ):
-        done = run(*arguments)
+    ]
+    with ThreadPoolExecutor(2) as pool:  # most of the time goes into starting the processes
+        found = list(pool.map(lambda mistake: run(*mistake[0]), mistakes))
+    for (arguments, words), done in zip(mistakes, found, strict=True):
         message = done.stderr.decode()
         assert (done.returncode, done.stdout) == (2, b""), (arguments, message)
         assert message.startswith("error: ")
