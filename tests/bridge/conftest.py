@@ -1,5 +1,6 @@
 """Small models whose every weight shows, as bundles, as files, and a C++ program to run them."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,12 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from bridge import __main__ as main
 from bridge import torchscript
 from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
@@ -80,7 +83,7 @@ def script(file: Path) -> Any:
 def building(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
     """Building valyrian-generate, which goes on beside the first tests if a later one needs it."""
     with ThreadPoolExecutor(1) as pool:
-        needed = any("program" in getattr(item, "fixturenames", ()) for item in request.session.items)
+        needed = any({"program", "proven"} & {*getattr(item, "fixturenames", ())} for item in request.session.items)
         yield pool.submit(build) if needed else None
 
 
@@ -88,6 +91,28 @@ def building(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
 def program(building: Future[Path]) -> Path:
     """valyrian-generate, built if it is out of date."""
     return building.result()
+
+
+class Proven(NamedTuple):
+    """A bundle directory after `python -m bridge verify`."""
+
+    directory: Path
+    status: int
+    out: str
+    report: dict[str, Any]  # its parity.json
+
+
+@pytest.fixture(scope="session")
+def proven(small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Proven:
+    """The small bundle, proven by the command; with C++ where that can be built."""
+    path = tmp_path_factory.mktemp("proven") / "b"
+    bundle.save(small, path)
+    try:
+        options = ["--program", str(request.getfixturevalue("program"))]
+    except pytest.skip.Exception:
+        options = []
+    done = CliRunner().invoke(main.main, ["verify", str(path), *options])
+    return Proven(path, done.exit_code, done.output, json.loads((path / "parity.json").read_text()))
 
 
 def build() -> Path:

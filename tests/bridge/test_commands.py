@@ -1,6 +1,5 @@
 """python -m bridge as a user meets it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
 
 from ..calling import call
+from .conftest import Proven
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,18 +33,15 @@ def test_generate_writes_what_sample_writes(
 
 
 def test_verify_export_and_check(
-    small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    proven: Proven, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    bundle.save(small, "b")
-    status, out, _ = call(main.main, capsys, monkeypatch, "verify", "b")
+    assert proven.status == 0
+    assert proven.out.rstrip().endswith("all runtimes agree")
+    assert proven.report["passed"]
+    status, out, _ = call(main.main, capsys, monkeypatch, "export", proven.directory)
     assert status == 0
-    assert out.rstrip().endswith("all runtimes agree")
-    report = json.loads(Path("b/parity.json").read_text())
-    assert report["passed"]
-    status, out, _ = call(main.main, capsys, monkeypatch, "export", "b")
-    assert status == 0
-    assert out.startswith("valyrian.pt from b: ")
+    assert out.startswith(f"valyrian.pt from {proven.directory}: ")
     assert "; proven equal by `python -m bridge verify`" in out
     status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
     assert status == 0
