@@ -3,10 +3,15 @@
 import os
 import random
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from valyrian_jax import source
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.pop("WANDB_API_KEY", None)
@@ -24,6 +29,22 @@ settings.load_profile("repeatable")
 ROOT = Path(__file__).parent.parent
 WORDS = """the a red blue dragon wolf king queen sees hears loves eats sleeps and but in under city river
 seventeen mountains quickly jumped beyond wooden harbours yesterday"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[source.Generated] | None]:
+    """The shipped corpus from the generator, in a process that works beside the first tests if a later one needs it."""
+    if not any("corpus_again" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool.submit(source.generate, 62_000, seed=1, exact=0)
+
+
+@pytest.fixture(scope="session")
+def corpus_again(generated_anew: Future[source.Generated]) -> source.Generated:
+    """What `python -m valyrian_jax corpus` writes."""
+    return generated_anew.result()
 
 
 @pytest.fixture(scope="session")
