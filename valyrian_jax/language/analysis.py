@@ -4,7 +4,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from unicodedata import normalize
 
 from valyrian_jax.language.grammar import load_grammar
@@ -81,16 +81,18 @@ def forms(lexeme: Lexeme) -> tuple[Reading, ...]:
     return tuple(_forms(lexeme))
 
 
-def nearest(word: str) -> list[str]:
+def nearest(word: str) -> tuple[str, ...]:
     """Known words that are spelt much like this one, at most three: first those that differ in macrons alone."""
-    folded = word.translate(_FOLD)
-    if alike := _folded().get(folded, ()):
-        return list(alike[:3])
-    if len(word) > 30:
-        return []
-    if edited := sorted({form for edit in _edits(folded) for form in _folded().get(edit, ())}):
-        return edited[:3]
-    return get_close_matches(word, [lexeme.lemma for lexeme in load_lexicon()], 3)
+    if alike := _folded().get(word.translate(_FOLD), ()):
+        return alike[:3]
+    return _nearest(word) if len(word) <= 30 else ()
+
+
+@lru_cache(1 << 12)  # a text that is not High Valyrian asks for the same words again and again, a millisecond each
+def _nearest(word: str) -> tuple[str, ...]:
+    if edited := sorted({form for edit in _edits(word.translate(_FOLD)) for form in _folded().get(edit, ())}):
+        return tuple(edited[:3])
+    return tuple(get_close_matches(word, [lexeme.lemma for lexeme in load_lexicon()], 3))
 
 
 def lacks_macrons(word: str) -> tuple[str, ...]:
