@@ -172,8 +172,8 @@ def read_metrics(directory: Path) -> None:
     """Read as for a picture, then as for a run that is resumed."""
     for record in runs.read_metrics(directory):
         for key in ("train/loss", "held_out/nats_per_token"):
-            assert isinstance(record.get(key, 0.0), float | int), record
-            float(record.get(key, 0.0)), float(record["step"])
+            assert isinstance(record.get(key), float | int | None), record
+            float(record.get(key) or 0), float(record["step"])
     runs.forget_after(directory, 3)
     assert all(record["step"] <= 3 for record in runs.read_metrics(directory))
 

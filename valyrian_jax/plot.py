@@ -11,8 +11,8 @@ def save_loss(run: Path) -> Path:
     from matplotlib.figure import Figure  # here, because it takes half a second that training need not wait for
 
     records = list(runs.read_metrics(run))
-    train = [(r["step"], r["train/loss"]) for r in records if r.get("train/loss") is not None]
-    held_out = [(r["step"], r["held_out/nats_per_token"]) for r in records if "held_out/nats_per_token" in r]
+    train = [(r["step"], loss) for r in records if (loss := r.get("train/loss")) is not None]
+    held_out = [(r["step"], loss) for r in records if (loss := r.get("held_out/nats_per_token")) is not None]
     if not train and not held_out:
         raise UserError(f"{run} has no losses to draw yet: its metrics.jsonl is missing or holds none")
     figure = Figure(figsize=(7, 4), layout="constrained")
