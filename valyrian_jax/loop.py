@@ -156,7 +156,7 @@ def train(
     config, settings = session.config, session.config.train
     train_step = step.make_train_step(config, session.optimizer)
     eval_step = step.make_eval_step(config.model)
-    done, size = int(current.step), settings.steps_per_dispatch
+    done, size, stop = int(current.step), settings.steps_per_dispatch, False
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
@@ -166,7 +166,7 @@ def train(
 
     with progress_bar(session.console) as bar:
         task = bar.add_task("training", total=settings.steps, completed=done, loss="", speed="")
-        while not over() and not asked():
+        while not over() and not stop:
             count = min(size - done % size, settings.steps - done)  # dispatches end on multiples of their size
             current, progress, values = dispatch(session, train_step, current, progress, count)
             done += count
@@ -177,7 +177,8 @@ def train(
             session.tracker.log(done, values)
             if due(settings.sample_every):
                 sampled(session, current)
-            if due(settings.checkpoint_every) or over() or asked():
+            stop = asked() is not None  # once, so that no stop goes without a save
+            if due(settings.checkpoint_every) or over() or stop:
                 record = replace(session.origin, step=done, progress=progress)
                 checkpoint.save(session.directory / "checkpoints", current, record)
             loss, speed = f"loss {values['train/loss']:.3f}", f"{values['train/tokens_per_second']:,.0f} tokens/s"
@@ -209,17 +210,15 @@ def dispatch(
         found = f"step {done + first + 1} has no finite update: loss {losses[first]}, gradient norm {norms[first]}"
         raise UserError(f"{found}; {where_it_stands(session, current)}; try a lower --optim.lr")
     rate = optim.schedule(session.config.optim, settings.steps)
-    return (
-        current,
-        progress,
-        {
-            "train/loss": float(losses[taken].mean()) if taken.any() else math.nan,
-            "train/grad_norm": float(norms[taken].mean()) if taken.any() else math.nan,
-            "train/learning_rate": float(rate(done + count - 1)),
-            "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
-            **({"train/skipped_steps": progress.skipped_steps} if progress.skipped_steps else {}),
-        },
-    )
+    values = {
+        "train/loss": float(losses[taken].mean()) if taken.any() else math.nan,
+        "train/grad_norm": float(norms[taken].mean()) if taken.any() else math.nan,
+        "train/learning_rate": float(rate(done + count - 1)),
+        "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
+    }
+    if progress.skipped_steps:
+        values["train/skipped_steps"] = progress.skipped_steps
+    return current, progress, values
 
 
 def where_it_stands(session: Session, current: TrainState) -> str:
@@ -234,8 +233,8 @@ def where_it_stands(session: Session, current: TrainState) -> str:
 
 
 def last_saved(session: Session) -> int:
-    """The step of the newest checkpoint."""
-    return checkpoint.steps(session.directory / "checkpoints")[-1]
+    """The step of the newest whole checkpoint."""
+    return checkpoint.newest(session.directory / "checkpoints").record.step
 
 
 def evaluated(

@@ -1,5 +1,6 @@
 """Whole runs, small: what they leave, how they stop, and that a resumed run is the run."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -9,6 +10,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, config, evaluation, loop, optim, prompt, resuming, runs, sampling, state
+from valyrian_jax import (
+    bundle,
+    checkpoint,
+    config,
+    evaluation,
+    loop,
+    optim,
+    prompt,
+    resuming,
+    runs,
+    sampling,
+    state,
+    stopping,
+)
 from valyrian_jax.config import Config
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
@@ -172,6 +187,18 @@ def test_a_signal_ends_a_run_with_the_command_that_resumes_it(
         loop.run(tiny(small_text), tmp_path / "run", console=quiet())
     assert stop.value.status == 143
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("calm", range(4))
+def test_whenever_a_signal_comes_what_is_said_to_be_saved_is(
+    calm: int, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = chain(repeat(None, calm), repeat(signal.SIGTERM))
+    monkeypatch.setattr(stopping, "listening", lambda: contextlib.nullcontext(lambda: next(answers)))
+    with pytest.raises(StoppedError) as stop:
+        loop.run(tiny(small_text), tmp_path / "run", console=quiet())
+    saved = checkpoint.newest(tmp_path / "run" / "checkpoints").record.step
+    assert f"stopped by SIGTERM after step {saved}, which is saved" in str(stop.value)
 
 
 def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path) -> None:
