@@ -124,7 +124,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu is an error where JAX sees none; auto takes a GPU if there is one."""
     deterministic: bool = False
-    """Only kernels that give the same bits every time, which some GPU kernels do not; slower there."""
+    """Only GPU kernels that give the same bits every time; on a CPU all do."""
 
     @model_validator(mode="after")
     def _whole_dispatches(self) -> "TrainConfig":

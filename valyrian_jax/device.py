@@ -3,11 +3,13 @@
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 import jax
 
 from valyrian_jax.errors import UserError
 
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -21,8 +23,9 @@ def select(name: str, deterministic: bool = False) -> jax.Device:
     Raises:
         UserError: a GPU was asked for and JAX sees none; training on the CPU instead would be a silent surprise.
     """
-    if deterministic:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if deterministic and _DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
     if name == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
@@ -42,6 +45,19 @@ def describe(device: jax.Device) -> str:
 
 
 def versions(device: jax.Device) -> dict[str, str]:
-    """What numbers depend on beside the configuration: software, its flags, and the kind of device."""
-    found = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-    return found | {"device": device.device_kind, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "").strip()}
+    """What numbers depend on beside the configuration: software, its flags, processor and device."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "processor": _processor(),
+        "device": device.device_kind,
+    }
+
+
+def _processor() -> str:
+    """The model of the processor, for which XLA compiles."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()

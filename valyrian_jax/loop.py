@@ -104,7 +104,7 @@ def run(
     known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
     text = corpus.prepare(config, known, directory)
 
-    with runs.lock(directory):
+    with runs.lock(directory), stopping.listening() as asked:
         # The model and its optimizer, new or as they were.
         if not resume:
             runs.choose(directory)  # nobody was faster
@@ -123,7 +123,7 @@ def run(
 
         # The steps.
         session = Session(directory, config, text, optimizer, origin, Tracker(directory, config), console)
-        current, progress = trained(session, current, progress)
+        current, progress = trained(session, current, progress, asked)
 
         # What is left behind.
         plot.save_loss(directory)
@@ -131,13 +131,14 @@ def run(
     return Result(directory, int(current.step), progress)
 
 
-def trained(session: Session, current: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+def trained(
+    session: Session, current: TrainState, progress: Progress, asked: stopping.Asked
+) -> tuple[TrainState, Progress]:
     """Train to the end; say how to go on wherever it ends before."""
     go_on = f"go on with: python train.py --resume {session.directory}"
     seconds = tracker.CLOSE_SECONDS
     try:
-        with stopping.listening() as asked:
-            current, progress = train(session, current, progress, asked)
+        current, progress = train(session, current, progress, asked)
         if stop := asked():
             seconds = tracker.HURRIED_SECONDS
             raise StoppedError(f"stopped by {stop.name} after step {int(current.step)}, which is saved; {go_on}", stop)
@@ -156,7 +157,7 @@ def train(
     config, settings = session.config, session.config.train
     train_step = step.make_train_step(config, session.optimizer)
     eval_step = step.make_eval_step(config.model)
-    done, size, stop = int(current.step), settings.steps_per_dispatch, False
+    done, size, stop = int(current.step), settings.steps_per_dispatch, asked() is not None
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
