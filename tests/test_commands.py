@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jax
 import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import bundle, command, prompt, sampling
+from valyrian_jax import bundle, checkpoint, command, prompt, sampling
 from valyrian_jax.config import SampleConfig
 
 from .calling import call
@@ -30,7 +31,7 @@ def run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made by the real program in a process of its own, under runs/ of an empty directory."""
     home = tmp_path_factory.mktemp("home")
     tiny = ROOT / "configs" / "tiny.toml"
-    arguments = ["--config", tiny, "--data.path", small_text, "--out", "runs/first", *QUICK]
+    arguments = ["--config", tiny, "--data.path", small_text, "--out", "runs/first", "--deterministic", *QUICK]
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", *arguments],
         cwd=home,
@@ -51,6 +52,14 @@ def run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         assert shown in done.stdout
     return home / "runs" / "first"
+
+
+def test_a_checkpoint_says_what_it_was_computed_with(run: Path) -> None:
+    record = checkpoint.newest(run / "checkpoints").record
+    assert record.config["train"]["deterministic"] is True
+    assert record.versions["XLA_FLAGS"].count("--xla_gpu_deterministic_ops=true") == 1
+    assert record.versions["jax"] == jax.__version__
+    assert bundle.load(run / "bundle").manifest["versions"] == record.versions
 
 
 def test_sample_streams_the_text_of_the_sampler(
