@@ -14,9 +14,8 @@ Asked = Callable[[], signal.Signals | None]
 def listening() -> Iterator[Asked]:
     """Within it, the first signal only changes the answer of the function given; a second one ends the process at once.
 
-    Without it a Ctrl-C can be lost: the event loops that orbax runs swallow one that comes when they have just ended. A
-    signal that the process was started to ignore stays ignored, and outside the main thread, which alone gets
-    signals, the answer is always None.
+    A signal that the process was started to ignore (as a shell has it for what it runs in the background) stays
+    ignored; outside the main thread, which alone gets signals, the answer is always None.
     """
     received: list[signal.Signals] = []
 

@@ -49,6 +49,9 @@ def stopped(process: subprocess.Popen[str], seconds: float, how: signal.Signals)
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, steps: int, seconds: float, seed: int) -> None:
     """Print what happened, one JSON object a line."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell may have started this deaf to it, and all it starts
     options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
     draw, ends, delays = random.Random(seed), Counter[str](), []
     with tempfile.TemporaryDirectory() as scratch:
