@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,10 +23,24 @@ FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.chaos"])
 
 
-def train(settings: Config, run: Path, last_operation: int | None = None) -> None:
-    """Start a run, or go on with it; die by SIGKILL at a certain operation on its files."""
-    if last_operation is not None:
-        kill_at(run, last_operation)
+class End(NamedTuple):
+    """How a process ended: its exit code, the negative of the signal that ended it, and the operations it made."""
+
+    code: int | None
+    operations: int
+
+
+def spawned(settings: Config, run: Path, last: int = 0) -> End:
+    """Start a run, or go on with it, in a process of its own, killed at operation number `last` on the run's files."""
+    operations = FORKING.Value("q", 0)
+    process = FORKING.Process(target=train, args=(settings, run, last, operations))
+    process.start()
+    process.join()
+    return End(process.exitcode, operations.value)
+
+
+def train(settings: Config, run: Path, last: int, operations: Any) -> None:
+    count_operations(run, last, operations)
     quiet = Console(file=io.StringIO())
     if (run / "config.toml").exists():
         loop.run(resuming.configuration(run, {}), resume=run, console=quiet)
@@ -34,34 +48,26 @@ def train(settings: Config, run: Path, last_operation: int | None = None) -> Non
         loop.run(settings, run, console=quiet)
 
 
-def kill_at(run: Path, last: int) -> None:
-    """Kill this process at the operation number `last` on a path inside a directory: opening, renaming, removing..."""
-    left = last
+def count_operations(run: Path, last: int, operations: Any) -> None:
+    """Count what this process does to paths in a directory (open, rename, remove...), and kill it at number `last`."""
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
         if event.startswith(("open", "os.", "shutil.")) and arguments and str(run) in str(arguments[0]):
-            left -= 1
-            if left == 0:
+            operations.value += 1
+            if operations.value == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
 
 
-def spawned(settings: Config, run: Path, last_operation: int | None = None) -> int | None:
-    """`train` in a process of its own: its exit code, the negative of the signal that ended it."""
-    process = FORKING.Process(target=train, args=(settings, run, last_operation))
-    process.start()
-    process.join()
-    return process.exitcode
-
-
 def fingerprint(run: Path) -> str:
-    """A hash of the last state of a run, of its numbers without its speed, its samples, and its best weights."""
+    """A hash of the last state and progress of a run, its numbers but for its speed, its samples, its best weights."""
     settings = runs.load_config(run)
     like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
     digest = hashlib.sha256((run / "samples.txt").read_bytes())
-    for array in jax.tree.leaves(checkpoint.restore(checkpoint.newest(run / "checkpoints"), like)):
+    found = checkpoint.newest(run / "checkpoints")
+    digest.update(repr(found.record.progress).encode())
+    for array in jax.tree.leaves(checkpoint.restore(found, like)):
         digest.update(np.asarray(array).tobytes())
     for record in runs.read_metrics(run):
         digest.update(repr([item for item in record.items() if item[0] != "train/tokens_per_second"]).encode())

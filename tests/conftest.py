@@ -15,6 +15,7 @@ from valyrian_jax import source
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.pop("WANDB_API_KEY", None)
+os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
 # Programs that several tests compile are compiled once.
 _compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end

@@ -4,6 +4,7 @@
 reader more is an entry more there: its whole files, how to damage them, and how to read and use them.
 """
 
+import os
 import random
 import resource
 import signal
@@ -20,7 +21,7 @@ from valyrian_jax.errors import UserError
 Files = dict[str, bytes]
 
 SECONDS = 10.0  # for one input; what takes longer hangs
-MEMORY = 3 << 30  # bytes above what the process has mapped already
+MEMORY = (3 << 30) + ((os.cpu_count() or 1) << 27)  # bytes above what is mapped already; some for each thread to come
 _SHARED_MEMORY = Path("/dev/shm")
 
 

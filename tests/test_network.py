@@ -28,6 +28,7 @@ def unplug() -> None:
 
 def jobs(text: Path, run: Path) -> None:
     """Train with the default tracker, and use what comes of it."""
+    os.environ.pop("HF_HUB_OFFLINE", None)
     unplug()
     import train
     from bridge import __main__ as bridge

@@ -124,6 +124,15 @@ def recover(path: Path) -> None:
         previous.rename(path)
 
 
+def step_of(path: Path) -> int:
+    """The step that a run's bundle is of; 0 if there is none, or it does not say."""
+    try:
+        step = read_json(path / "manifest.json").get("step")
+    except UserError:
+        return 0
+    return step if isinstance(step, int) else 0
+
+
 def load(path: str | os.PathLike[str]) -> Bundle:
     """Read a bundle, or any GPT-2 directory in Hugging Face layout with one safetensors file.
 

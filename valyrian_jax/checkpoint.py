@@ -7,7 +7,9 @@ of it, so whatever is changed, cut or lost later is noticed, and the checkpoint 
 its errors surface at once, and the next step reuses the memory of the state being saved.
 """
 
+import contextlib
 import json
+import os
 import shutil
 from dataclasses import field, replace
 from pathlib import Path
@@ -48,7 +50,7 @@ class Found(NamedTuple):
 
     path: Path
     record: Record
-    passed_over: list[str]  # why each newer one is not used
+    passed_over: dict[Path, str]  # the newer ones, and what is wrong with each
 
 
 def save(directory: Path, state: TrainState, record: Record) -> None:
@@ -59,9 +61,10 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
     """
     final = directory / str(record.step)
     partial = directory / f"{record.step}.partial"
-    needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), _free(directory)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         clean(directory)
+        needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), shutil.disk_usage(directory).free
         if needed > free:  # orbax would fail too, but in hundreds of lines
             raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
         _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
@@ -69,10 +72,14 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
         content["format_version"] = FORMAT_VERSION
         (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
-        if final.exists():  # a damaged one that was passed over
-            final.rename(directory / f"{record.step}.damaged.partial")
+        if final.exists():  # of a start that was killed
+            final.rename(directory / f"{record.step}.old.partial")
+        _sync(partial)
         partial.rename(final)
+        _sync(directory)
     except (OSError, ValueError) as error:  # orbax has errors of writing as ValueError
+        with contextlib.suppress(OSError):
+            clean(directory)
         reason = str(error).partition("\n")[0]
         raise OSError(f"checkpoint {directory / str(record.step)} could not be written: {reason}") from error
     for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
@@ -86,15 +93,23 @@ def newest(directory: Path) -> Found:
     Raises:
         UserError: there is none, or a newer version of this package wrote it.
     """
-    passed_over: list[str] = []
+    passed_over: dict[Path, str] = {}
     for step in reversed(steps(directory)):
         path = directory / str(step)
         problem = _damage(path)
         if problem is None:
             return Found(path, _read_record(path), passed_over)
-        passed_over.append(f"checkpoint {path} is damaged: {problem}")
-    found = "; ".join(passed_over) or f"{directory} holds none"
+        passed_over[path] = f"checkpoint {path} is damaged: {problem}"
+    found = "; ".join(passed_over.values()) or f"{directory} holds none"
     raise UserError(f"no checkpoint to go on from: {found}; this run cannot be resumed, start a new one")
+
+
+def last(directory: Path) -> str:
+    """The newest whole checkpoint, in words for a message."""
+    try:
+        return f"the last checkpoint is of step {newest(directory).record.step}"
+    except (OSError, UserError) as error:
+        return str(error)
 
 
 def restore(found: Found, like: TrainState) -> TrainState:
@@ -129,6 +144,13 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isascii() and path.name.isdecimal())
 
 
+def set_aside(damaged: Path) -> None:
+    """Give a damaged checkpoint another name, so that it does not count as one of those that are kept."""
+    aside = damaged.with_name(f"{damaged.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.rename(aside)
+
+
 def clean(directory: Path) -> None:
     """Remove what interrupted saves left."""
     for path in directory.glob("*.partial*"):
@@ -153,9 +175,14 @@ def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
-def _free(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(directory).free
+def _sync(path: Path) -> None:
+    """Have the disk, too, hold the files and names of a directory, in case the power goes."""
+    for each in (*path.rglob("*"), path):
+        place = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 def _damage(path: Path) -> str | None:

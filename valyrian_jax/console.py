@@ -72,5 +72,8 @@ def print_summary(console: Console, run: Path, steps: int, progress: evaluation.
 
 
 def print_line(console: Console, text: str) -> None:
-    """Plain text, never wrapped or read as markup."""
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """Plain text, never wrapped or read as markup. Where nobody can read it any more, nothing, and the run goes on."""
+    try:
+        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    except (OSError, SystemExit):  # the latter is what rich makes of a broken pipe
+        console.quiet = True

@@ -5,6 +5,7 @@ The stages stand in `run` from top to bottom; what they call is pure or has one 
 
 import functools
 import math
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -135,18 +136,17 @@ def trained(
     session: Session, current: TrainState, progress: Progress, asked: stopping.Asked
 ) -> tuple[TrainState, Progress]:
     """Train to the end; say how to go on wherever it ends before."""
-    go_on = f"go on with: python train.py --resume {session.directory}"
-    seconds = tracker.CLOSE_SECONDS
+    go_on = f"go on with: python train.py --resume {shlex.quote(str(session.directory))}"
     try:
         current, progress = train(session, current, progress, asked)
         if stop := asked():
-            seconds = tracker.HURRIED_SECONDS
             raise StoppedError(f"stopped by {stop.name} after step {int(current.step)}, which is saved; {go_on}", stop)
     except OSError as error:
-        reason = f"{error}; step {last_saved(session)} is saved: when there is room to write again, {go_on}"
-        raise UserError(reason) from error
+        raise UserError(
+            f"{error}; {checkpoint.last(session.directory / 'checkpoints')}; when that is mended, {go_on}"
+        ) from error
     finally:
-        session.tracker.close(seconds)
+        session.tracker.close(tracker.HURRIED_SECONDS if asked() else tracker.CLOSE_SECONDS)
     return current, progress
 
 
@@ -205,16 +205,17 @@ def dispatch(
     )
     current, metrics = train_step(current, jnp.asarray(batches))
     losses, norms, taken = (np.asarray(values) for values in metrics)  # waits for the device
-    progress = replace(progress, skipped_steps=progress.skipped_steps + int((~taken).sum()))
-    if progress.skipped_steps > settings.max_skipped:
-        first = int(np.argmin(taken))
+    left, skipped = settings.max_skipped - progress.skipped_steps, np.flatnonzero(~taken)
+    progress = replace(progress, skipped_steps=progress.skipped_steps + len(skipped))
+    if len(skipped) > left:
+        first = skipped[left]
         found = f"step {done + first + 1} has no finite update: loss {losses[first]}, gradient norm {norms[first]}"
         raise UserError(f"{found}; {where_it_stands(session, current)}; try a lower --optim.lr")
     rate = optim.schedule(session.config.optim, settings.steps)
     values = {
         "train/loss": float(losses[taken].mean()) if taken.any() else math.nan,
         "train/grad_norm": float(norms[taken].mean()) if taken.any() else math.nan,
-        "train/learning_rate": float(rate(done + count - 1)),
+        "train/learning_rate": float(rate(done + count - 1 - progress.skipped_steps)),
         "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
     }
     if progress.skipped_steps:
@@ -230,12 +231,7 @@ def where_it_stands(session: Session, current: TrainState) -> str:
     }
     largest = ", ".join(f"{name} {sizes[name]:.3g}" for name in sorted(sizes, key=sizes.__getitem__)[:-4:-1])
     whole = math.sqrt(sum(size**2 for size in sizes.values()))
-    return f"the last checkpoint is of step {last_saved(session)}; parameter norms: {whole:.3g} in all, {largest}"
-
-
-def last_saved(session: Session) -> int:
-    """The step of the newest whole checkpoint."""
-    return checkpoint.newest(session.directory / "checkpoints").record.step
+    return f"{checkpoint.last(session.directory / 'checkpoints')}; parameter norms: {whole:.3g} in all, {largest}"
 
 
 def evaluated(
@@ -292,10 +288,15 @@ def resumed(directory: Path, origin: Record, like: TrainState, console: Console)
     Raises:
         UserError: there is none, it does not fit, or something has changed that must not.
     """
-    found = checkpoint.newest(directory / "checkpoints")
-    for notice in [*found.passed_over, *resuming.check(origin, found.record, directory)]:
-        print_line(console, f"note      {notice}")
-    current = checkpoint.restore(found, like)
     bundle.recover(directory / "bundle")
+    found = checkpoint.newest(directory / "checkpoints")
+    notices = [*found.passed_over.values(), *resuming.check(origin, found.record, directory)]
+    if (ahead := bundle.step_of(directory / "bundle")) > found.record.step:
+        notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
+    current = checkpoint.restore(found, like)
+    for damaged in found.passed_over:
+        checkpoint.set_aside(damaged)
+    for notice in notices:
+        print_line(console, f"note      {notice}")
     runs.forget_after(directory, found.record.step)
     return current, found.record.progress

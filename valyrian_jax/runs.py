@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ def choose(path: Path | None) -> Path:
     return path
 
 
-def lock(run: Path) -> FileLock:
+def lock(run: Path) -> AbstractContextManager[object]:
     """Make a run directory if it is absent, and keep other training processes out until the lock is released.
 
     The system releases it when the process ends, however it ends.
@@ -51,13 +52,11 @@ def lock(run: Path) -> FileLock:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        held = FileLock(run / "lock", blocking=False)
-        held.acquire()
+        return FileLock(run / "lock").acquire(blocking=False)
     except Timeout as error:
         raise UserError(f"another process is training in {run}; wait for its end, or choose another --out") from error
     except OSError as error:
         raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
-    return held
 
 
 def store_config(run: Path, settings: Config) -> None:
@@ -95,9 +94,10 @@ def find_bundle(path: Path | None) -> Path:
     if path is not None and (path / "model.safetensors").exists():
         return path
     run = find(path)
-    if not (run / "bundle").exists():
-        raise UserError(f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`")
-    return run / "bundle"
+    for name in ("bundle", "bundle.previous"):  # for a moment, or after a kill in it, there is only the latter
+        if (run / name).exists():
+            return run / name
+    raise UserError(f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`")
 
 
 def load_bundle(path: Path | None) -> Bundle:

@@ -33,7 +33,7 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
     """A function that takes N steps in one dispatch, one for each of N batches.
 
     A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
-    count of steps, stay as they were, and only the batch is used up. So a state is always finite.
+    count of steps, stay as they were, and only the batch is used up. So parameters are always finite.
 
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """

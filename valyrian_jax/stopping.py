@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM, which the systems that preempt jobs send, as a question that a loop asks when it can stop."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ def listening() -> Iterator[Asked]:
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(signal.Signals(number))
+        with contextlib.suppress(OSError):
+            os.write(2, b"stopping once these steps and what is due are done and saved; once more: at once\n")
         for asking in before:
             signal.signal(asking, signal.SIG_DFL)
 

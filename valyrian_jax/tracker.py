@@ -30,7 +30,16 @@ class Tracker:
         self._metrics = (directory / "metrics.jsonl").open("a", encoding="utf-8")
         self._samples = (directory / "samples.txt").open("a", encoding="utf-8")
         mode = wandb_mode(config)
-        self._uploader = None if mode == "off" else _start_uploader(directory, mode)
+        try:
+            self._uploader = None if mode == "off" else _start_uploader(directory, mode)
+        except OSError as error:
+            self._uploader = None
+            print(f"wandb could not be started: {error}; metrics.jsonl is written all the same", file=sys.stderr)
+
+    @property
+    def uploader_pid(self) -> int | None:
+        """The process that sends the run, and leads the group of what it starts."""
+        return self._uploader.pid if self._uploader else None
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Record numbers of a step as one JSON line; one that is not finite, which JSON has no word for, as null."""
@@ -68,7 +77,7 @@ def _logged_in() -> bool:
         return True
     try:
         return "api.wandb.ai" in netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, ValueError, netrc.NetrcParseError):  # ValueError: it is not UTF-8
         return False
 
 
@@ -79,7 +88,7 @@ def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,  # ends when this process does
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that what it starts can be ended with it
+            start_new_session=True,  # so that Ctrl-C does not reach it, and it can be ended with what it starts
         )
 
 
@@ -91,4 +100,4 @@ def _end_uploader(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
-        print("wandb failed or did not finish; wandb.log says why, metrics.jsonl is complete", file=sys.stderr)
+        print("wandb failed or did not finish; wandb.log may say why, metrics.jsonl is complete", file=sys.stderr)

@@ -4,6 +4,7 @@ Each time the real program runs, `python train.py`, and gets SIGKILL, SIGTERM or
 its start and its first steps. A run that is asked to stop must have saved and say how to go on.
 """
 
+import contextlib
 import json
 import random
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -60,17 +62,16 @@ def main(kills: int, steps: int, seconds: float, seed: int) -> None:
             raise click.ClickException("the undisturbed run failed")
         for number in range(kills):
             how = draw.choice(SIGNALS)
-            status, delay, said = stopped(start(run, options), draw.uniform(0, seconds), how)
-            asked_and_saved = status == 128 + how and "python train.py --resume" in said
-            ends[f"{how.name}: {'saved' if asked_and_saved else status}"] += 1
-            if status not in (-how, 128 + how):
-                raise click.ClickException(f"kill {number} ended with status {status}: {said}")
-            if asked_and_saved:
-                delays.append(delay)
+            end = stopped(run, start(run, options), draw.uniform(0, seconds), how)
+            saved = end.status == 128 + how and "python train.py --resume" in end.said
+            ends[f"{how.name}, {'saved' if saved else 'training' if end.trained else 'starting'}"] += 1
+            must_save = end.trained and how != signal.SIGKILL
+            if end.status not in (-how, 128 + how) or (must_save and not saved):
+                raise click.ClickException(f"kill {number} by {how.name} ended as {end}")
+            if saved:
+                delays.append(end.seconds)
             reached = checkpoint.steps(run / "checkpoints")
-            print(
-                json.dumps({"kill": number, "signal": how.name, "status": status, "checkpoints": reached}), flush=True
-            )
+            print(json.dumps({"kill": number, "signal": how.name, **end._asdict(), "checkpoints": reached}), flush=True)
         if start(run, []).wait():
             raise click.ClickException("the last resume failed")
         same = fingerprint(run) == fingerprint(whole)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from valyrian_jax import config
+from valyrian_jax import checkpoint, config
 from valyrian_jax.config import Config
 from valyrian_jax.stopping import listening
 
@@ -15,7 +15,6 @@ from ..tiny import TINY
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = 12
-OPERATIONS = 100  # on files, a little more than a run makes from one checkpoint to the next
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +23,17 @@ def settings(small_text: Path) -> Config:
 
 
 def test_a_run_killed_a_dozen_times_is_the_undisturbed_run(settings: Config, tmp_path: Path) -> None:
-    assert spawned(settings, tmp_path / "whole") == 0
-    draw = random.Random(0)
-    ends = [spawned(settings, tmp_path / "killed", draw.randint(1, OPERATIONS)) for _ in range(KILLS)]
-    assert ends.count(-signal.SIGKILL) >= KILLS - 2  # one or two at most may come to the end of the run before
-    assert spawned(settings, tmp_path / "killed") == 0
-    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = spawned(settings, whole)
+    assert undisturbed.code == 0
+    draw, ends, reached = random.Random(0), [], set[int]()
+    for _ in range(KILLS):  # up to half of a run further each, so that they come early and late, and some get nowhere
+        ends.append(spawned(settings, killed, draw.randint(1, undisturbed.operations // 2)).code)
+        reached.update(checkpoint.steps(killed / "checkpoints"))
+    assert {*ends} <= {-signal.SIGKILL, 0}
+    assert len(reached) >= 3
+    assert spawned(settings, killed).code == 0
+    assert fingerprint(killed) == fingerprint(whole)
 
 
 def stopped_twice() -> None:

@@ -285,7 +285,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
     run = tmp_path / "run"
     try:
         with pytest.raises(
-            UserError, match="50 could not be written: .*File too large.*; step 40 is saved: .*--resume"
+            UserError,
+            match="50 could not be written: .*File too large.*; the last checkpoint is of step 40; .*--resume",
         ):
             disturbed(tiny(small_text), run, 40, stopped, monkeypatch)
     finally:
@@ -306,6 +307,15 @@ def test_early_stopping_keeps_the_best_weights(small_text: Path, tmp_path: Path)
     resumed = loop.run(resuming.configuration(result.run, {}), resume=result.run, console=quiet())
     assert resumed.progress == result.progress  # patience is remembered
     assert resumed.steps == result.steps
+
+
+def test_a_reader_of_the_output_that_goes_away_ends_nothing(small_text: Path, tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    result = loop.run(tiny(small_text), tmp_path / "run", console=Console(file=Gone()))
+    assert checkpoint.steps(result.run / "checkpoints") == [40, 60]
 
 
 def test_patience_counts_evaluations_without_a_better_loss() -> None:

@@ -1,8 +1,10 @@
 """Weights & Biases: real, offline; and never in the way."""
 
+import contextlib
 import io
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -47,7 +49,7 @@ def test_a_tracker_that_fails_is_reported_and_nothing_is_lost(
 ) -> None:
     (tmp_path / "wandb").write_text("a file where wandb wants its directory")
     log_something(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
-    assert "wandb.log says why, metrics.jsonl is complete" in capsys.readouterr().err
+    assert "wandb.log may say why, metrics.jsonl is complete" in capsys.readouterr().err
     assert "Error" in (tmp_path / "wandb.log").read_text()
 
 
@@ -55,28 +57,64 @@ def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-        log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}), seconds=4)
+        silent.settimeout(60)
+        log = online(silent, tmp_path, monkeypatch)
+        with silent.accept()[0]:  # it has asked
+            mine = f"--pid {log.uploader_pid}"
+            started = [int(process.name) for process in Path("/proc").glob("[0-9]*") if mine in command_of(process)]
+            log.close(1)
     assert "did not finish" in capsys.readouterr().err
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not any(str(tmp_path).encode() in command for command in commands)
+    assert started
+    for pid in started:  # each ends by itself, when it sees that the uploader has
+        with contextlib.suppress(ProcessLookupError):
+            assert select.select([os.pidfd_open(pid)], [], [], 60)[0]
 
 
-def test_a_tracker_without_a_network_or_killed_loses_nothing(
+def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch) -> tracker.Tracker:
+    """A tracker that is logged in to a server."""
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    settings = config.load(overrides={"wandb.mode": "online"})
+    runs.store_config(directory, settings)
+    return tracker.Tracker(directory, settings)
+
+
+def command_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text().replace("\0", " ")
+    except OSError:  # it has just ended
+        return ""
+
+
+def test_a_tracker_whose_network_breaks_or_that_is_killed_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # where nobody listens
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}), seconds=1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        log = online(server, tmp_path, monkeypatch)
+        server.accept()[0].close()
+    log.log(1, {"train/loss": 1.0})  # from here on, nobody listens
+    log.close(1)
     assert "metrics.jsonl is complete" in capsys.readouterr().err
 
     log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
-    os.killpg(log._uploader.pid, signal.SIGKILL)  # type: ignore[union-attr]
-    log.log(6, {"train/loss": 1.0})
+    assert log.uploader_pid
+    os.killpg(log.uploader_pid, signal.SIGKILL)
+    log.log(2, {"train/loss": 1.0})
     log.close(1)
-    assert len(list(runs.read_metrics(tmp_path))) == 7
+    assert [record["step"] for record in runs.read_metrics(tmp_path)] == [1, 2]
     assert "metrics.jsonl is complete" in capsys.readouterr().err
+
+
+def test_a_tracker_that_cannot_start_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.log").mkdir()
+    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    log.log(1, {"train/loss": 1.0})
+    log.close(1)
+    assert "wandb could not be started" in capsys.readouterr().err
+    assert len(list(runs.read_metrics(tmp_path))) == 1
 
 
 def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) -> None:
@@ -128,3 +166,5 @@ def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
     assert tracker.wandb_mode(config.load()) == "online"
+    file.write_bytes(b"machine \xff")
+    assert tracker.wandb_mode(config.load()) == "off"
