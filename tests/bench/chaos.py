@@ -30,18 +30,28 @@ def start(run: Path, options: list[str]) -> subprocess.Popen[str]:
     new = ["--config", "configs/tiny.toml", "--out", str(run), "--wandb.mode", "off", *options]
     arguments = ["--resume", str(run)] if (run / "config.toml").exists() else new
     command = [sys.executable, "train.py", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with (run.parent / "output.txt").open("w") as output:
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
 
 
-def stopped(process: subprocess.Popen[str], seconds: float, how: signal.Signals) -> tuple[int, float, str]:
-    """Send a signal after some seconds: the exit status, the seconds until the end, and what was said."""
-    try:
+class End(NamedTuple):
+    """How a start ended: its status, the seconds from the signal on, and whether it trained when the signal came."""
+
+    status: int
+    seconds: float
+    trained: bool
+    said: str
+
+
+def stopped(run: Path, process: subprocess.Popen[str], seconds: float, how: signal.Signals) -> End:
+    """Send a signal after some seconds."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(how)
+    trained = "optimizer" in (run.parent / "output.txt").read_text()  # the last line before the steps
     sent = time.perf_counter()
+    process.send_signal(how)
     said = process.communicate()[1]
-    return process.returncode, time.perf_counter() - sent, said
+    return End(process.returncode, time.perf_counter() - sent, trained, said)
 
 
 @click.command()
@@ -51,9 +61,7 @@ def stopped(process: subprocess.Popen[str], seconds: float, how: signal.Signals)
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, steps: int, seconds: float, seed: int) -> None:
     """Print what happened, one JSON object a line."""
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell may have started this deaf to it, and all it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever a shell has set for this and all it starts
     options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
     draw, ends, delays = random.Random(seed), Counter[str](), []
     with tempfile.TemporaryDirectory() as scratch:
