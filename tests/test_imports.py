@@ -17,6 +17,7 @@ ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/checkpoint.py",),
     "wandb": ("valyrian_jax/uploader.py",),
+    "filelock": ("valyrian_jax/runs.py",),
     "flax": ("valyrian_jax/model.py",),
     "matplotlib": ("valyrian_jax/plot.py",),
     "numba": ("valyrian_jax/tokenizer/compiled_split.py",),
