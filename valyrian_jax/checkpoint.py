@@ -181,6 +181,9 @@ def _sync(path: Path) -> None:
         place = os.open(each, os.O_RDONLY)
         try:
             os.fsync(place)
+        except OSError:
+            if each.is_file():  # not every file system can do it for a directory
+                raise
         finally:
             os.close(place)
 
