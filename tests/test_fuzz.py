@@ -1,6 +1,7 @@
 """Files that somebody damaged: each is read, or refused in one line; soon, and in little memory."""
 
 import ast
+import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ COUNT = 10_000
 def test_damaged_files_are_read_or_refused(name: str) -> None:
     target = TARGETS[name]
     found = fuzzing.attack(name, target, max(1, round(COUNT * target.share)))
+    gc.collect()  # what orbax left undone complains here, not in another test
     assert found.refused
     assert found.accepted or name == "pickled"  # else nothing reached what comes after parsing
 
