@@ -1,7 +1,6 @@
 """Files that somebody damaged: each is read, or refused in one line; soon, and in little memory."""
 
 import ast
-import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,31 @@ from valyrian_jax import __main__ as main
 
 from . import bridge_targets, checkpoint_targets, fuzzing, targets
 from .calling import call
+from .chaos import FORKING
 from .test_imports import FILES, ROOT, imported, tops
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 COUNT = 10_000
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's reads that go on failing
-@pytest.mark.parametrize("name", TARGETS)
-def test_damaged_files_are_read_or_refused(name: str) -> None:
+def attacked(name: str) -> None:
     target = TARGETS[name]
     found = fuzzing.attack(name, target, max(1, round(COUNT * target.share)))
-    gc.collect()  # what orbax left undone complains here, not in another test
     assert found.refused
     assert found.accepted or name == "pickled"  # else nothing reached what comes after parsing
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "forged checkpoint"])
+def test_damaged_files_are_read_or_refused(name: str) -> None:
+    attacked(name)
+
+
+def test_forged_checkpoints_are_read_or_refused() -> None:
+    # In a process of its own: what orbax leaves undone complains when it is collected, in whatever test that is.
+    process = FORKING.Process(target=attacked, args=("forged checkpoint",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 # Target -> how often, and the command lines that read its files, in their directory.
