@@ -116,7 +116,7 @@ def run(
         current = state.init_state(config, optimizer, model.from_tensors(initial.tensors) if initial else None)
         progress = origin.progress
         if resume:
-            current, progress = resumed(directory, origin, current, console)
+            current, progress = resuming.resumed(directory, origin, current, console)
         else:
             checkpoint.save(directory / "checkpoints", current, origin)
         runs.store_config(directory, config)
@@ -280,23 +280,3 @@ def started_from(initial: Bundle, config: Config) -> Config:
     """The configuration of a run that starts from a bundle: its model and tokenizer, our dropout."""
     model_config = replace(initial.model, dropout=config.model.dropout)
     return replace(config, model=model_config, data=replace(config.data, tokenizer=""))
-
-
-def resumed(directory: Path, origin: Record, like: TrainState, console: Console) -> tuple[TrainState, Progress]:
-    """The newest whole checkpoint of a run, with everything logged after it forgotten.
-
-    Raises:
-        UserError: there is none, it does not fit, or something has changed that must not.
-    """
-    bundle.recover(directory / "bundle")
-    found = checkpoint.newest(directory / "checkpoints")
-    notices = [*found.passed_over.values(), *resuming.check(origin, found.record, directory)]
-    if (ahead := bundle.step_of(directory / "bundle")) > found.record.step:
-        notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
-    current = checkpoint.restore(found, like)
-    for damaged in found.passed_over:
-        checkpoint.set_aside(damaged)
-    for notice in notices:
-        print_line(console, f"note      {notice}")
-    runs.forget_after(directory, found.record.step)
-    return current, found.record.progress

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from valyrian_jax import runs
+from rich.console import Console
+
+from valyrian_jax import bundle, checkpoint, runs
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, from_tree, to_tree
+from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation import Progress
+from valyrian_jax.state import TrainState
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
@@ -59,3 +64,23 @@ def check(now: Record, then: Record, directory: Path) -> list[str]:
         for name, before in then.versions.items()
         if now.versions.get(name) != before
     ]
+
+
+def resumed(directory: Path, origin: Record, like: TrainState, console: Console) -> tuple[TrainState, Progress]:
+    """The newest whole checkpoint of a run, with everything logged after it forgotten.
+
+    Raises:
+        UserError: there is none, it does not fit, or something has changed that must not.
+    """
+    bundle.recover(directory / "bundle")
+    found = checkpoint.newest(directory / "checkpoints")
+    notices = [*found.passed_over.values(), *check(origin, found.record, directory)]
+    if (ahead := bundle.step_of(directory / "bundle")) > found.record.step:
+        notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
+    current = checkpoint.restore(found, like)
+    for damaged in found.passed_over:
+        checkpoint.set_aside(damaged)
+    for notice in notices:
+        print_line(console, f"note      {notice}")
+    runs.forget_after(directory, found.record.step)
+    return current, found.record.progress
