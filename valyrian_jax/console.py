@@ -1,5 +1,6 @@
 """What a training run shows on the terminal."""
 
+import shlex
 from pathlib import Path
 
 import jax
@@ -67,7 +68,7 @@ def print_summary(console: Console, run: Path, steps: int, progress: evaluation.
         f"at step {progress.best_step} of {steps}\n"
         f"weights   {run / 'bundle'}\n"
         f"numbers   {run / 'metrics.jsonl'}, {run / 'loss.png'}, {run / 'samples.txt'}\n"
-        f'next      python -m valyrian_jax sample {run} --prompt "valar morghulis"',
+        f'next      python -m valyrian_jax sample {shlex.quote(str(run))} --prompt "valar morghulis"',
     )
 
 

@@ -54,7 +54,7 @@ def lock(run: Path) -> AbstractContextManager[object]:
         run.mkdir(parents=True, exist_ok=True)
         return FileLock(run / "lock").acquire(blocking=False)
     except Timeout as error:
-        raise UserError(f"another process is training in {run}; wait for its end, or choose another --out") from error
+        raise UserError(f"another process is training in {run}; wait for its end, or take another directory") from error
     except OSError as error:
         raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
 
