@@ -36,11 +36,6 @@ class Tracker:
             self._uploader = None
             print(f"wandb could not be started: {error}; metrics.jsonl is written all the same", file=sys.stderr)
 
-    @property
-    def uploader_pid(self) -> int | None:
-        """The process that sends the run, and leads the group of what it starts."""
-        return self._uploader.pid if self._uploader else None
-
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Record numbers of a step as one JSON line; one that is not finite, which JSON has no word for, as null."""
         known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -60,7 +60,8 @@ def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
         silent.settimeout(60)
         log = online(silent, tmp_path, monkeypatch)
         with silent.accept()[0]:  # it has asked
-            mine = f"--pid {log.uploader_pid}"
+            assert log._uploader
+            mine = f"--pid {log._uploader.pid}"
             started = [int(process.name) for process in Path("/proc").glob("[0-9]*") if mine in command_of(process)]
             log.close(1)
     assert "did not finish" in capsys.readouterr().err
@@ -98,8 +99,8 @@ def test_a_tracker_whose_network_breaks_or_that_is_killed_loses_nothing(
     assert "metrics.jsonl is complete" in capsys.readouterr().err
 
     log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
-    assert log.uploader_pid
-    os.killpg(log.uploader_pid, signal.SIGKILL)
+    assert log._uploader
+    os.killpg(log._uploader.pid, signal.SIGKILL)
     log.log(2, {"train/loss": 1.0})
     log.close(1)
     assert [record["step"] for record in runs.read_metrics(tmp_path)] == [1, 2]
