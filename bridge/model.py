@@ -66,11 +66,15 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, cache: Tensor | None, start: int) -> Tensor:
         """Normed states [B T, D]."""
-        B, T = tokens.shape
-        x = (F.embedding(tokens, self.wte.weight) + self.wpe.weight.narrow(0, start, T)).view(B * T, -1)  # (B T, D)
+        x, B = self.embed(tokens, start), tokens.shape[0]
         for layer, block in enumerate(self.h):
             x = block(x, B, None if cache is None else cache[layer], start)
         return self.ln_f(x)
+
+    def embed(self, tokens: Tensor, start: int) -> Tensor:
+        """Token plus position, [B T, D]."""
+        B, T = tokens.shape
+        return (F.embedding(tokens, self.wte.weight) + self.wpe.weight.narrow(0, start, T)).view(B * T, -1)
 
 
 class Block(nn.Module):

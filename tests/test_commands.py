@@ -96,7 +96,7 @@ def test_eval_and_plot(run: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     manifest = bundle.load(run / "bundle").manifest
     assert json.loads(out)["bits_per_byte"] == pytest.approx(manifest["held_out"]["bits_per_byte"])
     (run / "loss.png").unlink()
-    assert call(main.main, capsys, monkeypatch, "plot", run) == (0, f"{run / 'loss.png'}\n", "")
+    assert call(main.main, capsys, monkeypatch, "plot", run) == (0, f"{run}/loss.png\n{run}/loss.svg\n", "")
     assert (run / "loss.png").exists()
 
 

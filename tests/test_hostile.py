@@ -224,7 +224,7 @@ def test_papers_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_numbers_without_a_loss_are_not_drawn(whole: Path) -> None:
     (whole / "metrics.jsonl").write_text('{"step": 1}\n')
-    refused("no losses to draw", plot.save_loss, whole)
+    refused("no losses to draw", plot.curves, whole)
 
 
 def test_a_source_that_tells_of_too_few_documents_is_refused() -> None:

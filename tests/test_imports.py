@@ -19,7 +19,7 @@ ONLY_IN = {  # a library -> the files that may import it
     "wandb": ("valyrian_jax/uploader.py",),
     "filelock": ("valyrian_jax/runs.py",),
     "flax": ("valyrian_jax/model.py",),
-    "matplotlib": ("valyrian_jax/plot.py",),
+    "matplotlib": ("valyrian_jax/plot.py", "valyrian_jax/attention_map.py"),
     "numba": ("valyrian_jax/tokenizer/compiled_split.py",),
 }
 

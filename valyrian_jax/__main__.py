@@ -99,12 +99,34 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")
-@command.RUN
-def plot(run: Path | None) -> None:
-    """Draw the loss of RUN into its loss.png."""
+@click.argument("directories", metavar="[RUN]...", nargs=-1, type=FILE)
+@click.option("--attention", is_flag=True, help="Draw, in place of the loss, where each token of --prompt looks.")
+@click.option("--prompt", "text", help="The text for --attention.")
+@click.option(
+    "-o", "--out", type=FILE, help="Name of the files, .png and .svg [RUN/loss, of several comparison; RUN/attention]."
+)
+def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: Path | None) -> None:
+    """Draw what happened in RUN: losses, learning rate, speed, grammar; several runs on top of each other.
+
+    With --attention: a map for every layer and head of its best weights. All as PNG and SVG.
+    """
     from valyrian_jax import plot as pictures
 
-    click.echo(pictures.save_loss(runs.find(run)))
+    given = [runs.find(directory) for directory in directories or [None]]
+    if attention != (text is not None):
+        raise click.UsageError("--attention and --prompt TEXT go together")
+    if text is None:
+        figure = pictures.draw([pictures.curves(run) for run in given])
+        name = given[0] / "loss" if len(given) == 1 else Path("comparison")
+    elif len(given) > 1:
+        raise click.UsageError("--attention takes one RUN")
+    else:
+        from valyrian_jax import attention_map
+
+        figure = attention_map.of_bundle(runs.load_bundle(given[0]), command.cleaned(text))
+        name = given[0] / "attention"
+    for file in pictures.save(figure, out or name):
+        click.echo(file)
 
 
 @main.group()

@@ -113,7 +113,7 @@ def print_samples(
 ) -> None:
     """Continue a text and print it: one sample as it is drawn, several a batch at a time."""
     given = {name: value for name, value in settings.items() if value is not None}
-    start = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    start = cleaned(text)
     sample = prompt.sample_settings(bundle, {**given, "prompt": start})
     if num_samples == 1 and not as_json:
         rows = generate(prompt.prompt_tokens(bundle.tokenizer, start), sample, 1)
@@ -127,6 +127,11 @@ def print_samples(
         seed = (sample.seed + row) % 2**32
         record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
         click.echo(record if as_json else f"[seed {seed}] {continued}", color=True)
+
+
+def cleaned(argument: str) -> str:
+    """An argument as text that can be encoded: bytes in it that are not UTF-8 become the sign for that."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _click_type(annotation: Any) -> click.ParamType[Any]:

@@ -29,6 +29,7 @@ class Corpus(NamedTuple):
     """Tokens to train on and windows to evaluate on.
 
     Attributes:
+        entropy: of the held-out part, in bits per byte, if it is known: no model's loss can be expected below it.
         sentences: those of the training part, if the text comes from the language's grammar; else None. Texts of a
             model trained on it can then be judged.
     """
@@ -38,6 +39,7 @@ class Corpus(NamedTuple):
     held_out: HeldOut
     sha256: str
     summary: str
+    entropy: float | None
     sentences: frozenset[str] | None
 
 
@@ -85,10 +87,11 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
         f"{data.overlap(text.parts):.1%} of the held-out sentences also stand in the training part"
     )
     known = source.load(config.data.path, text.sha256)
-    if known:
-        summary += f"; entropy {source.floor(known, text.parts.held_out).bits_per_byte:.4f} bits per byte"
+    entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
+    if entropy is not None:
+        summary += f"; entropy {entropy:.4f} bits per byte"
     sentences = frozenset(data.sentences(text.parts.train)) if known else None
-    return Corpus(tokenizer, train, held_out, text.sha256, summary, sentences)
+    return Corpus(tokenizer, train, held_out, text.sha256, summary, entropy, sentences)
 
 
 def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 from rich.console import Console
 
 from valyrian_jax import (
+    attention_map,
     bundle,
     checkpoint,
     corpus,
@@ -49,6 +51,7 @@ from valyrian_jax.tracker import Tracker
 
 _SAMPLE_ROWS = 3  # texts that are shown
 _JUDGED_ROWS = 64  # texts that are judged
+_MAPPED_TOKENS = 24  # in which attention is shown
 
 
 class Session(NamedTuple):
@@ -174,6 +177,8 @@ def train(
             if due(settings.eval_every):
                 progress, found = evaluated(session, eval_step, current, progress)
                 values |= {f"held_out/{name}": value for name, value in found._asdict().items()}
+                if session.corpus.entropy is not None:  # the floor under the loss, every time, so that it is a line
+                    values["held_out/entropy_bits_per_byte"] = session.corpus.entropy
                 print_evaluation(session.console, done, values["train/loss"], found, progress.best_step == done)
             session.tracker.log(done, values)
             if due(settings.sample_every):
@@ -267,6 +272,8 @@ def sampled(session: Session, current: TrainState) -> None:
     generate = functools.partial(sampling.generate, current.params, config.model)
     count = _SAMPLE_ROWS if training is None else _JUDGED_ROWS
     texts = list(prompt.many_texts(generate, session.corpus.tokenizer, config.sample, count))
+    if session.tracker.draws:
+        session.tracker.log_attention(step_now, *attention(session, current))
     session.tracker.log_text(step_now, texts[:_SAMPLE_ROWS])
     line = f"  {texts[0].strip()}"
     if training is not None:
@@ -274,6 +281,15 @@ def sampled(session: Session, current: TrainState) -> None:
         session.tracker.log(step_now, {f"samples/{name}": value for name, value in found._asdict().items()})
         line += f"\n  of {found.sentences} such sentences {found.grammatical:.1%} are grammatical, {found.new:.1%} new"
     print_line(session.console, line)
+
+
+def attention(session: Session, current: TrainState) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Where every head looks in the first tokens of the held-out part: their labels [T], weights [L, H, T, T]."""
+    count = min(_MAPPED_TOKENS, session.config.model.n_positions)
+    tokens = session.corpus.held_out.windows.tokens[0, 0, :count]
+    weights = model.attention(current.params, jnp.asarray(tokens[None]), session.config.model)
+    labels = [attention_map.label(session.corpus.tokenizer, token) for token in tokens.tolist()]
+    return labels, np.asarray(weights[:, 0])
 
 
 def started_from(initial: Bundle, config: Config) -> Config:

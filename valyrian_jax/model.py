@@ -95,6 +95,14 @@ def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) 
     return {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0], "logits": logits}
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def attention(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "L B H T T"]:
+    """Where each token looks: the weights of every head in `forward`; those of one query [l, b, h, t] sum to 1."""
+    _, seen = GPT(config).apply({"params": params}, tokens, None, None, mutable=["intermediates"])
+    blocks = seen["intermediates"]["transformer"]["h"]
+    return jnp.stack([blocks[str(layer)]["attn"]["weights"][0] for layer in range(config.n_layer)])
+
+
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
     """A cache with room for n_positions tokens in each of B rows."""
     shape = (rows, config.n_head, config.n_positions, config.n_embd // config.n_head)
@@ -210,7 +218,9 @@ class Attention(nn.Module):
             v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=2)  # (B, H, S, K)
         scores = jnp.einsum("bhtk,bhsk->bhts", q, k) / math.sqrt(K)
         scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
-        weights = dropout(jax.nn.softmax(scores, axis=-1), c.dropout, _fold(dropout_key, 0))  # (B, H, T, S)
+        weights = jax.nn.softmax(scores, axis=-1)  # (B, H, T, S)
+        self.sow("intermediates", "weights", weights)  # kept only where `attention` asks for it
+        weights = dropout(weights, c.dropout, _fold(dropout_key, 0))
         mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(B, T, D)
         return Linear(D, name="c_proj")(mixed), (k, v)
 

@@ -1,6 +1,6 @@
 """The run directory: how it is named, found and opened.
 
-runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  checkpoints/  bundle/  lock
+runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  loss.svg  checkpoints/  bundle/  lock
 """
 
 import json

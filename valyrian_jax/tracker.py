@@ -1,7 +1,8 @@
 """Where a run's numbers go: metrics.jsonl always, Weights & Biases beside it when wanted.
 
-Both stand behind the same three calls: `log`, `log_text`, `close`. Weights & Biases lives in a process of its own that
-reads metrics.jsonl (see `valyrian_jax.uploader`), so whatever happens there can neither stop a run nor slow it.
+Both stand behind the same calls: `log`, `log_text`, `log_attention`, `close`. Weights & Biases lives in a process of
+its own that reads metrics.jsonl (see `valyrian_jax.uploader`), so whatever happens there can neither stop a run nor
+slow it.
 """
 
 import contextlib
@@ -16,6 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from valyrian_jax.config import Config
 from valyrian_jax.runs import samples_section
 
@@ -27,6 +31,7 @@ class Tracker:
     """Writes `metrics.jsonl` and `samples.txt` in a run directory, and starts the uploader if it is wanted."""
 
     def __init__(self, directory: Path, config: Config) -> None:
+        self._directory = directory
         self._metrics = (directory / "metrics.jsonl").open("a", encoding="utf-8")
         self._samples = (directory / "samples.txt").open("a", encoding="utf-8")
         mode = wandb_mode(config)
@@ -48,6 +53,18 @@ class Tracker:
         self._samples.write(samples_section(step, texts))
         self._samples.flush()
 
+    @property
+    def draws(self) -> bool:
+        """Whether anyone wants to see pictures while the run trains."""
+        return self._uploader is not None
+
+    def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
+        """Record the attention [L, H, T, T] of a step in T tokens, to be drawn elsewhere: before that step's texts."""
+        with contextlib.suppress(OSError):  # a picture is nothing to stop for
+            file = attention_file(self._directory, step)
+            file.parent.mkdir(exist_ok=True)
+            np.savez(file, labels=np.array(labels), weights=weights)
+
     def close(self, seconds: float) -> None:
         """Finish writing; the uploader has so many seconds to finish too, and is then ended."""
         for file in (self._metrics, self._samples):
@@ -55,6 +72,11 @@ class Tracker:
                 file.close()
         if self._uploader:
             _end_uploader(self._uploader, seconds)
+
+
+def attention_file(run: Path, step: int) -> Path:
+    """Where the attention of a step waits for the uploader."""
+    return run / "wandb" / f"attention-{step}.npz"
 
 
 def wandb_mode(config: Config) -> str:

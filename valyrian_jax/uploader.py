@@ -5,6 +5,7 @@ has closed the run or died; should it hang then, it is ended with all it started
 it while it trains: see `valyrian_jax.tracker`.
 """
 
+import io
 import json
 import os
 import secrets
@@ -16,9 +17,12 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import wandb
+from PIL import Image
 
-from valyrian_jax import config
+from valyrian_jax import attention_map, config
+from valyrian_jax.tracker import attention_file
 
 _SECONDS = 1.0
 _SECONDS_AFTER_END = 60.0  # more than the training process allows where it lives
@@ -46,7 +50,7 @@ def upload(run: Path, mode: str) -> None:
         while not closed:
             closed = bool(select.select([sys.stdin], [], [], _SECONDS)[0])
             for record in _new_records(metrics):
-                _send(remote, record)
+                _send(remote, record, run)
     remote.finish()
 
 
@@ -73,11 +77,22 @@ def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
         records.append(json.loads(line))
 
 
-def _send(remote: Any, record: dict[str, Any]) -> None:
+def _send(remote: Any, record: dict[str, Any], run: Path) -> None:
     step = record.pop("step")
     if texts := record.pop("samples", None):
         record["samples"] = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+        if (file := attention_file(run, step)).exists():
+            record["attention"] = wandb.Image(_picture(file))
+            file.unlink()
     remote.log(record, step=step)
+
+
+def _picture(file: Path) -> Image.Image:
+    """The attention in a file; wandb takes figures too, but only those of pyplot."""
+    drawn = io.BytesIO()
+    with np.load(file) as found:
+        attention_map.draw(found["labels"].tolist(), found["weights"]).savefig(drawn, format="png")
+    return Image.open(drawn)
 
 
 def _run_id(path: Path) -> str:

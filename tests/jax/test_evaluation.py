@@ -69,6 +69,12 @@ def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
     assert 0 <= shares[0] <= 1
 
 
+def test_training_logs_the_entropy_under_its_loss(run: Path) -> None:
+    evaluated = [r for r in runs.read_metrics(run) if "held_out/bits_per_byte" in r]
+    floor = evaluation.report(run, texts=0)["held-out text"].bits_per_byte
+    assert [r["held_out/entropy_bits_per_byte"] for r in evaluated] == [floor] * 3
+
+
 def test_trigram_probabilities_are_a_distribution() -> None:
     tokens = [int(t) for t in np.random.default_rng(0).integers(0, 9, 400)]
     trigram = WittenBell(tokens, 3, 10)

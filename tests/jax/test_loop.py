@@ -75,6 +75,7 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
         "metrics.jsonl",
         "samples.txt",
         "loss.png",
+        "loss.svg",
         "checkpoints",
         "bundle",
         "lock",

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
     content = files[0].read_bytes()
     for expected in (b"held_out/nats_per_token", b"train/loss", b"samples", b"n_embd"):
         assert expected in content, expected
+    (picture,) = files[0].parent.glob("files/media/images/attention_60_*.png")
+    width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+    assert min(width, height) > 400
+    assert not list((tmp_path / "run" / "wandb").glob("*.npz"))  # drawn, and gone
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 7
 
 
