@@ -94,6 +94,23 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None) 
     click.echo(f"{out} from {directory}: {out.stat().st_size:,} bytes, {describe(certificate)}")
 
 
+@main.command(epilog="Example: python -m bridge serve runs/first")
+@command.RUN
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach 0.0.0.0.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on; 0: a free one."
+)
+def serve(run: Path | None, host: str, port: int) -> None:
+    """Open a page on this machine to play with RUN: tokens, probabilities, attention, grammar.
+
+    It listens to this machine only, unless --host says otherwise; there is no password.
+    """
+    from . import serve as page
+
+    directory = runs.find_bundle(run)
+    page.run(bundle.load(directory), str(run or directory.parent), host, port)
+
+
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
 @click.argument("file", type=command.FILE)
 def check(file: Path) -> None:

@@ -93,10 +93,12 @@ def window_start(count: int, n_positions: int) -> int:
     return half * max(0, (count - n_positions + half - 1) // half)
 
 
-def stream(
+def scored(
     generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
-) -> Iterator[npt.NDArray[np.int32]]:
-    """Continue a prompt in B = rows independent rows; yields the next token of every row, int32 [B], one at a time."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Continue a prompt in B = rows independent rows; yields, one token at a time, the logits [B, V] and what was drawn
+    from them, int64 [B].
+    """
     device = generator.gpt.transformer.wte.weight.device
     tokens = torch.zeros(rows, len(prompt) + sample.max_new_tokens, dtype=torch.int64, device=device)
     tokens[:, : len(prompt)] = torch.tensor(prompt)
@@ -106,4 +108,12 @@ def stream(
         logits, cache = generator.step(tokens[:, :count], cache)
         drawn = generator.sample(logits, index, sample.temperature, sample.top_k, sample.top_p, sample.seed)
         tokens[:, count] = drawn
+        yield logits, drawn
+
+
+def stream(
+    generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
+) -> Iterator[npt.NDArray[np.int32]]:
+    """Continue a prompt in B = rows independent rows; yields the next token of every row, int32 [B], one at a time."""
+    for _, drawn in scored(generator, prompt, sample, rows):
         yield drawn.to(torch.int32).cpu().numpy()

@@ -12,13 +12,15 @@ FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob
 
 BASE = {"valyrian_jax.language", "valyrian_jax.tokenizer", "valyrian_jax.bundle", "valyrian_jax.config"}
 BASE |= {"valyrian_jax.errors", "valyrian_jax.atomic", "valyrian_jax.command", "valyrian_jax.prompt"}
-BASE |= {"valyrian_jax.runs", "valyrian_jax.reading"}
+BASE |= {"valyrian_jax.runs", "valyrian_jax.reading", "valyrian_jax.pieces"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/checkpoint.py",),
     "wandb": ("valyrian_jax/uploader.py",),
     "filelock": ("valyrian_jax/runs.py",),
     "flax": ("valyrian_jax/model.py",),
+    "starlette": ("bridge/serve.py",),
+    "uvicorn": ("bridge/serve.py",),
     "matplotlib": ("valyrian_jax/plot.py", "valyrian_jax/attention_map.py"),
     "numba": ("valyrian_jax/tokenizer/compiled_split.py",),
 }
@@ -49,7 +51,17 @@ def test_imports_follow_the_arrows(file: Path) -> None:
     if path.startswith("valyrian_jax/"):
         assert "bridge" not in tops(names)
     if path.startswith(("valyrian_jax/language/", "valyrian_jax/tokenizer/")) or path.endswith(
-        ("bundle.py", "config.py", "errors.py", "atomic.py", "command.py", "prompt.py", "runs.py", "reading.py")
+        (
+            "bundle.py",
+            "config.py",
+            "errors.py",
+            "atomic.py",
+            "command.py",
+            "prompt.py",
+            "runs.py",
+            "reading.py",
+            "pieces.py",
+        )
     ):
         assert not tops(names) & {"jax", "flax", "optax", "torch"}
         inner = {".".join(n.split(".")[:2]) for n in names if n.startswith("valyrian_jax.")}

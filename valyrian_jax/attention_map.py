@@ -8,22 +8,14 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.pieces import label
 from valyrian_jax.prompt import prompt_tokens
-from valyrian_jax.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST = 48  # tokens: more cannot be read
 _INCHES = 0.17  # of a token
-
-
-def label(tokenizer: Tokenizer, token: int) -> str:
-    """A token as a label: spaces and what cannot be printed are shown by signs, half a character as its bytes."""
-    if token == tokenizer.end_of_text:
-        return "<|endoftext|>"
-    text = tokenizer.decode_bytes([token]).decode("utf-8", "backslashreplace").replace(" ", "␣")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def of_bundle(bundle: Bundle, text: str) -> "Figure":

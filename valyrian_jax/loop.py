@@ -18,7 +18,6 @@ import optax
 from rich.console import Console
 
 from valyrian_jax import (
-    attention_map,
     bundle,
     checkpoint,
     corpus,
@@ -45,6 +44,7 @@ from valyrian_jax.console import print_evaluation, print_header, print_line, pri
 from valyrian_jax.corpus import Corpus
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.pieces import label
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tracker import Tracker
@@ -288,7 +288,7 @@ def attention(session: Session, current: TrainState) -> tuple[list[str], npt.NDA
     count = min(_MAPPED_TOKENS, session.config.model.n_positions)
     tokens = session.corpus.held_out.windows.tokens[0, 0, :count]
     weights = model.attention(current.params, jnp.asarray(tokens[None]), session.config.model)
-    labels = [attention_map.label(session.corpus.tokenizer, token) for token in tokens.tolist()]
+    labels = [label(session.corpus.tokenizer, token) for token in tokens.tolist()]
     return labels, np.asarray(weights[:, 0])
 
 

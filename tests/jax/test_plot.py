@@ -10,6 +10,7 @@ import pytest
 from valyrian_jax import __main__ as main
 from valyrian_jax import attention_map, plot
 from valyrian_jax.errors import UserError
+from valyrian_jax.pieces import label
 from valyrian_jax.tokenizer import train_bpe
 
 from ..calling import call
@@ -114,7 +115,7 @@ def test_the_command_draws_one_run_or_compares(
 def test_labels_show_what_cannot_be_seen() -> None:
     tokenizer = train_bpe("ab ab 夜", 258)
     tokens = [*tokenizer.encode(" a\n夜"), tokenizer.end_of_text]
-    shown = [attention_map.label(tokenizer, token) for token in tokens]
+    shown = [label(tokenizer, token) for token in tokens]
     assert shown == ["␣", "a", r"\n", r"\xe5", r"\xa4", r"\x9c", "<|endoftext|>"]
 
 

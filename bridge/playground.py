@@ -1,0 +1,110 @@
+"""What the page of `bridge.serve` shows: a generation as a series of events, with what the model and the sampler saw.
+
+An event is a JSON object with a `kind`: `prompt` and `token` are pieces of the text (the latter with its probability
+and what else might have come), `sentence` is one that is finished, with what the grammar says of it, `end` is the last.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.language import checking
+from valyrian_jax.pieces import label
+from valyrian_jax.prompt import prompt_tokens
+from valyrian_jax.tokenizer import Tokenizer
+
+from .attention import attention
+from .generate import Generator, scored, window_start
+from .sampling import keep
+
+CHOICES = 12  # of the next token's distribution: the most probable
+
+Event = dict[str, Any]
+
+
+def events(generator: Generator, tokenizer: Tokenizer, sample: SampleConfig) -> Iterator[Event]:
+    """Continue a prompt as `bridge.generate.stream` does, and tell everything about it.
+
+    Args:
+        generator: the model.
+        tokenizer: its tokenizer.
+        sample: the prompt, and how to draw.
+
+    Yields:
+        An event a token, then the end. Their texts, joined, are what `python -m bridge generate` prints.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def piece(token: int) -> Event:
+        text = "" if token == tokenizer.end_of_text else decoder.decode(tokenizer.decode_bytes([token]))
+        return {"id": token, "text": text, "label": label(tokenizer, token)}
+
+    prompt, why = prompt_tokens(tokenizer, sample.prompt), "length"
+    for token in prompt:
+        yield {"kind": "prompt"} | piece(token)
+    for logits, drawn in scored(generator, prompt, sample):
+        token = int(drawn)
+        if token == tokenizer.end_of_text:
+            why = "document"
+            break
+        yield {"kind": "token"} | piece(token) | distribution(logits, token, sample, tokenizer)
+    yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": why}
+
+
+def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: Tokenizer) -> Event:
+    """What a token was drawn from.
+
+    Args:
+        logits: float [1, V].
+        token: that was drawn.
+        sample: how it was drawn.
+        tokenizer: for labels.
+
+    Returns:
+        `probability` of the token at that temperature and top-k, before the nucleus is cut; `choices`: of the most
+        probable tokens, and this one, [id, label, probability, kept]; `kept`: how many tokens might have been drawn.
+    """
+    scores = logits.float().cpu()
+    if sample.temperature == 0:
+        probabilities = scores.softmax(-1)[0]
+        kept = torch.arange(len(probabilities)) == token
+    else:
+        probabilities = keep(scores, sample.temperature, sample.top_k, 1.0)[0]
+        kept = keep(scores, sample.temperature, sample.top_k, sample.top_p)[0] > 0
+    best = probabilities.argsort(descending=True, stable=True)[:CHOICES].tolist()
+    shown = best if token in best else [*best, token]
+    return {
+        "probability": float(probabilities[token]),
+        "choices": [[i, label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown],
+        "kept": int(kept.sum()),
+    }
+
+
+def with_verdicts(told: Iterable[Event]) -> Iterator[Event]:
+    """The same events, and before the one of the first token after a sentence what the grammar says of the sentence.
+
+    A sentence's event has the `text`, whether it is `grammatical`, the `reason` why not, and its `end`: how many tokens
+    there are by then, with those of the prompt.
+    """
+    text, said = "", 0
+    for count, event in enumerate(told):
+        text += event["text"]
+        sentences = checking.split_sentences(text)
+        whole = event["kind"] == "end" and text.rstrip().endswith((".", "!", "?"))
+        done = sentences if whole else sentences[:-1]
+        for sentence in done[said:]:
+            found = checking.judge(sentence)
+            reason = {"grammatical": found.grammatical, "reason": found.reason}
+            yield {"kind": "sentence", "text": sentence, **reason, "end": count}
+        said = max(said, len(done))
+        yield event
+
+
+def attended(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
+    """Where the last of some tokens looks: which token its window begins with, and the weights [L, H, T] in it."""
+    start = window_start(len(tokens), generator.gpt.n_positions)
+    return start, attention(generator.gpt, torch.tensor([tokens[start:]]))[:, 0, :, -1]

@@ -1,0 +1,212 @@
+"""A local page to play with a model: what `bridge.playground` tells, over HTTP.
+
+    GET  /            the page (bridge/page: plain HTML, CSS and JavaScript)
+    GET  /about       what the model is, how it draws unless told otherwise, and what may be asked of it
+    POST /generate    settings -> events, one JSON object a line, as they come
+    POST /attention   {"tokens": [...]} -> where the last of them looks
+
+Every step of a generation runs in a worker thread of its own, so a slow reader keeps nobody waiting, and one that has
+gone is noticed at the next step.
+"""
+
+import ipaddress
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.prompt import sample_settings
+
+from . import playground
+from .generate import Generator
+
+PAGE = Path(__file__).parent / "page"
+MOST_CHARACTERS, MOST_TOKENS = 5_000, 1_000  # of a prompt; of what follows it
+MOST_OPEN, MOST_WORKING = 8, 2  # texts that are told at a time; steps that are computed at a time
+MOST_SECONDS = 300.0  # for one text
+_MOST_BYTES = 1 << 17  # of a request
+
+
+def app(bundle: Bundle, name: str, hosts: list[str]) -> Starlette:
+    """The server of a model's page.
+
+    Args:
+        bundle: the model.
+        name: what the page calls it.
+        hosts: under which names it may be asked for; "*": any. A page from elsewhere cannot reach it by another name.
+    """
+    generator, working = Generator(bundle), anyio.CapacityLimiter(MOST_WORKING)
+
+    async def about(_: Request) -> Response:
+        return JSONResponse(description(bundle, name))
+
+    async def generate(request: Request) -> Response:
+        asked = await body(request)
+        judged = asked.pop("judged", True) is True
+        sample = settings(bundle, asked)
+        told = playground.events(generator, bundle.tokenizer, sample)
+        lines = as_lines(playground.with_verdicts(told) if judged else told, working, f"seed {sample.seed}")
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    async def attention(request: Request) -> Response:
+        tokens = checked_tokens((await body(request)).get("tokens"), bundle.model.vocab_size)
+        start, weights = await anyio.to_thread.run_sync(playground.attended, generator, tokens, limiter=working)
+        return JSONResponse({"start": start, "weights": weights.tolist()})
+
+    return Starlette(
+        routes=[
+            Route("/about", about),
+            Route("/generate", generate, methods=["POST"], middleware=[Middleware(Limited)]),
+            Route("/attention", attention, methods=["POST"]),
+            Mount("/", StaticFiles(directory=PAGE, html=True)),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={UserError: refuse},
+    )
+
+
+class Limited:
+    """At most `MOST_OPEN` requests at a time, each for `MOST_SECONDS` at most."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._open == MOST_OPEN:
+            said = {"error": f"{MOST_OPEN} texts are being written already; wait for one of them to end"}
+            await JSONResponse(said, 503)(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            with anyio.move_on_after(MOST_SECONDS):
+                await self._inner(scope, receive, send)
+        finally:
+            self._open -= 1
+
+
+def description(bundle: Bundle, name: str) -> dict[str, Any]:
+    """What the page has to know before it asks for anything."""
+    m = bundle.model
+    return {
+        "name": name,
+        "layers": m.n_layer,
+        "heads": m.n_head,
+        "width": m.n_embd,
+        "context": m.n_positions,
+        "vocabulary": m.vocab_size,
+        "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
+        "settings": vars(sample_settings(bundle, {})),
+        "most_characters": MOST_CHARACTERS,
+        "most_tokens": MOST_TOKENS,
+    }
+
+
+async def body(request: Request) -> dict[str, Any]:
+    """The JSON object in a request.
+
+    Raises:
+        UserError: there is none, or it is too large.
+    """
+    read = b""
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > _MOST_BYTES:
+            raise UserError(f"the request has more than {_MOST_BYTES:,} bytes; ask for less")
+    try:
+        found = json.loads(read)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the request is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError("the request is not a JSON object")
+    return found
+
+
+def settings(bundle: Bundle, asked: dict[str, Any]) -> SampleConfig:
+    """How to draw, as asked for.
+
+    Raises:
+        UserError: a setting is unknown, wrong, or more than a page may ask for.
+    """
+    sample = sample_settings(bundle, asked)
+    for what, found, most in (
+        ("the prompt has", len(sample.prompt), MOST_CHARACTERS),
+        ("max_new_tokens is", sample.max_new_tokens, MOST_TOKENS),
+    ):
+        if found > most:
+            raise UserError(f"{what} {found:,}, but here at most {most:,}; use `python -m bridge generate` for more")
+    return sample
+
+
+def checked_tokens(tokens: Any, vocab_size: int) -> list[int]:
+    """Token ids that someone sent.
+
+    Raises:
+        UserError: they are none, or too many.
+    """
+    most = MOST_CHARACTERS * 4 + MOST_TOKENS
+    if not isinstance(tokens, list) or not 0 < len(tokens) <= most:
+        raise UserError(f"tokens must be a list of 1 to {most:,} token ids")
+    for token in tokens:
+        if not (isinstance(token, int) and 0 <= token < vocab_size):
+            raise UserError(f"{token!r} is not a token id; expected whole numbers from 0 to {vocab_size - 1}")
+    return tokens
+
+
+async def as_lines(events: Iterator[playground.Event], working: anyio.CapacityLimiter, what: str) -> AsyncIterator[str]:
+    """Events as lines of JSON, each computed in a worker thread; how it ended is printed."""
+    count, how = 0, ", broken off"
+    try:
+        while event := await anyio.to_thread.run_sync(next, events, None, limiter=working):
+            count += event["kind"] == "token"
+            yield json.dumps(event) + "\n"
+        how = ""
+    finally:
+        click.echo(f"{what}: {count} tokens{how}", err=True)
+
+
+async def refuse(_: Request, error: Exception) -> Response:
+    """A mistake in a request, in one line."""
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def run(bundle: Bundle, name: str, host: str, port: int) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        bundle: the model.
+        name: what the page calls it.
+        host: address to listen on.
+        port: to listen on; 0: any that is free.
+
+    Raises:
+        UserError: nothing can listen there.
+    """
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = (error.strerror or "").partition(" (")[0]
+        raise UserError(f"cannot listen on {host}, port {port}: {why}; choose another --host or --port") from error
+    address, port = listening.getsockname()[:2]
+    at = f"[{host}]" if ":" in host else host
+    hosts = [at, "localhost"] if ipaddress.ip_address(address).is_loopback else ["*"]
+    config = uvicorn.Config(app(bundle, name, hosts), log_level="warning", timeout_graceful_shutdown=1)
+    click.echo(f"{name} is at http://{at}:{port}/ (Ctrl-C ends it)")
+    uvicorn.Server(config).run(sockets=[listening])
