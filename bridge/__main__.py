@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 @click.option(
     "--quantize", type=click.Choice(["int8"]), help="Round the matrices: a third of the size, not quite the same text."
 )
-def export(run: Path | None, out: Path | None, kind: str, quantize: str | None) -> None:
+@command.JSON
+def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, as_json: bool) -> None:
     """Write the best weights of RUN as one TorchScript file: text in, text out, from Python or C++.
 
     The file is loaded in a fresh process and checked before it gets its name.
@@ -82,16 +84,20 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None) 
     from . import pt2, torchscript
 
     directory = runs.find_bundle(run)
+    certificate: Mapping[str, Any]
     if kind == "export":
         if quantize:
             raise click.UsageError("--quantize goes with --format torchscript only")
         out = out or Path("valyrian.pt2")
         pt2.export(directory, out)
-        click.echo(f"{out} from {directory}: {out.stat().st_size:,} bytes, computes the same when loaded again")
-        return
-    out = out or Path("valyrian.pt")
-    certificate = torchscript.export(directory, out, quantize == "int8")
-    click.echo(f"{out} from {directory}: {out.stat().st_size:,} bytes, {describe(certificate)}")
+        certificate, said = {}, "computes the same when loaded again"
+    else:
+        out = out or Path("valyrian.pt")
+        certificate = torchscript.export(directory, out, quantize == "int8")
+        said = describe(certificate)
+    size = out.stat().st_size
+    record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}
+    click.echo(json.dumps(record) if as_json else f"{out} from {directory}: {size:,} bytes, {said}")
 
 
 @main.command(epilog="Example: python -m bridge serve runs/first")
@@ -113,20 +119,25 @@ def serve(run: Path | None, host: str, port: int) -> None:
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
 @click.argument("file", type=command.FILE)
-def check(file: Path) -> None:
-    """Open a FILE that `export` wrote, and see that it gives what it gave where it was made."""
+@command.JSON
+def check(file: Path, as_json: bool) -> None:
+    """Open a FILE that `export` wrote, and see that it gives what it gave where it was made.
+
+    With --json, print its certificate or, of a .pt2 file, how far its logits are from those where it was made.
+    """
     from . import pt2, torchscript
 
+    found: Mapping[str, Any]
     if file.suffix == ".pt2":
-        click.echo(f"{file}: logits are within {pt2.check(file):.1e} of those where it was made")
-        return
-    papers = torchscript.check(file)
-    click.echo(f"{file}: {describe(papers['certificate.json'])}")
+        found = {"difference": pt2.check(file)}
+        said = f"logits are within {found['difference']:.1e} of those where it was made"
+    else:
+        found = torchscript.check(file)["certificate.json"]
+        said = describe(found)
+    click.echo(json.dumps({"file": str(file), **found}) if as_json else f"{file}: {said}")
 
 
-@main.command(
-    "import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle && python train.py --init gpt2-bundle"
-)
+@main.command("import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle")
 @click.argument("directory", type=command.FILE)
 @click.option("-o", "--out", type=command.FILE, required=True, help="Bundle directory to write.")
 @click.option("--tokenizer", type=command.FILE, help="A tokenizer.json [the directory's own].")

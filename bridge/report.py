@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from valyrian_jax import table
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -14,12 +12,12 @@ def print_report(report: dict[str, Any]) -> None:
         key = finding["runtime"], finding["what"].split(":")[0]
         if key not in worst or _excess(finding) > _excess(worst[key]):
             worst[key] = finding
-    table = Table("runtime", "compared with JAX", "difference", "allowed", "", box=box.SIMPLE_HEAD)
+    shown = table.new("runtime", "compared with JAX", "difference", "allowed", "")
     for finding in worst.values():
         numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
         what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
-        table.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
-    Console().print(table)
+        shown.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
+    table.echo(shown)
     for name in sorted({"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}):
         print(f"not compared: {name}, which is not installed or built")
     first = report["first_divergence"]

@@ -1,6 +1,7 @@
 """python -m valyrian_jax <command>: the tokenizer, the corpus, samples, evaluation, pictures."""
 
 import functools
+import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from valyrian_jax import atomic, command, runs
+from valyrian_jax import atomic, command, pieces, runs
 from valyrian_jax.errors import UserError
 
 FILE = command.FILE
@@ -19,7 +20,7 @@ def main() -> None:
     """A small GPT for High Valyrian, from scratch, in JAX. RUN is a run directory [the newest under runs/]."""
 
 
-@main.command(epilog='Example: python -m valyrian_jax corpus --sentences 62000 --seed 1 -o "data/High Valyrian.txt"')
+@main.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
 @click.option("--sentences", type=click.IntRange(min=1), default=62000, show_default=True, help="How many sentences.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same text."
@@ -39,9 +40,9 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     click.echo(found.summary, err=out is None)
 
 
-@main.command(epilog="Example: python -m valyrian_jax check poem.txt (or: check --word zaldrīzoti --json)")
+@main.command(epilog="Example: python -m valyrian_jax check poem.txt")
 @click.argument("inputs", metavar="[FILE|-]", nargs=-1)
-@click.option("--word", "words", is_flag=True, help="The arguments are words: print what each can be.")
+@click.option("--word", "words", is_flag=True, help="The arguments are words, zaldrīzoti say: print what each can be.")
 @command.JSON
 def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
     """Say of every sentence in FILE [standard input] if it is grammatical, and if not, the first reason why not."""
@@ -59,12 +60,18 @@ def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
-@click.option("--table", required=True, metavar="WORD", help="A dictionary form.")
-def language(table: str) -> None:
+@click.option("--table", "word", required=True, metavar="WORD", help="A dictionary form.")
+@command.JSON
+def language(word: str, as_json: bool) -> None:
     """Print all forms of a word. ° = inferred by analogy, — = not established."""
     from valyrian_jax.language import paradigm
 
-    click.echo("\n\n".join(paradigm.tables(unicodedata.normalize("NFC", table))))
+    lexemes = paradigm.find(unicodedata.normalize("NFC", word))
+    if as_json:
+        for lexeme in lexemes:
+            click.echo(json.dumps(paradigm.record(lexeme), ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(paradigm.paradigm, lexemes)))
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
@@ -90,12 +97,15 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
 
     Texts (temperature 1, top-p 0.9, seeds from 0) and distance from the source are only there for generated corpora.
     """
-    from valyrian_jax import evaluation, judging
+    from valyrian_jax import evaluation, judging, table
 
     directory = runs.find(run)
     lines = evaluation.report(directory, texts)
-    for line in judging.report_lines(directory, lines, as_json):
-        click.echo(line)
+    if as_json:
+        click.echo(judging.report_json(directory, lines))
+    else:
+        click.echo(directory)
+        table.echo(judging.report_table(lines))
 
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")
@@ -134,9 +144,7 @@ def tokenizer() -> None:
     """Train a vocabulary, and turn text into token ids and back."""
 
 
-@tokenizer.command(
-    "train", epilog="Example: python -m valyrian_jax tokenizer train text.txt --vocab-size 500 -o tokenizer.json"
-)
+@tokenizer.command("train", epilog="Example: python -m valyrian_jax tokenizer train text.txt -o tokenizer.json")
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option(
     "--vocab-size", type=int, default=500, show_default=True, help="Tokens: 256 bytes, merges, <|endoftext|>."
@@ -152,14 +160,20 @@ def train_tokenizer(files: tuple[Path, ...], vocab_size: int, out: Path) -> None
     click.echo(f"{out}: {trained.vocab_size} tokens")
 
 
-@tokenizer.command(epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt > ids.txt")
+@tokenizer.command(epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt")
 @click.argument("vocabulary", type=FILE)
 @click.argument("file", type=click.File("rb"), default="-")
-def encode(vocabulary: Path, file: Any) -> None:
+@command.SHOW_TOKENS
+def encode(vocabulary: Path, file: Any, show_tokens: bool) -> None:
     """Print the token ids of FILE [standard input], by the tokenizer.json VOCABULARY, on one line."""
     from valyrian_jax.tokenizer import Tokenizer
 
-    click.echo(" ".join(map(str, Tokenizer.load(vocabulary).encode_bytes(file.read()))))
+    loaded = Tokenizer.load(vocabulary)
+    ids = loaded.encode_bytes(file.read())
+    if show_tokens:
+        pieces.echo(loaded.tokens[i] for i in ids)
+    else:
+        click.echo(" ".join(map(str, ids)))
 
 
 @tokenizer.command("decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt")

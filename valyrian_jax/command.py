@@ -1,18 +1,20 @@
 """What all command lines share: options, the printing of samples, and errors in one line."""
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import click
 
-from valyrian_jax import prompt
+from valyrian_jax import pieces, prompt
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import keys
 from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.tokenizer import Tokenizer
 
 _SEPARATOR = "__"
 _LONGEST = 2000  # characters of a message
@@ -20,6 +22,12 @@ _LONGEST = 2000  # characters of a message
 FILE = click.Path(path_type=Path)
 RUN = click.argument("run", type=FILE, required=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+SHOW_TOKENS = click.option(
+    "--show-tokens",
+    is_flag=True,
+    help=f"Show the text as its tokens, in two colours or, without colours, parted by {pieces.MARK}; "
+    r"what cannot be seen, half a character say, as bytes: \xc4.",
+)
 
 _SAMPLE_OPTIONS = (
     RUN,
@@ -36,6 +44,7 @@ _SAMPLE_OPTIONS = (
         show_default=True,
         help="Texts, with seeds from --seed on.",
     ),
+    SHOW_TOKENS,
     JSON,
 )
 
@@ -109,24 +118,49 @@ def sample_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_samples(
-    bundle: Bundle, generate: prompt.Generate, text: str, num_samples: int, as_json: bool, **settings: Any
+    bundle: Bundle,
+    generate: prompt.Generate,
+    text: str,
+    num_samples: int,
+    show_tokens: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Continue a text and print it: one sample as it is drawn, several a batch at a time."""
     given = {name: value for name, value in settings.items() if value is not None}
     start = cleaned(text)
     sample = prompt.sample_settings(bundle, {**given, "prompt": start})
+    tokenizer, echo = bundle.tokenizer, _echo_tokens if show_tokens else _echo_text
     if num_samples == 1 and not as_json:
-        rows = generate(prompt.prompt_tokens(bundle.tokenizer, start), sample, 1)
-        click.echo(start, nl=False, color=True)  # color: as it is, control characters and all
-        for piece in prompt.stream_text(bundle.tokenizer, (int(row[0]) for row in rows)):
-            click.echo(piece, nl=False, color=True)
-            sys.stdout.flush()
-        click.echo()
+        rows = generate(prompt.prompt_tokens(tokenizer, start), sample, 1)
+        echo(tokenizer, start, (int(row[0]) for row in rows))
         return
-    for row, continued in enumerate(prompt.many_texts(generate, bundle.tokenizer, sample, num_samples)):
+    for row, ids in enumerate(prompt.many_tokens(generate, tokenizer, sample, num_samples)):
         seed = (sample.seed + row) % 2**32
-        record = json.dumps({"seed": seed, "text": continued}, ensure_ascii=False)
-        click.echo(record if as_json else f"[seed {seed}] {continued}", color=True)
+        if as_json:
+            record: dict[str, Any] = {"seed": seed, "text": start + "".join(prompt.stream_text(tokenizer, ids))}
+            if show_tokens:
+                record["tokens"] = [pieces.text(token) for token in _tokens(tokenizer, start, ids)]
+            click.echo(json.dumps(record, ensure_ascii=False), color=True)
+        else:
+            click.echo(f"[seed {seed}] ", nl=False)
+            echo(tokenizer, start, ids)
+
+
+def _echo_text(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
+    for part in itertools.chain([start], prompt.stream_text(tokenizer, ids)):
+        click.echo(part, nl=False, color=True)  # color: as it is, control characters and all
+    click.echo()
+
+
+def _echo_tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
+    pieces.echo(_tokens(tokenizer, start, ids))
+
+
+def _tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> Iterator[bytes]:
+    """The tokens of a prompt and of what goes on from it, up to the end of the document."""
+    for i in itertools.chain(tokenizer.encode(start), prompt.document(tokenizer, ids)):
+        yield tokenizer.tokens[i]
 
 
 def cleaned(argument: str) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
+from valyrian_jax import table
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import check
 from valyrian_jax.language.analysis import Reading, nearest, readings
@@ -83,33 +86,28 @@ def _record(reading: Reading) -> dict[str, Any]:
     return {"lemma": lexeme.lemma, "pos": lexeme.pos, "gloss": lexeme.gloss, **features, "sure": reading.sure, **flags}
 
 
-def report_lines(run: Path, lines: "Mapping[str, Line]", as_json: bool) -> Iterator[str]:
-    """The report of a run: a table, or one JSON object."""
-    if as_json:
-        record = {
-            name: {**line._asdict(), "quality": line.quality._asdict() if line.quality else None}
-            for name, line in lines.items()
-        }
-        first = lines["model"]
-        yield json.dumps(
-            {"run": str(run), "nats_per_token": first.nats_per_token, "bits_per_byte": first.bits_per_byte, **record}
-        )
-        return
-    yield str(run)
-    yield (
-        f"{'':<14}{'nats/token':>11}{'bits/byte':>11}{'above source':>14}"
-        f"{'sentences':>11}{'grammatical':>13}{'known words':>13}{'new':>8}{'distinct':>10}"
-    )
+def report_json(run: Path, lines: "Mapping[str, Line]") -> str:
+    """The report of a run as one JSON object."""
+    record = {
+        name: {**line._asdict(), "quality": line.quality._asdict() if line.quality else None}
+        for name, line in lines.items()
+    }
+    first = lines["model"]
+    losses = {"nats_per_token": first.nats_per_token, "bits_per_byte": first.bits_per_byte}
+    return json.dumps({"run": str(run), **losses, **record})
+
+
+def report_table(lines: "Mapping[str, Line]") -> Table:
+    """The report of a run as a table."""
+    losses = "nats/token", "bits/byte", "above source"
+    shares = "sentences", "grammatical", "known words", "new", "distinct"
+    shown = table.new("")
+    for heading in (*losses, *shares):
+        shown.add_column(heading, justify="right")
     for name, line in lines.items():
-        q = line.quality
-        losses = (_number(line.nats_per_token, 11), _number(line.bits_per_byte, 11), _number(line.above_source, 14))
-        shares = (
-            (f"{q.sentences:>11,}{q.grammatical:>13.1%}{q.known_words:>13.1%}{q.new:>8.1%}{q.distinct:>10.1%}",)
-            if q
-            else ()
-        )
-        yield f"{name:<14}" + "".join((*losses, *shares))
-
-
-def _number(value: float | None, width: int) -> str:
-    return f"{value:>{width}.4f}" if value is not None else " " * width
+        numbers = ["" if loss is None else f"{loss:.4f}" for loss in line[: len(losses)]]
+        if line.quality:
+            count, *others = line.quality
+            numbers += [f"{count:,}", *(f"{share:.1%}" for share in others)]
+        shown.add_row(name, *numbers)
+    return shown

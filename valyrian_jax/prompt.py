@@ -1,6 +1,7 @@
 """Around any generator of tokens: settings and a prompt go in, text comes out, the same in JAX and PyTorch."""
 
 import codecs
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,30 +30,44 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt) or [tokenizer.end_of_text]
 
 
+def document(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[int]:
+    """Tokens as they arrive, up to the end of the document."""
+    return itertools.takewhile(lambda i: i != tokenizer.end_of_text, ids)
+
+
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
     """Text as its tokens arrive, up to the end of the document; half a character waits for its other half."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for i in ids:
-        if i == tokenizer.end_of_text:
-            break
+    for i in document(tokenizer, ids):
         yield decoder.decode(tokenizer.decode_bytes([i]))
     yield decoder.decode(b"", final=True)
 
 
 def sample_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
     """Whole texts, prompt included; row r draws with seed + r."""
+    drawn = sample_tokens(generate, tokenizer, sample, rows)
+    return [sample.prompt + "".join(stream_text(tokenizer, ids)) for ids in drawn]
+
+
+def sample_tokens(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int) -> list[list[int]]:
+    """The tokens of whole texts, without those of the prompt."""
     drawn, ended = [], np.zeros(rows, bool)
     for column in generate(prompt_tokens(tokenizer, sample.prompt), sample, rows):
         drawn.append(column)
         ended |= column == tokenizer.end_of_text
         if ended.all():
             break
-    columns = np.stack(drawn)
-    return [sample.prompt + "".join(stream_text(tokenizer, row.tolist())) for row in columns.T]
+    return [list(document(tokenizer, row.tolist())) for row in np.stack(drawn).T]
 
 
 def many_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, count: int) -> Iterator[str]:
     """As `sample_texts`, for any number of texts, a batch at a time: text r is drawn with seed + r mod 2^32."""
+    for ids in many_tokens(generate, tokenizer, sample, count):
+        yield sample.prompt + "".join(stream_text(tokenizer, ids))
+
+
+def many_tokens(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, count: int) -> Iterator[list[int]]:
+    """As `sample_tokens`, for any number of texts."""
     for first in range(0, count, ROWS):
         batch = replace(sample, seed=(sample.seed + first) % 2**32)
-        yield from sample_texts(generate, tokenizer, batch, min(ROWS, count - first))
+        yield from sample_tokens(generate, tokenizer, batch, min(ROWS, count - first))

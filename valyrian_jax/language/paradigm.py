@@ -1,6 +1,7 @@
 """The table of a word's forms, as a grammar book prints it: ° = inferred by analogy, — = not established."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.analysis import nearest, readings
@@ -20,11 +21,12 @@ from valyrian_jax.language.morphology import (
     inflect_adjective,
 )
 
+NOMINAL, ADJECTIVAL = ("noun", "name", "pron"), ("adj", "det", "num")
 Row = tuple[str, Sequence[Form | None]]
 
 
-def tables(lemma: str) -> list[str]:
-    """The paradigms of all words with this dictionary form.
+def find(lemma: str) -> list[Lexeme]:
+    """All words with this dictionary form.
 
     Raises:
         UserError: there is no such word.
@@ -34,22 +36,47 @@ def tables(lemma: str) -> list[str]:
         lemmas = dict.fromkeys(reading.lexeme.lemma for form in nearest(lemma) for reading in readings(form))
         alike = ", ".join(lemmas) or "none"
         raise UserError(f"{lemma!r} is not a dictionary form in the lexicon; words like it: {alike}")
-    return [paradigm(lexeme) for lexeme in found]
+    return found
 
 
 def paradigm(lexeme: Lexeme) -> str:
     """The forms of one word in lines and columns, under a line that says what it is."""
     parts = [lexeme.lemma, lexeme.pos, lexeme.paradigm and f"class {lexeme.paradigm}", lexeme.gender, lexeme.gloss]
     lines = [", ".join(part for part in parts if part)]
-    if lexeme.pos in ("noun", "name", "pron"):
+    if lexeme.pos in NOMINAL:
         lines += _table(NUMBERS, _noun_rows(lexeme))
-    elif lexeme.pos in ("adj", "det", "num"):
+    elif lexeme.pos in ADJECTIVAL:
         lines += _table(CASES, _adjective_rows(lexeme))
     elif lexeme.pos == "verb":
         lines += _table([*PERSONS, NO_PERSON], _verb_rows(lexeme))
     else:
         lines.append("does not change")
     return "\n".join(lines)
+
+
+def record(lexeme: Lexeme) -> dict[str, Any]:
+    """A word with its forms, each with its features, its text, and whether a source gives it.
+
+    A form that is not established is absent; a word that does not change has one, without features.
+    """
+    kind = {"lemma": lexeme.lemma, "pos": lexeme.pos, "class": lexeme.paradigm, "gender": lexeme.gender}
+    forms = [{**features, **form._asdict()} for features, form in _forms(lexeme)]
+    return {**kind, "gloss": lexeme.gloss, "forms": forms}
+
+
+def _forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
+    if lexeme.pos in NOMINAL:
+        for (case, number), form in decline(lexeme).items():
+            yield {"case": case, "number": number}, form
+    elif lexeme.pos in ADJECTIVAL:
+        for position in POSITIONS:
+            for (gender, number, case), form in inflect_adjective(lexeme, position).items():
+                yield {"position": position, "gender": gender, "number": number, "case": case}, form
+    elif lexeme.pos == "verb":
+        for (tense, mood, person), form in conjugate(lexeme).items():
+            yield {"mood": mood, "tense": tense, "person": person}, form
+    else:
+        yield {}, Form(lexeme.lemma, True)
 
 
 def _noun_rows(lexeme: Lexeme) -> Iterator[Row]:
