@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import jax
 import pytest
 
@@ -126,6 +125,20 @@ def test_corpus_writes_the_same_text_every_time(
     assert status == 0
     assert call(main.main, capsys, monkeypatch, *arguments, "-o", tmp_path / "c.txt")[0] == 0
     assert (tmp_path / "c.txt").read_text(encoding="utf-8") == out
+
+
+@pytest.mark.parametrize("word", ["zaldrīzes", "kara", "jorrāelagon", "se"])
+def test_language_prints_the_same_forms_as_a_table_and_as_json(
+    word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "language", "--table", word, "--json")
+    assert status == 0
+    (record,) = map(json.loads, out.splitlines())
+    assert record["lemma"] == word
+    marked = [form["text"] + "°" * (not form["sure"]) for form in record["forms"]]
+    table = call(main.main, capsys, monkeypatch, "language", "--table", word)[1]
+    cells = [cell for line in table.splitlines()[2:] for cell in re.split(r"  +", line)[1:] if cell not in ("", "—")]
+    assert sorted(marked) == sorted(cells or [word])
 
 
 def test_sigterm_ends_training_with_the_line_that_resumes_it(run: Path, small_text: Path) -> None:
@@ -264,22 +277,3 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug", "--data.path", "none.txt"])
     with pytest.raises(Exception, match="cannot read the text none.txt"):
         command.run(train.main)
-
-
-def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    inner = group.commands.items() if isinstance(group, click.Group) else []
-    return [(path, group)] + [found for name, child in inner for found in commands(child, (*path, name))]
-
-
-@pytest.mark.parametrize(
-    ("path", "entry"),
-    [*commands(main.main), ((), train.main)],
-    ids=lambda x: "-".join(x) if isinstance(x, tuple) else "",
-)
-def test_every_command_has_help_with_an_example(
-    path: tuple[str, ...], entry: click.Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    top = train.main if entry is train.main else main.main
-    status, out, err = call(top, capsys, monkeypatch, *path, "--help")
-    assert (status, err) == (0, "")
-    assert isinstance(entry, click.Group) or "Example: python" in " ".join(out.split())

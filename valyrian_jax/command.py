@@ -25,8 +25,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 SHOW_TOKENS = click.option(
     "--show-tokens",
     is_flag=True,
-    help=f"Show the text as its tokens, in two colours or, without colours, parted by {pieces.MARK}; "
-    r"what cannot be seen, half a character say, as bytes: \xc4.",
+    help=f"Show the tokens: in two colours or, where colours are off, parted by {pieces.MARK}; what cannot be seen, "
+    r"half a character say, as its bytes: \xc4.",
 )
 
 _SAMPLE_OPTIONS = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
 
 _SHOWN, _WORD_SHOWN = 300, 40  # characters of a sentence, and of a word, that are printed for people
 _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
+_MEASURES = "nats/token", "bits/byte", "above source", "sentences", "grammatical", "known words", "new", "distinct"
 
 
 def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
@@ -98,16 +99,22 @@ def report_json(run: Path, lines: "Mapping[str, Line]") -> str:
 
 
 def report_table(lines: "Mapping[str, Line]") -> Table:
-    """The report of a run as a table."""
-    losses = "nats/token", "bits/byte", "above source"
-    shares = "sentences", "grammatical", "known words", "new", "distinct"
+    """The report of a run as a table with a column for each line, so narrow that it fits into any terminal."""
     shown = table.new("")
-    for heading in (*losses, *shares):
-        shown.add_column(heading, justify="right")
-    for name, line in lines.items():
-        numbers = ["" if loss is None else f"{loss:.4f}" for loss in line[: len(losses)]]
-        if line.quality:
-            count, *others = line.quality
-            numbers += [f"{count:,}", *(f"{share:.1%}" for share in others)]
-        shown.add_row(name, *numbers)
+    for name in lines:
+        shown.add_column(name, justify="right")
+    for measure, *cells in zip(_MEASURES, *map(_cells, lines.values()), strict=True):
+        if any(cells):
+            shown.add_row(measure, *cells)
     return shown
+
+
+def _cells(line: "Line") -> list[str]:
+    """The numbers that `_MEASURES` names; empty where one does not apply."""
+    losses = line.nats_per_token, line.bits_per_byte, line.above_source
+    cells = ["" if loss is None else f"{loss:.4f}" for loss in losses]
+    q = line.quality
+    if q is None:
+        return cells + [""] * (len(_MEASURES) - len(cells))
+    shares = q.grammatical, q.known_words, q.new, q.distinct
+    return [*cells, f"{q.sentences:,}", *(f"{share:.1%}" for share in shares)]

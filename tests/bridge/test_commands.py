@@ -1,5 +1,6 @@
 """python -m bridge as a user meets it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def test_generate_writes_what_sample_writes(
         ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 40],
         ["--temperature", 0, "--max-new-tokens", 30],
         ["--prompt", "Ȳdra", "--num-samples", 3, "--json", "--seed", 2**32 - 1, "--top-k", 9, "--top-p", 1],
+        ["--prompt", "Ȳdra", "--max-new-tokens", 9, "--show-tokens"],
     ):
         found = call(main.main, capsys, monkeypatch, "generate", directory, *options)
         assert found == call(jax_main.main, capsys, monkeypatch, "sample", directory, *options)
@@ -33,6 +35,10 @@ def test_generate_writes_what_sample_writes(
 
 
 def test_a_file_without_proof_says_so(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", file, "--json")
+    assert status == 0
+    record = json.loads(out)
+    assert (record["file"], record["parity"], len(record["examples"])) == (str(file), None, 4)
     status, out, _ = call(main.main, capsys, monkeypatch, "check", file)
     assert status == 0
     assert "not proven equal: run `python -m bridge verify` before `export`" in out
@@ -124,7 +130,7 @@ def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
     start += "print('exported', flush=True)\n"
     start += f"sys.argv = ['bridge', 'verify', {str(directory)!r}]\ncommand.run(main)"
     done = subprocess.run(
-        [sys.executable, "-c", start, "export", str(directory), "-o", "x.pt"],
+        [sys.executable, "-c", start, "export", str(directory), "-o", "x.pt", "--json"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -132,7 +138,8 @@ def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert (tmp_path / "x.pt").exists()
+    record = json.loads(done.stdout.splitlines()[0])
+    assert (record["file"], record["bytes"]) == ("x.pt", (tmp_path / "x.pt").stat().st_size)
     assert done.returncode == 2
     assert done.stdout.endswith("\nexported\n")
     assert (
@@ -150,7 +157,8 @@ def test_verify_export_and_check(
     assert proven.report["passed"]
     status, out, _ = call(main.main, capsys, monkeypatch, "export", proven.directory)
     assert status == 0
-    assert out.startswith(f"valyrian.pt from {proven.directory}: ")
+    size = Path("valyrian.pt").stat().st_size
+    assert out.startswith(f"valyrian.pt from {proven.directory}: {size:,} bytes, ")
     assert "; proven equal by `python -m bridge verify`" in out
     status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
     assert status == 0
