@@ -26,6 +26,7 @@ def generate(run: Path | None, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN, streaming.
 
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
+    With --json, --show-tokens adds the list "tokens" to each object.
     """
     from .generate import Generator, stream
 

@@ -17,6 +17,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
+for wish in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # of whoever starts the tests: rich would follow it
+    os.environ.pop(wish, None)
 # Programs that several tests compile are compiled once.
 _compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name

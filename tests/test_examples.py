@@ -101,8 +101,6 @@ def test_every_example_runs_and_writes_plain_text_where_there_is_no_terminal(
     entry: Entry, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):  # somebody's wish for colours in a pipe
-        monkeypatch.delenv(variable, raising=False)
     status, out, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *shlex.split(entry.example))
     assert status == 0, err
     assert out

@@ -22,10 +22,8 @@ COLOURED = re.compile(r"\x1b\[30m\x1b\[43m(.+?)\x1b\[0m|\x1b\[97m\x1b\[44m(.+?)\
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
-    """Words of some tokens in text.txt, and the tokenizer in tokenizer.json; no wish of the environment for colours."""
+    """A text in text.txt and a tokenizer in tokenizer.json, beside a terminal that has colours."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     Path("text.txt").write_text(TEXT, encoding="utf-8")
     trained = train_bpe("ābri ābri ābri ko", 261)

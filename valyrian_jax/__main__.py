@@ -80,6 +80,7 @@ def sample(run: Path | None, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN (a run or a bundle directory), streaming.
 
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
+    With --json, --show-tokens adds the list "tokens" to each object.
     """
     from valyrian_jax import model, sampling
 

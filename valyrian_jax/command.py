@@ -160,7 +160,7 @@ def _echo_tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
 def _tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> Iterator[bytes]:
     """The tokens of a prompt and of what goes on from it, up to the end of the document."""
     for i in itertools.chain(tokenizer.encode(start), prompt.document(tokenizer, ids)):
-        yield tokenizer.tokens[i]
+        yield tokenizer.decode_bytes([i])
 
 
 def cleaned(argument: str) -> str:

@@ -8,7 +8,7 @@ _UNBOUNDED = 10_000  # columns: rich would take an output that is no terminal fo
 
 
 def new(*columns: str) -> Table:
-    """A table without rows; more columns may be added before these."""
+    """A table without rows; more columns may be added behind these."""
     return Table(*columns, box=box.SIMPLE_HEAD, header_style="none")
 
 

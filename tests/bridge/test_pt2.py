@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch.export.pt2_archive._package import load_pt2
 
+from bridge import __main__ as main
 from bridge import pt2, weights
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
+
+from ..calling import call
 
 ALONE = """
 import sys
@@ -30,6 +33,17 @@ def archive(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pt2") / "small.pt2"
     pt2.export(directory, path)
     return path
+
+
+def test_check_says_how_far_the_logits_are(
+    archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", archive, "--json")
+    record = json.loads(out)
+    assert (status, record.keys(), record["file"]) == (0, {"file", "difference"}, str(archive))
+    assert record["difference"] < 1e-4
+    shown = f"{archive}: logits are within {record['difference']:.1e} of those where it was made\n"
+    assert call(main.main, capsys, monkeypatch, "check", archive) == (0, shown, "")
 
 
 def test_programs_give_the_logits_of_the_module_at_every_length(archive: Path, small: Bundle) -> None:
