@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import __main__ as bridge_main
 from valyrian_jax import __main__ as main
 from valyrian_jax import pieces
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -80,25 +81,25 @@ def test_marks_part_them_where_colours_are_off(
     assert call_on_terminal(main.main, monkeypatch, *SHOW) == call(main.main, capsys, monkeypatch, *SHOW)[1]
 
 
-def test_sample_shows_the_tokens_of_prompt_and_text(
+def test_generate_shows_the_tokens_of_prompt_and_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["--prompt", "Vala ñ\n", "--max-new-tokens", 30, "--seed", 3, "--top-k", 3]
 
-    def sampled(*options: object) -> str:
-        status, out, err = call(main.main, capsys, monkeypatch, "sample", RUN, *settings, *options)
+    def generated(*options: object) -> str:
+        status, out, err = call(bridge_main.main, capsys, monkeypatch, "generate", RUN, *settings, *options)
         assert (status, err) == (0, "")
         return out
 
-    records = [json.loads(line) for line in sampled("--num-samples", 2, "--show-tokens", "--json").splitlines()]
-    shown = sampled("--show-tokens")
+    records = [json.loads(line) for line in generated("--num-samples", 2, "--show-tokens", "--json").splitlines()]
+    shown = generated("--show-tokens")
     tokens = [codecs.escape_decode(piece.encode())[0] for piece in shown.replace("\n", "").split("|")]
     assert {*tokens} <= {*Tokenizer.load(RUN / "tokenizer.json").tokens}
     assert b"\xc3" in tokens  # half of an ñ
     assert b"".join(tokens).decode("utf-8", "replace") == records[0]["text"]
     assert records[0]["tokens"] == [pieces.text(token) for token in tokens]
-    assert sampled("--num-samples", 2, "--show-tokens").startswith(f"[seed 3] {shown}[seed 4] V|al|a| |")
+    assert generated("--num-samples", 2, "--show-tokens").startswith(f"[seed 3] {shown}[seed 4] V|al|a| |")
     for record in records:
         del record["tokens"]
-    assert [json.loads(line) for line in sampled("--num-samples", 2, "--json").splitlines()] == records
-    assert sampled() == records[0]["text"] + "\n"
+    assert [json.loads(line) for line in generated("--num-samples", 2, "--json").splitlines()] == records
+    assert generated() == records[0]["text"] + "\n"
