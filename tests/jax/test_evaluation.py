@@ -60,7 +60,9 @@ def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert trigram.quality
     assert record["trigram"]["quality"] == trigram.quality._asdict()
     status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 0)
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["model", "trigram", "held-out"]
+    assert out.splitlines()[0] == str(run)
+    assert out.splitlines()[2].split() == ["model", "trigram", "held-out", "text"]
+    assert f"{model.bits_per_byte:.4f}" in out
 
 
 def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
