@@ -21,7 +21,7 @@ from .attention import attention
 from .generate import Generator, scored, window_start
 from .sampling import keep
 
-CHOICES = 12  # of the next token's distribution: the most probable
+CHOICES = 16  # of the next token's distribution: the most probable
 
 Event = dict[str, Any]
 

@@ -1,10 +1,14 @@
 """Every command shows an example in its help, and the example runs, in a directory that has what it names."""
 
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import click
 import pytest
@@ -23,7 +27,6 @@ PROGRAMS = {
     "python -m valyrian_jax": main.main,
     "python -m bridge": bridge_main.main,
 }
-ENDLESS = {"serve"}  # these do not end by themselves: their examples are read here and run in tests of their own
 
 torch.set_num_threads(1)  # at these sizes a second one only waits
 
@@ -54,7 +57,7 @@ def entries(program: str, command: click.Command, path: tuple[str, ...] = ()) ->
 
 EVERY = [entry for program, command in PROGRAMS.items() for entry in entries(program, command)]
 WITH_EXAMPLE = [entry for entry in EVERY if not isinstance(entry.command, click.Group)]
-ENDING = [entry for entry in WITH_EXAMPLE if entry.command.name not in ENDLESS]
+(SERVE,) = (entry for entry in WITH_EXAMPLE if entry.command.name == "serve")  # which does not end by itself
 
 
 def name(entry: Entry) -> str:
@@ -96,7 +99,7 @@ def test_every_help_shows_an_example_on_one_line(
     assert f"  {line}\n" in shown, "the example does not fit into a line of 80 columns; shorten it"
 
 
-@pytest.mark.parametrize("entry", ENDING, ids=name)
+@pytest.mark.parametrize("entry", [entry for entry in WITH_EXAMPLE if entry != SERVE], ids=name)
 def test_every_example_runs_and_writes_plain_text_where_there_is_no_terminal(
     entry: Entry, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,3 +108,18 @@ def test_every_example_runs_and_writes_plain_text_where_there_is_no_terminal(
     assert status == 0, err
     assert out
     assert "\x1b" not in out + err
+
+
+def test_the_example_of_serve_opens_the_page(home: Path) -> None:
+    command = [sys.executable, "-m", "bridge", *shlex.split(SERVE.example), "--port", "0"]  # 8000 may be taken
+    with subprocess.Popen(
+        command, cwd=home, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout
+        try:
+            name, _, rest = server.stdout.readline().partition(" is at ")
+            assert name == "runs/first"
+            with urlopen(rest.split()[0], timeout=60) as page:
+                assert b"<title>valyrian-gpt</title>" in page.read()
+        finally:
+            server.terminate()
