@@ -1,5 +1,6 @@
 """The picture of attention: for every layer and head, how much each token of a text looks at those before it."""
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST = 48  # tokens: more cannot be read
+_GAP = 1  # tokens, between two maps
+_GREY = 0.85, 0.85, 0.85, 1.0  # what comes later, where no token can look
 _INCHES = 0.17  # of a token
+_WIDEST = 30  # inches: in those of a large model the labels are small, but memory and files stay so too
 
 
 def of_bundle(bundle: Bundle, text: str) -> "Figure":
@@ -48,27 +52,40 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
     if len(labels) > LARGEST:
         raise UserError(f"the prompt has {len(labels)} tokens, of which a map can show {LARGEST}; take a shorter one")
     from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     L, H, T, _ = weights.shape
-    side = max(1.5, _INCHES * T)
-    figure = Figure(figsize=(H * side + 2, L * side + 1.5), layout="constrained")
-    grid = figure.subplots(L, H, sharex=True, sharey=True, squeeze=False)
-    shades = colormaps["Blues"].with_extremes(bad="#d9d9d9")  # grey: what comes later, where no token can look
+    rows, columns = (np.arange(count) * (T + _GAP) for count in (L, H))  # where the maps begin
+    shades = colormaps["Blues"]
+    picture = np.ones((rows[-1] + T, columns[-1] + T, 4))
     later = np.triu(np.ones((T, T), bool), k=1)
-    shown = [_drawable(label) for label in labels]
-    for (layer, head), axes in np.ndenumerate(grid):
-        image = axes.imshow(np.ma.masked_array(weights[layer, head], later), cmap=shades, vmin=0, vmax=1)
-        axes.set_xticks(range(T), shown, rotation=90, fontsize=7, parse_math=False)
-        axes.set_yticks(range(T), shown, fontsize=7, parse_math=False)
-        axes.tick_params(length=2)
-        if layer == 0:
-            axes.set_title(f"head {head}", fontsize=9)
-        if head == 0:
-            axes.set_ylabel(f"layer {layer}", fontsize=9)
-    figure.supxlabel("the token that is looked at", fontsize=9)
-    figure.supylabel("the token that looks", fontsize=9)
-    figure.colorbar(image, ax=grid, fraction=0.02, label="attention weight; a row sums to 1")
+    inch = min(_INCHES, _WIDEST / max(picture.shape[:2]))
+    figure = Figure(figsize=(picture.shape[1] * inch + 3, picture.shape[0] * inch + 2), layout="constrained")
+    axes = figure.subplots()
+    for (layer, top), (head, left) in itertools.product(enumerate(rows), enumerate(columns)):
+        one = shades(weights[layer, head])
+        one[later] = _GREY
+        picture[top : top + T, left : left + T] = one
+        axes.add_patch(Rectangle((left - 0.5, top - 0.5), T, T, fill=False, linewidth=0.6, clip_on=False))
+    axes.imshow(picture, interpolation="nearest")
+    shown, places, size = [_drawable(label) for label in labels], np.arange(T), 7 * inch / _INCHES
+    axes.set_xticks((columns[:, None] + places).ravel(), shown * H, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks((rows[:, None] + places).ravel(), shown * L, fontsize=size, parse_math=False)
+    middle = (T - 1) / 2
+    above, beside = axes.secondary_xaxis("top"), axes.secondary_yaxis("right")
+    above.set_xticks(columns + middle, [f"head {head}" for head in range(H)])
+    beside.set_yticks(rows + middle, [f"layer {layer}" for layer in range(L)], rotation=90, va="center")
+    for side in (axes, above, beside):
+        side.tick_params(length=0)
+        for spine in side.spines.values():
+            spine.set_visible(False)
+    axes.set_xlabel("the token that is looked at")
+    axes.set_ylabel("the token that looks")
+    figure.colorbar(
+        ScalarMappable(cmap=shades), ax=axes, shrink=0.5, aspect=30, label="attention weight; a row sums to 1"
+    )
     return figure
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 
 from valyrian_jax import __main__ as main
 from valyrian_jax import attention_map, plot
@@ -123,13 +124,21 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     draw = np.random.default_rng(0)
     weights = np.tril(draw.dirichlet(np.ones(5), (2, 3, 5))).astype(np.float32)
     figure = attention_map.draw(["a", "夜", "$x$", "␣d", "e"], weights)
-    grid = [axes for axes in figure.axes if axes.images]
-    assert len(grid) == 6
-    for (layer, head), axes in zip(np.ndindex(2, 3), grid, strict=True):
-        shown = axes.images[0].get_array()
-        np.testing.assert_array_equal(shown.mask, np.triu(np.ones((5, 5), bool), 1))
-        np.testing.assert_array_equal(shown.data, weights[layer, head])
-    assert [text.get_text() for text in grid[0].get_yticklabels()] == ["a", r"\u591c", "$x$", "␣d", "e"]
+    axes = figure.axes[0]
+    shown = axes.images[0].get_array()
+    assert shown.shape == (5 + 1 + 5, 5 + 1 + 5 + 1 + 5, 4)
+    later = np.triu(np.ones((5, 5), bool), 1)
+    for layer, head in np.ndindex(2, 3):
+        one = shown[6 * layer : 6 * layer + 5, 6 * head : 6 * head + 5]
+        np.testing.assert_allclose(one[~later], colormaps["Blues"](weights[layer, head])[~later])
+        assert len(np.unique(one[later], axis=0)) == 1
+        assert not (one[~later][:, None] == one[later][None]).all(-1).any()  # no weight is as grey as what comes later
+    names = ["a", r"\u591c", "$x$", "␣d", "e"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == names * 2
+    assert [text.get_text() for text in axes.get_xticklabels()] == names * 3
+    above, beside = axes.child_axes
+    assert [text.get_text() for text in above.get_xticklabels()] == ["head 0", "head 1", "head 2"]
+    assert [text.get_text() for text in beside.get_yticklabels()] == ["layer 0", "layer 1"]
     figure.draw_without_rendering()  # no letter is missing, which would be a warning
     with pytest.raises(UserError, match="the prompt has 49 tokens, of which a map can show 48; take a shorter one"):
         attention_map.draw(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
