@@ -86,7 +86,7 @@ def draw(drawn: Sequence[Curves]) -> "Figure":
     for axes in panels.values():
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    figure.suptitle(drawn[0].name if len(drawn) == 1 else f"{len(drawn)} runs", parse_math=False)
+    figure.suptitle(drawn[0].name if len(drawn) == 1 else f"{len(drawn)} runs; thin: training", parse_math=False)
     return figure
 
 
