@@ -115,7 +115,7 @@ def serve(run: Path | None, host: str, port: int) -> None:
     from . import serve as page
 
     directory = runs.find_bundle(run)
-    page.run(bundle.load(directory), str(run or directory.parent), host, port)
+    page.run(bundle.load(directory), command.cleaned(str(run or directory.parent)), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")

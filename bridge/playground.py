@@ -65,8 +65,9 @@ def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: To
         tokenizer: for labels.
 
     Returns:
-        `probability` of the token at that temperature and top-k, before the nucleus is cut; `choices`: of the most
-        probable tokens, and this one, [id, label, probability, kept]; `kept`: how many tokens might have been drawn.
+        `probability` of the token at that temperature and top-k; `chance`, the same after the cut to the nucleus;
+        `kept`: how many tokens that leaves; `choices`: of the most probable tokens that have any probability, and this
+        one, [id, label, probability, kept].
     """
     scores = logits.float().cpu()
     if sample.temperature == 0:
@@ -75,10 +76,12 @@ def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: To
     else:
         probabilities = keep(scores, sample.temperature, sample.top_k, 1.0)[0]
         kept = keep(scores, sample.temperature, sample.top_k, sample.top_p)[0] > 0
-    best = probabilities.argsort(descending=True, stable=True)[:CHOICES].tolist()
+    order = probabilities.argsort(descending=True, stable=True)[:CHOICES]
+    best = order[probabilities[order] > 0].tolist()
     shown = best if token in best else [*best, token]
     return {
         "probability": float(probabilities[token]),
+        "chance": float(probabilities[token] / probabilities[kept].sum()),
         "choices": [[i, label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown],
         "kept": int(kept.sum()),
     }
@@ -107,4 +110,5 @@ def with_verdicts(told: Iterable[Event]) -> Iterator[Event]:
 def attended(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
     """Where the last of some tokens looks: which token its window begins with, and the weights [L, H, T] in it."""
     start = window_start(len(tokens), generator.gpt.n_positions)
-    return start, attention(generator.gpt, torch.tensor([tokens[start:]]))[:, 0, :, -1]
+    layers = attention(generator.gpt, torch.tensor([tokens[start:]]))
+    return start, torch.stack([weights[0, :, -1] for weights in layers])

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from valyrian_jax import atomic, command, pieces, runs
+from valyrian_jax import atomic, bundle, command, pieces, runs
 from valyrian_jax.errors import UserError
 
 FILE = command.FILE
@@ -84,9 +84,9 @@ def sample(run: Path | None, **options: Any) -> None:
     """
     from valyrian_jax import model, sampling
 
-    bundle = runs.load_bundle(run)
-    generate = functools.partial(sampling.generate, model.from_tensors(bundle.tensors), bundle.model)
-    command.print_samples(bundle, generate, **options)
+    best = runs.load_bundle(run)
+    generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+    command.print_samples(best, generate, **options)
 
 
 @main.command("eval", epilog="Example: python -m valyrian_jax eval runs/first --json")
@@ -123,19 +123,20 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
     """
     from valyrian_jax import plot as pictures
 
-    given = [runs.find(directory) for directory in directories or [None]]
     if attention != (text is not None):
         raise click.UsageError("--attention and --prompt TEXT go together")
     if text is None:
+        given = [runs.find(directory) for directory in directories or [None]]
         figure = pictures.draw([pictures.curves(run) for run in given])
         name = given[0] / "loss" if len(given) == 1 else Path("comparison")
-    elif len(given) > 1:
+    elif len(directories) > 1:
         raise click.UsageError("--attention takes one RUN")
     else:
         from valyrian_jax import attention_map
 
-        figure = attention_map.of_bundle(runs.load_bundle(given[0]), command.cleaned(text))
-        name = given[0] / "attention"
+        found = runs.find_bundle(directories[0] if directories else None)
+        figure = attention_map.of_bundle(bundle.load(found), command.cleaned(text))
+        name = (found.parent if (found.parent / "config.toml").exists() else Path()) / "attention"
     for file in pictures.save(figure, out or name):
         click.echo(file)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.pieces import label
+from valyrian_jax.plot import drawable
 from valyrian_jax.prompt import prompt_tokens
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 48  # tokens: more cannot be read
 _GAP = 1  # tokens, between two maps
-_GREY = 0.85, 0.85, 0.85, 1.0  # what comes later, where no token can look
+_GREY = 217, 217, 217, 255  # what comes later, where no token can look
 _INCHES = 0.17  # of a token
 _WIDEST = 30  # inches: in those of a large model the labels are small, but memory and files stay so too
 
@@ -59,18 +60,18 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
     L, H, T, _ = weights.shape
     rows, columns = (np.arange(count) * (T + _GAP) for count in (L, H))  # where the maps begin
     shades = colormaps["Blues"]
-    picture = np.ones((rows[-1] + T, columns[-1] + T, 4))
+    picture = np.full((rows[-1] + T, columns[-1] + T, 4), 255, np.uint8)
     later = np.triu(np.ones((T, T), bool), k=1)
     inch = min(_INCHES, _WIDEST / max(picture.shape[:2]))
     figure = Figure(figsize=(picture.shape[1] * inch + 3, picture.shape[0] * inch + 2), layout="constrained")
     axes = figure.subplots()
     for (layer, top), (head, left) in itertools.product(enumerate(rows), enumerate(columns)):
-        one = shades(weights[layer, head])
+        one = shades(weights[layer, head], bytes=True)
         one[later] = _GREY
         picture[top : top + T, left : left + T] = one
         axes.add_patch(Rectangle((left - 0.5, top - 0.5), T, T, fill=False, linewidth=0.6, clip_on=False))
     axes.imshow(picture, interpolation="nearest")
-    shown, places, size = [_drawable(label) for label in labels], np.arange(T), 7 * inch / _INCHES
+    shown, places, size = [drawable(label) for label in labels], np.arange(T), 7 * inch / _INCHES
     axes.set_xticks((columns[:, None] + places).ravel(), shown * H, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks((rows[:, None] + places).ravel(), shown * L, fontsize=size, parse_math=False)
     middle = (T - 1) / 2
@@ -87,11 +88,3 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
         ScalarMappable(cmap=shades), ax=axes, shrink=0.5, aspect=30, label="attention weight; a row sums to 1"
     )
     return figure
-
-
-def _drawable(text: str) -> str:
-    """A label without letters that the font lacks, which would all be the same empty box."""
-    from matplotlib import font_manager
-
-    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)

@@ -3,6 +3,7 @@
 Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; runs differ by marker too.
 """
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ BELOW: dict[
 }
 _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
 _MARKERS = "osD^vPX"
+_FEW = 30  # points: fewer are marked
 _MOST = 500  # points of a line; of more, neighbours are averaged
 
 
@@ -65,7 +67,8 @@ def curves(run: Path) -> Curves:
         raise UserError(f"{run} has no losses to draw yet: its metrics.jsonl is missing or holds none")
     known = HELD_OUT in points and BITS in points and points[HELD_OUT][1][-1] > 0
     bits = float(points[BITS][1][-1] / points[HELD_OUT][1][-1]) if known else None
-    return Curves(run.resolve().name, points, bits)
+    name = os.fsencode(run.resolve().name).decode("utf-8", "replace")
+    return Curves(name, points, bits)
 
 
 def draw(drawn: Sequence[Curves]) -> "Figure":
@@ -86,31 +89,38 @@ def draw(drawn: Sequence[Curves]) -> "Figure":
     for axes in panels.values():
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    figure.suptitle(drawn[0].name if len(drawn) == 1 else f"{len(drawn)} runs; thin: training", parse_math=False)
+    title = drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
+    figure.suptitle(title, parse_math=False)
     return figure
 
 
 def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
     """Training and held-out losses, and what no model of the source can go below."""
     in_bits = all(curve.bits for curve in drawn)
-    one, seen, floors = len(drawn) == 1, [], set()
+    one, seen, floors = len(drawn) == 1, list[float](), set[float]()
     for i, curve in enumerate(drawn):
         unit = curve.bits if in_bits and curve.bits else 1.0
         if TRAIN in curve.points:
             steps, values = thinned(curve.points[TRAIN])
             colour = _COLOURS[-1] if one else _colour(i)
-            axes.plot(steps, values * unit, color=colour, alpha=0.4, linewidth=0.8, label="training" if one else "")
-            seen.append(values[steps >= steps[-1] / 20] * unit)  # the first fall would leave no room for the rest
+            named = "training" if one else "" if HELD_OUT in curve.points else f"training, {drawable(curve.name)}"
+            few = _marker(i) if len(steps) < _FEW else ""
+            axes.plot(
+                steps, values * unit, color=colour, alpha=0.4, linewidth=0.8, marker=few, markersize=3, label=named
+            )
+            later = values[steps >= steps[-1] / 20] * unit  # the first fall would leave no room for the rest,
+            seen += [later.min(), np.quantile(later, 0.99)]  # nor would a spike
         if HELD_OUT in curve.points:
             steps, values = curve.points[HELD_OUT]
-            label = "held out" if one else f"held out, {curve.name}"
+            label = "held out" if one else f"held out, {drawable(curve.name)}"
             axes.plot(steps, values * unit, color=_colour(i), marker=_marker(i), markersize=5, label=label)
-            seen.append(values * unit)
+            seen += [values.min() * unit, values.max() * unit]
         if ENTROPY in curve.points and in_bits:
             floors.add(float(curve.points[ENTROPY][1][-1]))
     for floor in sorted(floors):
-        axes.axhline(floor, color="black", linestyle="--", linewidth=1.2, label=f"entropy of the source, {floor:.4f}")
-    low, high = min([*floors, *(values.min() for values in seen)]), max(values.max() for values in seen)
+        label = f"entropy of the source, {floor:.4f} bits per byte"
+        axes.axhline(floor, color="black", linestyle="--", linewidth=1.2, label=label)
+    low, high = min([*floors, *seen]), max(seen)
     axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
     axes.set_ylabel("loss (bits per byte)" if in_bits else "loss (nats per token)")
     if one and in_bits:
@@ -127,7 +137,7 @@ def _draw_below(axes: "Axes", key: str, drawn: Sequence[Curves]) -> None:
     for i, curve in enumerate(drawn):
         if key in curve.points:
             steps, values = thinned(curve.points[key])
-            few = _marker(i) if len(steps) < 30 else ""
+            few = _marker(i) if len(steps) < _FEW else ""
             axes.plot(steps, values * unit, color=_colour(i), marker=few, markersize=4, linewidth=1.2)
     axes.set_title(name, fontsize="medium")
     axes.set_ylim(0, top)
@@ -147,18 +157,29 @@ def _colour(run: int) -> str:
 
 
 def _marker(run: int) -> str:
-    return _MARKERS[run % len(_MARKERS)]
+    return _MARKERS[(run + run // len(_COLOURS)) % len(_MARKERS)]
+
+
+def drawable(text: str) -> str:
+    """A text without letters that the font lacks, which would all be the same empty box: with their numbers instead."""
+    from matplotlib import font_manager
+
+    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
 def save(figure: "Figure", path: Path) -> list[Path]:
     """Write a figure as PNG and as SVG, both under one name: `path` with these suffixes.
 
     Raises:
+        UserError: the name is none.
         OSError: they cannot be written.
     """
     import matplotlib
 
-    path = path.with_suffix("") if path.suffix in (".png", ".svg") else path
+    path = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
+    if path.name in ("", ".."):
+        raise UserError(f"{path} is a directory; expected the name of a file in it, without .png and .svg")
     files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # the same figure, the same file
         figure.savefig(files[0], dpi=150)

@@ -60,10 +60,13 @@ class Tracker:
 
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
         """Record the attention [L, H, T, T] of a step in T tokens, to be drawn elsewhere: before that step's texts."""
+        file = attention_file(self._directory, step)
+        partial = file.with_name(f"{file.name}.partial")
         with contextlib.suppress(OSError):  # a picture is nothing to stop for
-            file = attention_file(self._directory, step)
             file.parent.mkdir(exist_ok=True)
-            np.savez(file, labels=np.array(labels), weights=weights)
+            with partial.open("wb") as written:
+                np.savez(written, labels=np.array(labels), weights=weights)
+            partial.replace(file)
 
     def close(self, seconds: float) -> None:
         """Finish writing; the uploader has so many seconds to finish too, and is then ended."""

@@ -2,6 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const form = at("form"), text = at("text");
+const MOST_BARS = 64; // in the picture of a head
 const NUMBERS = ["temperature", "top_k", "top_p", "seed", "max_new_tokens"];
 
 let about;            // what the server says of the model
@@ -10,11 +11,12 @@ let tokens = [];      // the events of the text's tokens, each with its element
 let judgedTo = 0;     // up to which token sentences have been judged
 let following = true; // show the newest token, until the reader points at one
 let asked = {};       // the settings of the text
+let chosen = null;    // the token whose attention is shown, or asked for
 
 // ---- settings: in the form, in the address, in the request
 
 function settings() {
-  const values = { prompt: form.elements.prompt.value, judged: form.elements.judged.checked };
+  const values = { prompt: form.elements.prompt.value.toWellFormed(), judged: form.elements.judged.checked };
   for (const name of NUMBERS) values[name] = Number(form.elements[name].value);
   return values;
 }
@@ -39,7 +41,7 @@ async function open() {
   const link = Object.fromEntries(new URLSearchParams(location.search));
   fill(link);
   at("go").disabled = false;
-  if (Object.keys(link).length) generate();
+  if (Object.keys(link).length && form.reportValidity()) generate();
 }
 
 // ---- a text, from the first event to the last
@@ -61,7 +63,7 @@ async function generate() {
       body: JSON.stringify(asked),
       signal: mine.signal,
     });
-    if (!response.ok) throw new Error((await response.json()).error);
+    if (!response.ok) throw new Error(await problem(response));
     for await (const event of events(response.body)) {
       if (mine !== running) return;
       show(event);
@@ -71,7 +73,7 @@ async function generate() {
     const written = tokens.filter((token) => token.kind === "token").length;
     const seconds = (performance.now() - began) / 1000;
     at("status").textContent = `${written} tokens in ${seconds.toFixed(1)} s; ` +
-      (ended.why === "document" ? "the model ended the document." : "as many as were asked for.");
+      { document: "the model ended the document.", length: "as many as were asked for.", server: "the server ended it." }[ended.why];
   } catch (error) {
     if (mine !== running) return;
     at("status").textContent = error.name === "AbortError" ? "Stopped." : "";
@@ -81,6 +83,14 @@ async function generate() {
       running = null;
       at("stop").disabled = true;
     }
+  }
+}
+
+async function problem(response) {
+  try {
+    return (await response.json()).error;
+  } catch {
+    return `The server answers ${response.status} ${response.statusText}.`;
   }
 }
 
@@ -100,10 +110,10 @@ function clear() {
   tokens = [];
   judgedTo = 0;
   following = true;
-  for (const id of ["text", "sentences", "choices", "heads"]) at(id).replaceChildren();
+  for (const id of ["text", "sentences", "choices"]) at(id).replaceChildren();
   at("error").hidden = true;
-  at("kept").textContent = "";
-  text.classList.remove("looking");
+  at("token").textContent = at("kept").textContent = "";
+  lookAway();
 }
 
 function fail(message) {
@@ -136,6 +146,7 @@ function judge(sentence) {
   const item = document.createElement("li");
   item.className = verdict;
   item.append(part("mark", sentence.grammatical ? "✓" : "✗"), sentence.text);
+  item.firstChild.setAttribute("role", "img");
   item.firstChild.setAttribute("aria-label", sentence.grammatical ? "grammatical:" : "not grammatical:");
   if (sentence.reason) item.append(part("reason", ` — ${sentence.reason}`));
   at("sentences").append(item);
@@ -147,9 +158,9 @@ function describe(token) {
   const prompt = token.kind === "prompt";
   at("token").textContent = prompt
     ? `“${token.label}” (token ${token.id}) stands in the prompt.`
-    : `“${token.label}” (token ${token.id}) was drawn with probability ${percent(token.probability)}.`;
-  at("kept").textContent = prompt ? "" : `${token.kept} of ${about.vocabulary} tokens could have been drawn` +
-    (asked.temperature === 0 ? ": at temperature 0 the most probable one." : ".");
+    : `“${token.label}” (token ${token.id}) has probability ${percent(token.probability)}.`;
+  at("kept").textContent = prompt ? "" : `${token.kept} of ${about.vocabulary} tokens could be drawn` +
+    (asked.temperature === 0 ? ": at temperature 0 the most probable one." : `, this one with chance ${percent(token.chance)}.`);
   const most = prompt ? 1 : token.choices[0][2];
   const items = [];
   for (const [id, label, probability, kept] of prompt ? [] : token.choices) {
@@ -184,17 +195,17 @@ function percent(share) {
 
 async function look(index) {
   const ids = tokens.slice(0, index + 1).map((token) => token.id);
-  const chosen = tokens[index];
-  for (const token of tokens) token.element.classList.toggle("chosen", token === chosen);
+  const from = chosen = tokens[index];
+  for (const token of tokens) token.element.classList.toggle("chosen", token === from);
   const response = await fetch("attention", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ tokens: ids }),
   }).catch(() => null);
-  if (tokens[index] !== chosen) return; // another text has begun
   if (!response) return fail("The server cannot be reached.");
+  if (!response.ok) return fail(await problem(response));
   const found = await response.json();
-  if (!response.ok) return fail(found.error);
+  if (chosen !== from) return; // the reader has gone on
   const heads = found.weights.flat();
   const mean = heads[0].map((_, key) => heads.reduce((sum, head) => sum + head[key], 0) / heads.length);
   const rows = [["mean", [["all heads", mean]]]];
@@ -202,21 +213,22 @@ async function look(index) {
   at("heads").replaceChildren(...rows.map(([name, row]) => {
     const line = document.createElement("div");
     line.className = "layer";
-    line.append(part("", name), ...row.map(([title, weights]) => headButton(title, weights, chosen, found.start)));
+    line.append(part("", name), ...row.map(([title, weights]) => headButton(title, weights, from, found.start)));
     return line;
   }));
   at("heads").querySelector("button").click();
 }
 
-function headButton(title, weights, chosen, start) {
+function headButton(title, weights, from, start) {
   const button = document.createElement("button");
   button.type = "button";
   button.title = title;
   button.setAttribute("aria-label", title);
   const most = Math.max(...weights);
-  for (const weight of weights) {
+  const group = Math.ceil(weights.length / MOST_BARS);
+  for (let i = 0; i < weights.length; i += group) {
     const bar = document.createElement("i");
-    bar.style.height = `${(100 * weight) / most}%`;
+    bar.style.height = `${(100 * Math.max(...weights.slice(i, i + group))) / most}%`;
     button.append(bar);
   }
   button.addEventListener("click", () => {
@@ -224,13 +236,14 @@ function headButton(title, weights, chosen, start) {
     text.classList.add("looking");
     tokens.forEach((token, i) => token.element.style.setProperty("--weight", (weights[i - start] ?? 0) / most));
     const order = weights.map((weight, i) => [weight, tokens[start + i].label]).sort((a, b) => b[0] - a[0]).slice(0, 3);
-    at("looking").textContent = `From “${chosen.label}”, ${title}: looks at ` +
+    at("looking").textContent = `From “${from.label}”, ${title}: looks at ` +
       order.map(([weight, label]) => `“${label}” ${percent(weight)}`).join(", ") + ". Escape ends this.";
   });
   return button;
 }
 
 function lookAway() {
+  chosen = null;
   text.classList.remove("looking");
   for (const token of tokens) token.element.classList.remove("chosen");
   at("heads").replaceChildren();
@@ -250,6 +263,7 @@ function point(event) {
 }
 
 function walk(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return; // those belong to the browser
   const index = indexOf(event.target);
   if (event.key === "Escape") lookAway();
   if (index < 0) return;

@@ -17,10 +17,13 @@ from click.testing import CliRunner
 
 from bridge import __main__ as main
 from bridge import torchscript
+from bridge.generate import Generator
 from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+
+from .serving import Served, serving
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3)
@@ -59,6 +62,20 @@ def small(make: Callable[..., Bundle]) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def endless(small: Bundle) -> Bundle:
+    """The small bundle, but its texts never end: the first number of every last state is 1, and speaks against it."""
+    tensors = {name: tensor.copy() for name, tensor in small.tensors.items()}
+    tensors["transformer.ln_f.weight"][0], tensors["transformer.ln_f.bias"][0] = 0, 1
+    tensors["lm_head.weight"][small.tokenizer.end_of_text] = np.array([-1e3] + [0] * 23)
+    return replace(small, tensors=tensors)
+
+
+@pytest.fixture(scope="session")
+def generator(endless: Bundle) -> Generator:
+    return Generator(endless)
+
+
+@pytest.fixture(scope="session")
 def directory(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "bundle"
     bundle.save(small, path)
@@ -91,6 +108,19 @@ def building(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
 def program(building: Future[Path]) -> Path:
     """valyrian-generate, built if it is out of date."""
     return building.result()
+
+
+@pytest.fixture(scope="session")
+def endless_directory(endless: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("endless") / "bundle"
+    bundle.save(endless, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(endless_directory: Path) -> Iterator[Served]:
+    with serving(endless_directory) as server:
+        yield server
 
 
 class Proven(NamedTuple):

@@ -15,7 +15,7 @@ from valyrian_jax.bundle import Bundle
 
 def test_three_runtimes_look_at_the_same_tokens(small: Bundle, directory: Path) -> None:
     tokens = np.random.default_rng(0).integers(0, small.model.vocab_size, (2, small.model.n_positions))
-    ours = attention(weights.to_module(small), torch.tensor(tokens)).numpy()
+    ours = torch.stack([*attention(weights.to_module(small), torch.tensor(tokens))]).numpy()
     jax_side = np.asarray(model.attention(model.from_tensors(small.tensors), jnp.asarray(tokens), small.model))
     oracle = transformers.GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager")
     with torch.no_grad():
@@ -27,6 +27,6 @@ def test_three_runtimes_look_at_the_same_tokens(small: Bundle, directory: Path) 
 
 
 def test_nobody_looks_ahead_and_rows_sum_to_one(small: Bundle) -> None:
-    found = attention(weights.to_module(small), torch.tensor([[5, 6, 7, 8]]))
+    found = torch.stack([*attention(weights.to_module(small), torch.tensor([[5, 6, 7, 8]]))])
     assert torch.all(found.triu(1) == 0)
     torch.testing.assert_close(found.sum(-1), torch.ones(2, 1, 3, 4))

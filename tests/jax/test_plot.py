@@ -1,6 +1,7 @@
 """The pictures: what is drawn is what was logged."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from valyrian_jax.pieces import label
 from valyrian_jax.tokenizer import train_bpe
 
 from ..calling import call
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def write_run(directory: Path, bits: float | None = 0.6, entropy: float | None = 0.8, steps: int = 40) -> Path:
@@ -40,13 +43,14 @@ def lines_of(axes: Any) -> dict[str, Any]:
 
 
 def test_one_run_stands_above_the_entropy_of_its_source(tmp_path: Path) -> None:
-    figure = plot.draw([plot.curves(write_run(tmp_path / "one_$run"))])
+    figure = plot.draw([plot.curves(write_run(tmp_path / "one_$run_🐉"))])
+    assert figure.get_suptitle() == r"one_$run_\U0001f409"  # which the font lacks
     losses, *below = figure.axes
     drawn = lines_of(losses)
-    assert drawn.keys() == {"training", "held out", "entropy of the source, 0.8000"}
+    assert drawn.keys() == {"training", "held out", "entropy of the source, 0.8000 bits per byte"}
     np.testing.assert_allclose(drawn["held out"].get_xydata(), [(s, 0.6 * (5 - s / 10)) for s in (10, 20, 30, 40)])
     np.testing.assert_allclose(drawn["training"].get_ydata(), [0.6 * (5 - s / 10) for s in range(1, 41)])
-    assert {*drawn["entropy of the source, 0.8000"].get_ydata()} == {0.8}
+    assert {*drawn["entropy of the source, 0.8000 bits per byte"].get_ydata()} == {0.8}
     assert losses.get_ylim()[0] < 0.6 * 1.0 < 0.6 * 4 < losses.get_ylim()[1]
     assert losses.get_ylabel() == "loss (bits per byte)"
     (right,) = losses.child_axes
@@ -65,7 +69,7 @@ def test_several_runs_are_told_apart_and_share_a_floor(tmp_path: Path) -> None:
     held_out = [line for label, line in lines_of(losses).items() if label.startswith("held out")]
     assert len({(line.get_color(), line.get_marker()) for line in held_out[:7]}) == 7
     shown = [text.get_text() for text in losses.get_legend().get_texts()]
-    assert shown == [*(f"held out, {name}" for name in names), "entropy of the source, 0.8000"]
+    assert shown == [*(f"held out, {name}" for name in names), "entropy of the source, 0.8000 bits per byte"]
 
 
 def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> None:
@@ -74,6 +78,16 @@ def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> Non
     assert losses.get_ylabel() == "loss (nats per token)"
     np.testing.assert_allclose(lines_of(losses)["held out, evaluated"].get_ydata(), [4, 3, 2, 1])
     assert not losses.child_axes
+    assert {"held out, evaluated", "training, new"} < lines_of(losses).keys()
+
+
+def test_few_points_are_marked_and_a_spike_does_not_hide_the_rest(tmp_path: Path) -> None:
+    one = lines_of(plot.draw([plot.curves(write_run(tmp_path / "one", steps=1))]).axes[0])["training"]
+    assert one.get_marker() == "o"
+    run = write_run(tmp_path / "spike", steps=400)
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"step": 401, "train/loss": 1e4}\n')
+    assert plot.draw([plot.curves(run)]).axes[0].get_ylim()[1] < 10
 
 
 def test_of_long_runs_the_means_of_neighbours_are_drawn() -> None:
@@ -105,6 +119,8 @@ def test_the_command_draws_one_run_or_compares(
         (["a", "--prompt", "x"], "--attention and --prompt TEXT go together"),
         (["a", "b", "--attention", "--prompt", "x"], "--attention takes one RUN"),
         (["a", "-o", "no/such/place"], "No such file or directory"),
+        (["a", "-o", "."], ". is a directory; expected the name of a file in it"),
+        (["a", "-o", ".."], ".. is a directory; expected the name of a file in it"),
         (["a", "--attention", "--prompt", "x"], "a has no bundle yet"),
         (["nowhere"], "nowhere is not a run directory"),
     ):
@@ -130,7 +146,7 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     later = np.triu(np.ones((5, 5), bool), 1)
     for layer, head in np.ndindex(2, 3):
         one = shown[6 * layer : 6 * layer + 5, 6 * head : 6 * head + 5]
-        np.testing.assert_allclose(one[~later], colormaps["Blues"](weights[layer, head])[~later])
+        np.testing.assert_allclose(one[~later], colormaps["Blues"](weights[layer, head], bytes=True)[~later])
         assert len(np.unique(one[later], axis=0)) == 1
         assert not (one[~later][:, None] == one[later][None]).all(-1).any()  # no weight is as grey as what comes later
     names = ["a", r"\u591c", "$x$", "␣d", "e"]
@@ -142,3 +158,19 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     figure.draw_without_rendering()  # no letter is missing, which would be a warning
     with pytest.raises(UserError, match="the prompt has 49 tokens, of which a map can show 48; take a shorter one"):
         attention_map.draw(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
+
+
+def test_attention_of_a_bundle_stands_where_you_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "tests" / "artifacts" / "0.1.0" / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    given = ["--attention", "--prompt", "Vala ēdrus."]
+    assert call(main.main, capsys, monkeypatch, "plot", "run", *given)[1] == "run/attention.png\nrun/attention.svg\n"
+    shutil.copytree("run/bundle", "gpt2")
+    assert call(main.main, capsys, monkeypatch, "plot", "gpt2", *given)[1] == "attention.png\nattention.svg\n"
+    assert Path("attention.svg").read_bytes() == Path("run/attention.svg").read_bytes()
+    long = ["--attention", "--prompt", "Vala ēdrus. " * 9]
+    status, _, err = call(main.main, capsys, monkeypatch, "plot", "gpt2", *long)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "tokens, but the model's context is" in err
