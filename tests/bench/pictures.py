@@ -23,7 +23,7 @@ def main(run: Path) -> None:
     plot = [sys.executable, "-m", "valyrian_jax", "plot", run]
     subprocess.run([*plot, "-o", OUT / "loss"], check=True)
     subprocess.run([*plot, "-o", OUT / "attention", "--attention", "--prompt", SENTENCES], check=True)
-    for unused in ("loss.png", "attention.svg"):
+    for unused in ("loss.svg", "attention.svg"):
         (OUT / unused).unlink()
     serve = [sys.executable, "-u", "-m", "bridge", "serve", run, "--port", "0"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
