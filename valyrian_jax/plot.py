@@ -183,6 +183,7 @@ def save(figure: "Figure", path: Path) -> list[Path]:
     files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # the same figure, the same file
         figure.savefig(files[0], dpi=150)
+        figure.set_layout_engine("none")  # everything has its place by now
         figure.savefig(files[1], metadata={"Date": None})
     return files
 

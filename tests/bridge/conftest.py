@@ -1,6 +1,9 @@
 """Small models whose every weight shows, as bundles, as files, and a C++ program to run them."""
 
+import contextlib
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -134,14 +137,19 @@ class Proven(NamedTuple):
 
 @pytest.fixture(scope="session")
 def proven(small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Proven:
-    """The small bundle, proven by the command; with C++ where that can be built."""
-    path = tmp_path_factory.mktemp("proven") / "b"
+    """The small bundle as a run, proven by the example in the command's help; with C++ where that can be built."""
+    home = tmp_path_factory.mktemp("proven")
+    path = home / "runs" / "first" / "bundle"
+    path.parent.mkdir(parents=True)
+    (path.parent / "config.toml").touch()
     bundle.save(small, path)
     try:
         options = ["--program", str(request.getfixturevalue("program"))]
     except pytest.skip.Exception:
         options = []
-    done = CliRunner().invoke(main.main, ["verify", str(path), *options])
+    (example,) = re.findall("^Example: python -m bridge (.*)", main.verify.epilog or "")
+    with contextlib.chdir(home):
+        done = CliRunner().invoke(main.main, [*shlex.split(example), *options])
     return Proven(path, done.exit_code, done.output, json.loads((path / "parity.json").read_text()))
 
 

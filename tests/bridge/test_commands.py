@@ -15,7 +15,6 @@ from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
 
 from ..calling import call
-from .conftest import Proven
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -146,20 +145,3 @@ def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
         done.stderr.splitlines(keepends=True)[-1]
         == "error: verify compares with JAX, which is not installed; install jax, flax and optax\n"
     )
-
-
-def test_verify_export_and_check(
-    proven: Proven, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert proven.status == 0
-    assert proven.out.rstrip().endswith("all runtimes agree")
-    assert proven.report["passed"]
-    status, out, _ = call(main.main, capsys, monkeypatch, "export", proven.directory)
-    assert status == 0
-    size = Path("valyrian.pt").stat().st_size
-    assert out.startswith(f"valyrian.pt from {proven.directory}: {size:,} bytes, ")
-    assert "; proven equal by `python -m bridge verify`" in out
-    status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
-    assert status == 0
-    assert "4 of 4 example texts came out the same; proven equal" in out

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge import __main__ as main
 from bridge import parity, weights
 from bridge.parity import Finding
 from valyrian_jax import bundle
@@ -16,6 +17,7 @@ from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.errors import UserError
 
+from ..calling import call
 from .conftest import Proven
 
 
@@ -114,3 +116,20 @@ def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle]
     report = parity.verify(tmp_path / "b", None)
     assert report["passed"], report["first_divergence"]
     assert not any("C++" in finding["runtime"] for finding in report["findings"])
+
+
+def test_verify_export_and_check(
+    proven: Proven, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert proven.status == 0
+    assert proven.out.rstrip().endswith("all runtimes agree")
+    assert proven.report["passed"]
+    status, out, _ = call(main.main, capsys, monkeypatch, "export", proven.directory)
+    assert status == 0
+    size = Path("valyrian.pt").stat().st_size
+    assert out.startswith(f"valyrian.pt from {proven.directory}: {size:,} bytes, ")
+    assert "; proven equal by `python -m bridge verify`" in out
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
+    assert status == 0
+    assert "4 of 4 example texts came out the same; proven equal" in out
