@@ -125,6 +125,16 @@ class TrainConfig:
     """gpu is an error where JAX sees none; auto takes a GPU if there is one."""
     deterministic: bool = False
     """Only GPU kernels that give the same bits every time; on a CPU all do."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations and products in training; parameters, optimizer, norms, softmax and losses stay float32."""
+    accumulate: Count = 1
+    """Parts that a batch is computed in, one after another, to save memory; must divide batch_size."""
+
+    @model_validator(mode="after")
+    def _parts_divide_batch(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"train.accumulate = {self.accumulate} must divide train.batch_size = {self.batch_size}")
+        return self
 
     @model_validator(mode="after")
     def _whole_dispatches(self) -> "TrainConfig":

@@ -68,7 +68,8 @@ def forward(
     """Logits of every next token, T <= n_positions.
 
     Args:
-        params: as from `init_params`.
+        params: as from `init_params`. Activations and products have their type (float32, bfloat16, float64); norms
+            and softmax have at least float32.
         tokens: token ids.
         config: the model's shape.
         dropout_key: drop with this key (training); None: no dropout (evaluation).
@@ -216,9 +217,9 @@ class Attention(nn.Module):
             past_keys, past_values, start = past
             k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=2)  # (B, H, S, K)
             v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=2)  # (B, H, S, K)
-        scores = jnp.einsum("bhtk,bhsk->bhts", q, k) / math.sqrt(K)
+        scores = at_least_float32(jnp.einsum("bhtk,bhsk->bhts", q, k)) / math.sqrt(K)
         scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
-        weights = jax.nn.softmax(scores, axis=-1)  # (B, H, T, S)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # (B, H, T, S)
         self.sow("intermediates", "weights", weights)  # kept only where `attention` asks for it
         weights = dropout(weights, c.dropout, _fold(dropout_key, 0))
         mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(B, T, D)
@@ -270,9 +271,15 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         weight = self.param("weight", nn.initializers.zeros, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
+        wide = at_least_float32(x)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + self.epsilon) * weight + bias
+        return (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype) * weight + bias
+
+
+def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The same in float32, or wider if it is: for sums and exponentials, which bfloat16's 8 bits are too few for."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:

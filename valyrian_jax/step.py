@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax import loss, model
 from valyrian_jax.config import Config, ModelConfig
@@ -40,13 +40,8 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
     dropout_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
 
     def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
-        inputs, targets = batch[:, :-1], batch[:, 1:]
         key = jax.random.fold_in(dropout_key, state.step)
-
-        def objective(params: Params) -> Float[Array, ""]:
-            return loss.mean_nats(model.forward(params, inputs, config.model, key), targets)
-
-        value, gradients = jax.value_and_grad(objective)(state.params)
+        value, gradients = value_and_gradients(config, state.params, batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradients)
@@ -60,6 +55,32 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
         return jax.lax.scan(one_step, state, batches)
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def value_and_gradients(
+    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray
+) -> tuple[Float[Array, ""], Params]:
+    """The training loss of a batch and its gradient, float32, computed in `train.accumulate` parts of equal size."""
+    settings = config.train
+
+    def objective(params: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
+        narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
+        logits = model.forward(narrow, part[:, :-1], config.model, key)
+        return loss.mean_nats(logits, part[:, 1:])
+
+    if settings.accumulate == 1:
+        return jax.value_and_grad(objective)(params, batch, key)
+
+    def add(total: tuple[Array, Params], part: tuple[Array, Array]) -> tuple[tuple[Array, Params], None]:
+        windows, index = part
+        found = jax.value_and_grad(objective)(params, windows, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, found), None
+
+    parts = batch.reshape(settings.accumulate, -1, batch.shape[1])
+    nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(settings.accumulate)))
+    mean: tuple[Array, Params] = jax.tree.map(lambda array: array / settings.accumulate, total)
+    return mean
 
 
 def make_eval_step(config: ModelConfig) -> EvalStep:

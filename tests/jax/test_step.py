@@ -2,10 +2,12 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from valyrian_jax import loss, model, optim, step
 from valyrian_jax.config import Config, ModelConfig, TrainConfig
@@ -86,3 +88,66 @@ def test_evaluation_sums_the_counted_tokens_without_dropout() -> None:
     for i in range(6):
         nats = nats_of(BATCHES[i])
         np.testing.assert_allclose(sums[i], np.asarray(nats)[counted[i]].sum(), rtol=1e-5)
+
+
+BIG = Config(
+    model=ModelConfig(vocab_size=300, n_positions=32, n_embd=32, n_layer=4, n_head=2),
+    train=TrainConfig(batch_size=16, steps=20),
+)
+WINDOWS = jnp.asarray(np.random.default_rng(1).integers(0, 300, (16, 33)), jnp.int32)
+
+
+def compiled(**changes: Any) -> Any:
+    """Loss and gradients of a batch, compiled, with other training settings."""
+    config = replace(BIG, train=replace(BIG.train, **changes))
+    params = jax.eval_shape(lambda: model.init_params(BIG.model, jax.random.key(0)))
+    found = functools.partial(step.value_and_gradients, config)
+    return jax.jit(found).lower(params, WINDOWS, jax.random.key(1)).compile()
+
+
+def found(program: Any) -> tuple[float, np.ndarray]:
+    """The loss, and all gradients as one vector, which must be float32."""
+    value, gradients = program(model.init_params(BIG.model, jax.random.key(0)), WINDOWS, jax.random.key(1))
+    arrays = jax.tree.leaves(gradients)
+    assert {array.dtype.name for array in [value, *arrays]} == {"float32"}
+    return float(value), np.concatenate([array.ravel() for array in arrays])
+
+
+@functools.cache
+def whole() -> tuple[Any, tuple[float, np.ndarray]]:
+    program = compiled()
+    return program, found(program)
+
+
+def temporary(program: Any) -> int:
+    return int(program.memory_analysis().temp_size_in_bytes)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_and_takes_less_memory() -> None:
+    program, (value, gradient) = whole()
+    parts = compiled(accumulate=4)
+    value_of_parts, gradient_of_parts = found(parts)
+    assert value_of_parts == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(gradient_of_parts, gradient, atol=1e-7)
+    assert temporary(parts) < 0.5 * temporary(program)
+
+
+def test_the_parts_of_a_batch_drop_otherwise() -> None:
+    twice = jnp.tile(BATCHES[0], (2, 1))
+    dropping = replace(CONFIG, train=replace(CONFIG.train, batch_size=8, accumulate=2))
+    params, key = new_state().params, jax.random.key(0)
+    of = jax.jit(step.value_and_gradients, static_argnums=0)
+    first = of(CONFIG, params, BATCHES[0], jax.random.fold_in(key, 0))[0]
+    both = of(dropping, params, twice, key)[0]
+    assert abs(first - both) > 1e-4
+
+
+def test_bfloat16_computes_about_the_same_and_keeps_the_state_in_float32() -> None:
+    _, (value, gradient) = whole()
+    narrow = compiled(dtype="bfloat16")
+    assert "bf16" in narrow.as_text()
+    narrow_value, narrow_gradient = found(narrow)
+    assert narrow_value == pytest.approx(value, rel=2e-3)
+    cosine = gradient @ narrow_gradient / np.linalg.norm(gradient) / np.linalg.norm(narrow_gradient)
+    assert 0.999 < cosine < 1
+    assert "bf16" not in whole()[0].as_text()
