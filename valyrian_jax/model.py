@@ -4,7 +4,7 @@ Parameters are a nested dict of float32 arrays whose paths, joined with dots, ar
 `valyrian_jax.bundle.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
 
 Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary, L layers.
-This is the only file that imports Flax; its callers see three pure functions.
+Flax stays in this file and `valyrian_jax.layers`, which has the layers; callers see pure functions.
 """
 
 import functools
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax.bundle import Tensors, parameter_shapes
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout, matmul
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
 
@@ -239,88 +240,9 @@ class MLP(nn.Module):
         return Linear(c.n_embd, name="c_proj")(x)
 
 
-class Linear(nn.Module):
-    """x @ weight + bias, weight [in, out] as in GPT-2."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
-        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return matmul(x, weight) + bias
-
-
-class Matrix(nn.Module):
-    """A bare weight: an embedding table or the head."""
-
-    rows: int
-    columns: int
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "R C"]:
-        return self.param("weight", nn.initializers.zeros, (self.rows, self.columns))
-
-
-class LayerNorm(nn.Module):
-    """Normalise over the width, then scale and shift (Ba et al. 2016)."""
-
-    epsilon: float
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        wide = at_least_float32(x)
-        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.epsilon)).astype(x.dtype) * weight + bias
-
-
-def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The same in float32, or wider if it is: for sums and exponentials, which bfloat16's 8 bits are too few for."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:
     """True where query t, which stands at start + t, may look at key s."""
     return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
-
-
-def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
-    """Zero each element with probability `rate` and scale the rest, or do nothing without a key.
-
-    Random bits are the dearest part on a CPU, so each element gets one byte, not a word: the rate is rounded to the
-    nearest 1/256, and the scale is that of the rounded rate, so the expectation is exact.
-    """
-    drop = round(rate * 256)
-    if key is None or drop == 0:
-        return x
-    words = jax.random.bits(key, (-(-x.size // 4),), jnp.uint32)
-    byte = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
-    return jnp.where(byte >= drop, x * (256 / (256 - drop)), 0.0)
-
-
-@jax.custom_vjp
-def matmul(x: Float[Array, "B T I"], weight: Float[Array, "I O"]) -> Float[Array, "B T O"]:
-    """X @ weight, with the weight's gradient as one plain product over all B T rows.
-
-    The gradient that JAX derives keeps B and T apart, and XLA on CPU is slow at it: with this rule a training step of
-    the default shape takes about a fifth less time. The values are the same up to rounding.
-    """
-    return x @ weight
-
-
-def _matmul_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ weight, (x, weight)
-
-
-def _matmul_backward(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, weight = residuals
-    return g @ weight.T, x.reshape(-1, x.shape[-1]).T @ g.reshape(-1, g.shape[-1])
-
-
-matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def _fold(key: PRNGKeyArray | None, data: int) -> PRNGKeyArray | None:

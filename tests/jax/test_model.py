@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from valyrian_jax import loss, model
+from valyrian_jax import layers, loss, model
 from valyrian_jax.bundle import parameter_shapes
 from valyrian_jax.config import ModelConfig
 
@@ -100,15 +100,15 @@ def test_dropout_is_off_without_a_key_and_differs_by_key(params: model.Params) -
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
 def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
     x = jnp.ones((1001, 999))
-    dropped = np.asarray(model.dropout(x, rate, jax.random.key(3)))
+    dropped = np.asarray(layers.dropout(x, rate, jax.random.key(3)))
     assert (dropped == 0).mean() == pytest.approx(rate, abs=0.003)
     assert dropped.mean() == pytest.approx(1, abs=0.003)
     assert np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005  # the bytes of a word
-    np.testing.assert_array_equal(model.dropout(x, 0.0, jax.random.key(3)), x)
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, jax.random.key(3)), x)
 
 
 def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: model.Params) -> None:
-    drop = model.dropout
+    drop = layers.dropout
 
     @jax.jit
     def keys() -> list[jax.Array]:
@@ -138,7 +138,7 @@ def test_reading_through_a_cache_gives_the_same_logits(params: model.Params) -> 
 def test_the_weight_gradient_of_matmul_is_that_of_jax() -> None:
     rng = np.random.default_rng(0)
     x, w, g = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 5, 7), (7, 4), (3, 5, 4)))
-    ours, theirs = (jax.vjp(f, x, w) for f in (model.matmul, lambda x, w: x @ w))
+    ours, theirs = (jax.vjp(f, x, w) for f in (layers.matmul, lambda x, w: x @ w))
     np.testing.assert_array_equal(ours[0], theirs[0])
     for a, b in zip(ours[1](g), theirs[1](g), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
