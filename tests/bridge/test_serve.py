@@ -101,7 +101,7 @@ def begun(served: Served, seed: int) -> socket.socket:
     """A long text of which only the beginning is read."""
     body = json.dumps({"max_new_tokens": 1000, "seed": seed, "judged": False, "top_p": 1}).encode()
     reader = requested(served, body, len(body))
-    assert reader.recv(100)
+    assert reader.recv(100).startswith(b"HTTP/1.1 200")
     return reader
 
 
