@@ -1,0 +1,56 @@
+"""Every shipped configuration: what it says is what it is, and one step of it can be traced, however large it is."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from valyrian_jax import config, flops, optim, sharding, state, step
+from valyrian_jax.execution import Execution
+from valyrian_jax.parameters import parameter_shapes, unpadded
+
+FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
+GPT2 = {  # parameters; GFLOP a token, by hand: 6 x those but for 1,024 positions, + 12 L D T
+    "gpt2-124m.toml": (124_439_808, 0.855),
+    "gpt2-350m.toml": (354_823_168, 2.425),
+    "gpt2-774m.toml": (774_030_080, 5.203),
+    "gpt2-1.5b.toml": (1_557_611_200, 10.280),
+}
+
+
+def shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda array: (array.shape, array.dtype), tree)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
+    settings = config.load(file)
+    how = Execution(settings.train.scan_layers, settings.train.remat)
+    optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
+    before = state.abstract_state(settings, optimizer, sharding.one_device())
+    count = settings.train.steps_per_dispatch
+    windows = jax.ShapeDtypeStruct((count, settings.train.batch_size, settings.model.n_positions + 1), jnp.int32)
+    after, metrics = jax.eval_shape(step.make_train_step(settings, optimizer, how), before, windows)
+    assert shapes(after) == shapes(before)
+    assert shapes(metrics.loss) == ((count,), jnp.float32)
+
+
+@pytest.mark.parametrize("name", GPT2)
+def test_the_shapes_of_gpt2_have_its_parameters_and_ten_billion_tokens(name: str) -> None:
+    (file,) = (file for file in FILES if file.name == name)
+    settings = config.load(file)
+    model, train = settings.model, settings.train
+    parameters, cost = GPT2[name]
+    assert sum(math.prod(shape) for shape in parameter_shapes(unpadded(model)).values()) == parameters
+    assert f"({parameters:,} parameters)" in file.read_text(encoding="utf-8")
+    assert parameter_shapes(model)["transformer.wte.weight"] == (50304, model.n_embd)
+    assert train.batch_size * model.n_positions == 524_288
+    assert 0 <= 10e9 - train.steps * 524_288 < 524_288
+    assert flops.per_token(model) / 1e9 == pytest.approx(cost, abs=1e-3)
+
+
+def test_no_shape_of_gpt2_is_left_out() -> None:
+    assert {file.name for file in FILES if file.name.startswith("gpt2")} == set(GPT2)
