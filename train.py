@@ -8,6 +8,7 @@ import click
 from valyrian_jax import command, config
 from valyrian_jax.errors import UserError
 
+_OURS = ("model.dropout", "model.vocab_multiple", "model.n_positions")  # what a bundle does not bring, or can be cut to
 FILE, DIRECTORY = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
 
 
@@ -17,13 +18,23 @@ FILE, DIRECTORY = click.Path(path_type=Path), click.Path(path_type=Path, file_ok
 @click.option("--config", "config_file", type=FILE, help="A TOML file of settings [all defaults].")
 @click.option("--out", type=DIRECTORY, help="Directory of the new run [runs/<date and time>].")
 @click.option("--resume", type=DIRECTORY, help="Go on with this run from its newest checkpoint.")
-@click.option("--init", type=DIRECTORY, help="Start from the weights and tokenizer of this bundle.")
+@click.option(
+    "--init",
+    type=DIRECTORY,
+    help="Start from this bundle: its weights, tokenizer and model, whose context may be cut.",
+)
+@click.option("--coordinator", metavar="HOST:PORT", help="Several processes: where the first one waits for the others.")
+@click.option("--processes", type=click.IntRange(min=1), help="Several processes: how many.")
+@click.option("--process", type=click.IntRange(min=0), help="Several processes: which this one is, from 0.")
 @click.option("--deterministic", is_flag=True, help="The same as --train.deterministic true.")
 def main(
     config_file: Path | None,
     out: Path | None,
     resume: Path | None,
     init: Path | None,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
     deterministic: bool,
     **options: Any,
 ) -> None:
@@ -32,12 +43,13 @@ def main(
     if resume and (config_file or out or init):
         raise UserError("--resume takes everything from the run: leave out --config, --out and --init")
     for key in overrides if init else ():
-        if key == "data.tokenizer" or (key.startswith("model.") and key != "model.dropout"):
+        if key == "data.tokenizer" or (key.startswith("model.") and key not in _OURS):
             raise UserError(f"--{key} cannot be chosen with --init, which brings model and tokenizer; leave it out")
-    from valyrian_jax import loop, resuming  # after the arguments: importing JAX takes a second
+    from valyrian_jax import hosts, loop, resuming  # after the arguments: importing JAX takes a second
 
     settings = resuming.configuration(resume, overrides) if resume else config.load(config_file, overrides)
-    loop.run(settings, out, resume, init)
+    with hosts.joined(coordinator, processes, process):
+        loop.run(settings, out, resume, init, overrides.get("model.n_positions") if init else None)
 
 
 if __name__ == "__main__":

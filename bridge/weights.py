@@ -1,6 +1,6 @@
 """Between a bundle's tensors and the module's parameters: one table, both ways.
 
-The names and shapes are those of `valyrian_jax.bundle.parameter_shapes` on both sides, and so is the layout: GPT-2's
+The names and shapes are those of `valyrian_jax.parameters` on both sides, and so is the layout: GPT-2's
 matrices are [in, out], and `bridge.model` keeps them so. What is left to do is to hold both sides to that table.
 """
 

@@ -21,6 +21,9 @@ os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
 for wish in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # of whoever starts the tests: rich would follow it
     os.environ.pop(wish, None)
+# Compiling is most of what tests of JAX do: machine code of a lower quality takes a fifth off. The operations are the
+# same, and what `.ci/run` trains at its end is compiled as usual.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 # Programs that several tests compile are compiled once.
 _compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name

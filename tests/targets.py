@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from valyrian_jax import bundle, config, prompt, runs, source
+from valyrian_jax import bundle, config, parameters, prompt, runs, sharded, shards, source
 from valyrian_jax.__main__ import token_ids
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config, ModelConfig
@@ -34,7 +34,7 @@ def tokenizer() -> Tokenizer:
 def bundle_files() -> Files:
     """The files of a small bundle as `train.py` leaves it."""
     draw = np.random.default_rng(0)
-    shapes = bundle.parameter_shapes(MODEL)
+    shapes = parameters.parameter_shapes(MODEL)
     tensors = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     facts = {"config": config.to_tree(Config(model=MODEL)), "step": 7, "corpus_sha256": "0" * 64}
     with tempfile.TemporaryDirectory() as name:
@@ -189,6 +189,38 @@ def read_source(directory: Path) -> None:
         assert np.isfinite([found.excess, *found.bits]).all()
 
 
+# Shards, and their index; a reader of them also reads the tokenizer, which has been damaged above.
+
+
+@functools.cache
+def shard_files() -> Files:
+    """Three shards of the smallest size."""
+    tokens = np.arange(20, dtype=np.uint16)
+    tokens[[0, 7, 12, 17, 19]] = tokenizer().end_of_text
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer().save(Path(name) / "tokenizer.json")
+        done = [
+            shards.write_shard(Path(name), number, [tokens[start : start + 8]], tokenizer().sha256)
+            for number, start in enumerate((0, 8, 16))
+        ]
+        facts = (tokenizer().sha256, MODEL.vocab_size, 8, "text", (shards.Input("text.txt", 40, "0" * 64),))
+        place = shards.Position(0, 1, 5)
+        shards.write_index(Path(name), shards.Index(1, True, *facts, 20, 2, 36, {"empty": 1}, place, tuple(done)))
+        return {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
+
+
+def damage_shards(draw: random.Random, files: Files) -> Files:
+    name = draw.choice(sorted(files.keys() - {"tokenizer.json"}))
+    return files | {name: (damaged_text_of if name.endswith(".json") else damaged_bytes)(draw, files[name])}
+
+
+def read_shards(directory: Path) -> None:
+    """Read all as for training and evaluation."""
+    parts = sharded.open_parts(directory, 0.2)
+    assert sharded.batch(parts, 0, 0, rows=20, length=1).max() < tokenizer().vocab_size
+    assert sharded.byte_count(sharded.held_out_tokens(parts), tokenizer()) > 0
+
+
 def read_ids(directory: Path) -> None:
     tokenizer().decode_bytes(token_ids((directory / "ids.txt").read_bytes()))
 
@@ -202,6 +234,7 @@ TARGETS = {
     "config": Target(lambda: {"config.toml": config.to_toml(Config()).encode()}, damage_toml, read_config),
     "metrics": Target(metrics_files, damage_metrics, read_metrics),
     "source": Target(source_files, some(("text.source.json",)), read_source),
+    "shards": Target(lambda: dict(shard_files()), damage_shards, read_shards, share=0.3),
     "token ids": Target(
         lambda: {"ids.txt": b"97 98 256 257 258 259\n1 2 3\n"}, some(("ids.txt",), damaged_bytes), read_ids
     ),

@@ -17,7 +17,7 @@ from .chaos import FORKING
 from .test_imports import FILES, ROOT, imported, tops
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
-COUNT = 10_000
+COUNT = 3_000
 
 
 def attacked(name: str) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge import foreign, papers
-from valyrian_jax import bundle, config, plot, runs, source
+from valyrian_jax import bundle, config, parameters, plot, runs, source
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -71,7 +71,7 @@ def test_numbers_too_large_for_float32_are_refused_without_a_warning(whole: Path
 
 
 def shapes() -> Any:
-    return bundle.parameter_shapes(targets.MODEL).items()
+    return parameters.parameter_shapes(targets.MODEL).items()
 
 
 def test_one_number_that_stands_for_a_trillion_is_refused(whole: Path) -> None:

@@ -13,6 +13,7 @@ FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob
 BASE = {"valyrian_jax.language", "valyrian_jax.tokenizer", "valyrian_jax.bundle", "valyrian_jax.config"}
 BASE |= {"valyrian_jax.errors", "valyrian_jax.atomic", "valyrian_jax.command", "valyrian_jax.prompt"}
 BASE |= {"valyrian_jax.runs", "valyrian_jax.reading", "valyrian_jax.pieces", "valyrian_jax.table"}
+BASE |= {"valyrian_jax.parameters"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/checkpoint.py",),
@@ -83,6 +84,10 @@ def test_the_base_works_without_jax_and_torch() -> None:
         "assert config.load().model.n_head == 4\n"
         "assert next(language.generate_paragraphs(3, 0))\n",
     )
+
+
+def test_text_is_encoded_without_jax_and_torch() -> None:
+    run_blocking("jax flax optax orbax torch wandb matplotlib", "from valyrian_jax import encoding, sharded")
 
 
 def test_the_jax_side_works_without_torch() -> None:

@@ -164,10 +164,40 @@ def train_tokenizer(files: tuple[Path, ...], vocab_size: int, out: Path) -> None
 
 @tokenizer.command(epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt")
 @click.argument("vocabulary", type=FILE)
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 @command.SHOW_TOKENS
-def encode(vocabulary: Path, file: Any, show_tokens: bool) -> None:
-    """Print the token ids of FILE [standard input], by the tokenizer.json VOCABULARY, on one line."""
+@click.option("--out", type=FILE, help="Directory for shards of tokens, which `train.py --data.path` takes.")
+@click.option("--text-key", metavar="KEY", help="Of the text in JSON lines [text].")
+@click.option("--shard-tokens", type=click.IntRange(1, 2**30), help="Tokens in a shard [67108864].")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes that share the work [one for each core].")
+def encode(vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Path | None, **sharding: Any) -> None:
+    """Print the token ids of FILE [standard input], by the tokenizer.json VOCABULARY, on one line.
+
+    With --out: write the tokens of any number of FILEs, however large, as shards to train on. FILEs are texts with
+    blank lines between documents or, if their names end in .jsonl, a JSON object a line; .gz is unpacked. The same
+    command goes on after a stop.
+    """
+    given = {name: value for name, value in sharding.items() if value is not None}
+    if out is not None:
+        if show_tokens or not files:
+            raise click.UsageError("--out takes one FILE or more, and no --show-tokens")
+        write_shards(vocabulary, files, out, given)
+        return
+    if given:
+        raise click.UsageError("--text-key, --shard-tokens and --workers go together with --out")
+    if len(files) > 1:
+        raise click.UsageError(f"expected one FILE, found {len(files)}; to write them as shards say --out DIRECTORY")
+    name = files[0] if files else "-"
+    try:
+        opened = click.open_file(name, "rb")
+    except OSError as error:
+        raise click.BadParameter(f"{name!r}: {error.strerror}", param_hint="'[FILE]'") from error
+    with opened as file:
+        print_ids(vocabulary, file, show_tokens)
+
+
+def print_ids(vocabulary: Path, file: Any, show_tokens: bool) -> None:
+    """Print the token ids of a file on one line, or its tokens."""
     from valyrian_jax.tokenizer import Tokenizer
 
     loaded = Tokenizer.load(vocabulary)
@@ -176,6 +206,16 @@ def encode(vocabulary: Path, file: Any, show_tokens: bool) -> None:
         pieces.echo(loaded.tokens[i] for i in ids)
     else:
         click.echo(" ".join(map(str, ids)))
+
+
+def write_shards(vocabulary: Path, files: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
+    """Write the tokens of files as shards, and say what is in them."""
+    from rich.console import Console
+
+    from valyrian_jax import encoding
+
+    index = encoding.encode(vocabulary, [*map(Path, files)], out, Console(stderr=True), **options)
+    click.echo(f"{out}: {encoding.describe(index)}")
 
 
 @tokenizer.command("decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt")

@@ -1,5 +1,6 @@
 """Writing a file whole or not at all."""
 
+import os
 from pathlib import Path
 
 from valyrian_jax.errors import UserError
@@ -20,3 +21,15 @@ def write_text(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Rename a whole file into place so that it is there, and whole, even after a loss of power."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the new name
+    finally:
+        os.close(directory)

@@ -24,6 +24,7 @@ from safetensors.numpy import save as serialize
 from valyrian_jax import reading
 from valyrian_jax.config import ModelConfig, explain
 from valyrian_jax.errors import UserError
+from valyrian_jax.parameters import parameter_shapes
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
@@ -40,27 +41,6 @@ class Bundle:
     tensors: Tensors
     tokenizer: Tokenizer
     manifest: Mapping[str, Any] = field(default_factory=dict)
-
-
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The name table: every parameter of the model and its shape, in the order of the forward pass."""
-    D, V, T = config.n_embd, config.vocab_size, config.n_positions
-    norm = {"weight": (D,), "bias": (D,)}
-    block = {
-        **{f"ln_1.{k}": shape for k, shape in norm.items()},
-        **{"attn.c_attn.weight": (D, 3 * D), "attn.c_attn.bias": (3 * D,)},
-        **{"attn.c_proj.weight": (D, D), "attn.c_proj.bias": (D,)},
-        **{f"ln_2.{k}": shape for k, shape in norm.items()},
-        **{"mlp.c_fc.weight": (D, 4 * D), "mlp.c_fc.bias": (4 * D,)},
-        **{"mlp.c_proj.weight": (4 * D, D), "mlp.c_proj.bias": (D,)},
-    }
-    return {
-        "transformer.wte.weight": (V, D),
-        "transformer.wpe.weight": (T, D),
-        **{f"transformer.h.{i}.{name}": shape for i in range(config.n_layer) for name, shape in block.items()},
-        **{f"transformer.ln_f.{k}": shape for k, shape in norm.items()},
-        **({} if config.tie_word_embeddings else {"lm_head.weight": (V, D)}),
-    }
 
 
 def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:

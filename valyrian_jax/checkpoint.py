@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from valyrian_jax import hosts
 from valyrian_jax.bundle import read_json, sha256
 from valyrian_jax.config import explain
 from valyrian_jax.errors import UserError
@@ -54,37 +55,48 @@ class Found(NamedTuple):
 
 
 def save(directory: Path, state: TrainState, record: Record) -> None:
-    """Write a checkpoint, and drop all but the newest two.
+    """Write a checkpoint, and drop all but the newest two. Every process writes its arrays, the first one the rest.
 
     Raises:
         OSError: it could not be written, for want of space mostly; those before it are intact.
     """
-    final = directory / str(record.step)
     partial = directory / f"{record.step}.partial"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        clean(directory)
-        needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), shutil.disk_usage(directory).free
-        if needed > free:  # orbax would fail too, but in hundreds of lines
-            raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
+        if hosts.first():
+            directory.mkdir(parents=True, exist_ok=True)
+            clean(directory)
+            needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), shutil.disk_usage(directory).free
+            if needed > free:  # orbax would fail too, but in hundreds of lines
+                raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
+        hosts.meet("there is a place for the checkpoint")
         _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
-        content = TypeAdapter(Record).dump_python(replace(record, arrays=_arrays(state)))
-        content["format_version"] = FORMAT_VERSION
-        (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
-        if final.exists():  # of a start that was killed
-            final.rename(directory / f"{record.step}.old.partial")
-        _sync(partial)
-        partial.rename(final)
-        _sync(directory)
+        if hosts.first():
+            _complete(partial, replace(record, arrays=_arrays(state)))
     except (OSError, ValueError) as error:  # orbax has errors of writing as ValueError
+        if hosts.gone(error):
+            raise
         with contextlib.suppress(OSError):
             clean(directory)
         reason = str(error).partition("\n")[0]
         raise OSError(f"checkpoint {directory / str(record.step)} could not be written: {reason}") from error
-    for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
-        (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
-    clean(directory)
+    if hosts.first():
+        for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
+            (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
+        clean(directory)
+
+
+def _complete(partial: Path, record: Record) -> None:
+    """Add record and hashes to a written state, and give it its name."""
+    content = TypeAdapter(Record).dump_python(record)
+    content["format_version"] = FORMAT_VERSION
+    (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
+    final = partial.with_name(str(record.step))
+    if final.exists():  # of a start that was killed
+        final.rename(final.with_name(f"{record.step}.old.partial"))
+    _sync(partial)
+    partial.rename(final)
+    _sync(partial.parent)
 
 
 def newest(directory: Path) -> Found:
@@ -104,6 +116,16 @@ def newest(directory: Path) -> Found:
     raise UserError(f"no checkpoint to go on from: {found}; this run cannot be resumed, start a new one")
 
 
+def at(directory: Path, step: int) -> Found:
+    """The checkpoint of a step, of which another process knows that it is whole.
+
+    Raises:
+        UserError: its record cannot be read.
+    """
+    path = directory / str(step)
+    return Found(path, _read_record(path), {})
+
+
 def last(directory: Path) -> str:
     """The newest whole checkpoint, in words for a message."""
     try:
@@ -117,7 +139,7 @@ def restore(found: Found, like: TrainState) -> TrainState:
 
     Args:
         found: from `newest`.
-        like: a state of the same structure; its values are not used.
+        like: a state of the same structure, abstract or not; its values are not used. Arrays come to its places.
 
     Raises:
         UserError: it does not fit the model and optimizer.

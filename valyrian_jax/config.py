@@ -23,6 +23,7 @@ _LARGEST = 1 << 15  # bytes of TOML: tomllib's time for a key grows with the squ
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Parts = Annotated[int, Field(ge=-1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -36,11 +37,11 @@ class DataConfig:
     """Where the text comes from and how it is split."""
 
     path: Place = "data/High Valyrian.txt"
-    """A UTF-8 text file; blank lines separate documents."""
+    """A UTF-8 text file, blank lines between documents, or a directory from tokenizer encode --out."""
     held_out: Share = 0.05
     """Share of the text, at its end and in whole documents, that training never sees."""
     tokenizer: Place = ""
-    """A tokenizer.json to use; empty: train one on the training part."""
+    """A tokenizer.json to use; empty: that of the shards, or one trained on the training part."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -67,6 +68,8 @@ class ModelConfig:
     """Dropout on embeddings, attention weights and residual branches, while training."""
     init_std: Positive = 0.05
     """Standard deviation of the initial weights; of residual projections over sqrt(2 n_layer), of wte times 4."""
+    vocab_multiple: Count = 1
+    """Token tables get rows up to a multiple of this, for speed and for meshes; never in a bundle."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
@@ -129,6 +132,12 @@ class TrainConfig:
     """Of activations and products in training; parameters, optimizer, norms, softmax and losses stay float32."""
     accumulate: Count = 1
     """Parts that a batch is computed in, one after another, to save memory; must divide batch_size."""
+    scan_layers: bool = False
+    """Compile one block and run it for every layer; compiles sooner, for deep models."""
+    remat: bool = False
+    """Compute every block a second time for the gradient instead of keeping it, to save memory."""
+    attention: Literal["auto", "own", "xla", "cudnn"] = "auto"
+    """What computes attention in training: own code, XLA, or cuDNN's kernel, which auto takes where it can."""
 
     @model_validator(mode="after")
     def _parts_divide_batch(self) -> "TrainConfig":
@@ -144,6 +153,26 @@ class TrainConfig:
                     f"train.{name} = {getattr(self, name)} must be a multiple of "
                     f"train.steps_per_dispatch = {self.steps_per_dispatch}"
                 )
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MeshConfig:
+    """How devices are arranged: data x fsdp x tensor is their number, and at most one of the three is -1, the rest."""
+
+    data: Parts = -1
+    """Groups of devices that hold all parameters and compute some rows of the batch."""
+    fsdp: Parts = 1
+    """Devices that compute some rows too, but share parameters, gradients and optimizer state among them."""
+    tensor: Parts = 1
+    """Devices that share every product of matrices."""
+
+    @model_validator(mode="after")
+    def _one_rest(self) -> "MeshConfig":
+        sizes = (self.data, self.fsdp, self.tensor)
+        if 0 in sizes or sizes.count(-1) > 1:
+            asked = f"mesh.data, mesh.fsdp, mesh.tensor = {sizes}"
+            raise ValueError(f"{asked}: each must be at least 1, but that one may be -1, for what is left")
         return self
 
 
@@ -189,6 +218,7 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
     wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 

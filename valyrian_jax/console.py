@@ -1,7 +1,9 @@
 """What a training run shows on the terminal."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from valyrian_jax import evaluation, optim
 from valyrian_jax.config import Config
+from valyrian_jax.parameters import axis_sizes
 from valyrian_jax.state import TrainState
 
 
@@ -27,9 +30,17 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
+def progress_fields(values: Mapping[str, float]) -> dict[str, Any]:
+    """What the bar shows of the numbers of a dispatch."""
+    speed = f"{values['train/tokens_per_second']:,.0f} tokens/s"
+    if "train/mfu" in values:
+        speed += f", {values['train/mfu']:.0%} MFU"
+    return {"loss": f"loss {values['train/loss']:.3f}", "speed": speed}
+
+
 def print_header(console: Console, run: Path, device: str, corpus: str, config: Config, current: TrainState) -> None:
     """What is about to be trained, on what, where."""
-    m = config.model
+    m, rows = config.model, axis_sizes(config.model)["vocab"]
     sizes = [array.size for array in jax.tree.leaves(current.params)]
     decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(optim.decayed(current.params)), strict=True) if on)
     lines = {
@@ -38,7 +49,7 @@ def print_header(console: Console, run: Path, device: str, corpus: str, config: 
         "corpus": corpus,
         "model": (
             f"{m.n_layer} blocks, {m.n_head} heads, {m.n_embd} wide, context {m.n_positions}, "
-            f"vocabulary {m.vocab_size}: {sum(sizes):,} parameters"
+            f"vocabulary {m.vocab_size}{f' in {rows} rows' if rows > m.vocab_size else ''}: {sum(sizes):,} parameters"
         ),
         "optimizer": (
             f"{config.optim.name}; weight decay {config.optim.weight_decay} on {decayed:,} parameters, "

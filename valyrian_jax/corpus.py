@@ -4,7 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from valyrian_jax import data, source
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax import data, sharded, shards, source
 from valyrian_jax.config import Config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -29,13 +32,14 @@ class Corpus(NamedTuple):
     """Tokens to train on and windows to evaluate on.
 
     Attributes:
+        batches: a step of the run, and which of its rows -> (B, T + 1) token ids.
         entropy: of the held-out part, in bits per byte, if it is known: no model's loss can be expected below it.
         sentences: those of the training part, if the text comes from the language's grammar; else None. Texts of a
             model trained on it can then be judged.
     """
 
     tokenizer: Tokenizer
-    train: data.Tokens
+    batches: data.Batches
     held_out: HeldOut
     sha256: str
     summary: str
@@ -55,31 +59,39 @@ def read(config: Config) -> Text:
 
 
 def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Corpus:
-    """Make the corpus of a run.
+    """Make the corpus of a run, from a text or from a directory of shards.
 
     Args:
         config: of the run.
-        tokenizer: to use; None: the configured one, or one trained on the training part.
+        tokenizer: to use; None: the configured one, or that of the shards, or one trained on the training part.
         directory: of the run; a large text has its tokens there while the process lives.
 
     Returns:
         The corpus.
 
     Raises:
-        UserError: the text is missing, unreadable or too short, or the tokenizer does not fit the model.
+        UserError: the text is missing, unreadable or too short, or the tokenizer does not fit the model or the shards.
     """
-    text = read(config)
+    name = "the tokenizer of the run or bundle that is gone on with"
     if tokenizer is None and config.data.tokenizer:
-        tokenizer = Tokenizer.load(config.data.tokenizer)
+        tokenizer, name = Tokenizer.load(config.data.tokenizer), config.data.tokenizer
+    if shards.is_directory(config.data.path):
+        return _of_shards(config, tokenizer, name)
+    return _of_text(config, tokenizer, directory)
+
+
+def _of_text(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Corpus:
+    text = read(config)
     if tokenizer is None:
         tokenizer = train_bpe(text.parts.train, config.model.vocab_size)  # the held-out part must not shape it
-    if tokenizer.vocab_size != config.model.vocab_size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = {config.model.vocab_size}; "
-            f"set --model.vocab_size {tokenizer.vocab_size}"
-        )
+    _check_size(config, tokenizer)
     train = data.tokenize(text.parts.train, tokenizer, directory)
-    data.batch(train, 0, 0, 1, config.model.n_positions)  # complains now if the text is too short
+    rows, length = config.train.batch_size, config.model.n_positions
+
+    def batches(step: int, part: slice) -> npt.NDArray[np.int32]:
+        return data.batch(train, config.train.seed, step, rows, length, part)
+
+    batches(0, slice(1))  # complains now if the text is too short
     held_out = hold_out(text, config, tokenizer, directory)
     summary = (
         f"{config.data.path}: {text.size:,} bytes; {len(train):,} tokens to train on, "
@@ -91,11 +103,53 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
     if entropy is not None:
         summary += f"; entropy {entropy:.4f} bits per byte"
     sentences = frozenset(data.sentences(text.parts.train)) if known else None
-    return Corpus(tokenizer, train, held_out, text.sha256, summary, entropy, sentences)
+    return Corpus(tokenizer, batches, held_out, text.sha256, summary, entropy, sentences)
+
+
+def _of_shards(config: Config, tokenizer: Tokenizer | None, name: str) -> Corpus:
+    parts = read_shards(config)
+    tokenizer = sharded.fitting(parts.shards, tokenizer, name)
+    _check_size(config, tokenizer)
+    rows, length = config.train.batch_size, config.model.n_positions
+
+    def batches(step: int, part: slice) -> npt.NDArray[np.int32]:
+        return sharded.batch(parts, config.train.seed, step, rows, length, part)
+
+    batches(0, slice(1))  # complains now if the text is too short
+    index = parts.shards.index
+    summary = (
+        f"{config.data.path}: {index.size:,} bytes in {index.documents:,} documents and {len(index.shards):,} shards; "
+        f"{parts.training:,} tokens to train on, {parts.held_out - 1:,} held out; whether held-out sentences also "
+        "stand in the training part is not measured"
+    )
+    return Corpus(tokenizer, batches, hold_out_shards(parts, config), shards.sha256(index), summary, None, None)
+
+
+def _check_size(config: Config, tokenizer: Tokenizer) -> None:
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = {config.model.vocab_size}; "
+            f"set --model.vocab_size {tokenizer.vocab_size}"
+        )
 
 
 def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:
     """The held-out part of a text as windows of the model's context length."""
     tokens = data.tokenize(text.parts.held_out, tokenizer, directory)
-    cut = data.windows(tokens, config.train.batch_size, config.model.n_positions)
-    return HeldOut(cut, data.byte_count(text.parts.held_out))
+    return HeldOut(_windows(tokens, config), data.byte_count(text.parts.held_out))
+
+
+def read_shards(config: Config) -> sharded.Parts:
+    """Open and split the shards of a run."""
+    return sharded.open_parts(Path(config.data.path), config.data.held_out)
+
+
+def hold_out_shards(parts: sharded.Parts, config: Config) -> HeldOut:
+    """The held-out part of shards as windows of the model's context length."""
+    tokens = sharded.held_out_tokens(parts)
+    return HeldOut(_windows(tokens, config), sharded.byte_count(tokens, parts.shards.tokenizer))
+
+
+def _windows(tokens: data.Tokens, config: Config) -> data.Windows:
+    """Windows in batches of as many as training has in memory at a time."""
+    return data.windows(tokens, config.train.batch_size // config.train.accumulate, config.model.n_positions)

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.unsignedinteger]
+Batches = Callable[[int, slice], npt.NDArray[np.int32]]  # a step, and which of its rows -> windows of T + 1 tokens
 
 SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
@@ -176,7 +177,9 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
         return np.memmap(file, dtype, mode="r")
 
 
-def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.NDArray[np.int32]:
+def batch(
+    tokens: Tokens, seed: int, step: int, rows: int, length: int, part: slice = slice(None)
+) -> npt.NDArray[np.int32]:
     """The batch of one step: windows at independent uniform places.
 
     Args:
@@ -185,9 +188,10 @@ def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.N
         step: of the run.
         rows: B.
         length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
+        part: the rows to make; other rows are those of other devices.
 
     Returns:
-        (B, T + 1) token ids.
+        (B, T + 1) token ids, or fewer rows.
 
     Raises:
         UserError: the text has fewer than T + 1 tokens.
@@ -200,7 +204,7 @@ def batch(tokens: Tokens, seed: int, step: int, rows: int, length: int) -> npt.N
         )
     # Philox is a counter-based generator (Salmon et al. 2011): each step has its own counter, so its own numbers.
     raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(rows)
-    starts = (np.asarray(raw, np.uint64) % np.uint64(places)).astype(np.int64)
+    starts = (np.asarray(raw, np.uint64)[part] % np.uint64(places)).astype(np.int64)
     return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from valyrian_jax.errors import UserError
 
@@ -14,7 +15,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def select(name: str, deterministic: bool = False) -> jax.Device:
-    """Choose the device of this process.
+    """Choose what this process computes with: the first of its devices stands for the others.
 
     Args:
         name: "cpu", "gpu", or "auto" for what JAX prefers.
@@ -29,7 +30,7 @@ def select(name: str, deterministic: bool = False) -> jax.Device:
     if name == "cpu":
         jax.config.update("jax_platforms", "cpu")
     try:
-        return jax.devices(None if name == "auto" else name)[0]
+        return jax.local_devices(backend=None if name == "auto" else name)[0]
     except RuntimeError as error:
         seen = ", ".join(sorted({device.platform for device in jax.devices()}))
         raise UserError(
@@ -38,10 +39,12 @@ def select(name: str, deterministic: bool = False) -> jax.Device:
         ) from error
 
 
-def describe(device: jax.Device) -> str:
-    """The device in a few words."""
-    count = jax.local_device_count(device.platform)
-    return f"{device.platform} ({device.device_kind}{f', {count} devices' if count > 1 else ''}), JAX {jax.__version__}"
+def describe(device: jax.Device, mesh: Mesh) -> str:
+    """The device in a few words, and the mesh if there are several."""
+    shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    several = f", {mesh.size} devices{processes}: {shape}" if mesh.size > 1 else ""
+    return f"{device.platform} ({device.device_kind}{several}), JAX {jax.__version__}"
 
 
 def versions(device: jax.Device) -> dict[str, str]:

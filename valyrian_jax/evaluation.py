@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import corpus, data, model, prompt, quality, runs, sampling, source, step
+from valyrian_jax import corpus, data, model, prompt, quality, runs, sampling, sharding, shards, source, step
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config, SampleConfig
 from valyrian_jax.corpus import HeldOut, Text
@@ -44,9 +44,10 @@ class Progress:
     skipped_steps: int = 0
 
 
-def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut) -> Evaluation:
+def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut, mesh: Mesh | None = None) -> Evaluation:
     """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
-    nats = float(np.sum(np.asarray(eval_step(params, *map(jnp.asarray, held_out.windows))), dtype=np.float64))
+    windows = sharding.spread(held_out.windows, sharding.batches(mesh or sharding.one_device()))
+    nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
     return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
 
 
@@ -56,7 +57,10 @@ def evaluate_run(directory: Path) -> Evaluation:
     Raises:
         UserError: the run has no bundle, or its text has changed.
     """
-    return _loss(directory, *_opened(directory))
+    config, best = _opened(directory)
+    if shards.is_directory(config.data.path):
+        return _loss(best, _held_out_shards(directory, config, best))
+    return _loss(best, corpus.hold_out(_text(directory, config, best), config, best.tokenizer, directory))
 
 
 class Line(NamedTuple):
@@ -74,16 +78,19 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     Args:
         directory: of the run.
         texts: how many texts to draw from each model. Texts are judged only where the language's own grammar is the
-            source of the corpus.
+            source of the corpus, and of shards only the model's loss is reported.
 
     Raises:
         UserError: the run has no bundle, or its text has changed.
     """
-    config, best, text = _opened(directory)
+    config, best = _opened(directory)
+    if shards.is_directory(config.data.path):  # too much to count trigrams in
+        return {"model": Line(*_loss(best, _held_out_shards(directory, config, best)), None, None)}
+    text = _text(directory, config, best)
     known = source.load(config.data.path, text.sha256)
     entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
     training = set(data.sentences(text.parts.train)) if known else set()
-    loss = _loss(directory, config, best, text)
+    loss = _loss(best, corpus.hold_out(text, config, best.tokenizer, directory))
     found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     lines = {
         "model": found,
@@ -99,18 +106,32 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     return lines
 
 
-def _opened(directory: Path) -> tuple[Config, Bundle, Text]:
-    """A run's configuration, best weights and text."""
-    config, best = runs.load_config(directory), runs.load_bundle(directory)
+def _opened(directory: Path) -> tuple[Config, Bundle]:
+    """A run's configuration and best weights."""
+    return runs.load_config(directory), runs.load_bundle(directory)
+
+
+def _text(directory: Path, config: Config, best: Bundle) -> Text:
+    """A run's text."""
     text = corpus.read(config)
-    if text.sha256 != best.manifest.get("corpus_sha256"):
+    _check_unchanged(directory, config, best, text.sha256)
+    return text
+
+
+def _held_out_shards(directory: Path, config: Config, best: Bundle) -> HeldOut:
+    """The held-out part of a run's shards."""
+    parts = corpus.read_shards(config)
+    _check_unchanged(directory, config, best, shards.sha256(parts.shards.index))
+    return corpus.hold_out_shards(parts, config)
+
+
+def _check_unchanged(directory: Path, config: Config, best: Bundle, sha256: str) -> None:
+    if sha256 != best.manifest.get("corpus_sha256"):
         raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
-    return config, best, text
 
 
-def _loss(directory: Path, config: Config, best: Bundle, text: Text) -> Evaluation:
-    """Loss of a bundle over the held-out part of a text."""
-    held_out = corpus.hold_out(text, config, best.tokenizer, directory)
+def _loss(best: Bundle, held_out: HeldOut) -> Evaluation:
+    """Loss of a bundle over a held-out part."""
     return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
 
 

@@ -1,14 +1,16 @@
 """The GPT, read top to bottom: embed tokens and positions, pass them through blocks, score every next token.
 
 Parameters are a nested dict of float32 arrays whose paths, joined with dots, are GPT-2's names (see
-`valyrian_jax.bundle.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
+`valyrian_jax.parameters.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
 
-Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary, L layers.
+Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
+the token table), L layers.
 Flax stays in this file and `valyrian_jax.layers`, which has the layers; callers see pure functions.
 """
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,9 +20,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax.bundle import Tensors, parameter_shapes
+from valyrian_jax import sharding
+from valyrian_jax.bundle import Tensors
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.execution import PLAIN, Execution
 from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout, matmul
+from valyrian_jax.padding import masked, pad
+from valyrian_jax.parameters import axis_sizes, parameter_shapes, unpadded
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
 
@@ -39,7 +45,7 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
     A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
     """
-    shapes = dict(sorted(parameter_shapes(config).items()))
+    shapes = dict(sorted(parameter_shapes(unpadded(config)).items()))
     # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
     sizes = [math.prod(shape) for shape in shapes.values()]
     drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
@@ -51,7 +57,7 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
             params[name] = jnp.ones(shape)
         else:
             params[name] = numbers.reshape(shape) * init_std(name, config)
-    return unflatten_dict(params, sep=".")
+    return unflatten_dict(pad(params, config), sep=".")
 
 
 def init_std(name: str, config: ModelConfig) -> float:
@@ -64,7 +70,11 @@ def init_std(name: str, config: ModelConfig) -> float:
 
 
 def forward(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, dropout_key: PRNGKeyArray | None = None
+    params: Params,
+    tokens: Int[Array, "B T"],
+    config: ModelConfig,
+    dropout_key: PRNGKeyArray | None = None,
+    how: Execution = PLAIN,
 ) -> Float[Array, "B T V"]:
     """Logits of every next token, T <= n_positions.
 
@@ -74,8 +84,9 @@ def forward(
         tokens: token ids.
         config: the model's shape.
         dropout_key: drop with this key (training); None: no dropout (evaluation).
+        how: ways to compute that change no value beyond rounding.
     """
-    logits, _ = GPT(config).apply({"params": params}, tokens, None, dropout_key)
+    logits, _ = GPT(config, how).apply({"params": params}, tokens, None, dropout_key)
     return logits
 
 
@@ -117,30 +128,37 @@ def to_tensors(params: Params) -> Tensors:
     return {name: np.asarray(array) for name, array in flatten_dict(params, sep=".").items()}
 
 
-def from_tensors(tensors: Tensors) -> Params:
+def nested(tensors: Mapping[str, Any]) -> Params:
+    """Whatever has a flat name, as the nested dict that parameters are."""
+    return unflatten_dict(dict(tensors), sep=".")
+
+
+def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Params:
     """The inverse of `to_tensors`, of whatever floating-point type they are."""
-    return unflatten_dict({name: jnp.asarray(array) for name, array in tensors.items()}, sep=".")
+    return nested({name: jnp.asarray(array) for name, array in tensors.items()})
 
 
 class GPT(nn.Module):
     """The transformer and, unless it is tied to the token embedding, the head."""
 
     config: ModelConfig
+    how: Execution = PLAIN
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
         c = self.config
-        x, wte, cache = Transformer(c, name="transformer")(tokens, cache, dropout_key)
-        head = wte if c.tie_word_embeddings else Matrix(c.vocab_size, c.n_embd, name="lm_head")()
-        return matmul(x, head.T), cache
+        x, wte, cache = Transformer(c, self.how, name="transformer")(tokens, cache, dropout_key)
+        head = wte if c.tie_word_embeddings else Matrix(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
+        return masked(matmul(x, head.T), c), cache
 
 
 class Transformer(nn.Module):
     """Embeddings, blocks, final norm; also gives back the token embedding, for a tied head."""
 
     config: ModelConfig
+    how: Execution = PLAIN
 
     @nn.compact
     def __call__(
@@ -149,12 +167,13 @@ class Transformer(nn.Module):
         c = self.config
         T = tokens.shape[1]
         start = 0 if cache is None else cache.length
-        wte = Matrix(c.vocab_size, c.n_embd, name="wte")()
+        wte = Matrix(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
         wpe = Matrix(c.n_positions, c.n_embd, name="wpe")()
-        x = wte[tokens] + jax.lax.dynamic_slice_in_dim(wpe, start, T)
+        rows = lookup_table(wte, self.how)[tokens]  # (B, T, D)
+        x = placed(rows + jax.lax.dynamic_slice_in_dim(wpe, start, T), self.how)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
-        x, cache = Blocks(c, name="h")(x, cache, dropout_key)
+        x, cache = Blocks(c, self.how, name="h")(x, cache, dropout_key)
         return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache
 
 
@@ -162,20 +181,40 @@ class Blocks(nn.Module):
     """The stack of blocks (a module for the sake of its name, "h"), each with its own slice of the cache."""
 
     config: ModelConfig
+    how: Execution = PLAIN
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T D"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        if self.how.scan_layers:
+            return self.scanned(x, dropout_key), cache
+        block = nn.remat(Block) if self.how.remat else Block
         new = []
         for layer in range(self.config.n_layer):
             past = None if cache is None else (cache.keys[layer], cache.values[layer], cache.length)
-            x, kv = Block(self.config, name=str(layer))(x, past, _fold(dropout_key, layer))
+            x, kv = block(self.config, self.how, name=str(layer))(x, past, _fold(dropout_key, layer))
             new.append(kv)
         if cache is None:
             return x, None
         keys, values = zip(*new, strict=True)
         return x, Cache(keys, values, cache.length + x.shape[1])
+
+    def scanned(self, x: Float[Array, "B T D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
+        """The same without a cache, as a loop over one block, for which the layers' parameters are stacked."""
+        block = Block(self.config, self.how, parent=None)  # of no module: its parameters come as an argument
+
+        def one(x: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
+            params, index = layer
+            x, _ = block.apply({"params": params}, x, None, _fold(dropout_key, index))
+            return x, None
+
+        # In a loop nothing can be merged with its recomputation, so no barrier is needed against that.
+        one = jax.checkpoint(one, prevent_cse=False) if self.how.remat else one
+        indices = range(self.config.n_layer)
+        layers = (self.variables["params"][str(layer)] for layer in indices)
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)  # (L, ...) each
+        return jax.lax.scan(one, x, (stacked, jnp.asarray(indices)))[0]
 
 
 Past = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
@@ -186,6 +225,7 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): pre-LayerNorm (Xiong et al. 2020)."""
 
     config: ModelConfig
+    how: Execution = PLAIN
 
     @nn.compact
     def __call__(
@@ -193,16 +233,17 @@ class Block(nn.Module):
     ) -> tuple[Float[Array, "B T D"], KeysValues]:
         c = self.config
         normed = LayerNorm(c.layer_norm_epsilon, name="ln_1")(x)
-        attended, kv = Attention(c, name="attn")(normed, past, _fold(dropout_key, 0))
+        attended, kv = Attention(c, self.how, name="attn")(normed, past, _fold(dropout_key, 0))
         x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
         widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
-        return x + dropout(widened, c.dropout, _fold(dropout_key, 2)), kv
+        return placed(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
 
 
 class Attention(nn.Module):
     """Causal multi-head attention: every token looks at itself and at what stands before it."""
 
     config: ModelConfig
+    how: Execution = PLAIN
 
     @nn.compact
     def __call__(
@@ -212,7 +253,13 @@ class Attention(nn.Module):
         B, T, D = x.shape
         H, K = c.n_head, D // c.n_head
         qkv = Linear(3 * D, name="c_attn")(x)  # (B, T, 3 D)
-        q, k, v = (part.reshape(B, T, H, K).swapaxes(1, 2) for part in jnp.split(qkv, 3, axis=-1))  # (B, H, T, K) each
+        parts = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))
+        q, k, v = (placed(part, self.how, "tensor") for part in parts)  # (B, T, H, K) each
+        if self.how.attention != "own":  # a kernel without dropout, cache, or weights to look at
+            kernel = self.how.attention
+            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel).reshape(B, T, D)
+            return Linear(D, name="c_proj")(mixed), (k, v)
+        q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
         if past is not None:
             past_keys, past_values, start = past
@@ -240,11 +287,25 @@ class MLP(nn.Module):
         return Linear(c.n_embd, name="c_proj")(x)
 
 
+def placed(x: Float[Array, "B T *rest"], how: Execution, *along: str | None) -> Float[Array, "B T *rest"]:
+    """The same, where it shall lie on the mesh: cut by rows, whole in T, and the axes after it as said, or whole."""
+    return (
+        x
+        if how.mesh is None
+        else jax.lax.with_sharding_constraint(x, sharding.along(how.mesh, sharding.ROWS, None, *along))
+    )
+
+
+def lookup_table(wte: Float[Array, "V D"], how: Execution) -> Float[Array, "V D"]:
+    """The token embedding where rows of it can be had whole, so that what is looked up need not be moved by columns."""
+    return wte if how.mesh is None else jax.lax.with_sharding_constraint(wte, sharding.along(how.mesh, "tensor"))
+
+
 def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:
     """True where query t, which stands at start + t, may look at key s."""
     return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
 
 
-def _fold(key: PRNGKeyArray | None, data: int) -> PRNGKeyArray | None:
+def _fold(key: PRNGKeyArray | None, data: Int[Array, ""] | int) -> PRNGKeyArray | None:
     """A key of its own for every place that drops."""
     return None if key is None else jax.random.fold_in(key, data)

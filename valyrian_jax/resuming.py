@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, runs
+from valyrian_jax import bundle, checkpoint, hosts, runs
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, from_tree, to_tree
 from valyrian_jax.console import print_line
@@ -16,8 +16,11 @@ from valyrian_jax.state import TrainState
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
+# Only rounding follows from these, and from the last of them, if there is dropout, what is dropped; other devices
+# than before may need another choice.
+_MAY_CHANGE |= {f"train.{name}" for name in ("scan_layers", "remat", "attention", "accumulate")}
 _MAY_CHANGE |= {"data.path"}  # a text may move; what it says is held to its hash
-_FREE_SECTIONS = ("sample", "wandb")
+_FREE_SECTIONS = ("mesh", "sample", "wandb")
 
 
 def configuration(directory: Path, overrides: Mapping[str, Any]) -> Config:
@@ -67,20 +70,26 @@ def check(now: Record, then: Record, directory: Path) -> list[str]:
 
 
 def resumed(directory: Path, origin: Record, like: TrainState, console: Console) -> tuple[TrainState, Progress]:
-    """The newest whole checkpoint of a run, with everything logged after it forgotten.
+    """The newest whole checkpoint of a run, with everything logged after it forgotten by the first process.
 
     Raises:
         UserError: there is none, it does not fit, or something has changed that must not.
     """
-    bundle.recover(directory / "bundle")
-    found = checkpoint.newest(directory / "checkpoints")
+    checkpoints = directory / "checkpoints"
+    with hosts.together():
+        if hosts.first():
+            bundle.recover(directory / "bundle")
+        newest = checkpoint.newest(checkpoints) if hosts.first() else None  # which reads all of it
+    step = hosts.largest(newest.record.step if newest else 0)
+    found = newest or checkpoint.at(checkpoints, step)
     notices = [*found.passed_over.values(), *check(origin, found.record, directory)]
     if (ahead := bundle.step_of(directory / "bundle")) > found.record.step:
         notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
     current = checkpoint.restore(found, like)
-    for damaged in found.passed_over:
-        checkpoint.set_aside(damaged)
     for notice in notices:
         print_line(console, f"note      {notice}")
-    runs.forget_after(directory, found.record.step)
+    if hosts.first():
+        for damaged in found.passed_over:
+            checkpoint.set_aside(damaged)
+        runs.forget_after(directory, found.record.step)
     return current, found.record.progress

@@ -42,8 +42,12 @@ def choose(path: Path | None) -> Path:
     return path
 
 
-def lock(run: Path) -> AbstractContextManager[object]:
-    """Make a run directory if it is absent, and keep other training processes out until the lock is released.
+def lock(run: Path, work: str = "training") -> AbstractContextManager[object]:
+    """Make a run directory if it is absent, and keep other processes out until the lock is released.
+
+    Args:
+        run: the directory, of a run or of anything else that one process at a time may write.
+        work: what the others would be doing, for the message.
 
     The system releases it when the process ends, however it ends.
 
@@ -54,7 +58,7 @@ def lock(run: Path) -> AbstractContextManager[object]:
         run.mkdir(parents=True, exist_ok=True)
         return FileLock(run / "lock").acquire(blocking=False)
     except Timeout as error:
-        raise UserError(f"another process is training in {run}; wait for its end, or take another directory") from error
+        raise UserError(f"another process is {work} in {run}; wait for its end, or take another directory") from error
     except OSError as error:
         raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
 

@@ -1,13 +1,16 @@
 """All that changes while a model is trained."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, UInt32
 
-from valyrian_jax import model
+from valyrian_jax import model, sharding
 from valyrian_jax.config import Config
 from valyrian_jax.model import Params
 
@@ -20,8 +23,37 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def init_state(config: Config, optimizer: optax.GradientTransformation, params: Params | None = None) -> TrainState:
-    """The state before the first step, from given parameters or from new ones drawn with the run's seed."""
+def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
+    """A TrainState of the type, shape and place of every array; nothing is allocated."""
+    params = jax.eval_shape(functools.partial(_draw, config), np.uint32(0))
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
+    places = sharding.like_parameters(state, config, mesh)
+    return jax.tree.map(
+        lambda array, place: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place), state, places
+    )
+
+
+def init_state(
+    config: Config, optimizer: optax.GradientTransformation, params: Params | None = None, mesh: Mesh | None = None
+) -> TrainState:
+    """The state before the first step, from given parameters or from new ones drawn with the run's seed.
+
+    Args:
+        config: of the run.
+        optimizer: of the run.
+        params: to start from; None: new ones. They do not depend on the mesh.
+        mesh: where to put it; None: on the first device.
+    """
+    mesh = mesh or sharding.one_device()
+    places = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     if params is None:
-        params = model.init_params(config.model, jax.random.key(config.train.seed))
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
+        params = jax.jit(functools.partial(_draw, config), out_shardings=places.params)(np.uint32(config.train.seed))
+    else:
+        params = sharding.spread(params, places.params)
+    step = sharding.spread(np.zeros((), np.int32), places.step)
+    return TrainState(step, params, jax.jit(optimizer.init, out_shardings=places.opt_state)(params))
+
+
+def _draw(config: Config, seed: UInt32[Array, ""]) -> Params:
+    return model.init_params(config.model, jax.random.key(seed))

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax import loss, model
+from valyrian_jax import loss, model, sharding
 from valyrian_jax.config import Config, ModelConfig
+from valyrian_jax.execution import PLAIN, Execution
 from valyrian_jax.model import Params
-from valyrian_jax.state import TrainState
+from valyrian_jax.state import TrainState, abstract_state
 
 
 class StepMetrics(NamedTuple):
@@ -29,8 +30,8 @@ TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMe
 EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
 
 
-def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> TrainStep:
-    """A function that takes N steps in one dispatch, one for each of N batches.
+def make_train_step(config: Config, optimizer: optax.GradientTransformation, how: Execution = PLAIN) -> TrainStep:
+    """A function that takes N steps in one dispatch, one for each of N batches, on a mesh or the first device.
 
     A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
     count of steps, stay as they were, and only the batch is used up. So parameters are always finite.
@@ -41,7 +42,7 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
 
     def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(dropout_key, state.step)
-        value, gradients = value_and_gradients(config, state.params, batch, key)
+        value, gradients = value_and_gradients(config, state.params, batch, key, how)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradients)
@@ -54,18 +55,25 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation) -> 
     def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)
 
-    return jax.jit(train_step, donate_argnums=0)
+    mesh = how.mesh or sharding.one_device()
+    places = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        in_shardings=(places, sharding.batches(mesh)),
+        out_shardings=(places, sharding.along(mesh)),
+    )
 
 
 def value_and_gradients(
-    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray
+    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray, how: Execution = PLAIN
 ) -> tuple[Float[Array, ""], Params]:
     """The training loss of a batch and its gradient, float32, computed in `train.accumulate` parts of equal size."""
     settings = config.train
 
     def objective(params: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
         narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
-        logits = model.forward(narrow, part[:, :-1], config.model, key)
+        logits = model.forward(narrow, part[:, :-1], config.model, key, how)
         return loss.mean_nats(logits, part[:, 1:])
 
     if settings.accumulate == 1:
@@ -83,13 +91,14 @@ def value_and_gradients(
     return mean
 
 
-def make_eval_step(config: ModelConfig) -> EvalStep:
+def make_eval_step(config: ModelConfig, how: Execution = PLAIN) -> EvalStep:
     """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
+    how = how._replace(remat=False, attention="own")  # no gradient; and float32, which not every kernel takes
 
     def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
-        return loss.sum_nats(model.forward(params, batch[:, :-1], config), batch[:, 1:], counted)
+        return loss.sum_nats(model.forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
 
     def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
         return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
 
-    return jax.jit(eval_step)
+    return jax.jit(eval_step, out_shardings=sharding.along(how.mesh or sharding.one_device()))

@@ -23,7 +23,7 @@ def listening() -> Iterator[Asked]:
     def note(number: int, _: FrameType | None) -> None:
         received.append(signal.Signals(number))
         with contextlib.suppress(OSError):
-            os.write(2, b"stopping once these steps and what is due are done and saved; once more: at once\n")
+            os.write(2, b"stopping once what has begun is done and saved; once more: at once\n")
         for asking in before:
             signal.signal(asking, signal.SIG_DFL)
 

@@ -77,6 +77,20 @@ class Tracker:
             _end_uploader(self._uploader, seconds)
 
 
+class NoTracker:
+    """The same calls, for a process that is not the one that writes."""
+
+    draws = False
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
+
+    def log_text(self, step: int, texts: list[str]) -> None: ...
+
+    def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None: ...
+
+    def close(self, seconds: float) -> None: ...
+
+
 def attention_file(run: Path, step: int) -> Path:
     """Where the attention of a step waits for the uploader."""
     return run / "wandb" / f"attention-{step}.npz"

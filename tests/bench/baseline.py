@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import transformers
 
-from valyrian_jax import config, corpus, data
+from valyrian_jax import config, corpus
 
 STEPS, BATCH, RATE, LOWEST, WARM_UP = 2000, 12, 1e-3, 1e-4, 100
 
@@ -45,7 +45,7 @@ def main() -> None:
         rate = LOWEST + (RATE - LOWEST) * (1 + math.cos(math.pi * part)) / 2 if part else RATE * (step + 1) / WARM_UP
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = torch.from_numpy(data.batch(text.train, 0, step, BATCH, c.n_positions)).long()
+        batch = torch.from_numpy(text.batches(step, slice(BATCH))).long()
         loss = nats(module, batch).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from bridge import __main__ as main
 from bridge import torchscript
 from bridge.generate import Generator
-from valyrian_jax import bundle
+from valyrian_jax import bundle, parameters
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -47,7 +47,7 @@ def make(tokenizer: Tokenizer) -> Callable[..., Bundle]:
     def make(**changes: Any) -> Bundle:
         config = replace(CONFIG, **changes)
         rng = np.random.default_rng(0)
-        shapes = bundle.parameter_shapes(config)
+        shapes = parameters.parameter_shapes(config)
         tensors = {
             name: (rng.normal(size=shape) * 0.15 + name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))).astype(
                 np.float32

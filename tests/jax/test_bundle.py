@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from valyrian_jax import bundle, model
+from valyrian_jax import bundle, model, parameters
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
@@ -28,7 +28,7 @@ TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen riv
 def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
     # Large weights and biases that are not 0, so that every one of them shows in the logits.
     rng, tensors = np.random.default_rng(0), {}
-    for name, shape in bundle.parameter_shapes(config).items():
+    for name, shape in parameters.parameter_shapes(config).items():
         usual = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
         tensors[name] = (usual + 0.15 * rng.normal(size=shape)).astype(np.float32)
     return Bundle(config, tensors, train_bpe(TEXT, 300), manifest)

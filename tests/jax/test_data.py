@@ -137,3 +137,10 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         data.batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
     with pytest.raises(UserError, match="held-out part is empty"):
         data.windows(np.zeros(1, np.uint16), 1, 4)
+
+
+def test_rows_of_a_batch_do_not_depend_on_who_makes_them() -> None:
+    tokens = np.arange(1000, dtype=np.uint16)
+    whole = data.batch(tokens, 0, 3, 8, 16)
+    parts = [data.batch(tokens, 0, 3, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -24,6 +24,7 @@ from valyrian_jax import (
     checkpoint,
     config,
     evaluation,
+    flops,
     loop,
     optim,
     prompt,
@@ -178,12 +179,11 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(
 def test_a_signal_ends_a_run_with_the_command_that_resumes_it(
     small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "train", lambda session, current, progress, asked: stopped_in(current, progress))
-
-    def stopped_in(current: Any, progress: Any) -> Any:
+    def stopped(session: Any, current: Any, progress: Any, asked: stopping.Asked) -> Any:
         signal.raise_signal(signal.SIGTERM)
-        return current, progress
+        return current, progress, asked()
 
+    monkeypatch.setattr(loop, "train", stopped)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match=r"SIGTERM after step 0.*: python train.py --resume .*run$") as stop:
         loop.run(tiny(small_text), tmp_path / "run", console=quiet())
@@ -382,6 +382,42 @@ def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path
     assert runs.load_config(result.run).model == dataclasses.replace(
         bundle.load(finished.run / "bundle").model, dropout=settings.model.dropout
     )
+
+
+def test_the_context_of_a_bundle_can_be_cut_but_not_made_longer(
+    finished: loop.Result, small_text: Path, tmp_path: Path
+) -> None:
+    settings = tiny(small_text, **{"train.steps": 20, "train.sample_every": 0, "optim.lr": 1e-6})
+    before, run = finished.run / "bundle", tmp_path / "run"
+    result = loop.run(settings, run, init=before, context=16, console=quiet())
+    assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.1)  # with less to look at
+    table = "transformer.wpe.weight"
+    cut, whole = bundle.load(run / "bundle"), bundle.load(before)
+    assert (cut.model.n_positions, whole.model.n_positions) == (16, 32)
+    np.testing.assert_allclose(cut.tensors[table], whole.tensors[table][:16], atol=1e-3)
+    with pytest.raises(UserError, match=r"--model.n_positions 33: the bundle has learnt 32 positions.* at most 32"):
+        loop.run(settings, tmp_path / "longer", init=before, context=33, console=quiet())
+
+
+def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
+    finished: loop.Result, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(flops._PEAKS, "cpu", flops.Peak(None, 0.5))
+    changes = {"train.steps": 20, "optim.lr": 1e-6, "model.vocab_multiple": 64, "train.remat": True}
+    settings, console = tiny(small_text, **changes, **{"train.scan_layers": True}), quiet()
+    start = bundle.load(finished.run / "bundle")
+    result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=console)
+    assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
+    said = console.file.getvalue()
+    assert "compute   the layers in a loop; the blocks once more for the gradient\n" in said
+    assert "vocabulary 280 in 320 rows: " in said
+    share = flops.per_token(start.model) / 0.5e12
+    for record in (r for r in runs.read_metrics(result.run) if "train/loss" in r):
+        assert record["train/mfu"] == pytest.approx(record["train/tokens_per_second"] * share)
+    assert not any("train/mfu" in record for record in numbers(finished.run))  # nobody knows what a CPU can do
+    best = bundle.load(result.run / "bundle")
+    assert best.model == dataclasses.replace(start.model, dropout=settings.model.dropout)
+    assert runs.load_config(result.run).model == dataclasses.replace(best.model, vocab_multiple=64)
 
 
 def test_a_given_tokenizer_is_used(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:

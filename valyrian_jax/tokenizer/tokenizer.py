@@ -1,5 +1,6 @@
 """The tokenizer: a vocabulary, its merges, and text to ids and back."""
 
+import hashlib
 import json
 import os
 import re
@@ -166,8 +167,16 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`; the file is whole or absent."""
+        atomic.write_text(Path(path), self._content())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file that `save` writes, whatever file this one was read from: equal where all tokens are."""
+        return hashlib.sha256(self._content().encode()).hexdigest()
+
+    def _content(self) -> str:
         content = file.to_json(file.Vocabulary(self.tokens, self.merges, self.special))
-        atomic.write_text(Path(path), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":

@@ -1,0 +1,93 @@
+"""One training on several meshes of eight forced CPU devices: python -m tests.eight_devices SCRATCH; prints JSON.
+
+A process of its own, because JAX counts its devices once. The tests in tests/jax/test_sharding.py judge what it prints.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# Compiling is most of the time: without optimizations it takes half of it.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+
+import jax
+import numpy as np
+
+from valyrian_jax import checkpoint, config, data, evaluation, execution, model, optim, sharding, state, step
+from valyrian_jax.checkpoint import Record
+from valyrian_jax.config import Config, MeshConfig
+from valyrian_jax.corpus import HeldOut
+from valyrian_jax.evaluation import Progress
+
+SETTINGS = config.from_tree(
+    {
+        "model": {"vocab_size": 300, "n_layer": 1, "n_embd": 32, "n_head": 4, "n_positions": 16, "dropout": 0.1},
+        "train": {"batch_size": 8, "steps": 50},
+    }
+)
+PLAIN = replace(SETTINGS, model=replace(SETTINGS.model, dropout=0.0, n_layer=2))
+LEAN = replace(PLAIN, train=replace(PLAIN.train, accumulate=2, scan_layers=True, remat=True))
+BATCHES = np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)  # few tokens, which can be learnt
+HELD_OUT = HeldOut(data.windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
+
+
+class Training:
+    """A configuration on a mesh, its compiled step and its state."""
+
+    def __init__(self, settings: Config, *sizes: int) -> None:
+        self.mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())  # or the first of them
+        self.settings, self.optimizer = settings, optim.make_optimizer(settings.optim, 50)
+        self.how = execution.chosen(settings, jax.devices()[0], self.mesh)
+        self.step = step.make_train_step(settings, self.optimizer, self.how)
+        self.state = state.init_state(settings, self.optimizer, None, self.mesh)
+
+    def losses(self, until: int) -> list[float]:
+        found: list[float] = []
+        for first in range(int(self.state.step), until, 5):
+            placed = sharding.spread(BATCHES[first : first + 5], sharding.batches(self.mesh))
+            self.state, metrics = self.step(self.state, placed)
+            found += np.asarray(metrics.loss).tolist()
+        return found
+
+    def held_out(self) -> float:
+        eval_step = step.make_eval_step(self.settings.model, self.how)
+        return evaluation.evaluate(eval_step, self.state.params, HELD_OUT, self.mesh).nats_per_token
+
+    def bytes_of_state(self) -> int:
+        """On one device, by XLA's own account, without the batches."""
+        like = state.abstract_state(self.settings, self.optimizer, self.mesh)
+        batches = jax.ShapeDtypeStruct((5, 8, 17), np.int32, sharding=sharding.batches(self.mesh))
+        analysis = self.step.lower(like, batches).compile().memory_analysis()  # type: ignore[attr-defined]
+        rows = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
+        return int(analysis.argument_size_in_bytes) - rows
+
+
+def main(scratch: Path) -> None:
+    found: dict[str, Any] = {"losses": {}, "held_out": {}, "bytes": {}, "norm": {}}
+    for sizes in [(1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)]:
+        training = Training(SETTINGS, *sizes)
+        losses = training.losses(25)
+        if sizes == (2, 2, 2):  # cut along all axes, to be put together elsewhere
+            record = Record(25, Progress(), {}, "", "", {})
+            checkpoint.save(scratch, training.state, record)
+        name = "x".join(map(str, sizes))
+        found["losses"][name] = losses + training.losses(50)
+        found["held_out"][name] = training.held_out()
+        found["bytes"][name] = training.bytes_of_state()
+        whole = model.to_tensors(sharding.gathered(training.state.params, training.mesh))
+        found["norm"][name] = float(sum(np.square(tensor).sum() for tensor in whole.values()))
+    for name, sizes in {"8 to 1": (1, 1, 1), "8 to 8 others": (1, 8, 1)}.items():
+        training = Training(SETTINGS, *sizes)
+        like = state.abstract_state(SETTINGS, training.optimizer, training.mesh)
+        training.state = checkpoint.restore(checkpoint.newest(scratch), like)
+        found["losses"][name] = found["losses"]["1x1x1"][:25] + training.losses(50)
+    for name, settings, sizes in [("plain", PLAIN, (1, 1, 1)), ("lean", LEAN, (2, 2, 2))]:
+        found["losses"][name] = Training(settings, *sizes).losses(50)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

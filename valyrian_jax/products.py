@@ -1,0 +1,115 @@
+"""What a run makes of its weights while it trains: evaluations, the bundle of the best, texts, maps of attention.
+
+All processes of a run come here together, since the weights may lie on all of them; the first one writes.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax import (
+    bundle,
+    checkpoint,
+    evaluation,
+    hosts,
+    model,
+    padding,
+    prompt,
+    quality,
+    sampling,
+    sharding,
+    step,
+)
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.config import to_tree
+from valyrian_jax.console import print_line
+from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.model import Params
+from valyrian_jax.parameters import unpadded
+from valyrian_jax.pieces import label
+from valyrian_jax.session import Session
+from valyrian_jax.state import TrainState
+
+_SAMPLE_ROWS = 3  # texts that are shown
+_JUDGED_ROWS = 64  # texts that are judged
+_MAPPED_TOKENS = 24  # in which attention is shown
+
+
+def evaluated(
+    session: Session, eval_step: step.EvalStep, current: TrainState, progress: Progress
+) -> tuple[Progress, Evaluation]:
+    """Evaluate; if the weights are the best so far, write them as the run's bundle.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    found = evaluation.evaluate(eval_step, current.params, session.corpus.held_out, session.mesh)
+    done = int(current.step)
+    if not math.isfinite(found.nats_per_token):
+        raise UserError(f"the held-out loss at step {done} is not finite; {where_it_stands(session, current)}")
+    progress = evaluation.judged(progress, done, found)
+    if progress.best_step == done:
+        best = sharding.gathered(current.params, session.mesh)
+        if hosts.first():
+            save_best(session, best, done, found)
+    return progress, found
+
+
+def save_best(session: Session, params: Params, done: int, found: Evaluation) -> None:
+    """Write weights as the run's bundle, in place of those before."""
+    manifest = {
+        "config": to_tree(session.config),
+        "corpus_sha256": session.corpus.sha256,
+        "versions": session.origin.versions,
+        "step": done,
+        "held_out": found._asdict(),
+    }
+    tensors = padding.cut(model.to_tensors(params), session.config.model)
+    best = Bundle(unpadded(session.config.model), tensors, session.corpus.tokenizer, manifest)
+    bundle.save(best, session.directory / "bundle")
+
+
+def sampled(session: Session, current: TrainState) -> None:
+    """Draw texts, log them, and judge more of them where the language's grammar is the source of the corpus."""
+    config, step_now, training = session.config, int(current.step), session.corpus.sentences
+    params = sharding.gathered(current.params, session.mesh)
+    if not hosts.first():
+        return
+    params = jax.tree.map(jnp.asarray, params)
+    generate = functools.partial(sampling.generate, params, config.model)
+    count = _SAMPLE_ROWS if training is None else _JUDGED_ROWS
+    texts = list(prompt.many_texts(generate, session.corpus.tokenizer, config.sample, count))
+    if session.tracker.draws:
+        session.tracker.log_attention(step_now, *attention(session, params))
+    session.tracker.log_text(step_now, texts[:_SAMPLE_ROWS])
+    line = f"  {texts[0].strip()}"
+    if training is not None:
+        found = quality.measure(texts, training)
+        session.tracker.log(step_now, {f"samples/{name}": value for name, value in found._asdict().items()})
+        line += f"\n  of {found.sentences} such sentences {found.grammatical:.1%} are grammatical, {found.new:.1%} new"
+    print_line(session.console, line)
+
+
+def attention(session: Session, params: Params) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Where every head looks in the first tokens of the held-out part: their labels [T], weights [L, H, T, T]."""
+    count = min(_MAPPED_TOKENS, session.config.model.n_positions)
+    tokens = session.corpus.held_out.windows.tokens[0, 0, :count]
+    weights = model.attention(params, jnp.asarray(tokens[None]), session.config.model)
+    labels = [label(session.corpus.tokenizer, token) for token in tokens.tolist()]
+    return labels, np.asarray(weights[:, 0])
+
+
+def where_it_stands(session: Session, current: TrainState) -> str:
+    """The last good checkpoint and the norms of the parameters, for a message."""
+    sizes = {
+        name: float(np.linalg.norm(tensor.astype(np.float64)))
+        for name, tensor in model.to_tensors(sharding.gathered(current.params, session.mesh)).items()
+    }
+    largest = ", ".join(f"{name} {sizes[name]:.3g}" for name in sorted(sizes, key=sizes.__getitem__)[:-4:-1])
+    whole = math.sqrt(sum(size**2 for size in sizes.values()))
+    return f"{checkpoint.last(session.directory / 'checkpoints')}; parameter norms: {whole:.3g} in all, {largest}"

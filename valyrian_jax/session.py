@@ -1,0 +1,29 @@
+"""What stays the same while a run trains."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import optax
+from jax.sharding import Mesh
+from rich.console import Console
+
+from valyrian_jax.checkpoint import Record
+from valyrian_jax.config import Config
+from valyrian_jax.corpus import Corpus
+from valyrian_jax.execution import Execution
+from valyrian_jax.tracker import NoTracker, Tracker
+
+
+class Session(NamedTuple):
+    """What stays the same while a run trains."""
+
+    directory: Path
+    config: Config
+    corpus: Corpus
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    how: Execution
+    origin: Record  # what every checkpoint of this session says beside step and progress
+    tracker: Tracker | NoTracker
+    console: Console
+    peak: float | None  # operations a second that all devices can do, where that is known
