@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from filelock import FileLock
 
 from bridge import __main__ as main
 from bridge import torchscript
@@ -150,6 +151,7 @@ def proven(small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pyte
     (example,) = re.findall("^Example: python -m bridge (.*)", main.verify.epilog or "")
     with contextlib.chdir(home):
         done = CliRunner().invoke(main.main, [*shlex.split(example), *options])
+    assert (path / "parity.json").exists(), done.output
     return Proven(path, done.exit_code, done.output, json.loads((path / "parity.json").read_text()))
 
 
@@ -157,10 +159,12 @@ def build() -> Path:
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("needs cmake and a C++ compiler")
     build = ROOT / "build" / "cpp"
+    build.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-S", "bridge/cpp", "-B", build, f"-DPython3_EXECUTABLE={sys.executable}"]
-    done = subprocess.run(configure, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    if done.returncode:  # a libtorch for CUDA, say, without the CUDA toolkit; .ci/run would fail there
-        pytest.skip(f"cmake cannot configure: {done.stderr}")
-    done = subprocess.run(["cmake", "--build", build], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    with FileLock(build / "lock"):  # every process of the tests comes here, and two would write the same files
+        done = subprocess.run(configure, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        if done.returncode:  # a libtorch for CUDA, say, without the CUDA toolkit; .ci/run would fail there
+            pytest.skip(f"cmake cannot configure: {done.stderr}")
+        done = subprocess.run(["cmake", "--build", build], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return build / "valyrian-generate"
