@@ -4,8 +4,6 @@ The stages stand in `run` from top to bottom; what they call is pure or has one 
 """
 
 import functools
-import hashlib
-import json
 import math
 import shlex
 import signal
@@ -15,15 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 from valyrian_jax import (
-    bundle,
     checkpoint,
-    corpus,
     device,
     evaluation,
     execution,
@@ -32,6 +27,7 @@ from valyrian_jax import (
     hosts,
     optim,
     plot,
+    preparing,
     products,
     resuming,
     runs,
@@ -41,8 +37,7 @@ from valyrian_jax import (
     stopping,
     tracker,
 )
-from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config, to_tree
+from valyrian_jax.config import Config
 from valyrian_jax.console import (
     print_evaluation,
     print_header,
@@ -51,12 +46,10 @@ from valyrian_jax.console import (
     progress_bar,
     progress_fields,
 )
-from valyrian_jax.corpus import Corpus
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
-from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tracker import NoTracker, Tracker
 
 
@@ -100,15 +93,8 @@ def run(
     with ExitStack() as held:
         # The devices, the directory, the weights to start from, the text.
         with hosts.together():
-            mesh = sharding.make_mesh(config.mesh, jax.devices(where.platform))
-            directory = resume or chosen(out)
-            initial = bundle.load(init) if init else None
-            if initial:
-                config = finetuning.settings(initial, config, context)
-            how = execution.chosen(config, where, mesh)
-            sharding.check(config, mesh)
-            known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
-            text = corpus.prepare(config, known, directory)
+            ready = preparing.prepared(config, where, out, resume, init, context)
+            directory, config, mesh, how, initial, text = ready
             if hosts.first():
                 held.enter_context(runs.lock(directory))
                 if not resume:
@@ -117,7 +103,7 @@ def run(
         asked = held.enter_context(stopping.listening())
 
         # The model and its optimizer, new or as they were.
-        origin = agreed(directory, config, text, device.versions(where))
+        origin = preparing.agreed(ready, device.versions(where))
         optimizer = optim.make_optimizer(config.optim, config.train.steps)
         if resume:
             like = state.abstract_state(config, optimizer, mesh)
@@ -143,34 +129,6 @@ def run(
             plot.save_loss(directory)
         print_summary(console, directory, int(current.step), progress)
     return Result(directory, int(current.step), progress)
-
-
-def chosen(out: Path | None) -> Path:
-    """Where a new run will be. Several processes must be told, since each has a clock of its own.
-
-    Raises:
-        UserError: something is there already, or several processes were not told.
-    """
-    if hosts.count() > 1 and out is None:
-        raise UserError(f"{hosts.count()} processes make one run: name its directory, the same for all, with --out")
-    return runs.choose(out) if hosts.first() or out is None else out
-
-
-def agreed(directory: Path, config: Config, text: Corpus, versions: dict[str, str]) -> Record:
-    """What every checkpoint will say beside step and progress.
-
-    Raises:
-        UserError: the processes do not have the same configuration, text and tokenizer.
-    """
-    tokenizer_sha256 = bundle.sha256(directory / "tokenizer.json")
-    record = Record(0, Progress(), to_tree(config), text.sha256, tokenizer_sha256, versions)
-    facts = json.dumps([record.config, record.corpus_sha256, record.tokenizer_sha256], sort_keys=True)
-    if not hosts.agree(hashlib.sha256(facts.encode()).digest()):
-        raise UserError(
-            "the processes of this run do not have the same configuration, text and tokenizer; start them with the "
-            "same arguments and files"
-        )
-    return record
 
 
 def trained(

@@ -1,0 +1,73 @@
+"""What a run needs before its first step: devices, a directory, weights to start from, a text, and one mind."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from valyrian_jax import bundle, corpus, execution, finetuning, hosts, runs, sharding
+from valyrian_jax.bundle import Bundle
+from valyrian_jax.checkpoint import Record
+from valyrian_jax.config import Config, to_tree
+from valyrian_jax.corpus import Corpus
+from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation import Progress
+from valyrian_jax.execution import Execution
+from valyrian_jax.tokenizer import Tokenizer
+
+
+class Prepared(NamedTuple):
+    """What a run works with. Nothing of it is on disk yet."""
+
+    directory: Path
+    config: Config  # with the model of the bundle, if it starts from one
+    mesh: Mesh
+    how: Execution
+    initial: Bundle | None
+    corpus: Corpus
+
+
+def prepared(
+    config: Config, device: jax.Device, out: Path | None, resume: Path | None, init: Path | None, context: int | None
+) -> Prepared:
+    """Look at all that `valyrian_jax.loop.run` was given; `device` stands for all that the run computes with.
+
+    Raises:
+        UserError: something is missing or does not fit.
+    """
+    mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
+    directory = resume or _directory(out)
+    initial = bundle.load(init) if init else None
+    if initial:
+        config = finetuning.settings(initial, config, context)
+    how = execution.chosen(config, device, mesh)
+    sharding.check(config, mesh)
+    known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
+    return Prepared(directory, config, mesh, how, initial, corpus.prepare(config, known, directory))
+
+
+def _directory(out: Path | None) -> Path:
+    """Where a new run will be. Several processes must be told, since each has a clock of its own."""
+    if hosts.count() > 1 and out is None:
+        raise UserError(f"{hosts.count()} processes make one run: name its directory, the same for all, with --out")
+    return runs.choose(out) if hosts.first() or out is None else out
+
+
+def agreed(ready: Prepared, versions: dict[str, str]) -> Record:
+    """What every checkpoint will say beside step and progress.
+
+    Raises:
+        UserError: the processes do not have the same configuration, text and tokenizer.
+    """
+    tokenizer_sha256 = bundle.sha256(ready.directory / "tokenizer.json")
+    record = Record(0, Progress(), to_tree(ready.config), ready.corpus.sha256, tokenizer_sha256, versions)
+    facts = json.dumps([record.config, record.corpus_sha256, record.tokenizer_sha256], sort_keys=True)
+    if not hosts.agree(hashlib.sha256(facts.encode()).digest()):
+        raise UserError(
+            "the processes of this run do not have the same configuration, text and tokenizer; start them with the "
+            "same arguments and files"
+        )
+    return record
