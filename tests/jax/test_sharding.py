@@ -1,6 +1,7 @@
 """Meshes: eight devices compute what one computes, hold an eighth each, and go on with what others have saved."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def test_what_cannot_be_cut_evenly_is_refused(
     mesh = jax.sharding.AbstractMesh(sizes, ("data", "fsdp", "tensor"))
     with pytest.raises(UserError, match=message):
         sharding.check(config.load(None, settings), mesh)  # type: ignore[arg-type]
+
+
+def test_a_run_that_cannot_be_cut_does_not_begin(small_text: Path, tmp_path: Path) -> None:
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    command = [sys.executable, "train.py", "--config", "configs/tiny.toml", "--data.path", str(small_text)]
+    command += ["--out", str(tmp_path / "run"), "--train.batch_size", "3"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "batch_size / train.accumulate = 3 cannot be cut" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("sizes", [(-1, -1, 1), (0, 1, 1), (-2, 1, 1)])
