@@ -8,7 +8,10 @@ import atexit
 import contextlib
 import os
 import re
+import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 
 import jax
@@ -18,6 +21,7 @@ from jax.experimental import multihost_utils
 from valyrian_jax.errors import StoppedError, UserError
 
 _SEVERAL = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # of Slurm's srun and of Open MPI: how many processes
+PATIENCE = 300.0  # seconds for the first process to come; JAX waits as long for the others
 _LOST = re.compile(r"gloo|nccl|coordination|barrier|heartbeat", re.IGNORECASE)
 
 
@@ -25,8 +29,8 @@ _LOST = re.compile(r"gloo|nccl|coordination|barrier|heartbeat", re.IGNORECASE)
 def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
     """Be one of several processes; without arguments, if Slurm or Open MPI has started several, else the only one.
 
-    JAX itself ends a process whose others do not come within five minutes, and most often all of them when the first
-    one dies, with words of its own.
+    JAX itself ends the first process if others do not come within five minutes, and most often all of them when the
+    first one dies, with words of its own.
 
     Args:
         coordinator: host:port of the first process, where all meet.
@@ -37,37 +41,83 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         UserError: the arguments are not all there or make no sense, JAX finds nowhere to meet, or another process has
             gone.
     """
-    given = (coordinator, processes, process)
-    if any(value is not None for value in given):
-        if coordinator is None or processes is None or process is None:
-            raise UserError("--coordinator, --processes and --process go together: where all meet, how many, which")
-        if not process < processes:
-            raise UserError(f"--process {process} is not one of --processes {processes}: they count from 0")
-        if not re.fullmatch(r".+:[0-9]{1,5}", coordinator) or int(coordinator.rpartition(":")[2]) > 65535:
-            raise UserError(f"--coordinator {coordinator} is no HOST:PORT, 10.0.0.1:1234 say")
-        print(f"meeting the others of {processes} processes at {coordinator}", file=sys.stderr)
-    elif not any(int(os.environ.get(name, "1")) > 1 for name in _SEVERAL):
+    if any(value is not None for value in (coordinator, processes, process)):
+        _meeting(coordinator, processes, process)
+    elif not _started_together():
         yield
         return
     try:
-        jax.distributed.initialize(*given)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the processes of this run do not meet: {_first_line(error)}; "
-            "give --coordinator, --processes and --process"
-        ) from error
-    try:
+        _connect(coordinator, processes, process)
         yield
     except StoppedError:  # which all of them raise at the same step
         raise
     except BaseException as error:
         # Parting in order would wait for the others, and they for what this one does not compute any more.
         is_lost = gone(error)
-        status = 130 if isinstance(error, KeyboardInterrupt) else 2 if is_lost or isinstance(error, UserError) else 1
-        atexit.register(_leave, status)
+        expected = is_lost or isinstance(error, UserError | OSError)
+        atexit.register(_leave, 130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1)
         if is_lost:
             raise UserError(lost(error)) from error
         raise
+
+
+def _started_together() -> bool:
+    """Whether Slurm or Open MPI has started several processes."""
+    return any(number.isdecimal() and int(number) > 1 for number in map(os.environ.get, _SEVERAL, ("", "")))
+
+
+def _meeting(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """See that the processes can meet where the options say: JAX would end this one without a word of Python."""
+    if coordinator is None or processes is None or process is None:
+        raise UserError("--coordinator, --processes and --process go together: where all meet, how many, which")
+    if not process < processes:
+        raise UserError(f"--process {process} is not one of --processes {processes}: they count from 0")
+    host, _, port = coordinator.rpartition(":")
+    if not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
+        raise UserError(f"--coordinator {coordinator} is no HOST:PORT, 10.0.0.1:1234 say")
+    print(f"meeting the others of {processes} processes at {coordinator}, within five minutes", file=sys.stderr)
+    if process:
+        _wait_for(host.strip("[]"), int(port))
+    else:
+        _see_free(int(port))
+
+
+def _connect(*given: str | int | None) -> None:
+    try:
+        jax.distributed.initialize(*given)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the processes of this run do not meet: {_first_line(error)}; "
+            "give --coordinator, --processes and --process"
+        ) from error
+
+
+def _wait_for(host: str, port: int) -> None:
+    """Wait until the first process listens."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"nobody answers at --coordinator {host}:{port} ({error.strerror or error}); "
+                    "start the process with --process 0 there"
+                ) from error
+        time.sleep(0.5)
+
+
+def _see_free(port: int) -> None:
+    """Hold the port for a moment, as JAX will."""
+    both = socket.has_dualstack_ipv6()
+    try:
+        family = socket.AF_INET6 if both else socket.AF_INET
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at port {port} of --coordinator: {error.strerror or error}; choose another"
+        ) from error
 
 
 def first() -> bool:
@@ -82,12 +132,24 @@ def count() -> int:
 
 def gone(error: BaseException) -> bool:
     """Whether an error of JAX says that another process cannot be reached any more."""
-    return count() > 1 and isinstance(error, RuntimeError | ValueError) and bool(_LOST.search(str(error)))
+    return isinstance(error, RuntimeError | ValueError) and count() > 1 and bool(_LOST.search(str(error)))
 
 
 def lost(error: BaseException) -> str:
     """What to say of that error."""
     return f"another of the {count()} processes of this run has gone ({_first_line(error)})"
+
+
+def alike() -> None:
+    """See that all processes have as many devices, without which JAX cannot gather from them.
+
+    Raises:
+        UserError: they have not.
+    """
+    held = Counter(device.process_index for device in jax.devices())
+    if len({*held.values()}) > 1:
+        found = ", ".join(f"{number} in process {process}" for process, number in sorted(held.items()))
+        raise UserError(f"every process needs as many devices as the others, and there are {found}")
 
 
 def meet(place: str) -> None:

@@ -88,6 +88,7 @@ def run(
     """
     where = device.select(config.train.device, config.train.deterministic)
     console = console or Console(quiet=not hosts.first())
+    hosts.alike()
     hosts.meet("the start")  # which connects the processes, while none of them is slow
 
     with ExitStack() as held:

@@ -62,7 +62,14 @@ def agreed(ready: Prepared, versions: dict[str, str]) -> Record:
     Raises:
         UserError: the processes do not have the same configuration, text and tokenizer.
     """
-    tokenizer_sha256 = bundle.sha256(ready.directory / "tokenizer.json")
+    file = ready.directory / "tokenizer.json"
+    with hosts.together():
+        if not file.exists():  # which the first process has just written
+            raise UserError(
+                f"there is no {file} here, as in the first process: give all the same --out, in a directory that all "
+                "of them see"
+            )
+    tokenizer_sha256 = bundle.sha256(file)
     record = Record(0, Progress(), to_tree(ready.config), ready.corpus.sha256, tokenizer_sha256, versions)
     facts = json.dumps([record.config, record.corpus_sha256, record.tokenizer_sha256], sort_keys=True)
     if not hosts.agree(hashlib.sha256(facts.encode()).digest()):

@@ -42,9 +42,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
         devices = devices[: math.prod(shape)]
     if math.prod(shape) != len(devices):
         asked = ", ".join(f"mesh.{name} = {size}" for name, size in sizes.items())
+        fits = "the rest must divide it" if -1 in sizes.values() else "let one of them be -1, for what is left"
         raise UserError(
             f"{asked} does not fit {len(devices)} device{'s' if len(devices) > 1 else ''}: the product must be their "
-            "number; let one of them be -1, for what is left"
+            f"number; {fits}"
         )
     return jax.make_mesh(shape, tuple(sizes), (AxisType.Auto,) * len(sizes), devices=devices)
 

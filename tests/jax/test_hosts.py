@@ -36,16 +36,27 @@ def alone(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return loop.run(settings, tmp_path_factory.mktemp("alone") / "run").run
 
 
-def started(arguments: list[str]) -> Pair:
-    """Two processes of one run; the first one prints what it does."""
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
-    def process(index: int) -> subprocess.Popen[str]:
-        return training([*arguments, "--coordinator", meeting, "--processes", "2", "--process", str(index)], {})
 
-    return process(0), process(1)
+def started(arguments: list[str], second: list[str] | None = None, flags: str = "") -> Pair:
+    """Two processes of one run; the first one prints what it does.
+
+    Args:
+        arguments: of both.
+        second: of the second one, if they are others.
+        flags: more of XLA's, for the second one.
+    """
+    meeting = free_port()
+
+    def process(index: int, given: list[str], flags: str) -> subprocess.Popen[str]:
+        environment = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"}
+        return training([*given, "--coordinator", meeting, "--processes", "2", "--process", str(index)], environment)
+
+    return process(0, arguments, ""), process(1, second or arguments, flags)
 
 
 def training(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -59,10 +70,14 @@ def training(arguments: list[str], environment: dict[str, str]) -> subprocess.Po
     )
 
 
-def begin(settings: Config, run: Path) -> Pair:
+def given(settings: Config, run: Path) -> list[str]:
     file = run.with_suffix(".toml")
     file.write_text(config.to_toml(settings), encoding="utf-8")
-    return started(["--config", str(file), "--out", str(run)])
+    return ["--config", str(file), "--out", str(run)]
+
+
+def begin(settings: Config, run: Path) -> Pair:
+    return started(given(settings, run))
 
 
 def go_on(run: Path) -> Pair:
@@ -162,6 +177,27 @@ def test_where_one_process_cannot_begin_none_does(settings: Config, tmp_path: Pa
     assert said[1][1].splitlines()[-1].startswith("error: another of the 2 processes of this run cannot begin")
 
 
+def test_processes_with_other_numbers_of_devices_are_refused(
+    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+) -> None:
+    pair = started(given(settings, tmp_path / "run"), flags="--xla_force_host_platform_device_count=2")
+    pair_ends.append(pair)
+    for process in pair:
+        status, said = ended(process)
+        assert status == 2
+        assert said.splitlines()[-1].endswith("as the others, and there are 1 in process 0, 2 in process 1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_with_other_directories_are_refused(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
+    pair = started(given(settings, tmp_path / "run"), given(settings, tmp_path / "other"))
+    pair_ends.append(pair)
+    (first, said), (second, other) = (ended(process) for process in pair)
+    assert (first, second) == (2, 2)
+    assert said.splitlines()[-1].startswith("error: another of the 2 processes of this run cannot begin")
+    assert f"there is no {tmp_path / 'other' / 'tokenizer.json'} here" in other.splitlines()[-1]
+
+
 def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
     """As Slurm starts them, which says in the environment what else is said by options."""
     file = tmp_path / "settings.toml"
@@ -185,15 +221,39 @@ def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pai
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("meeting", "message"),
     [
         (("127.0.0.1:1", 2, None), "go together"),
         ((None, 2, 0), "go together"),
         (("127.0.0.1:1", 2, 2), "--process 2 is not one of --processes 2"),
         (("127.0.0.1", 2, 0), "is no HOST:PORT"),
         (("127.0.0.1:99999", 2, 0), "is no HOST:PORT"),
+        (("127.0.0.1:0", 2, 0), "is no HOST:PORT"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(given: tuple[Any, Any, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message), hosts.joined(*given):
+def test_arguments_that_make_no_sense_are_refused(meeting: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message), hosts.joined(*meeting):
         pass
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = f"cannot listen at port {port} of --coordinator: .*; choose another"
+        with pytest.raises(UserError, match=message), hosts.joined(f"127.0.0.1:{port}", 2, 0):
+            pass
+
+
+def test_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "PATIENCE", 0)
+    meeting = free_port()
+    message = f"nobody answers at --coordinator {meeting} .*; start the process with --process 0 there"
+    with pytest.raises(UserError, match=message), hosts.joined(meeting, 2, 1):
+        pass
+
+
+@pytest.mark.parametrize("number", ["1", "", "two"])
+def test_one_process_of_slurm_or_open_mpi_is_no_group(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", number)
+    with hosts.joined():
+        assert hosts.count() == 1

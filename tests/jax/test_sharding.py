@@ -78,7 +78,10 @@ def test_every_axis_of_the_name_table_is_known() -> None:
     ("sizes", "message"),
     [
         ((4, 1, 1), r"mesh.data = 4, mesh.fsdp = 1, mesh.tensor = 1 does not fit 1 device: .* let one of them be -1"),
-        ((-1, 2, 1), "does not fit 1 device"),
+        (
+            (-1, 2, 1),
+            "mesh.fsdp = 2, .* does not fit 1 device: the product must be their number; the rest must divide it",
+        ),
     ],
 )
 def test_a_mesh_of_another_number_of_devices_is_refused(sizes: tuple[int, int, int], message: str) -> None:
