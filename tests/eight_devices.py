@@ -27,7 +27,11 @@ SETTINGS = config.from_tree(
         "train": {"batch_size": 8, "steps": 50},
     }
 )
-PLAIN = replace(SETTINGS, model=replace(SETTINGS.model, dropout=0.0, n_layer=2))
+PLAIN = replace(
+    SETTINGS,
+    model=replace(SETTINGS.model, dropout=0.0, n_layer=2),
+    optim=replace(SETTINGS.optim, name="muon"),
+)
 LEAN = replace(PLAIN, train=replace(PLAIN.train, accumulate=2, scan_layers=True, remat=True))
 BATCHES = np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)  # few tokens, which can be learnt
 HELD_OUT = HeldOut(data.windows(np.arange(280, dtype=np.uint16), 8, 16), 500)

@@ -37,6 +37,7 @@ def test_every_mesh_trains_alike(eight: dict[str, Any], mesh: str) -> None:
 
 
 def test_parts_and_layers_in_a_loop_train_alike_on_a_mesh(eight: dict[str, Any]) -> None:
+    """With Muon, whose update is made of whole matrices."""
     losses = eight["losses"]
     np.testing.assert_allclose(losses["lean"], losses["plain"], rtol=0, atol=1e-5)
 
