@@ -151,13 +151,22 @@ def tokenizer() -> None:
 @click.option(
     "--vocab-size", type=int, default=500, show_default=True, help="Tokens: 256 bytes, merges, <|endoftext|>."
 )
+@click.option("--text-key", metavar="KEY", default="text", show_default=True, help="Of the text in JSON lines.")
 @click.option("-o", "--out", type=FILE, default="tokenizer.json", show_default=True, help="File to write.")
-def train_tokenizer(files: tuple[Path, ...], vocab_size: int, out: Path) -> None:
-    """Learn a vocabulary of exactly --vocab-size tokens from UTF-8 text FILES."""
+def train_tokenizer(files: tuple[Path, ...], vocab_size: int, text_key: str, out: Path) -> None:
+    """Learn a vocabulary of exactly --vocab-size tokens from FILES: UTF-8 texts, .jsonl, or either with .gz.
+
+    What `tokenizer encode --out` would skip is skipped.
+    """
+    from valyrian_jax import documents
     from valyrian_jax.data import read_blocks
     from valyrian_jax.tokenizer import train_bpe
 
-    trained = train_bpe((block for file in files for block in read_blocks(file)), vocab_size)
+    def texts(file: Path) -> Iterator[str]:
+        is_plain = not (documents.has_lines(file) or documents.is_zipped(file))
+        return read_blocks(file) if is_plain else documents.texts(file, text_key)
+
+    trained = train_bpe((text for file in files for text in texts(file)), vocab_size)
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size} tokens")
 

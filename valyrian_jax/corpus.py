@@ -75,6 +75,9 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
     name = "the tokenizer of the run or bundle that is gone on with"
     if tokenizer is None and config.data.tokenizer:
         tokenizer, name = Tokenizer.load(config.data.tokenizer), config.data.tokenizer
+    path = Path(config.data.path)
+    if path.name in (shards.INDEX, shards.TOKENIZER) and (path.with_name(shards.INDEX)).exists():
+        raise UserError(f"data.path = {path} is a part of shards; give their directory, {path.parent}")
     if shards.is_directory(config.data.path):
         return _of_shards(config, tokenizer, name)
     return _of_text(config, tokenizer, directory)

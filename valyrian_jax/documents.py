@@ -1,7 +1,7 @@
 """The documents in files of any size, one after another, and what is wrong with some of them.
 
-A file whose name ends in .jsonl holds a JSON object a line; any other one is a text whose documents are what blank
-lines separate, the same ones as `data.split` finds. Both may be gzipped (.gz).
+A file whose name ends in .jsonl or .ndjson holds a JSON object a line; any other one is a text whose documents are what
+blank lines separate, the same ones as `data.split` finds. Both may be gzipped (.gz).
 """
 
 import gzip
@@ -27,9 +27,14 @@ _BLANK = b" \t\r\n"  # what a break is made of
 _BLOCK = 1 << 22  # bytes read at a time
 
 
+def is_zipped(path: Path) -> bool:
+    """Whether a file is gzipped, by its name."""
+    return path.name.lower().endswith(".gz")
+
+
 def has_lines(path: Path) -> bool:
-    """Whether a file holds JSON lines."""
-    return path.name.removesuffix(".gz").endswith(".jsonl")
+    """Whether a file holds JSON lines, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
 def raw(path: Path, longest: int) -> Iterator[bytes | None]:
@@ -47,7 +52,7 @@ def raw(path: Path, longest: int) -> Iterator[bytes | None]:
         UserError: the file cannot be read to its end.
     """
     try:
-        with cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as file:
+        with cast(BinaryIO, gzip.open(path, "rb")) if is_zipped(path) else path.open("rb") as file:
             yield from (_lines if has_lines(path) else _paragraphs)(file, longest)
     except (OSError, EOFError, zlib.error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
@@ -78,6 +83,18 @@ def text(document: bytes | None, key: str | None) -> tuple[str, str]:
     if not isinstance(found, str):
         return "", NO_TEXT
     return (found, GOOD) if found.strip() else ("", EMPTY)
+
+
+def texts(path: Path, key: str) -> Iterator[str]:
+    """The texts of the documents of a file, without those that have none.
+
+    Raises:
+        UserError: the file cannot be read to its end.
+    """
+    for document in raw(path, LONGEST):
+        found, reason = text(document, key if has_lines(path) else None)
+        if reason == GOOD:
+            yield found
 
 
 def _lines(file: BinaryIO, longest: int) -> Iterator[bytes | None]:

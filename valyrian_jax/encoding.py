@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import stat
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -62,7 +63,7 @@ def encode(
     end = np.array([tokenizer.end_of_text], shards.dtype(tokenizer.vocab_size))
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if shards.INDEX not in there and there - _BEFORE_INDEX:
-        raise UserError(f"{out} is not empty and holds no shards; choose another --out")
+        raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
     with runs.lock(out, "encoding text"), stopping.listening() as asked:
         index = begun(out, wanted, tokenizer)
         if index.finished:
@@ -72,8 +73,8 @@ def encode(
         found = itertools.takewhile(lambda _: asked() is None, _documents(files, text_key, start.file))
         rest = itertools.dropwhile(lambda document: document[:2] < (start.file, start.document), found)
         encoded = pool.encoded(_groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, asked)
-        with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as results:
-            index, parts = _write(out, index, results)
+        with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as shown:
+            index, parts = _write(out, index, _noticed(shown, files, console))
         if stop := asked():
             raise StoppedError(
                 f"stopped by {stop.name} after {len(index.shards):,} shards, {index.tokens:,} tokens, which are kept; "
@@ -121,7 +122,7 @@ def begun(out: Path, wanted: Index, tokenizer: Tokenizer) -> Index:
             )
     for number in range(len(index.shards)):
         shards.check(out, index, number)
-    if not index.finished:
+    if not index.finished or not (out / shards.TOKENIZER).exists():
         tokenizer.save(out / shards.TOKENIZER)  # as it was; it may have been lost
     return index
 
@@ -144,6 +145,8 @@ def _input(path: Path) -> Input:
     """A file as the index names it; no JSON can hold a name that is not UTF-8 as it is."""
     digest = hashlib.sha256()
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"cannot read the text {path}: with --out it must be a file, which can be read again")
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             for place in (0, max(size - _END_BYTES, 0)):
@@ -250,6 +253,28 @@ def describe_skipped(index: Index) -> str:
         return ""
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in index.skipped.items())
     return f"; skipped {sum(index.skipped.values()):,}: {reasons}"
+
+
+def _noticed(
+    results: Iterable[tuple[Int64, Encoded]], files: Sequence[Path], console: Console
+) -> Iterator[tuple[Int64, Encoded]]:
+    """The same results, with a line for every file of which nothing is taken."""
+    current, counts = -1, np.zeros(len(documents.REASONS), np.int64)
+
+    def note() -> None:
+        if counts.any() and not counts[0]:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in zip(documents.REASONS, counts, strict=True) if n)
+            line = f"note: nothing is taken of {files[current]}: {reasons}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    for places, encoded in results:
+        yield places, encoded
+        for file in np.unique(places[:, 0]).tolist():
+            if file != current:
+                note()
+                current, counts = file, np.zeros_like(counts)
+            counts = counts + np.bincount(encoded.reasons[places[:, 0] == file], minlength=len(counts))
+    note()
 
 
 def _shown(results: Iterable[tuple[Int64, Encoded]], console: Console) -> Generator[tuple[Int64, Encoded]]:

@@ -164,17 +164,26 @@ def write_shard(directory: Path, number: int, parts: Sequence[Tokens], sha256: s
                 file.write(data)
                 digest.update(data)
         atomic.settle(partial, path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)  # it may be large, and the disk full
-        raise
+        raise _cannot_write(path, error) from error
     return Shard(path.name, tokens, digest.hexdigest())
 
 
 def write_index(directory: Path, index: Index) -> None:
     """Write the index, whole or not at all, also in a loss of power."""
     partial = directory / f"{INDEX}.partial"
-    partial.write_text(json.dumps(dataclasses.asdict(index), indent=1) + "\n", encoding="utf-8")
-    atomic.settle(partial, directory / INDEX)
+    try:
+        partial.write_text(json.dumps(dataclasses.asdict(index), indent=1) + "\n", encoding="utf-8")
+        atomic.settle(partial, directory / INDEX)
+    except OSError as error:
+        raise _cannot_write(directory / INDEX, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {path}: {error.strerror or error}; finished shards are kept, and the same command goes on"
+    )
 
 
 def read_index(directory: Path) -> Index:
@@ -195,7 +204,8 @@ def read_index(directory: Path) -> Index:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"])) or "it"
         raise UserError(
-            f"{path} is not an index of shards: {place}: {problem['msg']}; encode the text again"
+            f"{path} is not an index of shards: {place}: {problem['msg']}; copy it again, or encode the text into "
+            "another --out"
         ) from error
 
 
@@ -215,7 +225,7 @@ def open_shards(directory: Path) -> Shards:
     if tokenizer.sha256 != index.tokenizer_sha256 or tokenizer.vocab_size != index.vocab_size:
         raise UserError(
             f"{directory / TOKENIZER} has SHA-256 {tokenizer.sha256[:12]}, but the shards beside it were made with "
-            f"{index.tokenizer_sha256[:12]}; put the file of that tokenizer back, or encode the text again"
+            f"{index.tokenizer_sha256[:12]}; put the file of that tokenizer back, or encode the text into another --out"
         )
     for number in range(len(index.shards)):
         check(directory, index, number)
@@ -230,7 +240,7 @@ def check(directory: Path, index: Index, number: int) -> None:
     """
     path, tokens = directory / name(number), index.shards[number].tokens
     expected = MAGIC, VERSION, dtype(index.vocab_size).itemsize, tokens, bytes.fromhex(index.tokenizer_sha256)
-    again = "copy it again, or encode the text again"
+    again = "copy it again, or encode the text into another --out"
     try:
         with path.open("rb") as file:
             header = file.read(HEADER.size)

@@ -72,6 +72,13 @@ def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path
         assert part.dtype == np.uint16
 
 
+@pytest.mark.parametrize("name", ["index.json", "tokenizer.json"])
+def test_a_file_beside_the_shards_is_no_text(place: Path, tmp_path: Path, name: str) -> None:
+    settings = config.load(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
+    with pytest.raises(UserError, match=f"{name} is a part of shards; give their directory, {place}"):
+        corpus.prepare(settings, None, tmp_path)
+
+
 def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_size: int = 280) -> None:
     """Shards of any tokens."""
     directory.mkdir()
@@ -155,7 +162,7 @@ def edit(**changes: Any) -> Callable[[Path], None]:
         (lambda d: (d / "index.json").unlink(), "Is a directory without index.json; expected a UTF-8 text file, or"),
         (
             lambda d: (d / "index.json").write_text("{"),
-            "index.json is not an index of shards: .*; encode the text again",
+            "index.json is not an index of shards: .*; copy it again, or encode the text into another --out",
         ),
         (edit(finished=False), "are not an index|index.json is not an index of shards"),
         (edit(finished=False, shards=[], tokens=0), "are not finished: 0 tokens so far; go on with"),

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -383,7 +385,66 @@ def test_what_was_begun_is_not_mixed_with_something_else(home: Path, whole: Path
         refused("another process is encoding text in")
     (out / "index.json").unlink()
     before = contents(out)
-    refused("is not empty and holds no shards; choose another --out")
+    refused("is not empty and has no index.json; choose another --out")
+
+
+def test_finished_shards_get_a_lost_tokenizer_back(home: Path, tmp_path: Path) -> None:
+    encode(home, "a.txt", tmp_path / "s")
+    before = contents(tmp_path / "s")
+    (tmp_path / "s" / "tokenizer.json").unlink()
+    encode(home, "a.txt", tmp_path / "s")
+    assert contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize("name", ["A.JSONL", "a.ndjson", "a.ndjson.GZ"])
+def test_json_lines_are_known_by_other_endings_too(home: Path, tmp_path: Path, name: str) -> None:
+    lines = "".join(json.dumps({"text": piece}) + "\n" for piece in pieces(home / "a.txt")).encode()
+    (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith("GZ") else lines)
+    index, expected = (
+        encode(home, str(path), tmp_path / f"{path.name}.shards") for path in (tmp_path / name, home / "a.txt")
+    )
+    assert (index.tokens, index.documents) == (expected.tokens, expected.documents)
+
+
+def test_a_vocabulary_is_learnt_from_what_is_encoded(home: Path, tmp_path: Path) -> None:
+    whole = pieces(home / "a.txt")
+    lines = [json.dumps({"body": piece}).encode() for piece in whole]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n".join([*lines, b"{", b'{"text": "Rytsas"}'])))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress((home / "a.txt").read_bytes()))
+    for arguments in (["a.jsonl.gz", "--text-key", "body"], ["a.txt.gz"]):
+        files = [str(tmp_path / arguments[0]), *arguments[1:]]
+        command = ["tokenizer", "train", *files, "--vocab-size", "300", "-o", str(tmp_path / "t.json")]
+        assert CliRunner().invoke(main.main, command).exit_code == 0
+        assert Tokenizer.load(tmp_path / "t.json") == train_bpe(whole, 300)
+
+
+def test_a_file_of_which_nothing_is_taken_is_named(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text('{"body": "Rytsas"}\n{"body": "Valar"}\n\n')
+    (tmp_path / "some.jsonl").write_text('{"text": "Rytsas"}\n{"body": "Valar"}\n')
+    shown = io.StringIO()
+    files = [tmp_path / "other.jsonl", home / "a.txt", tmp_path / "some.jsonl", tmp_path / "other.jsonl"]
+    encoding.encode(home / "t.json", files, tmp_path / "s", Console(file=shown, width=20), workers=1)
+    line = f"note: nothing is taken of {tmp_path / 'other.jsonl'}: 2 no text under the key\n"
+    assert shown.getvalue() == 2 * line
+
+
+def test_a_full_disk_is_said_with_what_is_kept(home: Path, tmp_path: Path) -> None:
+    command = f"ulimit -f 12; exec {shlex.quote(sys.executable)} -m valyrian_jax tokenizer encode t.json a.txt --out s"
+    command += " --shard-tokens 8000 --workers 1"  # of 16,064 bytes; bash counts in 1,024
+    (tmp_path / "t.json").write_bytes((home / "t.json").read_bytes())
+    (tmp_path / "a.txt").write_bytes((home / "a.txt").read_bytes())
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    kept = "; finished shards are kept, and the same command goes on"
+    assert done.stderr == f"error: cannot write s/shard-00000.bin: File too large{kept}\n"
+
+
+def test_what_cannot_be_read_twice_is_refused(home: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UserError, match=f"cannot read the text {path}: with --out it must be a file"):
+            encode(home, str(path), tmp_path / "s")
 
 
 def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None:
