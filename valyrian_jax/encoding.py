@@ -74,7 +74,7 @@ def encode(
         rest = itertools.dropwhile(lambda document: document[:2] < (start.file, start.document), found)
         encoded = pool.encoded(_groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, asked)
         with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as shown:
-            index, parts = _write(out, index, _noticed(shown, files, console))
+            index, parts = _write(out, index, _noticed(shown, index, console, asked))
         if stop := asked():
             raise StoppedError(
                 f"stopped by {stop.name} after {len(index.shards):,} shards, {index.tokens:,} tokens, which are kept; "
@@ -256,25 +256,29 @@ def describe_skipped(index: Index) -> str:
 
 
 def _noticed(
-    results: Iterable[tuple[Int64, Encoded]], files: Sequence[Path], console: Console
+    results: Iterable[tuple[Int64, Encoded]], index: Index, console: Console, asked: stopping.Asked
 ) -> Iterator[tuple[Int64, Encoded]]:
-    """The same results, with a line for every file of which nothing is taken."""
-    current, counts = -1, np.zeros(len(documents.REASONS), np.int64)
+    """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
+    start, none = index.position, np.zeros(len(documents.REASONS), np.int64)
+    current, counts = start.file, none
+    is_whole = (start.document, start.token) == (0, 0)
 
     def note() -> None:
-        if counts.any() and not counts[0]:
+        if is_whole and counts.any() and not counts[0]:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in zip(documents.REASONS, counts, strict=True) if n)
-            line = f"note: nothing is taken of {files[current]}: {reasons}"
+            line = f"note: nothing is taken of {index.inputs[current].name}: {reasons}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     for places, encoded in results:
         yield places, encoded
-        for file in np.unique(places[:, 0]).tolist():
+        files, firsts = np.unique(places[:, 0], return_index=True)
+        for file, reasons in zip(files.tolist(), np.split(encoded.reasons, firsts[1:]), strict=True):
             if file != current:
                 note()
-                current, counts = file, np.zeros_like(counts)
-            counts = counts + np.bincount(encoded.reasons[places[:, 0] == file], minlength=len(counts))
-    note()
+                current, counts, is_whole = file, none, True
+            counts = counts + np.bincount(reasons, minlength=len(none))
+    if asked() is None:
+        note()
 
 
 def _shown(results: Iterable[tuple[Int64, Encoded]], console: Console) -> Generator[tuple[Int64, Encoded]]:

@@ -148,6 +148,7 @@ def alike() -> None:
     """
     held = Counter(device.process_index for device in jax.devices())
     if len({*held.values()}) > 1:
+        part()
         found = ", ".join(f"{number} in process {process}" for process, number in sorted(held.items()))
         raise UserError(f"every process needs as many devices as the others, and there are {found}")
 
@@ -156,6 +157,12 @@ def meet(place: str) -> None:
     """Wait until every process is at this place of the program."""
     if count() > 1:
         multihost_utils.sync_global_devices(place)
+
+
+def part() -> None:
+    """Leave together, before an error that every process raises: else the first to go would take others' words away."""
+    if count() > 1:
+        jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
@@ -169,8 +176,10 @@ def together() -> Iterator[None]:
         yield
     except UserError:
         largest(1)
+        part()
         raise
     if largest(0):
+        part()
         raise UserError(f"another of the {count()} processes of this run cannot begin; it says why")
 
 

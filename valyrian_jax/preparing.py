@@ -73,6 +73,7 @@ def agreed(ready: Prepared, versions: dict[str, str]) -> Record:
     record = Record(0, Progress(), to_tree(ready.config), ready.corpus.sha256, tokenizer_sha256, versions)
     facts = json.dumps([record.config, record.corpus_sha256, record.tokenizer_sha256], sort_keys=True)
     if not hosts.agree(hashlib.sha256(facts.encode()).digest()):
+        hosts.part()
         raise UserError(
             "the processes of this run do not have the same configuration, text and tokenizer; start them with the "
             "same arguments and files"

@@ -428,6 +428,32 @@ def test_a_file_of_which_nothing_is_taken_is_named(home: Path, tmp_path: Path) -
     assert shown.getvalue() == 2 * line
 
 
+def test_a_file_that_was_begun_before_is_not_said_to_be_in_vain(
+    home: Path, tmp_path: Path, small_groups: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = "".join(json.dumps({"text": piece}) + "\n" for piece in pieces(home / "a.txt"))
+    (tmp_path / "half.jsonl").write_text(good + "{\n" * 9000)
+    size = encode(home, "a.txt", tmp_path / "a").tokens - 1  # a shard that ends with the last good document
+    write, shown = shards.write_shard, io.StringIO()
+
+    def full(directory: Path, number: int, *rest: Any) -> Any:
+        if number:
+            raise OSError(28, "No space left on device")
+        return write(directory, number, *rest)
+
+    def again() -> shards.Index:
+        files, console = [tmp_path / "half.jsonl"], Console(file=shown)
+        return encoding.encode(home / "t.json", files, tmp_path / "s", console, shard_tokens=size, workers=1)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(shards, "write_shard", full)
+        with pytest.raises(OSError, match="No space"):
+            again()
+    shown.truncate(0)
+    assert again().skipped == {documents.NOT_JSON: 9000}
+    assert shown.getvalue() == ""
+
+
 def test_a_full_disk_is_said_with_what_is_kept(home: Path, tmp_path: Path) -> None:
     command = f"ulimit -f 12; exec {shlex.quote(sys.executable)} -m valyrian_jax tokenizer encode t.json a.txt --out s"
     command += " --shard-tokens 8000 --workers 1"  # of 16,064 bytes; bash counts in 1,024
