@@ -8,8 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 def token_nats(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
     """Cross-entropy of every target token, in nats: logsumexp(logits) - logits[target]."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]  # (B, T)
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
+    # A sum over one element, not a gather: the gradient of a gather is a scatter, for which XLA keeps all in float32.
+    is_target = jnp.arange(logits.shape[-1]) == targets[..., None]  # (B, T, V)
+    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits, axis=-1, where=is_target)
 
 
 def mean_nats(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, ""]:

@@ -3,8 +3,9 @@
 Parameters are a nested dict of float32 arrays whose paths, joined with dots, are GPT-2's names (see
 `valyrian_jax.parameters.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
 
-Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
-the token table), L layers.
+Sizes: B rows, T tokens, N = B T, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
+the token table), L layers. Between the embedding and the logits rows and tokens are one axis, because XLA on a GPU
+would otherwise choose a layout for [B, T, D] that every LayerNorm must transpose.
 Flax stays in this file and `valyrian_jax.layers`, which has the layers; callers see pure functions.
 """
 
@@ -24,7 +25,7 @@ from valyrian_jax import sharding
 from valyrian_jax.bundle import Tensors
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.execution import PLAIN, Execution
-from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout, matmul
+from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout
 from valyrian_jax.padding import masked, pad
 from valyrian_jax.parameters import axis_sizes, parameter_shapes, unpadded
 
@@ -105,7 +106,8 @@ def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) 
     )
     stages = seen["intermediates"]["transformer"]
     blocks = {f"h.{i}": stages["h"][str(i)]["__call__"][0][0] for i in range(config.n_layer)}
-    return {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0], "logits": logits}
+    states = {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0]}
+    return {name: array.reshape(*tokens.shape, -1) for name, array in states.items()} | {"logits": logits}
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -151,7 +153,7 @@ class GPT(nn.Module):
         c = self.config
         x, wte, cache = Transformer(c, self.how, name="transformer")(tokens, cache, dropout_key)
         head = wte if c.tie_word_embeddings else Matrix(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
-        return masked(matmul(x, head.T), c), cache
+        return masked((x @ head.T).reshape(*tokens.shape, -1), c), cache
 
 
 class Transformer(nn.Module):
@@ -163,17 +165,17 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"], Cache | None]:
+    ) -> tuple[Float[Array, "N D"], Float[Array, "V D"], Cache | None]:
         c = self.config
-        T = tokens.shape[1]
+        B, T = tokens.shape
         start = 0 if cache is None else cache.length
         wte = Matrix(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
         wpe = Matrix(c.n_positions, c.n_embd, name="wpe")()
         rows = lookup_table(wte, self.how)[tokens]  # (B, T, D)
-        x = placed(rows + jax.lax.dynamic_slice_in_dim(wpe, start, T), self.how)
+        x = placed((rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how)  # (N, D)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
-        x, cache = Blocks(c, self.how, name="h")(x, cache, dropout_key)
+        x, cache = Blocks(c, self.how, B, name="h")(x, cache, dropout_key)
         return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache
 
 
@@ -181,28 +183,29 @@ class Blocks(nn.Module):
     """The stack of blocks (a module for the sake of its name, "h"), each with its own slice of the cache."""
 
     config: ModelConfig
-    how: Execution = PLAIN
+    how: Execution
+    rows: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], cache: Cache | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        self, x: Float[Array, "N D"], cache: Cache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "N D"], Cache | None]:
         if self.how.scan_layers:
             return self.scanned(x, dropout_key), cache
         block = nn.remat(Block) if self.how.remat else Block
         new = []
         for layer in range(self.config.n_layer):
             past = None if cache is None else (cache.keys[layer], cache.values[layer], cache.length)
-            x, kv = block(self.config, self.how, name=str(layer))(x, past, _fold(dropout_key, layer))
+            x, kv = block(self.config, self.how, self.rows, name=str(layer))(x, past, _fold(dropout_key, layer))
             new.append(kv)
         if cache is None:
             return x, None
         keys, values = zip(*new, strict=True)
-        return x, Cache(keys, values, cache.length + x.shape[1])
+        return x, Cache(keys, values, cache.length + x.shape[0] // self.rows)
 
-    def scanned(self, x: Float[Array, "B T D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "B T D"]:
+    def scanned(self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "N D"]:
         """The same without a cache, as a loop over one block, for which the layers' parameters are stacked."""
-        block = Block(self.config, self.how, parent=None)  # of no module: its parameters come as an argument
+        block = Block(self.config, self.how, self.rows, parent=None)  # of no module: its parameters come as an argument
 
         def one(x: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
             params, index = layer
@@ -225,15 +228,16 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): pre-LayerNorm (Xiong et al. 2020)."""
 
     config: ModelConfig
-    how: Execution = PLAIN
+    how: Execution
+    rows: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], past: Past | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "B T D"], KeysValues]:
+        self, x: Float[Array, "N D"], past: Past | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "N D"], KeysValues]:
         c = self.config
         normed = LayerNorm(c.layer_norm_epsilon, name="ln_1")(x)
-        attended, kv = Attention(c, self.how, name="attn")(normed, past, _fold(dropout_key, 0))
+        attended, kv = Attention(c, self.how, self.rows, name="attn")(normed, past, _fold(dropout_key, 0))
         x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
         widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
         return placed(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
@@ -243,21 +247,22 @@ class Attention(nn.Module):
     """Causal multi-head attention: every token looks at itself and at what stands before it."""
 
     config: ModelConfig
-    how: Execution = PLAIN
+    how: Execution
+    rows: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], past: Past | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "B T D"], KeysValues]:
+        self, x: Float[Array, "N D"], past: Past | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "N D"], KeysValues]:
         c = self.config
-        B, T, D = x.shape
-        H, K = c.n_head, D // c.n_head
-        qkv = Linear(3 * D, name="c_attn")(x)  # (B, T, 3 D)
+        (N, D), B, H = x.shape, self.rows, c.n_head
+        T, K = N // B, D // H
+        qkv = Linear(3 * D, name="c_attn")(x)  # (N, 3 D)
         parts = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))
-        q, k, v = (placed(part, self.how, "tensor") for part in parts)  # (B, T, H, K) each
+        q, k, v = (placed(part, self.how, None, "tensor") for part in parts)  # (B, T, H, K) each
         if self.how.attention != "own":  # a kernel without dropout, cache, or weights to look at
             kernel = self.how.attention
-            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel).reshape(B, T, D)
+            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel).reshape(N, D)
             return Linear(D, name="c_proj")(mixed), (k, v)
         q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
@@ -270,7 +275,7 @@ class Attention(nn.Module):
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # (B, H, T, S)
         self.sow("intermediates", "weights", weights)  # kept only where `attention` asks for it
         weights = dropout(weights, c.dropout, _fold(dropout_key, 0))
-        mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(B, T, D)
+        mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(N, D)
         return Linear(D, name="c_proj")(mixed), (k, v)
 
 
@@ -280,20 +285,19 @@ class MLP(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
         c = self.config
-        x = Linear(4 * c.n_embd, name="c_fc")(x)  # (B, T, 4 D)
-        x = jax.nn.gelu(x, approximate=c.activation == "gelu_new")
+        gelu = functools.partial(jax.nn.gelu, approximate=c.activation == "gelu_new")
+        x = Linear(4 * c.n_embd, name="c_fc")(x)  # (N, 4 D)
+        x = jax.checkpoint(gelu)(x)  # keeps x for the gradient and nothing else, which is quicker than to read it
         return Linear(c.n_embd, name="c_proj")(x)
 
 
-def placed(x: Float[Array, "B T *rest"], how: Execution, *along: str | None) -> Float[Array, "B T *rest"]:
-    """The same, where it shall lie on the mesh: cut by rows, whole in T, and the axes after it as said, or whole."""
-    return (
-        x
-        if how.mesh is None
-        else jax.lax.with_sharding_constraint(x, sharding.along(how.mesh, sharding.ROWS, None, *along))
-    )
+def placed(x: Float[Array, "N *rest"], how: Execution, *axes: str | None) -> Float[Array, "N *rest"]:
+    """Constrain the sharding of x: its first axis over the mesh's rows, the next ones as named; None is not sharded."""
+    if how.mesh is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, sharding.along(how.mesh, sharding.ROWS, *axes))
 
 
 def lookup_table(wte: Float[Array, "V D"], how: Execution) -> Float[Array, "V D"]:
