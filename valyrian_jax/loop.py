@@ -8,13 +8,16 @@ import math
 import shlex
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Array, Int
 from rich.console import Console
 
 from valyrian_jax import (
@@ -50,6 +53,7 @@ from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
+from valyrian_jax.step import StepMetrics
 from valyrian_jax.tracker import NoTracker, Tracker
 
 
@@ -167,7 +171,7 @@ def train(
     config, settings = session.config, session.config.train
     train_step = step.make_train_step(config, session.optimizer, session.how)
     eval_step = step.make_eval_step(config.model, session.how)
-    done, size, stop = int(current.step), settings.steps_per_dispatch, hosts.largest(asked() or 0)
+    done, stop = int(current.step), hosts.largest(asked() or 0)
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
@@ -175,12 +179,20 @@ def train(
     def over() -> bool:
         return done == settings.steps or evaluation.out_of_patience(progress, settings.patience)
 
+    # Compiled, because a GPU would start a kernel for every operation of the schedule, after every dispatch.
+    learning_rate = jax.jit(optim.schedule(session.config.optim, settings.steps))
+    dispatches = place_dispatches(session, done)
+    batches = next(dispatches, None)
     with progress_bar(session.console) as bar:
         task = bar.add_task("training", total=settings.steps, completed=done, loss="", speed="")
-        while not over() and not stop:
-            count = min(size - done % size, settings.steps - done)  # dispatches end on multiples of their size
-            current, progress, values = dispatch(session, train_step, current, progress, count)
-            done += count
+        while batches is not None and not over() and not stop:
+            began, done = time.perf_counter(), done + len(batches)
+            current, metrics = train_step(current, batches)
+            batches = next(dispatches, None)  # made on the host while the device computes
+            metrics = jax.device_get(metrics)  # waits for the device
+            progress = skip_steps(session, current, progress, metrics)
+            values = dispatch_values(session, progress, metrics, time.perf_counter() - began)
+            values["train/learning_rate"] = float(learning_rate(done - 1 - progress.skipped_steps))
             if due(settings.eval_every):
                 progress, found = products.evaluated(session, eval_step, current, progress)
                 values |= {f"held_out/{name}": value for name, value in found._asdict().items()}
@@ -198,43 +210,57 @@ def train(
     return current, progress, stop
 
 
-def dispatch(
-    session: Session, train_step: step.TrainStep, current: TrainState, progress: Progress, count: int
-) -> tuple[TrainState, Progress, dict[str, float]]:
-    """Take `count` steps in one go on the device.
+def place_dispatches(session: Session, done: int) -> Iterator[Int[Array, "N B W"]]:
+    """Yield the batches of each dispatch after `done` steps. Dispatches end on multiples of their size."""
+    settings = session.config.train
+    while done < settings.steps:
+        count = min(settings.steps_per_dispatch - done % settings.steps_per_dispatch, settings.steps - done)
+        yield place_batches(session, done, count)
+        done += count
 
-    Returns:
-        The new state (the old one's memory is gone), progress, and the numbers to log.
+
+def place_batches(session: Session, step: int, count: int) -> Int[Array, "N B W"]:
+    """Put the batches of `count` steps on the devices; every process makes the rows of its own devices only."""
+
+    @functools.cache  # devices that share products have the same rows
+    def rows(first: int | None, last: int | None) -> npt.NDArray[np.int32]:
+        return np.stack([session.corpus.batches(step + i, slice(first, last)) for i in range(count)])
+
+    shape = (count, session.config.train.batch_size, session.config.model.n_positions + 1)
+    return sharding.laid_out(
+        lambda places: rows(places[1].start, places[1].stop), shape, sharding.batches(session.mesh)
+    )
+
+
+def skip_steps(session: Session, current: TrainState, progress: Progress, metrics: StepMetrics) -> Progress:
+    """Return the progress with the steps of a dispatch counted that were not taken.
 
     Raises:
         UserError: more steps than may be skipped had no finite update.
     """
-    settings, length = session.config.train, session.config.model.n_positions
-    began, done = time.perf_counter(), int(current.step)
-
-    @functools.cache  # devices that share products have the same rows
-    def rows(first: int | None, last: int | None) -> npt.NDArray[np.int32]:
-        return np.stack([session.corpus.batches(done + i, slice(first, last)) for i in range(count)])
-
-    shape, place = (count, settings.batch_size, length + 1), sharding.batches(session.mesh)
-    batches = sharding.laid_out(lambda places: rows(places[1].start, places[1].stop), shape, place)
-    current, metrics = train_step(current, batches)
-    losses, norms, taken = (np.asarray(values) for values in metrics)  # waits for the device
-    left, skipped = settings.max_skipped - progress.skipped_steps, np.flatnonzero(~taken)
-    progress = replace(progress, skipped_steps=progress.skipped_steps + len(skipped))
+    left, skipped = session.config.train.max_skipped - progress.skipped_steps, np.flatnonzero(~metrics.taken)
     if len(skipped) > left:
         first = skipped[left]
-        found = f"step {done + first + 1} has no finite update: loss {losses[first]}, gradient norm {norms[first]}"
-        raise UserError(f"{found}; {products.where_it_stands(session, current)}; try a lower --optim.lr")
-    rate = optim.schedule(session.config.optim, settings.steps)
+        step = int(current.step) - len(metrics.taken) + first + 1
+        found = f"loss {metrics.loss[first]}, gradient norm {metrics.grad_norm[first]}"
+        raise UserError(
+            f"step {step} has no finite update: {found}; {products.where_it_stands(session, current)}; "
+            "try a lower --optim.lr"
+        )
+    return replace(progress, skipped_steps=progress.skipped_steps + len(skipped))
+
+
+def dispatch_values(session: Session, progress: Progress, metrics: StepMetrics, seconds: float) -> dict[str, float]:
+    """Return what is logged about a dispatch that took so many seconds."""
+    settings, model = session.config.train, session.config.model
+    losses, norms, taken = metrics
     values = {
         "train/loss": float(losses[taken].mean()) if taken.any() else math.nan,
         "train/grad_norm": float(norms[taken].mean()) if taken.any() else math.nan,
-        "train/learning_rate": float(rate(done + count - 1 - progress.skipped_steps)),
-        "train/tokens_per_second": count * settings.batch_size * length / (time.perf_counter() - began),
+        "train/tokens_per_second": len(losses) * settings.batch_size * model.n_positions / seconds,
     }
     if session.peak:
-        values["train/mfu"] = values["train/tokens_per_second"] * flops.per_token(session.config.model) / session.peak
+        values["train/mfu"] = values["train/tokens_per_second"] * flops.per_token(model) / session.peak
     if progress.skipped_steps:
         values["train/skipped_steps"] = progress.skipped_steps
-    return current, progress, values
+    return values

@@ -119,16 +119,16 @@ def ended(settings: Config, out: Path, at: int, how: Callable[[], None], monkeyp
 
 
 def disturbed(settings: Config, out: Path, at: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start a run and let something happen when it is about to go past step `at`."""
-    dispatch = loop.dispatch
+    """Start a run and let something happen in the dispatch that goes past step `at`."""
+    skip_steps = loop.skip_steps
 
-    def ending(session: Any, train_step: Any, current: Any, progress: Any, count: int) -> Any:
-        if int(current.step) == at:
+    def ending(session: Any, current: Any, progress: Any, metrics: Any) -> Any:
+        if int(current.step) - len(metrics.loss) == at:
             how()
-        return dispatch(session, train_step, current, progress, count)
+        return skip_steps(session, current, progress, metrics)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "dispatch", ending)
+        patch.setattr(loop, "skip_steps", ending)
         loop.run(settings, out, console=quiet())
 
 

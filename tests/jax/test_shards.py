@@ -314,13 +314,13 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
     run, batch = tmp_path / "run", sharded.batch
 
     def stopping(parts: Any, seed: int, step: int, *rest: Any) -> Any:
-        if step == 25:
+        if step == 25:  # made while the device takes the steps up to 20
             signal.raise_signal(signal.SIGTERM)
         return batch(parts, seed, step, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(sharded, "batch", stopping)
-        with pytest.raises(StoppedError, match="after step 30"):
+        with pytest.raises(StoppedError, match="after step 20"):
             loop.run(tiny(place), run, console=quiet())
     settings = resuming.configuration(run, {"data.path": str(copy)})  # shards may move
     assert loop.run(settings, resume=run, console=quiet()).steps == 60
