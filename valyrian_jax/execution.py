@@ -46,6 +46,15 @@ def chosen(config: Config, device: jax.Device, mesh: Mesh | None = None) -> Exec
     return Execution(settings.scan_layers, settings.remat, kernel, mesh)
 
 
+def compiler_options(mesh: Mesh) -> dict[str, bool] | None:
+    """Return how XLA compiles for the devices of a mesh; None: with its defaults.
+
+    On a GPU cuBLAS computes all products. Unlike XLA's Triton kernels it adds biases, GELU and residuals on the way,
+    and there is less to try out while compiling.
+    """
+    return {"xla_gpu_enable_triton_gemm": False} if mesh.devices.flat[0].platform == "gpu" else None
+
+
 def problem(kernel: Kernel, config: Config, device: Any) -> str | None:
     """Why a kernel cannot compute the attention of a run on a device; None: it can.
 
@@ -63,6 +72,8 @@ def problem(kernel: Kernel, config: Config, device: Any) -> str | None:
     capability = tuple(int(part) for part in device.compute_capability.split("."))
     if capability < (8, 0):
         return f"cuDNN's kernel needs compute capability 8.0, and {device.device_kind} has {device.compute_capability}"
+    if config.train.deterministic:  # jaxlib 0.11.2 ends the first step with an IndexError from XLA
+        return "XLA cannot run cuDNN's kernel with train.deterministic"
     if dtype != "bfloat16":
         return f"cuDNN's kernel needs train.dtype bfloat16, and this is {dtype}"
     size, largest = model.n_embd // model.n_head, 256 if capability >= (9, 0) else 128

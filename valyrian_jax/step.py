@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax import loss, model, sharding
 from valyrian_jax.config import Config, ModelConfig
-from valyrian_jax.execution import PLAIN, Execution
+from valyrian_jax.execution import PLAIN, Execution, compiler_options
 from valyrian_jax.model import Params
 from valyrian_jax.state import TrainState, abstract_state
 
@@ -62,6 +62,7 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation, how
         donate_argnums=0,
         in_shardings=(places, sharding.batches(mesh)),
         out_shardings=(places, sharding.along(mesh)),
+        compiler_options=compiler_options(mesh),
     )
 
 
@@ -70,19 +71,22 @@ def value_and_gradients(
 ) -> tuple[Float[Array, ""], Params]:
     """The training loss of a batch and its gradient, float32, computed in `train.accumulate` parts of equal size."""
     settings = config.train
+    narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
 
-    def objective(params: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
-        narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
-        logits = model.forward(narrow, part[:, :-1], config.model, key, how)
-        return loss.mean_nats(logits, part[:, 1:])
+    @jax.value_and_grad
+    def objective(narrow: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
+        return loss.mean_nats(model.forward(narrow, part[:, :-1], config.model, key, how), part[:, 1:])
+
+    def compute_part(part: Int[Array, "P W"], key: PRNGKeyArray) -> tuple[Float[Array, ""], Params]:
+        value, gradients = objective(narrow, part, key)
+        return value, jax.tree.map(lambda array: array.astype(jnp.float32), gradients)
 
     if settings.accumulate == 1:
-        return jax.value_and_grad(objective)(params, batch, key)
+        return compute_part(batch, key)
 
     def add(total: tuple[Array, Params], part: tuple[Array, Array]) -> tuple[tuple[Array, Params], None]:
         windows, index = part
-        found = jax.value_and_grad(objective)(params, windows, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, total, found), None
+        return jax.tree.map(jnp.add, total, compute_part(windows, jax.random.fold_in(key, index))), None
 
     parts = batch.reshape(settings.accumulate, -1, batch.shape[1])
     nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
@@ -101,4 +105,5 @@ def make_eval_step(config: ModelConfig, how: Execution = PLAIN) -> EvalStep:
     def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
         return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
 
-    return jax.jit(eval_step, out_shardings=sharding.along(how.mesh or sharding.one_device()))
+    mesh = how.mesh or sharding.one_device()
+    return jax.jit(eval_step, out_shardings=sharding.along(mesh), compiler_options=compiler_options(mesh))
