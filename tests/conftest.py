@@ -16,19 +16,11 @@ from hypothesis import settings
 from valyrian_jax import source
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a shell's background jobs ignore it
-os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
 for wish in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # of whoever starts the tests: rich would follow it
     os.environ.pop(wish, None)
-# Compiling is most of what tests of JAX do. Machine code of a lower quality, and from the generator that XLA had before
-# JAX 0.11, is compiled in a third of the time. The operations are the same, and what `.ci/run` trains, verifies and
-# samples at its end is compiled as usual.
-quick = "--xla_backend_optimization_level=0"
-if version("jax").split(".")[:2] == ["0", "10"]:
-    quick += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
 # Programs that several tests compile are compiled once.
 _compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
@@ -40,6 +32,34 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, print_b
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the tests that need an NVIDIA GPU, and only them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; runs with --gpu only")
+    # Compiling is most of what tests of JAX do. Machine code of a lower quality, from the generator that XLA had before
+    # JAX 0.11, is compiled in a third of the time; on a GPU the first kernel is taken instead of the fastest. The
+    # operations are the same, and what `.ci/run` trains, verifies and samples at its end is compiled as usual.
+    if config.getoption("--gpu"):
+        os.environ["JAX_PLATFORMS"] = "cuda,cpu"
+        quick = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+    else:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        quick = "--xla_backend_optimization_level=0"
+        if version("jax").split(".")[:2] == ["0", "10"]:
+            quick += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = bool(config.getoption("--gpu"))
+    config.hook.pytest_deselected(items=[item for item in items if ("gpu" in item.keywords) != wanted])
+    items[:] = [item for item in items if ("gpu" in item.keywords) == wanted]
+
+
 WORDS = """the a red blue dragon wolf king queen sees hears loves eats sleeps and but in under city river
 seventeen mountains quickly jumped beyond wooden harbours yesterday"""
 
