@@ -4,8 +4,9 @@ python tests/bench/memory.py [gpt2-124m ...]
 
 State: the arguments of the step, which are parameters, the optimizer's two averages and the batch. Temporary: what
 the step needs beside them, with two windows of 1,024 tokens on a device at a time, and as many parts as the batch of
-512 then has. The programs are those for eight CPU devices, which compute bfloat16 in float32 and have
-no kernel for attention, so the temporary memory of a GPU is less; the state is the same.
+512 then has; layers in a loop, and the two larger models with rematerialisation. The programs are those for eight CPU
+devices, which compute bfloat16 in float32 and have no kernel for attention, so the temporary memory of a GPU is less;
+the state is the same.
 """
 
 import os
@@ -54,7 +55,10 @@ def main(names: tuple[str, ...]) -> None:
                 continue
             parts = settings.train.batch_size // (2 * sizes[0] * sizes[1])
             began = time.perf_counter()
-            held, temporary = analysed(replace(settings, train=replace(settings.train, accumulate=parts)), sizes)
+            train = replace(
+                settings.train, accumulate=parts, scan_layers=True, remat=name in {"gpt2-774m", "gpt2-1.5b"}
+            )
+            held, temporary = analysed(replace(settings, train=train), sizes)
             shape = " x ".join(map(str, sizes))
             print(
                 f"| {name} | {shape} | {held:.2f} | {temporary:.2f} | {time.perf_counter() - began:.0f} |", flush=True
