@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.language import checking
+from valyrian_jax.language.checker.verdict import judge, split_sentences
 from valyrian_jax.pieces import label
 from valyrian_jax.prompt import prompt_tokens
 from valyrian_jax.tokenizer import Tokenizer
@@ -96,11 +96,11 @@ def with_verdicts(told: Iterable[Event]) -> Iterator[Event]:
     text, said = "", 0
     for count, event in enumerate(told):
         text += event["text"]
-        sentences = checking.split_sentences(text)
+        sentences = split_sentences(text)
         whole = event["kind"] == "end" and text.rstrip().endswith((".", "!", "?"))
         done = sentences if whole else sentences[:-1]
         for sentence in done[said:]:
-            found = checking.judge(sentence)
+            found = judge(sentence)
             reason = {"grammatical": found.grammatical, "reason": found.reason}
             yield {"kind": "sentence", "text": sentence, **reason, "end": count}
         said = max(said, len(done))

@@ -64,14 +64,14 @@ def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
 @command.JSON
 def language(word: str, as_json: bool) -> None:
     """Print all forms of a word. ° = inferred by analogy, — = not established."""
-    from valyrian_jax.language import paradigm
+    from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
 
-    lexemes = paradigm.find(unicodedata.normalize("NFC", word))
+    lexemes = find_lexemes(unicodedata.normalize("NFC", word))
     if as_json:
         for lexeme in lexemes:
-            click.echo(json.dumps(paradigm.record(lexeme), ensure_ascii=False))
+            click.echo(json.dumps(paradigm_record(lexeme), ensure_ascii=False))
     else:
-        click.echo("\n\n".join(map(paradigm.paradigm, lexemes)))
+        click.echo("\n\n".join(map(format_paradigm, lexemes)))
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')

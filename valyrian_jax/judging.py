@@ -10,8 +10,8 @@ from rich.table import Table
 from valyrian_jax import table
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import check
-from valyrian_jax.language.analysis import Reading, nearest, readings
-from valyrian_jax.language.composed import composed
+from valyrian_jax.language.words.analysis import Reading, nearest, readings
+from valyrian_jax.language.words.nfc import nfc
 
 if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
     from valyrian_jax.evaluation import Line
@@ -44,7 +44,7 @@ def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
     if not as_json:
         right = sum(verdict.grammatical for verdict in verdicts)
         yield f"{right} of {len(verdicts)} sentences are grammatical"
-        if text != composed(text):
+        if text != nfc(text):
             yield "note: the text has letters and accents apart (not NFC); it was checked as if they were one"
 
 
@@ -63,7 +63,7 @@ def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
     if not words:
         raise UserError("no word is given; name one or more after --word")
     for given in words:
-        word = composed(given)
+        word = nfc(given)
         found = readings(word) or readings(word[:1].lower() + word[1:])
         if as_json:
             yield json.dumps({"word": word, "readings": [_record(reading) for reading in found]}, ensure_ascii=False)

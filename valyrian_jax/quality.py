@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from valyrian_jax.language import checking
+from valyrian_jax.language.checker.verdict import glance, split_sentences
 
 
 class Quality(NamedTuple):
@@ -23,8 +23,8 @@ def measure(texts: Iterable[str], training: Collection[str]) -> Quality:
         texts: what a model wrote, or a person; an unfinished sentence at the end of a text is left out.
         training: the sentences that were there to be copied.
     """
-    sentences = [s for text in texts for s in checking.split_sentences(text) if s[-1] in ".!?"]
-    verdicts = {s: checking.glance(s) for s in set(sentences)}
+    sentences = [s for text in texts for s in split_sentences(text) if s[-1] in ".!?"]
+    verdicts = {s: glance(s) for s in set(sentences)}
     words = sum(verdicts[s].words for s in sentences)
     count = max(len(sentences), 1)
     return Quality(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.calling import call
 from valyrian_jax import __main__ as main
 from valyrian_jax.language import check, generate_paragraphs, load_grammar
-from valyrian_jax.language.analysis import Reading, forms, readings
-from valyrian_jax.language.checking import glance, judge
-from valyrian_jax.language.parsing import Parse, Sentence, parse
+from valyrian_jax.language.checker.parser import Parse, Sentence, parse
+from valyrian_jax.language.checker.verdict import glance, judge
+from valyrian_jax.language.words.analysis import Reading, forms, readings
 
 with (Path(__file__).parent / "sentences.csv").open(encoding="utf-8") as file:
     SENTENCES = list(csv.DictReader(file))

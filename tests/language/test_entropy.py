@@ -8,12 +8,12 @@ from math import inf, log2
 import pytest
 
 from valyrian_jax.language import generate_paragraphs, load_grammar, text_bits
-from valyrian_jax.language.chance import Chance, DeadEndError, seeded, zipf
-from valyrian_jax.language.draft import Draft, Scene
-from valyrian_jax.language.entropy import derivations
-from valyrian_jax.language.filling import fill
+from valyrian_jax.language.generator.entropy import derivations
+from valyrian_jax.language.generator.paragraphs import draw, to_text
+from valyrian_jax.language.generator.realize import realize
+from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
+from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice, seeded_choice, zipf_weights
 from valyrian_jax.language.grammar import Grammar, Pattern
-from valyrian_jax.language.sentences import draw, to_text
 
 GRAMMAR = load_grammar()
 
@@ -23,7 +23,7 @@ def only(*names: str) -> Grammar:
 
 
 def test_bits_are_those_of_the_choices() -> None:
-    chance = Chance(lambda items, weights: 1)
+    chance = WeightedChoice(lambda items, weights: 1)
     assert chance.pick("abc", [1, 1, 2]) == "b"
     assert chance.happens(0.25) is False
     assert chance.bits == pytest.approx(2 - log2(0.75))
@@ -32,10 +32,10 @@ def test_bits_are_those_of_the_choices() -> None:
 
 
 def test_choices_follow_their_weights() -> None:
-    chance = seeded(3)
+    chance = seeded_choice(3)
     counts = Counter(chance.pick("ab", [1, 3]) for _ in range(20_000))
     assert counts["b"] / 20_000 == pytest.approx(0.75, abs=0.01)
-    weights = zipf(3, 1, 2)
+    weights = zipf_weights(3, 1, 2)
     assert sum(weights) == pytest.approx(1)
     assert weights[0] / weights[1] == pytest.approx((3 / 2) ** 2)
 
@@ -44,7 +44,7 @@ def test_choices_follow_their_weights() -> None:
 def test_probabilities_are_frequencies(name: str) -> None:
     """Of all that a small grammar can say: the exact probability of a sentence is how often it is drawn."""
     grammar = only(name) if name != "16, and" else only("16, and", "2, no one")
-    chance, counts, dead = seeded(1), Counter[str](), 0
+    chance, counts, dead = seeded_choice(1), Counter[str](), 0
     for _ in range(4000):
         try:
             counts[draw(grammar, chance, Scene())[0]] += 1
@@ -60,7 +60,7 @@ def test_probabilities_are_frequencies(name: str) -> None:
 def test_probabilities_sum_to_one() -> None:
     """What was drawn has the probability that is left when as much is unseen as was seen once (Good and Turing)."""
     grammar = only("5, realm")
-    chance = seeded(2)
+    chance = seeded_choice(2)
     counts = Counter(draw(grammar, chance, Scene())[0] for _ in range(3000))
     unseen = sum(count == 1 for count in counts.values()) / 3000
     total = sum(p for sentence in counts for _, p in derivations(sentence, Scene(), grammar))
@@ -82,11 +82,11 @@ def test_a_text_is_at_least_as_probable_as_its_derivation() -> None:
 )
 def test_sentences_of_clauses_are_derived(pattern: Pattern) -> None:
     """A clause inside another sentence loses its mark: a statement in `lo ..., ...!` has no full stop."""
-    chance, text = seeded(4), "." * 99
+    chance, text = seeded_choice(4), "." * 99
     while len(text) > 50:
         chance.bits = 0.0
         with suppress(DeadEndError):
-            text = to_text(fill(Draft(GRAMMAR, pattern, chance, set()), Scene())[0])
+            text = to_text(realize(SentenceState(GRAMMAR, pattern, chance, set()), Scene())[0])
     alone = sum(p for _, p in derivations(text, Scene(), GRAMMAR))
     weight = pattern.weight / sum(p.weight for p in GRAMMAR.sentences)
     assert alone >= weight * 2**-chance.bits * (1 - 1e-9)

@@ -4,8 +4,8 @@ import pytest
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.lexicon import COLUMNS, load_lexicon, read_table
-from valyrian_jax.language.morphology import NUMBERS, TENSES
+from valyrian_jax.language.words.lexicon import COLUMNS, load_lexicon, read_table
+from valyrian_jax.language.words.morphology import NUMBERS, TENSES
 
 SOURCES = {"W", "NJ", "AE", "DU", "DJ", "TV", "ZN", "LN", "ending", "rule-t", "sixth", "undecided"}
 POS = {"noun", "name", "adj", "det", "num", "verb", "pron", "adp", "conj", "adv", "interj"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.lexicon import Lexeme, load_lexicon, read_table
-from valyrian_jax.language.morphology import (
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
+from valyrian_jax.language.words.morphology import (
     ADJECTIVAL,
     CASES,
     GENDERS,

@@ -12,9 +12,10 @@ import pytest
 from valyrian_jax import source
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import generate_paragraphs
+from valyrian_jax.language.generator.vocabulary import words
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar, parse_pattern
-from valyrian_jax.language.lexicon import load_lexicon
-from valyrian_jax.language.morphology import (
+from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.words.morphology import (
     POSITIONS,
     Form,
     conjugate,
@@ -22,7 +23,6 @@ from valyrian_jax.language.morphology import (
     inflect_adjective,
     lengthen_last_vowel,
 )
-from valyrian_jax.language.vocabulary import words
 
 ALPHABET = set("abdeghijklmnñopqrstuvyzāēīōūȳ")
 GRAMMAR = load_grammar()
@@ -132,6 +132,6 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_pattern({"words": "V:3s .", "weight": 1, "V": "verb rest|motoin x"})
     with pytest.raises(UserError, match=r"'xyz', which lexicon\.csv does not list"):
         words(("xyz",))
-    monkeypatch.setattr("valyrian_jax.language.sentences.ATTEMPTS", 0)
+    monkeypatch.setattr("valyrian_jax.language.generator.paragraphs.ATTEMPTS", 0)
     with pytest.raises(UserError, match="no new sentence found after 0; ask for fewer"):
         next(generate_paragraphs(5, 1))

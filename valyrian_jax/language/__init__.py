@@ -12,12 +12,12 @@ Facts live in data that a linguist can edit (lexicon.csv, the ending tables, gra
     checking.py    text -> verdicts       paradigm.py    word -> the table of its forms
 """
 
-from valyrian_jax.language.checking import Verdict, check
-from valyrian_jax.language.entropy import text_bits
+from valyrian_jax.language.checker.verdict import Verdict, check
+from valyrian_jax.language.generator.entropy import text_bits
+from valyrian_jax.language.generator.paragraphs import Paragraph, generate_paragraphs
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.lexicon import Lexeme, load_lexicon
-from valyrian_jax.language.morphology import Form, conjugate, decline, inflect_adjective
-from valyrian_jax.language.sentences import Paragraph, generate_paragraphs
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.morphology import Form, conjugate, decline, inflect_adjective
 
 __all__ = [
     "Form",

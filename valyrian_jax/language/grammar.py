@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.lexicon import load_lexicon
+from valyrian_jax.language.words.lexicon import load_lexicon
 
 CATEGORIES = ("verb", "adj", "det", "num", "time", "place", "manner", "word", "clause")
 PUNCTUATION = (".", ",", "!", "?")

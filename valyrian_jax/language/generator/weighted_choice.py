@@ -17,7 +17,7 @@ class DeadEndError(Exception):
     """Nothing can be said from here: no word fits. The sentence is begun again."""
 
 
-class Chance:
+class WeightedChoice:
     """A source of choices.
 
     Args:
@@ -67,10 +67,10 @@ class Chance:
         return self.pick(list(weights), list(weights.values()))
 
 
-NO_CHANCE = Chance(lambda _items, _weights: 0)  # for who only asks what is possible
+NO_CHOICE = WeightedChoice(lambda _items, _weights: 0)  # for who only asks what is possible
 
 
-def seeded(seed: int) -> Chance:
+def seeded_choice(seed: int) -> WeightedChoice:
     """Reproducible choices: only `Random.random()`, whose values Python guarantees, and walks along running sums."""
     random = Random(seed).random
 
@@ -78,10 +78,10 @@ def seeded(seed: int) -> Chance:
         sums = list(accumulate(weights))
         return min(bisect_right(sums, random() * sums[-1]), len(items) - 1)
 
-    return Chance(choose)
+    return WeightedChoice(choose)
 
 
-def zipf(count: int, offset: float, exponent: float) -> list[float]:
+def zipf_weights(count: int, offset: float, exponent: float) -> list[float]:
     """Weights of `count` words from frequent to rare, summing to 1: the law of Zipf and Mandelbrot.
 
     The word of rank r = 1, 2 ... gets a weight proportional to (r + offset) ** -exponent (Mandelbrot 1953).

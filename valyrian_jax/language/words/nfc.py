@@ -14,7 +14,7 @@ _JOINER = "\u034f"  # the combining grapheme joiner, which ends what is sorted
 _SUSPECT = re.compile(rf"[^\w\s\x00-\x7f]{{{_MOST + 1},}}")  # no mark is a word character
 
 
-def composed(text: str) -> str:
+def nfc(text: str) -> str:
     """The text in NFC, with a joiner after every 30 marks in a row."""
     return normalize("NFC", _SUSPECT.sub(lambda found: _divided(found[0]), text))
 

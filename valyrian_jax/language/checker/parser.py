@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from valyrian_jax.language.analysis import Reading
+from valyrian_jax.language.generator.vocabulary import NOUN_KINDS
 from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
-from valyrian_jax.language.morphology import NUMBERS, VOWELS, concord_case
-from valyrian_jax.language.vocabulary import NOUN_KINDS
+from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.morphology import NUMBERS, VOWELS, concord_case
 
 FINAL = {".": ".!?", "!": "!.", "?": "?"}  # the marks that may stand where a template has one
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf, log2
 from typing import Any
 
-from valyrian_jax.language.analysis import readings
-from valyrian_jax.language.chance import Chance, DeadEndError
-from valyrian_jax.language.draft import Scene
+from valyrian_jax.language.generator.paragraphs import draw, to_words
+from valyrian_jax.language.generator.sentence_state import Scene
+from valyrian_jax.language.generator.vocabulary import Use, Word, verb_uses
+from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, Pattern, Role
-from valyrian_jax.language.lexicon import Lexeme
-from valyrian_jax.language.sentences import draw, to_words
-from valyrian_jax.language.vocabulary import Use, Word, verb_uses
+from valyrian_jax.language.words.analysis import readings
+from valyrian_jax.language.words.lexicon import Lexeme
 
 
 def text_bits(sentences: Sequence[str], grammar: Grammar) -> float:
@@ -88,7 +88,7 @@ def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Sce
     found: list[tuple[Scene, float]] = []
     paths: list[list[int]] = [[]]
     while paths:
-        chance = Chance(_along(paths.pop(), paths, visible), can_say)
+        chance = WeightedChoice(_along(paths.pop(), paths, visible), can_say)
         try:
             written, after = draw(grammar, chance, scene)
         except DeadEndError:

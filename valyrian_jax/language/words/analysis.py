@@ -8,8 +8,8 @@ from functools import cache, lru_cache
 from unicodedata import normalize
 
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.lexicon import Lexeme, load_lexicon, read_table
-from valyrian_jax.language.morphology import (
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
+from valyrian_jax.language.words.morphology import (
     LONG,
     NO_PERSON,
     NOMINAL,

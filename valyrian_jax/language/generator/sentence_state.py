@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from valyrian_jax.language.chance import Chance
+from valyrian_jax.language.generator.vocabulary import NOUN_KINDS, Senses, Use
+from valyrian_jax.language.generator.weighted_choice import WeightedChoice
 from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
-from valyrian_jax.language.lexicon import Lexeme
-from valyrian_jax.language.morphology import NUMBERS
-from valyrian_jax.language.vocabulary import NOUN_KINDS, Senses, Use
+from valyrian_jax.language.words.lexicon import Lexeme
+from valyrian_jax.language.words.morphology import NUMBERS
 
 NOT_SENSES = {*NOUN_KINDS, *NUMBERS, "pronoun", "you"}  # what else the line of a participant may say
 
@@ -59,12 +59,12 @@ class Scene:
 
 
 @dataclass
-class Draft:
+class SentenceState:
     """A pattern while it is being filled."""
 
     grammar: Grammar
     pattern: Pattern
-    chance: Chance
+    chance: WeightedChoice
     used: set[str]  # marks of participants and lemmas of other words in the sentence so far
     head_case: str = "nom"  # of the noun N, if the pattern is a noun phrase
     depth: int = 0  # phrases around this one

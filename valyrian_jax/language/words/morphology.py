@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.lexicon import Lexeme, read_table
+from valyrian_jax.language.words.lexicon import Lexeme, read_table
 
 CASES = ("nom", "acc", "gen", "dat", "loc", "ins", "com", "voc")
 NUMBERS = ("sg", "pl", "paucal", "collective")

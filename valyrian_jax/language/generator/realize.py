@@ -7,17 +7,21 @@ counted) the probability of a sentence is the product of its choices.
 from dataclasses import replace
 from functools import cache
 
-from valyrian_jax.language.agreement import agreeing_words
-from valyrian_jax.language.chance import NO_CHANCE, DeadEndError
-from valyrian_jax.language.draft import Draft, Participant, Scene, kinds_of, senses_of
-from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
-from valyrian_jax.language.lexicon import Lexeme
-from valyrian_jax.language.morphology import NUMBERS, TENSES, decline, lengthen_last_vowel
-from valyrian_jax.language.verbs import asked, fitting, persons_asked, possible_forms, tenses_for, verb_form, verbs_of
-from valyrian_jax.language.vocabulary import (
+from valyrian_jax.language.generator.sentence_state import Participant, Scene, SentenceState, kinds_of, senses_of
+from valyrian_jax.language.generator.verbs import (
+    asked,
+    fitting,
+    persons_asked,
+    possible_forms,
+    tenses_for,
+    verb_form,
+    verbs_of,
+)
+from valyrian_jax.language.generator.vocabulary import (
     NOUN_KINDS,
     Word,
     adverbs,
+    describing,
     frequencies,
     nouns,
     numbers_of,
@@ -25,11 +29,23 @@ from valyrian_jax.language.vocabulary import (
     unused,
     words,
 )
+from valyrian_jax.language.generator.weighted_choice import NO_CHOICE, DeadEndError
+from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
+from valyrian_jax.language.words.lexicon import Lexeme
+from valyrian_jax.language.words.morphology import (
+    NUMBERS,
+    TENSES,
+    VOWELS,
+    concord_case,
+    decline,
+    inflect_adjective,
+    lengthen_last_vowel,
+)
 
 PRONOUNS = {"1sg": "nyke", "2sg": "ao", "1pl": "īlon", "2pl": "jeme", "3pl": "pōnta"}
 
 
-def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list[str], Scene]:
+def realize(draft: SentenceState, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list[str], Scene]:
     """Draws everything that a pattern leaves open.
 
     Verbs come first, for their frames say what the participants may be; then participants; then, from the last word
@@ -69,7 +85,7 @@ def fill(draft: Draft, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list
     return printed, _scene_after(draft, scene)
 
 
-def _go_on(draft: Draft, scene: Scene, verbs: dict[str, Role]) -> None:
+def _go_on(draft: SentenceState, scene: Scene, verbs: dict[str, Role]) -> None:
     """Makes the topic of the text, or what it spoke of last, the subject x, where chance and the pattern allow it."""
     role = draft.pattern.roles.get("x")
     if role is None or {"pronoun", "you", *NOUN_KINDS, *NUMBERS} & set(role.arguments):
@@ -91,7 +107,7 @@ def _go_on(draft: Draft, scene: Scene, verbs: dict[str, Role]) -> None:
         _announce(draft, "x")
 
 
-def _participant(draft: Draft, letter: str, role: Role, scene: Scene) -> Participant:
+def _participant(draft: SentenceState, letter: str, role: Role, scene: Scene) -> Participant:
     """A participant that meets its line, the verbs' frames and their forms."""
     chance, case = draft.chance, draft.case(letter)
     model = next((a[1:] for a in role.arguments if a.startswith("=")), letter)
@@ -127,7 +143,7 @@ def _participant(draft: Draft, letter: str, role: Role, scene: Scene) -> Partici
     return replace(who, words=_phrase(draft, who, case))
 
 
-def _announce(draft: Draft, letter: str) -> None:
+def _announce(draft: SentenceState, letter: str) -> None:
     """Says that a participant's words will be printed, as far as they will be printed unchanged."""
     token, printed = draft.printed(letter), draft.fillers[letter].words
     if printed and token and not token.joined:
@@ -138,13 +154,13 @@ def _someone() -> Lexeme:
     return words(("issaros",))[0]  # I, you and we are persons
 
 
-def _speakers(draft: Draft, persons: frozenset[str]) -> dict[str, float]:
+def _speakers(draft: SentenceState, persons: frozenset[str]) -> dict[str, float]:
     """The weights of I, you, we, as far as the verb has the form and they are not in the sentence yet."""
     table = draft.grammar.weights["persons"]
     return {p: w for p, w in table.items() if p in persons and p[0] not in draft.used}
 
 
-def _speaker(draft: Draft, case: str, speakers: dict[str, float], silent: bool) -> Participant:
+def _speaker(draft: SentenceState, case: str, speakers: dict[str, float], silent: bool) -> Participant:
     """I, you or we; left out now and then if `silent`, and always in a command."""
     person, letter = tuple(draft.chance.pick_key(speakers) if speakers else draft.chance.pick((), ()))
     who = Participant(_someone(), {"s": "sg", "p": "pl"}[letter], "lunar", person, _someone())
@@ -154,7 +170,7 @@ def _speaker(draft: Draft, case: str, speakers: dict[str, float], silent: bool) 
     return _pronoun(who, case)
 
 
-def _again(draft: Draft, who: Participant, case: str) -> Participant:
+def _again(draft: SentenceState, who: Participant, case: str) -> Participant:
     """Somebody known as a subject: left out, a pronoun, or named again."""
     named = decline(who.referent).get((case, who.number)) if who.person == "3" else None
     if named and named.sure and draft.chance.happens(draft.probability("named_again")):
@@ -172,15 +188,15 @@ def _pronoun(who: Participant, case: str) -> Participant:
     return replace(who, head=pronoun, words=(form.text,))
 
 
-def _phrase(draft: Draft, who: Participant, case: str) -> tuple[str, ...]:
+def _phrase(draft: SentenceState, who: Participant, case: str) -> tuple[str, ...]:
     """The noun inside one of the phrases that suit it; phrases inside phrases are mostly the noun alone."""
     if draft.depth and (draft.depth > 1 or not draft.chance.happens(draft.probability("nested"))):
         return who.words
     shapes = _possible_shapes(draft.grammar, who, case, draft.depth == 0)
     shape = draft.chance.pick(shapes, [shape.weight for shape in shapes])
     used = {*draft.used, who.mark}
-    inner = Draft(draft.grammar, shape, draft.chance, used, case, draft.depth + 1, fillers={"N": who})
-    printed, _ = fill(inner, Scene())
+    inner = SentenceState(draft.grammar, shape, draft.chance, used, case, draft.depth + 1, fillers={"N": who})
+    printed, _ = realize(inner, Scene())
     draft.used |= inner.used
     return tuple(printed)
 
@@ -201,7 +217,7 @@ def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: b
             or not suits(who.referent, (senses_of(head),))
         ):
             continue
-        draft = Draft(grammar, shape, NO_CHANCE, set(), case, fillers={"N": who})
+        draft = SentenceState(grammar, shape, NO_CHOICE, set(), case, fillers={"N": who})
         if verbs and (not outermost or case == "voc" or not tenses_for(draft, Scene(), verbs)):
             continue
         agreeing = [i for i, t in enumerate(shape.tokens) if t.features[:1] == ("N",) and t.name not in verbs]
@@ -210,18 +226,18 @@ def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: b
     return tuple(found)
 
 
-def _clause(draft: Draft, role: Role, scene: Scene) -> tuple[list[str], Scene]:
+def _clause(draft: SentenceState, role: Role, scene: Scene) -> tuple[list[str], Scene]:
     """A whole sentence inside the sentence, without its punctuation, and the scene after it."""
     inner = [pattern for pattern in draft.grammar.sentences if pattern.clause in role.arguments]
     tenses = tuple(argument for argument in role.arguments if argument in TENSES)
     pattern = draft.chance.pick(inner, [pattern.weight for pattern in inner])
-    clause = Draft(draft.grammar, pattern, draft.chance, set())
-    printed, scene = fill(clause, scene, tenses)
+    clause = SentenceState(draft.grammar, pattern, draft.chance, set())
+    printed, scene = realize(clause, scene, tenses)
     draft.chance.will_say((" ".join(printed[:-1]),))
     return printed[:-1], scene
 
 
-def _print(draft: Draft, index: int, following: str) -> list[str]:
+def _print(draft: SentenceState, index: int, following: str) -> list[str]:
     """The words of one token. `following` is the word after it."""
     token = draft.pattern.tokens[index]
     role = draft.pattern.roles.get(token.name)
@@ -247,7 +263,7 @@ def _print(draft: Draft, index: int, following: str) -> list[str]:
     return part
 
 
-def _small_word(draft: Draft, token: Token, role: Role) -> list[str]:
+def _small_word(draft: SentenceState, token: Token, role: Role) -> list[str]:
     """An adverb or another word that does not change; nothing, if it is optional and chance says so."""
     match role.category:
         case "word":
@@ -262,12 +278,12 @@ def _small_word(draft: Draft, token: Token, role: Role) -> list[str]:
     return [_say(draft, Word(word, word.lemma))]
 
 
-def _say(draft: Draft, word: Word) -> str:
+def _say(draft: SentenceState, word: Word) -> str:
     draft.used.add(word.lexeme.lemma)
     return word.text
 
 
-def _scene_after(draft: Draft, scene: Scene) -> Scene:
+def _scene_after(draft: SentenceState, scene: Scene) -> Scene:
     """The subject, if it is alive, is what the text is about; the object is what it spoke of last."""
     subject = draft.fillers.get("x")
     topic = subject if subject and suits(subject.referent, (("person", "animal"),)) else None
@@ -276,3 +292,18 @@ def _scene_after(draft: Draft, scene: Scene) -> Scene:
     if topic and scene.topic and other is None and topic.mark != scene.topic.mark and scene.topic.person == "3":
         other = scene.topic
     return Scene(scene.tense or draft.tense, topic or scene.topic, other or scene.other)
+
+
+def agreeing_words(draft: SentenceState, index: int, following: str) -> list[Word]:
+    """The adjectives, determiners, numerals or relatives for a token such as A:x, in their agreeing forms."""
+    token = draft.pattern.tokens[index]
+    target = token.features[0]
+    role, noun = draft.pattern.roles[token.name], draft.fillers[target]
+    position = "full"
+    if any(later.name == target for later in draft.pattern.tokens[index:]):
+        position = "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
+    key = noun.gender, noun.agreement, concord_case(noun.head, draft.case(target))
+    if role.category == "word":
+        forms = [(word, inflect_adjective(word, position).get(key)) for word in words(role.arguments)]
+        return [Word(word, form.text) for word, form in forms if form and form.sure]
+    return list(describing(role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position))

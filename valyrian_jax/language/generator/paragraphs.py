@@ -6,9 +6,9 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.chance import Chance, DeadEndError, seeded
-from valyrian_jax.language.draft import Draft, Scene
-from valyrian_jax.language.filling import fill
+from valyrian_jax.language.generator.realize import realize
+from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
+from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice, seeded_choice
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, load_grammar
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -48,7 +48,7 @@ def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
     """
     if sentences < 1:
         raise UserError(f"the number of sentences must be at least 1, found {sentences}; ask for more")
-    grammar, chance = load_grammar(), seeded(seed)
+    grammar, chance = load_grammar(), seeded_choice(seed)
     seen: set[str] = set()
     while len(seen) < sentences:
         chance.bits = 0.0
@@ -62,14 +62,14 @@ def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
         yield Paragraph(tuple(paragraph), chance.bits, attempts)
 
 
-def draw(grammar: Grammar, chance: Chance, scene: Scene) -> tuple[str, Scene]:
+def draw(grammar: Grammar, chance: WeightedChoice, scene: Scene) -> tuple[str, Scene]:
     """One sentence, and the scene after it.
 
     Raises:
         DeadEndError: nothing could be said from here: draw again.
     """
     pattern = chance.pick(grammar.sentences, [pattern.weight for pattern in grammar.sentences])
-    words, scene = fill(Draft(grammar, pattern, chance, set()), scene)
+    words, scene = realize(SentenceState(grammar, pattern, chance, set()), scene)
     return to_text(words), scene
 
 
@@ -86,7 +86,7 @@ def to_words(sentence: str) -> list[str]:
     return _WORD.findall(sentence)
 
 
-def _draw_new(grammar: Grammar, chance: Chance, scene: Scene, seen: set[str]) -> tuple[str, Scene, int]:
+def _draw_new(grammar: Grammar, chance: WeightedChoice, scene: Scene, seen: set[str]) -> tuple[str, Scene, int]:
     before = chance.bits
     for attempt in range(1, ATTEMPTS + 1):
         chance.bits = before

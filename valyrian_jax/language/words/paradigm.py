@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.analysis import nearest, readings
-from valyrian_jax.language.lexicon import Lexeme, load_lexicon
-from valyrian_jax.language.morphology import (
+from valyrian_jax.language.words.analysis import nearest, readings
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.morphology import (
     CASES,
     GENDERS,
     MOODS,
@@ -25,7 +25,7 @@ NOMINAL, ADJECTIVAL = ("noun", "name", "pron"), ("adj", "det", "num")
 Row = tuple[str, Sequence[Form | None]]
 
 
-def find(lemma: str) -> list[Lexeme]:
+def find_lexemes(lemma: str) -> list[Lexeme]:
     """All words with this dictionary form.
 
     Raises:
@@ -39,7 +39,7 @@ def find(lemma: str) -> list[Lexeme]:
     return found
 
 
-def paradigm(lexeme: Lexeme) -> str:
+def format_paradigm(lexeme: Lexeme) -> str:
     """The forms of one word in lines and columns, under a line that says what it is."""
     parts = [lexeme.lemma, lexeme.pos, lexeme.paradigm and f"class {lexeme.paradigm}", lexeme.gender, lexeme.gloss]
     lines = [", ".join(part for part in parts if part)]
@@ -54,7 +54,7 @@ def paradigm(lexeme: Lexeme) -> str:
     return "\n".join(lines)
 
 
-def record(lexeme: Lexeme) -> dict[str, Any]:
+def paradigm_record(lexeme: Lexeme) -> dict[str, Any]:
     """A word with its forms, each with its features, its text, and whether a source gives it.
 
     A form that is not established is absent; a word that does not change has one, without features.

@@ -8,10 +8,10 @@ from functools import cache
 from typing import NamedTuple
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.chance import zipf
+from valyrian_jax.language.generator.weighted_choice import zipf_weights
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.lexicon import Lexeme, load_lexicon
-from valyrian_jax.language.morphology import (
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.morphology import (
     NO_PERSON,
     NUMBERS,
     PERSONS,
@@ -66,7 +66,7 @@ def suits(lexeme: Lexeme, constraints: Constraints) -> bool:
 def frequencies(count: int) -> list[float]:
     """Weights of words from frequent to rare."""
     law = load_grammar().weights["words"]
-    return zipf(count, law["offset"], law["exponent"])
+    return zipf_weights(count, law["offset"], law["exponent"])
 
 
 @cache

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from valyrian_jax.language.analysis import ALPHABET, Reading, forms, lacks_macrons, nearest, readings
-from valyrian_jax.language.composed import composed
+from valyrian_jax.language.checker.parser import Leaf, Parse, Sentence, parse
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
-from valyrian_jax.language.morphology import CASES, lengthen_last_vowel
-from valyrian_jax.language.parsing import Leaf, Parse, Sentence, parse
+from valyrian_jax.language.words.analysis import ALPHABET, Reading, forms, lacks_macrons, nearest, readings
+from valyrian_jax.language.words.morphology import CASES, lengthen_last_vowel
+from valyrian_jax.language.words.nfc import nfc
 
-LONGEST = 40  # words and marks; the grammar's own sentences are shorter
+MAX_WORDS = 40  # words and marks; the grammar's own sentences are shorter
 _LONGEST_REPAIRED = 25  # longer than those of the corpus: the work grows with the square of the length and more
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"[^\W\d_]+|\d+|\S")
@@ -75,10 +75,10 @@ def glance(text: str) -> Verdict:
 
 def _read(text: str) -> tuple[Verdict, Sentence | None]:
     """A verdict without a diagnosis, and the sentence, if it is made of known words."""
-    words = _WORD.findall(composed(text))
+    words = _WORD.findall(nfc(text))
     spoken = [i for i, word in enumerate(words) if word not in PUNCTUATION]
-    found = [_readings(word, first=i == 0) if i in spoken else () for i, word in enumerate(words[:LONGEST])]
-    known = sum(bool(found[i]) for i in spoken if i < LONGEST)
+    found = [_readings(word, first=i == 0) if i in spoken else () for i, word in enumerate(words[:MAX_WORDS])]
+    known = sum(bool(found[i]) for i in spoken if i < MAX_WORDS)
     if reason := _unreadable(words, spoken, found):
         return Verdict(text, False, reason, known, len(spoken)), None
     if words[-1] not in PUNCTUATION:
@@ -98,8 +98,8 @@ def _unreadable(words: list[str], spoken: list[int], found: Sequence[Sequence[Re
     """Why a sentence cannot even be looked at; "" if it can."""
     if not spoken:
         return "there are no words in it; write a sentence"
-    if len(words) > LONGEST:
-        return f"it has {len(spoken)} words; the grammar knows sentences of up to {LONGEST}: divide it"
+    if len(words) > MAX_WORDS:
+        return f"it has {len(spoken)} words; the grammar knows sentences of up to {MAX_WORDS}: divide it"
     return next((_unknown(words[i]) for i in spoken if not found[i]), "")
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from functools import cache
 
-from valyrian_jax.language.chance import NO_CHANCE
-from valyrian_jax.language.draft import Draft, Scene, kinds_of, senses_of
+from valyrian_jax.language.generator.sentence_state import Scene, SentenceState, kinds_of, senses_of
+from valyrian_jax.language.generator.vocabulary import Constraints, Open, Senses, Use, fitting_verbs, persons_of
+from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar, Pattern, Role
-from valyrian_jax.language.morphology import NO_PERSON, NUMBERS, PERSONS, TENSES, conjugate
-from valyrian_jax.language.vocabulary import Constraints, Open, Senses, Use, fitting_verbs, persons_of
+from valyrian_jax.language.words.morphology import NO_PERSON, NUMBERS, PERSONS, TENSES, conjugate
 
 
 def verbs_of(pattern: Pattern) -> dict[str, Role]:
@@ -15,7 +15,9 @@ def verbs_of(pattern: Pattern) -> dict[str, Role]:
     return {letter: role for letter, role in pattern.roles.items() if role.category == "verb"}
 
 
-def tenses_for(draft: Draft, scene: Scene, verbs: dict[str, Role], asked: tuple[str, ...] = ()) -> dict[str, float]:
+def tenses_for(
+    draft: SentenceState, scene: Scene, verbs: dict[str, Role], asked: tuple[str, ...] = ()
+) -> dict[str, float]:
     """The weights of the tenses in which there are verbs for this pattern, the usual tense of the scene first."""
     stay = draft.probability("same_tense") if scene.tense else 0.0
     table = draft.grammar.weights["tenses"]
@@ -31,10 +33,10 @@ def tenses_for(draft: Draft, scene: Scene, verbs: dict[str, Role], asked: tuple[
 @cache
 def _tenses_at_first(grammar: Grammar, pattern: Pattern, tenses: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the tenses in which there are verbs for a pattern of which nothing is settled."""
-    return _possible_tenses(Draft(grammar, pattern, NO_CHANCE, set()), verbs_of(pattern), tenses)
+    return _possible_tenses(SentenceState(grammar, pattern, NO_CHOICE, set()), verbs_of(pattern), tenses)
 
 
-def _possible_tenses(draft: Draft, verbs: dict[str, Role], tenses: tuple[str, ...]) -> tuple[str, ...]:
+def _possible_tenses(draft: SentenceState, verbs: dict[str, Role], tenses: tuple[str, ...]) -> tuple[str, ...]:
     found = []
     for tense in tenses:
         draft.tense = tense
@@ -43,7 +45,7 @@ def _possible_tenses(draft: Draft, verbs: dict[str, Role], tenses: tuple[str, ..
     return tuple(found)
 
 
-def fitting(draft: Draft, letter: str, role: Role) -> list[Use]:
+def fitting(draft: SentenceState, letter: str, role: Role) -> list[Use]:
     """The verbs that can stand for a letter: with places for its participants, and a sure form for the subject."""
     kinds, *letters = role.arguments
     target, mood = target_of(draft, letter)
@@ -59,7 +61,7 @@ def fitting(draft: Draft, letter: str, role: Role) -> list[Use]:
     return [use for use in uses if use.verb.lemma not in draft.used]
 
 
-def target_of(draft: Draft, letter: str) -> tuple[str, str]:
+def target_of(draft: SentenceState, letter: str) -> tuple[str, str]:
     """Whom the verb agrees with (a participant, or a person such as 3s), and its mood."""
     token = next(token for token in draft.pattern.tokens if token.name == letter)
     if token.features == ("infinitive",):
@@ -67,7 +69,7 @@ def target_of(draft: Draft, letter: str) -> tuple[str, str]:
     return token.features[0], token.features[1] if len(token.features) > 1 else "indicative"
 
 
-def _place(draft: Draft, letter: str) -> Senses | Open:
+def _place(draft: SentenceState, letter: str) -> Senses | Open:
     """A participant, as far as it matters to a verb."""
     if letter in draft.fillers:
         return draft.fillers[letter].referent.senses
@@ -86,7 +88,7 @@ def _possible_persons(role: Role, mood: str) -> frozenset[str]:
     return frozenset((*(("3s",) if singular else ()), *(("3p",) if plural else ())))
 
 
-def asked(draft: Draft, letter: str) -> Constraints:
+def asked(draft: SentenceState, letter: str) -> Constraints:
     """What the verbs that are settled ask of a participant."""
     asked = []
     for verb, use in draft.verbs.items():
@@ -95,7 +97,7 @@ def asked(draft: Draft, letter: str) -> Constraints:
     return tuple(asked)
 
 
-def persons_asked(draft: Draft, letter: str) -> frozenset[str]:
+def persons_asked(draft: SentenceState, letter: str) -> frozenset[str]:
     """The persons for which all verbs that agree with a participant have a sure form."""
     persons = frozenset(PERSONS)
     for verb, use in draft.verbs.items():
@@ -105,7 +107,7 @@ def persons_asked(draft: Draft, letter: str) -> frozenset[str]:
     return persons
 
 
-def possible_forms(draft: Draft, letter: str) -> Iterator[str]:
+def possible_forms(draft: SentenceState, letter: str) -> Iterator[str]:
     """The forms of which a verb will have one, whoever its subject is."""
     forms, (_, mood) = conjugate(draft.verbs[letter].verb), target_of(draft, letter)
     if mood == "infinitive":
@@ -115,7 +117,7 @@ def possible_forms(draft: Draft, letter: str) -> Iterator[str]:
         yield from (form.text for form in found if form)
 
 
-def verb_form(draft: Draft, letter: str) -> str:
+def verb_form(draft: SentenceState, letter: str) -> str:
     """The form of a verb that agrees with its subject."""
     forms, (target, mood) = conjugate(draft.verbs[letter].verb), target_of(draft, letter)
     if mood == "infinitive":
