@@ -13,9 +13,9 @@ from torch import Tensor
 
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.language.checker.verdict import judge, split_sentences
-from valyrian_jax.pieces import label
 from valyrian_jax.prompt import prompt_tokens
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import token_label
 
 from .attention import attention
 from .generate import Generator, scored, window_start
@@ -41,7 +41,7 @@ def events(generator: Generator, tokenizer: Tokenizer, sample: SampleConfig) -> 
 
     def piece(token: int) -> Event:
         text = "" if token == tokenizer.end_of_text else decoder.decode(tokenizer.decode_bytes([token]))
-        return {"id": token, "text": text, "label": label(tokenizer, token)}
+        return {"id": token, "text": text, "label": token_label(tokenizer, token)}
 
     prompt, why = prompt_tokens(tokenizer, sample.prompt), "length"
     for token in prompt:
@@ -82,7 +82,7 @@ def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: To
     return {
         "probability": float(probabilities[token]),
         "chance": float(probabilities[token] / probabilities[kept].sum()),
-        "choices": [[i, label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown],
+        "choices": [[i, token_label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown],
         "kept": int(kept.sum()),
     }
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tokenizer.split import SPACE, class_table
+from valyrian_jax.tokenizer.pretokenizer import SPACE, class_table
 
 
 class ByteBPE(nn.Module):

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from valyrian_jax.tokenizer.texts import utf8
+from valyrian_jax.tokenizer.batch import utf8
 
 
 def pick(letters: str, size: int) -> bytes:

@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob
 
 BASE = {"valyrian_jax.language", "valyrian_jax.tokenizer", "valyrian_jax.bundle", "valyrian_jax.config"}
 BASE |= {"valyrian_jax.errors", "valyrian_jax.atomic", "valyrian_jax.command", "valyrian_jax.prompt"}
-BASE |= {"valyrian_jax.runs", "valyrian_jax.reading", "valyrian_jax.pieces", "valyrian_jax.table"}
+BASE |= {"valyrian_jax.runs", "valyrian_jax.reading", "valyrian_jax.tokenizer.display", "valyrian_jax.table"}
 BASE |= {"valyrian_jax.parameters"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
@@ -23,7 +23,7 @@ ONLY_IN = {  # a library -> the files that may import it
     "starlette": ("bridge/serve.py",),
     "uvicorn": ("bridge/serve.py",),
     "matplotlib": ("valyrian_jax/plot.py", "valyrian_jax/attention_map.py"),
-    "numba": ("valyrian_jax/tokenizer/compiled_split.py",),
+    "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bridge import __main__ as bridge_main
 from valyrian_jax import __main__ as main
-from valyrian_jax import pieces
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.tokenizer.display import make_visible, token_text
 
 from .calling import call, call_on_terminal
 
@@ -37,16 +37,16 @@ SHOW = ("tokenizer", "encode", "tokenizer.json", "text.txt", "--show-tokens")
 
 @given(st.binary(max_size=12) | st.text(max_size=12).map(lambda text: text.encode("utf-8", "replace")))
 def test_a_token_is_shown_whole_and_without_what_moves_the_cursor(token: bytes) -> None:
-    shown = pieces.visible(token)
+    shown = make_visible(token)
     assert shown.isprintable()
     assert codecs.escape_decode(shown.encode())[0] == token
 
 
 def test_letters_are_shown_as_letters_and_halves_of_them_as_bytes() -> None:
-    assert pieces.visible("zaldrīzes 🐉".encode()) == "zaldrīzes 🐉"
-    assert [pieces.visible(half) for half in (b"ko\xc4", b"\xab")] == [r"ko\xc4", r"\xab"]
-    assert pieces.text("a\nī".encode()) == "a\nī"
-    assert pieces.text(b"a\xc4") == r"a\xc4"
+    assert make_visible("zaldrīzes 🐉".encode()) == "zaldrīzes 🐉"
+    assert [make_visible(half) for half in (b"ko\xc4", b"\xab")] == [r"ko\xc4", r"\xab"]
+    assert token_text("a\nī".encode()) == "a\nī"
+    assert token_text(b"a\xc4") == r"a\xc4"
 
 
 def test_marks_part_the_tokens_where_there_is_no_terminal(
@@ -55,7 +55,7 @@ def test_marks_part_the_tokens_where_there_is_no_terminal(
     status, out, err = call(main.main, capsys, monkeypatch, *SHOW)
     assert (status, err) == (0, "")
     tokens = [files.tokens[i] for i in files.encode(TEXT)]
-    assert [pieces.visible(token) for token in tokens] == out.replace("\n", "").split("|")
+    assert [make_visible(token) for token in tokens] == out.replace("\n", "").split("|")
     assert all(line.isprintable() for line in out.split("\n"))
     lines = [line.replace("|", "") for line in out.splitlines()]
     assert [codecs.escape_decode(line.encode())[0].decode() for line in lines] == TEXT.splitlines(keepends=True)
@@ -64,7 +64,7 @@ def test_marks_part_the_tokens_where_there_is_no_terminal(
 def test_colours_take_turns_on_a_terminal(files: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     out = call_on_terminal(main.main, monkeypatch, *SHOW)
     shown = COLOURED.findall(out)
-    assert ["".join(pair) for pair in shown] == [pieces.visible(files.tokens[i]) for i in files.encode(TEXT)]
+    assert ["".join(pair) for pair in shown] == [make_visible(files.tokens[i]) for i in files.encode(TEXT)]
     assert all(bool(pair[0]) == (number % 2 == 0) for number, pair in enumerate(shown))
     assert all(line.isprintable() for line in COLOURED.sub("", out).split("\n"))
 
@@ -97,7 +97,7 @@ def test_generate_shows_the_tokens_of_prompt_and_text(
     assert {*tokens} <= {*Tokenizer.load(RUN / "tokenizer.json").tokens}
     assert b"\xc3" in tokens  # half of an ñ
     assert b"".join(tokens).decode("utf-8", "replace") == records[0]["text"]
-    assert records[0]["tokens"] == [pieces.text(token) for token in tokens]
+    assert records[0]["tokens"] == [token_text(token) for token in tokens]
     assert generated("--num-samples", 2, "--show-tokens").startswith(f"[seed 3] {shown}[seed 4] V|al|a| |")
     for record in records:
         del record["tokens"]

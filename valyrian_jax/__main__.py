@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from valyrian_jax import atomic, bundle, command, pieces, runs
+from valyrian_jax import atomic, bundle, command, runs
 from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer.display import print_tokens
 
 FILE = command.FILE
 
@@ -212,7 +213,7 @@ def print_ids(vocabulary: Path, file: Any, show_tokens: bool) -> None:
     loaded = Tokenizer.load(vocabulary)
     ids = loaded.encode_bytes(file.read())
     if show_tokens:
-        pieces.echo(loaded.tokens[i] for i in ids)
+        print_tokens(loaded.tokens[i] for i in ids)
     else:
         click.echo(" ".join(map(str, ids)))
 

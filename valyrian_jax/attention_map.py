@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
-from valyrian_jax.pieces import label
 from valyrian_jax.plot import drawable
 from valyrian_jax.prompt import prompt_tokens
+from valyrian_jax.tokenizer.display import token_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def of_bundle(bundle: Bundle, text: str) -> "Figure":
     if len(tokens) > bundle.model.n_positions:
         raise UserError(f"the prompt has {len(tokens)} tokens, but the model's context is {bundle.model.n_positions}")
     weights = model.attention(model.from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
-    return draw([label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0]))
+    return draw([token_label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0]))
 
 
 def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":

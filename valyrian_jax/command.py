@@ -10,11 +10,12 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import click
 
-from valyrian_jax import pieces, prompt
+from valyrian_jax import prompt
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import keys
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import MARK, print_tokens, token_text
 
 _SEPARATOR = "__"
 _LONGEST = 2000  # characters of a message
@@ -25,7 +26,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 SHOW_TOKENS = click.option(
     "--show-tokens",
     is_flag=True,
-    help=f"Show the tokens: in two colours or, where colours are off, parted by {pieces.MARK}; what cannot be seen, "
+    help=f"Show the tokens: in two colours or, where colours are off, parted by {MARK}; what cannot be seen, "
     r"half a character say, as its bytes: \xc4.",
 )
 
@@ -140,7 +141,7 @@ def print_samples(
         if as_json:
             record: dict[str, Any] = {"seed": seed, "text": start + "".join(prompt.stream_text(tokenizer, ids))}
             if show_tokens:
-                record["tokens"] = [pieces.text(token) for token in _tokens(tokenizer, start, ids)]
+                record["tokens"] = [token_text(token) for token in _tokens(tokenizer, start, ids)]
             click.echo(json.dumps(record, ensure_ascii=False), color=True)
         else:
             click.echo(f"[seed {seed}] ", nl=False)
@@ -154,7 +155,7 @@ def _echo_text(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
 
 
 def _echo_tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
-    pieces.echo(_tokens(tokenizer, start, ids))
+    print_tokens(_tokens(tokenizer, start, ids))
 
 
 def _tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> Iterator[bytes]:

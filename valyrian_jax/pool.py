@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from valyrian_jax import documents, shards, stopping
 from valyrian_jax.errors import UserError
-from valyrian_jax.tokenizer import Tokenizer, texts
+from valyrian_jax.tokenizer import Tokenizer, batch
 
 Int64 = npt.NDArray[np.int64]
 Raw = tuple[bytes | None, str | None]  # a document as it stands in its file, and the key of the text in it
@@ -115,6 +115,6 @@ def encode_group(tokenizer: Path, group: Sequence[Raw]) -> Encoded:
     tokens = np.insert(ids.astype(dtype), np.concatenate([[0], ends])[: len(kept)], dtype.type(loaded.end_of_text))
     counts, sizes = np.zeros(len(group), np.int64), np.zeros(len(group), np.int64)
     counts[good] = np.diff(ends, prepend=0) + 1
-    sizes[good] = [len(texts.utf8(text)) for text in kept]
+    sizes[good] = [len(batch.utf8(text)) for text in kept]
     reasons = np.array([documents.REASONS.index(reason) for _, reason in found], np.uint8)
     return Encoded(tokens, np.cumsum(counts), sizes, reasons)

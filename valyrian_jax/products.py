@@ -31,9 +31,9 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.model import Params
 from valyrian_jax.parameters import unpadded
-from valyrian_jax.pieces import label
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
+from valyrian_jax.tokenizer.display import token_label
 
 _SAMPLE_ROWS = 3  # texts that are shown
 _JUDGED_ROWS = 64  # texts that are judged
@@ -100,7 +100,7 @@ def attention(session: Session, params: Params) -> tuple[list[str], npt.NDArray[
     count = min(_MAPPED_TOKENS, session.config.model.n_positions)
     tokens = session.corpus.held_out.windows.tokens[0, 0, :count]
     weights = model.attention(params, jnp.asarray(tokens[None]), session.config.model)
-    labels = [label(session.corpus.tokenizer, token) for token in tokens.tolist()]
+    labels = [token_label(session.corpus.tokenizer, token) for token in tokens.tolist()]
     return labels, np.asarray(weights[:, 0])
 
 

@@ -25,7 +25,7 @@ from valyrian_jax import data, parameters
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.language import check
-from valyrian_jax.tokenizer import Tokenizer, texts, train_bpe
+from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
 sys.path.append(str(ROOT))
 
@@ -100,7 +100,7 @@ def vocabularies() -> tuple[Tokenizer, Tokenizer]:
 def operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
     def compiled(work: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         def run(text: bytes) -> Any:
-            with mock.patch.object(texts, "_COMPILED_FROM", 0):
+            with mock.patch.object(batch, "_COMPILED_FROM", 0):
                 return work(text)
 
         return run
@@ -118,7 +118,7 @@ def operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
         return run
 
     def learn(text: bytes) -> None:
-        texts.learn(texts.count([text]), 200)
+        batch.learn(batch.count([text]), 200)
 
     def cut(text: bytes) -> None:
         whole = text.decode("utf-8", "replace")
@@ -184,7 +184,7 @@ def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
     oracles = [as_tiktoken(tokenizer) for tokenizer in tokenizers]
     asked = {"TorchScript": 0, "tiktoken": 0, "with lone surrogates": 0}
     for i, given in enumerate(strings(count)):
-        encoded = given if isinstance(given, bytes) else texts.utf8(given)
+        encoded = given if isinstance(given, bytes) else batch.utf8(given)
         text = encoded.decode("utf-8", "replace")
         lone = isinstance(given, str) and any("\ud800" <= letter <= "\udfff" for letter in given)
         asked["with lone surrogates"] += lone

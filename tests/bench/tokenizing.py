@@ -15,7 +15,7 @@ from measuring import ROOT, Row, in_turns, peak_bytes, seconds
 from tokenizers import models, pre_tokenizers, trainers
 
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
-from valyrian_jax.tokenizer import texts as ours_texts
+from valyrian_jax.tokenizer import batch as ours_texts
 
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 

@@ -13,7 +13,7 @@ from bridge.text import ByteBPE, kinds, well_formed
 from tests.hostile import KINDS
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
-from valyrian_jax.tokenizer.split import split
+from valyrian_jax.tokenizer.pretokenizer import split_text
 
 TEXT = "the dragon's wolves they're we've I'll  don't\n\n eat 12 ēdruta ȳdra " * 9
 LETTERS = "abs  \n\t\u00a0\u3000'’ēll're'veldtm12é½漢🐉\u200d\u0301\x00\x85ȳ"
@@ -49,7 +49,7 @@ def test_whole_texts_have_the_ids_of_the_tokenizer(valyrian: str, sources: str) 
 
 def cut(data: bytes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Bytes, and where the pieces in them begin and how long they are."""
-    offsets = torch.from_numpy(split(data))
+    offsets = torch.from_numpy(split_text(data))
     return tensor(data), offsets[:-1], offsets.diff()
 
 

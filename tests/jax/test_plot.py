@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from valyrian_jax import __main__ as main
 from valyrian_jax import attention_map, plot
 from valyrian_jax.errors import UserError
-from valyrian_jax.pieces import label
 from valyrian_jax.tokenizer import train_bpe
+from valyrian_jax.tokenizer.display import token_label
 
 from ..calling import call
 
@@ -132,7 +132,7 @@ def test_the_command_draws_one_run_or_compares(
 def test_labels_show_what_cannot_be_seen() -> None:
     tokenizer = train_bpe("ab ab 夜", 258)
     tokens = [*tokenizer.encode(" a\n夜"), tokenizer.end_of_text]
-    shown = [label(tokenizer, token) for token in tokens]
+    shown = [token_label(tokenizer, token) for token in tokens]
     assert shown == ["␣", "a", r"\n", r"\xe5", r"\xa4", r"\x9c", "<|endoftext|>"]
 
 

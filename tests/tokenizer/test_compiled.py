@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from valyrian_jax import data
-from valyrian_jax.tokenizer import Tokenizer, compiled_split, texts, train_bpe
-from valyrian_jax.tokenizer.split import class_table, split
+from valyrian_jax.tokenizer import Tokenizer, batch, numba_pretokenizer, train_bpe
+from valyrian_jax.tokenizer.pretokenizer import class_table, split_text
 
 from .oracles import HOSTILE, as_tiktoken, trained_by_tokenizers
 
@@ -26,7 +26,7 @@ GROUPS = st.lists(st.one_of(TANGLED, BROKEN, st.binary(max_size=30)), max_size=4
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text counts as large."""
-    monkeypatch.setattr(texts, "_COMPILED_FROM", 0)
+    monkeypatch.setattr(batch, "_COMPILED_FROM", 0)
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +35,26 @@ def small(valyrian: str, sources: str) -> Tokenizer:
 
 
 def pieces(text: bytes) -> list[bytes]:
-    return [text[a:b] for a, b in pairwise(split(text).tolist())]
+    return [text[a:b] for a, b in pairwise(split_text(text).tolist())]
 
 
 @given(GROUPS)
 def test_pieces_of_several_texts_are_those_of_each(group: list[bytes]) -> None:
     expected = Counter(piece for text in group for piece in pieces(text))
-    assert texts.count(group) == expected
+    assert batch.count(group) == expected
     whole = b"".join(group)
     ends = np.array([*accumulate(map(len, group))], np.int64)
-    found = compiled_split.count(np.frombuffer(whole, np.uint8), ends, class_table(), texts.MIX)
+    found = numba_pretokenizer.count(np.frombuffer(whole, np.uint8), ends, class_table(), batch.MIX)
     assert {whole[a:b]: n for a, b, n in zip(*found, strict=True)} == expected
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text("ab é", min_size=1, max_size=9).map(str.encode), st.integers(1, 4)), st.integers(0, 12))
 def test_merges_are_the_same(counts: dict[bytes, int], merges: int) -> None:
-    plain = texts.learn(counts, merges)
+    plain = batch.learn(counts, merges)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "_COMPILED_FROM", 0)
-        assert texts.learn(counts, merges) == plain
+        patch.setattr(batch, "_COMPILED_FROM", 0)
+        assert batch.learn(counts, merges) == plain
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,7 +64,7 @@ def test_ids_of_any_bytes_are_the_same(small: Tokenizer, group: list[bytes]) -> 
     documents = [text.decode("utf-8", "replace") for text in group]
     ids, ends = small.encode_documents(documents)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "_COMPILED_FROM", 0)
+        patch.setattr(batch, "_COMPILED_FROM", 0)
         assert [small.encode_bytes(text) for text in group] == plain
         for found, expected in zip(small.encode_documents(documents), (ids, ends), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -99,7 +99,7 @@ def test_several_workers_give_the_ids_of_one(
 ) -> None:
     documents = ["", *sources.split("\n\n"), ""]
     alone = small.encode_documents(documents)
-    monkeypatch.setattr(texts, "_BATCH", 1000)
+    monkeypatch.setattr(batch, "_BATCH", 1000)
     for found, expected in zip(small.encode_documents(documents, workers=3), alone, strict=True):
         np.testing.assert_array_equal(found, expected)
     cut = np.split(alone[0], alone[1][:-1])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile import KINDS
-from valyrian_jax.tokenizer import Tokenizer, texts, train_bpe
+from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
 from .oracles import as_tiktoken
 
@@ -22,7 +22,7 @@ def through_both_ways(tokenizer: Tokenizer, text: bytes) -> list[int]:
     """The ids of a text as of a small and as of a large one, which are the same."""
     ids = tokenizer.encode_bytes(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "_COMPILED_FROM", 0)
+        patch.setattr(batch, "_COMPILED_FROM", 0)
         assert tokenizer.encode_bytes(text) == ids
     return ids
 
@@ -40,7 +40,7 @@ def test_hostile_text_comes_back(large: Tokenizer, kind: str) -> None:
 @given(ANY_TEXT)
 def test_every_str_comes_back_but_for_lone_surrogates(large: Tokenizer, text: str) -> None:
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    assert large.decode(through_both_ways(large, texts.utf8(text))) == expected
+    assert large.decode(through_both_ways(large, batch.utf8(text))) == expected
     assert large.encode(text) == large.encode(expected)
 
 
@@ -49,13 +49,13 @@ def test_nothing_depends_on_the_mix_even_where_every_search_begins_at_one_slot(
     sources: str, mix: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = sources[:5000].encode() + b"".join(make(200) for make in KINDS.values())
-    monkeypatch.setattr(texts, "_COMPILED_FROM", 0)
-    expected = texts.learn(texts.count([text]), 300)
-    assert texts.MIX % 2 == 1
+    monkeypatch.setattr(batch, "_COMPILED_FROM", 0)
+    expected = batch.learn(batch.count([text]), 300)
+    assert batch.MIX % 2 == 1
     tokenizer = train_bpe(sources[:5000], 400)
     ids = tokenizer.encode_bytes(text)
-    monkeypatch.setattr(texts, "MIX", np.uint64(mix))
-    assert texts.learn(texts.count([text]), 300) == expected
+    monkeypatch.setattr(batch, "MIX", np.uint64(mix))
+    assert batch.learn(batch.count([text]), 300) == expected
     assert train_bpe(sources[:5000], 400).encode_bytes(text) == ids
 
 

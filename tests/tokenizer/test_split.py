@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from valyrian_jax.tokenizer.split import LETTER, NUMBER, OTHER, SPACE, class_table, split
+from valyrian_jax.tokenizer.pretokenizer import LETTER, NUMBER, OTHER, SPACE, class_table, split_text
 
 from .oracles import GPT2_PATTERN, HOSTILE
 
@@ -15,7 +15,7 @@ THEIRS = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def pieces(data: bytes) -> list[bytes]:
-    return [data[a:b] for a, b in pairwise(split(data).tolist())]
+    return [data[a:b] for a, b in pairwise(split_text(data).tolist())]
 
 
 def their_pieces(text: str) -> list[bytes]:

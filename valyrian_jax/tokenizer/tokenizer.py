@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
-
-from . import bpe, file, texts
-from .split import class_table, split_texts
+from valyrian_jax.tokenizer import batch, bpe, hf_format
+from valyrian_jax.tokenizer.pretokenizer import class_table, split_texts
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -94,7 +93,7 @@ class Tokenizer:
             if part in allowed_special:
                 ids.append(self.special[part])
             else:
-                ids.extend(self.encode_bytes(texts.utf8(part)))
+                ids.extend(self.encode_bytes(batch.utf8(part)))
         return ids
 
     def encode_bytes(self, data: bytes) -> list[int]:
@@ -112,7 +111,7 @@ class Tokenizer:
             The ids of all texts, one behind the other, and where the ids of each one end.
         """
         with ThreadPoolExecutor(workers) as pool:
-            found = list(pool.map(self._encode, texts.batches(map(texts.utf8, documents))))
+            found = list(pool.map(self._encode, batch.batches(map(batch.utf8, documents))))
         before = np.cumsum([0, *(len(ids) for ids, _ in found)])
         ends = [ends + shift for (_, ends), shift in zip(found, before, strict=False)]
         none = np.empty(0, np.int32), np.empty(0, np.int64)
@@ -120,10 +119,10 @@ class Tokenizer:
 
     def _encode(self, group: Sequence[bytes]) -> tuple[Int32, Int64]:
         data, ends = b"".join(group), np.cumsum([len(text) for text in group])
-        if texts.pays_to_compile(len(data)):
-            from . import compiled_bpe
+        if batch.pays_to_compile(len(data)):
+            from valyrian_jax.tokenizer import numba_bpe
 
-            return compiled_bpe.encode(np.frombuffer(data, np.uint8), ends, class_table(), *self._compiled_table)
+            return numba_bpe.encode(np.frombuffer(data, np.uint8), ends, class_table(), *self._compiled_table)
         offsets = split_texts(group)
         pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
         done = np.cumsum([0, *map(len, pieces)])  # ids after so many pieces
@@ -132,11 +131,11 @@ class Tokenizer:
 
     @cached_property
     def _compiled_table(self) -> tuple[Any, ...]:
-        from . import compiled_bpe
+        from valyrian_jax.tokenizer import numba_bpe
 
         pairs = np.array(self.merges, np.int64).reshape(-1, 2)
         made = np.array([made for _, made in self.merge_table.values()], np.int32)
-        return np.array(self.byte_ids, np.int32), *compiled_bpe.merge_table(pairs, made, texts.MIX), texts.MIX
+        return np.array(self.byte_ids, np.int32), *numba_bpe.merge_table(pairs, made, batch.MIX), batch.MIX
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         ids = self._cache.get(piece)
@@ -175,7 +174,7 @@ class Tokenizer:
         return hashlib.sha256(self._content().encode()).hexdigest()
 
     def _content(self) -> str:
-        content = file.to_json(file.Vocabulary(self.tokens, self.merges, self.special))
+        content = hf_format.to_json(hf_format.Vocabulary(self.tokens, self.merges, self.special))
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
@@ -195,9 +194,11 @@ class Tokenizer:
             UserError: they describe another kind of tokenizer.
         """
         try:
-            found = file.from_json(content)
-        except (file.RefusedError, KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = error if isinstance(error, file.RefusedError) else f"{type(error).__name__} {error}"
+            found = hf_format.from_json(content)
+        except (hf_format.UnsupportedTokenizerError, KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = (
+                error if isinstance(error, hf_format.UnsupportedTokenizerError) else f"{type(error).__name__} {error}"
+            )
             raise UserError(f"{path} is not a byte-level BPE tokenizer.json in GPT-2's manner: {reason}") from error
         return cls(tuple(found.tokens), tuple(found.merges), found.special)
 
@@ -219,13 +220,13 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     if vocab_size < smallest:
         raise UserError(f"vocabulary size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} need {smallest}")
     documents = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
-    merges = texts.learn(texts.count(map(texts.utf8, documents)), vocab_size - smallest)
+    merges = batch.learn(batch.count(map(batch.utf8, documents)), vocab_size - smallest)
     if len(merges) < vocab_size - smallest:
         raise UserError(
             f"vocabulary size {vocab_size} cannot be filled: the text yields at most {smallest + len(merges)} tokens; "
             "ask for fewer or give more text"
         )
-    tokens = [bytes([b]) for b in file.BYTE_ORDER]
+    tokens = [bytes([b]) for b in hf_format.BYTE_ORDER]
     for left, right in merges:
         tokens.append(tokens[left] + tokens[right])
     return Tokenizer((*tokens, END_OF_TEXT.encode()), tuple(merges), {END_OF_TEXT: len(tokens)})

@@ -40,7 +40,7 @@ def class_table() -> npt.NDArray[np.uint8]:
     return table
 
 
-def split(data: bytes) -> npt.NDArray[np.int64]:
+def split_text(data: bytes) -> npt.NDArray[np.int64]:
     """Cut bytes into pieces.
 
     Bytes that are not UTF-8 count as "other" characters of one byte each.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiled_split import (
+from valyrian_jax.tokenizer.numba_pretokenizer import (
     COLUMNS,
     COUNT,
     END,

@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from valyrian_jax.tokenizer.hf_format import BYTE_ORDER
+from valyrian_jax.tokenizer.pretokenizer import class_table, split_texts
+
 from . import bpe
-from .file import BYTE_ORDER
-from .split import class_table, split_texts
 
 _COMPILED_FROM = 1 << 22  # bytes of text
 _BATCH = 1 << 23  # bytes of text looked at in one go
@@ -59,9 +60,9 @@ def count(texts: Iterable[bytes]) -> Counter[bytes]:
     for group in batches(texts):
         data, ends = b"".join(group), np.cumsum([len(text) for text in group])
         if pays_to_compile(len(data)):
-            from . import compiled_split
+            from valyrian_jax.tokenizer import numba_pretokenizer
 
-            found = compiled_split.count(np.frombuffer(data, np.uint8), ends, class_table(), MIX)
+            found = numba_pretokenizer.count(np.frombuffer(data, np.uint8), ends, class_table(), MIX)
             for start, end, n in zip(*(column.tolist() for column in found), strict=True):
                 counts[data[start:end]] += n
         else:
@@ -76,7 +77,7 @@ def learn(counts: Mapping[bytes, int], merges: int) -> list[bpe.Pair]:
         ids = _ID_OF_BYTE.tolist()
         words = {tuple(ids[b] for b in piece): n for piece, n in counts.items()}
         return bpe.learn(words, 256, merges)
-    from . import compiled_bpe
+    from valyrian_jax.tokenizer import numba_bpe
 
     lengths = np.fromiter(map(len, counts), np.int64, len(counts))
     word_of = np.zeros(len(pieces) + len(counts) + 1, np.int32)
@@ -85,5 +86,5 @@ def learn(counts: Mapping[bytes, int], merges: int) -> list[bpe.Pair]:
     symbols[places] = _ID_OF_BYTE[np.frombuffer(pieces, np.uint8)]
     word_of[places] = np.repeat(np.arange(len(counts)), lengths)
     weights = np.fromiter(counts.values(), np.int64, len(counts))
-    found = compiled_bpe.learn(symbols, word_of, weights, 256, merges, MIX)
+    found = numba_bpe.learn(symbols, word_of, weights, 256, merges, MIX)
     return list(zip((found >> 32).tolist(), (found & 0xFFFFFFFF).tolist(), strict=True))

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from .split import OTHER, SPACE
+from valyrian_jax.tokenizer.pretokenizer import OTHER, SPACE
 
 Bytes = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]

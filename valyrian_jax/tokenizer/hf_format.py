@@ -21,7 +21,7 @@ class Vocabulary(NamedTuple):
     special: Mapping[str, int]
 
 
-class RefusedError(Exception):
+class UnsupportedTokenizerError(Exception):
     """Why a tokenizer.json is not one of ours."""
 
 
@@ -71,7 +71,7 @@ _UNSUPPORTED = (
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise RefusedError(message)
+        raise UnsupportedTokenizerError(message)
 
 
 def from_json(content: Any) -> Vocabulary:
@@ -103,7 +103,7 @@ def from_json(content: Any) -> Vocabulary:
         try:
             tokens[i] = written.encode() if written in special else bytes([_BYTE[c] for c in written])
         except KeyError as error:
-            raise RefusedError(f"token {written!r} holds characters that stand for no byte") from error
+            raise UnsupportedTokenizerError(f"token {written!r} holds characters that stand for no byte") from error
     known = {written for written in ids if written not in special}
     missing = [b for b in range(256) if _CHARACTER[b] not in known]
     _require(not missing, f"{len(missing)} of the 256 single bytes have no token")
