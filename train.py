@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from valyrian_jax import command, config
+from valyrian_jax import command
+from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 
 _OURS = ("model.dropout", "model.vocab_multiple", "model.n_positions")  # what a bundle does not bring, or can be cut to
@@ -47,7 +48,7 @@ def main(
             raise UserError(f"--{key} cannot be chosen with --init, which brings model and tokenizer; leave it out")
     from valyrian_jax import hosts, loop, resuming  # after the arguments: importing JAX takes a second
 
-    settings = resuming.configuration(resume, overrides) if resume else config.load(config_file, overrides)
+    settings = resuming.configuration(resume, overrides) if resume else load_config(config_file, overrides)
     with hosts.joined(coordinator, processes, process):
         loop.run(settings, out, resume, init, overrides.get("model.n_positions") if init else None)
 

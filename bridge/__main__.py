@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 
-from valyrian_jax import atomic, bundle, command, runs
+from valyrian_jax import bundle, command
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import write_atomically
+from valyrian_jax.run_directory import find_bundle, load_run_bundle
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -30,7 +32,7 @@ def generate(run: Path | None, **options: Any) -> None:
     """
     from .generate import Generator, stream
 
-    source = runs.load_bundle(run)
+    source = load_run_bundle(run)
     command.print_samples(source, functools.partial(stream, Generator(source)), **options)
 
 
@@ -49,14 +51,14 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     """
     from . import parity, report
 
-    directory = runs.find_bundle(run)
+    directory = find_bundle(run)
     click.echo(f"comparing the runtimes on {directory}, which takes a minute or so", err=True)
     found = parity.verify(directory, program.resolve() if program else find_program())
     if as_json:
         click.echo(json.dumps(found))
     else:
         report.print_report(found)
-    atomic.write_text(directory / "parity.json", json.dumps(found, indent=1) + "\n")
+    write_atomically(directory / "parity.json", json.dumps(found, indent=1) + "\n")
     sys.exit(not found["passed"])
 
 
@@ -84,7 +86,7 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, 
     """
     from . import pt2, torchscript
 
-    directory = runs.find_bundle(run)
+    directory = find_bundle(run)
     certificate: Mapping[str, Any]
     if kind == "export":
         if quantize:
@@ -114,7 +116,7 @@ def serve(run: Path | None, host: str, port: int) -> None:
     """
     from . import serve as page
 
-    directory = runs.find_bundle(run)
+    directory = find_bundle(run)
     page.run(bundle.load(directory), command.cleaned(str(run or directory.parent)), host, port)
 
 

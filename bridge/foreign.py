@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from valyrian_jax import bundle, reading
+from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_json_object, read_text
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 from . import archive
@@ -36,7 +37,7 @@ def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
     """
     if not directory.is_dir():
         raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
-    model = bundle.model_config(bundle.read_json(directory / "config.json"))
+    model = bundle.model_config(read_json_object(directory / "config.json"))
     tensors = bundle.canonical_names(model, read_tensors(directory))
     bundle.check(model, tensors)
     tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
@@ -53,7 +54,7 @@ def read_tensors(directory: Path) -> Mapping[str, Array]:
         raise UserError(f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}")
     if not name.endswith(".index.json"):
         return _read_file(directory / name)
-    places = bundle.read_json(directory / name).get("weight_map")
+    places = read_json_object(directory / name).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
         raise UserError(f"{directory / name} is damaged: expected a weight_map from tensors to files beside it")
     shards = {file: _read_file(directory / file) for file in sorted(set(places.values()))}
@@ -99,8 +100,8 @@ def read_tokenizer(directory: Path) -> Tokenizer:
         return Tokenizer.load(directory / "tokenizer.json")
     if not (directory / "vocab.json").exists():
         raise UserError(f"{directory} holds neither tokenizer.json nor vocab.json; name a tokenizer with --tokenizer")
-    vocab: Any = bundle.read_json(directory / "vocab.json")
-    lines = reading.text(directory / "merges.txt").splitlines()
+    vocab: Any = read_json_object(directory / "vocab.json")
+    lines = read_text(directory / "merges.txt").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]
     return Tokenizer.from_json(
         {

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from valyrian_jax.config import Seed, explain
+from valyrian_jax.config import Seed, explain_error
 from valyrian_jax.errors import UserError
 
 from . import archive
@@ -75,6 +75,6 @@ def read(path: Path) -> dict[str, Any]:
             )
         return papers | {"certificate.json": _CERTIFICATE.validate_json(found["certificate.json"])}
     except ValidationError as error:
-        raise UserError(f"{path} has a damaged certificate: {explain(error)}") from error
+        raise UserError(f"{path} has a damaged certificate: {explain_error(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} has damaged papers: {type(error).__name__} {error}") from error

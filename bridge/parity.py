@@ -24,7 +24,7 @@ from torch import nn
 
 from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import OptimConfig, SampleConfig, from_tree
+from valyrian_jax.config import OptimConfig, SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
 from valyrian_jax.prompt import prompt_tokens
 
@@ -114,7 +114,7 @@ def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Fin
     tokens = np.random.default_rng(0).permutation(np.arange(ROWS * source.model.n_positions) % source.model.vocab_size)
     tokens = tokens.reshape(ROWS, source.model.n_positions)
     asked = source.manifest.get("config", {}).get("optim", {})
-    optim = from_tree({"optim": {**asked, "name": "adamw", "nesterov": False}}).optim  # as torch has it
+    optim = config_from_tree({"optim": {**asked, "name": "adamw", "nesterov": False}}).optim  # as torch has it
     modules = {"PyTorch": weights.to_module(source), "transformers": transformers_gpt2(directory)}
     for dtype, tolerance in TOLERANCE.items():
         expected = measure_jax(source, tokens, optim, dtype)

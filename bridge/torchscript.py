@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from valyrian_jax import bundle
 from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle import load as load_bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.prompt import sample_settings
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -112,7 +113,7 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
 
 def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
     """As `export`, but straight to the path and without the check."""
-    source = bundle.load(directory)
+    source = load_bundle(directory)
     generator = TextGenerator(source)
     cost = quantize.quantize(generator, generator.end_of_text) if int8 else None
     certificate = {
@@ -197,13 +198,13 @@ def read_parity(directory: Path) -> Any:
     path = directory / "parity.json"
     if not path.exists():
         return None
-    parity = bundle.read_json(path)
+    parity = read_json_object(path)
     return parity if parity.get("sha256") == fingerprint(directory) else None
 
 
 def fingerprint(directory: Path) -> dict[str, str]:
     """The hashes of what makes a model: weights, configuration and tokenizer of a bundle directory."""
-    return {name: bundle.sha256(directory / name) for name in ("model.safetensors", "config.json", "tokenizer.json")}
+    return {name: sha256_of_file(directory / name) for name in ("model.safetensors", "config.json", "tokenizer.json")}
 
 
 def _text(path: Path) -> str:

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from valyrian_jax import checkpoint, loop, optim, resuming, runs, state
+from valyrian_jax import checkpoint, loop, optim, resuming, state
 from valyrian_jax.config import Config
+from valyrian_jax.run_directory import load_run_config, read_metrics
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.chaos"])
@@ -62,14 +63,14 @@ def count_operations(run: Path, last: int, operations: Any) -> None:
 
 def fingerprint(run: Path) -> str:
     """A hash of the last state and progress of a run, its numbers but for its speed, its samples, its best weights."""
-    settings = runs.load_config(run)
+    settings = load_run_config(run)
     like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
     digest = hashlib.sha256((run / "samples.txt").read_bytes())
     found = checkpoint.newest(run / "checkpoints")
     digest.update(repr(found.record.progress).encode())
     for array in jax.tree.leaves(checkpoint.restore(found, like)):
         digest.update(np.asarray(array).tobytes())
-    for record in runs.read_metrics(run):
+    for record in read_metrics(run):
         digest.update(repr([item for item in record.items() if item[0] != "train/tokens_per_second"]).encode())
     digest.update((run / "bundle" / "model.safetensors").read_bytes())
     return digest.hexdigest()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from valyrian_jax import checkpoint, config, resuming
+from valyrian_jax import checkpoint, resuming
 from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.state import TrainState
 
@@ -24,7 +24,7 @@ JSON = ("5/record.json", "5/sha256.json")
 
 @functools.cache
 def checkpoint_files() -> Files:
-    record = Record(5, Progress(5, 2.5, 1.5), config.to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"})
+    record = Record(5, Progress(5, 2.5, 1.5), config_to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"})
     with tempfile.TemporaryDirectory() as name:
         checkpoint.save(Path(name), STATE, record)
         files = sorted(path for path in Path(name).rglob("*") if path.is_file())

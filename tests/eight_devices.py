@@ -15,13 +15,13 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 
-from valyrian_jax import checkpoint, config, data, evaluation, execution, model, optim, sharding, state, step
+from valyrian_jax import checkpoint, data, evaluation, execution, model, optim, sharding, state, step
 from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config, MeshConfig
+from valyrian_jax.config import Config, MeshConfig, config_from_tree
 from valyrian_jax.corpus import HeldOut
 from valyrian_jax.evaluation import Progress
 
-SETTINGS = config.from_tree(
+SETTINGS = config_from_tree(
     {
         "model": {"vocab_size": 300, "n_layer": 1, "n_embd": 32, "n_head": 4, "n_positions": 16, "dropout": 0.1},
         "train": {"batch_size": 8, "steps": 50},

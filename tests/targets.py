@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from valyrian_jax import bundle, config, parameters, prompt, runs, sharded, shards, source
+from valyrian_jax import bundle, parameters, prompt, run_directory, sharded, shards, source
 from valyrian_jax.__main__ import token_ids
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import Config, ModelConfig
+from valyrian_jax.config import Config, ModelConfig, config_to_toml, config_to_tree, load_config
+from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 from .fuzzing import Files, Target
@@ -36,7 +37,7 @@ def bundle_files() -> Files:
     draw = np.random.default_rng(0)
     shapes = parameters.parameter_shapes(MODEL)
     tensors = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    facts = {"config": config.to_tree(Config(model=MODEL)), "step": 7, "corpus_sha256": "0" * 64}
+    facts = {"config": config_to_tree(Config(model=MODEL)), "step": 7, "corpus_sha256": "0" * 64}
     with tempfile.TemporaryDirectory() as name:
         bundle.save(Bundle(MODEL, tensors, tokenizer(), facts), Path(name) / "b")
         return {path.name: path.read_bytes() for path in sorted((Path(name) / "b").iterdir())}
@@ -132,7 +133,7 @@ def damage_toml(draw: random.Random, files: Files) -> Files:
     text = files["config.toml"]
     if draw.random() < 0.4:
         return {"config.toml": damaged_bytes(draw, text)}
-    tree = damaged_json(draw, config.to_tree(config.load()))
+    tree = damaged_json(draw, config_to_tree(load_config()))
     lines: list[str] = []
     for section, values in tree.items() if isinstance(tree, dict) else [("x", tree)]:
         if isinstance(values, dict):
@@ -143,10 +144,10 @@ def damage_toml(draw: random.Random, files: Files) -> Files:
 
 
 def read_config(directory: Path) -> None:
-    found = config.load(directory / "config.toml")
+    found = load_config(directory / "config.toml")
     assert not any("\0" in value for value in (found.data.path, found.data.tokenizer))
-    (directory / "again.toml").write_text(config.to_toml(found), encoding="utf-8")
-    assert config.load(directory / "again.toml") == found
+    (directory / "again.toml").write_text(config_to_toml(found), encoding="utf-8")
+    assert load_config(directory / "again.toml") == found
 
 
 # The numbers of a run.
@@ -170,12 +171,12 @@ def damage_metrics(draw: random.Random, files: Files) -> Files:
 
 def read_metrics(directory: Path) -> None:
     """Read as for a picture, then as for a run that is resumed."""
-    for record in runs.read_metrics(directory):
+    for record in run_directory.read_metrics(directory):
         for key in ("train/loss", "held_out/nats_per_token"):
             assert isinstance(record.get(key), float | int | None), record
             float(record.get(key) or 0), float(record["step"])
-    runs.forget_after(directory, 3)
-    assert all(record["step"] <= 3 for record in runs.read_metrics(directory))
+    truncate_logs(directory, 3)
+    assert all(record["step"] <= 3 for record in run_directory.read_metrics(directory))
 
 
 def source_files() -> Files:
@@ -231,7 +232,7 @@ TARGETS = {
     ),
     "bundle": Target(lambda: dict(bundle_files()), tamper, read_sealed),
     "foreign bundle": Target(lambda: dict(bundle_files()), foist, read_bundle),
-    "config": Target(lambda: {"config.toml": config.to_toml(Config()).encode()}, damage_toml, read_config),
+    "config": Target(lambda: {"config.toml": config_to_toml(Config()).encode()}, damage_toml, read_config),
     "metrics": Target(metrics_files, damage_metrics, read_metrics),
     "source": Target(source_files, some(("text.source.json",)), read_source),
     "shards": Target(lambda: dict(shard_files()), damage_shards, read_shards, share=0.3),

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
-from valyrian_jax import bundle, checkpoint, loop, model, resuming, runs
+from valyrian_jax import bundle, checkpoint, loop, model, resuming
+from valyrian_jax.run_directory import read_metrics
 
 from .artifacts.make import PROMPT
 
@@ -39,10 +40,10 @@ def test_old_runs_go_on(old: Path, tmp_path: Path) -> None:
     shutil.copytree(old / "run", run)
     progress = checkpoint.newest(run / "checkpoints").record.progress
     settings = resuming.configuration(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
-    before = list(runs.read_metrics(run))
+    before = list(read_metrics(run))
     result = loop.run(settings, resume=run, console=Console(file=io.StringIO()))
     assert result.steps == 25
-    after = list(runs.read_metrics(run))
+    after = list(read_metrics(run))
     assert after[: len(before)] == before
     losses = [record["train/loss"] for record in after if "train/loss" in record]
     assert losses[-1] < losses[0]

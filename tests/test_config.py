@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from valyrian_jax import config
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, config_from_tree, config_to_toml, list_settings, load_config
 from valyrian_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -21,19 +20,19 @@ def test_what_is_written_reads_back_the_same() -> None:
         "model.tie_word_embeddings": True,
         "train.seed": 2**32 - 1,
     }
-    original = config.load(overrides=changed)
+    original = load_config(overrides=changed)
     import tomllib
 
-    assert config.from_tree(tomllib.loads(config.to_toml(original))) == original
+    assert config_from_tree(tomllib.loads(config_to_toml(original))) == original
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
 def test_shipped_configurations_load(file: Path) -> None:
-    config.load(file)
+    load_config(file)
 
 
 def test_the_default_configuration_is_valyrian_toml() -> None:
-    assert config.load(ROOT / "configs" / "valyrian.toml") == Config()
+    assert load_config(ROOT / "configs" / "valyrian.toml") == Config()
 
 
 def test_the_default_model_is_that_of_the_readme() -> None:
@@ -44,7 +43,7 @@ def test_the_default_model_is_that_of_the_readme() -> None:
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[optim]\nlr = 1e-2\nbeta2 = 0.5\n")
-    found = config.load(tmp_path / "c.toml", {"optim.lr": 5e-3})
+    found = load_config(tmp_path / "c.toml", {"optim.lr": 5e-3})
     assert (found.optim.lr, found.optim.beta2) == (5e-3, 0.5)
 
 
@@ -71,27 +70,27 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("overrides", "message"), WRONG)
 def test_what_is_wrong_is_named_in_one_line(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        config.from_tree({}, overrides)
+        config_from_tree({}, overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_key_outside_its_section_is_pointed_home() -> None:
     with pytest.raises(UserError, match=r"lr = 0.1 stands outside a section; did you mean optim.lr\?"):
-        config.from_tree({"lr": 0.1})
+        config_from_tree({"lr": 0.1})
 
 
 def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the configuration .*none.toml: No such file"):
-        config.load(tmp_path / "none.toml")
+        load_config(tmp_path / "none.toml")
     for content in (b"[optim\nlr=1", b"\xff\xfe", b"a = " + b"[" * 20_000):
         (tmp_path / "bad.toml").write_bytes(content)
         with pytest.raises(UserError, match="bad.toml is not (TOML|UTF-8)"):
-            config.load(tmp_path / "bad.toml")
+            load_config(tmp_path / "bad.toml")
 
 
 def test_every_key_is_described() -> None:
-    for key in config.keys():
+    for key in list_settings():
         assert key.description.endswith("."), key.name
         assert key.type in (int, float, str, bool) or "Literal" in str(key.type), key.name
 

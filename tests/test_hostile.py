@@ -13,8 +13,10 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge import foreign, papers
-from valyrian_jax import bundle, config, parameters, plot, runs, source
+from valyrian_jax import bundle, parameters, plot, source
+from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 
 from . import bridge_targets, fuzzing, targets
@@ -116,7 +118,7 @@ def test_a_link_to_an_endless_file_is_refused(name: str, whole: Path) -> None:
     (whole / "manifest.json").unlink()
     reason = "model.safetensors is damaged" if name.startswith("model") else "more than 67,108,864 bytes"
     refused(reason, bundle.load, whole)
-    refused("more than 32,768 bytes", config.load, whole / name)
+    refused("more than 32,768 bytes", load_config, whole / name)
 
 
 HOSTILE_VALUES = {
@@ -131,9 +133,9 @@ JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
     "tokenizer.json": (lambda d: Tokenizer.load(d / "tokenizer.json"), b'{"pre_tokenizer": X, "model": {"type": X}}'),
     "config.json": (lambda d: bundle.load(d), b'{"model_type": X}'),
     "manifest.json": (lambda d: bundle.load(d), b'{"format_version": X}'),
-    "metrics.jsonl": (lambda d: list(runs.read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
+    "metrics.jsonl": (lambda d: list(read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
     "text.source.json": (lambda d: source.load(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
-    "config.toml": (lambda d: config.load(d / "config.toml"), b"[train]\nsteps = X\n"),
+    "config.toml": (lambda d: load_config(d / "config.toml"), b"[train]\nsteps = X\n"),
     "model.safetensors.index.json": (lambda d: foreign.read(d), b'{"weight_map": {"a": X}}'),
     "vocab.json": (lambda d: foreign.read_tokenizer(d), b'{"a": X}'),
 }
@@ -166,7 +168,7 @@ TOML = {
 @pytest.mark.parametrize("name", TOML)
 def test_configurations_that_parsers_fear_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(TOML[name])
-    refused("c.toml", config.load, tmp_path / "c.toml")
+    refused("c.toml", load_config, tmp_path / "c.toml")
 
 
 def test_many_special_tokens_are_read_soon(whole: Path) -> None:
@@ -179,7 +181,7 @@ def test_many_special_tokens_are_read_soon(whole: Path) -> None:
 
 
 def test_samples_with_any_character_are_read_back(whole: Path) -> None:
-    assert any("\u2028" in text for record in runs.read_metrics(whole) for text in record.get("samples", []))
+    assert any("\u2028" in text for record in read_metrics(whole) for text in record.get("samples", []))
 
 
 def test_files_with_escape_sequences_cannot_write_to_the_terminal(

@@ -11,14 +11,14 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob("*.py"), ROOT / "train.py"])
 
 BASE = {"valyrian_jax.language", "valyrian_jax.tokenizer", "valyrian_jax.bundle", "valyrian_jax.config"}
-BASE |= {"valyrian_jax.errors", "valyrian_jax.atomic", "valyrian_jax.command", "valyrian_jax.prompt"}
-BASE |= {"valyrian_jax.runs", "valyrian_jax.reading", "valyrian_jax.tokenizer.display", "valyrian_jax.table"}
+BASE |= {"valyrian_jax.errors", "valyrian_jax.files", "valyrian_jax.command", "valyrian_jax.prompt"}
+BASE |= {"valyrian_jax.run_directory", "valyrian_jax.files", "valyrian_jax.tokenizer.display", "valyrian_jax.table"}
 BASE |= {"valyrian_jax.parameters"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/checkpoint.py",),
     "wandb": ("valyrian_jax/uploader.py",),
-    "filelock": ("valyrian_jax/runs.py",),
+    "filelock": ("valyrian_jax/run_directory.py",),
     "flax": ("valyrian_jax/model.py", "valyrian_jax/layers.py"),
     "starlette": ("bridge/serve.py",),
     "uvicorn": ("bridge/serve.py",),

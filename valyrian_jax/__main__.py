@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from valyrian_jax import atomic, bundle, command, runs
+from valyrian_jax import bundle, command
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import write_atomically
+from valyrian_jax.run_directory import find_bundle, find_run, load_run_bundle
 from valyrian_jax.tokenizer.display import print_tokens
 
 FILE = command.FILE
@@ -36,7 +38,7 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     if out is None:
         click.echo(found.text, nl=False)
     else:
-        atomic.write_text(out, found.text)
+        write_atomically(out, found.text)
         source.save(found.source, source.path_for(out))
     click.echo(found.summary, err=out is None)
 
@@ -85,7 +87,7 @@ def sample(run: Path | None, **options: Any) -> None:
     """
     from valyrian_jax import model, sampling
 
-    best = runs.load_bundle(run)
+    best = load_run_bundle(run)
     generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
     command.print_samples(best, generate, **options)
 
@@ -101,7 +103,7 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
     """
     from valyrian_jax import evaluation, judging, table
 
-    directory = runs.find(run)
+    directory = find_run(run)
     lines = evaluation.report(directory, texts)
     if as_json:
         click.echo(judging.report_json(directory, lines))
@@ -127,7 +129,7 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
     if attention != (text is not None):
         raise click.UsageError("--attention and --prompt TEXT go together")
     if text is None:
-        given = [runs.find(directory) for directory in directories or [None]]
+        given = [find_run(directory) for directory in directories or [None]]
         figure = pictures.draw([pictures.curves(run) for run in given])
         name = given[0] / "loss" if len(given) == 1 else Path("comparison")
     elif len(directories) > 1:
@@ -135,7 +137,7 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
     else:
         from valyrian_jax import attention_map
 
-        found = runs.find_bundle(directories[0] if directories else None)
+        found = find_bundle(directories[0] if directories else None)
         figure = attention_map.of_bundle(bundle.load(found), command.cleaned(text))
         name = (found.parent if (found.parent / "config.toml").exists() else Path()) / "attention"
     for file in pictures.save(figure, out or name):

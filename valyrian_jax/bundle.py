@@ -5,7 +5,6 @@ A bundle holds `config.json`, `model.safetensors` (float32, GPT-2's names, matri
 directory from anywhere loads as a bundle (the manifest is then empty).
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as serialize
 
-from valyrian_jax import reading
-from valyrian_jax.config import ModelConfig, explain
+from valyrian_jax.config import ModelConfig, explain_error
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.parameters import parameter_shapes
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -87,7 +86,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     bundle.tokenizer.save(partial / "tokenizer.json")
     for name, content in _json_files(bundle).items():
         _write_json(partial / name, content)
-    hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+    hashes = {file.name: sha256_of_file(file) for file in sorted(partial.iterdir())}
     _write_json(partial / "manifest.json", {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes})
 
     shutil.rmtree(previous, ignore_errors=True)
@@ -107,7 +106,7 @@ def recover(path: Path) -> None:
 def step_of(path: Path) -> int:
     """The step that a run's bundle is of; 0 if there is none, or it does not say."""
     try:
-        step = read_json(path / "manifest.json").get("step")
+        step = read_json_object(path / "manifest.json").get("step")
     except UserError:
         return 0
     return step if isinstance(step, int) else 0
@@ -124,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> Bundle:
     if not path.is_dir():
         raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
     manifest = _read_manifest(path) if (path / "manifest.json").exists() else {}
-    model = model_config(read_json(path / "config.json"))
+    model = model_config(read_json_object(path / "config.json"))
     try:
         tensors = load_file(path / "model.safetensors")
     except OSError as error:
@@ -185,7 +184,7 @@ def model_config(content: Mapping[str, Any]) -> ModelConfig:
     except (KeyError, TypeError) as error:
         raise UserError(f"config.json is no GPT-2 configuration: {type(error).__name__} {error}") from error
     except ValidationError as error:
-        raise UserError(f"config.json: {explain(error)}") from error
+        raise UserError(f"config.json: {explain_error(error)}") from error
     if content.get("n_inner") not in (None, 4 * model.n_embd):
         raise UserError(f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported")
     return model
@@ -244,7 +243,7 @@ def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]])
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a bundle whose files are those that it lists."""
-    manifest = read_json(path / "manifest.json")
+    manifest = read_json_object(path / "manifest.json")
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
     settings = manifest.get("config", {})
     if not isinstance(version, int) or not isinstance(hashes, dict) or not isinstance(settings, dict):
@@ -259,7 +258,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise UserError(f"{path / 'manifest.json'} names {name!r}, which is outside the bundle")
         if name not in present:
             raise UserError(f"{path / name} is missing, though the manifest lists it")
-        if sha256(path / name) != digest:
+        if sha256_of_file(path / name) != digest:
             raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
     unlisted = [name for name in FILES if name not in hashes]
     if unlisted:
@@ -267,23 +266,5 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UserError: there is none.
-    """
-    content = reading.json_value(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object")
-    return content

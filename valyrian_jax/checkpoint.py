@@ -21,10 +21,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax import hosts
-from valyrian_jax.bundle import read_json, sha256
-from valyrian_jax.config import explain
+from valyrian_jax.config import explain_error
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
+from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.state import TrainState
 
 FORMAT_VERSION = 1
@@ -182,7 +182,7 @@ def clean(directory: Path) -> None:
 def hashes(path: Path) -> dict[str, str]:
     """The SHA-256 of every file of a checkpoint but the list of them itself, by its place in there."""
     files = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
-    return {file.relative_to(path).as_posix(): sha256(file) for file in files}
+    return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in files}
 
 
 def _arrays(state: TrainState) -> dict[str, str]:
@@ -213,7 +213,7 @@ def _sync(path: Path) -> None:
 def _damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None: nothing."""
     try:
-        expected, found = read_json(path / "sha256.json"), hashes(path)
+        expected, found = read_json_object(path / "sha256.json"), hashes(path)
     except (OSError, UserError) as error:
         return f"its files cannot be read: {error}"
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -221,7 +221,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _read_record(path: Path) -> Record:
-    content = read_json(path / "record.json")
+    content = read_json_object(path / "record.json")
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
@@ -230,7 +230,7 @@ def _read_record(path: Path) -> Record:
     try:
         record = TypeAdapter(Record).validate_python({k: v for k, v in content.items() if k != "format_version"})
     except ValidationError as error:
-        raise UserError(f"{path / 'record.json'}: {explain(error)}") from error
+        raise UserError(f"{path / 'record.json'}: {explain_error(error)}") from error
     if str(record.step) != path.name:
         raise UserError(f"{path / 'record.json'} is of step {record.step}: it belongs to another checkpoint")
     return record

@@ -12,7 +12,7 @@ import click
 
 from valyrian_jax import prompt
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import keys
+from valyrian_jax.config import list_settings
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import MARK, print_tokens, token_text
@@ -102,7 +102,7 @@ def config_options() -> list[click.Parameter]:
             type=_click_type(key.type),
             help=f"{key.description} [{key.default if key.default != '' else 'empty'}]",
         )
-        for key in keys()
+        for key in list_settings()
     ]
 
 

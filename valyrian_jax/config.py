@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import reading
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_text
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -23,24 +23,24 @@ _LARGEST = 1 << 15  # bytes of TOML: tomllib's time for a key grows with the squ
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
-Parts = Annotated[int, Field(ge=-1, lt=2**31)]
+AxisSize = Annotated[int, Field(ge=-1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Place = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file has a NUL in its name
+PathString = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file has a NUL in its name
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Where the text comes from and how it is split."""
 
-    path: Place = "data/High Valyrian.txt"
+    path: PathString = "data/High Valyrian.txt"
     """A UTF-8 text file, blank lines between documents, or a directory from tokenizer encode --out."""
     held_out: Share = 0.05
     """Share of the text, at its end and in whole documents, that training never sees."""
-    tokenizer: Place = ""
+    tokenizer: PathString = ""
     """A tokenizer.json to use; empty: that of the shards, or one trained on the training part."""
 
 
@@ -160,11 +160,11 @@ class TrainConfig:
 class MeshConfig:
     """How devices are arranged: data x fsdp x tensor is their number, and at most one of the three is -1, the rest."""
 
-    data: Parts = -1
+    data: AxisSize = -1
     """Groups of devices that hold all parameters and compute some rows of the batch."""
-    fsdp: Parts = 1
+    fsdp: AxisSize = 1
     """Devices that compute some rows too, but share parameters, gradients and optimizer state among them."""
-    tensor: Parts = 1
+    tensor: AxisSize = 1
     """Devices that share every product of matrices."""
 
     @model_validator(mode="after")
@@ -224,7 +224,7 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Key:
+class Setting:
     """One setting: its dotted name, type, default and description."""
 
     name: str
@@ -233,16 +233,16 @@ class Key:
     description: str
 
 
-def keys() -> Iterator[Key]:
+def list_settings() -> Iterator[Setting]:
     """Every setting of a Config, in order."""
     defaults = Config()
     for section in dataclasses.fields(defaults):
         values = getattr(defaults, section.name)
         for name, field in type(values).__pydantic_fields__.items():
-            yield Key(f"{section.name}.{name}", field.annotation, getattr(values, name), field.description)
+            yield Setting(f"{section.name}.{name}", field.annotation, getattr(values, name), field.description)
 
 
-def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration.
 
     Args:
@@ -256,10 +256,10 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         UserError: the file cannot be read, or a key or value is wrong; the message names key, value and remedy.
     """
     tree = _read_toml(Path(path)) if path is not None else {}
-    return from_tree(tree, overrides or {}, source=str(path) if path is not None else "configuration")
+    return config_from_tree(tree, overrides or {}, source=str(path) if path is not None else "configuration")
 
 
-def from_tree(
+def config_from_tree(
     tree: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, source: str = "configuration"
 ) -> Config:
     """A nested mapping to a checked Config; see `load`."""
@@ -275,21 +275,21 @@ def from_tree(
         # As JSON, because there strict types still let a mapping become a dataclass.
         return TypeAdapter(Config).validate_json(json.dumps(merged))
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from error
+        raise UserError(f"{source}: {explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a number too long to write, a nest too deep
         raise UserError(f"{source}: a value is neither text, number nor true or false: {error}") from error
 
 
-def to_tree(config: Config) -> dict[str, dict[str, Any]]:
+def config_to_tree(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration as nested plain values."""
     return dataclasses.asdict(config)
 
 
-def to_toml(config: Config) -> str:
+def config_to_toml(config: Config) -> str:
     """The configuration as TOML text that `load` reads back to the same value."""
     return "\n".join(
         f"[{section}]\n" + "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
-        for section, values in to_tree(config).items()
+        for section, values in config_to_tree(config).items()
     )
 
 
@@ -299,14 +299,14 @@ def _toml_value(value: str | float | bool) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    content = reading.text(path, "the configuration", _LARGEST)
+    content = read_text(path, "the configuration", _LARGEST)
     try:
         return tomllib.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
 
 
-def explain(error: ValidationError) -> str:
+def explain_error(error: ValidationError) -> str:
     """The first problem of a validation, in one line: key, value, what was expected."""
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
@@ -319,7 +319,7 @@ def explain(error: ValidationError) -> str:
 
 def _hint(wrong: str) -> str:
     """The nearest right spelling of a key, given whole or without its section."""
-    known = [key.name for key in keys()]
+    known = [key.name for key in list_settings()]
     names = {**{name.partition(".")[2]: name for name in known}, **{name: name for name in known}}
     names |= {section.name: section.name for section in dataclasses.fields(Config)}
     near = difflib.get_close_matches(wrong, names, n=1)

@@ -18,8 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from valyrian_jax import documents, pool, runs, shards, stopping
+from valyrian_jax import documents, pool, shards, stopping
 from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.files import lock_directory
 from valyrian_jax.pool import Encoded, Group, Int64, Raw
 from valyrian_jax.shards import Index, Input, Position
 from valyrian_jax.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ def encode(
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if shards.INDEX not in there and there - _BEFORE_INDEX:
         raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
-    with runs.lock(out, "encoding text"), stopping.listening() as asked:
+    with lock_directory(out, "encoding text"), stopping.listening() as asked:
         index = begun(out, wanted, tokenizer)
         if index.finished:
             console.print(f"{out} is finished already", markup=False, highlight=False, soft_wrap=True)

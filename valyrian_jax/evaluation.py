@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import corpus, data, model, prompt, quality, runs, sampling, sharding, shards, source, step
+from valyrian_jax import corpus, data, model, prompt, quality, sampling, sharding, shards, source, step
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.config import Config, SampleConfig
 from valyrian_jax.corpus import HeldOut, Text
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import Params
 from valyrian_jax.quality import Quality
+from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.trigram import WittenBell
 
@@ -108,7 +109,7 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
 
 def _opened(directory: Path) -> tuple[Config, Bundle]:
     """A run's configuration and best weights."""
-    return runs.load_config(directory), runs.load_bundle(directory)
+    return load_run_config(directory), load_run_bundle(directory)
 
 
 def _text(directory: Path, config: Config, best: Bundle) -> Text:

@@ -33,7 +33,6 @@ from valyrian_jax import (
     preparing,
     products,
     resuming,
-    runs,
     sharding,
     state,
     step,
@@ -51,6 +50,8 @@ from valyrian_jax.console import (
 )
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Progress
+from valyrian_jax.files import lock_directory
+from valyrian_jax.run_directory import choose_directory, store_config
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
 from valyrian_jax.step import StepMetrics
@@ -101,9 +102,9 @@ def run(
             ready = preparing.prepared(config, where, out, resume, init, context)
             directory, config, mesh, how, initial, text = ready
             if hosts.first():
-                held.enter_context(runs.lock(directory))
+                held.enter_context(lock_directory(directory))
                 if not resume:
-                    runs.choose(directory)  # nobody was faster
+                    choose_directory(directory)  # nobody was faster
                     text.tokenizer.save(directory / "tokenizer.json")
         asked = held.enter_context(stopping.listening())
 
@@ -118,7 +119,7 @@ def run(
             current, progress = state.init_state(config, optimizer, weights, mesh), origin.progress
             checkpoint.save(directory / "checkpoints", current, origin)
         if hosts.first():
-            runs.store_config(directory, config)
+            store_config(directory, config)
         print_header(console, directory, device.describe(where, mesh), text.summary, config, current)
         if means := execution.describe(config, how, where):
             print_line(console, f"compute   {means}")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import runs
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def curves(run: Path) -> Curves:
     Raises:
         UserError: there are no losses in it.
     """
-    records = list(runs.read_metrics(run))
+    records = list(read_metrics(run))
     points = {}
     for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *BELOW):
         found = [(record["step"], value) for record in records if (value := record.get(key)) is not None]

@@ -8,14 +8,16 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from valyrian_jax import bundle, corpus, execution, finetuning, hosts, runs, sharding
+from valyrian_jax import bundle, corpus, execution, finetuning, hosts, sharding
 from valyrian_jax.bundle import Bundle
 from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config, to_tree
+from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.corpus import Corpus
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.execution import Execution
+from valyrian_jax.files import sha256_of_file
+from valyrian_jax.run_directory import choose_directory
 from valyrian_jax.tokenizer import Tokenizer
 
 
@@ -53,7 +55,7 @@ def _directory(out: Path | None) -> Path:
     """Where a new run will be. Several processes must be told, since each has a clock of its own."""
     if hosts.count() > 1 and out is None:
         raise UserError(f"{hosts.count()} processes make one run: name its directory, the same for all, with --out")
-    return runs.choose(out) if hosts.first() or out is None else out
+    return choose_directory(out) if hosts.first() or out is None else out
 
 
 def agreed(ready: Prepared, versions: dict[str, str]) -> Record:
@@ -69,8 +71,8 @@ def agreed(ready: Prepared, versions: dict[str, str]) -> Record:
                 f"there is no {file} here, as in the first process: give all the same --out, in a directory that all "
                 "of them see"
             )
-    tokenizer_sha256 = bundle.sha256(file)
-    record = Record(0, Progress(), to_tree(ready.config), ready.corpus.sha256, tokenizer_sha256, versions)
+    tokenizer_sha256 = sha256_of_file(file)
+    record = Record(0, Progress(), config_to_tree(ready.config), ready.corpus.sha256, tokenizer_sha256, versions)
     facts = json.dumps([record.config, record.corpus_sha256, record.tokenizer_sha256], sort_keys=True)
     if not hosts.agree(hashlib.sha256(facts.encode()).digest()):
         hosts.part()

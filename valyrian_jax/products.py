@@ -25,7 +25,7 @@ from valyrian_jax import (
     step,
 )
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import to_tree
+from valyrian_jax.config import config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
@@ -63,7 +63,7 @@ def evaluated(
 def save_best(session: Session, params: Params, done: int, found: Evaluation) -> None:
     """Write weights as the run's bundle, in place of those before."""
     manifest = {
-        "config": to_tree(session.config),
+        "config": config_to_tree(session.config),
         "corpus_sha256": session.corpus.sha256,
         "versions": session.origin.versions,
         "step": done,

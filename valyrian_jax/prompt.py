@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import SampleConfig, from_tree
+from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.tokenizer import Tokenizer
 
 # (prompt, settings, rows) -> the next token of every row, int32[rows], settings.max_new_tokens times
@@ -22,7 +22,7 @@ def sample_settings(bundle: Bundle, given: Mapping[str, Any]) -> SampleConfig:
     """How to draw: as given, else as the bundle's run drew its samples, else by default."""
     stored = bundle.manifest.get("config", {}).get("sample")
     known = stored if isinstance(stored, Mapping) else {}
-    return from_tree({"sample": {**known, "prompt": "", **given}}).sample
+    return config_from_tree({"sample": {**known, "prompt": "", **given}}).sample
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, hosts, runs
+from valyrian_jax import bundle, checkpoint, hosts
 from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config, from_tree, to_tree
+from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
+from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.state import TrainState
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
@@ -29,7 +30,9 @@ def configuration(directory: Path, overrides: Mapping[str, Any]) -> Config:
     Raises:
         UserError: no run is there, or a value is wrong.
     """
-    return from_tree(to_tree(runs.load_config(runs.find(directory))), overrides, f"{directory / 'config.toml'}")
+    return config_from_tree(
+        config_to_tree(load_run_config(find_run(directory))), overrides, f"{directory / 'config.toml'}"
+    )
 
 
 def check(now: Record, then: Record, directory: Path) -> list[str]:
@@ -91,5 +94,5 @@ def resumed(directory: Path, origin: Record, like: TrainState, console: Console)
     if hosts.first():
         for damaged in found.passed_over:
             checkpoint.set_aside(damaged)
-        runs.forget_after(directory, found.record.step)
+        truncate_logs(directory, found.record.step)
     return current, found.record.progress

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_text, rename_durably
 from valyrian_jax.tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.unsignedinteger]
@@ -163,7 +163,7 @@ def write_shard(directory: Path, number: int, parts: Sequence[Tokens], sha256: s
                 data = np.ascontiguousarray(part).data.cast("B")
                 file.write(data)
                 digest.update(data)
-        atomic.settle(partial, path)
+        rename_durably(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)  # it may be large, and the disk full
         raise _cannot_write(path, error) from error
@@ -175,7 +175,7 @@ def write_index(directory: Path, index: Index) -> None:
     partial = directory / f"{INDEX}.partial"
     try:
         partial.write_text(json.dumps(dataclasses.asdict(index), indent=1) + "\n", encoding="utf-8")
-        atomic.settle(partial, directory / INDEX)
+        rename_durably(partial, directory / INDEX)
     except OSError as error:
         raise _cannot_write(directory / INDEX, error) from error
 
@@ -199,7 +199,7 @@ def read_index(directory: Path) -> Index:
             "directory of shards as `python -m valyrian_jax tokenizer encode --out` writes them"
         )
     try:
-        return _INDEX.validate_json(reading.text(path, "the index of shards"))
+        return _INDEX.validate_json(read_text(path, "the index of shards"))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"])) or "it"

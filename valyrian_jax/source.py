@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_text, write_atomically
 from valyrian_jax.language import Paragraph, generate_paragraphs, load_grammar, text_bits
 
 
@@ -90,7 +90,7 @@ def save(source: Source, path: Path) -> None:
     """Write the description of a source."""
     bits = ",\n".join(f"{value:.3f}" for value in source.bits)
     head = json.dumps({"sha256": source.sha256, "excess": round(source.excess, 5)})[1:-1]
-    atomic.write_text(path, f'{{{head}, "bits": [\n{bits}\n]}}\n')
+    write_atomically(path, f'{{{head}, "bits": [\n{bits}\n]}}\n')
 
 
 def load(text: str | Path, sha256: str) -> Source | None:
@@ -103,7 +103,7 @@ def load(text: str | Path, sha256: str) -> Source | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(reading.text(path))
+        record = json.loads(read_text(path))
         found = Source(record["sha256"], [float(value) for value in record["bits"]], float(record["excess"]))
         if not all(map(math.isfinite, [*found.bits, found.excess])):
             raise ValueError("a number is not finite")

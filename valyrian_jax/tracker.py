@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
-from valyrian_jax.runs import samples_section
+from valyrian_jax.run_directory import format_samples
 
 CLOSE_SECONDS = 30.0
 HURRIED_SECONDS = 5.0  # when a signal has asked to stop
@@ -50,7 +50,7 @@ class Tracker:
     def log_text(self, step: int, texts: list[str]) -> None:
         """Record generated texts of a step, in metrics.jsonl too."""
         self.log(step, {"samples": texts})
-        self._samples.write(samples_section(step, texts))
+        self._samples.write(format_samples(step, texts))
         self._samples.flush()
 
     @property

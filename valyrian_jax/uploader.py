@@ -21,7 +21,8 @@ import numpy as np
 import wandb
 from PIL import Image
 
-from valyrian_jax import attention_map, config
+from valyrian_jax import attention_map
+from valyrian_jax.config import config_to_tree, load_config
 from valyrian_jax.tracker import attention_file
 
 _SECONDS = 1.0
@@ -35,7 +36,7 @@ def upload(run: Path, mode: str) -> None:
         run: the run directory.
         mode: "online" or "offline".
     """
-    settings = config.load(run / "config.toml")
+    settings = load_config(run / "config.toml")
     remote = wandb.init(
         project=settings.wandb.project,
         name=run.name,
@@ -43,7 +44,7 @@ def upload(run: Path, mode: str) -> None:
         resume="allow",
         dir=run,
         mode="online" if mode == "online" else "offline",
-        config=config.to_tree(settings),
+        config=config_to_tree(settings),
     )
     with (run / "metrics.jsonl").open(encoding="utf-8") as metrics:
         closed = False

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridge import torchscript
-from valyrian_jax import __version__, bundle, config, loop, model
+from valyrian_jax import __version__, bundle, loop, model
+from valyrian_jax.config import load_config
 
 HERE = Path(__file__).parent
 SETTINGS = {
@@ -31,7 +32,7 @@ def main() -> None:
     text = (HERE.parent.parent / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
     (out / "text.txt").write_text(text[: text.rindex("\n\n", 0, 4000)] + "\n", encoding="utf-8")
     os.chdir(out)  # no path of this machine is to stand in a file
-    loop.run(config.load(overrides=SETTINGS), Path("run"))
+    loop.run(load_config(overrides=SETTINGS), Path("run"))
     for unneeded in ("loss.png", "lock"):
         Path("run", unneeded).unlink()
     shutil.rmtree("run/checkpoints/10")

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 import transformers
 
-from valyrian_jax import config, corpus
+from valyrian_jax import corpus
+from valyrian_jax.config import config_from_tree
 
 STEPS, BATCH, RATE, LOWEST, WARM_UP = 2000, 12, 1e-3, 1e-4, 100
 
 
 def main() -> None:
-    settings = config.from_tree({})
+    settings = config_from_tree({})
     c = settings.model
     with tempfile.TemporaryDirectory() as directory:
         text = corpus.prepare(settings, None, Path(directory))

@@ -15,8 +15,8 @@ import texts
 from matplotlib.figure import Figure
 from measuring import ROOT, machine, seconds
 
-from valyrian_jax import config, model, optim, sampling, state, step
-from valyrian_jax.config import ModelConfig, SampleConfig
+from valyrian_jax import model, optim, sampling, state, step
+from valyrian_jax.config import ModelConfig, SampleConfig, config_from_tree, load_config
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -31,7 +31,7 @@ class Curve(NamedTuple):
 
 def step_with(changed: Callable[[int], dict[str, Any]]) -> Callable[[int], Callable[[], Any]]:
     def make(size: int) -> Callable[[], Any]:
-        settings = config.from_tree({"train": {"device": "cpu"}, "model": {"dropout": 0.0}}, changed(size))
+        settings = config_from_tree({"train": {"device": "cpu"}, "model": {"dropout": 0.0}}, changed(size))
         optimizer = optim.make_optimizer(settings.optim, 1000)
         now = [state.init_state(settings, optimizer)]
         train_step = step.make_train_step(settings, optimizer)
@@ -57,7 +57,7 @@ def bpe(megabytes: int, vocab_size: int) -> Callable[[], Any]:
     return lambda: train_bpe(documents, vocab_size)
 
 
-DEFAULT = config.load(ROOT / "configs" / "valyrian.toml").model
+DEFAULT = load_config(ROOT / "configs" / "valyrian.toml").model
 WIDE = replace(DEFAULT, n_positions=512)
 CURVES = (
     Curve("BPE training, vocabulary 8,192", "megabytes of docstrings", (5, 7, 10, 14, 20, 28), lambda n: bpe(n, 8192)),

@@ -17,8 +17,9 @@ import transformers
 from measuring import ROOT, Row, in_turns, peak_bytes, peak_flops, seconds
 
 from bridge import torchscript
-from valyrian_jax import model, runs, sampling
+from valyrian_jax import model, sampling
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.run_directory import find_run, load_run_bundle
 
 PROMPT, NEW = "valar", 60  # NEW fits the context: what goes beyond it, transformers cannot do
 SETTINGS: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95}
@@ -31,7 +32,7 @@ def rows(rounds: int) -> Iterator[Row]:
     program = shutil.which("valyrian-generate")
     if program is None:
         raise click.ClickException("valyrian-generate is not on the PATH; build it with the line in the README")
-    run = runs.find(None)
+    run = find_run(None)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "model.pt")
         torchscript.export(run / "bundle", file)
@@ -44,7 +45,7 @@ def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds:
     """Tokens a second in all rows together; `valyrian-generate` draws its texts one at a time."""
     torch.set_num_threads(threads)
     peak = peak_flops(threads)
-    bundle = runs.load_bundle(run)
+    bundle = load_run_bundle(run)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "bundle").eval()
     theirs.generation_config.eos_token_id = None
     params, script = model.from_tensors(bundle.tensors), torchscript.load(file)[0]

@@ -81,9 +81,10 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import config, execution, flops, optim, sharding, state, step
+    from valyrian_jax import execution, flops, optim, sharding, state, step
+    from valyrian_jax.config import load_config
 
-    settings = config.load(ROOT / "configs" / preset, overrides)
+    settings = load_config(ROOT / "configs" / preset, overrides)
     mesh = sharding.make_mesh(settings.mesh, jax.devices(DEVICE)[:1])
     how = execution.chosen(settings, jax.devices(DEVICE)[0], mesh)
     how = how._replace(attention=kernel) if kernel else how

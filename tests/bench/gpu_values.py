@@ -39,10 +39,11 @@ def parity() -> None:
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import config, corpus, model, optim, sharding, state, step
+    from valyrian_jax import corpus, model, optim, sharding, state, step
+    from valyrian_jax.config import load_config
     from valyrian_jax.execution import Execution
 
-    settings = config.load(ROOT / "configs" / "valyrian.toml")
+    settings = load_config(ROOT / "configs" / "valyrian.toml")
     text = corpus.prepare(settings, None, OUT / "parity")
     windows = np.stack([text.batches(i, slice(None)) for i in range(STEPS)])
     optimizer = optim.make_optimizer(settings.optim, settings.train.steps)

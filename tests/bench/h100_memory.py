@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from valyrian_jax import config, execution, optim, sharding, state, step
+from valyrian_jax import execution, optim, sharding, state, step
+from valyrian_jax.config import load_config
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 CARD = """
@@ -43,7 +44,7 @@ def main(names: tuple[str, ...]) -> None:
     print("| configuration | windows at a time | state, GB | temporary, GB | seconds to compile |")
     print("|---|---|---|---|---|")
     for name in names or ("gpt2-124m", "gpt2-350m", "gpt2-774m", "gpt2-1.5b"):
-        settings = config.load(CONFIGS / f"{name}.toml")
+        settings = load_config(CONFIGS / f"{name}.toml")
         train, mesh = settings.train, sharding.make_mesh(settings.mesh, devices)
         # The device has no client to ask for its capability, so the kernel is named instead of chosen.
         how = execution.Execution(train.scan_layers, train.remat, "cudnn", mesh)

@@ -22,8 +22,8 @@ import click
 import jax
 import jax.numpy as jnp
 
-from valyrian_jax import config, execution, optim, sharding, state, step
-from valyrian_jax.config import Config, MeshConfig
+from valyrian_jax import execution, optim, sharding, state, step
+from valyrian_jax.config import Config, MeshConfig, load_config
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (1, 2, 4)]
@@ -49,7 +49,7 @@ def main(names: tuple[str, ...]) -> None:
     print("| configuration | data x fsdp x tensor | state, GB a device | temporary, GB a device | seconds to compile |")
     print("|---|---|---|---|---|")
     for name in names or ("gpt2-124m", "gpt2-350m", "gpt2-774m", "gpt2-1.5b"):
-        settings = config.load(CONFIGS / f"{name}.toml")
+        settings = load_config(CONFIGS / f"{name}.toml")
         for sizes in MESHES:
             if settings.model.n_head % sizes[2]:
                 continue

@@ -41,9 +41,9 @@ def step_flops(batch: int) -> float:
 
 
 def config(batch: int, dropout: float) -> Any:
-    from valyrian_jax.config import from_tree
+    from valyrian_jax.config import config_from_tree
 
-    return from_tree(
+    return config_from_tree(
         {
             "model": {"dropout": dropout},
             "train": {"batch_size": batch, "device": "cpu"},

@@ -8,12 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from valyrian_jax import corpus, data, evaluation, runs
+from valyrian_jax import corpus, data, evaluation
+from valyrian_jax.run_directory import find_run, load_run_bundle, load_run_config
 from valyrian_jax.trigram import WittenBell
 
 
 def main(run: Path) -> None:
-    config, best = runs.load_config(run), runs.load_bundle(run)
+    config, best = load_run_config(run), load_run_bundle(run)
     config = replace(config, model=best.model)
     parts = corpus.read(config).parts
     held_out = data.tokenize(parts.held_out, best.tokenizer, run / "unused").tolist()
@@ -27,4 +28,4 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(runs.find(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    main(find_run(Path(sys.argv[1]) if len(sys.argv) > 1 else None))

@@ -12,7 +12,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from bridge import foreign, weights
-from valyrian_jax import bundle, config, loop
+from valyrian_jax import bundle, loop
+from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -44,7 +45,7 @@ def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path
     assert_equal(found, theirs)
     bundle.save(found, tmp_path / "imported")
     (tmp_path / "text.txt").write_text("\n\n".join([TEXT] * 12))
-    settings = config.load(
+    settings = load_config(
         None,
         {
             "data.path": str(tmp_path / "text.txt"),

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from tests.calling import call
 from valyrian_jax import __main__ as main
-from valyrian_jax import config, data, evaluation, loop, quality, runs, source
+from valyrian_jax import data, evaluation, loop, quality, source
+from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.trigram import WittenBell
 
 from ..tiny import TINY
@@ -29,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text.write_text(generated.text, encoding="utf-8")
     source.save(generated.source, source.path_for(text))
     changes = TINY | {"data.path": str(text), "train.sample_every": 60}
-    settings = config.load(ROOT / "configs" / "tiny.toml", changes)
+    settings = load_config(ROOT / "configs" / "tiny.toml", changes)
     return loop.run(settings, home / "run", console=Console(file=io.StringIO())).run
 
 
@@ -66,13 +68,13 @@ def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
-    shares = [r["samples/grammatical"] for r in runs.read_metrics(run) if "samples/grammatical" in r]
+    shares = [r["samples/grammatical"] for r in read_metrics(run) if "samples/grammatical" in r]
     assert len(shares) == 1
     assert 0 <= shares[0] <= 1
 
 
 def test_training_logs_the_entropy_under_its_loss(run: Path) -> None:
-    evaluated = [r for r in runs.read_metrics(run) if "held_out/bits_per_byte" in r]
+    evaluated = [r for r in read_metrics(run) if "held_out/bits_per_byte" in r]
     floor = evaluation.report(run, texts=0)["held-out text"].bits_per_byte
     assert [r["held_out/entropy_bits_per_byte"] for r in evaluated] == [floor] * 3
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import config, execution, loss, model, resuming, sharding, step
+from valyrian_jax import execution, loss, model, resuming, sharding, step
 from valyrian_jax.checkpoint import Record
-from valyrian_jax.config import Config, ModelConfig, TrainConfig
+from valyrian_jax.config import Config, ModelConfig, TrainConfig, config_to_tree, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.execution import PLAIN, Execution
@@ -155,10 +155,10 @@ UNUSABLE = [
 
 @pytest.mark.parametrize(("device", "changes", "reason"), UNUSABLE)
 def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[str, Any], reason: str) -> None:
-    settings = config.load(overrides=GOOD | changes)
+    settings = load_config(overrides=GOOD | changes)
     assert execution.chosen(settings, device).attention == "own"
     with pytest.raises(UserError) as caught:
-        execution.chosen(config.load(overrides=GOOD | changes | {"train.attention": "cudnn"}), device)
+        execution.chosen(load_config(overrides=GOOD | changes | {"train.attention": "cudnn"}), device)
     assert "train.attention = cudnn, but " in str(caught.value)
     assert reason in str(caught.value)
     note = execution.describe(settings, PLAIN, device)
@@ -170,14 +170,14 @@ def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[st
     [(gpu("8.0"), {}), (gpu("9.0"), {"model.n_embd": 1024}), (gpu("10.0"), {"model.dropout": 0.001})],
 )
 def test_cudnn_is_taken_where_it_can_compute(device: Any, changes: dict[str, Any]) -> None:
-    settings = config.load(overrides=GOOD | changes)
+    settings = load_config(overrides=GOOD | changes)
     assert execution.chosen(settings, device).attention == "cudnn"
     assert execution.describe(settings, Execution(attention="cudnn"), device) == "attention by cuDNN"
 
 
 def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
     def record(**changes: Any) -> Record:
-        return Record(0, Progress(), config.to_tree(config.load(overrides=changes)), "", "", {})
+        return Record(0, Progress(), config_to_tree(load_config(overrides=changes)), "", "", {})
 
     other = record(**{"train.scan_layers": True, "train.remat": True, "train.attention": "xla"})
     assert resuming.check(other, record(), Path("run")) == []
@@ -187,10 +187,10 @@ def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
 
 def test_choices_are_those_of_the_configuration() -> None:
     settings = {"train.scan_layers": True, "train.remat": True, "train.attention": "xla"}
-    how = execution.chosen(config.load(overrides=settings), CPU)
+    how = execution.chosen(load_config(overrides=settings), CPU)
     assert how == Execution(scan_layers=True, remat=True, attention="xla")
-    said = execution.describe(config.load(overrides=settings), how, CPU)
+    said = execution.describe(load_config(overrides=settings), how, CPU)
     assert said == "the layers in a loop; the blocks once more for the gradient; attention by XLA"
-    assert execution.chosen(config.load(), CPU) == PLAIN
+    assert execution.chosen(load_config(), CPU) == PLAIN
     with pytest.raises(UserError, match="train.attention = xla, but its kernel drops no attention weights"):
-        execution.chosen(config.load(overrides=settings | {"model.dropout": 0.1}), CPU)
+        execution.chosen(load_config(overrides=settings | {"model.dropout": 0.1}), CPU)

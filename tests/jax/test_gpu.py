@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import config, device, execution, flops, loop, model, optim, runs, sampling, sharding, state, step
-from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig
+from valyrian_jax import device, execution, flops, loop, model, optim, sampling, sharding, state, step
+from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig, load_config
 from valyrian_jax.execution import PLAIN, Execution
+from valyrian_jax.run_directory import read_metrics
 
 from ..tiny import TINY
 
@@ -114,11 +115,11 @@ def test_texts_are_those_of_the_cpu() -> None:
 
 
 def test_a_run_takes_the_gpu_and_says_how_well_it_uses_it(small_text: Path, tmp_path: Path) -> None:
-    settings = config.load(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text), "train.device": "gpu"})
+    settings = load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text), "train.device": "gpu"})
     console = Console(file=io.StringIO(), width=200)
     finished = loop.run(settings, tmp_path / "run", console=console)
     kind = jax.devices("cuda")[0].device_kind
     assert f"gpu ({kind})" in console.file.getvalue()  # type: ignore[attr-defined]
     assert flops.peak(kind, "float32")
-    assert all(0 < record["train/mfu"] < 1 for record in runs.read_metrics(finished.run) if "train/mfu" in record)
+    assert all(0 < record["train/mfu"] < 1 for record in read_metrics(finished.run) if "train/mfu" in record)
     assert "NVIDIA" in kind

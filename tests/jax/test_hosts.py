@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from valyrian_jax import checkpoint, config, hosts, loop, resuming, runs
-from valyrian_jax.config import Config
+from valyrian_jax import checkpoint, hosts, loop, resuming
+from valyrian_jax.config import Config, config_to_toml, load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import read_metrics
 
 from ..tiny import TINY
 
@@ -27,7 +28,7 @@ LONG = TINY | {"train.steps": 200, "train.eval_every": 50, "train.checkpoint_eve
 
 @pytest.fixture(scope="module")
 def settings(small_text: Path) -> Config:
-    return config.load(ROOT / "configs" / "tiny.toml", LONG | {"data.path": str(small_text)})
+    return load_config(ROOT / "configs" / "tiny.toml", LONG | {"data.path": str(small_text)})
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def training(arguments: list[str], environment: dict[str, str]) -> subprocess.Po
 
 def given(settings: Config, run: Path) -> list[str]:
     file = run.with_suffix(".toml")
-    file.write_text(config.to_toml(settings), encoding="utf-8")
+    file.write_text(config_to_toml(settings), encoding="utf-8")
     return ["--config", str(file), "--out", str(run)]
 
 
@@ -95,7 +96,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def losses(run: Path) -> dict[int, dict[str, Any]]:
-    return {record["step"]: record for record in runs.read_metrics(run)}
+    return {record["step"]: record for record in read_metrics(run)}
 
 
 def assert_same_curve(run: Path, alone: Path, least: int) -> None:
@@ -201,7 +202,7 @@ def test_processes_with_other_directories_are_refused(settings: Config, tmp_path
 def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
     """As Slurm starts them, which says in the environment what else is said by options."""
     file = tmp_path / "settings.toml"
-    file.write_text(config.to_toml(settings), encoding="utf-8")
+    file.write_text(config_to_toml(settings), encoding="utf-8")
     rates = {"0": "0.001", "1": "0.002"}
     slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}

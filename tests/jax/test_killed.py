@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from valyrian_jax import checkpoint, config
-from valyrian_jax.config import Config
+from valyrian_jax import checkpoint
+from valyrian_jax.config import Config, load_config
 from valyrian_jax.stopping import listening
 
 from ..chaos import FORKING, fingerprint, spawned
@@ -19,7 +19,7 @@ KILLS = 8
 
 @pytest.fixture(scope="module")
 def settings(small_text: Path) -> Config:
-    return config.load(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text)})
+    return load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text)})
 
 
 def test_a_run_killed_again_and_again_is_the_undisturbed_run(settings: Config, tmp_path: Path) -> None:

@@ -19,24 +19,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import (
-    bundle,
-    checkpoint,
-    config,
-    evaluation,
-    flops,
-    loop,
-    optim,
-    prompt,
-    resuming,
-    runs,
-    sampling,
-    state,
-    stopping,
-)
-from valyrian_jax.config import Config
+from valyrian_jax import bundle, checkpoint, evaluation, flops, loop, optim, prompt, resuming, sampling, state, stopping
+from valyrian_jax.config import Config, config_to_tree, load_config
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.files import lock_directory
+from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 
 from ..chaos import FORKING
@@ -46,7 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def tiny(text: Path, **changes: Any) -> Config:
-    return config.load(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(text)} | changes)
+    return load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(text)} | changes)
 
 
 def quiet() -> Console:
@@ -60,7 +48,7 @@ def finished(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> loop
 
 def numbers(run: Path) -> list[dict[str, float]]:
     """The metrics without the one thing that depends on the clock."""
-    return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in runs.read_metrics(run)]
+    return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in read_metrics(run)]
 
 
 def evaluated(run: Path) -> list[float]:
@@ -83,7 +71,7 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
     }
     assert {path.name for path in run.iterdir()} == names
     assert finished.steps == 60
-    assert runs.load_config(run) == tiny(small_text)
+    assert load_run_config(run) == tiny(small_text)
     assert Tokenizer.load(run / "tokenizer.json").vocab_size == 280
     assert (run / "loss.png").read_bytes()[:4] == b"\x89PNG"
     records = [r for r in numbers(run) if "samples" not in r]
@@ -97,7 +85,7 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
 def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: loop.Result, small_text: Path) -> None:
     best = bundle.load(finished.run / "bundle")
     assert best.manifest["step"] == finished.progress.best_step == 60
-    assert best.manifest["config"] == config.to_tree(tiny(small_text))
+    assert best.manifest["config"] == config_to_tree(tiny(small_text))
     assert best.manifest["held_out"]["nats_per_token"] == finished.progress.best_loss
     assert evaluation.evaluate_run(finished.run) == pytest.approx(
         (finished.progress.best_loss, finished.progress.best_bits_per_byte), rel=1e-6
@@ -137,7 +125,7 @@ def crash() -> None:
 
 
 def final_state(run: Path) -> state.TrainState:
-    settings = runs.load_config(run)
+    settings = load_run_config(run)
     like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
     return checkpoint.restore(checkpoint.newest(run / "checkpoints"), like)
 
@@ -207,7 +195,7 @@ def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path
     shutil.copytree(finished.run, tmp_path / "longer")
     settings = resuming.configuration(tmp_path / "longer", {"train.steps": 65})
     assert loop.run(settings, resume=tmp_path / "longer", console=quiet()).steps == 65
-    assert runs.load_config(tmp_path / "longer").train.steps == 65
+    assert load_run_config(tmp_path / "longer").train.steps == 65
     assert evaluated(tmp_path / "longer") == [20, 40, 60, 65]
 
 
@@ -219,7 +207,7 @@ def test_events_stay_on_their_steps_when_a_run_ends_between_dispatches(small_tex
 
 def test_the_checkpoint_holds_the_configuration(finished: loop.Result) -> None:
     found = json.loads((finished.run / "checkpoints" / "60" / "record.json").read_text())
-    assert found["config"] == config.to_tree(runs.load_config(finished.run))
+    assert found["config"] == config_to_tree(load_run_config(finished.run))
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(finished: loop.Result, tmp_path: Path) -> None:
@@ -265,9 +253,9 @@ def test_other_software_is_told_of(finished: loop.Result, tmp_path: Path, monkey
 
 
 def test_a_second_process_in_a_run_is_refused(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
-    with runs.lock(finished.run), pytest.raises(UserError, match="another process is training in"):
+    with lock_directory(finished.run), pytest.raises(UserError, match="another process is training in"):
         loop.run(resuming.configuration(finished.run, {}), resume=finished.run, console=quiet())
-    with runs.lock(tmp_path / "new"), pytest.raises(UserError, match="another process is training in"):
+    with lock_directory(tmp_path / "new"), pytest.raises(UserError, match="another process is training in"):
         loop.run(tiny(small_text), tmp_path / "new", console=quiet())
 
 
@@ -379,7 +367,7 @@ def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path
     settings = tiny(small_text, **{"model.n_layer": 2, "train.steps": 20, "optim.lr": 1e-6})
     result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
-    assert runs.load_config(result.run).model == dataclasses.replace(
+    assert load_run_config(result.run).model == dataclasses.replace(
         bundle.load(finished.run / "bundle").model, dropout=settings.model.dropout
     )
 
@@ -412,12 +400,12 @@ def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
     assert "compute   the layers in a loop; the blocks once more for the gradient\n" in said
     assert "vocabulary 280 in 320 rows: " in said
     share = flops.per_token(start.model) / 0.5e12
-    for record in (r for r in runs.read_metrics(result.run) if "train/loss" in r):
+    for record in (r for r in read_metrics(result.run) if "train/loss" in r):
         assert record["train/mfu"] == pytest.approx(record["train/tokens_per_second"] * share)
     assert not any("train/mfu" in record for record in numbers(finished.run))  # nobody knows what a CPU can do
     best = bundle.load(result.run / "bundle")
     assert best.model == dataclasses.replace(start.model, dropout=settings.model.dropout)
-    assert runs.load_config(result.run).model == dataclasses.replace(best.model, vocab_multiple=64)
+    assert load_run_config(result.run).model == dataclasses.replace(best.model, vocab_multiple=64)
 
 
 def test_a_given_tokenizer_is_used(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
@@ -441,7 +429,7 @@ def test_other_optimizers_train_too(name: str, small_text: Path, tmp_path: Path)
 def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> None:
     from valyrian_jax import model
 
-    best, settings = bundle.load(finished.run / "bundle"), runs.load_config(finished.run)
+    best, settings = bundle.load(finished.run / "bundle"), load_run_config(finished.run)
     generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
     texts = prompt.sample_texts(generate, best.tokenizer, settings.sample, 3)
     last = (finished.run / "samples.txt").read_text(encoding="utf-8").split("=== step 60\n")[1]

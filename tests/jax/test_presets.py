@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from valyrian_jax import config, flops, optim, sharding, state, step
+from valyrian_jax import flops, optim, sharding, state, step
+from valyrian_jax.config import load_config
 from valyrian_jax.execution import Execution
 from valyrian_jax.parameters import parameter_shapes, unpadded
 
@@ -27,7 +28,7 @@ def shapes(tree: Any) -> Any:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
-    settings = config.load(file)
+    settings = load_config(file)
     how = Execution(settings.train.scan_layers, settings.train.remat)
     optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
     before = state.abstract_state(settings, optimizer, sharding.one_device())
@@ -41,7 +42,7 @@ def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
 @pytest.mark.parametrize("name", GPT2)
 def test_the_shapes_of_gpt2_have_its_parameters_and_ten_billion_tokens(name: str) -> None:
     (file,) = (file for file in FILES if file.name == name)
-    settings = config.load(file)
+    settings = load_config(file)
     model, train = settings.model, settings.train
     parameters, cost = GPT2[name]
     assert sum(math.prod(shape) for shape in parameter_shapes(unpadded(model)).values()) == parameters

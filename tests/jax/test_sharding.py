@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from valyrian_jax import config, optim, parameters, sharding, state
-from valyrian_jax.config import Config, MeshConfig
+from valyrian_jax import optim, parameters, sharding, state
+from valyrian_jax.config import Config, MeshConfig, ModelConfig, load_config
 from valyrian_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,7 +56,7 @@ def test_fsdp_divides_parameters_and_optimizer_state(eight: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("name", ["adamw", "adam_l2", "muon"])
 def test_what_an_optimizer_keeps_lies_with_its_parameter(name: str) -> None:
-    settings = config.load(None, {"optim.name": name})
+    settings = load_config(None, {"optim.name": name})
     mesh = sharding.one_device()
     like = state.abstract_state(settings, optim.make_optimizer(settings.optim, 10), mesh)
     places = sharding.parameters(settings, mesh)
@@ -70,8 +70,8 @@ def test_what_an_optimizer_keeps_lies_with_its_parameter(name: str) -> None:
 
 
 def test_every_axis_of_the_name_table_is_known() -> None:
-    sizes = parameters.axis_sizes(config.ModelConfig())
-    used = {axis for axes in parameters.parameter_axes(config.ModelConfig()).values() for axis in axes}
+    sizes = parameters.axis_sizes(ModelConfig())
+    used = {axis for axes in parameters.parameter_axes(ModelConfig()).values() for axis in axes}
     assert used == sizes.keys()
 
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_cut_evenly_is_refused(
 ) -> None:
     mesh = jax.sharding.AbstractMesh(sizes, ("data", "fsdp", "tensor"))
     with pytest.raises(UserError, match=message):
-        sharding.check(config.load(None, settings), mesh)  # type: ignore[arg-type]
+        sharding.check(load_config(None, settings), mesh)  # type: ignore[arg-type]
 
 
 def test_a_run_that_cannot_be_cut_does_not_begin(small_text: Path, tmp_path: Path) -> None:
@@ -125,13 +125,13 @@ def test_a_run_that_cannot_be_cut_does_not_begin(small_text: Path, tmp_path: Pat
 def test_an_impossible_mesh_is_refused_by_the_configuration(sizes: tuple[int, int, int]) -> None:
     asked = {f"mesh.{name}": size for name, size in zip(("data", "fsdp", "tensor"), sizes, strict=True)}
     with pytest.raises(UserError, match="mesh.data"):
-        config.load(None, asked)
+        load_config(None, asked)
 
 
 def test_a_vocabulary_that_does_not_divide_stays_whole() -> None:
     mesh = jax.sharding.AbstractMesh((1, 1, 4), ("data", "fsdp", "tensor"))
     odd, even = (
-        sharding.parameters(config.load(None, {"model.vocab_size": size}), mesh)["lm_head.weight"].spec  # type: ignore[arg-type]
+        sharding.parameters(load_config(None, {"model.vocab_size": size}), mesh)["lm_head.weight"].spec  # type: ignore[arg-type]
         for size in (501, 500)
     )
     assert (odd[0], even[0]) == (None, "tensor")

@@ -14,22 +14,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import (
-    atomic,
-    bundle,
-    config,
-    corpus,
-    data,
-    encoding,
-    evaluation,
-    loop,
-    resuming,
-    runs,
-    sharded,
-    shards,
-)
-from valyrian_jax.config import Config
+from valyrian_jax import bundle, corpus, data, encoding, evaluation, files, loop, resuming, sharded, shards
+from valyrian_jax.config import Config, load_config
 from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
 from valyrian_jax.shards import Index, Input, Position
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -74,7 +62,7 @@ def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path
 
 @pytest.mark.parametrize("name", ["index.json", "tokenizer.json"])
 def test_a_file_beside_the_shards_is_no_text(place: Path, tmp_path: Path, name: str) -> None:
-    settings = config.load(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
+    settings = load_config(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
     with pytest.raises(UserError, match=f"{name} is a part of shards; give their directory, {place}"):
         corpus.prepare(settings, None, tmp_path)
 
@@ -111,7 +99,7 @@ def test_tokens_are_as_small_as_the_vocabulary_allows(tmp_path: Path, vocab_size
 def test_thousands_of_shards_do_not_need_thousands_of_open_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "settle", lambda partial, path: partial.replace(path))  # no need to outlive a power cut
+    monkeypatch.setattr(files, "settle", lambda partial, path: partial.replace(path))  # no need to outlive a power cut
     written(tmp_path / "s", list(np.arange(6000).reshape(2000, 3) % 280))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
@@ -252,7 +240,7 @@ def test_a_token_outside_the_vocabulary_is_noticed_where_it_is_read(copy: Path) 
 
 
 def tiny(path: Path, **changes: Any) -> Config:
-    return config.load(
+    return load_config(
         ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(path), "train.sample_every": 0} | changes
     )
 
@@ -262,7 +250,7 @@ def quiet() -> Console:
 
 
 def numbers(run: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in runs.read_metrics(run)]
+    return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in read_metrics(run)]
 
 
 @pytest.fixture(scope="module")
@@ -297,14 +285,14 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.
     kept = (
         int(
             (
-                sharded.held_out_tokens(sharded.open_parts(Path(runs.load_config(result.run).data.path), 0.05)) == 279
+                sharded.held_out_tokens(sharded.open_parts(Path(load_run_config(result.run).data.path), 0.05)) == 279
             ).sum()
         )
         - 1
     )
     parts = data.Split(documents[:-kept], documents[-kept:])
     best = bundle.load(result.run / "bundle")
-    of_text = corpus.hold_out(corpus.Text(parts, 0, ""), runs.load_config(result.run), best.tokenizer, result.run)
+    of_text = corpus.hold_out(corpus.Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
     assert evaluation._loss(best, of_text) == evaluation.evaluate_run(result.run)
 
 
@@ -339,7 +327,7 @@ def test_other_shards_and_other_tokenizers_are_refused(
     shards.write_index(copy, dataclasses.replace(found.index, shards=(other, *found.index.shards[1:])))
     with pytest.raises(UserError, match="copy has changed since"):
         loop.run(resuming.configuration(run, {"data.path": str(copy)}), resume=run, console=quiet())
-    runs.store_config(run, tiny(copy))
+    store_config(run, tiny(copy))
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
         evaluation.evaluate_run(run)
 

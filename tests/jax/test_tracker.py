@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from valyrian_jax import config, loop, runs, tracker
+from valyrian_jax import loop, tracker
+from valyrian_jax.config import Config, load_config
+from valyrian_jax.run_directory import read_metrics, store_config
 
 from ..tiny import TINY
 
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_path: Path) -> None:
     changes = TINY | {"train.sample_every": 60, "data.path": str(small_text), "wandb.mode": "offline"}
-    settings = config.load(ROOT / "configs" / "tiny.toml", changes)
+    settings = load_config(ROOT / "configs" / "tiny.toml", changes)
     loop.run(settings, tmp_path / "run", console=Console(file=io.StringIO()))
     files = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 1
@@ -38,8 +40,8 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 7
 
 
-def log_something(directory: Path, settings: config.Config, seconds: float = 30) -> None:
-    runs.store_config(directory, settings)
+def log_something(directory: Path, settings: Config, seconds: float = 30) -> None:
+    store_config(directory, settings)
     log = tracker.Tracker(directory, settings)
     for step in range(5):
         log.log(step, {"train/loss": 1.0})
@@ -53,7 +55,7 @@ def test_a_tracker_that_fails_is_reported_and_nothing_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "wandb").write_text("a file where wandb wants its directory")
-    log_something(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    log_something(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
     assert "wandb.log may say why, metrics.jsonl is complete" in capsys.readouterr().err
     assert "Error" in (tmp_path / "wandb.log").read_text()
 
@@ -80,8 +82,8 @@ def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPat
     """A tracker that is logged in to a server."""
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    settings = config.load(overrides={"wandb.mode": "online"})
-    runs.store_config(directory, settings)
+    settings = load_config(overrides={"wandb.mode": "online"})
+    store_config(directory, settings)
     return tracker.Tracker(directory, settings)
 
 
@@ -103,12 +105,12 @@ def test_a_tracker_whose_network_breaks_or_that_is_killed_loses_nothing(
     log.close(1)
     assert "metrics.jsonl is complete" in capsys.readouterr().err
 
-    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
     assert log._uploader
     os.killpg(log._uploader.pid, signal.SIGKILL)
     log.log(2, {"train/loss": 1.0})
     log.close(1)
-    assert [record["step"] for record in runs.read_metrics(tmp_path)] == [1, 2]
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
     assert "metrics.jsonl is complete" in capsys.readouterr().err
 
 
@@ -116,11 +118,11 @@ def test_a_tracker_that_cannot_start_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wandb.log").mkdir()
-    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "offline"}))
+    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
     log.log(1, {"train/loss": 1.0})
     log.close(1)
     assert "wandb could not be started" in capsys.readouterr().err
-    assert len(list(runs.read_metrics(tmp_path))) == 1
+    assert len(list(read_metrics(tmp_path))) == 1
 
 
 def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) -> None:
@@ -132,14 +134,14 @@ def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) 
 
 
 def test_every_line_is_json_whatever_the_numbers(tmp_path: Path) -> None:
-    log = tracker.Tracker(tmp_path, config.load(overrides={"wandb.mode": "off"}))
+    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "off"}))
     log.log(1, {"a": float("nan"), "b": float("-inf"), "c": 1.5})
     log.close(1)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
 
 
 def test_online_without_a_login_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log_something(tmp_path, config.load(overrides={"wandb.mode": "online"}))
+    log_something(tmp_path, load_config(overrides={"wandb.mode": "online"}))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -162,7 +164,7 @@ def test_when_wandb_is_on(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracker.wandb_mode(config.load(overrides={"wandb.mode": asked})) == expected
+    assert tracker.wandb_mode(load_config(overrides={"wandb.mode": asked})) == expected
 
 
 def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +173,6 @@ def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.
     file.write_text("machine api.wandb.ai\n  login user\n  password key\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
-    assert tracker.wandb_mode(config.load()) == "online"
+    assert tracker.wandb_mode(load_config()) == "online"
     file.write_bytes(b"machine \xff")
-    assert tracker.wandb_mode(config.load()) == "off"
+    assert tracker.wandb_mode(load_config()) == "off"

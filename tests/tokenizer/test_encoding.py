@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from valyrian_jax import __main__ as main
-from valyrian_jax import data, documents, encoding, pool, runs, shards
+from valyrian_jax import data, documents, encoding, pool, shards
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 from ..calling import call
@@ -381,7 +382,7 @@ def test_what_was_begun_is_not_mixed_with_something_else(home: Path, whole: Path
     (out / "shard-00000.bin").write_bytes(b"")
     before = contents(out)
     refused("shard-00000.bin is not a shard")
-    with runs.lock(out):
+    with lock_directory(out):
         refused("another process is encoding text in")
     (out / "index.json").unlink()
     before = contents(out)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import atomic, reading
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_json, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
 from valyrian_jax.tokenizer.pretokenizer import class_table, split_texts
 
@@ -166,7 +166,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`; the file is whole or absent."""
-        atomic.write_text(Path(path), self._content())
+        write_atomically(Path(path), self._content())
 
     @cached_property
     def sha256(self) -> str:
@@ -184,7 +184,7 @@ class Tokenizer:
         Raises:
             UserError: the file is missing, damaged, or describes another kind of tokenizer.
         """
-        return cls.from_json(reading.json_value(path, "the tokenizer"), path)
+        return cls.from_json(read_json(path, "the tokenizer"), path)
 
     @classmethod
     def from_json(cls, content: Any, path: str | os.PathLike[str]) -> "Tokenizer":

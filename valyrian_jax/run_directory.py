@@ -7,17 +7,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
-from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from valyrian_jax import atomic, bundle, config
+from valyrian_jax import bundle, config
 from valyrian_jax.bundle import Bundle
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, config_to_toml
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import write_atomically
 
 RUNS = Path("runs")
 _BEFORE_CONFIG = {"lock", "tokenizer.json", "tokenizer.json.partial", "checkpoints", "config.toml.partial"}
@@ -27,7 +26,7 @@ _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
 )
 
 
-def choose(path: Path | None) -> Path:
+def choose_directory(path: Path | None) -> Path:
     """Where a new run will be: at a path, or (None) runs/<date, time and process>.
 
     Raises:
@@ -42,33 +41,12 @@ def choose(path: Path | None) -> Path:
     return path
 
 
-def lock(run: Path, work: str = "training") -> AbstractContextManager[object]:
-    """Make a run directory if it is absent, and keep other processes out until the lock is released.
-
-    Args:
-        run: the directory, of a run or of anything else that one process at a time may write.
-        work: what the others would be doing, for the message.
-
-    The system releases it when the process ends, however it ends.
-
-    Raises:
-        UserError: another process has it, or the place cannot be written.
-    """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        return FileLock(run / "lock").acquire(blocking=False)
-    except Timeout as error:
-        raise UserError(f"another process is {work} in {run}; wait for its end, or take another directory") from error
-    except OSError as error:
-        raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
-
-
 def store_config(run: Path, settings: Config) -> None:
     """Write the resolved configuration of a run. A directory is a run once it has one, so it is written last."""
-    atomic.write_text(run / "config.toml", config.to_toml(settings))
+    write_atomically(run / "config.toml", config_to_toml(settings))
 
 
-def find(path: Path | None) -> Path:
+def find_run(path: Path | None) -> Path:
     """The run directory at a path; None: the newest under runs/.
 
     Raises:
@@ -84,9 +62,9 @@ def find(path: Path | None) -> Path:
     return path
 
 
-def load_config(run: Path) -> Config:
+def load_run_config(run: Path) -> Config:
     """The configuration a run was started with."""
-    return config.load(run / "config.toml")
+    return config.load_config(run / "config.toml")
 
 
 def find_bundle(path: Path | None) -> Path:
@@ -97,14 +75,14 @@ def find_bundle(path: Path | None) -> Path:
     """
     if path is not None and (path / "model.safetensors").exists():
         return path
-    run = find(path)
+    run = find_run(path)
     for name in ("bundle", "bundle.previous"):  # for a moment, or after a kill in it, there is only the latter
         if (run / name).exists():
             return run / name
     raise UserError(f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`")
 
 
-def load_bundle(path: Path | None) -> Bundle:
+def load_run_bundle(path: Path | None) -> Bundle:
     """The bundle of a run (None: the newest), or a bundle directory itself."""
     return bundle.load(find_bundle(path))
 
@@ -131,14 +109,14 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line")
 
 
-def samples_section(step: int, texts: list[str]) -> str:
+def format_samples(step: int, texts: list[str]) -> str:
     """What samples.txt says of a step."""
     return f"=== step {step}\n" + "".join(f"{text}\n---\n" for text in texts)
 
 
-def forget_after(run: Path, step: int) -> None:
+def truncate_logs(run: Path, step: int) -> None:
     """Drop metrics and samples of later steps, which a resumed run will write again."""
     kept = [record for record in read_metrics(run) if record["step"] <= step]
-    atomic.write_text(run / "metrics.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
-    sections = (samples_section(record["step"], record["samples"]) for record in kept if "samples" in record)
-    atomic.write_text(run / "samples.txt", "".join(sections))
+    write_atomically(run / "metrics.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    sections = (format_samples(record["step"], record["samples"]) for record in kept if "samples" in record)
+    write_atomically(run / "samples.txt", "".join(sections))
