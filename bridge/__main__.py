@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from valyrian_jax import bundle, command
+from valyrian_jax import command
+from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 from valyrian_jax.run_directory import find_bundle, load_run_bundle
@@ -117,7 +118,7 @@ def serve(run: Path | None, host: str, port: int) -> None:
     from . import serve as page
 
     directory = find_bundle(run)
-    page.run(bundle.load(directory), command.cleaned(str(run or directory.parent)), host, port)
+    page.run(load_bundle(directory), command.cleaned(str(run or directory.parent)), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
@@ -151,7 +152,7 @@ def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
     found, out = foreign.read(directory, tokenizer), out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another place with -o")
-    bundle.save(found, out)
+    save_bundle(found, out)
     click.echo(
         f"{out}: {sum(t.size for t in found.tensors.values()):,} parameters; train on with train.py --init {out}"
     )

@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, canonical_names, check_bundle, check_vocabulary, read_model_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, read_text
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
@@ -37,12 +36,12 @@ def read(directory: Path, vocabulary: Path | None = None) -> Bundle:
     """
     if not directory.is_dir():
         raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
-    model = bundle.model_config(read_json_object(directory / "config.json"))
-    tensors = bundle.canonical_names(model, read_tensors(directory))
-    bundle.check(model, tensors)
+    model = read_model_config(read_json_object(directory / "config.json"))
+    tensors = canonical_names(model, read_tensors(directory))
+    check_bundle(model, tensors)
     tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
     found = Bundle(model, tensors, tokenizer)
-    bundle.check_vocabulary(found, directory)
+    check_vocabulary(found, directory)
     _ = tokenizer.end_of_text  # which separates documents and ends texts: refused here if there is none
     return found
 

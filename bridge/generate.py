@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
 
 from . import weights

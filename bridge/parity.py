@@ -22,11 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import OptimConfig, SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
-from valyrian_jax.prompt import prompt_tokens
 
 from . import torchscript, weights
 from .generate import Generator, stream
@@ -82,7 +81,7 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     except ImportError as error:
         raise UserError("verify compares with JAX, which is not installed; install jax, flax and optax") from error
     proven = torchscript.fingerprint(directory)
-    source = bundle.load(directory)
+    source = load_bundle(directory)
     cpu = jax.devices("cpu")[0]
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -270,7 +269,7 @@ def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, To
 
     def one_by_one(generate: Any) -> TokensOf:
         return lambda prompts, sample: [
-            [int(row[0]) for row in generate(prompt_tokens(source.tokenizer, prompt), sample, 1)] for prompt in prompts
+            [int(row[0]) for row in generate(encode_prompt(source.tokenizer, prompt), sample, 1)] for prompt in prompts
         ]
 
     def scripted(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:

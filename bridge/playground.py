@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.language.checker.verdict import judge, split_sentences
-from valyrian_jax.prompt import prompt_tokens
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
@@ -43,7 +43,7 @@ def events(generator: Generator, tokenizer: Tokenizer, sample: SampleConfig) -> 
         text = "" if token == tokenizer.end_of_text else decoder.decode(tokenizer.decode_bytes([token]))
         return {"id": token, "text": text, "label": token_label(tokenizer, token)}
 
-    prompt, why = prompt_tokens(tokenizer, sample.prompt), "length"
+    prompt, why = encode_prompt(tokenizer, sample.prompt), "length"
     for token in prompt:
         yield {"kind": "prompt"} | piece(token)
     for logits, drawn in scored(generator, prompt, sample):

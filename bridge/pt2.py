@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.export.pt2_archive._package import load_pt2, package_pt2
 
-from valyrian_jax import bundle
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
 
 from . import weights
@@ -61,7 +61,7 @@ def export(directory: Path, out: Path) -> None:
     """
     if out.suffix != ".pt2":
         raise UserError(f"cannot write {out}: the file of --format export must be called something.pt2")
-    source = bundle.load(directory)
+    source = load_bundle(directory)
     gpt = weights.to_module(source)
     T = source.model.n_positions
     if T < 4:

@@ -30,10 +30,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.prompt import sample_settings
 
 from . import playground
 from .generate import Generator
@@ -134,7 +134,7 @@ def description(bundle: Bundle, name: str) -> dict[str, Any]:
         "context": m.n_positions,
         "vocabulary": m.vocab_size,
         "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
-        "settings": vars(sample_settings(bundle, {})),
+        "settings": vars(resolve_sample_config(bundle, {})),
         "most_characters": MOST_CHARACTERS,
         "most_tokens": MOST_TOKENS,
     }
@@ -174,7 +174,7 @@ def settings(bundle: Bundle, asked: dict[str, Any]) -> SampleConfig:
     """
     if any("\ud800" <= letter <= "\udfff" for letter in str(asked.get("prompt"))):
         raise UserError("the prompt has half a character (a lone surrogate); send whole ones")
-    sample = sample_settings(bundle, asked)
+    sample = resolve_sample_config(bundle, asked)
     for what, found, most in (
         ("the prompt has", len(sample.prompt), MOST_CHARACTERS),
         ("max_new_tokens is", sample.max_new_tokens, MOST_TOKENS),

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from valyrian_jax.bundle import Bundle
-from valyrian_jax.bundle import load as load_bundle
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, sha256_of_file
-from valyrian_jax.prompt import sample_settings
 from valyrian_jax.tokenizer import Tokenizer
 
 from . import papers, quantize
@@ -38,7 +37,7 @@ class TextGenerator(Generator):
         super().__init__(bundle)
         self.bpe = ByteBPE(bundle.tokenizer)
         self.end_of_text = bundle.tokenizer.end_of_text
-        s = sample_settings(bundle, {})
+        s = resolve_sample_config(bundle, {})
         self.settings = (s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed)
 
     def defaults(self) -> tuple[int, float, int, float, int]:

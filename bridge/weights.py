@@ -1,13 +1,13 @@
 """Between a bundle's tensors and the module's parameters: one table, both ways.
 
-The names and shapes are those of `valyrian_jax.parameters` on both sides, and so is the layout: GPT-2's
+The names and shapes are those of `valyrian_jax.bundle.names` on both sides, and so is the layout: GPT-2's
 matrices are [in, out], and `bridge.model` keeps them so. What is left to do is to hold both sides to that table.
 """
 
 import torch
 
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle, Tensors
+from valyrian_jax.bundle.bundle import Bundle, check_bundle
+from valyrian_jax.bundle.names import Tensors
 from valyrian_jax.config import ModelConfig
 
 from .model import GPT
@@ -19,7 +19,7 @@ def to_module(source: Bundle) -> GPT:
     Raises:
         UserError: the weights do not fit the model; all names in one line.
     """
-    bundle.check(source.model, source.tensors)
+    check_bundle(source.model, source.tensors)
     with torch.device("meta"):  # the module's own weights take neither memory nor time
         module = GPT(source.model)
     parameters = {name: torch.tensor(tensor) for name, tensor in source.tensors.items()}
@@ -34,5 +34,5 @@ def to_tensors(module: GPT, config: ModelConfig) -> Tensors:
         UserError: the module does not fit the configuration; all names in one line.
     """
     tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in module.state_dict().items()}
-    bundle.check(config, tensors)
+    check_bundle(config, tensors)
     return tensors

@@ -15,7 +15,7 @@ from safetensors.torch import save as serialize
 
 from bridge import foreign, papers, torchscript
 from bridge.__main__ import describe
-from valyrian_jax import parameters
+from valyrian_jax.bundle.names import parameter_shapes
 
 from .fuzzing import Files, Target
 from .mutating import damaged_bytes, damaged_text_of
@@ -113,7 +113,7 @@ def read_foreign(directory: Path) -> None:
 
 def pickled_files() -> Files:
     files, content = bundle_files(), io.BytesIO()
-    tensors = {name: torch.zeros(shape) for name, shape in parameters.parameter_shapes(MODEL).items()}
+    tensors = {name: torch.zeros(shape) for name, shape in parameter_shapes(MODEL).items()}
     torch.save(tensors, content)
     return {name: files[name] for name in ("config.json", "tokenizer.json")} | {"pytorch_model.bin": content.getvalue()}
 

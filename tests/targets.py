@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from valyrian_jax import bundle, parameters, prompt, run_directory, sharded, shards, source
+from valyrian_jax import run_directory, sharded, shards, source
 from valyrian_jax.__main__ import token_ids
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, check_bundle, load_bundle, save_bundle
+from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import Config, ModelConfig, config_to_toml, config_to_tree, load_config
 from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -35,11 +37,11 @@ def tokenizer() -> Tokenizer:
 def bundle_files() -> Files:
     """The files of a small bundle as `train.py` leaves it."""
     draw = np.random.default_rng(0)
-    shapes = parameters.parameter_shapes(MODEL)
+    shapes = parameter_shapes(MODEL)
     tensors = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     facts = {"config": config_to_tree(Config(model=MODEL)), "step": 7, "corpus_sha256": "0" * 64}
     with tempfile.TemporaryDirectory() as name:
-        bundle.save(Bundle(MODEL, tensors, tokenizer(), facts), Path(name) / "b")
+        save_bundle(Bundle(MODEL, tensors, tokenizer(), facts), Path(name) / "b")
         return {path.name: path.read_bytes() for path in sorted((Path(name) / "b").iterdir())}
 
 
@@ -66,14 +68,14 @@ def read_tokenizer(directory: Path) -> None:
 
 def use_bundle(found: Bundle) -> None:
     """Weights that fit, and the tokenizer and the settings that belong to them."""
-    bundle.check(found.model, found.tensors)
+    check_bundle(found.model, found.tensors)
     assert {tensor.dtype for tensor in found.tensors.values()} == {np.dtype(np.float32)}
     use_tokenizer(found.tokenizer)
-    prompt.sample_settings(found, {})
+    resolve_sample_config(found, {})
 
 
 def read_bundle(directory: Path) -> None:
-    use_bundle(bundle.load(directory))
+    use_bundle(load_bundle(directory))
 
 
 # What a bundle's manifest vouches for: a byte more or less must be noticed.
@@ -92,7 +94,7 @@ def tamper(draw: random.Random, files: Files) -> Files:
 
 
 def read_sealed(directory: Path) -> None:
-    found, whole = bundle.load(directory), bundle_files()
+    found, whole = load_bundle(directory), bundle_files()
     for path in directory.iterdir():
         assert path.name == "manifest.json" or path.read_bytes() == whole[path.name], f"{path.name} was changed"
     use_bundle(found)

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
-from valyrian_jax import bundle, checkpoint, loop, model, resuming
+from valyrian_jax import checkpoint, loop, model, resuming
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.run_directory import read_metrics
 
 from .artifacts.make import PROMPT
@@ -27,7 +28,7 @@ def test_there_are_artifacts() -> None:
 @every_version
 def test_old_bundles_give_the_same_logits(old: Path) -> None:
     expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))
-    found = bundle.load(old / "run" / "bundle")
+    found = load_bundle(old / "run" / "bundle")
     assert found.tokenizer.encode(PROMPT) == expected["tokens"]
     tokens = jnp.asarray([expected["tokens"]], jnp.int32)
     logits = model.forward(model.from_tensors(found.tensors), tokens, found.model)

@@ -15,7 +15,9 @@ import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import bundle, checkpoint, command, prompt, sampling
+from valyrian_jax import checkpoint, command, sampling
+from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import SampleConfig
 
 from .calling import call
@@ -58,19 +60,19 @@ def test_a_checkpoint_says_what_it_was_computed_with(run: Path) -> None:
     assert record.config["train"]["deterministic"] is True
     assert record.versions["XLA_FLAGS"].count("--xla_gpu_deterministic_ops=true") == 1
     assert record.versions["jax"] == jax.__version__
-    assert bundle.load(run / "bundle").manifest["versions"] == record.versions
+    assert load_bundle(run / "bundle").manifest["versions"] == record.versions
 
 
 def test_sample_streams_the_text_of_the_sampler(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run.parent.parent)  # the newest run is found
-    best = bundle.load(run / "bundle")
+    best = load_bundle(run / "bundle")
     from valyrian_jax import model
 
     generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
-    expected = prompt.sample_texts(generate, best.tokenizer, settings)[0]
+    expected = generate_texts(generate, best.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
     assert call(main.main, capsys, monkeypatch, "sample", *options) == (0, expected + "\n", "")
     status, out, _ = call(main.main, capsys, monkeypatch, "sample", run, *options, "--num-samples", 2, "--json")
@@ -92,7 +94,7 @@ def test_sample_takes_long_and_empty_prompts_and_bundles(
 def test_eval_and_plot(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--json")
     assert status == 0
-    manifest = bundle.load(run / "bundle").manifest
+    manifest = load_bundle(run / "bundle").manifest
     assert json.loads(out)["bits_per_byte"] == pytest.approx(manifest["held_out"]["bits_per_byte"])
     (run / "loss.png").unlink()
     assert call(main.main, capsys, monkeypatch, "plot", run) == (0, f"{run}/loss.png\n{run}/loss.svg\n", "")

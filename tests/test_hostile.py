@@ -13,7 +13,9 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge import foreign, papers
-from valyrian_jax import bundle, parameters, plot, source
+from valyrian_jax import plot, source
+from valyrian_jax.bundle.bundle import BUNDLE_FILES, load_bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
@@ -53,7 +55,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-@pytest.mark.parametrize("read", [bundle.load, foreign.read], ids=["bundle", "gpt2"])
+@pytest.mark.parametrize("read", [load_bundle, foreign.read], ids=["bundle", "gpt2"])
 def test_weights_that_claim_what_they_have_not_are_refused(name: str, read: Any, whole: Path) -> None:
     (whole / "manifest.json").unlink()
     header = json.dumps({"wte.weight": HEADERS[name]}).encode()
@@ -68,12 +70,12 @@ def test_numbers_too_large_for_float32_are_refused_without_a_warning(whole: Path
     (whole / "manifest.json").unlink()
     tensors = {name: torch.full(shape, 1e300, dtype=torch.float64) for name, shape in shapes()}
     (whole / "model.safetensors").write_bytes(serialize(tensors))
-    refused("values that are not finite", bundle.load, whole)
+    refused("values that are not finite", load_bundle, whole)
     refused("values that are not finite", foreign.read, whole)
 
 
 def shapes() -> Any:
-    return parameters.parameter_shapes(targets.MODEL).items()
+    return parameter_shapes(targets.MODEL).items()
 
 
 def test_one_number_that_stands_for_a_trillion_is_refused(whole: Path) -> None:
@@ -94,7 +96,7 @@ def test_tensors_without_names_are_refused(whole: Path) -> None:
 def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
     hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
     change_manifest(whole, sha256={name: "0" * 64} | hashes)
-    refused("outside the bundle|is missing", bundle.load, whole)
+    refused("outside the bundle|is missing", load_bundle, whole)
     (whole / "model.safetensors").unlink()
     index = {"weight_map": {"wte.weight": name}}
     (whole / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -103,21 +105,21 @@ def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
 
 def test_a_manifest_vouches_for_every_file(whole: Path) -> None:
     hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
-    for name in bundle.FILES:
+    for name in BUNDLE_FILES:
         change_manifest(whole, sha256={other: digest for other, digest in hashes.items() if other != name})
-        refused(f"does not list {name}", bundle.load, whole)
+        refused(f"does not list {name}", load_bundle, whole)
     (whole / "manifest.json").write_text("{}")
-    refused("manifest.json is damaged", bundle.load, whole)
+    refused("manifest.json is damaged", load_bundle, whole)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_link_to_an_endless_file_is_refused(name: str, whole: Path) -> None:
     (whole / name).unlink()
     (whole / name).symlink_to("/dev/zero")
-    refused(f"{name} is missing", bundle.load, whole)
+    refused(f"{name} is missing", load_bundle, whole)
     (whole / "manifest.json").unlink()
     reason = "model.safetensors is damaged" if name.startswith("model") else "more than 67,108,864 bytes"
-    refused(reason, bundle.load, whole)
+    refused(reason, load_bundle, whole)
     refused("more than 32,768 bytes", load_config, whole / name)
 
 
@@ -131,8 +133,8 @@ HOSTILE_VALUES = {
 }
 JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
     "tokenizer.json": (lambda d: Tokenizer.load(d / "tokenizer.json"), b'{"pre_tokenizer": X, "model": {"type": X}}'),
-    "config.json": (lambda d: bundle.load(d), b'{"model_type": X}'),
-    "manifest.json": (lambda d: bundle.load(d), b'{"format_version": X}'),
+    "config.json": (lambda d: load_bundle(d), b'{"model_type": X}'),
+    "manifest.json": (lambda d: load_bundle(d), b'{"format_version": X}'),
     "metrics.jsonl": (lambda d: list(read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
     "text.source.json": (lambda d: source.load(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
     "config.toml": (lambda d: load_config(d / "config.toml"), b"[train]\nsteps = X\n"),

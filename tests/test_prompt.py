@@ -1,19 +1,19 @@
 """Prompts in, text out."""
 
-from valyrian_jax import prompt
+from valyrian_jax.bundle.text_generation import encode_prompt, stream_text
 from valyrian_jax.tokenizer import train_bpe
 
 
 def test_text_streams_whole_characters_and_stops_at_the_end() -> None:
     tokenizer = train_bpe("ab", 258)
     ids = [*tokenizer.encode("ȳñ a🐉"), tokenizer.end_of_text, *tokenizer.encode("never")]
-    pieces = list(prompt.stream_text(tokenizer, ids))
+    pieces = list(stream_text(tokenizer, ids))
     assert "".join(pieces) == "ȳñ a🐉"
     assert "�" not in "".join(pieces)
-    assert "".join(prompt.stream_text(tokenizer, tokenizer.encode("ȳ")[:1])) == "�"
+    assert "".join(stream_text(tokenizer, tokenizer.encode("ȳ")[:1])) == "�"
 
 
 def test_an_empty_prompt_is_the_beginning_of_a_document() -> None:
     tokenizer = train_bpe("ab", 258)
-    assert prompt.prompt_tokens(tokenizer, "") == [tokenizer.end_of_text]
-    assert prompt.prompt_tokens(tokenizer, "b") == tokenizer.encode("b")
+    assert encode_prompt(tokenizer, "") == [tokenizer.end_of_text]
+    assert encode_prompt(tokenizer, "b") == tokenizer.encode("b")

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from valyrian_jax import bundle, command
+from valyrian_jax import command
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 from valyrian_jax.run_directory import find_bundle, find_run, load_run_bundle
@@ -138,7 +139,7 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
         from valyrian_jax import attention_map
 
         found = find_bundle(directories[0] if directories else None)
-        figure = attention_map.of_bundle(bundle.load(found), command.cleaned(text))
+        figure = attention_map.of_bundle(load_bundle(found), command.cleaned(text))
         name = (found.parent if (found.parent / "config.toml").exists() else Path()) / "attention"
     for file in pictures.save(figure, out or name):
         click.echo(file)

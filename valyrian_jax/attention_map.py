@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.errors import UserError
 from valyrian_jax.plot import drawable
-from valyrian_jax.prompt import prompt_tokens
 from valyrian_jax.tokenizer.display import token_label
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def of_bundle(bundle: Bundle, text: str) -> "Figure":
 
     from valyrian_jax import model
 
-    tokens = prompt_tokens(bundle.tokenizer, text)
+    tokens = encode_prompt(bundle.tokenizer, text)
     if len(tokens) > bundle.model.n_positions:
         raise UserError(f"the prompt has {len(tokens)} tokens, but the model's context is {bundle.model.n_positions}")
     weights = model.attention(model.from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)

@@ -10,8 +10,15 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import click
 
-from valyrian_jax import prompt
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import (
+    TokenGenerator,
+    encode_prompt,
+    generate_many_tokens,
+    resolve_sample_config,
+    stream_text,
+    until_end_of_text,
+)
 from valyrian_jax.config import list_settings
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -120,7 +127,7 @@ def sample_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def print_samples(
     bundle: Bundle,
-    generate: prompt.Generate,
+    generate: TokenGenerator,
     text: str,
     num_samples: int,
     show_tokens: bool,
@@ -130,16 +137,16 @@ def print_samples(
     """Continue a text and print it: one sample as it is drawn, several a batch at a time."""
     given = {name: value for name, value in settings.items() if value is not None}
     start = cleaned(text)
-    sample = prompt.sample_settings(bundle, {**given, "prompt": start})
+    sample = resolve_sample_config(bundle, {**given, "prompt": start})
     tokenizer, echo = bundle.tokenizer, _echo_tokens if show_tokens else _echo_text
     if num_samples == 1 and not as_json:
-        rows = generate(prompt.prompt_tokens(tokenizer, start), sample, 1)
+        rows = generate(encode_prompt(tokenizer, start), sample, 1)
         echo(tokenizer, start, (int(row[0]) for row in rows))
         return
-    for row, ids in enumerate(prompt.many_tokens(generate, tokenizer, sample, num_samples)):
+    for row, ids in enumerate(generate_many_tokens(generate, tokenizer, sample, num_samples)):
         seed = (sample.seed + row) % 2**32
         if as_json:
-            record: dict[str, Any] = {"seed": seed, "text": start + "".join(prompt.stream_text(tokenizer, ids))}
+            record: dict[str, Any] = {"seed": seed, "text": start + "".join(stream_text(tokenizer, ids))}
             if show_tokens:
                 record["tokens"] = [token_text(token) for token in _tokens(tokenizer, start, ids)]
             click.echo(json.dumps(record, ensure_ascii=False), color=True)
@@ -149,7 +156,7 @@ def print_samples(
 
 
 def _echo_text(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
-    for part in itertools.chain([start], prompt.stream_text(tokenizer, ids)):
+    for part in itertools.chain([start], stream_text(tokenizer, ids)):
         click.echo(part, nl=False, color=True)  # color: as it is, control characters and all
     click.echo()
 
@@ -160,7 +167,7 @@ def _echo_tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> None:
 
 def _tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> Iterator[bytes]:
     """The tokens of a prompt and of what goes on from it, up to the end of the document."""
-    for i in itertools.chain(tokenizer.encode(start), prompt.document(tokenizer, ids)):
+    for i in itertools.chain(tokenizer.encode(start), until_end_of_text(tokenizer, ids)):
         yield tokenizer.decode_bytes([i])
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from valyrian_jax import evaluation, optim
+from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import Config
-from valyrian_jax.parameters import axis_sizes
 from valyrian_jax.state import TrainState
 
 

@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import corpus, data, model, prompt, quality, sampling, sharding, shards, source, step
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import corpus, data, model, quality, sampling, sharding, shards, source, step
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, SampleConfig
 from valyrian_jax.corpus import HeldOut, Text
 from valyrian_jax.errors import UserError
@@ -99,7 +100,7 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     }
     if known and texts:
         generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
-        drawn = prompt.many_texts(generate, best.tokenizer, JUDGED, texts)
+        drawn = generate_many_texts(generate, best.tokenizer, JUDGED, texts)
         lines["model"] = found._replace(quality=quality.measure(drawn, training))
     if known:
         own = quality.measure(text.parts.held_out, training)

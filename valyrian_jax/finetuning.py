@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from valyrian_jax import model, padding
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import Params

@@ -8,8 +8,8 @@ used, nor do the rows that pad the vocabulary.
 import math
 from typing import NamedTuple
 
+from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.parameters import parameter_shapes, unpadded
 
 
 class Peak(NamedTuple):
@@ -51,7 +51,7 @@ def per_token(config: ModelConfig) -> int:
     N counts the parameters but for those that are only looked up: positions and, where it is not also the head, the
     token embedding. Attention counts as if every token looked at all T, as in the paper.
     """
-    shapes = parameter_shapes(unpadded(config))
+    shapes = parameter_shapes(unpad_config(config))
     lookups = {"transformer.wpe.weight"} | (set() if config.tie_word_embeddings else {"transformer.wte.weight"})
     N = sum(math.prod(shape) for name, shape in shapes.items() if name not in lookups)
     return 6 * N + 12 * config.n_layer * config.n_embd * config.n_positions

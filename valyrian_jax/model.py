@@ -1,7 +1,7 @@
 """The GPT, read top to bottom: embed tokens and positions, pass them through blocks, score every next token.
 
 Parameters are a nested dict of float32 arrays whose paths, joined with dots, are GPT-2's names (see
-`valyrian_jax.parameters.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
+`valyrian_jax.bundle.names.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
 
 Sizes: B rows, T tokens, N = B T, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
 the token table), L layers. Between the embedding and the logits rows and tokens are one axis, because XLA on a GPU
@@ -22,12 +22,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax import sharding
-from valyrian_jax.bundle import Tensors
+from valyrian_jax.bundle.names import Tensors, axis_sizes, parameter_shapes, unpad_config
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.execution import PLAIN, Execution
 from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout
 from valyrian_jax.padding import masked, pad
-from valyrian_jax.parameters import axis_sizes, parameter_shapes, unpadded
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
 
@@ -46,7 +45,7 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
     A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
     """
-    shapes = dict(sorted(parameter_shapes(unpadded(config)).items()))
+    shapes = dict(sorted(parameter_shapes(unpad_config(config)).items()))
     # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
     sizes = [math.prod(shape) for shape in shapes.values()]
     drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from valyrian_jax.bundle import Tensors
+from valyrian_jax.bundle.names import Tensors, axis_sizes, parameter_axes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.parameters import axis_sizes, parameter_axes
 
 
 def pad(tensors: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:

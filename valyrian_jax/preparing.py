@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from valyrian_jax import bundle, corpus, execution, finetuning, hosts, sharding
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import corpus, execution, finetuning, hosts, sharding
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.corpus import Corpus
@@ -42,7 +42,7 @@ def prepared(
     """
     mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
     directory = resume or _directory(out)
-    initial = bundle.load(init) if init else None
+    initial = load_bundle(init) if init else None
     if initial:
         config = finetuning.settings(initial, config, context)
     how = execution.chosen(config, device, mesh)

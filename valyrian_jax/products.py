@@ -11,26 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import (
-    bundle,
-    checkpoint,
-    evaluation,
-    hosts,
-    model,
-    padding,
-    prompt,
-    quality,
-    sampling,
-    sharding,
-    step,
-)
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import checkpoint, evaluation, hosts, model, padding, quality, sampling, sharding, step
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.names import unpad_config
+from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.model import Params
-from valyrian_jax.parameters import unpadded
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer.display import token_label
@@ -70,8 +59,8 @@ def save_best(session: Session, params: Params, done: int, found: Evaluation) ->
         "held_out": found._asdict(),
     }
     tensors = padding.cut(model.to_tensors(params), session.config.model)
-    best = Bundle(unpadded(session.config.model), tensors, session.corpus.tokenizer, manifest)
-    bundle.save(best, session.directory / "bundle")
+    best = Bundle(unpad_config(session.config.model), tensors, session.corpus.tokenizer, manifest)
+    save_bundle(best, session.directory / "bundle")
 
 
 def sampled(session: Session, current: TrainState) -> None:
@@ -83,7 +72,7 @@ def sampled(session: Session, current: TrainState) -> None:
     params = jax.tree.map(jnp.asarray, params)
     generate = functools.partial(sampling.generate, params, config.model)
     count = _SAMPLE_ROWS if training is None else _JUDGED_ROWS
-    texts = list(prompt.many_texts(generate, session.corpus.tokenizer, config.sample, count))
+    texts = list(generate_many_texts(generate, session.corpus.tokenizer, config.sample, count))
     if session.tracker.draws:
         session.tracker.log_attention(step_now, *attention(session, params))
     session.tracker.log_text(step_now, texts[:_SAMPLE_ROWS])

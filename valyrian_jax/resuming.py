@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, hosts
+from valyrian_jax import checkpoint, hosts
+from valyrian_jax.bundle.bundle import recover_bundle, step_of
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.console import print_line
@@ -81,12 +82,12 @@ def resumed(directory: Path, origin: Record, like: TrainState, console: Console)
     checkpoints = directory / "checkpoints"
     with hosts.together():
         if hosts.first():
-            bundle.recover(directory / "bundle")
+            recover_bundle(directory / "bundle")
         newest = checkpoint.newest(checkpoints) if hosts.first() else None  # which reads all of it
     step = hosts.largest(newest.record.step if newest else 0)
     found = newest or checkpoint.at(checkpoints, step)
     notices = [*found.passed_over.values(), *check(origin, found.record, directory)]
-    if (ahead := bundle.step_of(directory / "bundle")) > found.record.step:
+    if (ahead := step_of(directory / "bundle")) > found.record.step:
         notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
     current = checkpoint.restore(found, like)
     for notice in notices:

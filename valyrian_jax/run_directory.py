@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from valyrian_jax import bundle, config
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import config
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.config import Config, config_to_toml
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
@@ -84,7 +84,7 @@ def find_bundle(path: Path | None) -> Path:
 
 def load_run_bundle(path: Path | None) -> Bundle:
     """The bundle of a run (None: the newest), or a bundle directory itself."""
-    return bundle.load(find_bundle(path))
+    return load_bundle(find_bundle(path))
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:

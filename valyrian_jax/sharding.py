@@ -19,9 +19,9 @@ import numpy.typing as npt
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
+from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.parameters import axis_sizes, parameter_axes
 
 ROWS = ("data", "fsdp")  # the axes that the rows of a batch are cut along
 

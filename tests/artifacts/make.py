@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridge import torchscript
-from valyrian_jax import __version__, bundle, loop, model
+from valyrian_jax import __version__, loop, model
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.config import load_config
 
 HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def main() -> None:
     shutil.rmtree("run/checkpoints/10")
     torchscript.write(Path("run/bundle"), Path("model.pt"))
 
-    found = bundle.load("run/bundle")
+    found = load_bundle("run/bundle")
     tokens = found.tokenizer.encode(PROMPT)
     logits = model.forward(model.from_tensors(found.tensors), jnp.asarray([tokens], jnp.int32), found.model)
     module, _ = torchscript.load(Path("model.pt"))

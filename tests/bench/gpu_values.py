@@ -152,11 +152,12 @@ def texts() -> None:
     import torch
 
     from bridge import torchscript
-    from valyrian_jax import bundle, model, sampling
+    from valyrian_jax import model, sampling
+    from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
 
     path, seeds, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 4 if TINY else 100, 20 if TINY else 100
-    source, file = bundle.load(path), OUT / "texts.pt"
+    source, file = load_bundle(path), OUT / "texts.pt"
     torchscript.export(path, file)
     prompt, sample = source.tokenizer.encode("valar"), SampleConfig("", new, 0.8, 0, 0.95, 0)
 
@@ -198,11 +199,12 @@ def generate() -> None:
     import transformers
 
     from bridge import torchscript
-    from valyrian_jax import bundle, model, sampling
+    from valyrian_jax import model, sampling
+    from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
 
     path, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 8 if TINY else 60
-    source, file, device = bundle.load(path), OUT / "generate.pt", "cpu" if TINY else "cuda"
+    source, file, device = load_bundle(path), OUT / "generate.pt", "cpu" if TINY else "cuda"
     torchscript.export(path, file)
     script = torch.jit.load(str(file), map_location=device)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(path).eval().to(device)

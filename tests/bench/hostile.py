@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge import torchscript
-from valyrian_jax import data, parameters
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import data
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.language import check
 from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
@@ -84,7 +85,7 @@ class Operation(NamedTuple):
 def scripted(tokenizer: Tokenizer) -> Any:
     """The tokenizer in TorchScript, with the smallest of models around it."""
     config = ModelConfig(vocab_size=tokenizer.vocab_size, n_positions=4, n_embd=2, n_layer=1, n_head=1)
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameters.parameter_shapes(config).items()}
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
     return torchscript.script(torchscript.TextGenerator(Bundle(config, tensors, tokenizer)))
 
 

@@ -15,21 +15,23 @@ import torch
 from bridge import torchscript
 from bridge.generate import Generator, stream
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import bundle, model, prompt, sampling
+from valyrian_jax import model, sampling
+from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
 
 PROMPTS, ROWS, NEW = 100, 13, 200
 
 
 def main() -> None:
-    source, file, program = bundle.load(sys.argv[1]), sys.argv[2], sys.argv[3]
+    source, file, program = load_bundle(sys.argv[1]), sys.argv[2], sys.argv[3]
     params, generator, script = model.from_tensors(source.tensors), Generator(source), torchscript.load(Path(file))[0]
     start = torch.full((PROMPTS, 1), source.tokenizer.end_of_text)
     texts = generator.generate(start, PROMPTS, 1.0, 0, 1.0, 99)[:, 1:].tolist()
     prompts = [" ".join(source.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]
 
     def rows_of(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
-        starts = (prompt.prompt_tokens(source.tokenizer, text) for text in prompts)
+        starts = (encode_prompt(source.tokenizer, text) for text in prompts)
         return np.concatenate([np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in starts])
 
     def scripted(ids: list[int], s: SampleConfig, rows: int) -> Iterator[np.ndarray]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import click
 
 from valyrian_jax import flops
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.parameters import parameter_shapes
 
 PEAK = 989e12  # operations/s in bfloat16, dense: NVIDIA H100 SXM data sheet, which says 1,979e12 "with sparsity"
 MEMORY = 0.75 * 80e9  # bytes: three quarters of the data sheet's, which JAX takes unless told otherwise

@@ -22,8 +22,8 @@ from filelock import FileLock
 from bridge import __main__ as main
 from bridge import torchscript
 from bridge.generate import Generator
-from valyrian_jax import bundle, parameters
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -48,7 +48,7 @@ def make(tokenizer: Tokenizer) -> Callable[..., Bundle]:
     def make(**changes: Any) -> Bundle:
         config = replace(CONFIG, **changes)
         rng = np.random.default_rng(0)
-        shapes = parameters.parameter_shapes(config)
+        shapes = parameter_shapes(config)
         tensors = {
             name: (rng.normal(size=shape) * 0.15 + name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))).astype(
                 np.float32
@@ -82,7 +82,7 @@ def generator(endless: Bundle) -> Generator:
 @pytest.fixture(scope="session")
 def directory(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "bundle"
-    bundle.save(small, path)
+    save_bundle(small, path)
     return path
 
 
@@ -117,7 +117,7 @@ def program(building: Future[Path]) -> Path:
 @pytest.fixture(scope="session")
 def endless_directory(endless: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("endless") / "bundle"
-    bundle.save(endless, path)
+    save_bundle(endless, path)
     return path
 
 
@@ -143,7 +143,7 @@ def proven(small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pyte
     path = home / "runs" / "first" / "bundle"
     path.parent.mkdir(parents=True)
     (path.parent / "config.toml").touch()
-    bundle.save(small, path)
+    save_bundle(small, path)
     try:
         options = ["--program", str(request.getfixturevalue("program"))]
     except pytest.skip.Exception:

@@ -10,7 +10,7 @@ import transformers
 from bridge import weights
 from bridge.attention import attention
 from valyrian_jax import model
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 
 def test_three_runtimes_look_at_the_same_tokens(small: Bundle, directory: Path) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from bridge import __main__ as main
 from valyrian_jax import __main__ as jax_main
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 
 from ..calling import call
 
@@ -64,7 +63,7 @@ def test_import(
     status, out, _ = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
     assert status == 0
     assert f"train on with train.py --init {tmp_path / 'new'}" in out
-    assert bundle.load(tmp_path / "new").tokenizer == bundle.load(directory).tokenizer
+    assert load_bundle(tmp_path / "new").tokenizer == load_bundle(directory).tokenizer
     status, _, err = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
     assert (status, err) == (2, f"error: {tmp_path / 'new'} exists already; choose another place with -o\n")
 
@@ -111,7 +110,7 @@ def test_mistakes_end_in_one_line_and_status_2(
 def test_damaged_bundles_are_refused_with_the_names(
     small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle.save(small, tmp_path / "b")
+    save_bundle(small, tmp_path / "b")
     weights = tmp_path / "b" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     status, _, err = call(main.main, capsys, monkeypatch, "export", tmp_path / "b", "-o", tmp_path / "x.pt")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bridge.torchscript import EXAMPLES
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 

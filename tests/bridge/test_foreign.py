@@ -12,7 +12,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from bridge import foreign, weights
-from valyrian_jax import bundle, loop
+from valyrian_jax import loop
+from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -34,7 +35,7 @@ def theirs(tmp_path: Path) -> transformers.GPT2LMHeadModel:
     return model
 
 
-def assert_equal(found: bundle.Bundle, theirs: torch.nn.Module) -> None:
+def assert_equal(found: Bundle, theirs: torch.nn.Module) -> None:
     with torch.no_grad():
         expected = theirs(TOKENS).logits
     assert (weights.to_module(found)(TOKENS) - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
@@ -43,7 +44,7 @@ def assert_equal(found: bundle.Bundle, theirs: torch.nn.Module) -> None:
 def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
     found = foreign.read(tmp_path / "foreign")
     assert_equal(found, theirs)
-    bundle.save(found, tmp_path / "imported")
+    save_bundle(found, tmp_path / "imported")
     (tmp_path / "text.txt").write_text("\n\n".join([TEXT] * 12))
     settings = load_config(
         None,
@@ -54,7 +55,7 @@ def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path
         },
     )
     result = loop.run(settings, tmp_path / "run", init=tmp_path / "imported")
-    trained = bundle.load(result.run / "bundle")
+    trained = load_bundle(result.run / "bundle")
     assert trained.model.n_embd == 30
     assert not np.array_equal(trained.tensors["transformer.wte.weight"], found.tensors["transformer.wte.weight"])
     assert_equal(trained, transformers.GPT2LMHeadModel.from_pretrained(result.run / "bundle").eval())

@@ -10,8 +10,9 @@ import torch
 
 from bridge.generate import Generator, stream, window_start
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import model, prompt, sampling
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import model, sampling
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
 
 PROMPTS = [[1], list(range(5, 28)), list(range(24)), list(range(25)), list(range(100, 180))]
@@ -71,8 +72,8 @@ def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(small: Bundl
     for seed, text in enumerate(["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4):
         sample = SampleConfig(text, 70, 1.0, 0, 1.0, seed)
         generate = functools.partial(sampling.generate, params, small.model)
-        expected = prompt.sample_texts(generate, tokenizer, sample)[0]
+        expected = generate_texts(generate, tokenizer, sample)[0]
         assert script.generate_text(text, 70, 1.0, 0, 1.0, seed) == expected
-        drawn = [int(row[0]) for row in generate(prompt.prompt_tokens(tokenizer, text), sample)]
+        drawn = [int(row[0]) for row in generate(encode_prompt(tokenizer, text), sample)]
         ended += tokenizer.end_of_text in drawn
     assert ended > 0

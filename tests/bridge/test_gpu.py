@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bridge import weights
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.gpu
 SETTINGS = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 7), (1.0, 20, 1.0, 3))  # temperature, top_k, top_p, seed

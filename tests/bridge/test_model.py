@@ -9,8 +9,7 @@ import torch
 import transformers
 
 from bridge import weights
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -19,7 +18,7 @@ def test_logits_are_those_of_transformers(
     make: Callable[..., Bundle], tied: bool, activation: Any, tmp_path: Path
 ) -> None:
     source = make(tie_word_embeddings=tied, activation=activation)
-    bundle.save(source, tmp_path / "bundle")
+    save_bundle(source, tmp_path / "bundle")
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "bundle").double().eval()
     tokens = torch.randint(0, 300, (3, 24), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

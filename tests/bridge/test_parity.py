@@ -12,8 +12,7 @@ import torch
 from bridge import __main__ as main
 from bridge import parity, weights
 from bridge.parity import Finding
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.errors import UserError
 
@@ -86,7 +85,7 @@ def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], 
 def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
     small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle.save(small, tmp_path / "b")
+    save_bundle(small, tmp_path / "b")
     numbers = [Finding("PyTorch", "h.0", 0.5, 1.0), Finding("PyTorch", "h.1", 2.0, 1.0)]
     monkeypatch.setattr(parity, "compare_numbers", lambda *_: iter(numbers))
     monkeypatch.setattr(parity, "compare_tokens", lambda *_: iter([]))
@@ -95,7 +94,7 @@ def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
     assert found["first_divergence"] == "PyTorch: h.1"
 
     def meanwhile(*_: Any) -> Any:
-        bundle.save(
+        save_bundle(
             replace(small, tensors={name: tensor + 1 for name, tensor in small.tensors.items()}), tmp_path / "b"
         )
         return iter([])
@@ -112,7 +111,7 @@ def test_what_is_not_a_number_never_passes() -> None:
 
 def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle], tmp_path: Path) -> None:
     source = make(tie_word_embeddings=True, activation="gelu", n_layer=1)
-    bundle.save(source, tmp_path / "b")
+    save_bundle(source, tmp_path / "b")
     report = parity.verify(tmp_path / "b", None)
     assert report["passed"], report["first_divergence"]
     assert not any("C++" in finding["runtime"] for finding in report["findings"])

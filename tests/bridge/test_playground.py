@@ -10,8 +10,8 @@ import torch
 
 from bridge import playground
 from bridge.generate import Generator, stream
-from valyrian_jax import prompt
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
 
 SAMPLE = SampleConfig(prompt="the dragon, Ȳdra ", max_new_tokens=60, temperature=0.2, top_k=0, top_p=0.7, seed=7)
@@ -21,10 +21,10 @@ SAMPLE = SampleConfig(prompt="the dragon, Ȳdra ", max_new_tokens=60, temperatur
 def test_events_tell_the_text_of_generate(endless: Bundle, generator: Generator, changes: dict[str, Any]) -> None:
     sample = SampleConfig(**vars(SAMPLE) | changes)
     told = list(playground.events(generator, endless.tokenizer, sample))
-    (text,) = prompt.sample_texts(lambda *given: stream(generator, *given), endless.tokenizer, sample)
+    (text,) = generate_texts(lambda *given: stream(generator, *given), endless.tokenizer, sample)
     assert "".join(event["text"] for event in told) == text
     assert [event["kind"] for event in told].count("end") == 1
-    assert [e["id"] for e in told if e["kind"] == "prompt"] == prompt.prompt_tokens(endless.tokenizer, sample.prompt)
+    assert [e["id"] for e in told if e["kind"] == "prompt"] == encode_prompt(endless.tokenizer, sample.prompt)
     assert json.loads(json.dumps(told)) == told
 
 

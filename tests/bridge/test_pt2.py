@@ -11,7 +11,7 @@ from torch.export.pt2_archive._package import load_pt2
 
 from bridge import __main__ as main
 from bridge import pt2, weights
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.errors import UserError
 
 from ..calling import call

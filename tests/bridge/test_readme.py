@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 from bridge import __main__ as main
 from bridge import playground, serve
 from bridge.generate import Generator
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 from ..calling import call
 from .serving import Served, serving

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.text import ByteBPE, kinds, well_formed
 from tests.hostile import KINDS
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 from valyrian_jax.tokenizer.pretokenizer import split_text
 

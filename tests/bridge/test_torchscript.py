@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from bridge import torchscript, weights
-from valyrian_jax import bundle
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.errors import UserError
 
 ALONE = """
@@ -44,7 +43,7 @@ def test_a_file_carries_its_papers(file: Path, directory: Path) -> None:
 
 
 def test_parity_is_taken_along_if_it_is_of_these_weights(directory: Path, small: Bundle, tmp_path: Path) -> None:
-    bundle.save(small, tmp_path / "b")
+    save_bundle(small, tmp_path / "b")
     parity = {"sha256": torchscript.fingerprint(tmp_path / "b"), "passed": True}
     (tmp_path / "b" / "parity.json").write_text(json.dumps(parity))
     assert torchscript.read_parity(tmp_path / "b") == parity
@@ -160,7 +159,7 @@ def test_int8_is_a_third_of_the_size_and_says_what_it_costs(
     make: Callable[..., Bundle], tied: bool, tmp_path: Path
 ) -> None:
     source = make(n_embd=192, tie_word_embeddings=tied)
-    bundle.save(source, tmp_path / "b")
+    save_bundle(source, tmp_path / "b")
     # `export` is `write` and a check in a fresh process; one of the two is enough of that
     make_file = torchscript.write if tied else torchscript.export
     cost = make_file(tmp_path / "b", tmp_path / "rounded.pt", int8=True)["int8"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge import weights
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.errors import UserError
 
 

@@ -14,8 +14,9 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from valyrian_jax import bundle, model, parameters
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import model
+from valyrian_jax.bundle.bundle import Bundle, bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
@@ -28,7 +29,7 @@ TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen riv
 def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
     # Large weights and biases that are not 0, so that every one of them shows in the logits.
     rng, tensors = np.random.default_rng(0), {}
-    for name, shape in parameters.parameter_shapes(config).items():
+    for name, shape in parameter_shapes(config).items():
         usual = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
         tensors[name] = (usual + 0.15 * rng.normal(size=shape)).astype(np.float32)
     return Bundle(config, tensors, train_bpe(TEXT, 300), manifest)
@@ -39,7 +40,7 @@ def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
 def test_transformers_gives_the_same_logits_and_ids(tied: bool, activation: Any, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, tie_word_embeddings=tied, activation=activation, layer_norm_epsilon=1e-3)
     ours = make(config)
-    bundle.save(ours, tmp_path / "bundle")
+    bundle.save_bundle(ours, tmp_path / "bundle")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "bundle").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "bundle")
     assert tokenizer(TEXT)["input_ids"] == ours.tokenizer.encode(TEXT)
@@ -59,7 +60,7 @@ def test_a_gpt2_directory_from_transformers_loads(tmp_path: Path) -> None:
     theirs = transformers.GPT2LMHeadModel(settings).eval()
     theirs.save_pretrained(tmp_path / "foreign")
     train_bpe(TEXT, 300).save(tmp_path / "foreign" / "tokenizer.json")
-    found = bundle.load(tmp_path / "foreign")
+    found = bundle.load_bundle(tmp_path / "foreign")
     assert found.model.tie_word_embeddings
     assert found.manifest == {}
     tokens = np.arange(40).reshape(2, 20)
@@ -71,20 +72,20 @@ def test_a_gpt2_directory_from_transformers_loads(tmp_path: Path) -> None:
 
 def test_names_without_prefix_and_old_mask_buffers_load(tmp_path: Path) -> None:
     ours = make(dataclasses.replace(CONFIG, tie_word_embeddings=True))
-    bundle.save(ours, tmp_path / "b")
+    bundle.save_bundle(ours, tmp_path / "b")
     (tmp_path / "b" / "manifest.json").unlink()
     weights = tmp_path / "b" / "model.safetensors"
     old = {name.removeprefix("transformer."): tensor for name, tensor in load_file(weights).items()}
     old["h.0.attn.bias"] = np.tril(np.ones((1, 1, 24, 24), np.float32))
     save_file(old, weights)
-    found = bundle.load(tmp_path / "b")
+    found = bundle.load_bundle(tmp_path / "b")
     assert found.tensors.keys() == ours.tensors.keys()
 
 
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     ours = make(step=7)
-    bundle.save(ours, tmp_path / "b")
-    found = bundle.load(tmp_path / "b")
+    bundle.save_bundle(ours, tmp_path / "b")
+    found = bundle.load_bundle(tmp_path / "b")
     assert found.model == ours.model
     assert found.tokenizer == ours.tokenizer
     assert found.manifest["step"] == 7
@@ -95,29 +96,29 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
 def test_transposed_views_are_written_as_they_read(tmp_path: Path) -> None:
     ours = make()
     strided = {name: np.asfortranarray(tensor) for name, tensor in ours.tensors.items()}
-    bundle.save(dataclasses.replace(ours, tensors=strided), tmp_path / "b")
-    for name, tensor in bundle.load(tmp_path / "b").tensors.items():
+    bundle.save_bundle(dataclasses.replace(ours, tensors=strided), tmp_path / "b")
+    for name, tensor in bundle.load_bundle(tmp_path / "b").tensors.items():
         np.testing.assert_array_equal(tensor, ours.tensors[name])
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    bundle.save(make(step=1), tmp_path / "b")
+    bundle.save_bundle(make(step=1), tmp_path / "b")
     (tmp_path / "b.partial").mkdir()  # what a killed save leaves
-    bundle.save(make(step=2), tmp_path / "b")
-    assert bundle.load(tmp_path / "b").manifest["step"] == 2
+    bundle.save_bundle(make(step=2), tmp_path / "b")
+    assert bundle.load_bundle(tmp_path / "b").manifest["step"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_a_save_that_fails_keeps_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle.save(make(step=1), tmp_path / "b")
+    bundle.save_bundle(make(step=1), tmp_path / "b")
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundle, "serialize", full)
     with pytest.raises(OSError, match="No space left"):
-        bundle.save(make(step=2), tmp_path / "b")
-    assert bundle.load(tmp_path / "b").manifest["step"] == 1
+        bundle.save_bundle(make(step=2), tmp_path / "b")
+    assert bundle.load_bundle(tmp_path / "b").manifest["step"] == 1
 
 
 def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
     broken["lm_head.weight"] = broken["lm_head.weight"].T
     broken["transformer.wte.weight"] = np.full_like(broken["transformer.wte.weight"], np.nan)
     with pytest.raises(UserError) as caught:
-        bundle.save(dataclasses.replace(ours, tensors=broken), tmp_path / "b")
+        bundle.save_bundle(dataclasses.replace(ours, tensors=broken), tmp_path / "b")
     for problem in (
         "transformer.ln_f.bias is missing",
         "extra is unknown",
@@ -141,16 +142,16 @@ def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"])
 def test_a_changed_or_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    bundle.save(make(), tmp_path / "b")
+    bundle.save_bundle(make(), tmp_path / "b")
     file = tmp_path / "b" / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"{name} does not match the manifest"):
-        bundle.load(tmp_path / "b")
+        bundle.load_bundle(tmp_path / "b")
     file.unlink()
     with pytest.raises(UserError, match=f"{name} is missing"):
-        bundle.load(tmp_path / "b")
+        bundle.load_bundle(tmp_path / "b")
 
 
 CONFIG_CHANGES: list[tuple[dict[str, Any], str]] = [
@@ -166,20 +167,20 @@ CONFIG_CHANGES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "message"), CONFIG_CHANGES)
 def test_a_model_we_do_not_compute_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    bundle.save(make(), tmp_path / "b")
+    bundle.save_bundle(make(), tmp_path / "b")
     (tmp_path / "b" / "manifest.json").unlink()  # a foreign directory has none
     path = tmp_path / "b" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError) as caught:
-        bundle.load(tmp_path / "b")
+        bundle.load_bundle(tmp_path / "b")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_damaged_directories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bundle at"):
-        bundle.load(tmp_path / "none")
-    bundle.save(make(), tmp_path / "b")
+        bundle.load_bundle(tmp_path / "none")
+    bundle.save_bundle(make(), tmp_path / "b")
     manifest = tmp_path / "b" / "manifest.json"
     good = json.loads(manifest.read_text())
     for change, message in (
@@ -189,18 +190,18 @@ def test_damaged_directories_are_refused(tmp_path: Path) -> None:
     ):
         manifest.write_text(json.dumps(good | change))
         with pytest.raises(UserError, match=message):
-            bundle.load(tmp_path / "b")
+            bundle.load_bundle(tmp_path / "b")
     manifest.unlink()
     weights = tmp_path / "b" / "model.safetensors"
     os.truncate(weights, 100)
     with pytest.raises(UserError, match="safetensors is damaged"):
-        bundle.load(tmp_path / "b")
+        bundle.load_bundle(tmp_path / "b")
     weights.unlink()
     with pytest.raises(UserError, match=r"cannot read .*safetensors: No such file"):
-        bundle.load(tmp_path / "b")
+        bundle.load_bundle(tmp_path / "b")
 
 
 def test_the_end_of_text_token_is_known_to_the_model(tmp_path: Path) -> None:
-    bundle.save(make(), tmp_path / "b")
+    bundle.save_bundle(make(), tmp_path / "b")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
     assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == 299

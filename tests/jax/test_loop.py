@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import bundle, checkpoint, evaluation, flops, loop, optim, prompt, resuming, sampling, state, stopping
+from valyrian_jax import checkpoint, evaluation, flops, loop, optim, resuming, sampling, state, stopping
+from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import Config, config_to_tree, load_config
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
@@ -83,7 +85,7 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
 
 
 def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: loop.Result, small_text: Path) -> None:
-    best = bundle.load(finished.run / "bundle")
+    best = load_bundle(finished.run / "bundle")
     assert best.manifest["step"] == finished.progress.best_step == 60
     assert best.manifest["config"] == config_to_tree(tiny(small_text))
     assert best.manifest["held_out"]["nats_per_token"] == finished.progress.best_loss
@@ -331,10 +333,10 @@ def test_numbers_that_are_not_finite_stop_the_run(small_text: Path, tmp_path: Pa
 
 def poisoned(finished: loop.Result, path: Path) -> Path:
     """The weights of a run as a bundle whose loss is not finite where the letter Z is read."""
-    best = bundle.load(finished.run / "bundle")
+    best = load_bundle(finished.run / "bundle")
     tensors = {name: tensor.copy() for name, tensor in best.tensors.items()}
     tensors["transformer.wte.weight"][best.tokenizer.encode("Z")] = 3e38
-    bundle.save(dataclasses.replace(best, tensors=tensors), path)
+    save_bundle(dataclasses.replace(best, tensors=tensors), path)
     return path
 
 
@@ -368,7 +370,7 @@ def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path
     result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     assert load_run_config(result.run).model == dataclasses.replace(
-        bundle.load(finished.run / "bundle").model, dropout=settings.model.dropout
+        load_bundle(finished.run / "bundle").model, dropout=settings.model.dropout
     )
 
 
@@ -380,7 +382,7 @@ def test_the_context_of_a_bundle_can_be_cut_but_not_made_longer(
     result = loop.run(settings, run, init=before, context=16, console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.1)  # with less to look at
     table = "transformer.wpe.weight"
-    cut, whole = bundle.load(run / "bundle"), bundle.load(before)
+    cut, whole = load_bundle(run / "bundle"), load_bundle(before)
     assert (cut.model.n_positions, whole.model.n_positions) == (16, 32)
     np.testing.assert_allclose(cut.tensors[table], whole.tensors[table][:16], atol=1e-3)
     with pytest.raises(UserError, match=r"--model.n_positions 33: the bundle has learnt 32 positions.* at most 32"):
@@ -393,7 +395,7 @@ def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
     monkeypatch.setitem(flops._PEAKS, "cpu", flops.Peak(None, 0.5))
     changes = {"train.steps": 20, "optim.lr": 1e-6, "model.vocab_multiple": 64, "train.remat": True}
     settings, console = tiny(small_text, **changes, **{"train.scan_layers": True}), quiet()
-    start = bundle.load(finished.run / "bundle")
+    start = load_bundle(finished.run / "bundle")
     result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=console)
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     said = console.file.getvalue()
@@ -403,7 +405,7 @@ def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
     for record in (r for r in read_metrics(result.run) if "train/loss" in r):
         assert record["train/mfu"] == pytest.approx(record["train/tokens_per_second"] * share)
     assert not any("train/mfu" in record for record in numbers(finished.run))  # nobody knows what a CPU can do
-    best = bundle.load(result.run / "bundle")
+    best = load_bundle(result.run / "bundle")
     assert best.model == dataclasses.replace(start.model, dropout=settings.model.dropout)
     assert load_run_config(result.run).model == dataclasses.replace(best.model, vocab_multiple=64)
 
@@ -429,9 +431,9 @@ def test_other_optimizers_train_too(name: str, small_text: Path, tmp_path: Path)
 def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> None:
     from valyrian_jax import model
 
-    best, settings = bundle.load(finished.run / "bundle"), load_run_config(finished.run)
+    best, settings = load_bundle(finished.run / "bundle"), load_run_config(finished.run)
     generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
-    texts = prompt.sample_texts(generate, best.tokenizer, settings.sample, 3)
+    texts = generate_texts(generate, best.tokenizer, settings.sample, 3)
     last = (finished.run / "samples.txt").read_text(encoding="utf-8").split("=== step 60\n")[1]
     assert last == "".join(f"{text}\n---\n" for text in texts)
 

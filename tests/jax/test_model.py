@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from valyrian_jax import layers, loss, model
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.parameters import parameter_shapes
 
 CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=24, n_layer=2, n_head=4, dropout=0.3)
 WIDE = ModelConfig(n_embd=256, n_layer=3, init_std=0.02)  # enough weights to measure their spread

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import bundle, finetuning, model, optim, padding, sampling, state, step, tokenizer
-from valyrian_jax.bundle import Bundle
+from valyrian_jax import finetuning, model, optim, padding, sampling, state, step, tokenizer
+from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
+from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, TrainConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.parameters import parameter_shapes, unpadded
 
 from ..tiny import QUICK
 
@@ -118,9 +118,9 @@ def test_a_bundle_has_no_padding_and_comes_back_with_it(tmp_path: Path) -> None:
     params = drawn(padded(shape))
     tensors = padding.cut(model.to_tensors(params), padded(shape))
     with pytest.raises(UserError, match="has shape"):
-        bundle.save(Bundle(unpadded(padded(shape)), model.to_tensors(params), learnt), directory)
-    bundle.save(Bundle(unpadded(padded(shape)), tensors, learnt), directory)
-    found = bundle.load(directory)
+        save_bundle(Bundle(unpad_config(padded(shape)), model.to_tensors(params), learnt), directory)
+    save_bundle(Bundle(unpad_config(padded(shape)), tensors, learnt), directory)
+    found = load_bundle(directory)
     assert found.model == shape
     config = finetuning.settings(found, Config(model=ModelConfig(vocab_multiple=64)))
     assert config.model == padded(shape)

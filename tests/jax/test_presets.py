@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from valyrian_jax import flops, optim, sharding, state, step
+from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import load_config
 from valyrian_jax.execution import Execution
-from valyrian_jax.parameters import parameter_shapes, unpadded
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 GPT2 = {  # parameters; GFLOP a token, by hand: 6 x those but for 1,024 positions, + 12 L D T
@@ -45,7 +45,7 @@ def test_the_shapes_of_gpt2_have_its_parameters_and_ten_billion_tokens(name: str
     settings = load_config(file)
     model, train = settings.model, settings.train
     parameters, cost = GPT2[name]
-    assert sum(math.prod(shape) for shape in parameter_shapes(unpadded(model)).values()) == parameters
+    assert sum(math.prod(shape) for shape in parameter_shapes(unpad_config(model)).values()) == parameters
     assert f"({parameters:,} parameters)" in file.read_text(encoding="utf-8")
     assert parameter_shapes(model)["transformer.wte.weight"] == (50304, model.n_embd)
     assert train.batch_size * model.n_positions == 524_288

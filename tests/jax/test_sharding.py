@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from valyrian_jax import optim, parameters, sharding, state
+from valyrian_jax import optim, sharding, state
+from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, load_config
 from valyrian_jax.errors import UserError
 
@@ -70,8 +71,8 @@ def test_what_an_optimizer_keeps_lies_with_its_parameter(name: str) -> None:
 
 
 def test_every_axis_of_the_name_table_is_known() -> None:
-    sizes = parameters.axis_sizes(ModelConfig())
-    used = {axis for axes in parameters.parameter_axes(ModelConfig()).values() for axis in axes}
+    sizes = axis_sizes(ModelConfig())
+    used = {axis for axes in parameter_axes(ModelConfig()).values() for axis in axes}
     assert used == sizes.keys()
 
 

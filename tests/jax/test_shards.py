@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import bundle, corpus, data, encoding, evaluation, files, loop, resuming, sharded, shards
+from valyrian_jax import corpus, data, encoding, evaluation, files, loop, resuming, sharded, shards
+from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
@@ -275,7 +276,7 @@ def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[loop.Resu
     index = shards.open_shards(place).index
     assert f"{index.size:,} bytes in 60 documents and {len(index.shards)} shards; " in printed
     assert "whether held-out sentences also stand in the training part is not measured" in printed
-    assert bundle.load(result.run / "bundle").manifest["corpus_sha256"] == shards.sha256(index)
+    assert load_bundle(result.run / "bundle").manifest["corpus_sha256"] == shards.sha256(index)
     assert (result.run / "tokenizer.json").read_bytes() == (place / "tokenizer.json").read_bytes()
 
 
@@ -291,7 +292,7 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.
         - 1
     )
     parts = data.Split(documents[:-kept], documents[-kept:])
-    best = bundle.load(result.run / "bundle")
+    best = load_bundle(result.run / "bundle")
     of_text = corpus.hold_out(corpus.Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
     assert evaluation._loss(best, of_text) == evaluation.evaluate_run(result.run)
 
@@ -335,9 +336,9 @@ def test_other_shards_and_other_tokenizers_are_refused(
     with pytest.raises(UserError, match=r"other.json has SHA-256 .*, but the shards were made with .*shards/tokenizer"):
         loop.run(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
     foreign = dataclasses.replace(
-        bundle.load(finished[0].run / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
+        load_bundle(finished[0].run / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
     )
-    bundle.save(foreign, tmp_path / "foreign")
+    save_bundle(foreign, tmp_path / "foreign")
     with pytest.raises(UserError, match=r"the tokenizer of the run or bundle .* has SHA-256 .*, but the shards were"):
         loop.run(tiny(place), tmp_path / "new", init=tmp_path / "foreign", console=quiet())
     with pytest.raises(UserError, match="has 280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):

@@ -9,28 +9,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.tokenizer import Tokenizer
 
 # (prompt, settings, rows) -> the next token of every row, int32[rows], settings.max_new_tokens times
-ROWS = 64  # texts drawn at a time
-Generate = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
+TEXTS_AT_A_TIME = 64  # texts drawn at a time
+TokenGenerator = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
 
 
-def sample_settings(bundle: Bundle, given: Mapping[str, Any]) -> SampleConfig:
+def resolve_sample_config(bundle: Bundle, given: Mapping[str, Any]) -> SampleConfig:
     """How to draw: as given, else as the bundle's run drew its samples, else by default."""
     stored = bundle.manifest.get("config", {}).get("sample")
     known = stored if isinstance(stored, Mapping) else {}
     return config_from_tree({"sample": {**known, "prompt": "", **given}}).sample
 
 
-def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The tokens of a prompt; an empty one is the beginning of a document."""
     return tokenizer.encode(prompt) or [tokenizer.end_of_text]
 
 
-def document(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[int]:
+def until_end_of_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[int]:
     """Tokens as they arrive, up to the end of the document."""
     return itertools.takewhile(lambda i: i != tokenizer.end_of_text, ids)
 
@@ -38,36 +38,40 @@ def document(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[int]:
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
     """Text as its tokens arrive, up to the end of the document; half a character waits for its other half."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for i in document(tokenizer, ids):
+    for i in until_end_of_text(tokenizer, ids):
         yield decoder.decode(tokenizer.decode_bytes([i]))
     yield decoder.decode(b"", final=True)
 
 
-def sample_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
+def generate_texts(generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
     """Whole texts, prompt included; row r draws with seed + r."""
-    drawn = sample_tokens(generate, tokenizer, sample, rows)
+    drawn = generate_tokens(generate, tokenizer, sample, rows)
     return [sample.prompt + "".join(stream_text(tokenizer, ids)) for ids in drawn]
 
 
-def sample_tokens(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, rows: int) -> list[list[int]]:
+def generate_tokens(generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int) -> list[list[int]]:
     """The tokens of whole texts, without those of the prompt."""
     drawn, ended = [], np.zeros(rows, bool)
-    for column in generate(prompt_tokens(tokenizer, sample.prompt), sample, rows):
+    for column in generate(encode_prompt(tokenizer, sample.prompt), sample, rows):
         drawn.append(column)
         ended |= column == tokenizer.end_of_text
         if ended.all():
             break
-    return [list(document(tokenizer, row.tolist())) for row in np.stack(drawn).T]
+    return [list(until_end_of_text(tokenizer, row.tolist())) for row in np.stack(drawn).T]
 
 
-def many_texts(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, count: int) -> Iterator[str]:
+def generate_many_texts(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, count: int
+) -> Iterator[str]:
     """As `sample_texts`, for any number of texts, a batch at a time: text r is drawn with seed + r mod 2^32."""
-    for ids in many_tokens(generate, tokenizer, sample, count):
+    for ids in generate_many_tokens(generate, tokenizer, sample, count):
         yield sample.prompt + "".join(stream_text(tokenizer, ids))
 
 
-def many_tokens(generate: Generate, tokenizer: Tokenizer, sample: SampleConfig, count: int) -> Iterator[list[int]]:
+def generate_many_tokens(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, count: int
+) -> Iterator[list[int]]:
     """As `sample_tokens`, for any number of texts."""
-    for first in range(0, count, ROWS):
+    for first in range(0, count, TEXTS_AT_A_TIME):
         batch = replace(sample, seed=(sample.seed + first) % 2**32)
-        yield from sample_tokens(generate, tokenizer, batch, min(ROWS, count - first))
+        yield from generate_tokens(generate, tokenizer, batch, min(TEXTS_AT_A_TIME, count - first))

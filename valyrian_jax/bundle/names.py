@@ -5,8 +5,15 @@ its size (here) and how it is cut over devices (`valyrian_jax.sharding`).
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from valyrian_jax.config import ModelConfig
+
+Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]  # flat name -> array
 
 
 def parameter_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
@@ -48,6 +55,6 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(size[axis] for axis in axes) for name, axes in parameter_axes(config).items()}
 
 
-def unpadded(config: ModelConfig) -> ModelConfig:
+def unpad_config(config: ModelConfig) -> ModelConfig:
     """The same model with a row for every token and no more, as in a bundle."""
     return dataclasses.replace(config, vocab_multiple=1)

@@ -20,16 +20,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as serialize
 
+from valyrian_jax.bundle.names import Tensors, parameter_shapes
 from valyrian_jax.config import ModelConfig, explain_error
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, sha256_of_file
-from valyrian_jax.parameters import parameter_shapes
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
-FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+BUNDLE_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 _SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new"}  # two names of `transformers` for one function
-Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Bundle:
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Hold tensors to the name table.
 
     Raises:
@@ -63,7 +62,7 @@ def check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         raise UserError("weights do not fit the model: " + "; ".join(sorted(problems)))
 
 
-def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
+def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     """Write a bundle; at every moment the directory is whole or absent.
 
     Args:
@@ -73,10 +72,10 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     Raises:
         UserError: the weights do not fit the model (see `check`).
     """
-    check(bundle.model, bundle.tensors)
+    check_bundle(bundle.model, bundle.tensors)
     path = Path(path)
     partial, previous = path.with_name(path.name + ".partial"), path.with_name(path.name + ".previous")
-    recover(path)
+    recover_bundle(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
@@ -96,7 +95,7 @@ def save(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def recover(path: Path) -> None:
+def recover_bundle(path: Path) -> None:
     """Put the bundle back that a save was about to replace, if it was killed between its two renames."""
     previous = path.with_name(path.name + ".previous")
     if previous.exists() and not path.exists():
@@ -112,7 +111,7 @@ def step_of(path: Path) -> int:
     return step if isinstance(step, int) else 0
 
 
-def load(path: str | os.PathLike[str]) -> Bundle:
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read a bundle, or any GPT-2 directory in Hugging Face layout with one safetensors file.
 
     Raises:
@@ -123,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> Bundle:
     if not path.is_dir():
         raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
     manifest = _read_manifest(path) if (path / "manifest.json").exists() else {}
-    model = model_config(read_json_object(path / "config.json"))
+    model = read_model_config(read_json_object(path / "config.json"))
     try:
         tensors = load_file(path / "model.safetensors")
     except OSError as error:
@@ -135,7 +134,7 @@ def load(path: str | os.PathLike[str]) -> Bundle:
     except (SafetensorError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
         raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
     named = canonical_names(model, tensors)
-    check(model, named)
+    check_bundle(model, named)
     found = Bundle(model, named, Tokenizer.load(path / "tokenizer.json"), manifest)
     check_vocabulary(found, path)
     return found
@@ -152,7 +151,7 @@ def check_vocabulary(bundle: Bundle, path: Path) -> None:
         raise UserError(f"{path}: {sizes}; they must be the same")
 
 
-def model_config(content: Mapping[str, Any]) -> ModelConfig:
+def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
     """The contents of a GPT-2 `config.json` as a ModelConfig.
 
     Raises:
@@ -260,7 +259,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise UserError(f"{path / name} is missing, though the manifest lists it")
         if sha256_of_file(path / name) != digest:
             raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
-    unlisted = [name for name in FILES if name not in hashes]
+    unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
         raise UserError(f"{path / 'manifest.json'} is damaged: it does not list {', '.join(unlisted)}")
     return manifest
