@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from valyrian_jax import source
+from valyrian_jax.data.corpus_entropy import GeneratedCorpus, generate_corpus
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a shell's background jobs ignore it
 os.environ.pop("WANDB_API_KEY", None)
@@ -65,17 +65,17 @@ seventeen mountains quickly jumped beyond wooden harbours yesterday"""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[source.Generated] | None]:
+def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedCorpus] | None]:
     """The shipped corpus from the generator, in a process that works beside the first tests if a later one needs it."""
     if not any("corpus_again" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield None
         return
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool.submit(source.generate, 62_000, seed=1, exact=0)
+        yield pool.submit(generate_corpus, 62_000, seed=1, exact=0)
 
 
 @pytest.fixture(scope="session")
-def corpus_again(generated_anew: Future[source.Generated]) -> source.Generated:
+def corpus_again(generated_anew: Future[GeneratedCorpus]) -> GeneratedCorpus:
     """What `python -m valyrian_jax corpus` writes."""
     return generated_anew.result()
 

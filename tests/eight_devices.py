@@ -15,10 +15,11 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 
-from valyrian_jax import checkpoint, data, evaluation, execution, model, optim, sharding, state, step
+from valyrian_jax import checkpoint, evaluation, execution, model, optim, sharding, state, step
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, MeshConfig, config_from_tree
-from valyrian_jax.corpus import HeldOut
+from valyrian_jax.data.dataset import EvalSet
+from valyrian_jax.data.windows import make_eval_windows
 from valyrian_jax.evaluation import Progress
 
 SETTINGS = config_from_tree(
@@ -34,7 +35,7 @@ PLAIN = replace(
 )
 LEAN = replace(PLAIN, train=replace(PLAIN.train, accumulate=2, scan_layers=True, remat=True))
 BATCHES = np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)  # few tokens, which can be learnt
-HELD_OUT = HeldOut(data.windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
+HELD_OUT = EvalSet(make_eval_windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
 
 
 class Training:

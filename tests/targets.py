@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from valyrian_jax import run_directory, sharded, shards, source
+from valyrian_jax import run_directory
 from valyrian_jax.__main__ import token_ids
 from valyrian_jax.bundle.bundle import Bundle, check_bundle, load_bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import Config, ModelConfig, config_to_toml, config_to_tree, load_config
+from valyrian_jax.data import shard_dataset, shards
+from valyrian_jax.data.corpus_entropy import load_source
 from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -187,7 +189,7 @@ def source_files() -> Files:
 
 
 def read_source(directory: Path) -> None:
-    found = source.load(directory / "text.txt", "0" * 64)
+    found = load_source(directory / "text.txt", "0" * 64)
     if found is not None:
         assert np.isfinite([found.excess, *found.bits]).all()
 
@@ -206,9 +208,9 @@ def shard_files() -> Files:
             shards.write_shard(Path(name), number, [tokens[start : start + 8]], tokenizer().sha256)
             for number, start in enumerate((0, 8, 16))
         ]
-        facts = (tokenizer().sha256, MODEL.vocab_size, 8, "text", (shards.Input("text.txt", 40, "0" * 64),))
+        facts = (tokenizer().sha256, MODEL.vocab_size, 8, "text", (shards.InputFile("text.txt", 40, "0" * 64),))
         place = shards.Position(0, 1, 5)
-        shards.write_index(Path(name), shards.Index(1, True, *facts, 20, 2, 36, {"empty": 1}, place, tuple(done)))
+        shards.write_index(Path(name), shards.ShardIndex(1, True, *facts, 20, 2, 36, {"empty": 1}, place, tuple(done)))
         return {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
 
 
@@ -219,9 +221,9 @@ def damage_shards(draw: random.Random, files: Files) -> Files:
 
 def read_shards(directory: Path) -> None:
     """Read all as for training and evaluation."""
-    parts = sharded.open_parts(directory, 0.2)
-    assert sharded.batch(parts, 0, 0, rows=20, length=1).max() < tokenizer().vocab_size
-    assert sharded.byte_count(sharded.held_out_tokens(parts), tokenizer()) > 0
+    parts = shard_dataset.open_parts(directory, 0.2)
+    assert shard_dataset.batch(parts, 0, 0, rows=20, length=1).max() < tokenizer().vocab_size
+    assert shard_dataset.byte_count(shard_dataset.held_out_tokens(parts), tokenizer()) > 0
 
 
 def read_ids(directory: Path) -> None:

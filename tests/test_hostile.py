@@ -13,10 +13,11 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge import foreign, papers
-from valyrian_jax import plot, source
+from valyrian_jax import plot
 from valyrian_jax.bundle.bundle import BUNDLE_FILES, load_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import load_config
+from valyrian_jax.data.corpus_entropy import CorpusSource, entropy_floor, load_source
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.tokenizer import Tokenizer
@@ -136,7 +137,7 @@ JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
     "config.json": (lambda d: load_bundle(d), b'{"model_type": X}'),
     "manifest.json": (lambda d: load_bundle(d), b'{"format_version": X}'),
     "metrics.jsonl": (lambda d: list(read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
-    "text.source.json": (lambda d: source.load(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
+    "text.source.json": (lambda d: load_source(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
     "config.toml": (lambda d: load_config(d / "config.toml"), b"[train]\nsteps = X\n"),
     "model.safetensors.index.json": (lambda d: foreign.read(d), b'{"weight_map": {"a": X}}'),
     "vocab.json": (lambda d: foreign.read_tokenizer(d), b'{"a": X}'),
@@ -232,4 +233,4 @@ def test_numbers_without_a_loss_are_not_drawn(whole: Path) -> None:
 
 
 def test_a_source_that_tells_of_too_few_documents_is_refused() -> None:
-    refused("tells of 1 documents", source.floor, source.Source("", [1.0], 0.0), ["a", "b"])
+    refused("tells of 1 documents", entropy_floor, CorpusSource("", [1.0], 0.0), ["a", "b"])

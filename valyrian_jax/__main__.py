@@ -33,14 +33,14 @@ def main() -> None:
 @click.option("-o", "--out", type=FILE, help="File to write; its entropy goes into a .source.json [standard output].")
 def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     """Write paragraphs of High Valyrian drawn from the grammar, and say how much information they hold."""
-    from valyrian_jax import source
+    from valyrian_jax.data.corpus_entropy import generate_corpus, save_source, source_path
 
-    found = source.generate(sentences, seed, exact)
+    found = generate_corpus(sentences, seed, exact)
     if out is None:
         click.echo(found.text, nl=False)
     else:
         write_atomically(out, found.text)
-        source.save(found.source, source.path_for(out))
+        save_source(found.source, source_path(out))
     click.echo(found.summary, err=out is None)
 
 
@@ -162,13 +162,13 @@ def train_tokenizer(files: tuple[Path, ...], vocab_size: int, text_key: str, out
 
     What `tokenizer encode --out` would skip is skipped.
     """
-    from valyrian_jax import documents
-    from valyrian_jax.data import read_blocks
+    from valyrian_jax.data import documents
+    from valyrian_jax.data.text import read_blocks
     from valyrian_jax.tokenizer import train_bpe
 
     def texts(file: Path) -> Iterator[str]:
         is_plain = not (documents.has_lines(file) or documents.is_zipped(file))
-        return read_blocks(file) if is_plain else documents.texts(file, text_key)
+        return read_blocks(file) if is_plain else documents.read_texts(file, text_key)
 
     trained = train_bpe((text for file in files for text in texts(file)), vocab_size)
     trained.save(out)
@@ -225,10 +225,10 @@ def write_shards(vocabulary: Path, files: tuple[str, ...], out: Path, options: d
     """Write the tokens of files as shards, and say what is in them."""
     from rich.console import Console
 
-    from valyrian_jax import encoding
+    from valyrian_jax.data import shard_writer
 
-    index = encoding.encode(vocabulary, [*map(Path, files)], out, Console(stderr=True), **options)
-    click.echo(f"{out}: {encoding.describe(index)}")
+    index = shard_writer.encode(vocabulary, [*map(Path, files)], out, Console(stderr=True), **options)
+    click.echo(f"{out}: {shard_writer.describe(index)}")
 
 
 @tokenizer.command("decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt")

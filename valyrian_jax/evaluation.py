@@ -12,11 +12,14 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import corpus, data, model, quality, sampling, sharding, shards, source, step
+from valyrian_jax import model, quality, sampling, sharding, step
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, SampleConfig
-from valyrian_jax.corpus import HeldOut, Text
+from valyrian_jax.data import shards
+from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
+from valyrian_jax.data.dataset import EvalSet, Text, hold_out, hold_out_shards, read, read_shards
+from valyrian_jax.data.text import count_bytes, encode_documents, find_sentences
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import Params
 from valyrian_jax.quality import Quality
@@ -46,7 +49,7 @@ class Progress:
     skipped_steps: int = 0
 
 
-def evaluate(eval_step: step.EvalStep, params: Params, held_out: HeldOut, mesh: Mesh | None = None) -> Evaluation:
+def evaluate(eval_step: step.EvalStep, params: Params, held_out: EvalSet, mesh: Mesh | None = None) -> Evaluation:
     """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
     windows = sharding.spread(held_out.windows, sharding.batches(mesh or sharding.one_device()))
     nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
@@ -60,9 +63,9 @@ def evaluate_run(directory: Path) -> Evaluation:
         UserError: the run has no bundle, or its text has changed.
     """
     config, best = _opened(directory)
-    if shards.is_directory(config.data.path):
+    if shards.is_shard_directory(config.data.path):
         return _loss(best, _held_out_shards(directory, config, best))
-    return _loss(best, corpus.hold_out(_text(directory, config, best), config, best.tokenizer, directory))
+    return _loss(best, hold_out(_text(directory, config, best), config, best.tokenizer, directory))
 
 
 class Line(NamedTuple):
@@ -86,13 +89,13 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
         UserError: the run has no bundle, or its text has changed.
     """
     config, best = _opened(directory)
-    if shards.is_directory(config.data.path):  # too much to count trigrams in
+    if shards.is_shard_directory(config.data.path):  # too much to count trigrams in
         return {"model": Line(*_loss(best, _held_out_shards(directory, config, best)), None, None)}
     text = _text(directory, config, best)
-    known = source.load(config.data.path, text.sha256)
-    entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
-    training = set(data.sentences(text.parts.train)) if known else set()
-    loss = _loss(best, corpus.hold_out(text, config, best.tokenizer, directory))
+    known = load_source(config.data.path, text.sha256)
+    entropy = entropy_floor(known, text.parts.held_out).bits_per_byte if known else None
+    training = set(find_sentences(text.parts.train)) if known else set()
+    loss = _loss(best, hold_out(text, config, best.tokenizer, directory))
     found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     lines = {
         "model": found,
@@ -115,16 +118,16 @@ def _opened(directory: Path) -> tuple[Config, Bundle]:
 
 def _text(directory: Path, config: Config, best: Bundle) -> Text:
     """A run's text."""
-    text = corpus.read(config)
+    text = read(config)
     _check_unchanged(directory, config, best, text.sha256)
     return text
 
 
-def _held_out_shards(directory: Path, config: Config, best: Bundle) -> HeldOut:
+def _held_out_shards(directory: Path, config: Config, best: Bundle) -> EvalSet:
     """The held-out part of a run's shards."""
-    parts = corpus.read_shards(config)
+    parts = read_shards(config)
     _check_unchanged(directory, config, best, shards.sha256(parts.shards.index))
-    return corpus.hold_out_shards(parts, config)
+    return hold_out_shards(parts, config)
 
 
 def _check_unchanged(directory: Path, config: Config, best: Bundle, sha256: str) -> None:
@@ -132,7 +135,7 @@ def _check_unchanged(directory: Path, config: Config, best: Bundle, sha256: str)
         raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
 
 
-def _loss(best: Bundle, held_out: HeldOut) -> Evaluation:
+def _loss(best: Bundle, held_out: EvalSet) -> Evaluation:
     """Loss of a bundle over a held-out part."""
     return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
 
@@ -142,10 +145,10 @@ def _trigram(
 ) -> Line:
     """A trigram model on the same tokens."""
     end = tokenizer.end_of_text
-    train, held_out = (data.tokenize(part, tokenizer, directory).tolist() for part in text.parts)
+    train, held_out = (encode_documents(part, tokenizer, directory).tolist() for part in text.parts)
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.nats(held_out)
-    bits = nats * (len(held_out) - 1) / math.log(2) / data.byte_count(text.parts.held_out)
+    bits = nats * (len(held_out) - 1) / math.log(2) / count_bytes(text.parts.held_out)
     rows = (trigram.sample(end, end, JUDGED.max_new_tokens, JUDGED.top_p, seed) for seed in range(texts))
     found = quality.measure(map(tokenizer.decode, rows), training) if texts else None
     return Line(nats, bits, None if entropy is None else bits - entropy, found)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from valyrian_jax import corpus, execution, finetuning, hosts, sharding
+from valyrian_jax import execution, finetuning, hosts, sharding
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
-from valyrian_jax.corpus import Corpus
+from valyrian_jax.data.dataset import Corpus, prepare
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.execution import Execution
@@ -48,7 +48,7 @@ def prepared(
     how = execution.chosen(config, device, mesh)
     sharding.check(config, mesh)
     known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
-    return Prepared(directory, config, mesh, how, initial, corpus.prepare(config, known, directory))
+    return Prepared(directory, config, mesh, how, initial, prepare(config, known, directory))
 
 
 def _directory(out: Path | None) -> Path:

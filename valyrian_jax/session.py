@@ -9,7 +9,7 @@ from rich.console import Console
 
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config
-from valyrian_jax.corpus import Corpus
+from valyrian_jax.data.dataset import Corpus
 from valyrian_jax.execution import Execution
 from valyrian_jax.tracker import NoTracker, Tracker
 

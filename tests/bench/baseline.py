@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import transformers
 
-from valyrian_jax import corpus
 from valyrian_jax.config import config_from_tree
+from valyrian_jax.data.dataset import prepare
 
 STEPS, BATCH, RATE, LOWEST, WARM_UP = 2000, 12, 1e-3, 1e-4, 100
 
@@ -26,7 +26,7 @@ def main() -> None:
     settings = config_from_tree({})
     c = settings.model
     with tempfile.TemporaryDirectory() as directory:
-        text = corpus.prepare(settings, None, Path(directory))
+        text = prepare(settings, None, Path(directory))
     torch.manual_seed(0)
     module = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(

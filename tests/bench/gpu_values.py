@@ -39,12 +39,13 @@ def parity() -> None:
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import corpus, model, optim, sharding, state, step
+    from valyrian_jax import model, optim, sharding, state, step
     from valyrian_jax.config import load_config
+    from valyrian_jax.data.dataset import prepare
     from valyrian_jax.execution import Execution
 
     settings = load_config(ROOT / "configs" / "valyrian.toml")
-    text = corpus.prepare(settings, None, OUT / "parity")
+    text = prepare(settings, None, OUT / "parity")
     windows = np.stack([text.batches(i, slice(None)) for i in range(STEPS)])
     optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
 

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge import torchscript
-from valyrian_jax import data
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.text import find_sentences, split_documents
 from valyrian_jax.language import check
 from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
@@ -123,8 +123,8 @@ def operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
 
     def cut(text: bytes) -> None:
         whole = text.decode("utf-8", "replace")
-        data.sentences([whole])
-        data.split("0 " * 20 + whole, 0.1)
+        find_sentences([whole])
+        split_documents("0 " * 20 + whole, 0.1)
 
     yield Operation("encode, decode: readable, 500", 62_500, back(small))
     yield Operation("encode, decode: readable, 20,000", 62_500, back(large))

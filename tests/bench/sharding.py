@@ -12,7 +12,7 @@ from typing import Any
 import texts
 from measuring import ROOT
 
-from valyrian_jax import documents, sharded
+from valyrian_jax.data import documents, shard_dataset
 from valyrian_jax.tokenizer import train_bpe
 
 LENGTH, ROWS = 1024, 32
@@ -75,17 +75,17 @@ def encoded(vocabulary: Path, text: Path, out: Path, options: list[Any]) -> dict
 def cut(text: Path) -> dict[str, float]:
     """What the process that reads does alone: cutting the text, which no number of workers makes faster."""
     begin = time.perf_counter()
-    count = sum(1 for _ in documents.raw(text, documents.LONGEST))
+    count = sum(1 for _ in documents.read_raw(text, documents.LONGEST))
     return {"documents": count, "cutting, MB/s": round(text.stat().st_size / 1e6 / (time.perf_counter() - begin))}
 
 
 def batches(out: Path, steps: int = 300) -> dict[str, float]:
     """Random windows; what is read stands in the page cache of the system."""
     begin = time.perf_counter()
-    parts = sharded.open_parts(out, 1e-4)
+    parts = shard_dataset.open_parts(out, 1e-4)
     opened = time.perf_counter()
     for step in range(steps):
-        sharded.batch(parts, 0, step, ROWS, LENGTH)
+        shard_dataset.batch(parts, 0, step, ROWS, LENGTH)
     seconds = (time.perf_counter() - opened) / steps
     return {
         "opening, ms": round((opened - begin) * 1e3, 1),

@@ -11,8 +11,18 @@ from rich.console import Console
 
 from tests.calling import call
 from valyrian_jax import __main__ as main
-from valyrian_jax import data, evaluation, loop, quality, source
+from valyrian_jax import evaluation, loop, quality
 from valyrian_jax.config import load_config
+from valyrian_jax.data.corpus_entropy import (
+    CorpusSource,
+    entropy_floor,
+    estimate_entropy,
+    generate_corpus,
+    load_source,
+    save_source,
+    source_path,
+)
+from valyrian_jax.data.text import read_corpus, sentence_overlap, split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.trigram import WittenBell
@@ -26,10 +36,10 @@ ROOT = Path(__file__).parents[2]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of a small corpus whose source is known."""
     home = tmp_path_factory.mktemp("judged")
-    generated = source.generate(800, seed=5, exact=2)
+    generated = generate_corpus(800, seed=5, exact=2)
     text = home / "text.txt"
     text.write_text(generated.text, encoding="utf-8")
-    source.save(generated.source, source.path_for(text))
+    save_source(generated.source, source_path(text))
     changes = TINY | {"data.path": str(text), "train.sample_every": 60}
     settings = load_config(ROOT / "configs" / "tiny.toml", changes)
     return loop.run(settings, home / "run", console=Console(file=io.StringIO())).run
@@ -94,29 +104,29 @@ def test_trigram_probabilities_are_a_distribution() -> None:
 
 
 def test_rate_and_its_error() -> None:
-    found = source.rate([10.0, 20.0], [10, 10])
+    found = estimate_entropy([10.0, 20.0], [10, 10])
     assert found.bits_per_byte == 1.5
     assert found.standard_error == pytest.approx(0.5)  # the two rates are 1 and 2
-    assert source.rate([10.0, 20.0, 30.0], [10, 20, 30]).standard_error == 0
+    assert estimate_entropy([10.0, 20.0, 30.0], [10, 20, 30]).standard_error == 0
 
 
 def test_the_shipped_corpus_has_a_floor() -> None:
-    text = data.read_text(ROOT / "data" / "High Valyrian.txt")
-    parts = data.split(text, 0.05)
+    text = read_corpus(ROOT / "data" / "High Valyrian.txt")
+    parts = split_documents(text, 0.05)
     described = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))
-    known = source.load(ROOT / "data" / "High Valyrian.txt", described["sha256"])
+    known = load_source(ROOT / "data" / "High Valyrian.txt", described["sha256"])
     assert known
     assert len(known.bits) == len(parts.train) + len(parts.held_out)
-    assert 0.7 < source.floor(known, parts.held_out).bits_per_byte < 0.95
-    assert data.overlap(parts) == 0
+    assert 0.7 < entropy_floor(known, parts.held_out).bits_per_byte < 0.95
+    assert sentence_overlap(parts) == 0
 
 
 def test_a_source_that_does_not_fit_is_not_used(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    assert source.load(text, "0") is None
-    source.save(source.Source("0", [1.0, 2.0], 0.0), source.path_for(text))
-    assert source.load(text, "1") is None
-    assert source.load(text, "0") == source.Source("0", [1.0, 2.0], 0.0)
-    source.path_for(text).write_text('{"sha256": "0", "bits": "x"}', encoding="utf-8")
+    assert load_source(text, "0") is None
+    save_source(CorpusSource("0", [1.0, 2.0], 0.0), source_path(text))
+    assert load_source(text, "1") is None
+    assert load_source(text, "0") == CorpusSource("0", [1.0, 2.0], 0.0)
+    source_path(text).write_text('{"sha256": "0", "bits": "x"}', encoding="utf-8")
     with pytest.raises(UserError, match=r"text.source.json is damaged"):
-        source.load(text, "0")
+        load_source(text, "0")

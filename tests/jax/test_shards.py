@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import corpus, data, encoding, evaluation, files, loop, resuming, sharded, shards
+from valyrian_jax import evaluation, files, loop, resuming
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
+from valyrian_jax.data import shard_dataset, shard_writer, shards
+from valyrian_jax.data.dataset import Text, hold_out, prepare
+from valyrian_jax.data.shards import InputFile, Position, ShardIndex
+from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents, read_corpus, split_documents
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
-from valyrian_jax.shards import Index, Input, Position
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 from ..conftest import WORDS
@@ -32,9 +35,9 @@ ROOT = Path(__file__).parent.parent.parent
 def place(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of the small text, many of them."""
     directory = tmp_path_factory.mktemp("place")
-    train_bpe(data.read_text(small_text), 280).save(directory / "t.json")
+    train_bpe(read_corpus(small_text), 280).save(directory / "t.json")
     out, quiet = directory / "shards", Console(quiet=True)
-    encoding.encode(directory / "t.json", [small_text], out, quiet, shard_tokens=333, workers=1)
+    shard_writer.encode(directory / "t.json", [small_text], out, quiet, shard_tokens=333, workers=1)
     return out
 
 
@@ -44,13 +47,13 @@ def copy(place: Path, tmp_path: Path) -> Path:
 
 
 def documents_of(text: Path) -> list[str]:
-    parts = data.split(data.read_text(text), 0.1)
+    parts = split_documents(read_corpus(text), 0.1)
     return parts.train + parts.held_out
 
 
 def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path, tmp_path: Path) -> None:
     found = shards.open_shards(place)
-    whole = data.tokenize(documents_of(small_text), found.tokenizer, tmp_path)
+    whole = encode_documents(documents_of(small_text), found.tokenizer, tmp_path)
     assert len(found.index.shards) > 9
     draw = np.random.default_rng(0)
     for start, count in [(0, len(whole)), (0, 333), (333, 333), (332, 2), (len(whole) - 1, 5), (len(whole), 5), (7, 0)]:
@@ -65,7 +68,7 @@ def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path
 def test_a_file_beside_the_shards_is_no_text(place: Path, tmp_path: Path, name: str) -> None:
     settings = load_config(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
     with pytest.raises(UserError, match=f"{name} is a part of shards; give their directory, {place}"):
-        corpus.prepare(settings, None, tmp_path)
+        prepare(settings, None, tmp_path)
 
 
 def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_size: int = 280) -> None:
@@ -75,13 +78,13 @@ def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_
     tokens = (*tokenizer.tokens[:-1], *(b"a%d" % i for i in range(vocab_size - 257)), tokenizer.tokens[-1])
     tokenizer = Tokenizer(tokens, (), {"<|endoftext|>": vocab_size - 1})
     tokenizer.save(directory / "tokenizer.json")
-    dtype = shards.dtype(vocab_size)
+    dtype = shards.token_dtype(vocab_size)
     done = [
         shards.write_shard(directory, number, [part.astype(dtype)], tokenizer.sha256)
         for number, part in enumerate(parts)
     ]
-    common = (tokenizer.sha256, vocab_size, len(parts[0]), "text", (Input("a", 1, "0" * 64),))
-    index = Index(1, True, *common, sum(map(len, parts)), 1, 1, {}, Position(0, 0, 0), tuple(done))
+    common = (tokenizer.sha256, vocab_size, len(parts[0]), "text", (InputFile("a", 1, "0" * 64),))
+    index = ShardIndex(1, True, *common, sum(map(len, parts)), 1, 1, {}, Position(0, 0, 0), tuple(done))
     shards.write_index(directory, index)
 
 
@@ -171,17 +174,17 @@ def test_damaged_and_foreign_shards_are_refused(damage: Callable[[Path], object]
 def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tmp_path: Path) -> None:
     documents = documents_of(small_text)
     tokenizer = shards.open_shards(place).tokenizer
-    whole = data.tokenize(documents, tokenizer, tmp_path)
+    whole = encode_documents(documents, tokenizer, tmp_path)
     for share in (0.001, 0.03, 0.1, 0.5, 0.9):
-        parts = sharded.open_parts(place, share)
-        tokens = sharded.held_out_tokens(parts)
+        parts = shard_dataset.open_parts(place, share)
+        tokens = shard_dataset.held_out_tokens(parts)
         kept = int((tokens[:-1] == tokenizer.end_of_text).sum())
         assert parts.cut == next(
             (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)), parts.cut
         )
-        assert tokens.tolist() == data.tokenize(documents[-kept:], tokenizer, tmp_path).tolist()
-        assert sharded.byte_count(tokens, tokenizer) == data.byte_count(documents[-kept:])
-        training = data.tokenize(documents[:-kept], tokenizer, tmp_path)
+        assert tokens.tolist() == encode_documents(documents[-kept:], tokenizer, tmp_path).tolist()
+        assert shard_dataset.byte_count(tokens, tokenizer) == count_bytes(documents[-kept:])
+        training = encode_documents(documents[:-kept], tokenizer, tmp_path)
         np.testing.assert_array_equal(shards.read(parts.shards, 0, parts.training), training)
     assert kept > 50
 
@@ -189,23 +192,23 @@ def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tm
 def test_what_cannot_be_held_out_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
     with pytest.raises(UserError, match="hold one document, expected two or more"):
-        sharded.open_parts(tmp_path / "one", 0.5)
-    monkeypatch.setattr(sharded, "LARGEST_HELD_OUT", 50)
+        shard_dataset.open_parts(tmp_path / "one", 0.5)
+    monkeypatch.setattr(shard_dataset, "LARGEST_HELD_OUT", 50)
     with pytest.raises(UserError, match=r"the last document in .* has 102 tokens, more than .*, 50; encode the text"):
-        sharded.open_parts(place, 0.001)
-    monkeypatch.setattr(sharded, "LARGEST_HELD_OUT", 150)
+        shard_dataset.open_parts(place, 0.001)
+    monkeypatch.setattr(shard_dataset, "LARGEST_HELD_OUT", 150)
     with pytest.raises(UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$") as refused:
-        sharded.open_parts(place, 0.5)
-    assert sharded.open_parts(place, float(str(refused.value).split()[-1])).held_out > 0
+        shard_dataset.open_parts(place, 0.5)
+    assert shard_dataset.open_parts(place, float(str(refused.value).split()[-1])).held_out > 0
 
 
 def test_every_window_is_seen_once_an_epoch(place: Path) -> None:
-    parts, length, rows = sharded.open_parts(place, 0.1), 16, 12
+    parts, length, rows = shard_dataset.open_parts(place, 0.1), 16, 12
     training = shards.read(parts.shards, 0, parts.training)
     windows = (len(training) - 1) // length
     assert windows % rows  # so that some steps stand across the end of an epoch
     steps = 3 * windows // rows + 1
-    seen = np.concatenate([sharded.batch(parts, 5, step, rows, length) for step in range(steps)])
+    seen = np.concatenate([shard_dataset.batch(parts, 5, step, rows, length) for step in range(steps)])
     assert seen.dtype == np.int32
     every = np.stack([training[i * length : (i + 1) * length + 1] for i in range(windows)]).astype(np.int32)
     epochs = [seen[i * windows : (i + 1) * windows] for i in range(3)]
@@ -213,31 +216,31 @@ def test_every_window_is_seen_once_an_epoch(place: Path) -> None:
         assert sorted(epoch.tolist()) == sorted(every.tolist())
         assert (epoch == every).all(axis=1).mean() < 0.05
     assert (epochs[0] == epochs[1]).all(axis=1).mean() < 0.05
-    other = np.concatenate([sharded.batch(parts, 6, step, rows, length) for step in range(windows // rows)])
+    other = np.concatenate([shard_dataset.batch(parts, 6, step, rows, length) for step in range(windows // rows)])
     assert (other == seen[: len(other)]).all(axis=1).mean() < 0.05
 
 
 def test_rows_of_a_batch_do_not_depend_on_who_makes_them(place: Path) -> None:
-    parts = sharded.open_parts(place, 0.1)
+    parts = shard_dataset.open_parts(place, 0.1)
     windows = (parts.training - 1) // 16
     for step in (0, windows // 8, 10**12):  # the second one stands across the end of an epoch
-        whole = sharded.batch(parts, 0, step, 8, 16)
-        some = [sharded.batch(parts, 0, step, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+        whole = shard_dataset.batch(parts, 0, step, 8, 16)
+        some = [shard_dataset.batch(parts, 0, step, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
         np.testing.assert_array_equal(np.concatenate(some), whole)
     with pytest.raises(UserError, match=r"tokens, but model.n_positions = 100000 needs at least 100001"):
-        sharded.batch(parts, 0, 0, 1, 100_000)
+        shard_dataset.batch(parts, 0, 0, 1, 100_000)
 
 
 def test_a_token_outside_the_vocabulary_is_noticed_where_it_is_read(copy: Path) -> None:
-    parts = sharded.open_parts(copy, 0.1)
+    parts = shard_dataset.open_parts(copy, 0.1)
     for number in (0, len(parts.shards.index.shards) - 1):
-        with (copy / shards.name(number)).open("rb+") as file:
+        with (copy / shards.shard_name(number)).open("rb+") as file:
             file.seek(64 + 20)
             file.write(b"\xff\xff")
     with pytest.raises(UserError, match="are damaged: token 65535, expected less than 280; compare"):
-        sharded.batch(parts, 0, 0, (parts.training - 1) // 16, 16)  # an epoch
+        shard_dataset.batch(parts, 0, 0, (parts.training - 1) // 16, 16)  # an epoch
     with pytest.raises(UserError, match="are damaged: token 65535"):
-        sharded.held_out_tokens(parts)
+        shard_dataset.held_out_tokens(parts)
 
 
 def tiny(path: Path, **changes: Any) -> Config:
@@ -286,21 +289,24 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.
     kept = (
         int(
             (
-                sharded.held_out_tokens(sharded.open_parts(Path(load_run_config(result.run).data.path), 0.05)) == 279
+                shard_dataset.held_out_tokens(
+                    shard_dataset.open_parts(Path(load_run_config(result.run).data.path), 0.05)
+                )
+                == 279
             ).sum()
         )
         - 1
     )
-    parts = data.Split(documents[:-kept], documents[-kept:])
+    parts = DataSplit(documents[:-kept], documents[-kept:])
     best = load_bundle(result.run / "bundle")
-    of_text = corpus.hold_out(corpus.Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
+    of_text = hold_out(Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
     assert evaluation._loss(best, of_text) == evaluation.evaluate_run(result.run)
 
 
 def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
     finished: tuple[loop.Result, str], copy: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, batch = tmp_path / "run", sharded.batch
+    run, batch = tmp_path / "run", shard_dataset.batch
 
     def stopping(parts: Any, seed: int, step: int, *rest: Any) -> Any:
         if step == 25:  # made while the device takes the steps up to 20
@@ -308,7 +314,7 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
         return batch(parts, seed, step, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sharded, "batch", stopping)
+        patch.setattr(shard_dataset, "batch", stopping)
         with pytest.raises(StoppedError, match="after step 20"):
             loop.run(tiny(place), run, console=quiet())
     settings = resuming.configuration(run, {"data.path": str(copy)})  # shards may move
@@ -332,7 +338,7 @@ def test_other_shards_and_other_tokenizers_are_refused(
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
         evaluation.evaluate_run(run)
 
-    train_bpe("the red dragon sleeps " * 9 + data.read_text(small_text)[:2000], 280).save(tmp_path / "other.json")
+    train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(tmp_path / "other.json")
     with pytest.raises(UserError, match=r"other.json has SHA-256 .*, but the shards were made with .*shards/tokenizer"):
         loop.run(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
     foreign = dataclasses.replace(

@@ -9,7 +9,7 @@ from unicodedata import is_normalized
 
 import pytest
 
-from valyrian_jax import source
+from valyrian_jax.data.corpus_entropy import GeneratedCorpus
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import generate_paragraphs
 from valyrian_jax.language.generator.vocabulary import words
@@ -78,7 +78,7 @@ def test_deterministic_and_seeded() -> None:
     assert list(generate_paragraphs(200, 1)) != list(generate_paragraphs(200, 2))
 
 
-def test_the_shipped_corpus_is_what_the_generator_writes(corpus_again: source.Generated) -> None:
+def test_the_shipped_corpus_is_what_the_generator_writes(corpus_again: GeneratedCorpus) -> None:
     """Who changes tables, lexicon or templates rebuilds the corpus too: data/README.md has the command."""
     corpus = ROOT / "data" / "High Valyrian.txt"
     described = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))

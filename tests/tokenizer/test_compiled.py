@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from valyrian_jax import data
 from valyrian_jax.tokenizer import Tokenizer, batch, numba_pretokenizer, train_bpe
 from valyrian_jax.tokenizer.pretokenizer import class_table, split_text
 
@@ -112,8 +111,8 @@ def test_a_file_read_in_blocks_is_learnt_as_a_whole(
 ) -> None:
     text = "\n ".join(["", *HOSTILE, sources[:2000], ""])
     (tmp_path / "text").write_text(text, encoding="utf-8", newline="")
-    monkeypatch.setattr(data, "_BLOCK", size)
-    blocks = list(data.read_blocks(tmp_path / "text"))
+    monkeypatch.setattr(text, "_BLOCK", size)
+    blocks = list(text.read_blocks(tmp_path / "text"))
     assert len(blocks) > 1
     assert "".join(blocks) == text
     assert Counter(p for block in blocks for p in pieces(block.encode())) == Counter(pieces(text.encode()))

@@ -25,7 +25,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from valyrian_jax import __main__ as main
-from valyrian_jax import data, documents, encoding, pool, shards
+from valyrian_jax.data import documents, shard_workers, shard_writer, shards
+from valyrian_jax.data.text import (
+    _PARAGRAPH_BREAK,
+    DOCUMENT_SEPARATOR,
+    count_bytes,
+    encode_documents,
+    read_corpus,
+    split_documents,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
@@ -49,17 +57,17 @@ def home(valyrian: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "_GROUP_BYTES", 4000)
+    monkeypatch.setattr(shard_writer, "_GROUP_BYTES", 4000)
 
 
 def pieces(path: Path) -> list[str]:
-    parts = data.split(data.read_text(path), 0.1)
+    parts = split_documents(read_corpus(path), 0.1)
     return parts.train + parts.held_out
 
 
-def encode(home: Path, names: str, out: Path, shard_tokens: int = 3000, workers: int = 1) -> shards.Index:
+def encode(home: Path, names: str, out: Path, shard_tokens: int = 3000, workers: int = 1) -> shards.ShardIndex:
     files = [home / name for name in names.split()]
-    return encoding.encode(home / "t.json", files, out, QUIET, shard_tokens=shard_tokens, workers=workers)
+    return shard_writer.encode(home / "t.json", files, out, QUIET, shard_tokens=shard_tokens, workers=workers)
 
 
 def tokens(out: Path) -> list[int]:
@@ -82,12 +90,12 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shards_hold_the_tokens_of_the_documents_in_memory(home: Path, whole: Path, tmp_path: Path) -> None:
     together = pieces(home / "a.txt") + pieces(home / "b.txt")
     assert len(together) == 600
-    expected = data.tokenize(together, Tokenizer.load(home / "t.json"), tmp_path)
+    expected = encode_documents(together, Tokenizer.load(home / "t.json"), tmp_path)
     assert tokens(whole) == expected.tolist()
     index = shards.open_shards(whole).index
     assert [shard.tokens for shard in index.shards[:-1]] == [3000] * (len(expected) // 3000)
     assert (index.tokens, index.documents, index.skipped) == (len(expected), 600, {})
-    assert index.size + 600 * len(data.SEPARATOR) == data.byte_count(together)
+    assert index.size + 600 * len(DOCUMENT_SEPARATOR) == count_bytes(together)
     assert sorted(path.name for path in whole.iterdir()) == sorted(
         ["index.json", "tokenizer.json", "lock", *(shard.name for shard in index.shards)]
     )
@@ -152,7 +160,7 @@ def test_bad_documents_are_counted_and_left_out(
         "empty": 2,
         "longer than 64 MB": 2,
     }
-    expected = data.tokenize(["one", "two \ufffd.", "three", "four\nfour", "fünf"], found.tokenizer, tmp_path)
+    expected = encode_documents(["one", "two \ufffd.", "three", "four\nfour", "fünf"], found.tokenizer, tmp_path)
     assert tokens(tmp_path / "s") == expected.tolist()
     assert out == (
         f"{tmp_path / 's'}: {len(expected)} tokens in 1 shards, of 5 documents with 30 bytes; skipped 13: "
@@ -175,11 +183,11 @@ SIGNS = "a", "é", "\n", "\n\n", "\r\n", "\r", " ", "\t", "\n \n", "\x0b", "\u30
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from(SIGNS), max_size=12).map("".join), st.integers(1, 6))
 def test_paragraphs_are_those_of_a_text_in_memory_wherever_blocks_end(text: str, block: int) -> None:
-    expected = [piece for piece in data._PARAGRAPH_BREAK.split(text.strip()) if piece.strip()]
+    expected = [piece for piece in _PARAGRAPH_BREAK.split(text.strip()) if piece.strip()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "_BLOCK", block)
         patch.setattr(Path, "open", lambda *_: io.BytesIO(text.encode()))
-        assert [piece and piece.decode() for piece in documents.raw(Path("text"), 1000)] == expected
+        assert [piece and piece.decode() for piece in documents.read_raw(Path("text"), 1000)] == expected
 
 
 PARTS = b"ab", b"abcdef", b"abcdefgh", b"\n", b"\n\n", b"   "
@@ -192,10 +200,10 @@ def test_only_what_is_too_long_is_left_out(parts: list[bytes], block: int) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "_BLOCK", block)
         patch.setattr(Path, "open", lambda *_: io.BytesIO(text))
-        found = list(documents.raw(Path("text"), 40))
+        found = list(documents.read_raw(Path("text"), 40))
         assert [piece for piece in found if piece] == [piece for piece in expected if len(piece) <= 40]
         assert len(found) == len(expected)
-        lines = list(documents.raw(Path("text.jsonl"), 8))
+        lines = list(documents.read_raw(Path("text.jsonl"), 8))
         kept = [line if len(line.removesuffix(b"\n")) <= 8 else None for line in text.splitlines(keepends=True)]
         assert lines == [line for line in kept if line is None or line.strip()]
 
@@ -204,7 +212,7 @@ def test_of_a_document_that_is_too_long_little_is_held(tmp_path: Path) -> None:
     for name, sign in (("long.txt.gz", b"a"), ("blank.txt.gz", b" "), ("lines.jsonl.gz", b"a")):
         (tmp_path / name).write_bytes(gzip.compress(b"a" + 40_000_000 * sign, 1))
         tracemalloc.start()
-        found = list(documents.raw(tmp_path / name, 1_000_000))
+        found = list(documents.read_raw(tmp_path / name, 1_000_000))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert found == ([b"a"] if sign == b" " else [None])
@@ -265,7 +273,7 @@ def whole_here(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encode_in(home: Path, out: Path) -> None:
     with contextlib.chdir(home):
-        encoding.encode(Path("t.json"), [Path("a.txt"), Path("b.txt")], out, QUIET, shard_tokens=3000, workers=1)
+        shard_writer.encode(Path("t.json"), [Path("a.txt"), Path("b.txt")], out, QUIET, shard_tokens=3000, workers=1)
 
 
 def test_a_killed_command_goes_on_where_it_was_and_leaves_no_worker(
@@ -310,7 +318,7 @@ def test_a_restart_at_the_end_of_a_document_group_and_file_leaves_nothing_out(
     for name, letters in (("x.jsonl", "abc"), ("y.jsonl", "def")):
         (tmp_path / name).write_bytes(as_lines([text for letter in letters for text in (letter, "")]))
     names = f"{tmp_path / 'x.jsonl'} {tmp_path / 'y.jsonl'}"
-    monkeypatch.setattr(encoding, "_GROUP_DOCUMENTS", documents_of_group)
+    monkeypatch.setattr(shard_writer, "_GROUP_DOCUMENTS", documents_of_group)
     write_shard = shards.write_shard
 
     def failing(directory: Path, number: int, *rest: Any) -> shards.Shard:
@@ -324,14 +332,14 @@ def test_a_restart_at_the_end_of_a_document_group_and_file_leaves_nothing_out(
             encode(home, names, tmp_path / "s", shard_tokens=4)
     assert len(finished(tmp_path / "s")) == last
     index = encode(home, names, tmp_path / "s", shard_tokens=4)
-    assert tokens(tmp_path / "s") == data.tokenize("abcdef", Tokenizer.load(home / "t.json"), tmp_path).tolist()
+    assert tokens(tmp_path / "s") == encode_documents("abcdef", Tokenizer.load(home / "t.json"), tmp_path).tolist()
     assert (index.documents, index.size, index.skipped) == (6, 6, {"empty": 6})
 
 
 def test_a_killed_worker_is_told_in_one_line(home: Path) -> None:
     others = {*multiprocessing.active_children()}
-    group = pool.Group(np.zeros((1, 2), np.int64), [(b"text", None)])
-    results = pool.encoded([group] * 9, home / "t.json", 1, lambda: None)
+    group = shard_workers.Group(np.zeros((1, 2), np.int64), [(b"text", None)])
+    results = shard_workers.encoded([group] * 9, home / "t.json", 1, lambda: None)
     next(results)
     (worker,) = {*multiprocessing.active_children()} - others
     worker.kill()
@@ -364,7 +372,7 @@ def test_what_was_begun_is_not_mixed_with_something_else(home: Path, whole: Path
     def refused(message: str, **options: Any) -> None:
         arguments = {"vocabulary": home / "t.json", "files": [home / "a.txt", home / "b.txt"], "shard_tokens": 3000}
         with pytest.raises(UserError, match=message):
-            encoding.encode(**arguments | options, out=out, console=QUIET, workers=1)
+            shard_writer.encode(**arguments | options, out=out, console=QUIET, workers=1)
         assert contents(out) == before
 
     train_bpe(pieces(home / "b.txt"), 299).save(tmp_path / "other.json")
@@ -424,7 +432,7 @@ def test_a_file_of_which_nothing_is_taken_is_named(home: Path, tmp_path: Path) -
     (tmp_path / "some.jsonl").write_text('{"text": "Rytsas"}\n{"body": "Valar"}\n')
     shown = io.StringIO()
     files = [tmp_path / "other.jsonl", home / "a.txt", tmp_path / "some.jsonl", tmp_path / "other.jsonl"]
-    encoding.encode(home / "t.json", files, tmp_path / "s", Console(file=shown, width=20), workers=1)
+    shard_writer.encode(home / "t.json", files, tmp_path / "s", Console(file=shown, width=20), workers=1)
     line = f"note: nothing is taken of {tmp_path / 'other.jsonl'}: 2 no text under the key\n"
     assert shown.getvalue() == 2 * line
 
@@ -442,9 +450,9 @@ def test_a_file_that_was_begun_before_is_not_said_to_be_in_vain(
             raise OSError(28, "No space left on device")
         return write(directory, number, *rest)
 
-    def again() -> shards.Index:
+    def again() -> shards.ShardIndex:
         files, console = [tmp_path / "half.jsonl"], Console(file=shown)
-        return encoding.encode(home / "t.json", files, tmp_path / "s", console, shard_tokens=size, workers=1)
+        return shard_writer.encode(home / "t.json", files, tmp_path / "s", console, shard_tokens=size, workers=1)
 
     with monkeypatch.context() as disk:
         disk.setattr(shards, "write_shard", full)
@@ -514,5 +522,5 @@ def test_mistakes_end_in_one_line(
 def test_a_terminal_shows_how_fast_it_is(home: Path, tmp_path: Path) -> None:
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=100)
-    encoding.encode(home / "t.json", [home / "a.txt"], tmp_path / "s", terminal, workers=1)
+    shard_writer.encode(home / "t.json", [home / "a.txt"], tmp_path / "s", terminal, workers=1)
     assert re.search(r"[\d,]+ tokens, 0 MB of text, [\d,]+ tokens/s", shown.getvalue())

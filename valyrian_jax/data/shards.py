@@ -47,7 +47,7 @@ class Shard:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Input:
+class InputFile:
     """A file of text."""
 
     name: str
@@ -65,7 +65,7 @@ class Position:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Index:
+class ShardIndex:
     """What a directory of shards says of itself.
 
     Attributes:
@@ -84,7 +84,7 @@ class Index:
     vocab_size: Annotated[int, Field(ge=257, lt=2**31)]
     shard_tokens: Annotated[int, Field(ge=1, lt=2**62)]
     text_key: str
-    inputs: tuple[Input, ...]
+    inputs: tuple[InputFile, ...]
     tokens: _Count
     documents: _Count
     size: _Count
@@ -93,22 +93,24 @@ class Index:
     shards: tuple[Shard, ...]
 
     @model_validator(mode="after")
-    def _shards_agree(self) -> "Index":
+    def _shards_agree(self) -> "ShardIndex":
         for number, shard in enumerate(self.shards):
             full = shard.tokens == self.shard_tokens
             last = self.finished and number == len(self.shards) - 1 and shard.tokens < self.shard_tokens
-            if shard.name != name(number) or not (full or last):
-                raise ValueError(f"shard {number} is {shard.name} with {shard.tokens} tokens, expected {name(number)}")
+            if shard.name != shard_name(number) or not (full or last):
+                raise ValueError(
+                    f"shard {number} is {shard.name} with {shard.tokens} tokens, expected {shard_name(number)}"
+                )
         if self.tokens != sum(shard.tokens for shard in self.shards):
             raise ValueError(f"tokens = {self.tokens} is not the sum of those of the shards")
         return self
 
 
-_INDEX = TypeAdapter(Index)
+_INDEX = TypeAdapter(ShardIndex)
 
 
 @dataclasses.dataclass(frozen=True)
-class Shards:
+class ShardSet:
     """Finished shards, opened.
 
     Attributes:
@@ -116,22 +118,22 @@ class Shards:
     """
 
     directory: Path
-    index: Index
+    index: ShardIndex
     tokenizer: Tokenizer
     piece: Callable[[int], Tokens]
 
 
-def name(number: int) -> str:
+def shard_name(number: int) -> str:
     """The name of a shard's file."""
     return f"shard-{number:05}.bin"
 
 
-def dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
+def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     """The type of tokens in memory and, little-endian, in a shard: uint16 up to a vocabulary of 65,536, else uint32."""
     return np.min_scalar_type(vocab_size - 1).newbyteorder("<")
 
 
-def is_directory(path: str | Path) -> bool:
+def is_shard_directory(path: str | Path) -> bool:
     """Whether a path is a directory, which as a text can only be one of shards."""
     try:
         return Path(path).is_dir()
@@ -151,7 +153,7 @@ def write_shard(directory: Path, number: int, parts: Sequence[Tokens], sha256: s
     Returns:
         Its entry in the index.
     """
-    path = directory / name(number)
+    path = directory / shard_name(number)
     partial = path.with_name(path.name + ".partial")
     tokens = sum(map(len, parts))
     header = HEADER.pack(MAGIC, VERSION, parts[0].itemsize, tokens, bytes.fromhex(sha256))
@@ -170,7 +172,7 @@ def write_shard(directory: Path, number: int, parts: Sequence[Tokens], sha256: s
     return Shard(path.name, tokens, digest.hexdigest())
 
 
-def write_index(directory: Path, index: Index) -> None:
+def write_index(directory: Path, index: ShardIndex) -> None:
     """Write the index, whole or not at all, also in a loss of power."""
     partial = directory / f"{INDEX}.partial"
     try:
@@ -186,7 +188,7 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     )
 
 
-def read_index(directory: Path) -> Index:
+def read_index(directory: Path) -> ShardIndex:
     """The index of a directory of shards, finished or not.
 
     Raises:
@@ -209,7 +211,7 @@ def read_index(directory: Path) -> Index:
         ) from error
 
 
-def open_shards(directory: Path) -> Shards:
+def open_shards(directory: Path) -> ShardSet:
     """Open finished shards; every header and size is looked at, no token.
 
     Raises:
@@ -229,17 +231,19 @@ def open_shards(directory: Path) -> Shards:
         )
     for number in range(len(index.shards)):
         check(directory, index, number)
-    return Shards(directory, index, tokenizer, functools.lru_cache(_MAPPED)(functools.partial(_map, directory, index)))
+    return ShardSet(
+        directory, index, tokenizer, functools.lru_cache(_MAPPED)(functools.partial(_map, directory, index))
+    )
 
 
-def check(directory: Path, index: Index, number: int) -> None:
+def check(directory: Path, index: ShardIndex, number: int) -> None:
     """Hold the header and the size of a shard to what the index says.
 
     Raises:
         UserError: they are not the same.
     """
-    path, tokens = directory / name(number), index.shards[number].tokens
-    expected = MAGIC, VERSION, dtype(index.vocab_size).itemsize, tokens, bytes.fromhex(index.tokenizer_sha256)
+    path, tokens = directory / shard_name(number), index.shards[number].tokens
+    expected = MAGIC, VERSION, token_dtype(index.vocab_size).itemsize, tokens, bytes.fromhex(index.tokenizer_sha256)
     again = "copy it again, or encode the text into another --out"
     try:
         with path.open("rb") as file:
@@ -258,16 +262,18 @@ def check(directory: Path, index: Index, number: int) -> None:
         raise UserError(f"the shard {path} has {size:,} bytes, expected {whole:,}; {again}")
 
 
-def _map(directory: Path, index: Index, number: int) -> Tokens:
+def _map(directory: Path, index: ShardIndex, number: int) -> Tokens:
     """The tokens of one shard, mapped."""
     shard = index.shards[number]
-    return np.asarray(np.memmap(directory / shard.name, dtype(index.vocab_size), "r", HEADER.size, (shard.tokens,)))
+    return np.asarray(
+        np.memmap(directory / shard.name, token_dtype(index.vocab_size), "r", HEADER.size, (shard.tokens,))
+    )
 
 
-def read(shards: Shards, start: int, count: int) -> Tokens:
+def read(shards: ShardSet, start: int, count: int) -> Tokens:
     """Tokens from a place in the whole on, across the borders of shards; fewer at the end of the whole."""
     size, end = shards.index.shard_tokens, min(start + count, shards.index.tokens)
-    tokens = np.empty(max(end - start, 0), dtype(shards.index.vocab_size))
+    tokens = np.empty(max(end - start, 0), token_dtype(shards.index.vocab_size))
     done = 0
     while done < len(tokens):  # copied at once, so that no more shards stay mapped than `piece` keeps
         number, place = divmod(start + done, size)
@@ -277,7 +283,7 @@ def read(shards: Shards, start: int, count: int) -> Tokens:
     return tokens
 
 
-def sha256(index: Index) -> str:
+def sha256(index: ShardIndex) -> str:
     """The SHA-256 of what is in the shards: of their tokenizer, their sizes and the SHA-256 of each one."""
     content = [index.tokenizer_sha256, [(shard.tokens, shard.sha256) for shard in index.shards]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

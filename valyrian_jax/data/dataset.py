@@ -7,8 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import data, sharded, shards, source
 from valyrian_jax.config import Config
+from valyrian_jax.data import shard_dataset, shards
+from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
+from valyrian_jax.data.text import (
+    Batches,
+    DataSplit,
+    Tokens,
+    count_bytes,
+    encode_documents,
+    find_sentences,
+    read_corpus,
+    sentence_overlap,
+    split_documents,
+)
+from valyrian_jax.data.windows import EvalWindows, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -16,15 +29,15 @@ from valyrian_jax.tokenizer import Tokenizer, train_bpe
 class Text(NamedTuple):
     """A corpus as it was read."""
 
-    parts: data.Split
+    parts: DataSplit
     size: int  # bytes
     sha256: str
 
 
-class HeldOut(NamedTuple):
+class EvalSet(NamedTuple):
     """What evaluation covers."""
 
-    windows: data.Windows
+    windows: EvalWindows
     size: int  # bytes, for bits per byte
 
 
@@ -39,8 +52,8 @@ class Corpus(NamedTuple):
     """
 
     tokenizer: Tokenizer
-    batches: data.Batches
-    held_out: HeldOut
+    batches: Batches
+    held_out: EvalSet
     sha256: str
     summary: str
     entropy: float | None
@@ -53,9 +66,9 @@ def read(config: Config) -> Text:
     Raises:
         UserError: it is missing, unreadable or too short to split.
     """
-    text = data.read_text(config.data.path)
+    text = read_corpus(config.data.path)
     encoded = text.encode()
-    return Text(data.split(text, config.data.held_out), len(encoded), hashlib.sha256(encoded).hexdigest())
+    return Text(split_documents(text, config.data.held_out), len(encoded), hashlib.sha256(encoded).hexdigest())
 
 
 def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Corpus:
@@ -78,7 +91,7 @@ def prepare(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Cor
     path = Path(config.data.path)
     if path.name in (shards.INDEX, shards.TOKENIZER) and (path.with_name(shards.INDEX)).exists():
         raise UserError(f"data.path = {path} is a part of shards; give their directory, {path.parent}")
-    if shards.is_directory(config.data.path):
+    if shards.is_shard_directory(config.data.path):
         return _of_shards(config, tokenizer, name)
     return _of_text(config, tokenizer, directory)
 
@@ -88,35 +101,35 @@ def _of_text(config: Config, tokenizer: Tokenizer | None, directory: Path) -> Co
     if tokenizer is None:
         tokenizer = train_bpe(text.parts.train, config.model.vocab_size)  # the held-out part must not shape it
     _check_size(config, tokenizer)
-    train = data.tokenize(text.parts.train, tokenizer, directory)
+    train = encode_documents(text.parts.train, tokenizer, directory)
     rows, length = config.train.batch_size, config.model.n_positions
 
     def batches(step: int, part: slice) -> npt.NDArray[np.int32]:
-        return data.batch(train, config.train.seed, step, rows, length, part)
+        return sample_batch(train, config.train.seed, step, rows, length, part)
 
     batches(0, slice(1))  # complains now if the text is too short
     held_out = hold_out(text, config, tokenizer, directory)
     summary = (
         f"{config.data.path}: {text.size:,} bytes; {len(train):,} tokens to train on, "
         f"{held_out.windows.counted.sum():,} held out; "
-        f"{data.overlap(text.parts):.1%} of the held-out sentences also stand in the training part"
+        f"{sentence_overlap(text.parts):.1%} of the held-out sentences also stand in the training part"
     )
-    known = source.load(config.data.path, text.sha256)
-    entropy = source.floor(known, text.parts.held_out).bits_per_byte if known else None
+    known = load_source(config.data.path, text.sha256)
+    entropy = entropy_floor(known, text.parts.held_out).bits_per_byte if known else None
     if entropy is not None:
         summary += f"; entropy {entropy:.4f} bits per byte"
-    sentences = frozenset(data.sentences(text.parts.train)) if known else None
+    sentences = frozenset(find_sentences(text.parts.train)) if known else None
     return Corpus(tokenizer, batches, held_out, text.sha256, summary, entropy, sentences)
 
 
 def _of_shards(config: Config, tokenizer: Tokenizer | None, name: str) -> Corpus:
     parts = read_shards(config)
-    tokenizer = sharded.fitting(parts.shards, tokenizer, name)
+    tokenizer = shard_dataset.fitting(parts.shards, tokenizer, name)
     _check_size(config, tokenizer)
     rows, length = config.train.batch_size, config.model.n_positions
 
     def batches(step: int, part: slice) -> npt.NDArray[np.int32]:
-        return sharded.batch(parts, config.train.seed, step, rows, length, part)
+        return shard_dataset.batch(parts, config.train.seed, step, rows, length, part)
 
     batches(0, slice(1))  # complains now if the text is too short
     index = parts.shards.index
@@ -136,23 +149,23 @@ def _check_size(config: Config, tokenizer: Tokenizer) -> None:
         )
 
 
-def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> HeldOut:
+def hold_out(text: Text, config: Config, tokenizer: Tokenizer, directory: Path) -> EvalSet:
     """The held-out part of a text as windows of the model's context length."""
-    tokens = data.tokenize(text.parts.held_out, tokenizer, directory)
-    return HeldOut(_windows(tokens, config), data.byte_count(text.parts.held_out))
+    tokens = encode_documents(text.parts.held_out, tokenizer, directory)
+    return EvalSet(_windows(tokens, config), count_bytes(text.parts.held_out))
 
 
-def read_shards(config: Config) -> sharded.Parts:
+def read_shards(config: Config) -> shard_dataset.Parts:
     """Open and split the shards of a run."""
-    return sharded.open_parts(Path(config.data.path), config.data.held_out)
+    return shard_dataset.open_parts(Path(config.data.path), config.data.held_out)
 
 
-def hold_out_shards(parts: sharded.Parts, config: Config) -> HeldOut:
+def hold_out_shards(parts: shard_dataset.Parts, config: Config) -> EvalSet:
     """The held-out part of shards as windows of the model's context length."""
-    tokens = sharded.held_out_tokens(parts)
-    return HeldOut(_windows(tokens, config), sharded.byte_count(tokens, parts.shards.tokenizer))
+    tokens = shard_dataset.held_out_tokens(parts)
+    return EvalSet(_windows(tokens, config), shard_dataset.byte_count(tokens, parts.shards.tokenizer))
 
 
-def _windows(tokens: data.Tokens, config: Config) -> data.Windows:
+def _windows(tokens: Tokens, config: Config) -> EvalWindows:
     """Windows in batches of as many as training has in memory at a time."""
-    return data.windows(tokens, config.train.batch_size // config.train.accumulate, config.model.n_positions)
+    return make_eval_windows(tokens, config.train.batch_size // config.train.accumulate, config.model.n_positions)

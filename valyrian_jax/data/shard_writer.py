@@ -18,11 +18,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from valyrian_jax import documents, pool, shards, stopping
+from valyrian_jax import stopping
+from valyrian_jax.data import documents, shard_workers, shards
+from valyrian_jax.data.shard_workers import Encoded, Group, Int64, Raw
+from valyrian_jax.data.shards import InputFile, Position, ShardIndex
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.files import lock_directory
-from valyrian_jax.pool import Encoded, Group, Int64, Raw
-from valyrian_jax.shards import Index, Input, Position
 from valyrian_jax.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26
@@ -39,7 +40,7 @@ def encode(
     text_key: str = "text",
     shard_tokens: int = SHARD_TOKENS,
     workers: int | None = None,
-) -> Index:
+) -> ShardIndex:
     """Write the tokens of files as shards, or go on with it.
 
     Args:
@@ -61,7 +62,7 @@ def encode(
     """
     tokenizer = Tokenizer.load(vocabulary)
     wanted = _index(tokenizer, files, text_key, shard_tokens)
-    end = np.array([tokenizer.end_of_text], shards.dtype(tokenizer.vocab_size))
+    end = np.array([tokenizer.end_of_text], shards.token_dtype(tokenizer.vocab_size))
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if shards.INDEX not in there and there - _BEFORE_INDEX:
         raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
@@ -73,7 +74,7 @@ def encode(
         start = index.position
         found = itertools.takewhile(lambda _: asked() is None, _documents(files, text_key, start.file))
         rest = itertools.dropwhile(lambda document: document[:2] < (start.file, start.document), found)
-        encoded = pool.encoded(_groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, asked)
+        encoded = shard_workers.encoded(_groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, asked)
         with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as shown:
             index, parts = _write(out, index, _noticed(shown, index, console, asked))
         if stop := asked():
@@ -85,9 +86,9 @@ def encode(
         return _finish(out, index, [*parts, end])
 
 
-def _index(tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int) -> Index:
+def _index(tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int) -> ShardIndex:
     """The index of a directory in which there is no shard yet."""
-    return Index(
+    return ShardIndex(
         format=1,
         finished=False,
         tokenizer_sha256=tokenizer.sha256,
@@ -104,7 +105,7 @@ def _index(tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tok
     )
 
 
-def begun(out: Path, wanted: Index, tokenizer: Tokenizer) -> Index:
+def begun(out: Path, wanted: ShardIndex, tokenizer: Tokenizer) -> ShardIndex:
     """What is in a directory already, or the beginning of it.
 
     Raises:
@@ -128,7 +129,7 @@ def begun(out: Path, wanted: Index, tokenizer: Tokenizer) -> Index:
     return index
 
 
-def _told(before: Index, now: Index) -> Iterator[tuple[str, str | int, str | int]]:
+def _told(before: ShardIndex, now: ShardIndex) -> Iterator[tuple[str, str | int, str | int]]:
     """What must stay the same for the shards to be the same, as a message names it."""
     yield "a tokenizer of SHA-256", before.tokenizer_sha256, now.tokenizer_sha256
     yield "--shard-tokens", before.shard_tokens, now.shard_tokens
@@ -138,11 +139,11 @@ def _told(before: Index, now: Index) -> Iterator[tuple[str, str | int, str | int
         yield "the file", _told_file(one), _told_file(other)
 
 
-def _told_file(file: Input) -> str:
+def _told_file(file: InputFile) -> str:
     return f"{file.name} ({file.size:,} bytes, {file.ends_sha256[:12]})"
 
 
-def _input(path: Path) -> Input:
+def _input(path: Path) -> InputFile:
     """A file as the index names it; no JSON can hold a name that is not UTF-8 as it is."""
     digest = hashlib.sha256()
     try:
@@ -153,7 +154,7 @@ def _input(path: Path) -> Input:
             for place in (0, max(size - _END_BYTES, 0)):
                 file.seek(place)
                 digest.update(file.read(_END_BYTES))
-        return Input(os.fsencode(path).decode("utf-8", "backslashreplace"), size, digest.hexdigest())
+        return InputFile(os.fsencode(path).decode("utf-8", "backslashreplace"), size, digest.hexdigest())
     except OSError as error:
         raise UserError(f"cannot read the text {path}: {error.strerror}") from error
 
@@ -162,7 +163,7 @@ def _documents(files: Sequence[Path], text_key: str, first: int) -> Iterator[tup
     """File, number and content of every document from a file on."""
     for file, path in itertools.islice(enumerate(files), first, None):
         key = text_key if documents.has_lines(path) else None
-        for number, document in enumerate(documents.raw(path, documents.LONGEST)):
+        for number, document in enumerate(documents.read_raw(path, documents.LONGEST)):
             yield file, number, (document, key)
 
 
@@ -181,7 +182,9 @@ def _groups(found: Iterable[tuple[int, int, Raw]]) -> Iterator[Group]:
         yield Group(np.array(places), group)
 
 
-def _write(out: Path, index: Index, results: Iterable[tuple[Int64, Encoded]]) -> tuple[Index, list[shards.Tokens]]:
+def _write(
+    out: Path, index: ShardIndex, results: Iterable[tuple[Int64, Encoded]]
+) -> tuple[ShardIndex, list[shards.Tokens]]:
     """Cut tokens into shards and write those that are full.
 
     Returns:
@@ -209,7 +212,7 @@ def _write(out: Path, index: Index, results: Iterable[tuple[Int64, Encoded]]) ->
     return replace(written, documents=counted.documents, size=counted.size, skipped=counted.skipped), parts
 
 
-def _counted(index: Index, encoded: Encoded, whole: int) -> Index:
+def _counted(index: ShardIndex, encoded: Encoded, whole: int) -> ShardIndex:
     """An index with the first documents of a group counted."""
     reasons = np.bincount(encoded.reasons[:whole], minlength=len(documents.REASONS)).tolist()
     skipped = {reason: index.skipped.get(reason, 0) + n for reason, n in zip(documents.REASONS, reasons, strict=True)}
@@ -229,7 +232,7 @@ def _position(places: Int64, ends: Int64, whole: int, end: int) -> Position:
     return Position(file, number, end - int(ends[whole - 1] if whole else 0))
 
 
-def _finish(out: Path, index: Index, parts: Sequence[shards.Tokens]) -> Index:
+def _finish(out: Path, index: ShardIndex, parts: Sequence[shards.Tokens]) -> ShardIndex:
     """Write the last shard, and an index that says that it is the last."""
     if not index.documents:
         shown = describe_skipped(index)
@@ -240,7 +243,7 @@ def _finish(out: Path, index: Index, parts: Sequence[shards.Tokens]) -> Index:
     return index
 
 
-def describe(index: Index) -> str:
+def describe(index: ShardIndex) -> str:
     """What is in finished shards, in one line."""
     return (
         f"{index.tokens:,} tokens in {len(index.shards):,} shards, of {index.documents:,} documents with "
@@ -248,7 +251,7 @@ def describe(index: Index) -> str:
     )
 
 
-def describe_skipped(index: Index) -> str:
+def describe_skipped(index: ShardIndex) -> str:
     """How many documents are not in the shards, and why."""
     if not index.skipped:
         return ""
@@ -257,7 +260,7 @@ def describe_skipped(index: Index) -> str:
 
 
 def _noticed(
-    results: Iterable[tuple[Int64, Encoded]], index: Index, console: Console, asked: stopping.Asked
+    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, asked: stopping.Asked
 ) -> Iterator[tuple[Int64, Encoded]]:
     """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
     start, none = index.position, np.zeros(len(documents.REASONS), np.int64)

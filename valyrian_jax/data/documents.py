@@ -37,7 +37,7 @@ def has_lines(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
-def raw(path: Path, longest: int) -> Iterator[bytes | None]:
+def read_raw(path: Path, longest: int) -> Iterator[bytes | None]:
     """The documents of a file as they stand there: paragraphs, or lines of JSON.
 
     Args:
@@ -59,7 +59,7 @@ def raw(path: Path, longest: int) -> Iterator[bytes | None]:
         raise UserError(f"cannot read the text {path}: {reason}") from error
 
 
-def text(document: bytes | None, key: str | None) -> tuple[str, str]:
+def decode(document: bytes | None, key: str | None) -> tuple[str, str]:
     """The text of a document.
 
     Args:
@@ -85,14 +85,14 @@ def text(document: bytes | None, key: str | None) -> tuple[str, str]:
     return (found, GOOD) if found.strip() else ("", EMPTY)
 
 
-def texts(path: Path, key: str) -> Iterator[str]:
+def read_texts(path: Path, key: str) -> Iterator[str]:
     """The texts of the documents of a file, without those that have none.
 
     Raises:
         UserError: the file cannot be read to its end.
     """
-    for document in raw(path, LONGEST):
-        found, reason = text(document, key if has_lines(path) else None)
+    for document in read_raw(path, LONGEST):
+        found, reason = decode(document, key if has_lines(path) else None)
         if reason == GOOD:
             yield found
 

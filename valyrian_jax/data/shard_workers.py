@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import documents, shards, stopping
+from valyrian_jax import stopping
+from valyrian_jax.data import shards
+from valyrian_jax.data.documents import GOOD, REASONS, decode
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, batch
 
@@ -107,14 +109,14 @@ def _loaded(tokenizer: Path) -> Tokenizer:
 def encode_group(tokenizer: Path, group: Sequence[Raw]) -> Encoded:
     """The tokens of documents, as `data.tokenize` gives them but for the last <|endoftext|>."""
     loaded = _loaded(tokenizer)
-    found = [documents.text(*document) for document in group]
-    good = np.array([reason == documents.GOOD for _, reason in found])
-    kept = [text for text, reason in found if reason == documents.GOOD]
+    found = [decode(*document) for document in group]
+    good = np.array([reason == GOOD for _, reason in found])
+    kept = [text for text, reason in found if reason == GOOD]
     ids, ends = loaded.encode_documents(kept)
-    dtype = shards.dtype(loaded.vocab_size)
+    dtype = shards.token_dtype(loaded.vocab_size)
     tokens = np.insert(ids.astype(dtype), np.concatenate([[0], ends])[: len(kept)], dtype.type(loaded.end_of_text))
     counts, sizes = np.zeros(len(group), np.int64), np.zeros(len(group), np.int64)
     counts[good] = np.diff(ends, prepend=0) + 1
     sizes[good] = [len(batch.utf8(text)) for text in kept]
-    reasons = np.array([documents.REASONS.index(reason) for _, reason in found], np.uint8)
+    reasons = np.array([REASONS.index(reason) for _, reason in found], np.uint8)
     return Encoded(tokens, np.cumsum(counts), sizes, reasons)

@@ -15,7 +15,7 @@ UInt64 = npt.NDArray[np.uint64]
 _ROUNDS = 8  # even; four are pseudorandom in theory, but halves of a few bits are far from theory
 
 
-def places(indices: UInt64, size: int, seed: int, epoch: int) -> UInt64:
+def permute(indices: UInt64, size: int, seed: int, epoch: int) -> UInt64:
     """Where the things at some indices are in the order of an epoch.
 
     Args:

@@ -4,7 +4,6 @@ There is no cursor: a batch is a function of the tokens, the seed and the step, 
 """
 
 import codecs
-import math
 import os
 import re
 import tempfile
@@ -21,7 +20,7 @@ from valyrian_jax.tokenizer import Tokenizer
 Tokens = npt.NDArray[np.unsignedinteger]
 Batches = Callable[[int, slice], npt.NDArray[np.int32]]  # a step, and which of its rows -> windows of T + 1 tokens
 
-SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
+DOCUMENT_SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -32,21 +31,14 @@ _LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
 _TOKENIZED_TOGETHER = 1 << 17  # documents
 
 
-class Split(NamedTuple):
+class DataSplit(NamedTuple):
     """The two parts of a corpus, each a list of documents."""
 
     train: list[str]
     held_out: list[str]
 
 
-class Windows(NamedTuple):
-    """Consecutive windows over the whole of a token array, in batches."""
-
-    tokens: npt.NDArray[np.int32]  # (N, B, T + 1)
-    counted: npt.NDArray[np.bool_]  # (N, B, T): every token but the first is counted once
-
-
-def read_text(path: str | Path) -> str:
+def read_corpus(path: str | Path) -> str:
     """Read a corpus.
 
     Raises:
@@ -93,7 +85,7 @@ def _not_utf8(path: str | Path, error: UnicodeDecodeError, before: int = 0) -> U
     return UserError(f"the text {path} is not UTF-8: byte 0x{byte:02x} at offset {place}; convert it first")
 
 
-def split(text: str, held_out: float) -> Split:
+def split_documents(text: str, held_out: float) -> DataSplit:
     """Hold out the end of a text, cut between documents.
 
     Documents are what blank lines separate. A text with fewer than 20 of them is cut between lines instead, and one
@@ -113,12 +105,12 @@ def split(text: str, held_out: float) -> Split:
     paragraphs = _PARAGRAPH_BREAK.split(text)
     if len(paragraphs) >= _FEWEST_PARTS:
         cut = _cut(paragraphs, held_out)
-        return Split(paragraphs[:cut], paragraphs[cut:])
+        return DataSplit(paragraphs[:cut], paragraphs[cut:])
     for part in (_LINE, _WORD):
         parts = part.findall(text)
         if len(parts) >= _FEWEST_PARTS:
             cut = _cut(parts, held_out)
-            return Split(["".join(parts[:cut]).strip()], ["".join(parts[cut:])])
+            return DataSplit(["".join(parts[:cut]).strip()], ["".join(parts[cut:])])
     raise UserError(
         f"the text is too short to hold a part of it out: {len(parts)} words, expected at least {_FEWEST_PARTS}"
     )
@@ -130,25 +122,25 @@ def _cut(parts: Sequence[str], held_out: float) -> int:
     return int(np.abs(sizes[:-1] - sizes[-1] * (1 - held_out)).argmin()) + 1
 
 
-def sentences(documents: Iterable[str]) -> list[str]:
+def find_sentences(documents: Iterable[str]) -> list[str]:
     """The sentences of documents: cut after . ! or ? and at line ends."""
     found = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
     return [sentence for sentence in found if sentence]
 
 
-def overlap(parts: Split) -> float:
+def sentence_overlap(parts: DataSplit) -> float:
     """Share of the held-out sentences that also stand in the training part: 0 means that nothing leaks."""
-    seen = set(sentences(parts.train))
-    held_out = sentences(parts.held_out)
+    seen = set(find_sentences(parts.train))
+    held_out = find_sentences(parts.held_out)
     return sum(sentence in seen for sentence in held_out) / max(len(held_out), 1)
 
 
-def byte_count(documents: Iterable[str]) -> int:
+def count_bytes(documents: Iterable[str]) -> int:
     """UTF-8 bytes of documents, each with the blank line that follows it."""
-    return sum(len(document.encode()) + len(SEPARATOR) for document in documents)
+    return sum(len(document.encode()) + len(DOCUMENT_SEPARATOR) for document in documents)
 
 
-def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
+def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
     """Documents as one array of tokens: <|endoftext|> before, between and after them.
 
     Args:
@@ -175,66 +167,3 @@ def tokenize(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> T
         for piece in pieces():
             piece.tofile(file)
         return np.memmap(file, dtype, mode="r")
-
-
-def batch(
-    tokens: Tokens, seed: int, step: int, rows: int, length: int, part: slice = slice(None)
-) -> npt.NDArray[np.int32]:
-    """The batch of one step: windows at independent uniform places.
-
-    Args:
-        tokens: the training part.
-        seed: of the run.
-        step: of the run.
-        rows: B.
-        length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
-        part: the rows to make; other rows are those of other devices.
-
-    Returns:
-        (B, T + 1) token ids, or fewer rows.
-
-    Raises:
-        UserError: the text has fewer than T + 1 tokens.
-    """
-    places = len(tokens) - length
-    if places < 1:
-        raise UserError(
-            f"the training part is too short: {len(tokens)} tokens, but model.n_positions = {length} needs "
-            f"at least {length + 1}; give more text or a shorter context"
-        )
-    # Philox is a counter-based generator (Salmon et al. 2011): each step has its own counter, so its own numbers.
-    raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(rows)
-    starts = (np.asarray(raw, np.uint64)[part] % np.uint64(places)).astype(np.int64)
-    return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
-
-
-def windows(tokens: Tokens, rows: int, length: int) -> Windows:
-    """Cut a whole token array into windows that overlap by half, the same every time, and fill the last batch up.
-
-    A window counts only the targets that the window before it did not have, so that (the first window aside) a counted
-    target has at least T / 2 tokens before it, as it has when text is generated.
-
-    Args:
-        tokens: the held-out part, at least two tokens.
-        rows: B.
-        length: T.
-
-    Returns:
-        Batches in which every token but the first is a counted target exactly once.
-
-    Raises:
-        UserError: there is no target.
-    """
-    targets = len(tokens) - 1
-    if targets < 1:
-        raise UserError("the held-out part is empty; give more text or a larger data.held_out")
-    stride = max(length // 2, 1)
-    used = math.ceil(max(targets - length, 0) / stride) + 1  # windows until the last target
-    N = math.ceil(used / rows)
-    starts = np.arange(N * rows) * stride
-    padded = np.zeros(starts[-1] + length + 1, np.int32)
-    padded[: len(tokens)] = tokens
-    places = starts[:, None] + np.arange(length)  # of the input before each target
-    is_new = (starts[:, None] == 0) | (np.arange(length) >= length - stride)
-    grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, rows, length + 1)
-    return Windows(grid, (is_new & (places < targets)).reshape(N, rows, length))

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import data, shards, shuffle
+from valyrian_jax.data import permutation
+from valyrian_jax.data.shards import INDEX, TOKENIZER, ShardSet, Tokens, open_shards, read
+from valyrian_jax.data.text import DOCUMENT_SEPARATOR
 from valyrian_jax.errors import UserError
-from valyrian_jax.shards import Shards, Tokens
 from valyrian_jax.tokenizer import Tokenizer
 
 LARGEST_HELD_OUT = 50_000_000  # tokens: evaluation holds all of them in memory, several times, and computes on all
@@ -23,7 +24,7 @@ _LOOKED_THROUGH = 1 << 20  # tokens at a time
 class Parts(NamedTuple):
     """Shards, and where their held-out part begins: at the <|endoftext|> of its first document."""
 
-    shards: Shards
+    shards: ShardSet
     cut: int
 
     @property
@@ -45,7 +46,7 @@ def open_parts(directory: Path, held_out: float) -> Parts:
     Raises:
         UserError: the shards are damaged or unfinished, hold one document only, or too much is to be held out.
     """
-    found = shards.open_shards(directory)
+    found = open_shards(directory)
     tokens = found.index.tokens
     if tokens * held_out > LARGEST_HELD_OUT:
         raise UserError(
@@ -70,7 +71,7 @@ def _rounded_down(share: float) -> float:
     return float(f"{math.floor(share / unit) * unit:.2g}")
 
 
-def _next_document(found: Shards, start: int) -> int:
+def _next_document(found: ShardSet, start: int) -> int:
     """The first place from `start` on where a document begins; 0 if there is none."""
     last = found.index.tokens - 1  # <|endoftext|> too, but nothing begins there
     for place in range(start, last, _LOOKED_THROUGH):
@@ -80,7 +81,7 @@ def _next_document(found: Shards, start: int) -> int:
     return 0
 
 
-def _last_document(found: Shards, stop: int) -> int:
+def _last_document(found: ShardSet, stop: int) -> int:
     """The last place before `stop` where a document begins."""
     for place in range(stop, 0, -_LOOKED_THROUGH):
         first = max(place - _LOOKED_THROUGH, 0)
@@ -90,20 +91,20 @@ def _last_document(found: Shards, stop: int) -> int:
     return 0
 
 
-def _slice(found: Shards, start: int, stop: int) -> Tokens:
-    return shards.read(found, start, stop - start)
+def _slice(found: ShardSet, start: int, stop: int) -> Tokens:
+    return read(found, start, stop - start)
 
 
-def _check_ids(found: Shards, tokens: npt.NDArray[np.integer]) -> None:
+def _check_ids(found: ShardSet, tokens: npt.NDArray[np.integer]) -> None:
     """No header tells of damage among the tokens, and JAX would silently take the last token for what is beyond it."""
     if (largest := tokens.max(initial=0)) >= found.index.vocab_size:
         raise UserError(
             f"the shards in {found.directory} are damaged: token {largest}, expected less than "
-            f"{found.index.vocab_size}; compare them with the SHA-256 in {shards.INDEX}, or encode the text again"
+            f"{found.index.vocab_size}; compare them with the SHA-256 in {INDEX}, or encode the text again"
         )
 
 
-def fitting(found: Shards, tokenizer: Tokenizer | None, name: str) -> Tokenizer:
+def fitting(found: ShardSet, tokenizer: Tokenizer | None, name: str) -> Tokenizer:
     """The tokenizer of a run on shards.
 
     Args:
@@ -117,7 +118,7 @@ def fitting(found: Shards, tokenizer: Tokenizer | None, name: str) -> Tokenizer:
     if tokenizer is not None and tokenizer.sha256 != found.tokenizer.sha256:
         raise UserError(
             f"{name} has SHA-256 {tokenizer.sha256[:12]}, but the shards were made with "
-            f"{found.directory / shards.TOKENIZER}, {found.tokenizer.sha256[:12]}; encode the text again with the one, "
+            f"{found.directory / TOKENIZER}, {found.tokenizer.sha256[:12]}; encode the text again with the one, "
             "or train with the other"
         )
     return found.tokenizer
@@ -137,7 +138,7 @@ def held_out_tokens(parts: Parts) -> Tokens:
 def byte_count(tokens: Tokens, tokenizer: Tokenizer) -> int:
     """What `data.byte_count` gives for the documents of a held-out part: <|endoftext|> is the blank line after each."""
     lengths = np.array([len(token) for token in tokenizer.tokens], np.int32)
-    lengths[tokenizer.end_of_text] = len(data.SEPARATOR)
+    lengths[tokenizer.end_of_text] = len(DOCUMENT_SEPARATOR)
     return int(lengths[tokens[1:]].sum())
 
 
@@ -174,8 +175,8 @@ def batch(
     found = np.empty((len(counts), length + 1), np.int32)
     for epoch in np.unique(epochs).tolist():
         here = np.flatnonzero(epochs == epoch)
-        places = shuffle.places(indices[here].astype(np.uint64), windows, seed, epoch)
+        places = permutation.permute(indices[here].astype(np.uint64), windows, seed, epoch)
         for row, place in zip(here.tolist(), places.tolist(), strict=True):
-            found[row] = shards.read(parts.shards, place * length, length + 1)
+            found[row] = read(parts.shards, place * length, length + 1)
     _check_ids(parts.shards, found)
     return found

@@ -1,0 +1,1 @@
+"""From text or shards to token windows: reading, splitting, encoding, batches."""
