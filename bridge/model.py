@@ -1,4 +1,4 @@
-"""The GPT in PyTorch, scriptable: the same function of the same weights as `valyrian_jax.model`, without dropout.
+"""The GPT in PyTorch, scriptable: the same function of the same weights as `valyrian_jax.model.gpt`, without dropout.
 
 Parameters have GPT-2's names and layout, matrices [in, out], as in a bundle: nothing is transposed on the way here, and
 one row times such a matrix is also quicker than times its transpose. Sizes: B rows, T tokens, S keys, D width, H heads,

@@ -77,7 +77,7 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
         import jax
         import optax  # noqa: F401
 
-        from valyrian_jax import model  # noqa: F401
+        from valyrian_jax.model import gpt  # noqa: F401
     except ImportError as error:
         raise UserError("verify compares with JAX, which is not installed; install jax, flax and optax") from error
     proven = torchscript.fingerprint(directory)
@@ -170,28 +170,30 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
     import jax.numpy as jnp
     import optax
 
-    from valyrian_jax import loss, model
+    from valyrian_jax.model.gpt import activations, forward
+    from valyrian_jax.model.loss import cross_entropy
+    from valyrian_jax.model.parameters import Params, from_tensors, to_tensors
     from valyrian_jax.optim import make_optimizer
 
     x = jnp.asarray(tokens, jnp.int32)
 
-    def mean_loss(params: model.Params) -> jax.Array:
-        return loss.mean_nats(model.forward(params, x, source.model)[:, :-1], x[:, 1:])
+    def mean_loss(params: Params) -> jax.Array:
+        return cross_entropy(forward(params, x, source.model)[:, :-1], x[:, 1:])
 
     @jax.jit
-    def measure(params: model.Params) -> tuple[Any, Any, Any]:
-        stages, gradients = model.activations(params, x, source.model), jax.grad(mean_loss)(params)
+    def measure(params: Params) -> tuple[Any, Any, Any]:
+        stages, gradients = activations(params, x, source.model), jax.grad(mean_loss)(params)
         optimizer = make_optimizer(optim, 1)
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return stages, gradients, optax.apply_updates(params, updates)
 
     with jax.enable_x64(dtype == "float64"):
-        params = model.from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
+        params = from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
         stages, gradients, updated = measure(params)
         return Measured(
             {name: np.asarray(stage) for name, stage in stages.items()},
-            dict(model.to_tensors(gradients)),
-            dict(model.to_tensors(updated)),
+            dict(to_tensors(gradients)),
+            dict(to_tensors(updated)),
         )
 
 
@@ -261,9 +263,10 @@ def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator
 
 def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, TokensOf]:
     """Every runtime as a function from prompts to the new tokens of each."""
-    from valyrian_jax import model, sampling
+    from valyrian_jax import sampling
+    from valyrian_jax.model.parameters import from_tensors
 
-    jax_generate = functools.partial(sampling.generate, model.from_tensors(source.tensors), source.model)
+    jax_generate = functools.partial(sampling.generate, from_tensors(source.tensors), source.model)
     torch_generate = functools.partial(stream, Generator(source))
     script, _ = torchscript.load(file)
 

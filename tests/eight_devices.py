@@ -15,12 +15,15 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 
-from valyrian_jax import checkpoint, evaluation, execution, model, optim, sharding, state, step
+from valyrian_jax import checkpoint, evaluation, optim, state, step
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, MeshConfig, config_from_tree
 from valyrian_jax.data.dataset import EvalSet
 from valyrian_jax.data.windows import make_eval_windows
 from valyrian_jax.evaluation import Progress
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import choose_options
+from valyrian_jax.model.parameters import to_tensors
 
 SETTINGS = config_from_tree(
     {
@@ -44,14 +47,14 @@ class Training:
     def __init__(self, settings: Config, *sizes: int) -> None:
         self.mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())  # or the first of them
         self.settings, self.optimizer = settings, optim.make_optimizer(settings.optim, 50)
-        self.how = execution.chosen(settings, jax.devices()[0], self.mesh)
+        self.how = choose_options(settings, jax.devices()[0], self.mesh)
         self.step = step.make_train_step(settings, self.optimizer, self.how)
         self.state = state.init_state(settings, self.optimizer, None, self.mesh)
 
     def losses(self, until: int) -> list[float]:
         found: list[float] = []
         for first in range(int(self.state.step), until, 5):
-            placed = sharding.spread(BATCHES[first : first + 5], sharding.batches(self.mesh))
+            placed = sharding.shard(BATCHES[first : first + 5], sharding.batch_sharding(self.mesh))
             self.state, metrics = self.step(self.state, placed)
             found += np.asarray(metrics.loss).tolist()
         return found
@@ -63,7 +66,7 @@ class Training:
     def bytes_of_state(self) -> int:
         """On one device, by XLA's own account, without the batches."""
         like = state.abstract_state(self.settings, self.optimizer, self.mesh)
-        batches = jax.ShapeDtypeStruct((5, 8, 17), np.int32, sharding=sharding.batches(self.mesh))
+        batches = jax.ShapeDtypeStruct((5, 8, 17), np.int32, sharding=sharding.batch_sharding(self.mesh))
         analysis = self.step.lower(like, batches).compile().memory_analysis()  # type: ignore[attr-defined]
         rows = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
         return int(analysis.argument_size_in_bytes) - rows
@@ -81,7 +84,7 @@ def main(scratch: Path) -> None:
         found["losses"][name] = losses + training.losses(50)
         found["held_out"][name] = training.held_out()
         found["bytes"][name] = training.bytes_of_state()
-        whole = model.to_tensors(sharding.gathered(training.state.params, training.mesh))
+        whole = to_tensors(sharding.gather(training.state.params, training.mesh))
         found["norm"][name] = float(sum(np.square(tensor).sum() for tensor in whole.values()))
     for name, sizes in {"8 to 1": (1, 1, 1), "8 to 8 others": (1, 8, 1)}.items():
         training = Training(SETTINGS, *sizes)

@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
-from valyrian_jax import checkpoint, loop, model, resuming
+from valyrian_jax import checkpoint, loop, resuming
 from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import read_metrics
 
 from .artifacts.make import PROMPT
@@ -31,7 +33,7 @@ def test_old_bundles_give_the_same_logits(old: Path) -> None:
     found = load_bundle(old / "run" / "bundle")
     assert found.tokenizer.encode(PROMPT) == expected["tokens"]
     tokens = jnp.asarray([expected["tokens"]], jnp.int32)
-    logits = model.forward(model.from_tensors(found.tensors), tokens, found.model)
+    logits = forward(from_tensors(found.tensors), tokens, found.model)
     np.testing.assert_allclose(logits[0, -1, :8], expected["logits"], atol=1e-5)
 
 

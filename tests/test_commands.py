@@ -68,9 +68,9 @@ def test_sample_streams_the_text_of_the_sampler(
 ) -> None:
     monkeypatch.chdir(run.parent.parent)  # the newest run is found
     best = load_bundle(run / "bundle")
-    from valyrian_jax import model
+    from valyrian_jax.model.parameters import from_tensors
 
-    generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+    generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
     expected = generate_texts(generate, best.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]

@@ -19,7 +19,7 @@ ONLY_IN = {  # a library -> the files that may import it
     "orbax": ("valyrian_jax/checkpoint.py",),
     "wandb": ("valyrian_jax/uploader.py",),
     "filelock": ("valyrian_jax/run_directory.py",),
-    "flax": ("valyrian_jax/model.py", "valyrian_jax/layers.py"),
+    "flax": ("valyrian_jax/model/gpt.py", "valyrian_jax/model/layers.py"),
     "starlette": ("bridge/serve.py",),
     "uvicorn": ("bridge/serve.py",),
     "matplotlib": ("valyrian_jax/plot.py", "valyrian_jax/attention_map.py"),

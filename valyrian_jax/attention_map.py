@@ -31,12 +31,13 @@ def of_bundle(bundle: Bundle, text: str) -> "Figure":
     """
     import jax.numpy as jnp
 
-    from valyrian_jax import model
+    from valyrian_jax.model.gpt import attention_weights
+    from valyrian_jax.model.parameters import from_tensors
 
     tokens = encode_prompt(bundle.tokenizer, text)
     if len(tokens) > bundle.model.n_positions:
         raise UserError(f"the prompt has {len(tokens)} tokens, but the model's context is {bundle.model.n_positions}")
-    weights = model.attention(model.from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
+    weights = attention_weights(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
     return draw([token_label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0]))
 
 
@@ -45,7 +46,7 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
 
     Args:
         labels: of the T tokens, at most `LARGEST`.
-        weights: float32 [L, H, T, T], of query and key; from `valyrian_jax.model.attention`.
+        weights: float32 [L, H, T, T], of query and key; from `valyrian_jax.model.gpt.attention_weights`.
 
     Raises:
         UserError: there are too many tokens.

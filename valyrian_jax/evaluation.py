@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import model, quality, sampling, sharding, step
+from valyrian_jax import quality, sampling, step
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, SampleConfig
@@ -21,7 +21,8 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.dataset import EvalSet, Text, hold_out, hold_out_shards, read, read_shards
 from valyrian_jax.data.text import count_bytes, encode_documents, find_sentences
 from valyrian_jax.errors import UserError
-from valyrian_jax.model import Params
+from valyrian_jax.model import sharding
+from valyrian_jax.model.parameters import Params, from_tensors
 from valyrian_jax.quality import Quality
 from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
@@ -51,7 +52,7 @@ class Progress:
 
 def evaluate(eval_step: step.EvalStep, params: Params, held_out: EvalSet, mesh: Mesh | None = None) -> Evaluation:
     """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
-    windows = sharding.spread(held_out.windows, sharding.batches(mesh or sharding.one_device()))
+    windows = sharding.shard(held_out.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
     nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
     return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
 
@@ -102,7 +103,7 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
         "trigram": _trigram(text, directory, best.tokenizer, entropy, training, texts if known else 0),
     }
     if known and texts:
-        generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+        generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
         drawn = generate_many_texts(generate, best.tokenizer, JUDGED, texts)
         lines["model"] = found._replace(quality=quality.measure(drawn, training))
     if known:
@@ -137,7 +138,7 @@ def _check_unchanged(directory: Path, config: Config, best: Bundle, sha256: str)
 
 def _loss(best: Bundle, held_out: EvalSet) -> Evaluation:
     """Loss of a bundle over a held-out part."""
-    return evaluate(step.make_eval_step(best.model), model.from_tensors(best.tensors), held_out)
+    return evaluate(step.make_eval_step(best.model), from_tensors(best.tensors), held_out)
 
 
 def _trigram(

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-from valyrian_jax import model, padding
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.model import Params
+from valyrian_jax.model.parameters import Params, nest, pad_tensors
 
 _POSITIONS = "transformer.wpe.weight"
 
@@ -38,4 +37,4 @@ def settings(initial: Bundle, config: Config, context: int | None = None) -> Con
 def params(initial: Bundle, config: ModelConfig) -> Params:
     """The bundle's weights in NumPy, its position table cut to the context, its token tables padded."""
     cut = {**initial.tensors, _POSITIONS: initial.tensors[_POSITIONS][: config.n_positions]}
-    return model.nested(padding.pad(cut, config))
+    return nest(pad_tensors(cut, config))

@@ -24,7 +24,6 @@ from valyrian_jax import (
     checkpoint,
     device,
     evaluation,
-    execution,
     finetuning,
     flops,
     hosts,
@@ -33,7 +32,6 @@ from valyrian_jax import (
     preparing,
     products,
     resuming,
-    sharding,
     state,
     step,
     stopping,
@@ -51,6 +49,8 @@ from valyrian_jax.console import (
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Progress
 from valyrian_jax.files import lock_directory
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.run_directory import choose_directory, store_config
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
@@ -121,7 +121,7 @@ def run(
         if hosts.first():
             store_config(directory, config)
         print_header(console, directory, device.describe(where, mesh), text.summary, config, current)
-        if means := execution.describe(config, how, where):
+        if means := describe_options(config, how, where):
             print_line(console, f"compute   {means}")
 
         # The steps.
@@ -228,8 +228,8 @@ def place_batches(session: Session, step: int, count: int) -> Int[Array, "N B W"
         return np.stack([session.corpus.batches(step + i, slice(first, last)) for i in range(count)])
 
     shape = (count, session.config.train.batch_size, session.config.model.n_positions + 1)
-    return sharding.laid_out(
-        lambda places: rows(places[1].start, places[1].stop), shape, sharding.batches(session.mesh)
+    return sharding.make_global_array(
+        lambda places: rows(places[1].start, places[1].stop), shape, sharding.batch_sharding(session.mesh)
     )
 
 

@@ -6,7 +6,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from valyrian_jax.config import OptimConfig
-from valyrian_jax.model import Params
+from valyrian_jax.model.parameters import Params
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:

@@ -8,15 +8,16 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from valyrian_jax import execution, finetuning, hosts, sharding
+from valyrian_jax import finetuning, hosts
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.data.dataset import Corpus, prepare
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
-from valyrian_jax.execution import Execution
 from valyrian_jax.files import sha256_of_file
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import ComputeOptions, choose_options
 from valyrian_jax.run_directory import choose_directory
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -27,7 +28,7 @@ class Prepared(NamedTuple):
     directory: Path
     config: Config  # with the model of the bundle, if it starts from one
     mesh: Mesh
-    how: Execution
+    how: ComputeOptions
     initial: Bundle | None
     corpus: Corpus
 
@@ -45,8 +46,8 @@ def prepared(
     initial = load_bundle(init) if init else None
     if initial:
         config = finetuning.settings(initial, config, context)
-    how = execution.chosen(config, device, mesh)
-    sharding.check(config, mesh)
+    how = choose_options(config, device, mesh)
+    sharding.check_divisible(config, mesh)
     known = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
     return Prepared(directory, config, mesh, how, initial, prepare(config, known, directory))
 

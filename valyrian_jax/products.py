@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import checkpoint, evaluation, hosts, model, padding, quality, sampling, sharding, step
+from valyrian_jax import checkpoint, evaluation, hosts, quality, sampling, step
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
@@ -19,7 +19,9 @@ from valyrian_jax.config import config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
-from valyrian_jax.model import Params
+from valyrian_jax.model import sharding
+from valyrian_jax.model.gpt import attention_weights
+from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer.display import token_label
@@ -43,7 +45,7 @@ def evaluated(
         raise UserError(f"the held-out loss at step {done} is not finite; {where_it_stands(session, current)}")
     progress = evaluation.judged(progress, done, found)
     if progress.best_step == done:
-        best = sharding.gathered(current.params, session.mesh)
+        best = sharding.gather(current.params, session.mesh)
         if hosts.first():
             save_best(session, best, done, found)
     return progress, found
@@ -58,7 +60,7 @@ def save_best(session: Session, params: Params, done: int, found: Evaluation) ->
         "step": done,
         "held_out": found._asdict(),
     }
-    tensors = padding.cut(model.to_tensors(params), session.config.model)
+    tensors = unpad_tensors(to_tensors(params), session.config.model)
     best = Bundle(unpad_config(session.config.model), tensors, session.corpus.tokenizer, manifest)
     save_bundle(best, session.directory / "bundle")
 
@@ -66,7 +68,7 @@ def save_best(session: Session, params: Params, done: int, found: Evaluation) ->
 def sampled(session: Session, current: TrainState) -> None:
     """Draw texts, log them, and judge more of them where the language's grammar is the source of the corpus."""
     config, step_now, training = session.config, int(current.step), session.corpus.sentences
-    params = sharding.gathered(current.params, session.mesh)
+    params = sharding.gather(current.params, session.mesh)
     if not hosts.first():
         return
     params = jax.tree.map(jnp.asarray, params)
@@ -88,7 +90,7 @@ def attention(session: Session, params: Params) -> tuple[list[str], npt.NDArray[
     """Where every head looks in the first tokens of the held-out part: their labels [T], weights [L, H, T, T]."""
     count = min(_MAPPED_TOKENS, session.config.model.n_positions)
     tokens = session.corpus.held_out.windows.tokens[0, 0, :count]
-    weights = model.attention(params, jnp.asarray(tokens[None]), session.config.model)
+    weights = attention_weights(params, jnp.asarray(tokens[None]), session.config.model)
     labels = [token_label(session.corpus.tokenizer, token) for token in tokens.tolist()]
     return labels, np.asarray(weights[:, 0])
 
@@ -97,7 +99,7 @@ def where_it_stands(session: Session, current: TrainState) -> str:
     """The last good checkpoint and the norms of the parameters, for a message."""
     sizes = {
         name: float(np.linalg.norm(tensor.astype(np.float64)))
-        for name, tensor in model.to_tensors(sharding.gathered(current.params, session.mesh)).items()
+        for name, tensor in to_tensors(sharding.gather(current.params, session.mesh)).items()
     }
     largest = ", ".join(f"{name} {sizes[name]:.3g}" for name in sorted(sizes, key=sizes.__getitem__)[:-4:-1])
     whole = math.sqrt(sum(size**2 for size in sizes.values()))

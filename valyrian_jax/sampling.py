@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from valyrian_jax import model
 from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.model import Cache, Params
+from valyrian_jax.model.gpt import Cache, empty_cache, forward_cached
+from valyrian_jax.model.parameters import Params
 
 Scalar = Float[Array, ""] | float
 CHUNK = 16  # tokens drawn before the host looks at them
@@ -132,7 +132,7 @@ def prefill(
     config: ModelConfig,
 ) -> tuple[Int[Array, "B"], Cache]:
     """Read the first `length` tokens of a full-width window; token `index`, which follows them, and their cache."""
-    logits, cache = model.forward_cached(params, tokens, config, model.empty_cache(config, tokens.shape[0]))
+    logits, cache = forward_cached(params, tokens, config, empty_cache(config, tokens.shape[0]))
     last = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
     return next_tokens(last, drawing, index), cache._replace(length=length)
 
@@ -151,7 +151,7 @@ def decode(
 
     def one(i: Int[Array, ""], carry: tuple[Array, Array, Cache]) -> tuple[Array, Array, Cache]:
         drawn, newest, cache = carry
-        logits, cache = model.forward_cached(params, newest[:, None], config, cache)
+        logits, cache = forward_cached(params, newest[:, None], config, cache)
         newest = next_tokens(logits[:, 0], drawing, index + i)
         return drawn.at[i].set(newest), newest, cache
 

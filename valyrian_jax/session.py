@@ -10,7 +10,7 @@ from rich.console import Console
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config
 from valyrian_jax.data.dataset import Corpus
-from valyrian_jax.execution import Execution
+from valyrian_jax.model.compute_options import ComputeOptions
 from valyrian_jax.tracker import NoTracker, Tracker
 
 
@@ -22,7 +22,7 @@ class Session(NamedTuple):
     corpus: Corpus
     optimizer: optax.GradientTransformation
     mesh: Mesh
-    how: Execution
+    how: ComputeOptions
     origin: Record  # what every checkpoint of this session says beside step and progress
     tracker: Tracker | NoTracker
     console: Console

@@ -10,9 +10,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 
-from valyrian_jax import model, sharding
 from valyrian_jax.config import Config
-from valyrian_jax.model import Params
+from valyrian_jax.model import sharding
+from valyrian_jax.model.parameters import Params, init_params
 
 
 class TrainState(NamedTuple):
@@ -28,7 +28,7 @@ def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh
     params = jax.eval_shape(functools.partial(_draw, config), np.uint32(0))
     step: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
-    places = sharding.like_parameters(state, config, mesh)
+    places = sharding.state_shardings(state, config, mesh)
     return jax.tree.map(
         lambda array, place: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place), state, places
     )
@@ -45,15 +45,15 @@ def init_state(
         params: to start from; None: new ones. They do not depend on the mesh.
         mesh: where to put it; None: on the first device.
     """
-    mesh = mesh or sharding.one_device()
+    mesh = mesh or sharding.single_device_mesh()
     places = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     if params is None:
         params = jax.jit(functools.partial(_draw, config), out_shardings=places.params)(np.uint32(config.train.seed))
     else:
-        params = sharding.spread(params, places.params)
-    step = sharding.spread(np.zeros((), np.int32), places.step)
+        params = sharding.shard(params, places.params)
+    step = sharding.shard(np.zeros((), np.int32), places.step)
     return TrainState(step, params, jax.jit(optimizer.init, out_shardings=places.opt_state)(params))
 
 
 def _draw(config: Config, seed: UInt32[Array, ""]) -> Params:
-    return model.init_params(config.model, jax.random.key(seed))
+    return init_params(config.model, jax.random.key(seed))

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax import loss, model, sharding
 from valyrian_jax.config import Config, ModelConfig
-from valyrian_jax.execution import PLAIN, Execution, compiler_options
-from valyrian_jax.model import Params
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.loss import cross_entropy, summed_cross_entropy
+from valyrian_jax.model.parameters import Params
 from valyrian_jax.state import TrainState, abstract_state
 
 
@@ -30,7 +32,9 @@ TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMe
 EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
 
 
-def make_train_step(config: Config, optimizer: optax.GradientTransformation, how: Execution = PLAIN) -> TrainStep:
+def make_train_step(
+    config: Config, optimizer: optax.GradientTransformation, how: ComputeOptions = DEFAULT_OPTIONS
+) -> TrainStep:
     """A function that takes N steps in one dispatch, one for each of N batches, on a mesh or the first device.
 
     A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
@@ -55,19 +59,19 @@ def make_train_step(config: Config, optimizer: optax.GradientTransformation, how
     def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)
 
-    mesh = how.mesh or sharding.one_device()
+    mesh = how.mesh or sharding.single_device_mesh()
     places = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(places, sharding.batches(mesh)),
-        out_shardings=(places, sharding.along(mesh)),
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(places, sharding.named_sharding(mesh)),
         compiler_options=compiler_options(mesh),
     )
 
 
 def value_and_gradients(
-    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray, how: Execution = PLAIN
+    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray, how: ComputeOptions = DEFAULT_OPTIONS
 ) -> tuple[Float[Array, ""], Params]:
     """The training loss of a batch and its gradient, float32, computed in `train.accumulate` parts of equal size."""
     settings = config.train
@@ -75,7 +79,7 @@ def value_and_gradients(
 
     @jax.value_and_grad
     def objective(narrow: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
-        return loss.mean_nats(model.forward(narrow, part[:, :-1], config.model, key, how), part[:, 1:])
+        return cross_entropy(forward(narrow, part[:, :-1], config.model, key, how), part[:, 1:])
 
     def compute_part(part: Int[Array, "P W"], key: PRNGKeyArray) -> tuple[Float[Array, ""], Params]:
         value, gradients = objective(narrow, part, key)
@@ -95,15 +99,15 @@ def value_and_gradients(
     return mean
 
 
-def make_eval_step(config: ModelConfig, how: Execution = PLAIN) -> EvalStep:
+def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
     """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
     how = how._replace(remat=False, attention="own")  # no gradient; and float32, which not every kernel takes
 
     def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
-        return loss.sum_nats(model.forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
+        return summed_cross_entropy(forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
 
     def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
         return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
 
-    mesh = how.mesh or sharding.one_device()
-    return jax.jit(eval_step, out_shardings=sharding.along(mesh), compiler_options=compiler_options(mesh))
+    mesh = how.mesh or sharding.single_device_mesh()
+    return jax.jit(eval_step, out_shardings=sharding.named_sharding(mesh), compiler_options=compiler_options(mesh))

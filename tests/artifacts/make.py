@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridge import torchscript
-from valyrian_jax import __version__, loop, model
+from valyrian_jax import __version__, loop
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.config import load_config
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.parameters import from_tensors
 
 HERE = Path(__file__).parent
 SETTINGS = {
@@ -41,7 +43,7 @@ def main() -> None:
 
     found = load_bundle("run/bundle")
     tokens = found.tokenizer.encode(PROMPT)
-    logits = model.forward(model.from_tensors(found.tensors), jnp.asarray([tokens], jnp.int32), found.model)
+    logits = forward(from_tensors(found.tensors), jnp.asarray([tokens], jnp.int32), found.model)
     module, _ = torchscript.load(Path("model.pt"))
     expected = {
         "tokens": tokens,

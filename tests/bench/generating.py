@@ -17,8 +17,9 @@ import transformers
 from measuring import ROOT, Row, in_turns, peak_bytes, peak_flops, seconds
 
 from bridge import torchscript
-from valyrian_jax import model, sampling
+from valyrian_jax import sampling
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import find_run, load_run_bundle
 
 PROMPT, NEW = "valar", 60  # NEW fits the context: what goes beyond it, transformers cannot do
@@ -48,7 +49,7 @@ def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds:
     bundle = load_run_bundle(run)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "bundle").eval()
     theirs.generation_config.eos_token_id = None
-    params, script = model.from_tensors(bundle.tensors), torchscript.load(file)[0]
+    params, script = from_tensors(bundle.tensors), torchscript.load(file)[0]
     ids = bundle.tokenizer.encode(PROMPT)
     start = torch.tensor([ids] * batch)
     sample = SampleConfig(PROMPT, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)

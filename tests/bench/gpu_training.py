@@ -81,12 +81,14 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import execution, flops, optim, sharding, state, step
+    from valyrian_jax import flops, optim, state, step
     from valyrian_jax.config import load_config
+    from valyrian_jax.model import sharding
+    from valyrian_jax.model.compute_options import choose_options
 
     settings = load_config(ROOT / "configs" / preset, overrides)
     mesh = sharding.make_mesh(settings.mesh, jax.devices(DEVICE)[:1])
-    how = execution.chosen(settings, jax.devices(DEVICE)[0], mesh)
+    how = choose_options(settings, jax.devices(DEVICE)[0], mesh)
     how = how._replace(attention=kernel) if kernel else how
     optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
     now = [state.init_state(settings, optimizer, mesh=mesh)]
@@ -94,7 +96,7 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     windows = np.random.default_rng(0).integers(
         0, shape.vocab_size, (train.steps_per_dispatch, train.batch_size, shape.n_positions + 1), np.int32
     )
-    data = jnp.asarray(windows, device=sharding.batches(mesh))
+    data = jnp.asarray(windows, device=sharding.batch_sharding(mesh))
     began = time.perf_counter()
     compiled = step.make_train_step(settings, optimizer, how).lower(now[0], data).compile()
     seconds, memory = time.perf_counter() - began, compiled.memory_analysis()

@@ -39,10 +39,12 @@ def parity() -> None:
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import model, optim, sharding, state, step
+    from valyrian_jax import optim, state, step
     from valyrian_jax.config import load_config
     from valyrian_jax.data.dataset import prepare
-    from valyrian_jax.execution import Execution
+    from valyrian_jax.model import sharding
+    from valyrian_jax.model.compute_options import ComputeOptions
+    from valyrian_jax.model.gpt import forward
 
     settings = load_config(ROOT / "configs" / "valyrian.toml")
     text = prepare(settings, None, OUT / "parity")
@@ -53,17 +55,17 @@ def parity() -> None:
         mesh = sharding.make_mesh(settings.mesh, jax.devices(platform)[:1])
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
             before = state.init_state(settings, optimizer, mesh=mesh)
-            logits = jax.jit(functools.partial(model.forward, config=settings.model))(before.params, windows[0, :, :-1])
+            logits = jax.jit(functools.partial(forward, config=settings.model))(before.params, windows[0, :, :-1])
             gradients = jax.jit(functools.partial(step.value_and_gradients, settings))(
                 before.params, windows[0], jax.random.key(0)
             )[1]
             first = jax.tree.map(np.asarray, (logits, gradients, before.params))
-            train_step = step.make_train_step(settings, optimizer, Execution(mesh=mesh))
+            train_step = step.make_train_step(settings, optimizer, ComputeOptions(mesh=mesh))
             now, losses, updated = before, [], None
             for i in range(0, STEPS, 10):
                 count = [windows[i : i + 1], windows[i + 1 : i + 10]] if i == 0 else [windows[i : i + 10]]
                 for part in count:
-                    now, metrics = train_step(now, jnp.asarray(part, device=sharding.batches(mesh)))
+                    now, metrics = train_step(now, jnp.asarray(part, device=sharding.batch_sharding(mesh)))
                     losses.append(np.asarray(metrics.loss))
                     updated = jax.tree.map(np.asarray, now.params) if updated is None else updated
         return (*first[:2], jax.tree.map(np.subtract, updated, first[2])), np.concatenate(losses)
@@ -153,9 +155,10 @@ def texts() -> None:
     import torch
 
     from bridge import torchscript
-    from valyrian_jax import model, sampling
+    from valyrian_jax import sampling
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
+    from valyrian_jax.model.parameters import from_tensors
 
     path, seeds, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 4 if TINY else 100, 20 if TINY else 100
     source, file = load_bundle(path), OUT / "texts.pt"
@@ -164,7 +167,7 @@ def texts() -> None:
 
     def from_jax(platform: str, precision: str) -> np.ndarray:
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
-            params = model.from_tensors(source.tensors)
+            params = from_tensors(source.tensors)
             return np.stack(list(sampling.generate(params, source.model, prompt, sample, seeds)), axis=1)
 
     def from_script(device: str) -> np.ndarray:
@@ -200,9 +203,10 @@ def generate() -> None:
     import transformers
 
     from bridge import torchscript
-    from valyrian_jax import model, sampling
+    from valyrian_jax import sampling
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
+    from valyrian_jax.model.parameters import from_tensors
 
     path, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 8 if TINY else 60
     source, file, device = load_bundle(path), OUT / "generate.pt", "cpu" if TINY else "cuda"
@@ -210,7 +214,7 @@ def generate() -> None:
     script = torch.jit.load(str(file), map_location=device)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(path).eval().to(device)
     theirs.generation_config.eos_token_id = None
-    params, prompt = model.from_tensors(source.tensors), source.tokenizer.encode("valar")
+    params, prompt = from_tensors(source.tensors), source.tokenizer.encode("valar")
     sample = SampleConfig("", new, 0.8, 0, 0.95, 0)
     record("generate", device=str(jax.devices()[0]), parameters=sum(a.size for a in source.tensors.values()))
     settings = {"do_sample": True, "top_k": 0, "top_p": 0.95, "temperature": 0.8, "pad_token_id": 0}

@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from valyrian_jax import execution, optim, sharding, state, step
+from valyrian_jax import optim, state, step
 from valyrian_jax.config import load_config
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import ComputeOptions
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 CARD = """
@@ -47,11 +49,11 @@ def main(names: tuple[str, ...]) -> None:
         settings = load_config(CONFIGS / f"{name}.toml")
         train, mesh = settings.train, sharding.make_mesh(settings.mesh, devices)
         # The device has no client to ask for its capability, so the kernel is named instead of chosen.
-        how = execution.Execution(train.scan_layers, train.remat, "cudnn", mesh)
+        how = ComputeOptions(train.scan_layers, train.remat, "cudnn", mesh)
         optimizer = optim.make_optimizer(settings.optim, train.steps)
         like = state.abstract_state(settings, optimizer, mesh)
         shape = (1, train.batch_size, settings.model.n_positions + 1)
-        batch = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batches(mesh))
+        batch = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batch_sharding(mesh))
         began = time.perf_counter()
         train_step = step.make_train_step(settings, optimizer, how)
         memory = train_step.lower(like, batch).compile().memory_analysis()  # type: ignore[attr-defined]

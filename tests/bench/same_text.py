@@ -15,17 +15,18 @@ import torch
 from bridge import torchscript
 from bridge.generate import Generator, stream
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import model, sampling
+from valyrian_jax import sampling
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.model.parameters import from_tensors
 
 PROMPTS, ROWS, NEW = 100, 13, 200
 
 
 def main() -> None:
     source, file, program = load_bundle(sys.argv[1]), sys.argv[2], sys.argv[3]
-    params, generator, script = model.from_tensors(source.tensors), Generator(source), torchscript.load(Path(file))[0]
+    params, generator, script = from_tensors(source.tensors), Generator(source), torchscript.load(Path(file))[0]
     start = torch.full((PROMPTS, 1), source.tokenizer.end_of_text)
     texts = generator.generate(start, PROMPTS, 1.0, 0, 1.0, 99)[:, 1:].tolist()
     prompts = [" ".join(source.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]

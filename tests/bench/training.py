@@ -61,31 +61,34 @@ def initial() -> dict[str, Any]:
     """Weights to start from, the same in every process."""
     import jax
 
-    from valyrian_jax import model
+    from valyrian_jax.model.parameters import init_params, to_tensors
 
-    return model.to_tensors(model.init_params(config(12, 0.0).model, jax.random.key(0)))
+    return to_tensors(init_params(config(12, 0.0).model, jax.random.key(0)))
 
 
 def first_loss(batch: int) -> float:
     import jax.numpy as jnp
 
-    from valyrian_jax import loss, model
+    from valyrian_jax.model.gpt import forward
+    from valyrian_jax.model.loss import cross_entropy
+    from valyrian_jax.model.parameters import from_tensors
 
     first = jnp.asarray(batches(batch, 1)[0])
-    logits = model.forward(model.from_tensors(initial()), first[:, :-1], config(batch, 0.0).model)
-    return float(loss.mean_nats(logits, first[:, 1:]))
+    logits = forward(from_tensors(initial()), first[:, :-1], config(batch, 0.0).model)
+    return float(cross_entropy(logits, first[:, 1:]))
 
 
 @functools.cache
 def prepared(batch: int, dropout: float) -> Callable[[], None]:
     import jax.numpy as jnp
 
-    from valyrian_jax import model, optim, state, step
+    from valyrian_jax import optim, state, step
+    from valyrian_jax.model.parameters import from_tensors
 
     settings = config(batch, dropout)
     optimizer = optim.make_optimizer(settings.optim, 10_000)
     train_step = step.make_train_step(settings, optimizer)
-    now = [state.init_state(settings, optimizer, model.from_tensors(initial()))]
+    now = [state.init_state(settings, optimizer, from_tensors(initial()))]
     data = jnp.asarray(batches(batch, 10))
 
     def run() -> None:

@@ -9,14 +9,15 @@ import transformers
 
 from bridge import weights
 from bridge.attention import attention
-from valyrian_jax import model
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.model.gpt import attention_weights
+from valyrian_jax.model.parameters import from_tensors
 
 
 def test_three_runtimes_look_at_the_same_tokens(small: Bundle, directory: Path) -> None:
     tokens = np.random.default_rng(0).integers(0, small.model.vocab_size, (2, small.model.n_positions))
     ours = torch.stack([*attention(weights.to_module(small), torch.tensor(tokens))]).numpy()
-    jax_side = np.asarray(model.attention(model.from_tensors(small.tensors), jnp.asarray(tokens), small.model))
+    jax_side = np.asarray(attention_weights(from_tensors(small.tensors), jnp.asarray(tokens), small.model))
     oracle = transformers.GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager")
     with torch.no_grad():
         theirs = oracle(torch.tensor(tokens), output_attentions=True).attentions

@@ -10,10 +10,11 @@ import torch
 
 from bridge.generate import Generator, stream, window_start
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import model, sampling
+from valyrian_jax import sampling
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.model.parameters import from_tensors
 
 PROMPTS = [[1], list(range(5, 28)), list(range(24)), list(range(25)), list(range(100, 180))]
 
@@ -27,7 +28,7 @@ def generator(small: Bundle) -> Generator:
 def test_tokens_are_those_of_jax_past_the_context_and_in_rows(
     small: Bundle, generator: Generator, script: Any, settings: tuple[float, int, float, int]
 ) -> None:
-    params = jax.tree.map(jax.numpy.asarray, model.from_tensors(small.tensors))
+    params = jax.tree.map(jax.numpy.asarray, from_tensors(small.tensors))
     temperature, top_k, top_p, seed = settings
     sample = SampleConfig("", 60, temperature, top_k, top_p, seed)
     for start in PROMPTS:
@@ -67,7 +68,7 @@ def test_the_window_begins_where_it_does_in_jax() -> None:
 
 
 def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(small: Bundle, script: Any) -> None:
-    params = model.from_tensors(small.tensors)
+    params = from_tensors(small.tensors)
     tokenizer, ended = small.tokenizer, 0
     for seed, text in enumerate(["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4):
         sample = SampleConfig(text, 70, 1.0, 0, 1.0, seed)

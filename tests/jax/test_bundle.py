@@ -14,14 +14,15 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from valyrian_jax import model
 from valyrian_jax.bundle.bundle import Bundle, bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.model import gpt
+from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
 
-forward = jax.jit(model.forward, static_argnums=2)
+forward = jax.jit(gpt.forward, static_argnums=2)
 CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu", init_std=0.02)
 TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
 
@@ -49,7 +50,7 @@ def test_transformers_gives_the_same_logits_and_ids(tied: bool, activation: Any,
     tokens = np.array([ours.tokenizer.encode(TEXT)[i : i + 24] for i in range(4)])
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens)).logits.numpy()
-    found = forward(model.from_tensors(ours.tensors), jnp.asarray(tokens, jnp.int32), config)
+    found = forward(from_tensors(ours.tensors), jnp.asarray(tokens, jnp.int32), config)
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     assert np.abs(expected).max() > 3
 
@@ -66,7 +67,7 @@ def test_a_gpt2_directory_from_transformers_loads(tmp_path: Path) -> None:
     tokens = np.arange(40).reshape(2, 20)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens)).logits.numpy()
-    logits = forward(model.from_tensors(found.tensors), jnp.asarray(tokens, jnp.int32), found.model)
+    logits = forward(from_tensors(found.tensors), jnp.asarray(tokens, jnp.int32), found.model)
     assert np.abs(logits - expected).max() <= 1e-5
 
 

@@ -11,34 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import execution, loss, model, resuming, sharding, step
+from valyrian_jax import resuming, step
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, ModelConfig, TrainConfig, config_to_tree, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Progress
-from valyrian_jax.execution import PLAIN, Execution
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options, describe_options
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.loss import cross_entropy
+from valyrian_jax.model.parameters import Params, init_params
 
 from ..tiny import QUICK
 
 MODEL = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2, dropout=0.3)
 TIED = replace(MODEL, tie_word_embeddings=True, dropout=0.0)
 WINDOWS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (4, 17)), jnp.int32)
-SCAN, REMAT, BOTH = (Execution(scan_layers=s, remat=r) for s, r in ((True, False), (False, True), (True, True)))
-Found = tuple[float, model.Params, np.ndarray]
+SCAN, REMAT, BOTH = (ComputeOptions(scan_layers=s, remat=r) for s, r in ((True, False), (False, True), (True, True)))
+Found = tuple[float, Params, np.ndarray]
 
 
 @functools.cache
-def drawn(shape: ModelConfig) -> model.Params:
-    return model.init_params(shape, jax.random.key(0))
+def drawn(shape: ModelConfig) -> Params:
+    return init_params(shape, jax.random.key(0))
 
 
 @functools.cache
-def measured(shape: ModelConfig, how: Execution) -> Found:
+def measured(shape: ModelConfig, how: ComputeOptions) -> Found:
     """Loss, gradients and logits of one batch."""
 
-    def objective(params: model.Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.forward(params, WINDOWS[:, :-1], shape, key, how)
-        return loss.mean_nats(logits, WINDOWS[:, 1:]), logits
+    def objective(params: Params, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = forward(params, WINDOWS[:, :-1], shape, key, how)
+        return cross_entropy(logits, WINDOWS[:, 1:]), logits
 
     found = jax.jit(jax.value_and_grad(objective, has_aux=True), compiler_options=QUICK)
     (value, logits), gradients = found(drawn(shape), jax.random.key(1))
@@ -53,13 +57,13 @@ def assert_same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("shape", [MODEL, TIED], ids=["dropout", "tied"])
 @pytest.mark.parametrize("how", [SCAN, REMAT, BOTH], ids=["scan", "remat", "both"])
-def test_every_way_gives_the_same_values(how: Execution, shape: ModelConfig) -> None:
-    assert_same(measured(shape, how), measured(shape, PLAIN))
+def test_every_way_gives_the_same_values(how: ComputeOptions, shape: ModelConfig) -> None:
+    assert_same(measured(shape, how), measured(shape, DEFAULT_OPTIONS))
 
 
 def test_own_attention_is_that_of_jax() -> None:
     """`jax.nn.dot_product_attention` is a second opinion that was written elsewhere."""
-    assert_same(measured(TIED, Execution(scan_layers=True, attention="xla")), measured(TIED, PLAIN))
+    assert_same(measured(TIED, ComputeOptions(scan_layers=True, attention="xla")), measured(TIED, DEFAULT_OPTIONS))
 
 
 def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
@@ -68,14 +72,14 @@ def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
         jax.jit(functools.partial(step.value_and_gradients, settings, how=how), compiler_options=QUICK)(
             drawn(MODEL), WINDOWS, jax.random.key(1)
         )
-        for how in (BOTH, PLAIN)
+        for how in (BOTH, DEFAULT_OPTIONS)
     )
     assert_same(ours, theirs, 0.03)
 
 
 def test_evaluation_in_a_loop_gives_the_same_sum() -> None:
     (found,) = step.make_eval_step(TIED, SCAN)(drawn(TIED), WINDOWS[None], jnp.ones((1, 4, 16), bool))
-    assert float(found) == pytest.approx(4 * 16 * measured(TIED, PLAIN)[0], rel=1e-6)
+    assert float(found) == pytest.approx(4 * 16 * measured(TIED, DEFAULT_OPTIONS)[0], rel=1e-6)
 
 
 def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
@@ -83,10 +87,10 @@ def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
         model=ModelConfig(vocab_size=300, n_positions=64, n_embd=32, n_layer=8, n_head=4),
         train=TrainConfig(batch_size=8),
     )
-    params = jax.eval_shape(lambda: model.init_params(settings.model, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init_params(settings.model, jax.random.key(0)))
     windows = jax.ShapeDtypeStruct((8, 65), jnp.int32)
 
-    def temporary(how: Execution) -> int:
+    def temporary(how: ComputeOptions) -> int:
         found = functools.partial(step.value_and_gradients, settings, how=how)
         compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile(QUICK)
         return int(compiled.memory_analysis().temp_size_in_bytes)
@@ -94,26 +98,24 @@ def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
     assert temporary(BOTH) < 0.4 * temporary(SCAN)
 
 
-def traced(how: Execution) -> str:
-    return jax.jit(lambda params: model.forward(params, WINDOWS[:, 1:], TIED, None, how)).lower(drawn(TIED)).as_text()
+def traced(how: ComputeOptions) -> str:
+    return jax.jit(lambda params: forward(params, WINDOWS[:, 1:], TIED, None, how)).lower(drawn(TIED)).as_text()
 
 
 def test_without_a_loop_too_the_blocks_are_recomputed() -> None:
-    def gradients(how: Execution) -> str:
-        return str(
-            jax.make_jaxpr(jax.grad(lambda p: model.forward(p, WINDOWS[:, 1:], TIED, None, how).sum()))(drawn(TIED))
-        )
+    def gradients(how: ComputeOptions) -> str:
+        return str(jax.make_jaxpr(jax.grad(lambda p: forward(p, WINDOWS[:, 1:], TIED, None, how).sum()))(drawn(TIED)))
 
     # In every block its GELU; with remat also the block, whose recomputation has a GELU again.
-    counts = [gradients(how).count("prevent_cse=True") for how in (PLAIN, REMAT)]
+    counts = [gradients(how).count("prevent_cse=True") for how in (DEFAULT_OPTIONS, REMAT)]
     assert counts == [TIED.n_layer, 3 * TIED.n_layer]
 
 
 def test_activations_lie_where_they_shall() -> None:
-    mesh = sharding.one_device()
+    mesh = sharding.single_device_mesh()
     counts = [
         traced(how).count("sharding_constraint")
-        for how in (PLAIN, Execution(mesh=mesh), Execution(scan_layers=True, mesh=mesh))
+        for how in (DEFAULT_OPTIONS, ComputeOptions(mesh=mesh), ComputeOptions(scan_layers=True, mesh=mesh))
     ]
     # In a block queries, keys, values and what leaves it; before them the table, and what is looked up in it.
     assert counts == [0, 2 + 4 * TIED.n_layer, 2 + 4]
@@ -127,9 +129,9 @@ def test_the_kernel_is_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return attend(*arrays, **how)  # the CPU has no cuDNN
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", recording)
-    traced(PLAIN)
+    traced(DEFAULT_OPTIONS)
     assert seen == []
-    traced(Execution(attention="cudnn"))
+    traced(ComputeOptions(attention="cudnn"))
     assert seen == ["cudnn"] * TIED.n_layer
 
 
@@ -156,12 +158,12 @@ UNUSABLE = [
 @pytest.mark.parametrize(("device", "changes", "reason"), UNUSABLE)
 def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[str, Any], reason: str) -> None:
     settings = load_config(overrides=GOOD | changes)
-    assert execution.chosen(settings, device).attention == "own"
+    assert choose_options(settings, device).attention == "own"
     with pytest.raises(UserError) as caught:
-        execution.chosen(load_config(overrides=GOOD | changes | {"train.attention": "cudnn"}), device)
+        choose_options(load_config(overrides=GOOD | changes | {"train.attention": "cudnn"}), device)
     assert "train.attention = cudnn, but " in str(caught.value)
     assert reason in str(caught.value)
-    note = execution.describe(settings, PLAIN, device)
+    note = describe_options(settings, DEFAULT_OPTIONS, device)
     assert note is None if device is CPU else reason in str(note)
 
 
@@ -171,8 +173,8 @@ def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[st
 )
 def test_cudnn_is_taken_where_it_can_compute(device: Any, changes: dict[str, Any]) -> None:
     settings = load_config(overrides=GOOD | changes)
-    assert execution.chosen(settings, device).attention == "cudnn"
-    assert execution.describe(settings, Execution(attention="cudnn"), device) == "attention by cuDNN"
+    assert choose_options(settings, device).attention == "cudnn"
+    assert describe_options(settings, ComputeOptions(attention="cudnn"), device) == "attention by cuDNN"
 
 
 def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
@@ -187,10 +189,10 @@ def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
 
 def test_choices_are_those_of_the_configuration() -> None:
     settings = {"train.scan_layers": True, "train.remat": True, "train.attention": "xla"}
-    how = execution.chosen(load_config(overrides=settings), CPU)
-    assert how == Execution(scan_layers=True, remat=True, attention="xla")
-    said = execution.describe(load_config(overrides=settings), how, CPU)
+    how = choose_options(load_config(overrides=settings), CPU)
+    assert how == ComputeOptions(scan_layers=True, remat=True, attention="xla")
+    said = describe_options(load_config(overrides=settings), how, CPU)
     assert said == "the layers in a loop; the blocks once more for the gradient; attention by XLA"
-    assert execution.chosen(load_config(), CPU) == PLAIN
+    assert choose_options(load_config(), CPU) == DEFAULT_OPTIONS
     with pytest.raises(UserError, match="train.attention = xla, but its kernel drops no attention weights"):
-        execution.chosen(load_config(overrides=settings | {"model.dropout": 0.1}), CPU)
+        choose_options(load_config(overrides=settings | {"model.dropout": 0.1}), CPU)

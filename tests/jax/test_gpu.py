@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import device, execution, flops, loop, model, optim, sampling, sharding, state, step
+from valyrian_jax import device, flops, loop, optim, sampling, state, step
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig, load_config
-from valyrian_jax.execution import PLAIN, Execution
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options
+from valyrian_jax.model.parameters import init_params
 from valyrian_jax.run_directory import read_metrics
 
 from ..tiny import TINY
@@ -41,7 +43,7 @@ def relative(found: Any, expected: Any) -> float:
 def gradients(platform: str, precision: str) -> Any:
     """Loss and gradients of the default model on one batch, as NumPy arrays."""
     with on(platform), jax.default_matmul_precision(precision):
-        params = model.init_params(CONFIG.model, jax.random.key(0))
+        params = init_params(CONFIG.model, jax.random.key(0))
         found = jax.jit(functools.partial(step.value_and_gradients, CONFIG))(params, WINDOWS[0], jax.random.key(1))
         return jax.tree.map(np.asarray, found)
 
@@ -61,8 +63,8 @@ def test_training_steps_are_those_of_the_cpu() -> None:
         optimizer = optim.make_optimizer(CONFIG.optim, CONFIG.train.steps)
         before = state.init_state(CONFIG, optimizer, mesh=mesh)
         with jax.default_matmul_precision("highest"):
-            train_step = step.make_train_step(CONFIG, optimizer, Execution(mesh=mesh))
-            return np.asarray(train_step(before, jnp.asarray(WINDOWS, device=sharding.batches(mesh)))[1].loss)
+            train_step = step.make_train_step(CONFIG, optimizer, ComputeOptions(mesh=mesh))
+            return np.asarray(train_step(before, jnp.asarray(WINDOWS, device=sharding.batch_sharding(mesh)))[1].loss)
 
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-4)
 
@@ -70,22 +72,22 @@ def test_training_steps_are_those_of_the_cpu() -> None:
 def test_auto_takes_cudnn_attention_for_bfloat16_alone() -> None:
     gpu = device.select("gpu")
     narrow = replace(CONFIG, train=TrainConfig(dtype="bfloat16"))
-    assert execution.chosen(narrow, gpu).attention == "cudnn"
-    assert execution.chosen(CONFIG, gpu).attention == "own"
+    assert choose_options(narrow, gpu).attention == "cudnn"
+    assert choose_options(CONFIG, gpu).attention == "own"
 
 
 @pytest.mark.parametrize("scan", [False, True], ids=["layers", "scan"])
 def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
     shape = ModelConfig(vocab_size=512, n_positions=256, n_embd=256, n_layer=2, n_head=4)
     narrow = Config(model=shape, train=TrainConfig(dtype="bfloat16"))
-    params = model.init_params(shape, jax.random.key(0))
+    params = init_params(shape, jax.random.key(0))
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 512, (8, 257)), jnp.int32)
 
-    def found(how: Execution, settings: Config = narrow) -> Any:
+    def found(how: ComputeOptions, settings: Config = narrow) -> Any:
         return jax.jit(functools.partial(step.value_and_gradients, settings, how=how))(params, batch, jax.random.key(1))
 
-    exact = found(PLAIN, replace(narrow, train=TrainConfig()))
-    cudnn, own = found(Execution(scan, attention="cudnn")), found(Execution(scan))
+    exact = found(DEFAULT_OPTIONS, replace(narrow, train=TrainConfig()))
+    cudnn, own = found(ComputeOptions(scan, attention="cudnn")), found(ComputeOptions(scan))
     assert float(cudnn[0]) == pytest.approx(float(exact[0]), rel=1e-3)
     # As far from float32 as our own attention in bfloat16 is, or nearer.
     assert relative(cudnn[1], exact[1]) < 1.2 * relative(own[1], exact[1])
@@ -94,9 +96,9 @@ def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
 def test_the_loss_of_a_large_vocabulary_keeps_no_float32_logits() -> None:
     shape = ModelConfig(vocab_size=50257, n_positions=256, n_embd=64, n_layer=1, n_head=1, vocab_multiple=128)
     settings = Config(model=shape, train=TrainConfig(batch_size=8, dtype="bfloat16"))
-    params = jax.eval_shape(lambda: model.init_params(shape, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init_params(shape, jax.random.key(0)))
     windows = jax.ShapeDtypeStruct((8, 257), jnp.int32)
-    found = functools.partial(step.value_and_gradients, settings, how=Execution(attention="cudnn"))
+    found = functools.partial(step.value_and_gradients, settings, how=ComputeOptions(attention="cudnn"))
     compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile()
     entry = re.search(r"^ENTRY .*?^}", compiled.as_text(), re.MULTILINE | re.DOTALL)
     assert entry
@@ -107,7 +109,7 @@ def test_the_loss_of_a_large_vocabulary_keeps_no_float32_logits() -> None:
 def test_texts_are_those_of_the_cpu() -> None:
     def texts(platform: str) -> list[list[int]]:
         with on(platform), jax.default_matmul_precision("highest"):
-            params = model.init_params(CONFIG.model, jax.random.key(0))
+            params = init_params(CONFIG.model, jax.random.key(0))
             sample = SampleConfig(max_new_tokens=100, seed=5)
             return [row.tolist() for row in sampling.generate(params, CONFIG.model, [499], sample, 20)]
 

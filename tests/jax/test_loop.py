@@ -429,10 +429,10 @@ def test_other_optimizers_train_too(name: str, small_text: Path, tmp_path: Path)
 
 
 def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> None:
-    from valyrian_jax import model
+    from valyrian_jax.model.parameters import from_tensors
 
     best, settings = load_bundle(finished.run / "bundle"), load_run_config(finished.run)
-    generate = functools.partial(sampling.generate, model.from_tensors(best.tensors), best.model)
+    generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
     texts = generate_texts(generate, best.tokenizer, settings.sample, 3)
     last = (finished.run / "samples.txt").read_text(encoding="utf-8").split("=== step 60\n")[1]
     assert last == "".join(f"{text}\n---\n" for text in texts)

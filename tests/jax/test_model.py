@@ -9,9 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from valyrian_jax import layers, loss, model
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.model import gpt
+from valyrian_jax.model.layers import dropout
+from valyrian_jax.model.loss import cross_entropy
+from valyrian_jax.model.parameters import Params, from_tensors, init_params, to_tensors
 
 CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=24, n_layer=2, n_head=4, dropout=0.3)
 WIDE = ModelConfig(n_embd=256, n_layer=3, init_std=0.02)  # enough weights to measure their spread
@@ -19,23 +22,23 @@ TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (2, 16)), jnp.int
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def forward(params: model.Params, tokens: jax.Array, config: ModelConfig, key: jax.Array | None = None) -> jax.Array:
-    return model.forward(params, tokens, config, key)
+def forward(params: Params, tokens: jax.Array, config: ModelConfig, key: jax.Array | None = None) -> jax.Array:
+    return gpt.forward(params, tokens, config, key)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def forward_cached(
-    params: model.Params, tokens: jax.Array, config: ModelConfig, cache: model.Cache
-) -> tuple[jax.Array, model.Cache]:
-    return model.forward_cached(params, tokens, config, cache)
+    params: Params, tokens: jax.Array, config: ModelConfig, cache: gpt.Cache
+) -> tuple[jax.Array, gpt.Cache]:
+    return gpt.forward_cached(params, tokens, config, cache)
 
 
 @pytest.fixture(scope="module")
-def params() -> model.Params:
-    return model.init_params(CONFIG, jax.random.key(0))
+def params() -> Params:
+    return init_params(CONFIG, jax.random.key(0))
 
 
-def test_changing_a_token_changes_no_logit_before_it(params: model.Params) -> None:
+def test_changing_a_token_changes_no_logit_before_it(params: Params) -> None:
     before = forward(params, TOKENS, CONFIG)
     for t in range(16):
         after = forward(params, TOKENS.at[:, t].add(1), CONFIG)
@@ -47,11 +50,11 @@ def test_changing_a_token_changes_no_logit_before_it(params: model.Params) -> No
 @pytest.mark.parametrize("tied", [False, True])
 def test_parameters_are_those_of_the_name_table(tied: bool) -> None:
     config = replace(WIDE, tie_word_embeddings=tied)
-    params = model.init_params(config, jax.random.key(0))
-    tensors = model.to_tensors(params)
+    params = init_params(config, jax.random.key(0))
+    tensors = to_tensors(params)
     assert {name: array.shape for name, array in tensors.items()} == parameter_shapes(config)
     assert all(array.dtype == np.float32 for array in tensors.values())
-    jax.tree.map(np.testing.assert_array_equal, params, model.from_tensors(tensors))
+    jax.tree.map(np.testing.assert_array_equal, params, from_tensors(tensors))
 
 
 def test_the_default_model_has_929536_parameters() -> None:
@@ -63,17 +66,17 @@ def test_the_default_model_has_929536_parameters() -> None:
 )
 def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count: int) -> None:
     config = ModelConfig(50257, 1024, width, layers, heads, tie_word_embeddings=True)
-    shapes = jax.eval_shape(lambda key: model.init_params(config, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
     tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
-    logits = jax.eval_shape(lambda params, tokens: model.forward(params, tokens, config), shapes, tokens)
+    logits = jax.eval_shape(lambda params, tokens: gpt.forward(params, tokens, config), shapes, tokens)
     assert logits.shape == (1, 1024, 50257)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_initial_weights_are_gaussian_and_as_wide_as_they_should_be(tied: bool) -> None:
     config = replace(WIDE, tie_word_embeddings=tied)
-    tensors = model.to_tensors(model.init_params(config, jax.random.key(1)))
+    tensors = to_tensors(init_params(config, jax.random.key(1)))
     for name, array in tensors.items():
         if name.endswith("bias"):
             assert not array.any()
@@ -88,7 +91,7 @@ def test_initial_weights_are_gaussian_and_as_wide_as_they_should_be(tied: bool) 
     assert not np.array_equal(*c_fc)
 
 
-def test_dropout_is_off_without_a_key_and_differs_by_key(params: model.Params) -> None:
+def test_dropout_is_off_without_a_key_and_differs_by_key(params: Params) -> None:
     off = forward(params, TOKENS, CONFIG)
     np.testing.assert_array_equal(off, forward(params, TOKENS, CONFIG))
     one, again, two = (forward(params, TOKENS, CONFIG, jax.random.key(k)) for k in (1, 1, 2))
@@ -100,15 +103,15 @@ def test_dropout_is_off_without_a_key_and_differs_by_key(params: model.Params) -
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
 def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
     x = jnp.ones((1001, 999))
-    dropped = np.asarray(layers.dropout(x, rate, jax.random.key(3)))
+    dropped = np.asarray(dropout(x, rate, jax.random.key(3)))
     assert (dropped == 0).mean() == pytest.approx(rate, abs=0.003)
     assert dropped.mean() == pytest.approx(1, abs=0.003)
     assert np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005  # the bytes of a word
-    np.testing.assert_array_equal(layers.dropout(x, 0.0, jax.random.key(3)), x)
+    np.testing.assert_array_equal(dropout(x, 0.0, jax.random.key(3)), x)
 
 
-def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: model.Params) -> None:
-    drop = layers.dropout
+def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: Params) -> None:
+    drop = dropout
 
     @jax.jit
     def keys() -> list[jax.Array]:
@@ -118,38 +121,38 @@ def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: 
             seen.append(jax.random.key_data(key))
             return drop(x, rate, key)
 
-        monkeypatch.setattr(model, "dropout", recording)
-        model.forward(params, TOKENS, CONFIG, jax.random.key(0))
+        monkeypatch.setattr(gpt, "dropout", recording)
+        gpt.forward(params, TOKENS, CONFIG, jax.random.key(0))
         return seen
 
     found = [tuple(key.tolist()) for key in keys()]
     assert len(found) == len(set(found)) == 1 + 3 * CONFIG.n_layer
 
 
-def test_reading_through_a_cache_gives_the_same_logits(params: model.Params) -> None:
+def test_reading_through_a_cache_gives_the_same_logits(params: Params) -> None:
     whole = forward(params, TOKENS, CONFIG)
-    cache = model.empty_cache(CONFIG, 2)
+    cache = gpt.empty_cache(CONFIG, 2)
     for start, stop in ((0, 5), (5, 6), (6, 11), (11, 16)):
         part, cache = forward_cached(params, TOKENS[:, start:stop], CONFIG, cache)
         np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-5)
     assert int(cache.length) == 16
 
 
-def test_forward_needs_no_implicit_promotion(params: model.Params) -> None:
+def test_forward_needs_no_implicit_promotion(params: Params) -> None:
     with jax.numpy_dtype_promotion("strict"):
-        jax.eval_shape(lambda: model.forward(params, TOKENS, CONFIG, jax.random.key(0)))
+        jax.eval_shape(lambda: gpt.forward(params, TOKENS, CONFIG, jax.random.key(0)))
 
 
 def test_a_tiny_model_overfits_one_batch() -> None:
     config = ModelConfig(vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=2, dropout=0.0)
-    params = model.init_params(config, jax.random.key(0))
+    params = init_params(config, jax.random.key(0))
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 257, (4, 17)), jnp.int32)
     optimizer = optax.adam(1e-2)
 
     @jax.jit
-    def step(params: model.Params, state: optax.OptState) -> tuple[model.Params, optax.OptState, jax.Array]:
+    def step(params: Params, state: optax.OptState) -> tuple[Params, optax.OptState, jax.Array]:
         value, gradients = jax.value_and_grad(
-            lambda p: loss.mean_nats(model.forward(p, batch[:, :-1], config), batch[:, 1:])
+            lambda p: cross_entropy(gpt.forward(p, batch[:, :-1], config), batch[:, 1:])
         )(params)
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(params, updates), state, value

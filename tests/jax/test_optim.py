@@ -9,11 +9,12 @@ import optax
 import pytest
 import torch
 
-from valyrian_jax import model, optim
+from valyrian_jax import optim
 from valyrian_jax.config import ModelConfig, OptimConfig
+from valyrian_jax.model.parameters import init_params, to_tensors
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2)
-PARAMS = model.init_params(MODEL, jax.random.key(0))
+PARAMS = init_params(MODEL, jax.random.key(0))
 
 
 def random_like(seed: int) -> Any:
@@ -26,7 +27,7 @@ def test_updates_equal_torch(name: Any, theirs: Any) -> None:
     config = OptimConfig(name, lr=1e-2, min_lr_ratio=0.1, warmup=0.25, weight_decay=0.1, nesterov=False)
     optimizer, rate = optim.make_optimizer(config, 8), optim.schedule(config, 8)
     update = jax.jit(optimizer.update)  # one compilation instead of one for every operation
-    tensors = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in model.to_tensors(PARAMS).items()}
+    tensors = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in to_tensors(PARAMS).items()}
     plain = [p for k, p in tensors.items() if k.endswith("bias") or ".ln_" in k]
     decayed = [p for k, p in tensors.items() if not (k.endswith("bias") or ".ln_" in k)]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
@@ -36,13 +37,13 @@ def test_updates_equal_torch(name: Any, theirs: Any) -> None:
         gradients = random_like(step)
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
-        for key, gradient in model.to_tensors(gradients).items():
+        for key, gradient in to_tensors(gradients).items():
             tensors[key].grad = torch.tensor(gradient)
         torch.nn.utils.clip_grad_norm_(tensors.values(), 1.0)
         for group in torch_optimizer.param_groups:
             group["lr"] = float(rate(step))
         torch_optimizer.step()
-    for key, ours in model.to_tensors(params).items():
+    for key, ours in to_tensors(params).items():
         np.testing.assert_allclose(ours, tensors[key].detach(), atol=2e-5, err_msg=key)
 
 
@@ -55,11 +56,11 @@ def test_nesterov_momentum_is_that_of_dozat() -> None:
     for t in range(1, 6):
         gradients = random_like(t)
         updates, state = update(gradients, state, PARAMS)
-        g = model.to_tensors(gradients)[where].astype(np.float64)
+        g = to_tensors(gradients)[where].astype(np.float64)
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
         ahead = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
         expected = -rate(t - 1) * ahead / (np.sqrt(v / (1 - b2**t)) + 1e-8)
-        np.testing.assert_allclose(model.to_tensors(updates)[where], expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(to_tensors(updates)[where], expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam_l2", "muon"])
@@ -69,7 +70,7 @@ def test_biases_and_norms_are_never_decayed(name: Any) -> None:
     optimizer = optim.make_optimizer(config, 10)
     ones = jax.tree.map(jnp.ones_like, PARAMS)
     updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.zeros_like, ones), optimizer.init(ones), ones)
-    moved = {key: bool(update.any()) for key, update in model.to_tensors(updates).items()}
+    moved = {key: bool(update.any()) for key, update in to_tensors(updates).items()}
     for key, moves in moved.items():
         assert moves == (not key.endswith("bias") and ".ln_" not in key), key
 
@@ -85,12 +86,12 @@ def test_muon_evens_out_the_singular_values_of_block_matrices() -> None:
     gradients = jax.tree.map(uneven, PARAMS)
     optimizer = optim.make_optimizer(OptimConfig(name="muon", lr=1e-2, weight_decay=0.0, warmup=0.0), 10)
     updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(PARAMS), PARAMS)
-    for key, update in model.to_tensors(updates).items():
+    for key, update in to_tensors(updates).items():
         if ".h." in key and update.ndim == 2:
             values = np.linalg.svd(update, compute_uv=False)
             assert values.max() / values.min() < 2, key
             assert np.sqrt((update**2).mean()) == pytest.approx(0.2 * 1e-2, rel=0.3), key
-            assert (update * model.to_tensors(gradients)[key]).sum() < 0, key  # downhill
+            assert (update * to_tensors(gradients)[key]).sum() < 0, key  # downhill
 
 
 def test_the_schedule_rises_then_falls_to_its_floor() -> None:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import finetuning, model, optim, padding, sampling, state, step, tokenizer
+from valyrian_jax import finetuning, optim, sampling, state, step, tokenizer
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, TrainConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
 
 from ..tiny import QUICK
 
@@ -28,15 +29,15 @@ def padded(shape: ModelConfig) -> ModelConfig:
 
 
 @functools.cache
-def drawn(shape: ModelConfig) -> model.Params:
-    return model.init_params(shape, jax.random.key(0))
+def drawn(shape: ModelConfig) -> Params:
+    return init_params(shape, jax.random.key(0))
 
 
-def assert_padded(found: model.Params, expected: model.Params, shape: ModelConfig, tolerance: float) -> None:
+def assert_padded(found: Params, expected: Params, shape: ModelConfig, tolerance: float) -> None:
     """Equal to rounding, with rows of exact zeros."""
-    tensors, plain = model.to_tensors(found), model.to_tensors(expected)
+    tensors, plain = to_tensors(found), to_tensors(expected)
     assert {name: array.shape for name, array in tensors.items()} == parameter_shapes(padded(shape))
-    for name, array in padding.cut(tensors, shape).items():
+    for name, array in unpad_tensors(tensors, shape).items():
         np.testing.assert_allclose(array, plain[name], rtol=0, atol=tolerance, err_msg=name)
     extra = [array[300:] for array in tensors.values() if len(array) == 320]
     assert len(extra) == (1 if shape.tie_word_embeddings else 2)
@@ -46,7 +47,7 @@ def assert_padded(found: model.Params, expected: model.Params, shape: ModelConfi
 @SHAPES
 def test_the_weights_drawn_are_those_without_padding(shape: ModelConfig) -> None:
     assert_padded(drawn(padded(shape)), drawn(shape), shape, tolerance=0)
-    assert padding.pad(model.to_tensors(drawn(shape)), shape).keys() == parameter_shapes(shape).keys()
+    assert pad_tensors(to_tensors(drawn(shape)), shape).keys() == parameter_shapes(shape).keys()
 
 
 @SHAPES
@@ -116,13 +117,13 @@ def test_a_bundle_has_no_padding_and_comes_back_with_it(tmp_path: Path) -> None:
     learnt = tokenizer.train_bpe("the dragon sees the wolf and the wolf sees the river " * 50, 270)
     shape = replace(TIED, vocab_size=270)
     params = drawn(padded(shape))
-    tensors = padding.cut(model.to_tensors(params), padded(shape))
+    tensors = unpad_tensors(to_tensors(params), padded(shape))
     with pytest.raises(UserError, match="has shape"):
-        save_bundle(Bundle(unpad_config(padded(shape)), model.to_tensors(params), learnt), directory)
+        save_bundle(Bundle(unpad_config(padded(shape)), to_tensors(params), learnt), directory)
     save_bundle(Bundle(unpad_config(padded(shape)), tensors, learnt), directory)
     found = load_bundle(directory)
     assert found.model == shape
     config = finetuning.settings(found, Config(model=ModelConfig(vocab_multiple=64)))
     assert config.model == padded(shape)
-    again = model.from_tensors(padding.pad(found.tensors, config.model))
+    again = from_tensors(pad_tensors(found.tensors, config.model))
     jax.tree.map(np.testing.assert_array_equal, again, params)

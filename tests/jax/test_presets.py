@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from valyrian_jax import flops, optim, sharding, state, step
+from valyrian_jax import flops, optim, state, step
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import load_config
-from valyrian_jax.execution import Execution
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import ComputeOptions
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 GPT2 = {  # parameters; GFLOP a token, by hand: 6 x those but for 1,024 positions, + 12 L D T
@@ -29,9 +30,9 @@ def shapes(tree: Any) -> Any:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
     settings = load_config(file)
-    how = Execution(settings.train.scan_layers, settings.train.remat)
+    how = ComputeOptions(settings.train.scan_layers, settings.train.remat)
     optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
-    before = state.abstract_state(settings, optimizer, sharding.one_device())
+    before = state.abstract_state(settings, optimizer, sharding.single_device_mesh())
     count = settings.train.steps_per_dispatch
     windows = jax.ShapeDtypeStruct((count, settings.train.batch_size, settings.model.n_positions + 1), jnp.int32)
     after, metrics = jax.eval_shape(step.make_train_step(settings, optimizer, how), before, windows)

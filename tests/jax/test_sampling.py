@@ -7,20 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valyrian_jax import model, sampling
+from valyrian_jax import sampling
 from valyrian_jax.config import ModelConfig, SampleConfig
+from valyrian_jax.model import gpt
+from valyrian_jax.model.parameters import Params, init_params
 
 CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2)
 
 
-forward = jax.jit(lambda params, tokens: model.forward(params, tokens, CONFIG))
+forward = jax.jit(lambda params, tokens: gpt.forward(params, tokens, CONFIG))
 next_token = jax.jit(sampling.next_token)
 
 
 @pytest.fixture(scope="module")
-def params() -> model.Params:
+def params() -> Params:
     # Five times the usual weights, so that the logits are far apart.
-    return jax.tree.map(lambda x: 5 * x, model.init_params(CONFIG, jax.random.key(0)))
+    return jax.tree.map(lambda x: 5 * x, init_params(CONFIG, jax.random.key(0)))
 
 
 def keep_slowly(logits: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
@@ -113,7 +115,7 @@ def test_the_window_drops_halves() -> None:
 @pytest.mark.parametrize("prompt_length", [1, 7, 16, 17, 41])
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.0, 0, 1.0), (1.0, 0, 0.9), (0.7, 20, 1.0)])
 def test_generation_equals_reading_the_window_afresh(
-    params: model.Params, prompt_length: int, temperature: float, top_k: int, top_p: float
+    params: Params, prompt_length: int, temperature: float, top_k: int, top_p: float
 ) -> None:
     prompt = [(7 * i) % 300 for i in range(prompt_length)]
     sample = SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p, seed=5, max_new_tokens=40)
@@ -127,7 +129,7 @@ def test_generation_equals_reading_the_window_afresh(
     assert generated == history[prompt_length:]
 
 
-def test_rows_are_generations_with_seeds_in_sequence(params: model.Params) -> None:
+def test_rows_are_generations_with_seeds_in_sequence(params: Params) -> None:
     sample = SampleConfig(temperature=1.0, top_p=1.0, seed=2**32 - 2, max_new_tokens=20)
     together = np.stack(list(sampling.generate(params, CONFIG, [1, 2], sample, rows=3)))
     for row, seed in enumerate([2**32 - 2, 2**32 - 1, 0]):
@@ -137,7 +139,7 @@ def test_rows_are_generations_with_seeds_in_sequence(params: model.Params) -> No
     assert len({tuple(column) for column in together.T.tolist()}) == 3
 
 
-def test_compiled_programs_do_not_depend_on_prompt_or_settings(params: model.Params) -> None:
+def test_compiled_programs_do_not_depend_on_prompt_or_settings(params: Params) -> None:
     def run(prompt: list[int], **settings: float) -> None:
         list(sampling.generate(params, CONFIG, prompt, SampleConfig(max_new_tokens=20, **settings)))
 

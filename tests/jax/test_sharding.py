@@ -12,10 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from valyrian_jax import optim, sharding, state
+from valyrian_jax import optim, state
 from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.model import sharding
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -58,15 +59,15 @@ def test_fsdp_divides_parameters_and_optimizer_state(eight: dict[str, Any]) -> N
 @pytest.mark.parametrize("name", ["adamw", "adam_l2", "muon"])
 def test_what_an_optimizer_keeps_lies_with_its_parameter(name: str) -> None:
     settings = load_config(None, {"optim.name": name})
-    mesh = sharding.one_device()
+    mesh = sharding.single_device_mesh()
     like = state.abstract_state(settings, optim.make_optimizer(settings.optim, 10), mesh)
-    places = sharding.parameters(settings, mesh)
+    places = sharding.parameter_shardings(settings, mesh)
     leaves = jax.tree_util.tree_flatten_with_path(like.opt_state)[0]
     matrices = [(jax.tree_util.keystr(path), array) for path, array in leaves if array.ndim]
     assert len(matrices) >= 2 * len(places) if name != "muon" else len(places)
     for path, array in matrices:
         parameter = re.search(r"(transformer|lm_head).*", ".".join(re.findall(r"\['(\w+)'\]", path)))
-        expected = places[parameter[0]] if parameter else sharding.along(mesh)  # Muon has three coefficients
+        expected = places[parameter[0]] if parameter else sharding.named_sharding(mesh)  # Muon has three coefficients
         assert array.sharding.spec == expected.spec
 
 
@@ -109,7 +110,7 @@ def test_what_cannot_be_cut_evenly_is_refused(
 ) -> None:
     mesh = jax.sharding.AbstractMesh(sizes, ("data", "fsdp", "tensor"))
     with pytest.raises(UserError, match=message):
-        sharding.check(load_config(None, settings), mesh)  # type: ignore[arg-type]
+        sharding.check_divisible(load_config(None, settings), mesh)  # type: ignore[arg-type]
 
 
 def test_a_run_that_cannot_be_cut_does_not_begin(small_text: Path, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_an_impossible_mesh_is_refused_by_the_configuration(sizes: tuple[int, in
 def test_a_vocabulary_that_does_not_divide_stays_whole() -> None:
     mesh = jax.sharding.AbstractMesh((1, 1, 4), ("data", "fsdp", "tensor"))
     odd, even = (
-        sharding.parameters(load_config(None, {"model.vocab_size": size}), mesh)["lm_head.weight"].spec  # type: ignore[arg-type]
+        sharding.parameter_shardings(load_config(None, {"model.vocab_size": size}), mesh)["lm_head.weight"].spec  # type: ignore[arg-type]
         for size in (501, 500)
     )
     assert (odd[0], even[0]) == (None, "tensor")

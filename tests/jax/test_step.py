@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import loss, model, optim, step
+from valyrian_jax import optim, step
 from valyrian_jax.config import Config, ModelConfig, TrainConfig
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.loss import token_cross_entropy
+from valyrian_jax.model.parameters import init_params
 from valyrian_jax.state import TrainState, init_state
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2, dropout=0.2)
@@ -81,10 +84,10 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
 
 
 def test_evaluation_sums_the_counted_tokens_without_dropout() -> None:
-    params = model.init_params(MODEL, jax.random.key(0))
+    params = init_params(MODEL, jax.random.key(0))
     counted = np.random.default_rng(1).random((6, 4, 8)) < 0.7
     sums = step.make_eval_step(MODEL)(params, BATCHES, jnp.asarray(counted))
-    nats_of = jax.jit(lambda batch: loss.token_nats(model.forward(params, batch[:, :-1], MODEL), batch[:, 1:]))
+    nats_of = jax.jit(lambda batch: token_cross_entropy(forward(params, batch[:, :-1], MODEL), batch[:, 1:]))
     for i in range(6):
         nats = nats_of(BATCHES[i])
         np.testing.assert_allclose(sums[i], np.asarray(nats)[counted[i]].sum(), rtol=1e-5)
@@ -100,14 +103,14 @@ WINDOWS = jnp.asarray(np.random.default_rng(1).integers(0, 300, (16, 33)), jnp.i
 def compiled(**changes: Any) -> Any:
     """Loss and gradients of a batch, compiled, with other training settings."""
     config = replace(BIG, train=replace(BIG.train, **changes))
-    params = jax.eval_shape(lambda: model.init_params(BIG.model, jax.random.key(0)))
+    params = jax.eval_shape(lambda: init_params(BIG.model, jax.random.key(0)))
     found = functools.partial(step.value_and_gradients, config)
     return jax.jit(found).lower(params, WINDOWS, jax.random.key(1)).compile()
 
 
 def found(program: Any) -> tuple[float, np.ndarray]:
     """The loss, and all gradients as one vector, which must be float32."""
-    value, gradients = program(model.init_params(BIG.model, jax.random.key(0)), WINDOWS, jax.random.key(1))
+    value, gradients = program(init_params(BIG.model, jax.random.key(0)), WINDOWS, jax.random.key(1))
     arrays = jax.tree.leaves(gradients)
     assert {array.dtype.name for array in [value, *arrays]} == {"float32"}
     return float(value), np.concatenate([array.ravel() for array in arrays])

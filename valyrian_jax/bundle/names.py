@@ -1,7 +1,7 @@
 """The name table: every parameter of the model, and what its axes are.
 
 Names are those of GPT-2 as Hugging Face writes it. An axis is named by what runs along it, and from that follow both
-its size (here) and how it is cut over devices (`valyrian_jax.sharding`).
+its size (here) and how it is cut over devices (`valyrian_jax.model.sharding`).
 """
 
 import dataclasses

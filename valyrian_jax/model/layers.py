@@ -1,6 +1,6 @@
 """What the GPT is made of: products, embeddings, norms and dropout, each with GPT-2's names and layout.
 
-Sizes are those of `valyrian_jax.model`: N is rows times tokens; I and O are inputs and outputs of a product. Only these
+Sizes are those of `valyrian_jax.model.gpt`: N is rows times tokens; I and O are inputs and outputs of a product. Only these
 two files import Flax.
 """
 
@@ -22,7 +22,7 @@ class Linear(nn.Module):
         return x @ weight + bias
 
 
-class Matrix(nn.Module):
+class Embedding(nn.Module):
     """A bare weight: an embedding table or the head."""
 
     rows: int

@@ -14,23 +14,23 @@ from valyrian_jax.errors import UserError
 Kernel = Literal["own", "xla", "cudnn"]
 
 
-class Execution(NamedTuple):
-    """How `valyrian_jax.model.forward` computes. Hashable, so that it can be a static argument."""
+class ComputeOptions(NamedTuple):
+    """How `valyrian_jax.model.gpt.forward` computes. Hashable, so that it can be a static argument."""
 
     scan_layers: bool = False
     """One compiled block that runs L times, instead of L blocks: compiles sooner, and copies the parameters once."""
     remat: bool = False
     """Keep of every block its input only, and compute the rest again for the gradient (Chen et al. 2016)."""
     attention: Kernel = "own"
-    """Who computes attention: the lines in `valyrian_jax.model`, or `jax.nn.dot_product_attention`."""
+    """Who computes attention: the lines in `valyrian_jax.model.gpt`, or `jax.nn.dot_product_attention`."""
     mesh: Mesh | None = None
-    """The devices that share the work (see `valyrian_jax.sharding`); None: one."""
+    """The devices that share the work (see `valyrian_jax.model.sharding`); None: one."""
 
 
-PLAIN = Execution()
+DEFAULT_OPTIONS = ComputeOptions()
 
 
-def chosen(config: Config, device: jax.Device, mesh: Mesh | None = None) -> Execution:
+def choose_options(config: Config, device: jax.Device, mesh: Mesh | None = None) -> ComputeOptions:
     """What a run's configuration asks for, on a device.
 
     Raises:
@@ -38,12 +38,12 @@ def chosen(config: Config, device: jax.Device, mesh: Mesh | None = None) -> Exec
     """
     settings = config.train
     if settings.attention == "auto":
-        kernel: Kernel = "own" if problem("cudnn", config, device) else "cudnn"
+        kernel: Kernel = "own" if find_kernel_problem("cudnn", config, device) else "cudnn"
     else:
         kernel = settings.attention
-        if found := problem(kernel, config, device):
+        if found := find_kernel_problem(kernel, config, device):
             raise UserError(f"train.attention = {kernel}, but {found}; use --train.attention auto")
-    return Execution(settings.scan_layers, settings.remat, kernel, mesh)
+    return ComputeOptions(settings.scan_layers, settings.remat, kernel, mesh)
 
 
 def compiler_options(mesh: Mesh) -> dict[str, bool] | None:
@@ -55,7 +55,7 @@ def compiler_options(mesh: Mesh) -> dict[str, bool] | None:
     return {"xla_gpu_enable_triton_gemm": False} if mesh.devices.flat[0].platform == "gpu" else None
 
 
-def problem(kernel: Kernel, config: Config, device: Any) -> str | None:
+def find_kernel_problem(kernel: Kernel, config: Config, device: Any) -> str | None:
     """Why a kernel cannot compute the attention of a run on a device; None: it can.
 
     What cuDNN's needs: https://docs.nvidia.com/deeplearning/cudnn (Fused Flash Attention), and what JAX checks.
@@ -63,7 +63,7 @@ def problem(kernel: Kernel, config: Config, device: Any) -> str | None:
     if kernel == "own":
         return None
     model, dtype = config.model, config.train.dtype
-    if round(model.dropout * 256):  # as `valyrian_jax.layers.dropout` rounds it
+    if round(model.dropout * 256):  # as `valyrian_jax.model.layers.dropout` rounds it
         return f"its kernel drops no attention weights, and model.dropout is {model.dropout}"
     if kernel == "xla":
         return None
@@ -82,9 +82,9 @@ def problem(kernel: Kernel, config: Config, device: Any) -> str | None:
     return None
 
 
-def describe(config: Config, how: Execution, device: jax.Device) -> str | None:
+def describe_options(config: Config, how: ComputeOptions, device: jax.Device) -> str | None:
     """How a run computes, for its header; None where there is nothing to say: on a CPU with the default."""
-    unusable = problem("cudnn", config, device)
+    unusable = find_kernel_problem("cudnn", config, device)
     parts = [
         "the layers in a loop" if how.scan_layers else "",
         "the blocks once more for the gradient" if how.remat else "",

@@ -6,29 +6,27 @@ Parameters are a nested dict of float32 arrays whose paths, joined with dots, ar
 Sizes: B rows, T tokens, N = B T, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
 the token table), L layers. Between the embedding and the logits rows and tokens are one axis, because XLA on a GPU
 would otherwise choose a layout for [B, T, D] that every LayerNorm must transpose.
-Flax stays in this file and `valyrian_jax.layers`, which has the layers; callers see pure functions.
+Flax stays in this file and `valyrian_jax.model.layers`, which has the layers; callers see pure functions.
 """
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax import sharding
-from valyrian_jax.bundle.names import Tensors, axis_sizes, parameter_shapes, unpad_config
+from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.execution import PLAIN, Execution
-from valyrian_jax.layers import LayerNorm, Linear, Matrix, at_least_float32, dropout
-from valyrian_jax.padding import masked, pad
-
-Params = dict[str, Any]  # a nested dict of float32 arrays
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions
+from valyrian_jax.model.layers import Embedding, LayerNorm, Linear, at_least_float32, dropout
+from valyrian_jax.model.parameters import (
+    Params,
+    mask_padding,
+)
 
 
 class Cache(NamedTuple):
@@ -39,42 +37,12 @@ class Cache(NamedTuple):
     length: Int[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
-    """Draw initial weights: normal(0, init_std), biases 0; residual projections over sqrt(2 L), as in GPT-2.
-
-    A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
-    """
-    shapes = dict(sorted(parameter_shapes(unpad_config(config)).items()))
-    # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
-    params = {}
-    for (name, shape), numbers in zip(shapes.items(), drawn, strict=True):
-        if name.endswith(".bias"):
-            params[name] = jnp.zeros(shape)
-        elif ".ln_" in name:
-            params[name] = jnp.ones(shape)
-        else:
-            params[name] = numbers.reshape(shape) * init_std(name, config)
-    return unflatten_dict(pad(params, config), sep=".")
-
-
-def init_std(name: str, config: ModelConfig) -> float:
-    """The standard deviation that a matrix is drawn with."""
-    if name.endswith("c_proj.weight"):
-        return config.init_std / math.sqrt(2 * config.n_layer)
-    if name == "transformer.wte.weight" and not config.tie_word_embeddings:
-        return 4 * config.init_std
-    return config.init_std
-
-
 def forward(
     params: Params,
     tokens: Int[Array, "B T"],
     config: ModelConfig,
     dropout_key: PRNGKeyArray | None = None,
-    how: Execution = PLAIN,
+    how: ComputeOptions = DEFAULT_OPTIONS,
 ) -> Float[Array, "B T V"]:
     """Logits of every next token, T <= n_positions.
 
@@ -110,7 +78,7 @@ def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) 
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def attention(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "L B H T T"]:
+def attention_weights(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "L B H T T"]:
     """Where each token looks: the weights of every head in `forward`; those of one query [l, b, h, t] sum to 1."""
     _, seen = GPT(config).apply({"params": params}, tokens, None, None, mutable=["intermediates"])
     blocks = seen["intermediates"]["transformer"]["h"]
@@ -124,26 +92,11 @@ def empty_cache(config: ModelConfig, rows: int) -> Cache:
     return Cache(keys, values, jnp.zeros((), jnp.int32))
 
 
-def to_tensors(params: Params) -> Tensors:
-    """Parameters under their flat names, as NumPy arrays."""
-    return {name: np.asarray(array) for name, array in flatten_dict(params, sep=".").items()}
-
-
-def nested(tensors: Mapping[str, Any]) -> Params:
-    """Whatever has a flat name, as the nested dict that parameters are."""
-    return unflatten_dict(dict(tensors), sep=".")
-
-
-def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Params:
-    """The inverse of `to_tensors`, of whatever floating-point type they are."""
-    return nested({name: jnp.asarray(array) for name, array in tensors.items()})
-
-
 class GPT(nn.Module):
     """The transformer and, unless it is tied to the token embedding, the head."""
 
     config: ModelConfig
-    how: Execution = PLAIN
+    how: ComputeOptions = DEFAULT_OPTIONS
 
     @nn.compact
     def __call__(
@@ -151,15 +104,15 @@ class GPT(nn.Module):
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
         c = self.config
         x, wte, cache = Transformer(c, self.how, name="transformer")(tokens, cache, dropout_key)
-        head = wte if c.tie_word_embeddings else Matrix(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
-        return masked((x @ head.T).reshape(*tokens.shape, -1), c), cache
+        head = wte if c.tie_word_embeddings else Embedding(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
+        return mask_padding((x @ head.T).reshape(*tokens.shape, -1), c), cache
 
 
 class Transformer(nn.Module):
     """Embeddings, blocks, final norm; also gives back the token embedding, for a tied head."""
 
     config: ModelConfig
-    how: Execution = PLAIN
+    how: ComputeOptions = DEFAULT_OPTIONS
 
     @nn.compact
     def __call__(
@@ -168,10 +121,10 @@ class Transformer(nn.Module):
         c = self.config
         B, T = tokens.shape
         start = 0 if cache is None else cache.length
-        wte = Matrix(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
-        wpe = Matrix(c.n_positions, c.n_embd, name="wpe")()
+        wte = Embedding(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
+        wpe = Embedding(c.n_positions, c.n_embd, name="wpe")()
         rows = lookup_table(wte, self.how)[tokens]  # (B, T, D)
-        x = placed((rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how)  # (N, D)
+        x = constrain((rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how)  # (N, D)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
         x, cache = Blocks(c, self.how, B, name="h")(x, cache, dropout_key)
@@ -182,7 +135,7 @@ class Blocks(nn.Module):
     """The stack of blocks (a module for the sake of its name, "h"), each with its own slice of the cache."""
 
     config: ModelConfig
-    how: Execution
+    how: ComputeOptions
     rows: int
 
     @nn.compact
@@ -227,7 +180,7 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): pre-LayerNorm (Xiong et al. 2020)."""
 
     config: ModelConfig
-    how: Execution
+    how: ComputeOptions
     rows: int
 
     @nn.compact
@@ -239,14 +192,14 @@ class Block(nn.Module):
         attended, kv = Attention(c, self.how, self.rows, name="attn")(normed, past, _fold(dropout_key, 0))
         x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
         widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
-        return placed(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
+        return constrain(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
 
 
 class Attention(nn.Module):
     """Causal multi-head attention: every token looks at itself and at what stands before it."""
 
     config: ModelConfig
-    how: Execution
+    how: ComputeOptions
     rows: int
 
     @nn.compact
@@ -258,7 +211,7 @@ class Attention(nn.Module):
         T, K = N // B, D // H
         qkv = Linear(3 * D, name="c_attn")(x)  # (N, 3 D)
         parts = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))
-        q, k, v = (placed(part, self.how, None, "tensor") for part in parts)  # (B, T, H, K) each
+        q, k, v = (constrain(part, self.how, None, "tensor") for part in parts)  # (B, T, H, K) each
         if self.how.attention != "own":  # a kernel without dropout, cache, or weights to look at
             kernel = self.how.attention
             mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel).reshape(N, D)
@@ -292,16 +245,18 @@ class MLP(nn.Module):
         return Linear(c.n_embd, name="c_proj")(x)
 
 
-def placed(x: Float[Array, "N *rest"], how: Execution, *axes: str | None) -> Float[Array, "N *rest"]:
+def constrain(x: Float[Array, "N *rest"], how: ComputeOptions, *axes: str | None) -> Float[Array, "N *rest"]:
     """Constrain the sharding of x: its first axis over the mesh's rows, the next ones as named; None is not sharded."""
     if how.mesh is None:
         return x
-    return jax.lax.with_sharding_constraint(x, sharding.along(how.mesh, sharding.ROWS, *axes))
+    return jax.lax.with_sharding_constraint(x, sharding.named_sharding(how.mesh, sharding.ROW_AXES, *axes))
 
 
-def lookup_table(wte: Float[Array, "V D"], how: Execution) -> Float[Array, "V D"]:
+def lookup_table(wte: Float[Array, "V D"], how: ComputeOptions) -> Float[Array, "V D"]:
     """The token embedding where rows of it can be had whole, so that what is looked up need not be moved by columns."""
-    return wte if how.mesh is None else jax.lax.with_sharding_constraint(wte, sharding.along(how.mesh, "tensor"))
+    return (
+        wte if how.mesh is None else jax.lax.with_sharding_constraint(wte, sharding.named_sharding(how.mesh, "tensor"))
+    )
 
 
 def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:

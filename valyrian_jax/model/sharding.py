@@ -23,7 +23,7 @@ from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig
 from valyrian_jax.errors import UserError
 
-ROWS = ("data", "fsdp")  # the axes that the rows of a batch are cut along
+ROW_AXES = ("data", "fsdp")  # the axes that the rows of a batch are cut along
 
 # Which axis of the mesh an axis of a parameter is cut along; the others lie whole on every device.
 _CUT = {"embed": "fsdp", "qkv": "tensor", "heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
@@ -50,12 +50,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
     return jax.make_mesh(shape, tuple(sizes), (AxisType.Auto,) * len(sizes), devices=devices)
 
 
-def one_device() -> Mesh:
+def single_device_mesh() -> Mesh:
     """A mesh of the first device of this process alone."""
     return make_mesh(MeshConfig(), jax.local_devices()[:1])
 
 
-def check(config: Config, mesh: Mesh) -> None:
+def check_divisible(config: Config, mesh: Mesh) -> None:
     """Hold a model and its batch to a mesh.
 
     Raises:
@@ -74,17 +74,17 @@ def check(config: Config, mesh: Mesh) -> None:
             raise UserError(f"{what} = {size} cannot be cut into {over} = {parts} equal parts; change one of them")
 
 
-def along(mesh: Mesh, *axes: str | tuple[str, ...] | None) -> NamedSharding:
+def named_sharding(mesh: Mesh, *axes: str | tuple[str, ...] | None) -> NamedSharding:
     """Each axis of an array cut along what is named for it (None: not cut); what is not named, whole everywhere."""
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def batches(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """N batches (N, B, ...): every device has its rows."""
-    return along(mesh, None, ROWS)
+    return named_sharding(mesh, None, ROW_AXES)
 
 
-def parameters(config: Config, mesh: Mesh) -> dict[str, NamedSharding]:
+def parameter_shardings(config: Config, mesh: Mesh) -> dict[str, NamedSharding]:
     """The place of every parameter, by its name. An axis that its part of the mesh does not divide stays whole."""
     sizes = axis_sizes(config.model)
 
@@ -97,12 +97,12 @@ def parameters(config: Config, mesh: Mesh) -> dict[str, NamedSharding]:
     }
 
 
-def like_parameters(tree: PyTree[Any], config: Config, mesh: Mesh) -> PyTree[NamedSharding]:
+def state_shardings(tree: PyTree[Any], config: Config, mesh: Mesh) -> PyTree[NamedSharding]:
     """The place of every array of a tree that holds parameters, or what an optimizer keeps of each of them.
 
     An array belongs to the parameter whose name its path ends in; what belongs to none is small, and is replicated.
     """
-    places, whole = parameters(config, mesh), along(mesh)
+    places, whole = parameter_shardings(config, mesh), named_sharding(mesh)
 
     def place(path: tuple[Any, ...], array: Any) -> NamedSharding:
         keys = [str(part.key) for part in path if isinstance(part, jax.tree_util.DictKey)]
@@ -113,22 +113,22 @@ def like_parameters(tree: PyTree[Any], config: Config, mesh: Mesh) -> PyTree[Nam
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def laid_out(make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], place: NamedSharding) -> Array:
+def make_global_array(make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], place: NamedSharding) -> Array:
     """An array over a mesh, of which every process makes only the parts that its devices hold, from their slices."""
     return jax.make_array_from_callback(shape, place, make)
 
 
-def spread(tree: PyTree[npt.ArrayLike], places: PyTree[NamedSharding]) -> PyTree[Array]:
+def shard(tree: PyTree[npt.ArrayLike], places: PyTree[NamedSharding]) -> PyTree[Array]:
     """Arrays that every process has, over a mesh; one place for all of them, or one for each."""
 
     def put(place: NamedSharding, array: npt.ArrayLike) -> Array:
         known = np.asarray(array)
-        return laid_out(known.__getitem__, known.shape, place)
+        return make_global_array(known.__getitem__, known.shape, place)
 
     return jax.tree.map(lambda place, part: jax.tree.map(functools.partial(put, place), part), places, tree)
 
 
-def gathered(tree: PyTree[Array], mesh: Mesh) -> PyTree[Any]:
+def gather(tree: PyTree[Array], mesh: Mesh) -> PyTree[Any]:
     """The whole arrays: as they are on one device, else in the memory of every process, one after another.
 
     All processes must ask at the same time.
@@ -140,4 +140,4 @@ def gathered(tree: PyTree[Array], mesh: Mesh) -> PyTree[Any]:
 
 @functools.cache
 def _whole(mesh: Mesh) -> Callable[[Array], Array]:
-    return jax.jit(lambda array: array, out_shardings=along(mesh))
+    return jax.jit(lambda array: array, out_shardings=named_sharding(mesh))

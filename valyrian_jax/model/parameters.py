@@ -1,0 +1,97 @@
+"""Parameters: drawn, converted to and from flat names, and padded.
+
+The token tables may have more rows than tokens (`model.vocab_multiple`), because products of odd sizes are slow on GPUs
+and a table can only be sharded evenly over devices that divide its rows. The extra rows are zero, never looked up and
+never scored; a bundle does not have them.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from valyrian_jax.bundle.names import Tensors, axis_sizes, parameter_axes, parameter_shapes, unpad_config
+from valyrian_jax.config import ModelConfig
+
+Params = dict[str, Any]  # a nested dict of float32 arrays
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
+    """Draw initial weights: normal(0, init_std), biases 0; residual projections over sqrt(2 L), as in GPT-2.
+
+    A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
+    """
+    shapes = dict(sorted(parameter_shapes(unpad_config(config)).items()))
+    # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
+    params = {}
+    for (name, shape), numbers in zip(shapes.items(), drawn, strict=True):
+        if name.endswith(".bias"):
+            params[name] = jnp.zeros(shape)
+        elif ".ln_" in name:
+            params[name] = jnp.ones(shape)
+        else:
+            params[name] = numbers.reshape(shape) * init_std(name, config)
+    return unflatten_dict(pad_tensors(params, config), sep=".")
+
+
+def init_std(name: str, config: ModelConfig) -> float:
+    """The standard deviation that a matrix is drawn with."""
+    if name.endswith("c_proj.weight"):
+        return config.init_std / math.sqrt(2 * config.n_layer)
+    if name == "transformer.wte.weight" and not config.tie_word_embeddings:
+        return 4 * config.init_std
+    return config.init_std
+
+
+def to_tensors(params: Params) -> Tensors:
+    """Parameters under their flat names, as NumPy arrays."""
+    return {name: np.asarray(array) for name, array in flatten_dict(params, sep=".").items()}
+
+
+def nest(tensors: Mapping[str, Any]) -> Params:
+    """Whatever has a flat name, as the nested dict that parameters are."""
+    return unflatten_dict(dict(tensors), sep=".")
+
+
+def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Params:
+    """The inverse of `to_tensors`, of whatever floating-point type they are."""
+    return nest({name: jnp.asarray(array) for name, array in tensors.items()})
+
+
+def pad_tensors(tensors: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Arrays of NumPy or JAX under the model's flat names, the token tables with rows of zeros up to the multiple."""
+    extra = axis_sizes(config)["vocab"] - config.vocab_size
+    tables = _tables(config) if extra else ()
+
+    def longer(array: Any) -> Any:
+        library = np if isinstance(array, np.ndarray) else jnp
+        return library.pad(array, ((0, extra), (0, 0)))
+
+    return {name: longer(array) if name in tables else array for name, array in tensors.items()}
+
+
+def unpad_tensors(tensors: Tensors, config: ModelConfig) -> Tensors:
+    """The inverse of `pad`: what a bundle holds."""
+    tables = _tables(config)
+    return {name: array[: config.vocab_size] if name in tables else array for name, array in tensors.items()}
+
+
+def mask_padding(logits: Float[Array, "B T V"], config: ModelConfig) -> Float[Array, "B T V"]:
+    """Logits of which those of the padding are minus infinity: of probability 0, and without a gradient."""
+    if logits.shape[-1] == config.vocab_size:
+        return logits
+    return jnp.where(jnp.arange(logits.shape[-1]) < config.vocab_size, logits, -jnp.inf)
+
+
+def _tables(config: ModelConfig) -> set[str]:
+    """The parameters that have a row for every token."""
+    return {name for name, axes in parameter_axes(config).items() if axes[0] == "vocab"}
