@@ -263,10 +263,10 @@ def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator
 
 def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, TokensOf]:
     """Every runtime as a function from prompts to the new tokens of each."""
-    from valyrian_jax import sampling
+    from valyrian_jax.generation.generate import stream_tokens
     from valyrian_jax.model.parameters import from_tensors
 
-    jax_generate = functools.partial(sampling.generate, from_tensors(source.tensors), source.model)
+    jax_generate = functools.partial(stream_tokens, from_tensors(source.tensors), source.model)
     torch_generate = functools.partial(stream, Generator(source))
     script, _ = torchscript.load(file)
 

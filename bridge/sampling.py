@@ -1,4 +1,4 @@
-"""Drawing tokens to the contract of `valyrian_jax.sampling`, in scriptable functions.
+"""Drawing tokens to the contract of `valyrian_jax.generation.sampler`, in scriptable functions.
 
 The same numbers in the same order: temperature, top-k, softmax, nucleus, and a draw in id order with one uniform number
 a token, which JAX's own generator (Threefry) makes from the seed and the token's index.

@@ -15,10 +15,11 @@ import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import checkpoint, command, sampling
+from valyrian_jax import checkpoint, command
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation.generate import stream_tokens
 
 from .calling import call
 from .tiny import TINY
@@ -70,7 +71,7 @@ def test_sample_streams_the_text_of_the_sampler(
     best = load_bundle(run / "bundle")
     from valyrian_jax.model.parameters import from_tensors
 
-    generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
+    generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
     expected = generate_texts(generate, best.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]

@@ -86,11 +86,11 @@ def sample(run: Path | None, **options: Any) -> None:
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
     With --json, --show-tokens adds the list "tokens" to each object.
     """
-    from valyrian_jax import sampling
+    from valyrian_jax.generation.generate import stream_tokens
     from valyrian_jax.model.parameters import from_tensors
 
     best = load_run_bundle(run)
-    generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
+    generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
     command.print_samples(best, generate, **options)
 
 

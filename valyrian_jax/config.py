@@ -178,7 +178,7 @@ class MeshConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class SampleConfig:
-    """How text is drawn; the sampler contract is in `valyrian_jax.sampling`."""
+    """How text is drawn; the sampler contract is in `valyrian_jax.generation.sampler`."""
 
     prompt: str = ""
     """Text to go on from; empty: the beginning of a document."""

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import quality, sampling, step
+from valyrian_jax import quality, step
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, SampleConfig
@@ -21,6 +21,7 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.dataset import EvalSet, Text, hold_out, hold_out_shards, read, read_shards
 from valyrian_jax.data.text import count_bytes, encode_documents, find_sentences
 from valyrian_jax.errors import UserError
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.parameters import Params, from_tensors
 from valyrian_jax.quality import Quality
@@ -103,7 +104,7 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
         "trigram": _trigram(text, directory, best.tokenizer, entropy, training, texts if known else 0),
     }
     if known and texts:
-        generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
+        generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
         drawn = generate_many_texts(generate, best.tokenizer, JUDGED, texts)
         lines["model"] = found._replace(quality=quality.measure(drawn, training))
     if known:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import checkpoint, evaluation, hosts, quality, sampling, step
+from valyrian_jax import checkpoint, evaluation, hosts, quality, step
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
@@ -19,6 +19,7 @@ from valyrian_jax.config import config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.gpt import attention_weights
 from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
@@ -72,7 +73,7 @@ def sampled(session: Session, current: TrainState) -> None:
     if not hosts.first():
         return
     params = jax.tree.map(jnp.asarray, params)
-    generate = functools.partial(sampling.generate, params, config.model)
+    generate = functools.partial(stream_tokens, params, config.model)
     count = _SAMPLE_ROWS if training is None else _JUDGED_ROWS
     texts = list(generate_many_texts(generate, session.corpus.tokenizer, config.sample, count))
     if session.tracker.draws:

@@ -15,8 +15,9 @@ import texts
 from matplotlib.figure import Figure
 from measuring import ROOT, machine, seconds
 
-from valyrian_jax import optim, sampling, state, step
+from valyrian_jax import optim, state, step
 from valyrian_jax.config import ModelConfig, SampleConfig, config_from_tree, load_config
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.tokenizer import train_bpe
 
@@ -50,7 +51,7 @@ def step_with(changed: Callable[[int], dict[str, Any]]) -> Callable[[int], Calla
 
 def generate(rows: int, length: int, c: ModelConfig) -> Callable[[], Any]:
     params = jax.tree.map(lambda x: 3 * x, init_params(c, jax.random.key(0)))
-    return lambda: list(sampling.generate(params, c, [1], SampleConfig("", length, 0.8, 0, 0.95, 0), rows))
+    return lambda: list(stream_tokens(params, c, [1], SampleConfig("", length, 0.8, 0, 0.95, 0), rows))
 
 
 def bpe(megabytes: int, vocab_size: int) -> Callable[[], Any]:

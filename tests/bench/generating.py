@@ -17,8 +17,8 @@ import transformers
 from measuring import ROOT, Row, in_turns, peak_bytes, peak_flops, seconds
 
 from bridge import torchscript
-from valyrian_jax import sampling
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import find_run, load_run_bundle
 
@@ -65,7 +65,7 @@ def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds:
         return script.generate(start, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)[:, len(ids) :].numpy()
 
     def jax() -> np.ndarray:
-        return np.stack(list(sampling.generate(params, bundle.model, ids, sample, batch)), axis=1)
+        return np.stack(list(stream_tokens(params, bundle.model, ids, sample, batch)), axis=1)
 
     def hugging_face() -> None:
         found = theirs.generate(start, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS)

@@ -155,9 +155,9 @@ def texts() -> None:
     import torch
 
     from bridge import torchscript
-    from valyrian_jax import sampling
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
+    from valyrian_jax.generation.generate import stream_tokens
     from valyrian_jax.model.parameters import from_tensors
 
     path, seeds, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 4 if TINY else 100, 20 if TINY else 100
@@ -168,7 +168,7 @@ def texts() -> None:
     def from_jax(platform: str, precision: str) -> np.ndarray:
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
             params = from_tensors(source.tensors)
-            return np.stack(list(sampling.generate(params, source.model, prompt, sample, seeds)), axis=1)
+            return np.stack(list(stream_tokens(params, source.model, prompt, sample, seeds)), axis=1)
 
     def from_script(device: str) -> np.ndarray:
         script = torch.jit.load(str(file), map_location=device)
@@ -203,9 +203,9 @@ def generate() -> None:
     import transformers
 
     from bridge import torchscript
-    from valyrian_jax import sampling
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.config import SampleConfig
+    from valyrian_jax.generation.generate import stream_tokens
     from valyrian_jax.model.parameters import from_tensors
 
     path, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 8 if TINY else 60
@@ -221,7 +221,7 @@ def generate() -> None:
     for rows in (1, 256):
         start = torch.tensor([prompt] * rows, device=device)
         ways = {
-            "JAX": lambda rows=rows: list(sampling.generate(params, source.model, prompt, sample, rows)),
+            "JAX": lambda rows=rows: list(stream_tokens(params, source.model, prompt, sample, rows)),
             "TorchScript": lambda start=start: script.generate(start, new, 0.8, 0, 0.95, 0).cpu(),
             "transformers": lambda start=start: theirs.generate(start, max_new_tokens=new, **settings).cpu(),
         }

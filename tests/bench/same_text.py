@@ -15,10 +15,10 @@ import torch
 from bridge import torchscript
 from bridge.generate import Generator, stream
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import sampling
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 
 PROMPTS, ROWS, NEW = 100, 13, 200
@@ -48,7 +48,7 @@ def main() -> None:
         return np.asarray([line.split() for line in out.splitlines()], np.int64)
 
     runtimes: dict[str, Callable[[SampleConfig], np.ndarray]] = {
-        "JAX": lambda s: rows_of(lambda *a: sampling.generate(params, source.model, *a), s),
+        "JAX": lambda s: rows_of(lambda *a: stream_tokens(params, source.model, *a), s),
         "PyTorch": lambda s: rows_of(lambda *a: stream(generator, *a), s),
         "TorchScript": lambda s: rows_of(scripted, s),
         "C++": compiled,

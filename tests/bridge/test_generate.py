@@ -10,10 +10,11 @@ import torch
 
 from bridge.generate import Generator, stream, window_start
 from bridge.torchscript import EXAMPLES
-from valyrian_jax import sampling
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation import generate
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 
 PROMPTS = [[1], list(range(5, 28)), list(range(24)), list(range(25)), list(range(100, 180))]
@@ -32,7 +33,7 @@ def test_tokens_are_those_of_jax_past_the_context_and_in_rows(
     temperature, top_k, top_p, seed = settings
     sample = SampleConfig("", 60, temperature, top_k, top_p, seed)
     for start in PROMPTS:
-        expected = np.stack(list(sampling.generate(params, small.model, start, sample, 3)), axis=1)
+        expected = np.stack(list(stream_tokens(params, small.model, start, sample, 3)), axis=1)
         streamed = np.stack(list(stream(generator, start, sample, 3)), axis=1)
         assert np.array_equal(streamed, expected)
         for module in (generator, script):
@@ -63,7 +64,7 @@ def test_a_prompt_may_be_read_in_any_parts(generator: Generator) -> None:
 def test_the_window_begins_where_it_does_in_jax() -> None:
     for n_positions in (2, 3, 24, 64):
         assert [window_start(n, n_positions) for n in range(1, 300)] == [
-            sampling.window_start(n, n_positions) for n in range(1, 300)
+            window_start(n, n_positions) for n in range(1, 300)
         ]
 
 
@@ -72,7 +73,7 @@ def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(small: Bundl
     tokenizer, ended = small.tokenizer, 0
     for seed, text in enumerate(["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4):
         sample = SampleConfig(text, 70, 1.0, 0, 1.0, seed)
-        generate = functools.partial(sampling.generate, params, small.model)
+        generate = functools.partial(stream_tokens, params, small.model)
         expected = generate_texts(generate, tokenizer, sample)[0]
         assert script.generate_text(text, 70, 1.0, 0, 1.0, seed) == expected
         drawn = [int(row[0]) for row in generate(encode_prompt(tokenizer, text), sample)]

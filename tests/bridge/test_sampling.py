@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import sampling
-from valyrian_jax import sampling as in_jax
+from valyrian_jax.generation import sampler as in_jax
 
-next_tokens = jax.jit(jax.vmap(in_jax.next_token, in_axes=(0, 0, None, None, None, None)))
+next_tokens = jax.jit(jax.vmap(in_jax.sample_token, in_axes=(0, 0, None, None, None, None)))
 SEEDS = [0, 1, 7, 2**31, 2**32 - 1, 123456789]
 
 
@@ -55,7 +55,7 @@ def test_what_may_be_drawn_is_what_jax_keeps() -> None:
     rng = np.random.default_rng(0)
     for top_k, top_p in ((0, 1.0), (5, 1.0), (0, 0.7), (9, 0.5), (0, 1e-6)):
         logits = rng.normal(size=(1, 200)).astype(np.float32) * 2
-        expected = np.asarray(in_jax.keep(jnp.asarray(logits[0]), 0.7, top_k, top_p))
+        expected = np.asarray(in_jax.filter_probabilities(jnp.asarray(logits[0]), 0.7, top_k, top_p))
         found = sampling.keep(torch.from_numpy(logits), 0.7, top_k, top_p)[0].numpy()
         assert np.array_equal(found > 0, expected > 0)
         assert np.abs(found - expected).max() < 1e-6

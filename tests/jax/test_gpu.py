@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import device, flops, loop, optim, sampling, state, step
+from valyrian_jax import device, flops, loop, optim, state, step
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig, load_config
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options
 from valyrian_jax.model.parameters import init_params
@@ -111,7 +112,7 @@ def test_texts_are_those_of_the_cpu() -> None:
         with on(platform), jax.default_matmul_precision("highest"):
             params = init_params(CONFIG.model, jax.random.key(0))
             sample = SampleConfig(max_new_tokens=100, seed=5)
-            return [row.tolist() for row in sampling.generate(params, CONFIG.model, [499], sample, 20)]
+            return [row.tolist() for row in stream_tokens(params, CONFIG.model, [499], sample, 20)]
 
     assert texts("cuda") == texts("cpu")
 

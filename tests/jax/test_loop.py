@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import checkpoint, evaluation, flops, loop, optim, resuming, sampling, state, stopping
+from valyrian_jax import checkpoint, evaluation, flops, loop, optim, resuming, state, stopping
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import Config, config_to_tree, load_config
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation import Evaluation, Progress
 from valyrian_jax.files import lock_directory
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -432,7 +433,7 @@ def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> Non
     from valyrian_jax.model.parameters import from_tensors
 
     best, settings = load_bundle(finished.run / "bundle"), load_run_config(finished.run)
-    generate = functools.partial(sampling.generate, from_tensors(best.tensors), best.model)
+    generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
     texts = generate_texts(generate, best.tokenizer, settings.sample, 3)
     last = (finished.run / "samples.txt").read_text(encoding="utf-8").split("=== step 60\n")[1]
     assert last == "".join(f"{text}\n---\n" for text in texts)

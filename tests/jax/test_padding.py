@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import finetuning, optim, sampling, state, step, tokenizer
+from valyrian_jax import finetuning, optim, state, step, tokenizer
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, TrainConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
 
 from ..tiny import QUICK
@@ -96,9 +97,7 @@ def test_texts_are_those_without_padding() -> None:
     loud = {each: jax.tree.map(lambda x: 3 * x, drawn(each)) for each in (TIED, padded(TIED))}
     for temperature, top_k, top_p in WAYS:  # 310: more than there are tokens, fewer than rows
         sample = SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p, seed=3, max_new_tokens=30)
-        texts = [
-            np.stack(list(sampling.generate(params, each, [1, 2], sample, rows=2))) for each, params in loud.items()
-        ]
+        texts = [np.stack(list(stream_tokens(params, each, [1, 2], sample, rows=2))) for each, params in loud.items()]
         np.testing.assert_array_equal(*texts)
         assert texts[1].max() < 300
 
@@ -107,7 +106,7 @@ def test_no_draw_takes_padding_where_all_is_equally_probable() -> None:
     """Every score is 0, so without the mask one draw in 16 would fall on the padding."""
     silent = jax.tree.map(jnp.zeros_like, drawn(padded(TIED)))
     sample = SampleConfig(temperature=5.0, top_p=1.0, max_new_tokens=200)
-    rows = np.stack(list(sampling.generate(silent, padded(TIED), [1], sample, rows=2)))
+    rows = np.stack(list(stream_tokens(silent, padded(TIED), [1], sample, rows=2)))
     assert rows.max() < 300
     assert len(np.unique(rows)) > 150
 

@@ -1,0 +1,1 @@
+"""From logits to tokens: the sampler contract, and generation with a cache."""
