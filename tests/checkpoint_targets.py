@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from valyrian_jax import checkpoint, resuming
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
-from valyrian_jax.evaluation import Progress
 from valyrian_jax.state import TrainState
+from valyrian_jax.training.progress import Progress
 
 from .fuzzing import Files, Target
 from .mutating import damaged_bytes, damaged_text_of

@@ -15,15 +15,16 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 
-from valyrian_jax import checkpoint, evaluation, optim, state, step
+from valyrian_jax import checkpoint, optim, state, step
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, MeshConfig, config_from_tree
 from valyrian_jax.data.dataset import EvalSet
 from valyrian_jax.data.windows import make_eval_windows
-from valyrian_jax.evaluation import Progress
+from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import choose_options
 from valyrian_jax.model.parameters import to_tensors
+from valyrian_jax.training.progress import Progress
 
 SETTINGS = config_from_tree(
     {
@@ -60,8 +61,8 @@ class Training:
         return found
 
     def held_out(self) -> float:
-        eval_step = step.make_eval_step(self.settings.model, self.how)
-        return evaluation.evaluate(eval_step, self.state.params, HELD_OUT, self.mesh).nats_per_token
+        eval_step = make_eval_step(self.settings.model, self.how)
+        return evaluate(eval_step, self.state.params, HELD_OUT, self.mesh).nats_per_token
 
     def bytes_of_state(self) -> int:
         """On one device, by XLA's own account, without the batches."""

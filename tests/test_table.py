@@ -9,16 +9,16 @@ import pytest
 from bridge import report
 from valyrian_jax import __main__ as main
 from valyrian_jax import judging, table
-from valyrian_jax.evaluation import Line
-from valyrian_jax.quality import Quality
+from valyrian_jax.evaluation.report import ReportRow
+from valyrian_jax.evaluation.text_metrics import TextMetrics
 
 from .calling import call_on_terminal
 
 OLD = Path(__file__).parent / "artifacts" / "0.1.0"
 LINES = {
-    "model": Line(1.4633, 0.9034, 0.1043, Quality(3033, 0.874, 0.998, 0.889, 0.996)),
-    "trigram": Line(1.8743, 1.1571, None, None),
-    "held-out text": Line(None, 0.7991, 0.0, Quality(3060, 1.0, 1.0, 1.0, 1.0)),
+    "model": ReportRow(1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996)),
+    "trigram": ReportRow(1.8743, 1.1571, None, None),
+    "held-out text": ReportRow(None, 0.7991, 0.0, TextMetrics(3060, 1.0, 1.0, 1.0, 1.0)),
 }
 ROWS = [
     ["model", "trigram", "held-out text"],

@@ -103,10 +103,11 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
 
     Texts (temperature 1, top-p 0.9, seeds from 0) and distance from the source are only there for generated corpora.
     """
-    from valyrian_jax import evaluation, judging, table
+    from valyrian_jax import judging, table
+    from valyrian_jax.evaluation.report import make_report
 
     directory = find_run(run)
-    lines = evaluation.report(directory, texts)
+    lines = make_report(directory, texts)
     if as_json:
         click.echo(judging.report_json(directory, lines))
     else:

@@ -23,9 +23,9 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax import hosts
 from valyrian_jax.config import explain_error
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
 from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.state import TrainState
+from valyrian_jax.training.progress import Progress
 
 FORMAT_VERSION = 1
 _KEPT = 2

@@ -6,25 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from valyrian_jax import evaluation, optim
+from valyrian_jax import optim
 from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import Config
+from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.state import TrainState
+from valyrian_jax.training.progress import Progress
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar(console: Console) -> bars.Progress:
     """A bar with loss, speed and time left; nothing where the output is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+    return bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("ETA"),
+        bars.TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
@@ -62,7 +64,7 @@ def print_header(console: Console, run: Path, device: str, corpus: str, config: 
         print_line(console, f"{name:<10}{text}")
 
 
-def print_evaluation(console: Console, step: int, loss: float, found: evaluation.Evaluation, best: bool) -> None:
+def print_evaluation(console: Console, step: int, loss: float, found: Evaluation, best: bool) -> None:
     """One line an evaluation."""
     print_line(
         console,
@@ -71,7 +73,7 @@ def print_evaluation(console: Console, step: int, loss: float, found: evaluation
     )
 
 
-def print_summary(console: Console, run: Path, steps: int, progress: evaluation.Progress) -> None:
+def print_summary(console: Console, run: Path, steps: int, progress: Progress) -> None:
     """How it ended, where everything is, and what to type next."""
     print_line(
         console,

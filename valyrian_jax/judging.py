@@ -14,7 +14,7 @@ from valyrian_jax.language.words.analysis import Reading, nearest, readings
 from valyrian_jax.language.words.nfc import nfc
 
 if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
-    from valyrian_jax.evaluation import Line
+    from valyrian_jax.evaluation.report import ReportRow
 
 _SHOWN, _WORD_SHOWN = 300, 40  # characters of a sentence, and of a word, that are printed for people
 _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
@@ -87,7 +87,7 @@ def _record(reading: Reading) -> dict[str, Any]:
     return {"lemma": lexeme.lemma, "pos": lexeme.pos, "gloss": lexeme.gloss, **features, "sure": reading.sure, **flags}
 
 
-def report_json(run: Path, lines: "Mapping[str, Line]") -> str:
+def report_json(run: Path, lines: "Mapping[str, ReportRow]") -> str:
     """The report of a run as one JSON object."""
     record = {
         name: {**line._asdict(), "quality": line.quality._asdict() if line.quality else None}
@@ -98,7 +98,7 @@ def report_json(run: Path, lines: "Mapping[str, Line]") -> str:
     return json.dumps({"run": str(run), **losses, **record})
 
 
-def report_table(lines: "Mapping[str, Line]") -> Table:
+def report_table(lines: "Mapping[str, ReportRow]") -> Table:
     """The report of a run as a table with a column for each line, so narrow that it fits into any terminal."""
     shown = table.new("")
     for name in lines:
@@ -109,7 +109,7 @@ def report_table(lines: "Mapping[str, Line]") -> Table:
     return shown
 
 
-def _cells(line: "Line") -> list[str]:
+def _cells(line: "ReportRow") -> list[str]:
     """The numbers that `_MEASURES` names; empty where one does not apply."""
     losses = line.nats_per_token, line.bits_per_byte, line.above_source
     cells = ["" if loss is None else f"{loss:.4f}" for loss in losses]

@@ -23,7 +23,6 @@ from rich.console import Console
 from valyrian_jax import (
     checkpoint,
     device,
-    evaluation,
     finetuning,
     flops,
     hosts,
@@ -33,7 +32,6 @@ from valyrian_jax import (
     products,
     resuming,
     state,
-    step,
     stopping,
     tracker,
 )
@@ -47,15 +45,16 @@ from valyrian_jax.console import (
     progress_fields,
 )
 from valyrian_jax.errors import StoppedError, UserError
-from valyrian_jax.evaluation import Progress
+from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.files import lock_directory
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.run_directory import choose_directory, store_config
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
-from valyrian_jax.step import StepMetrics
+from valyrian_jax.step import StepMetrics, make_train_step
 from valyrian_jax.tracker import NoTracker, Tracker
+from valyrian_jax.training.progress import Progress, is_out_of_patience
 
 
 class Result(NamedTuple):
@@ -170,15 +169,15 @@ def train(
         The state, progress, and the signal (0: none).
     """
     config, settings = session.config, session.config.train
-    train_step = step.make_train_step(config, session.optimizer, session.how)
-    eval_step = step.make_eval_step(config.model, session.how)
+    train_step = make_train_step(config, session.optimizer, session.how)
+    eval_step = make_eval_step(config.model, session.how)
     done, stop = int(current.step), hosts.largest(asked() or 0)
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
 
     def over() -> bool:
-        return done == settings.steps or evaluation.out_of_patience(progress, settings.patience)
+        return done == settings.steps or is_out_of_patience(progress, settings.patience)
 
     # Compiled, because a GPU would start a kernel for every operation of the schedule, after every dispatch.
     learning_rate = jax.jit(optim.schedule(session.config.optim, settings.steps))

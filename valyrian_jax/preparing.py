@@ -14,12 +14,12 @@ from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.data.dataset import Corpus, prepare
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
 from valyrian_jax.files import sha256_of_file
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import ComputeOptions, choose_options
 from valyrian_jax.run_directory import choose_directory
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.training.progress import Progress
 
 
 class Prepared(NamedTuple):

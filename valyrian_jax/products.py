@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import checkpoint, evaluation, hosts, quality, step
+from valyrian_jax import checkpoint, hosts
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.evaluation.evaluate import EvalStep, Evaluation, evaluate
+from valyrian_jax.evaluation.text_metrics import measure_texts
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.gpt import attention_weights
@@ -26,6 +27,7 @@ from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
 from valyrian_jax.session import Session
 from valyrian_jax.state import TrainState
 from valyrian_jax.tokenizer.display import token_label
+from valyrian_jax.training.progress import Progress, update_progress
 
 _SAMPLE_ROWS = 3  # texts that are shown
 _JUDGED_ROWS = 64  # texts that are judged
@@ -33,18 +35,18 @@ _MAPPED_TOKENS = 24  # in which attention is shown
 
 
 def evaluated(
-    session: Session, eval_step: step.EvalStep, current: TrainState, progress: Progress
+    session: Session, eval_step: EvalStep, current: TrainState, progress: Progress
 ) -> tuple[Progress, Evaluation]:
     """Evaluate; if the weights are the best so far, write them as the run's bundle.
 
     Raises:
         UserError: the loss is not finite.
     """
-    found = evaluation.evaluate(eval_step, current.params, session.corpus.held_out, session.mesh)
+    found = evaluate(eval_step, current.params, session.corpus.held_out, session.mesh)
     done = int(current.step)
     if not math.isfinite(found.nats_per_token):
         raise UserError(f"the held-out loss at step {done} is not finite; {where_it_stands(session, current)}")
-    progress = evaluation.judged(progress, done, found)
+    progress = update_progress(progress, done, found)
     if progress.best_step == done:
         best = sharding.gather(current.params, session.mesh)
         if hosts.first():
@@ -81,7 +83,7 @@ def sampled(session: Session, current: TrainState) -> None:
     session.tracker.log_text(step_now, texts[:_SAMPLE_ROWS])
     line = f"  {texts[0].strip()}"
     if training is not None:
-        found = quality.measure(texts, training)
+        found = measure_texts(texts, training)
         session.tracker.log(step_now, {f"samples/{name}": value for name, value in found._asdict().items()})
         line += f"\n  of {found.sentences} such sentences {found.grammatical:.1%} are grammatical, {found.new:.1%} new"
     print_line(session.console, line)

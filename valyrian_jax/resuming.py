@@ -12,9 +12,9 @@ from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.state import TrainState
+from valyrian_jax.training.progress import Progress
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax.config import Config, ModelConfig
+from valyrian_jax.config import Config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
-from valyrian_jax.model.loss import cross_entropy, summed_cross_entropy
+from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params
 from valyrian_jax.state import TrainState, abstract_state
 
@@ -29,7 +29,6 @@ class StepMetrics(NamedTuple):
 
 
 TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
-EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
 
 
 def make_train_step(
@@ -97,17 +96,3 @@ def value_and_gradients(
     total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(settings.accumulate)))
     mean: tuple[Array, Params] = jax.tree.map(lambda array: array / settings.accumulate, total)
     return mean
-
-
-def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
-    """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
-    how = how._replace(remat=False, attention="own")  # no gradient; and float32, which not every kernel takes
-
-    def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
-        return summed_cross_entropy(forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
-
-    def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
-        return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
-
-    mesh = how.mesh or sharding.single_device_mesh()
-    return jax.jit(eval_step, out_shardings=sharding.named_sharding(mesh), compiler_options=compiler_options(mesh))

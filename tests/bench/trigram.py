@@ -8,11 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from valyrian_jax import evaluation
 from valyrian_jax.data.dataset import prepare, read
 from valyrian_jax.data.text import count_bytes, encode_documents
+from valyrian_jax.evaluation.ngram import WittenBell
+from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.run_directory import find_run, load_run_bundle, load_run_config
-from valyrian_jax.trigram import WittenBell
 
 
 def main(run: Path) -> None:
@@ -21,7 +21,7 @@ def main(run: Path) -> None:
     parts = read(config).parts
     held_out = encode_documents(parts.held_out, best.tokenizer, run / "unused").tolist()
     train = prepare(config, best.tokenizer, run).train.tolist()
-    gpt = evaluation.evaluate_run(run)
+    gpt = evaluate_run(run)
     print(f"{'GPT':<12}{gpt.nats_per_token:.4f} nats/token  {gpt.bits_per_byte:.4f} bits per byte")
     bytes_per_token = count_bytes(parts.held_out) / (len(held_out) - 1)
     for order, name in ((1, "unigram"), (2, "bigram"), (3, "trigram"), (4, "4-gram"), (5, "5-gram")):

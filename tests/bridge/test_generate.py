@@ -64,7 +64,7 @@ def test_a_prompt_may_be_read_in_any_parts(generator: Generator) -> None:
 def test_the_window_begins_where_it_does_in_jax() -> None:
     for n_positions in (2, 3, 24, 64):
         assert [window_start(n, n_positions) for n in range(1, 300)] == [
-            window_start(n, n_positions) for n in range(1, 300)
+            generate.window_start(n, n_positions) for n in range(1, 300)
         ]
 
 

@@ -15,8 +15,8 @@ import pytest
 from valyrian_jax import checkpoint
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
 from valyrian_jax.state import TrainState
+from valyrian_jax.training.progress import Progress
 
 RECORD = Record(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.calling import call
 from valyrian_jax import __main__ as main
-from valyrian_jax import evaluation, loop, quality
+from valyrian_jax import loop
 from valyrian_jax.config import load_config
 from valyrian_jax.data.corpus_entropy import (
     CorpusSource,
@@ -24,8 +24,10 @@ from valyrian_jax.data.corpus_entropy import (
 )
 from valyrian_jax.data.text import read_corpus, sentence_overlap, split_documents
 from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation.ngram import WittenBell
+from valyrian_jax.evaluation.report import make_report
+from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.run_directory import read_metrics
-from valyrian_jax.trigram import WittenBell
 
 from ..tiny import TINY
 
@@ -47,13 +49,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_quality_counts() -> None:
     texts = ["Valar morghūlis. Vale ēdrus.", "Valar morghūlis. Xyz riñe urnes. Taoba"]
-    found = quality.measure(texts, {"Vale ēdrus."})
-    assert found == quality.Quality(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
-    assert quality.measure([], set()).sentences == 0
+    found = measure_texts(texts, {"Vale ēdrus."})
+    assert found == TextMetrics(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
+    assert measure_texts([], set()).sentences == 0
 
 
 def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = evaluation.report(run, texts=20)
+    lines = make_report(run, texts=20)
     model, trigram, own = lines["model"], lines["trigram"], lines["held-out text"]
     assert own.quality
     assert own.quality[1:4] == (1, 1, 1)
@@ -64,7 +66,7 @@ def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypa
         assert line.bits_per_byte
         assert line.above_source == pytest.approx(line.bits_per_byte - own.bits_per_byte)
         assert line.above_source > 0
-    assert evaluation.report(run, texts=20) == lines  # the seeds are fixed
+    assert make_report(run, texts=20) == lines  # the seeds are fixed
     status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 20, "--json")
     record = json.loads(out)
     assert status == 0
@@ -85,7 +87,7 @@ def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
 
 def test_training_logs_the_entropy_under_its_loss(run: Path) -> None:
     evaluated = [r for r in read_metrics(run) if "held_out/bits_per_byte" in r]
-    floor = evaluation.report(run, texts=0)["held-out text"].bits_per_byte
+    floor = make_report(run, texts=0)["held-out text"].bits_per_byte
     assert [r["held_out/entropy_bits_per_byte"] for r in evaluated] == [floor] * 3
 
 

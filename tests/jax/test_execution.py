@@ -15,12 +15,13 @@ from valyrian_jax import resuming, step
 from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, ModelConfig, TrainConfig, config_to_tree, load_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation import Progress
+from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options, describe_options
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params, init_params
+from valyrian_jax.training.progress import Progress
 
 from ..tiny import QUICK
 
@@ -78,7 +79,7 @@ def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
 
 
 def test_evaluation_in_a_loop_gives_the_same_sum() -> None:
-    (found,) = step.make_eval_step(TIED, SCAN)(drawn(TIED), WINDOWS[None], jnp.ones((1, 4, 16), bool))
+    (found,) = make_eval_step(TIED, SCAN)(drawn(TIED), WINDOWS[None], jnp.ones((1, 4, 16), bool))
     assert float(found) == pytest.approx(4 * 16 * measured(TIED, DEFAULT_OPTIONS)[0], rel=1e-6)
 
 

@@ -19,16 +19,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import checkpoint, evaluation, flops, loop, optim, resuming, state, stopping
+from valyrian_jax import checkpoint, flops, loop, optim, resuming, state, stopping
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import Config, config_to_tree, load_config
 from valyrian_jax.errors import StoppedError, UserError
-from valyrian_jax.evaluation import Evaluation, Progress
+from valyrian_jax.evaluation.evaluate import Evaluation
+from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.files import lock_directory
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.training.progress import Progress, is_out_of_patience, update_progress
 
 from ..chaos import FORKING
 from ..tiny import TINY
@@ -90,7 +92,7 @@ def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: lo
     assert best.manifest["step"] == finished.progress.best_step == 60
     assert best.manifest["config"] == config_to_tree(tiny(small_text))
     assert best.manifest["held_out"]["nats_per_token"] == finished.progress.best_loss
-    assert evaluation.evaluate_run(finished.run) == pytest.approx(
+    assert evaluate_run(finished.run) == pytest.approx(
         (finished.progress.best_loss, finished.progress.best_bits_per_byte), rel=1e-6
     )
 
@@ -295,7 +297,7 @@ def test_early_stopping_keeps_the_best_weights(small_text: Path, tmp_path: Path)
     best = int(np.argmin(losses))
     assert result.steps == 20 * (best + 3) < 400
     assert result.progress.best_step == 20 * (best + 1)
-    assert evaluation.evaluate_run(result.run).nats_per_token == pytest.approx(losses[best], rel=1e-6)
+    assert evaluate_run(result.run).nats_per_token == pytest.approx(losses[best], rel=1e-6)
     resumed = loop.run(resuming.configuration(result.run, {}), resume=result.run, console=quiet())
     assert resumed.progress == result.progress  # patience is remembered
     assert resumed.steps == result.steps
@@ -314,13 +316,13 @@ def test_patience_counts_evaluations_without_a_better_loss() -> None:
     progress = Progress()
     counts = []
     for step, loss in enumerate([3.0, 2.0, 2.0, 2.5, 1.9, 2.0]):
-        progress = evaluation.judged(progress, step, Evaluation(loss, loss))
+        progress = update_progress(progress, step, Evaluation(loss, loss))
         counts.append(progress.evaluations_since_best)
     assert counts == [0, 0, 1, 2, 0, 1]
     assert (progress.best_step, progress.best_loss) == (4, 1.9)
-    assert not evaluation.out_of_patience(progress, 0)
-    assert evaluation.out_of_patience(progress, 1)
-    assert not evaluation.out_of_patience(progress, 2)
+    assert not is_out_of_patience(progress, 0)
+    assert is_out_of_patience(progress, 1)
+    assert not is_out_of_patience(progress, 2)
 
 
 def test_numbers_that_are_not_finite_stop_the_run(small_text: Path, tmp_path: Path) -> None:

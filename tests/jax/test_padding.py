@@ -14,6 +14,7 @@ from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, TrainConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
 
@@ -86,7 +87,7 @@ def test_twenty_steps_are_those_without_padding(shape: ModelConfig, rule: str) -
 
 def test_evaluation_does_not_see_the_padding() -> None:
     counted = jnp.ones((5, 4, 16), bool)
-    sums = [step.make_eval_step(each)(drawn(each), WINDOWS, counted) for each in (TIED, padded(TIED))]
+    sums = [make_eval_step(each)(drawn(each), WINDOWS, counted) for each in (TIED, padded(TIED))]
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-6)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import evaluation, files, loop, resuming
+from valyrian_jax import files, loop, resuming
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.data import shard_dataset, shard_writer, shards
@@ -22,6 +22,7 @@ from valyrian_jax.data.dataset import Text, hold_out, prepare
 from valyrian_jax.data.shards import InputFile, Position, ShardIndex
 from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents, read_corpus, split_documents
 from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.evaluation.report import _loss, evaluate_run, make_report
 from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -271,8 +272,8 @@ def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[loop.Resu
     losses = [record["train/loss"] for record in numbers(result.run) if "train/loss" in record]
     assert losses[-1] < 0.8 * losses[0]
     best = result.progress.best_loss, result.progress.best_bits_per_byte
-    assert evaluation.evaluate_run(result.run) == pytest.approx(best, rel=1e-6)
-    lines = evaluation.report(result.run, 10)
+    assert evaluate_run(result.run) == pytest.approx(best, rel=1e-6)
+    lines = make_report(result.run, 10)
     assert [*lines] == ["model"]
     assert lines["model"][:2] == pytest.approx(best, rel=1e-6)
     assert lines["model"][2:] == (None, None)
@@ -300,7 +301,7 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.
     parts = DataSplit(documents[:-kept], documents[-kept:])
     best = load_bundle(result.run / "bundle")
     of_text = hold_out(Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
-    assert evaluation._loss(best, of_text) == evaluation.evaluate_run(result.run)
+    assert _loss(best, of_text) == evaluate_run(result.run)
 
 
 def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
@@ -336,7 +337,7 @@ def test_other_shards_and_other_tokenizers_are_refused(
         loop.run(resuming.configuration(run, {"data.path": str(copy)}), resume=run, console=quiet())
     store_config(run, tiny(copy))
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
-        evaluation.evaluate_run(run)
+        evaluate_run(run)
 
     train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(tmp_path / "other.json")
     with pytest.raises(UserError, match=r"other.json has SHA-256 .*, but the shards were made with .*shards/tokenizer"):

@@ -11,6 +11,7 @@ import pytest
 
 from valyrian_jax import optim, step
 from valyrian_jax.config import Config, ModelConfig, TrainConfig
+from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import init_params
@@ -86,7 +87,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
 def test_evaluation_sums_the_counted_tokens_without_dropout() -> None:
     params = init_params(MODEL, jax.random.key(0))
     counted = np.random.default_rng(1).random((6, 4, 8)) < 0.7
-    sums = step.make_eval_step(MODEL)(params, BATCHES, jnp.asarray(counted))
+    sums = make_eval_step(MODEL)(params, BATCHES, jnp.asarray(counted))
     nats_of = jax.jit(lambda batch: token_cross_entropy(forward(params, batch[:, :-1], MODEL), batch[:, 1:]))
     for i in range(6):
         nats = nats_of(BATCHES[i])

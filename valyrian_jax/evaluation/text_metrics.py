@@ -6,7 +6,7 @@ from typing import NamedTuple
 from valyrian_jax.language.checker.verdict import glance, split_sentences
 
 
-class Quality(NamedTuple):
+class TextMetrics(NamedTuple):
     """Counts over the finished sentences of some texts, as shares of 1."""
 
     sentences: int
@@ -16,7 +16,7 @@ class Quality(NamedTuple):
     distinct: float
 
 
-def measure(texts: Iterable[str], training: Collection[str]) -> Quality:
+def measure_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
     """Judge texts.
 
     Args:
@@ -27,7 +27,7 @@ def measure(texts: Iterable[str], training: Collection[str]) -> Quality:
     verdicts = {s: glance(s) for s in set(sentences)}
     words = sum(verdicts[s].words for s in sentences)
     count = max(len(sentences), 1)
-    return Quality(
+    return TextMetrics(
         len(sentences),
         sum(verdicts[s].grammatical for s in sentences) / count,
         sum(verdicts[s].known for s in sentences) / max(words, 1),

@@ -3,16 +3,9 @@
 import functools
 import math
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from jax.sharding import Mesh
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
-
-from valyrian_jax import quality, step
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, SampleConfig
@@ -21,41 +14,16 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.dataset import EvalSet, Text, hold_out, hold_out_shards, read, read_shards
 from valyrian_jax.data.text import count_bytes, encode_documents, find_sentences
 from valyrian_jax.errors import UserError
+from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step
+from valyrian_jax.evaluation.ngram import WittenBell
+from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.generation.generate import stream_tokens
-from valyrian_jax.model import sharding
-from valyrian_jax.model.parameters import Params, from_tensors
-from valyrian_jax.quality import Quality
+from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.trigram import WittenBell
 
 # How the texts are drawn that a run is judged by.
-JUDGED = SampleConfig(prompt="", max_new_tokens=150, temperature=1.0, top_k=0, top_p=0.9, seed=0)
-
-
-class Evaluation(NamedTuple):
-    """Cross-entropy of the held-out part; bits per byte do not depend on the tokenizer."""
-
-    nats_per_token: float
-    bits_per_byte: float
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Progress:
-    """What a run has seen of itself so far, beside its state; it is saved with every checkpoint."""
-
-    best_step: int = 0
-    best_loss: float = math.inf
-    best_bits_per_byte: float = math.inf
-    evaluations_since_best: int = 0
-    skipped_steps: int = 0
-
-
-def evaluate(eval_step: step.EvalStep, params: Params, held_out: EvalSet, mesh: Mesh | None = None) -> Evaluation:
-    """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
-    windows = sharding.shard(held_out.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
-    nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
-    return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
+REPORT_SAMPLE = SampleConfig(prompt="", max_new_tokens=150, temperature=1.0, top_k=0, top_p=0.9, seed=0)
 
 
 def evaluate_run(directory: Path) -> Evaluation:
@@ -70,16 +38,16 @@ def evaluate_run(directory: Path) -> Evaluation:
     return _loss(best, hold_out(_text(directory, config, best), config, best.tokenizer, directory))
 
 
-class Line(NamedTuple):
+class ReportRow(NamedTuple):
     """One line of a report: the model, a trigram model, or the held-out text itself. None = does not apply."""
 
     nats_per_token: float | None
     bits_per_byte: float | None
     above_source: float | None  # bits per byte
-    quality: Quality | None
+    quality: TextMetrics | None
 
 
-def report(directory: Path, texts: int) -> dict[str, Line]:
+def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
     """A run's best weights beside a trigram model and the true text.
 
     Args:
@@ -92,24 +60,24 @@ def report(directory: Path, texts: int) -> dict[str, Line]:
     """
     config, best = _opened(directory)
     if shards.is_shard_directory(config.data.path):  # too much to count trigrams in
-        return {"model": Line(*_loss(best, _held_out_shards(directory, config, best)), None, None)}
+        return {"model": ReportRow(*_loss(best, _held_out_shards(directory, config, best)), None, None)}
     text = _text(directory, config, best)
     known = load_source(config.data.path, text.sha256)
     entropy = entropy_floor(known, text.parts.held_out).bits_per_byte if known else None
     training = set(find_sentences(text.parts.train)) if known else set()
     loss = _loss(best, hold_out(text, config, best.tokenizer, directory))
-    found = Line(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
+    found = ReportRow(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     lines = {
         "model": found,
         "trigram": _trigram(text, directory, best.tokenizer, entropy, training, texts if known else 0),
     }
     if known and texts:
         generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
-        drawn = generate_many_texts(generate, best.tokenizer, JUDGED, texts)
-        lines["model"] = found._replace(quality=quality.measure(drawn, training))
+        drawn = generate_many_texts(generate, best.tokenizer, REPORT_SAMPLE, texts)
+        lines["model"] = found._replace(quality=measure_texts(drawn, training))
     if known:
-        own = quality.measure(text.parts.held_out, training)
-        lines["held-out text"] = Line(None, entropy, 0.0, own)
+        own = measure_texts(text.parts.held_out, training)
+        lines["held-out text"] = ReportRow(None, entropy, 0.0, own)
     return lines
 
 
@@ -139,30 +107,18 @@ def _check_unchanged(directory: Path, config: Config, best: Bundle, sha256: str)
 
 def _loss(best: Bundle, held_out: EvalSet) -> Evaluation:
     """Loss of a bundle over a held-out part."""
-    return evaluate(step.make_eval_step(best.model), from_tensors(best.tensors), held_out)
+    return evaluate(make_eval_step(best.model), from_tensors(best.tensors), held_out)
 
 
 def _trigram(
     text: Text, directory: Path, tokenizer: Tokenizer, entropy: float | None, training: Collection[str], texts: int
-) -> Line:
+) -> ReportRow:
     """A trigram model on the same tokens."""
     end = tokenizer.end_of_text
     train, held_out = (encode_documents(part, tokenizer, directory).tolist() for part in text.parts)
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.nats(held_out)
     bits = nats * (len(held_out) - 1) / math.log(2) / count_bytes(text.parts.held_out)
-    rows = (trigram.sample(end, end, JUDGED.max_new_tokens, JUDGED.top_p, seed) for seed in range(texts))
-    found = quality.measure(map(tokenizer.decode, rows), training) if texts else None
-    return Line(nats, bits, None if entropy is None else bits - entropy, found)
-
-
-def judged(progress: Progress, done: int, evaluation: Evaluation) -> Progress:
-    """Progress after the evaluation at step `done`."""
-    if evaluation.nats_per_token < progress.best_loss:
-        return Progress(done, *evaluation, evaluations_since_best=0, skipped_steps=progress.skipped_steps)
-    return replace(progress, evaluations_since_best=progress.evaluations_since_best + 1)
-
-
-def out_of_patience(progress: Progress, patience: int) -> bool:
-    """Whether the held-out loss has not fallen for `patience` evaluations; never if that is 0."""
-    return 0 < patience <= progress.evaluations_since_best
+    rows = (trigram.sample(end, end, REPORT_SAMPLE.max_new_tokens, REPORT_SAMPLE.top_p, seed) for seed in range(texts))
+    found = measure_texts(map(tokenizer.decode, rows), training) if texts else None
+    return ReportRow(nats, bits, None if entropy is None else bits - entropy, found)

@@ -1,0 +1,49 @@
+"""The loss over the whole held-out part, in nats per token and bits per byte."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.dataset import EvalSet
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
+from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.loss import summed_cross_entropy
+from valyrian_jax.model.parameters import Params
+
+EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
+
+
+class Evaluation(NamedTuple):
+    """Cross-entropy of the held-out part; bits per byte do not depend on the tokenizer."""
+
+    nats_per_token: float
+    bits_per_byte: float
+
+
+def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
+    """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
+    how = how._replace(remat=False, attention="own")  # no gradient; and float32, which not every kernel takes
+
+    def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
+        return summed_cross_entropy(forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
+
+    def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
+        return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
+
+    mesh = how.mesh or sharding.single_device_mesh()
+    return jax.jit(eval_step, out_shardings=sharding.named_sharding(mesh), compiler_options=compiler_options(mesh))
+
+
+def evaluate(eval_step: EvalStep, params: Params, held_out: EvalSet, mesh: Mesh | None = None) -> Evaluation:
+    """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
+    windows = sharding.shard(held_out.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
+    nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
+    return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
