@@ -1,4 +1,4 @@
-"""Train a model: arguments -> configuration -> valyrian_jax.loop.run."""
+"""Train a model: arguments -> configuration -> valyrian_jax.training.run.train."""
 
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ def main(
     for key in overrides if init else ():
         if key == "data.tokenizer" or (key.startswith("model.") and key not in _OURS):
             raise UserError(f"--{key} cannot be chosen with --init, which brings model and tokenizer; leave it out")
-    from valyrian_jax import hosts, loop, resuming  # after the arguments: importing JAX takes a second
+    from valyrian_jax.training import distributed
+    from valyrian_jax.training.resume import load_resume_config
+    from valyrian_jax.training.run import train  # after the arguments: importing JAX takes a second
 
-    settings = resuming.configuration(resume, overrides) if resume else load_config(config_file, overrides)
-    with hosts.joined(coordinator, processes, process):
-        loop.run(settings, out, resume, init, overrides.get("model.n_positions") if init else None)
+    settings = load_resume_config(resume, overrides) if resume else load_config(config_file, overrides)
+    with distributed.initialize(coordinator, processes, process):
+        train(settings, out, resume, init, overrides.get("model.n_positions") if init else None)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
     from valyrian_jax.model.gpt import activations, forward
     from valyrian_jax.model.loss import cross_entropy
     from valyrian_jax.model.parameters import Params, from_tensors, to_tensors
-    from valyrian_jax.optim import make_optimizer
+    from valyrian_jax.training.optimizer import make_optimizer
 
     x = jnp.asarray(tokens, jnp.int32)
 

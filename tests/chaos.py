@@ -16,9 +16,13 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from valyrian_jax import checkpoint, loop, optim, resuming, state
 from valyrian_jax.config import Config
 from valyrian_jax.run_directory import load_run_config, read_metrics
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.run import train
+from valyrian_jax.training.state import init_state
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.chaos"])
@@ -34,19 +38,19 @@ class End(NamedTuple):
 def spawned(settings: Config, run: Path, last: int = 0) -> End:
     """Start a run, or go on with it, in a process of its own, killed at operation number `last` on the run's files."""
     operations = FORKING.Value("q", 0)
-    process = FORKING.Process(target=train, args=(settings, run, last, operations))
+    process = FORKING.Process(target=train_killed, args=(settings, run, last, operations))
     process.start()
     process.join()
     return End(process.exitcode, operations.value)
 
 
-def train(settings: Config, run: Path, last: int, operations: Any) -> None:
+def train_killed(settings: Config, run: Path, last: int, operations: Any) -> None:
     count_operations(run, last, operations)
     quiet = Console(file=io.StringIO())
     if (run / "config.toml").exists():
-        loop.run(resuming.configuration(run, {}), resume=run, console=quiet)
+        train(load_resume_config(run, {}), resume=run, console=quiet)
     else:
-        loop.run(settings, run, console=quiet)
+        train(settings, run, console=quiet)
 
 
 def count_operations(run: Path, last: int, operations: Any) -> None:
@@ -64,9 +68,9 @@ def count_operations(run: Path, last: int, operations: Any) -> None:
 def fingerprint(run: Path) -> str:
     """A hash of the last state and progress of a run, its numbers but for its speed, its samples, its best weights."""
     settings = load_run_config(run)
-    like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
+    like = init_state(settings, make_optimizer(settings.optim, settings.train.steps))
     digest = hashlib.sha256((run / "samples.txt").read_bytes())
-    found = checkpoint.newest(run / "checkpoints")
+    found = checkpoint.find_newest(run / "checkpoints")
     digest.update(repr(found.record.progress).encode())
     for array in jax.tree.leaves(checkpoint.restore(found, like)):
         digest.update(np.asarray(array).tobytes())

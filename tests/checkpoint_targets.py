@@ -9,11 +9,12 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from valyrian_jax import checkpoint, resuming
-from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_to_tree
-from valyrian_jax.state import TrainState
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.resume import check_unchanged
+from valyrian_jax.training.state import TrainState
 
 from .fuzzing import Files, Target
 from .mutating import damaged_bytes, damaged_text_of
@@ -24,7 +25,7 @@ JSON = ("5/record.json", "5/sha256.json")
 
 @functools.cache
 def checkpoint_files() -> Files:
-    record = Record(5, Progress(5, 2.5, 1.5), config_to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"})
+    record = CheckpointMetadata(5, Progress(5, 2.5, 1.5), config_to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"})
     with tempfile.TemporaryDirectory() as name:
         checkpoint.save(Path(name), STATE, record)
         files = sorted(path for path in Path(name).rglob("*") if path.is_file())
@@ -47,11 +48,11 @@ def tamper(draw: random.Random, files: Files) -> Files:
 
 
 def read_record(directory: Path) -> None:
-    found = checkpoint.newest(directory)
+    found = checkpoint.find_newest(directory)
     for name, content in checkpoint_files().items():
         assert name in JSON or (directory / name).read_bytes() == content, f"{name} was changed"
     assert found.record.step == 5
-    resuming.check(found.record, found.record, directory)
+    check_unchanged(found.record, found.record, directory)
 
 
 def forge(draw: random.Random, files: Files) -> Files:
@@ -61,7 +62,7 @@ def forge(draw: random.Random, files: Files) -> Files:
 
 
 def read_state(directory: Path) -> None:
-    state = checkpoint.restore(checkpoint.newest(directory), STATE)
+    state = checkpoint.restore(checkpoint.find_newest(directory), STATE)
     assert state.params["w"].shape == (6,)
 
 

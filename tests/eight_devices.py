@@ -15,8 +15,6 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import jax
 import numpy as np
 
-from valyrian_jax import checkpoint, optim, state, step
-from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, MeshConfig, config_from_tree
 from valyrian_jax.data.dataset import EvalSet
 from valyrian_jax.data.windows import make_eval_windows
@@ -24,7 +22,12 @@ from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import choose_options
 from valyrian_jax.model.parameters import to_tensors
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.checkpoint import CheckpointMetadata
+from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.state import abstract_state, init_state
+from valyrian_jax.training.train_step import make_train_step
 
 SETTINGS = config_from_tree(
     {
@@ -47,10 +50,10 @@ class Training:
 
     def __init__(self, settings: Config, *sizes: int) -> None:
         self.mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())  # or the first of them
-        self.settings, self.optimizer = settings, optim.make_optimizer(settings.optim, 50)
+        self.settings, self.optimizer = settings, make_optimizer(settings.optim, 50)
         self.how = choose_options(settings, jax.devices()[0], self.mesh)
-        self.step = step.make_train_step(settings, self.optimizer, self.how)
-        self.state = state.init_state(settings, self.optimizer, None, self.mesh)
+        self.step = make_train_step(settings, self.optimizer, self.how)
+        self.state = init_state(settings, self.optimizer, None, self.mesh)
 
     def losses(self, until: int) -> list[float]:
         found: list[float] = []
@@ -66,7 +69,7 @@ class Training:
 
     def bytes_of_state(self) -> int:
         """On one device, by XLA's own account, without the batches."""
-        like = state.abstract_state(self.settings, self.optimizer, self.mesh)
+        like = abstract_state(self.settings, self.optimizer, self.mesh)
         batches = jax.ShapeDtypeStruct((5, 8, 17), np.int32, sharding=sharding.batch_sharding(self.mesh))
         analysis = self.step.lower(like, batches).compile().memory_analysis()  # type: ignore[attr-defined]
         rows = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
@@ -79,7 +82,7 @@ def main(scratch: Path) -> None:
         training = Training(SETTINGS, *sizes)
         losses = training.losses(25)
         if sizes == (2, 2, 2):  # cut along all axes, to be put together elsewhere
-            record = Record(25, Progress(), {}, "", "", {})
+            record = CheckpointMetadata(25, Progress(), {}, "", "", {})
             checkpoint.save(scratch, training.state, record)
         name = "x".join(map(str, sizes))
         found["losses"][name] = losses + training.losses(50)
@@ -89,8 +92,8 @@ def main(scratch: Path) -> None:
         found["norm"][name] = float(sum(np.square(tensor).sum() for tensor in whole.values()))
     for name, sizes in {"8 to 1": (1, 1, 1), "8 to 8 others": (1, 8, 1)}.items():
         training = Training(SETTINGS, *sizes)
-        like = state.abstract_state(SETTINGS, training.optimizer, training.mesh)
-        training.state = checkpoint.restore(checkpoint.newest(scratch), like)
+        like = abstract_state(SETTINGS, training.optimizer, training.mesh)
+        training.state = checkpoint.restore(checkpoint.find_newest(scratch), like)
         found["losses"][name] = found["losses"]["1x1x1"][:25] + training.losses(50)
     for name, settings, sizes in [("plain", PLAIN, (1, 1, 1)), ("lean", LEAN, (2, 2, 2))]:
         found["losses"][name] = Training(settings, *sizes).losses(50)

@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
-from valyrian_jax import checkpoint, loop, resuming
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import read_metrics
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.run import train
 
 from .artifacts.make import PROMPT
 
@@ -41,10 +43,10 @@ def test_old_bundles_give_the_same_logits(old: Path) -> None:
 def test_old_runs_go_on(old: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(old / "run", run)
-    progress = checkpoint.newest(run / "checkpoints").record.progress
-    settings = resuming.configuration(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
+    progress = checkpoint.find_newest(run / "checkpoints").record.progress
+    settings = load_resume_config(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
     before = list(read_metrics(run))
-    result = loop.run(settings, resume=run, console=Console(file=io.StringIO()))
+    result = train(settings, resume=run, console=Console(file=io.StringIO()))
     assert result.steps == 25
     after = list(read_metrics(run))
     assert after[: len(before)] == before

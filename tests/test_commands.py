@@ -15,11 +15,12 @@ import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import checkpoint, command
+from valyrian_jax import command
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.training import checkpoint
 
 from .calling import call
 from .tiny import TINY
@@ -57,7 +58,7 @@ def run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_checkpoint_says_what_it_was_computed_with(run: Path) -> None:
-    record = checkpoint.newest(run / "checkpoints").record
+    record = checkpoint.find_newest(run / "checkpoints").record
     assert record.config["train"]["deterministic"] is True
     assert record.versions["XLA_FLAGS"].count("--xla_gpu_deterministic_ops=true") == 1
     assert record.versions["jax"] == jax.__version__

@@ -13,12 +13,12 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge import foreign, papers
-from valyrian_jax import plot
 from valyrian_jax.bundle.bundle import BUNDLE_FILES, load_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import load_config
 from valyrian_jax.data.corpus_entropy import CorpusSource, entropy_floor, load_source
 from valyrian_jax.errors import UserError
+from valyrian_jax.plots.curves import read_curves
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -229,7 +229,7 @@ def test_papers_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_numbers_without_a_loss_are_not_drawn(whole: Path) -> None:
     (whole / "metrics.jsonl").write_text('{"step": 1}\n')
-    refused("no losses to draw", plot.curves, whole)
+    refused("no losses to draw", read_curves, whole)
 
 
 def test_a_source_that_tells_of_too_few_documents_is_refused() -> None:

@@ -16,13 +16,13 @@ BASE |= {"valyrian_jax.run_directory", "valyrian_jax.files", "valyrian_jax.token
 BASE |= {"valyrian_jax.bundle.names"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),
-    "orbax": ("valyrian_jax/checkpoint.py",),
-    "wandb": ("valyrian_jax/uploader.py",),
+    "orbax": ("valyrian_jax/training/checkpoint.py",),
+    "wandb": ("valyrian_jax/training/wandb_uploader.py",),
     "filelock": ("valyrian_jax/run_directory.py",),
     "flax": ("valyrian_jax/model/gpt.py", "valyrian_jax/model/layers.py"),
     "starlette": ("bridge/serve.py",),
     "uvicorn": ("bridge/serve.py",),
-    "matplotlib": ("valyrian_jax/plot.py", "valyrian_jax/attention_map.py"),
+    "matplotlib": ("valyrian_jax/plots/curves.py", "valyrian_jax/plots/attention.py"),
     "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }
 

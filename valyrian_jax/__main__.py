@@ -127,23 +127,23 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
 
     With --attention: a map for every layer and head of its best weights. All as PNG and SVG.
     """
-    from valyrian_jax import plot as pictures
+    from valyrian_jax.plots import curves as pictures
 
     if attention != (text is not None):
         raise click.UsageError("--attention and --prompt TEXT go together")
     if text is None:
         given = [find_run(directory) for directory in directories or [None]]
-        figure = pictures.draw([pictures.curves(run) for run in given])
+        figure = pictures.draw_curves([pictures.read_curves(run) for run in given])
         name = given[0] / "loss" if len(given) == 1 else Path("comparison")
     elif len(directories) > 1:
         raise click.UsageError("--attention takes one RUN")
     else:
-        from valyrian_jax import attention_map
+        from valyrian_jax.plots.attention import draw_bundle_attention
 
         found = find_bundle(directories[0] if directories else None)
-        figure = attention_map.of_bundle(load_bundle(found), command.cleaned(text))
+        figure = draw_bundle_attention(load_bundle(found), command.cleaned(text))
         name = (found.parent if (found.parent / "config.toml").exists() else Path()) / "attention"
-    for file in pictures.save(figure, out or name):
+    for file in pictures.save_figure(figure, out or name):
         click.echo(file)
 
 

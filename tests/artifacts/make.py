@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridge import torchscript
-from valyrian_jax import __version__, loop
+from valyrian_jax import __version__
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.config import load_config
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.training.run import train
 
 HERE = Path(__file__).parent
 SETTINGS = {
@@ -35,7 +36,7 @@ def main() -> None:
     text = (HERE.parent.parent / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
     (out / "text.txt").write_text(text[: text.rindex("\n\n", 0, 4000)] + "\n", encoding="utf-8")
     os.chdir(out)  # no path of this machine is to stand in a file
-    loop.run(load_config(overrides=SETTINGS), Path("run"))
+    train(load_config(overrides=SETTINGS), Path("run"))
     for unneeded in ("loss.png", "lock"):
         Path("run", unneeded).unlink()
     shutil.rmtree("run/checkpoints/10")

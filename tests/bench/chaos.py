@@ -19,7 +19,7 @@ from typing import NamedTuple
 import click
 
 from tests.chaos import fingerprint
-from valyrian_jax import checkpoint
+from valyrian_jax.training import checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
 SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
@@ -78,7 +78,7 @@ def main(kills: int, steps: int, seconds: float, seed: int) -> None:
                 raise click.ClickException(f"kill {number} by {how.name} ended as {end}")
             if saved:
                 delays.append(end.seconds)
-            reached = checkpoint.steps(run / "checkpoints")
+            reached = checkpoint.list_steps(run / "checkpoints")
             print(json.dumps({"kill": number, "signal": how.name, **end._asdict(), "checkpoints": reached}), flush=True)
         if start(run, []).wait():
             raise click.ClickException("the last resume failed")

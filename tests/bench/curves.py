@@ -15,11 +15,13 @@ import texts
 from matplotlib.figure import Figure
 from measuring import ROOT, machine, seconds
 
-from valyrian_jax import optim, state, step
 from valyrian_jax.config import ModelConfig, SampleConfig, config_from_tree, load_config
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.tokenizer import train_bpe
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import init_state
+from valyrian_jax.training.train_step import make_train_step
 
 
 class Curve(NamedTuple):
@@ -34,9 +36,9 @@ class Curve(NamedTuple):
 def step_with(changed: Callable[[int], dict[str, Any]]) -> Callable[[int], Callable[[], Any]]:
     def make(size: int) -> Callable[[], Any]:
         settings = config_from_tree({"train": {"device": "cpu"}, "model": {"dropout": 0.0}}, changed(size))
-        optimizer = optim.make_optimizer(settings.optim, 1000)
-        now = [state.init_state(settings, optimizer)]
-        train_step = step.make_train_step(settings, optimizer)
+        optimizer = make_optimizer(settings.optim, 1000)
+        now = [init_state(settings, optimizer)]
+        train_step = make_train_step(settings, optimizer)
         shape = 2, settings.train.batch_size, settings.model.n_positions + 1
         data = jnp.asarray(np.random.default_rng(0).integers(0, settings.model.vocab_size, shape), jnp.int32)
 

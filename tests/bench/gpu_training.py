@@ -81,24 +81,27 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import flops, optim, state, step
     from valyrian_jax.config import load_config
     from valyrian_jax.model import sharding
     from valyrian_jax.model.compute_options import choose_options
+    from valyrian_jax.training.flops import flops_per_token, peak_flops
+    from valyrian_jax.training.optimizer import make_optimizer
+    from valyrian_jax.training.state import init_state
+    from valyrian_jax.training.train_step import make_train_step
 
     settings = load_config(ROOT / "configs" / preset, overrides)
     mesh = sharding.make_mesh(settings.mesh, jax.devices(DEVICE)[:1])
     how = choose_options(settings, jax.devices(DEVICE)[0], mesh)
     how = how._replace(attention=kernel) if kernel else how
-    optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
-    now = [state.init_state(settings, optimizer, mesh=mesh)]
+    optimizer = make_optimizer(settings.optim, settings.train.steps)
+    now = [init_state(settings, optimizer, mesh=mesh)]
     train, shape = settings.train, settings.model
     windows = np.random.default_rng(0).integers(
         0, shape.vocab_size, (train.steps_per_dispatch, train.batch_size, shape.n_positions + 1), np.int32
     )
     data = jnp.asarray(windows, device=sharding.batch_sharding(mesh))
     began = time.perf_counter()
-    compiled = step.make_train_step(settings, optimizer, how).lower(now[0], data).compile()
+    compiled = make_train_step(settings, optimizer, how).lower(now[0], data).compile()
     seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
 
     def run(steps: int) -> None:
@@ -115,8 +118,8 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
         "temporary_gb": memory.temp_size_in_bytes / 1e9,
         "peak_gb": (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e9,
         "tokens": train.batch_size * shape.n_positions,
-        "flop_per_token": flops.per_token(shape),
-        "peak_flops": flops.peak(device.device_kind, train.dtype) or np.inf,
+        "flop_per_token": flops_per_token(shape),
+        "peak_flops": peak_flops(device.device_kind, train.dtype) or np.inf,
         "calls": Counter(re.findall(r'custom_call_target="([^"]*)"', text)),
         "triton_products": len(re.findall(r"= \S+ fusion\(.*__triton_\w*gemm", text)),
     }

@@ -39,28 +39,30 @@ def parity() -> None:
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax import optim, state, step
     from valyrian_jax.config import load_config
     from valyrian_jax.data.dataset import prepare
     from valyrian_jax.model import sharding
     from valyrian_jax.model.compute_options import ComputeOptions
     from valyrian_jax.model.gpt import forward
+    from valyrian_jax.training.optimizer import make_optimizer
+    from valyrian_jax.training.state import init_state
+    from valyrian_jax.training.train_step import make_train_step, value_and_gradients
 
     settings = load_config(ROOT / "configs" / "valyrian.toml")
     text = prepare(settings, None, OUT / "parity")
     windows = np.stack([text.batches(i, slice(None)) for i in range(STEPS)])
-    optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
+    optimizer = make_optimizer(settings.optim, settings.train.steps)
 
     def values(platform: str, precision: str) -> tuple[Any, np.ndarray]:
         mesh = sharding.make_mesh(settings.mesh, jax.devices(platform)[:1])
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
-            before = state.init_state(settings, optimizer, mesh=mesh)
+            before = init_state(settings, optimizer, mesh=mesh)
             logits = jax.jit(functools.partial(forward, config=settings.model))(before.params, windows[0, :, :-1])
-            gradients = jax.jit(functools.partial(step.value_and_gradients, settings))(
+            gradients = jax.jit(functools.partial(value_and_gradients, settings))(
                 before.params, windows[0], jax.random.key(0)
             )[1]
             first = jax.tree.map(np.asarray, (logits, gradients, before.params))
-            train_step = step.make_train_step(settings, optimizer, ComputeOptions(mesh=mesh))
+            train_step = make_train_step(settings, optimizer, ComputeOptions(mesh=mesh))
             now, losses, updated = before, [], None
             for i in range(0, STEPS, 10):
                 count = [windows[i : i + 1], windows[i + 1 : i + 10]] if i == 0 else [windows[i : i + 10]]

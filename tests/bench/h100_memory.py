@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from valyrian_jax import optim, state, step
 from valyrian_jax.config import load_config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import ComputeOptions
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import abstract_state
+from valyrian_jax.training.train_step import make_train_step
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 CARD = """
@@ -50,12 +52,12 @@ def main(names: tuple[str, ...]) -> None:
         train, mesh = settings.train, sharding.make_mesh(settings.mesh, devices)
         # The device has no client to ask for its capability, so the kernel is named instead of chosen.
         how = ComputeOptions(train.scan_layers, train.remat, "cudnn", mesh)
-        optimizer = optim.make_optimizer(settings.optim, train.steps)
-        like = state.abstract_state(settings, optimizer, mesh)
+        optimizer = make_optimizer(settings.optim, train.steps)
+        like = abstract_state(settings, optimizer, mesh)
         shape = (1, train.batch_size, settings.model.n_positions + 1)
         batch = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batch_sharding(mesh))
         began = time.perf_counter()
-        train_step = step.make_train_step(settings, optimizer, how)
+        train_step = make_train_step(settings, optimizer, how)
         memory = train_step.lower(like, batch).compile().memory_analysis()  # type: ignore[attr-defined]
         sizes = memory.argument_size_in_bytes / 1e9, memory.temp_size_in_bytes / 1e9
         windows, seconds = train.batch_size // train.accumulate, time.perf_counter() - began

@@ -22,10 +22,12 @@ import click
 import jax
 import jax.numpy as jnp
 
-from valyrian_jax import optim, state, step
 from valyrian_jax.config import Config, MeshConfig, load_config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import choose_options
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import abstract_state
+from valyrian_jax.training.train_step import make_train_step
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (1, 2, 4)]
@@ -35,11 +37,11 @@ def analysed(settings: Config, sizes: tuple[int, int, int]) -> tuple[float, floa
     """GB of state and temporary memory on each device."""
     mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())
     sharding.check_divisible(settings, mesh)
-    optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
-    train_step = step.make_train_step(settings, optimizer, choose_options(settings, jax.devices()[0], mesh))
+    optimizer = make_optimizer(settings.optim, settings.train.steps)
+    train_step = make_train_step(settings, optimizer, choose_options(settings, jax.devices()[0], mesh))
     shape = (1, settings.train.batch_size, settings.model.n_positions + 1)
     batch = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batch_sharding(mesh))
-    like = state.abstract_state(settings, optimizer, mesh)
+    like = abstract_state(settings, optimizer, mesh)
     found = train_step.lower(like, batch).compile().memory_analysis()  # type: ignore[attr-defined]
     return found.argument_size_in_bytes / 1e9, found.temp_size_in_bytes / 1e9
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import click
 
-from valyrian_jax import flops
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.training.flops import flops_per_token
 
 PEAK = 989e12  # operations/s in bfloat16, dense: NVIDIA H100 SXM data sheet, which says 1,979e12 "with sparsity"
 MEMORY = 0.75 * 80e9  # bytes: three quarters of the data sheet's, which JAX takes unless told otherwise
@@ -60,7 +60,7 @@ def parameter_count(c: ModelConfig) -> int:
 
 def tokens_per_second(c: ModelConfig, mfu: float) -> float:
     """Of one GPU that never waits for another."""
-    return mfu * PEAK / flops.per_token(c)
+    return mfu * PEAK / flops_per_token(c)
 
 
 def compute_seconds(c: ModelConfig, gpus: int, windows: int, mfu: float) -> float:
@@ -121,7 +121,7 @@ def runs_table(mfu: float) -> str:
     rows = []
     for name, c, tokens in (SMALL, LARGE):
         N, speed = parameter_count(c), tokens_per_second(c, mfu)
-        work = [f"{N:,}", f"{flops.per_token(c):,}", f"{tokens:,.0f}", f"{speed:,.0f}"]
+        work = [f"{N:,}", f"{flops_per_token(c):,}", f"{tokens:,.0f}", f"{speed:,.0f}"]
         disk = [f"{2 * tokens / 1e9:.0f} GB", f"{12 * N / 1e9:.1f} GB", f"{12 * N / DISK:.1f} s"]
         rows.append([name, *work, f"{tokens / speed / 3600:,.1f}", *disk])
     return markdown("run | N | operations a token | tokens | tokens/s | GPU hours | text | checkpoint | write", rows)

@@ -82,13 +82,15 @@ def first_loss(batch: int) -> float:
 def prepared(batch: int, dropout: float) -> Callable[[], None]:
     import jax.numpy as jnp
 
-    from valyrian_jax import optim, state, step
     from valyrian_jax.model.parameters import from_tensors
+    from valyrian_jax.training.optimizer import make_optimizer
+    from valyrian_jax.training.state import init_state
+    from valyrian_jax.training.train_step import make_train_step
 
     settings = config(batch, dropout)
-    optimizer = optim.make_optimizer(settings.optim, 10_000)
-    train_step = step.make_train_step(settings, optimizer)
-    now = [state.init_state(settings, optimizer, from_tensors(initial()))]
+    optimizer = make_optimizer(settings.optim, 10_000)
+    train_step = make_train_step(settings, optimizer)
+    now = [init_state(settings, optimizer, from_tensors(initial()))]
     data = jnp.asarray(batches(batch, 10))
 
     def run() -> None:

@@ -12,11 +12,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from bridge import foreign, weights
-from valyrian_jax import loop
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.training.run import train
 
 TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
 TOKENS = torch.arange(44).view(2, 22)
@@ -54,7 +54,7 @@ def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path
             **{"wandb.mode": "off", "train.device": "cpu"},
         },
     )
-    result = loop.run(settings, tmp_path / "run", init=tmp_path / "imported")
+    result = train(settings, tmp_path / "run", init=tmp_path / "imported")
     trained = load_bundle(result.run / "bundle")
     assert trained.model.n_embd == 30
     assert not np.array_equal(trained.tensors["transformer.wte.weight"], found.tensors["transformer.wte.weight"])

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import checkpoint
-from valyrian_jax.checkpoint import Record
 from valyrian_jax.errors import UserError
-from valyrian_jax.state import TrainState
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.state import TrainState
 
-RECORD = Record(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
+RECORD = CheckpointMetadata(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
 
 
 def at(step: int) -> TrainState:
@@ -38,9 +38,9 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_newest_two_are_kept_and_come_back_exactly(three: Path) -> None:
-    assert checkpoint.steps(three) == [5, 10]
+    assert checkpoint.list_steps(three) == [5, 10]
     assert {path.name for path in three.iterdir()} == {"5", "10"}
-    found = checkpoint.newest(three)
+    found = checkpoint.find_newest(three)
     assert found.record.arrays["params.w"] == "float32[6]"
     assert replace(found.record, arrays={}) == replace(RECORD, step=10)
     assert found.passed_over == {}
@@ -75,7 +75,7 @@ def test_whatever_happens_to_a_file_is_noticed(
             continue
         shutil.copytree(three, tmp_path / "copy")
         damage(tmp_path / "copy" / name, draw)
-        found = checkpoint.newest(tmp_path / "copy")
+        found = checkpoint.find_newest(tmp_path / "copy")
         assert found.record.step == 5, name
         assert list(found.passed_over) == [tmp_path / "copy" / "10"]
         assert "copy/10 is damaged: " in found.passed_over[tmp_path / "copy" / "10"]
@@ -84,12 +84,12 @@ def test_whatever_happens_to_a_file_is_noticed(
 
 def test_without_a_whole_one_nothing_is_made_up(three: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint to go on from: .* holds none; .* start a new one"):
-        checkpoint.newest(tmp_path / "none")
+        checkpoint.find_newest(tmp_path / "none")
     shutil.copytree(three, tmp_path / "copy")
     for step in (5, 10):
         flip(tmp_path / "copy" / str(step) / "record.json", random.Random(0))
     with pytest.raises(UserError, match="/10 is damaged: record.json was changed, cut or lost; .*/5 is damaged"):
-        checkpoint.newest(tmp_path / "copy")
+        checkpoint.find_newest(tmp_path / "copy")
 
 
 def test_a_damaged_one_does_not_count_and_leftovers_go(three: Path, tmp_path: Path) -> None:
@@ -97,12 +97,12 @@ def test_a_damaged_one_does_not_count_and_leftovers_go(three: Path, tmp_path: Pa
     shutil.copytree(three, copy)
     flip(copy / "10" / "record.json", random.Random(0))
     shutil.copytree(copy / "5", copy / "15.partial")  # as a save that was killed leaves it
-    for damaged in checkpoint.newest(copy).passed_over:
+    for damaged in checkpoint.find_newest(copy).passed_over:
         checkpoint.set_aside(damaged)
     saved(copy, 12)
     assert {path.name for path in copy.iterdir()} == {"5", "10.damaged", "12"}
     flip(copy / "12" / "record.json", random.Random(0))
-    assert checkpoint.newest(copy).record.step == 5
+    assert checkpoint.find_newest(copy).record.step == 5
 
 
 def test_leftovers_go_before_space_is_measured(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_leftovers_go_before_space_is_measured(three: Path, tmp_path: Path, monk
         shutil, "disk_usage", lambda path: usage._replace(free=0 if (copy / "15.partial").exists() else 10**9)
     )
     saved(copy, 20)
-    assert checkpoint.steps(copy) == [10, 20]
+    assert checkpoint.list_steps(copy) == [10, 20]
 
 
 def test_a_full_disk_is_told_of_and_harms_nothing(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_of_and_harms_nothing(three: Path, tmp_path: Path, m
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"):
         saved(tmp_path / "copy", 20)
-    assert checkpoint.newest(tmp_path / "copy").record.step == 10
+    assert checkpoint.find_newest(tmp_path / "copy").record.step == 10
 
 
 def forged(three: Path, copy: Path, change: Callable[[dict[str, object]], object]) -> Path:
@@ -131,14 +131,14 @@ def forged(three: Path, copy: Path, change: Callable[[dict[str, object]], object
     content = json.loads((copy / "10" / "record.json").read_text())
     change(content)
     (copy / "10" / "record.json").write_text(json.dumps(content))
-    (copy / "10" / "sha256.json").write_text(json.dumps(checkpoint.hashes(copy / "10")))
+    (copy / "10" / "sha256.json").write_text(json.dumps(checkpoint.hash_files(copy / "10")))
     return copy
 
 
 def test_a_newer_format_is_refused_by_name(three: Path, tmp_path: Path) -> None:
     copy = forged(three, tmp_path / "copy", lambda content: content.update(format_version=2))
     with pytest.raises(UserError, match="checkpoint .*copy/10 has format 2; this version reads up to 1: upgrade"):
-        checkpoint.newest(copy)
+        checkpoint.find_newest(copy)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_newer_format_is_refused_by_name(three: Path, tmp_path: Path) -> None:
 )
 def test_a_record_of_another_form_is_refused(change: dict[str, object], three: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="record.json: "):
-        checkpoint.newest(forged(three, tmp_path / "copy", lambda content: content.update(change)))
+        checkpoint.find_newest(forged(three, tmp_path / "copy", lambda content: content.update(change)))
 
 
 def test_a_state_of_another_shape_is_refused(three: Path) -> None:
@@ -160,4 +160,4 @@ def test_a_state_of_another_shape_is_refused(three: Path) -> None:
         with pytest.raises(
             UserError, match=r"does not fit this run's model and optimizer: \w+[.\w]* is \w+.* there and \w+.* here"
         ):
-            checkpoint.restore(checkpoint.newest(three), other)  # type: ignore[arg-type]
+            checkpoint.restore(checkpoint.find_newest(three), other)  # type: ignore[arg-type]

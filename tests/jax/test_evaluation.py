@@ -11,7 +11,6 @@ from rich.console import Console
 
 from tests.calling import call
 from valyrian_jax import __main__ as main
-from valyrian_jax import loop
 from valyrian_jax.config import load_config
 from valyrian_jax.data.corpus_entropy import (
     CorpusSource,
@@ -28,6 +27,7 @@ from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import make_report
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.run_directory import read_metrics
+from valyrian_jax.training.run import train
 
 from ..tiny import TINY
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_source(generated.source, source_path(text))
     changes = TINY | {"data.path": str(text), "train.sample_every": 60}
     settings = load_config(ROOT / "configs" / "tiny.toml", changes)
-    return loop.run(settings, home / "run", console=Console(file=io.StringIO())).run
+    return train(settings, home / "run", console=Console(file=io.StringIO())).run
 
 
 def test_quality_counts() -> None:

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import resuming, step
-from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, ModelConfig, TrainConfig, config_to_tree, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
@@ -21,7 +19,10 @@ from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, 
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params, init_params
+from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.resume import check_unchanged
+from valyrian_jax.training.train_step import value_and_gradients
 
 from ..tiny import QUICK
 
@@ -70,7 +71,7 @@ def test_own_attention_is_that_of_jax() -> None:
 def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
     settings = Config(model=MODEL, train=TrainConfig(batch_size=4, accumulate=2, dtype="bfloat16"))
     ours, theirs = (
-        jax.jit(functools.partial(step.value_and_gradients, settings, how=how), compiler_options=QUICK)(
+        jax.jit(functools.partial(value_and_gradients, settings, how=how), compiler_options=QUICK)(
             drawn(MODEL), WINDOWS, jax.random.key(1)
         )
         for how in (BOTH, DEFAULT_OPTIONS)
@@ -92,7 +93,7 @@ def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
     windows = jax.ShapeDtypeStruct((8, 65), jnp.int32)
 
     def temporary(how: ComputeOptions) -> int:
-        found = functools.partial(step.value_and_gradients, settings, how=how)
+        found = functools.partial(value_and_gradients, settings, how=how)
         compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile(QUICK)
         return int(compiled.memory_analysis().temp_size_in_bytes)
 
@@ -179,13 +180,13 @@ def test_cudnn_is_taken_where_it_can_compute(device: Any, changes: dict[str, Any
 
 
 def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
-    def record(**changes: Any) -> Record:
-        return Record(0, Progress(), config_to_tree(load_config(overrides=changes)), "", "", {})
+    def record(**changes: Any) -> CheckpointMetadata:
+        return CheckpointMetadata(0, Progress(), config_to_tree(load_config(overrides=changes)), "", "", {})
 
     other = record(**{"train.scan_layers": True, "train.remat": True, "train.attention": "xla"})
-    assert resuming.check(other, record(), Path("run")) == []
+    assert check_unchanged(other, record(), Path("run")) == []
     with pytest.raises(UserError, match="model.vocab_multiple was 1 in run so far and would be 64"):
-        resuming.check(record(**{"model.vocab_multiple": 64}), record(), Path("run"))
+        check_unchanged(record(**{"model.vocab_multiple": 64}), record(), Path("run"))
 
 
 def test_choices_are_those_of_the_configuration() -> None:

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from valyrian_jax import console, flops
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.training.console import progress_fields
+from valyrian_jax.training.flops import _PEAKS, flops_per_token, peak_flops
 
 SMALL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2)
 GPT2 = ModelConfig(50257, 1024, 768, 12, 12, tie_word_embeddings=True)
@@ -14,17 +15,17 @@ GPT2 = ModelConfig(50257, 1024, 768, 12, 12, tie_word_embeddings=True)
 def test_operations_a_token_by_hand() -> None:
     block = 2 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 2 * 16 + 16 * 64 + 64 + 64 * 16 + 16
     head, norm, attention = 300 * 16, 2 * 16, 12 * 1 * 16 * 8
-    assert flops.per_token(SMALL) == 6 * (block + norm + head) + attention
+    assert flops_per_token(SMALL) == 6 * (block + norm + head) + attention
 
 
 def test_gpt2_takes_855_million_operations_a_token() -> None:
     # 124,439,808 parameters, 786,432 of them positions
-    assert flops.per_token(GPT2) == 6 * 123_653_376 + 12 * 12 * 768 * 1024 == 855_166_464
+    assert flops_per_token(GPT2) == 6 * 123_653_376 + 12 * 12 * 768 * 1024 == 855_166_464
 
 
 def test_a_tied_table_counts_once_as_a_separate_head_does_and_padding_not_at_all() -> None:
     for changes in ({"tie_word_embeddings": False}, {"vocab_multiple": 128}):
-        assert flops.per_token(dataclasses.replace(GPT2, **changes)) == flops.per_token(GPT2)
+        assert flops_per_token(dataclasses.replace(GPT2, **changes)) == flops_per_token(GPT2)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +43,16 @@ def test_a_tied_table_counts_once_as_a_separate_head_does_and_padding_not_at_all
     ],
 )
 def test_what_a_device_can_do(kind: str, dtype: str, devices: int, expected: float | None) -> None:
-    assert flops.peak(kind, dtype, devices) == expected
+    assert peak_flops(kind, dtype, devices) == expected
 
 
 def test_float32_is_never_faster_than_bfloat16() -> None:
-    for kind, known in flops._PEAKS.items():
+    for kind, known in _PEAKS.items():
         assert known.float32, kind
         assert known.bfloat16 is None or known.bfloat16 == pytest.approx(2 * known.float32, rel=0.02), kind
 
 
 def test_the_progress_line_says_it_where_it_is_known() -> None:
     values = {"train/loss": 3.14159, "train/tokens_per_second": 182_412.3}
-    assert console.progress_fields(values) == {"loss": "loss 3.142", "speed": "182,412 tokens/s"}
-    assert console.progress_fields(values | {"train/mfu": 0.4999})["speed"] == "182,412 tokens/s, 50% MFU"
+    assert progress_fields(values) == {"loss": "loss 3.142", "speed": "182,412 tokens/s"}
+    assert progress_fields(values | {"train/mfu": 0.4999})["speed"] == "182,412 tokens/s, 50% MFU"

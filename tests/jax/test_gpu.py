@@ -13,13 +13,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import device, flops, loop, optim, state, step
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig, load_config
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.run_directory import read_metrics
+from valyrian_jax.training import run
+from valyrian_jax.training.devices import select_device
+from valyrian_jax.training.flops import peak_flops
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import init_state
+from valyrian_jax.training.train_step import make_train_step, value_and_gradients
 
 from ..tiny import TINY
 
@@ -45,7 +50,7 @@ def gradients(platform: str, precision: str) -> Any:
     """Loss and gradients of the default model on one batch, as NumPy arrays."""
     with on(platform), jax.default_matmul_precision(precision):
         params = init_params(CONFIG.model, jax.random.key(0))
-        found = jax.jit(functools.partial(step.value_and_gradients, CONFIG))(params, WINDOWS[0], jax.random.key(1))
+        found = jax.jit(functools.partial(value_and_gradients, CONFIG))(params, WINDOWS[0], jax.random.key(1))
         return jax.tree.map(np.asarray, found)
 
 
@@ -61,17 +66,17 @@ def test_loss_and_gradients_are_those_of_the_cpu() -> None:
 def test_training_steps_are_those_of_the_cpu() -> None:
     def train(platform: str) -> np.ndarray:
         mesh = sharding.make_mesh(MeshConfig(), jax.devices(platform)[:1])
-        optimizer = optim.make_optimizer(CONFIG.optim, CONFIG.train.steps)
-        before = state.init_state(CONFIG, optimizer, mesh=mesh)
+        optimizer = make_optimizer(CONFIG.optim, CONFIG.train.steps)
+        before = init_state(CONFIG, optimizer, mesh=mesh)
         with jax.default_matmul_precision("highest"):
-            train_step = step.make_train_step(CONFIG, optimizer, ComputeOptions(mesh=mesh))
+            train_step = make_train_step(CONFIG, optimizer, ComputeOptions(mesh=mesh))
             return np.asarray(train_step(before, jnp.asarray(WINDOWS, device=sharding.batch_sharding(mesh)))[1].loss)
 
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-4)
 
 
 def test_auto_takes_cudnn_attention_for_bfloat16_alone() -> None:
-    gpu = device.select("gpu")
+    gpu = select_device("gpu")
     narrow = replace(CONFIG, train=TrainConfig(dtype="bfloat16"))
     assert choose_options(narrow, gpu).attention == "cudnn"
     assert choose_options(CONFIG, gpu).attention == "own"
@@ -85,7 +90,7 @@ def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 512, (8, 257)), jnp.int32)
 
     def found(how: ComputeOptions, settings: Config = narrow) -> Any:
-        return jax.jit(functools.partial(step.value_and_gradients, settings, how=how))(params, batch, jax.random.key(1))
+        return jax.jit(functools.partial(value_and_gradients, settings, how=how))(params, batch, jax.random.key(1))
 
     exact = found(DEFAULT_OPTIONS, replace(narrow, train=TrainConfig()))
     cudnn, own = found(ComputeOptions(scan, attention="cudnn")), found(ComputeOptions(scan))
@@ -99,7 +104,7 @@ def test_the_loss_of_a_large_vocabulary_keeps_no_float32_logits() -> None:
     settings = Config(model=shape, train=TrainConfig(batch_size=8, dtype="bfloat16"))
     params = jax.eval_shape(lambda: init_params(shape, jax.random.key(0)))
     windows = jax.ShapeDtypeStruct((8, 257), jnp.int32)
-    found = functools.partial(step.value_and_gradients, settings, how=ComputeOptions(attention="cudnn"))
+    found = functools.partial(value_and_gradients, settings, how=ComputeOptions(attention="cudnn"))
     compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile()
     entry = re.search(r"^ENTRY .*?^}", compiled.as_text(), re.MULTILINE | re.DOTALL)
     assert entry
@@ -120,9 +125,9 @@ def test_texts_are_those_of_the_cpu() -> None:
 def test_a_run_takes_the_gpu_and_says_how_well_it_uses_it(small_text: Path, tmp_path: Path) -> None:
     settings = load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text), "train.device": "gpu"})
     console = Console(file=io.StringIO(), width=200)
-    finished = loop.run(settings, tmp_path / "run", console=console)
+    finished = run.train(settings, tmp_path / "run", console=console)
     kind = jax.devices("cuda")[0].device_kind
     assert f"gpu ({kind})" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert flops.peak(kind, "float32")
+    assert peak_flops(kind, "float32")
     assert all(0 < record["train/mfu"] < 1 for record in read_metrics(finished.run) if "train/mfu" in record)
     assert "NVIDIA" in kind

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from valyrian_jax import checkpoint, hosts, loop, resuming
 from valyrian_jax.config import Config, config_to_toml, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
+from valyrian_jax.training import checkpoint, distributed
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.run import train
 
 from ..tiny import TINY
 
@@ -34,7 +36,7 @@ def settings(small_text: Path) -> Config:
 @pytest.fixture(scope="module")
 def alone(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process from start to end."""
-    return loop.run(settings, tmp_path_factory.mktemp("alone") / "run").run
+    return train(settings, tmp_path_factory.mktemp("alone") / "run").run
 
 
 def free_port() -> str:
@@ -128,7 +130,7 @@ def test_two_processes_stop_are_killed_and_end_as_one(
     (first, said), (second, _) = ended(pair[0]), ended(pair[1])
     assert first == second == 128 + signal.SIGTERM, said
     assert f"go on with: python train.py --resume {run}" in said
-    stopped = checkpoint.newest(run / "checkpoints").record.step
+    stopped = checkpoint.find_newest(run / "checkpoints").record.step
     assert 50 <= stopped < 200
     assert_same_curve(run, alone, stopped // 10)
 
@@ -152,7 +154,7 @@ def test_two_processes_stop_are_killed_and_end_as_one(
     assert status != 0
     assert "another of the 2 processes" in said or "another task died" in said  # ours, or JAX was faster with its own
 
-    loop.run(resuming.configuration(run, {}), resume=run)
+    train(load_resume_config(run, {}), resume=run)
     assert_same_curve(run, alone, 20)
 
 
@@ -163,7 +165,7 @@ def test_two_processes_go_on_where_one_was(alone: Path, tmp_path: Path, pair_end
     pair = go_on(run)
     pair_ends.append(pair)
     assert [ended(process)[0] for process in pair] == [0, 0]
-    assert checkpoint.newest(run / "checkpoints").record.step == 200
+    assert checkpoint.find_newest(run / "checkpoints").record.step == 200
     assert_same_curve(run, alone, 20)
 
 
@@ -233,7 +235,7 @@ def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pai
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(meeting: tuple[Any, Any, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message), hosts.joined(*meeting):
+    with pytest.raises(UserError, match=message), distributed.initialize(*meeting):
         pass
 
 
@@ -241,20 +243,20 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = f"cannot listen at port {port} of --coordinator: .*; choose another"
-        with pytest.raises(UserError, match=message), hosts.joined(f"127.0.0.1:{port}", 2, 0):
+        with pytest.raises(UserError, match=message), distributed.initialize(f"127.0.0.1:{port}", 2, 0):
             pass
 
 
 def test_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "PATIENCE", 0)
+    monkeypatch.setattr(distributed, "PATIENCE", 0)
     meeting = free_port()
     message = f"nobody answers at --coordinator {meeting} .*; start the process with --process 0 there"
-    with pytest.raises(UserError, match=message), hosts.joined(meeting, 2, 1):
+    with pytest.raises(UserError, match=message), distributed.initialize(meeting, 2, 1):
         pass
 
 
 @pytest.mark.parametrize("number", ["1", "", "two"])
 def test_one_process_of_slurm_or_open_mpi_is_no_group(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", number)
-    with hosts.joined():
-        assert hosts.count() == 1
+    with distributed.initialize():
+        assert distributed.process_count() == 1

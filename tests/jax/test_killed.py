@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from valyrian_jax import checkpoint
 from valyrian_jax.config import Config, load_config
-from valyrian_jax.stopping import listening
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training.signals import stop_signals
 
 from ..chaos import FORKING, fingerprint, spawned
 from ..tiny import TINY
@@ -29,7 +29,7 @@ def test_a_run_killed_again_and_again_is_the_undisturbed_run(settings: Config, t
     draw, ends, reached = random.Random(0), [], set[int]()
     for _ in range(KILLS):  # up to half of a run further each, so that they come early and late, and some get nowhere
         ends.append(spawned(settings, killed, draw.randint(1, undisturbed.operations // 2)).code)
-        reached.update(checkpoint.steps(killed / "checkpoints"))
+        reached.update(checkpoint.list_steps(killed / "checkpoints"))
     assert {*ends} <= {-signal.SIGKILL, 0}
     assert len(reached) >= 3
     assert spawned(settings, killed).code == 0
@@ -37,7 +37,7 @@ def test_a_run_killed_again_and_again_is_the_undisturbed_run(settings: Config, t
 
 
 def stopped_twice() -> None:
-    with listening():
+    with stop_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
 

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import checkpoint, flops, loop, optim, resuming, state, stopping
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import Config, config_to_tree, load_config
@@ -30,7 +29,14 @@ from valyrian_jax.files import lock_directory
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.training import checkpoint, signals
+from valyrian_jax.training import run as training_run
+from valyrian_jax.training.run import TrainResult, train
+from valyrian_jax.training.flops import _PEAKS, PeakFlops, flops_per_token
+from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.progress import Progress, is_out_of_patience, update_progress
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.state import TrainState, init_state
 
 from ..chaos import FORKING
 from ..tiny import TINY
@@ -47,8 +53,8 @@ def quiet() -> Console:
 
 
 @pytest.fixture(scope="module")
-def finished(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> loop.Result:
-    return loop.run(tiny(small_text), tmp_path_factory.mktemp("runs") / "finished", console=quiet())
+def finished(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(tiny(small_text), tmp_path_factory.mktemp("runs") / "finished", console=quiet())
 
 
 def numbers(run: Path) -> list[dict[str, float]]:
@@ -61,7 +67,7 @@ def evaluated(run: Path) -> list[float]:
     return [r["step"] for r in numbers(run) if "held_out/nats_per_token" in r]
 
 
-def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) -> None:
+def test_a_run_leaves_what_it_promises(finished: TrainResult, small_text: Path) -> None:
     run = finished.run
     names = {
         "config.toml",
@@ -87,7 +93,9 @@ def test_a_run_leaves_what_it_promises(finished: loop.Result, small_text: Path) 
     assert [section.partition("\n")[0] for section in sections[1:]] == ["30", "60"]
 
 
-def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: loop.Result, small_text: Path) -> None:
+def test_the_bundle_holds_the_best_weights_and_where_they_come_from(
+    finished: TrainResult, small_text: Path
+) -> None:
     best = load_bundle(finished.run / "bundle")
     assert best.manifest["step"] == finished.progress.best_step == 60
     assert best.manifest["config"] == config_to_tree(tiny(small_text))
@@ -97,8 +105,8 @@ def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: lo
     )
 
 
-def test_the_same_configuration_gives_the_same_run(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
-    again = loop.run(tiny(small_text), tmp_path / "again", console=quiet())
+def test_the_same_configuration_gives_the_same_run(finished: TrainResult, small_text: Path, tmp_path: Path) -> None:
+    again = train(tiny(small_text), tmp_path / "again", console=quiet())
     assert numbers(again.run) == numbers(finished.run)
     assert (again.run / "samples.txt").read_bytes() == (finished.run / "samples.txt").read_bytes()
     weights = "bundle/model.safetensors"
@@ -113,7 +121,7 @@ def ended(settings: Config, out: Path, at: int, how: Callable[[], None], monkeyp
 
 def disturbed(settings: Config, out: Path, at: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a run and let something happen in the dispatch that goes past step `at`."""
-    skip_steps = loop.skip_steps
+    skip_steps = training_run.skip_steps
 
     def ending(session: Any, current: Any, progress: Any, metrics: Any) -> Any:
         if int(current.step) - len(metrics.loss) == at:
@@ -121,18 +129,18 @@ def disturbed(settings: Config, out: Path, at: int, how: Callable[[], None], mon
         return skip_steps(session, current, progress, metrics)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "skip_steps", ending)
-        loop.run(settings, out, console=quiet())
+        patch.setattr(training_run, "skip_steps", ending)
+        train(settings, out, console=quiet())
 
 
 def crash() -> None:
     raise RuntimeError
 
 
-def final_state(run: Path) -> state.TrainState:
+def final_state(run: Path) -> TrainState:
     settings = load_run_config(run)
-    like = state.init_state(settings, optim.make_optimizer(settings.optim, settings.train.steps))
-    return checkpoint.restore(checkpoint.newest(run / "checkpoints"), like)
+    like = init_state(settings, make_optimizer(settings.optim, settings.train.steps))
+    return checkpoint.restore(checkpoint.find_newest(run / "checkpoints"), like)
 
 
 def assert_same(run: Path, other: Path) -> None:
@@ -157,14 +165,14 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(
     how: Callable[[], None],
     at: int,
     saved: int,
-    finished: loop.Result,
+    finished: TrainResult,
     small_text: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended(tiny(small_text), tmp_path / "run", at, how, monkeypatch)
-    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == saved
-    resumed = loop.run(resuming.configuration(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
+    assert checkpoint.list_steps(tmp_path / "run" / "checkpoints")[-1] == saved
+    resumed = train(load_resume_config(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
     assert resumed.progress == finished.progress
     assert_same(tmp_path / "run", finished.run)
 
@@ -172,14 +180,14 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(
 def test_a_signal_ends_a_run_with_the_command_that_resumes_it(
     small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(session: Any, current: Any, progress: Any, asked: stopping.Asked) -> Any:
+    def stopped(session: Any, current: Any, progress: Any, asked: signals.StopSignal) -> Any:
         signal.raise_signal(signal.SIGTERM)
         return current, progress, asked()
 
-    monkeypatch.setattr(loop, "train", stopped)
+    monkeypatch.setattr(training_run, "train", stopped)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match=r"SIGTERM after step 0.*: python train.py --resume .*run$") as stop:
-        loop.run(tiny(small_text), tmp_path / "run", console=quiet())
+        train(tiny(small_text), tmp_path / "run", console=quiet())
     assert stop.value.status == 143
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -189,51 +197,51 @@ def test_whenever_a_signal_comes_what_is_said_to_be_saved_is(
     calm: int, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = chain(repeat(None, calm), repeat(signal.SIGTERM))
-    monkeypatch.setattr(stopping, "listening", lambda: contextlib.nullcontext(lambda: next(answers)))
+    monkeypatch.setattr(signals, "listening", lambda: contextlib.nullcontext(lambda: next(answers)))
     with pytest.raises(StoppedError) as stop:
-        loop.run(tiny(small_text), tmp_path / "run", console=quiet())
-    saved = checkpoint.newest(tmp_path / "run" / "checkpoints").record.step
+        train(tiny(small_text), tmp_path / "run", console=quiet())
+    saved = checkpoint.find_newest(tmp_path / "run" / "checkpoints").record.step
     assert f"stopped by SIGTERM after step {saved}, which is saved" in str(stop.value)
 
 
-def test_a_finished_run_can_be_made_longer(finished: loop.Result, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer(finished: TrainResult, tmp_path: Path) -> None:
     shutil.copytree(finished.run, tmp_path / "longer")
-    settings = resuming.configuration(tmp_path / "longer", {"train.steps": 65})
-    assert loop.run(settings, resume=tmp_path / "longer", console=quiet()).steps == 65
+    settings = load_resume_config(tmp_path / "longer", {"train.steps": 65})
+    assert train(settings, resume=tmp_path / "longer", console=quiet()).steps == 65
     assert load_run_config(tmp_path / "longer").train.steps == 65
     assert evaluated(tmp_path / "longer") == [20, 40, 60, 65]
 
 
 def test_events_stay_on_their_steps_when_a_run_ends_between_dispatches(small_text: Path, tmp_path: Path) -> None:
-    loop.run(tiny(small_text, **{"train.steps": 5}), tmp_path / "run", console=quiet())
-    loop.run(resuming.configuration(tmp_path / "run", {"train.steps": 60}), resume=tmp_path / "run", console=quiet())
+    train(tiny(small_text, **{"train.steps": 5}), tmp_path / "run", console=quiet())
+    train(load_resume_config(tmp_path / "run", {"train.steps": 60}), resume=tmp_path / "run", console=quiet())
     assert evaluated(tmp_path / "run") == [5, 20, 40, 60]
 
 
-def test_the_checkpoint_holds_the_configuration(finished: loop.Result) -> None:
+def test_the_checkpoint_holds_the_configuration(finished: TrainResult) -> None:
     found = json.loads((finished.run / "checkpoints" / "60" / "record.json").read_text())
     assert found["config"] == config_to_tree(load_run_config(finished.run))
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(finished: loop.Result, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(finished: TrainResult, tmp_path: Path) -> None:
     run, said = tmp_path / "run", io.StringIO()
     shutil.copytree(finished.run, run)
     (run / "checkpoints" / "60" / "state" / "manifest.ocdbt").write_bytes(b"")
-    loop.run(resuming.configuration(run, {}), resume=run, console=Console(file=said, width=200))
+    train(load_resume_config(run, {}), resume=run, console=Console(file=said, width=200))
     assert "checkpoints/60 is damaged: state/manifest.ocdbt was changed, cut or lost" in said.getvalue()
     assert "resumed   at step 40" in said.getvalue()
     assert_same(run, finished.run)
 
 
 def test_resuming_with_something_else_is_refused_by_name(
-    finished: loop.Result, small_text: Path, tmp_path: Path
+    finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished.run, run)
 
     def refused(message: str, **overrides: Any) -> None:
         with pytest.raises(UserError, match=message):
-            loop.run(resuming.configuration(run, overrides), resume=run, console=quiet())
+            train(load_resume_config(run, overrides), resume=run, console=quiet())
 
     for key, value in (("model.n_layer", 3), ("optim.lr", 1.0), ("train.seed", 3), ("data.held_out", 0.1)):
         refused(f"{key} was .* so far and would be {value}; it cannot change", **{key: value})
@@ -244,24 +252,25 @@ def test_resuming_with_something_else_is_refused_by_name(
     changed.write_text(small_text.read_text() + "\n\nmore.")
     refused("changed.txt has changed since", **{"data.path": str(changed)})
     shutil.copy(small_text, changed)  # a text may move
-    assert loop.run(resuming.configuration(run, {"data.path": str(changed)}), resume=run, console=quiet()).steps == 60
+    assert train(load_resume_config(run, {"data.path": str(changed)}), resume=run, console=quiet()).steps == 60
 
 
-def test_other_software_is_told_of(finished: loop.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_software_is_told_of(finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, said = tmp_path / "run", io.StringIO()
     shutil.copytree(finished.run, run)
     monkeypatch.setattr(platform, "python_version", lambda: "4.0")
-    loop.run(resuming.configuration(run, {}), resume=run, console=Console(file=said, width=200))
-    assert f"python was {checkpoint.newest(finished.run / 'checkpoints').record.versions['python']} and is 4.0" in (
-        said.getvalue()
+    train(load_resume_config(run, {}), resume=run, console=Console(file=said, width=200))
+    assert (
+        f"python was {checkpoint.find_newest(finished.run / 'checkpoints').record.versions['python']} and is 4.0"
+        in (said.getvalue())
     )
 
 
-def test_a_second_process_in_a_run_is_refused(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
+def test_a_second_process_in_a_run_is_refused(finished: TrainResult, small_text: Path, tmp_path: Path) -> None:
     with lock_directory(finished.run), pytest.raises(UserError, match="another process is training in"):
-        loop.run(resuming.configuration(finished.run, {}), resume=finished.run, console=quiet())
+        train(load_resume_config(finished.run, {}), resume=finished.run, console=quiet())
     with lock_directory(tmp_path / "new"), pytest.raises(UserError, match="another process is training in"):
-        loop.run(tiny(small_text), tmp_path / "new", console=quiet())
+        train(tiny(small_text), tmp_path / "new", console=quiet())
 
 
 def run_out_of_space(settings: Config, out: Path) -> None:
@@ -278,27 +287,27 @@ def run_out_of_space(settings: Config, out: Path) -> None:
 
 
 def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
-    finished: loop.Result, small_text: Path, tmp_path: Path
+    finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     # In a process of its own: the writes that orbax leaves undone complain when they are collected.
     process = FORKING.Process(target=run_out_of_space, args=(tiny(small_text), tmp_path / "run"))
     process.start()
     process.join()
     assert process.exitcode == 0
-    loop.run(resuming.configuration(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
+    train(load_resume_config(tmp_path / "run", {}), resume=tmp_path / "run", console=quiet())
     assert_same(tmp_path / "run", finished.run)
 
 
 def test_early_stopping_keeps_the_best_weights(small_text: Path, tmp_path: Path) -> None:
     # A learning rate that undoes the model after the warm-up.
     changes = {"train.steps": 400, "train.patience": 2, "optim.lr": 1.0, "optim.min_lr_ratio": 0.9, "optim.warmup": 0.3}
-    result = loop.run(tiny(small_text, **changes), tmp_path / "run", console=quiet())
+    result = train(tiny(small_text, **changes), tmp_path / "run", console=quiet())
     losses = [r["held_out/nats_per_token"] for r in numbers(result.run) if "held_out/nats_per_token" in r]
     best = int(np.argmin(losses))
     assert result.steps == 20 * (best + 3) < 400
     assert result.progress.best_step == 20 * (best + 1)
     assert evaluate_run(result.run).nats_per_token == pytest.approx(losses[best], rel=1e-6)
-    resumed = loop.run(resuming.configuration(result.run, {}), resume=result.run, console=quiet())
+    resumed = train(load_resume_config(result.run, {}), resume=result.run, console=quiet())
     assert resumed.progress == result.progress  # patience is remembered
     assert resumed.steps == result.steps
 
@@ -308,8 +317,8 @@ def test_a_reader_of_the_output_that_goes_away_ends_nothing(small_text: Path, tm
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    result = loop.run(tiny(small_text), tmp_path / "run", console=Console(file=Gone()))
-    assert checkpoint.steps(result.run / "checkpoints") == [40, 60]
+    result = train(tiny(small_text), tmp_path / "run", console=Console(file=Gone()))
+    assert checkpoint.list_steps(result.run / "checkpoints") == [40, 60]
 
 
 def test_patience_counts_evaluations_without_a_better_loss() -> None:
@@ -331,10 +340,10 @@ def test_numbers_that_are_not_finite_stop_the_run(small_text: Path, tmp_path: Pa
         r"step 1 has no finite update: loss \d.*the last checkpoint is of step 0; parameter norms: \d.*wte.weight"
     )
     with pytest.raises(UserError, match=expected):
-        loop.run(tiny(small_text, **changes), tmp_path / "run", console=quiet())
+        train(tiny(small_text, **changes), tmp_path / "run", console=quiet())
 
 
-def poisoned(finished: loop.Result, path: Path) -> Path:
+def poisoned(finished: TrainResult, path: Path) -> Path:
     """The weights of a run as a bundle whose loss is not finite where the letter Z is read."""
     best = load_bundle(finished.run / "bundle")
     tensors = {name: tensor.copy() for name, tensor in best.tensors.items()}
@@ -344,33 +353,33 @@ def poisoned(finished: loop.Result, path: Path) -> Path:
 
 
 def test_steps_that_are_not_finite_are_left_out_when_asked(
-    finished: loop.Result, small_text: Path, tmp_path: Path
+    finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     init, text = poisoned(finished, tmp_path / "poisoned"), tmp_path / "text.txt"
     text.write_text(small_text.read_text().replace("\n\n", " Z\n\n", 20))
     changes = {"train.max_skipped": 50, "train.batch_size": 2, "optim.weight_decay": 0.0}
-    result = loop.run(tiny(text, **changes), tmp_path / "run", init=init, console=quiet())
+    result = train(tiny(text, **changes), tmp_path / "run", init=init, console=quiet())
     assert 0 < result.progress.skipped_steps < 50
-    assert checkpoint.newest(result.run / "checkpoints").record.progress == result.progress
+    assert checkpoint.find_newest(result.run / "checkpoints").record.progress == result.progress
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(final_state(result.run)))
     assert result.progress.best_loss < finished.progress.best_loss
     with pytest.raises(UserError, match="no finite update: loss nan, gradient norm nan"):
-        loop.run(tiny(text, **changes | {"train.max_skipped": 1}), tmp_path / "strict", init=init, console=quiet())
+        train(tiny(text, **changes | {"train.max_skipped": 1}), tmp_path / "strict", init=init, console=quiet())
 
 
 def test_a_held_out_loss_that_is_not_finite_never_becomes_the_best(
-    finished: loop.Result, small_text: Path, tmp_path: Path
+    finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     init, text = poisoned(finished, tmp_path / "poisoned"), tmp_path / "text.txt"
     text.write_text(small_text.read_text() + "\n\nZ")
     with pytest.raises(UserError, match="the held-out loss at step 20 is not finite; the last checkpoint is of step 0"):
-        loop.run(tiny(text, **{"optim.weight_decay": 0.0}), tmp_path / "run", init=init, console=quiet())
+        train(tiny(text, **{"optim.weight_decay": 0.0}), tmp_path / "run", init=init, console=quiet())
     assert not (tmp_path / "run" / "bundle").exists()
 
 
-def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
+def test_training_starts_from_any_bundle(finished: TrainResult, small_text: Path, tmp_path: Path) -> None:
     settings = tiny(small_text, **{"model.n_layer": 2, "train.steps": 20, "optim.lr": 1e-6})
-    result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=quiet())
+    result = train(settings, tmp_path / "run", init=finished.run / "bundle", console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     assert load_run_config(result.run).model == dataclasses.replace(
         load_bundle(finished.run / "bundle").model, dropout=settings.model.dropout
@@ -378,33 +387,33 @@ def test_training_starts_from_any_bundle(finished: loop.Result, small_text: Path
 
 
 def test_the_context_of_a_bundle_can_be_cut_but_not_made_longer(
-    finished: loop.Result, small_text: Path, tmp_path: Path
+    finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     settings = tiny(small_text, **{"train.steps": 20, "train.sample_every": 0, "optim.lr": 1e-6})
     before, run = finished.run / "bundle", tmp_path / "run"
-    result = loop.run(settings, run, init=before, context=16, console=quiet())
+    result = train(settings, run, init=before, context=16, console=quiet())
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.1)  # with less to look at
     table = "transformer.wpe.weight"
     cut, whole = load_bundle(run / "bundle"), load_bundle(before)
     assert (cut.model.n_positions, whole.model.n_positions) == (16, 32)
     np.testing.assert_allclose(cut.tensors[table], whole.tensors[table][:16], atol=1e-3)
     with pytest.raises(UserError, match=r"--model.n_positions 33: the bundle has learnt 32 positions.* at most 32"):
-        loop.run(settings, tmp_path / "longer", init=before, context=33, console=quiet())
+        train(settings, tmp_path / "longer", init=before, context=33, console=quiet())
 
 
 def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
-    finished: loop.Result, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: TrainResult, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(flops._PEAKS, "cpu", flops.Peak(None, 0.5))
+    monkeypatch.setitem(_PEAKS, "cpu", PeakFlops(None, 0.5))
     changes = {"train.steps": 20, "optim.lr": 1e-6, "model.vocab_multiple": 64, "train.remat": True}
     settings, console = tiny(small_text, **changes, **{"train.scan_layers": True}), quiet()
     start = load_bundle(finished.run / "bundle")
-    result = loop.run(settings, tmp_path / "run", init=finished.run / "bundle", console=console)
+    result = train(settings, tmp_path / "run", init=finished.run / "bundle", console=console)
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     said = console.file.getvalue()
     assert "compute   the layers in a loop; the blocks once more for the gradient\n" in said
     assert "vocabulary 280 in 320 rows: " in said
-    share = flops.per_token(start.model) / 0.5e12
+    share = flops_per_token(start.model) / 0.5e12
     for record in (r for r in read_metrics(result.run) if "train/loss" in r):
         assert record["train/mfu"] == pytest.approx(record["train/tokens_per_second"] * share)
     assert not any("train/mfu" in record for record in numbers(finished.run))  # nobody knows what a CPU can do
@@ -413,25 +422,25 @@ def test_a_run_may_compute_otherwise_and_pad_the_vocabulary(
     assert load_run_config(result.run).model == dataclasses.replace(best.model, vocab_multiple=64)
 
 
-def test_a_given_tokenizer_is_used(finished: loop.Result, small_text: Path, tmp_path: Path) -> None:
+def test_a_given_tokenizer_is_used(finished: TrainResult, small_text: Path, tmp_path: Path) -> None:
     given = str(finished.run / "tokenizer.json")
     settings = tiny(small_text, **{"data.tokenizer": given})
-    result = loop.run(settings, tmp_path / "run", console=quiet())
+    result = train(settings, tmp_path / "run", console=quiet())
     assert Tokenizer.load(result.run / "tokenizer.json") == Tokenizer.load(given)
     with pytest.raises(UserError, match=r"280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):
-        loop.run(
+        train(
             tiny(small_text, **{"data.tokenizer": given, "model.vocab_size": 300}), tmp_path / "x", console=quiet()
         )
 
 
 @pytest.mark.parametrize("name", ["adam_l2", "muon"])
 def test_other_optimizers_train_too(name: str, small_text: Path, tmp_path: Path) -> None:
-    result = loop.run(tiny(small_text, **{"optim.name": name}), tmp_path / name, console=quiet())
+    result = train(tiny(small_text, **{"optim.name": name}), tmp_path / name, console=quiet())
     records = [r for r in numbers(result.run) if "train/loss" in r]
     assert records[-1]["train/loss"] < 0.8 * records[0]["train/loss"]
 
 
-def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> None:
+def test_samples_of_a_run_are_those_of_its_weights(finished: TrainResult) -> None:
     from valyrian_jax.model.parameters import from_tensors
 
     best, settings = load_bundle(finished.run / "bundle"), load_run_config(finished.run)
@@ -441,7 +450,7 @@ def test_samples_of_a_run_are_those_of_its_weights(finished: loop.Result) -> Non
     assert last == "".join(f"{text}\n---\n" for text in texts)
 
 
-def test_the_metrics_are_json_lines(finished: loop.Result) -> None:
+def test_the_metrics_are_json_lines(finished: TrainResult) -> None:
     records = [json.loads(line) for line in (finished.run / "metrics.jsonl").read_text().splitlines()]
     for record in records:
         assert "samples" in record or all(isinstance(value, int | float) for value in record.values())

@@ -9,9 +9,9 @@ import optax
 import pytest
 import torch
 
-from valyrian_jax import optim
 from valyrian_jax.config import ModelConfig, OptimConfig
 from valyrian_jax.model.parameters import init_params, to_tensors
+from valyrian_jax.training.optimizer import make_optimizer, make_schedule
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2)
 PARAMS = init_params(MODEL, jax.random.key(0))
@@ -25,7 +25,7 @@ def random_like(seed: int) -> Any:
 @pytest.mark.parametrize(("name", "theirs"), [("adamw", torch.optim.AdamW), ("adam_l2", torch.optim.Adam)])
 def test_updates_equal_torch(name: Any, theirs: Any) -> None:
     config = OptimConfig(name, lr=1e-2, min_lr_ratio=0.1, warmup=0.25, weight_decay=0.1, nesterov=False)
-    optimizer, rate = optim.make_optimizer(config, 8), optim.schedule(config, 8)
+    optimizer, rate = make_optimizer(config, 8), make_schedule(config, 8)
     update = jax.jit(optimizer.update)  # one compilation instead of one for every operation
     tensors = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in to_tensors(PARAMS).items()}
     plain = [p for k, p in tensors.items() if k.endswith("bias") or ".ln_" in k]
@@ -50,7 +50,7 @@ def test_updates_equal_torch(name: Any, theirs: Any) -> None:
 def test_nesterov_momentum_is_that_of_dozat() -> None:
     """Against the update of Dozat 2016 written out (torch's NAdam changes its momentum from step to step)."""
     config = OptimConfig(lr=1e-2, warmup=0.25, weight_decay=0.0, clip_norm=1e9)
-    optimizer, rate, (b1, b2) = optim.make_optimizer(config, 8), optim.schedule(config, 8), (config.beta1, config.beta2)
+    optimizer, rate, (b1, b2) = make_optimizer(config, 8), make_schedule(config, 8), (config.beta1, config.beta2)
     update = jax.jit(optimizer.update)
     state, m, v, where = optimizer.init(PARAMS), 0.0, 0.0, "lm_head.weight"
     for t in range(1, 6):
@@ -67,7 +67,7 @@ def test_nesterov_momentum_is_that_of_dozat() -> None:
 def test_biases_and_norms_are_never_decayed(name: Any) -> None:
     # With no gradient the only thing that moves a parameter is its decay.
     config = OptimConfig(name=name, weight_decay=0.5)
-    optimizer = optim.make_optimizer(config, 10)
+    optimizer = make_optimizer(config, 10)
     ones = jax.tree.map(jnp.ones_like, PARAMS)
     updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.zeros_like, ones), optimizer.init(ones), ones)
     moved = {key: bool(update.any()) for key, update in to_tensors(updates).items()}
@@ -84,7 +84,7 @@ def test_muon_evens_out_the_singular_values_of_block_matrices() -> None:
 
     rng = np.random.default_rng(0)
     gradients = jax.tree.map(uneven, PARAMS)
-    optimizer = optim.make_optimizer(OptimConfig(name="muon", lr=1e-2, weight_decay=0.0, warmup=0.0), 10)
+    optimizer = make_optimizer(OptimConfig(name="muon", lr=1e-2, weight_decay=0.0, warmup=0.0), 10)
     updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(PARAMS), PARAMS)
     for key, update in to_tensors(updates).items():
         if ".h." in key and update.ndim == 2:
@@ -95,7 +95,7 @@ def test_muon_evens_out_the_singular_values_of_block_matrices() -> None:
 
 
 def test_the_schedule_rises_then_falls_to_its_floor() -> None:
-    rate = optim.schedule(OptimConfig(lr=1.0, min_lr_ratio=0.1, warmup=0.1), 100)
+    rate = make_schedule(OptimConfig(lr=1.0, min_lr_ratio=0.1, warmup=0.1), 100)
     rates = np.array([float(rate(i)) for i in range(120)])
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10, rtol=1e-6)
     assert rates[10] == pytest.approx(1.0)
@@ -105,5 +105,5 @@ def test_the_schedule_rises_then_falls_to_its_floor() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_the_schedule_of_a_very_short_run_is_finite(steps: int) -> None:
-    rate = optim.schedule(OptimConfig(), steps)
+    rate = make_schedule(OptimConfig(), steps)
     assert all(0 < float(rate(i)) < 1.001 * OptimConfig().lr for i in range(steps))

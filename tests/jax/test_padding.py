@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import finetuning, optim, state, step, tokenizer
+from valyrian_jax import tokenizer
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, TrainConfig
@@ -17,6 +17,10 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
+from valyrian_jax.training.finetuning import initial_config
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import init_state
+from valyrian_jax.training.train_step import make_train_step, value_and_gradients
 
 from ..tiny import QUICK
 
@@ -55,7 +59,7 @@ def test_the_weights_drawn_are_those_without_padding(shape: ModelConfig) -> None
 @SHAPES
 def test_loss_and_gradients_are_those_without_padding(shape: ModelConfig) -> None:
     (value, gradients), (ours, our_gradients) = (
-        jax.jit(functools.partial(step.value_and_gradients, Config(model=each)), compiler_options=QUICK)(
+        jax.jit(functools.partial(value_and_gradients, Config(model=each)), compiler_options=QUICK)(
             drawn(each), WINDOWS[0], jax.random.key(1)
         )
         for each in (shape, padded(shape))
@@ -69,9 +73,9 @@ def test_twenty_steps_are_those_without_padding(shape: ModelConfig, rule: str) -
     ends = []
     for each in (shape, padded(shape)):
         config = Config(model=each, optim=OptimConfig(name=rule, lr=1e-2), train=TrainConfig(batch_size=4))
-        optimizer = optim.make_optimizer(config.optim, 20)
-        now, losses = state.init_state(config, optimizer), []
-        train_step = jax.jit(step.make_train_step(config, optimizer), compiler_options=QUICK)
+        optimizer = make_optimizer(config.optim, 20)
+        now, losses = init_state(config, optimizer), []
+        train_step = jax.jit(make_train_step(config, optimizer), compiler_options=QUICK)
         for _ in range(4):
             now, metrics = train_step(now, WINDOWS)
             losses += metrics.loss.tolist()
@@ -123,7 +127,7 @@ def test_a_bundle_has_no_padding_and_comes_back_with_it(tmp_path: Path) -> None:
     save_bundle(Bundle(unpad_config(padded(shape)), tensors, learnt), directory)
     found = load_bundle(directory)
     assert found.model == shape
-    config = finetuning.settings(found, Config(model=ModelConfig(vocab_multiple=64)))
+    config = initial_config(found, Config(model=ModelConfig(vocab_multiple=64)))
     assert config.model == padded(shape)
     again = from_tensors(pad_tensors(found.tensors, config.model))
     jax.tree.map(np.testing.assert_array_equal, again, params)

@@ -10,8 +10,9 @@ import pytest
 from matplotlib import colormaps
 
 from valyrian_jax import __main__ as main
-from valyrian_jax import attention_map, plot
 from valyrian_jax.errors import UserError
+from valyrian_jax.plots.attention import draw_attention
+from valyrian_jax.plots.curves import draw_curves, read_curves, thin_points
 from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.tokenizer.display import token_label
 
@@ -43,7 +44,7 @@ def lines_of(axes: Any) -> dict[str, Any]:
 
 
 def test_one_run_stands_above_the_entropy_of_its_source(tmp_path: Path) -> None:
-    figure = plot.draw([plot.curves(write_run(tmp_path / "one_$run_🐉"))])
+    figure = draw_curves([read_curves(write_run(tmp_path / "one_$run_🐉"))])
     assert figure.get_suptitle() == r"one_$run_\U0001f409"  # which the font lacks
     losses, *below = figure.axes
     drawn = lines_of(losses)
@@ -65,7 +66,7 @@ def test_one_run_stands_above_the_entropy_of_its_source(tmp_path: Path) -> None:
 
 def test_several_runs_are_told_apart_and_share_a_floor(tmp_path: Path) -> None:
     names = [f"_run{i}" for i in range(9)]
-    losses = plot.draw([plot.curves(write_run(tmp_path / name)) for name in names]).axes[0]
+    losses = draw_curves([read_curves(write_run(tmp_path / name)) for name in names]).axes[0]
     held_out = [line for label, line in lines_of(losses).items() if label.startswith("held out")]
     assert len({(line.get_color(), line.get_marker()) for line in held_out[:7]}) == 7
     shown = [text.get_text() for text in losses.get_legend().get_texts()]
@@ -74,7 +75,7 @@ def test_several_runs_are_told_apart_and_share_a_floor(tmp_path: Path) -> None:
 
 def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "evaluated"), write_run(tmp_path / "new", bits=None)]
-    losses = plot.draw([plot.curves(run) for run in runs]).axes[0]
+    losses = draw_curves([read_curves(run) for run in runs]).axes[0]
     assert losses.get_ylabel() == "loss (nats per token)"
     np.testing.assert_allclose(lines_of(losses)["held out, evaluated"].get_ydata(), [4, 3, 2, 1])
     assert not losses.child_axes
@@ -82,22 +83,22 @@ def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> Non
 
 
 def test_few_points_are_marked_and_a_spike_does_not_hide_the_rest(tmp_path: Path) -> None:
-    one = lines_of(plot.draw([plot.curves(write_run(tmp_path / "one", steps=1))]).axes[0])["training"]
+    one = lines_of(draw_curves([read_curves(write_run(tmp_path / "one", steps=1))]).axes[0])["training"]
     assert one.get_marker() == "o"
     run = write_run(tmp_path / "spike", steps=400)
     metrics = run / "metrics.jsonl"
     metrics.write_text(metrics.read_text() + '{"step": 401, "train/loss": 1e4}\n')
-    assert plot.draw([plot.curves(run)]).axes[0].get_ylim()[1] < 10
+    assert draw_curves([read_curves(run)]).axes[0].get_ylim()[1] < 10
 
 
 def test_of_long_runs_the_means_of_neighbours_are_drawn() -> None:
     steps = np.arange(1234.0)
-    thin_steps, thin_values = plot.thinned((steps, 2 * steps))
+    thin_steps, thin_values = thin_points((steps, 2 * steps))
     assert 250 <= len(thin_steps) <= 500
     np.testing.assert_allclose(thin_values, 2 * thin_steps)
     np.testing.assert_allclose(thin_steps[:2], [1, 4])  # of three each
-    assert plot.thinned((steps[:500], steps[:500]))[1] is not None
-    assert len(plot.thinned((steps[:500], steps[:500]))[0]) == 500
+    assert thin_points((steps[:500], steps[:500]))[1] is not None
+    assert len(thin_points((steps[:500], steps[:500]))[0]) == 500
 
 
 def test_the_command_draws_one_run_or_compares(
@@ -139,7 +140,7 @@ def test_labels_show_what_cannot_be_seen() -> None:
 def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     draw = np.random.default_rng(0)
     weights = np.tril(draw.dirichlet(np.ones(5), (2, 3, 5))).astype(np.float32)
-    figure = attention_map.draw(["a", "夜", "$x$", "␣d", "e"], weights)
+    figure = draw_attention(["a", "夜", "$x$", "␣d", "e"], weights)
     axes = figure.axes[0]
     shown = axes.images[0].get_array()
     assert shown.shape == (5 + 1 + 5, 5 + 1 + 5 + 1 + 5, 4)
@@ -157,7 +158,7 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     assert [text.get_text() for text in beside.get_yticklabels()] == ["layer 0", "layer 1"]
     figure.draw_without_rendering()  # no letter is missing, which would be a warning
     with pytest.raises(UserError, match="the prompt has 49 tokens, of which a map can show 48; take a shorter one"):
-        attention_map.draw(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
+        draw_attention(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
 
 
 def test_attention_of_a_bundle_stands_where_you_are(

@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from valyrian_jax import flops, optim, state, step
 from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import load_config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import ComputeOptions
+from valyrian_jax.training.flops import flops_per_token
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import abstract_state
+from valyrian_jax.training.train_step import make_train_step
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 GPT2 = {  # parameters; GFLOP a token, by hand: 6 x those but for 1,024 positions, + 12 L D T
@@ -31,11 +34,11 @@ def shapes(tree: Any) -> Any:
 def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
     settings = load_config(file)
     how = ComputeOptions(settings.train.scan_layers, settings.train.remat)
-    optimizer = optim.make_optimizer(settings.optim, settings.train.steps)
-    before = state.abstract_state(settings, optimizer, sharding.single_device_mesh())
+    optimizer = make_optimizer(settings.optim, settings.train.steps)
+    before = abstract_state(settings, optimizer, sharding.single_device_mesh())
     count = settings.train.steps_per_dispatch
     windows = jax.ShapeDtypeStruct((count, settings.train.batch_size, settings.model.n_positions + 1), jnp.int32)
-    after, metrics = jax.eval_shape(step.make_train_step(settings, optimizer, how), before, windows)
+    after, metrics = jax.eval_shape(make_train_step(settings, optimizer, how), before, windows)
     assert shapes(after) == shapes(before)
     assert shapes(metrics.loss) == ((count,), jnp.float32)
 
@@ -51,7 +54,7 @@ def test_the_shapes_of_gpt2_have_its_parameters_and_ten_billion_tokens(name: str
     assert parameter_shapes(model)["transformer.wte.weight"] == (50304, model.n_embd)
     assert train.batch_size * model.n_positions == 524_288
     assert 0 <= 10e9 - train.steps * 524_288 < 524_288
-    assert flops.per_token(model) / 1e9 == pytest.approx(cost, abs=1e-3)
+    assert flops_per_token(model) / 1e9 == pytest.approx(cost, abs=1e-3)
 
 
 def test_no_shape_of_gpt2_is_left_out() -> None:

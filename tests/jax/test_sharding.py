@@ -12,11 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from valyrian_jax import optim, state
 from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig, ModelConfig, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import sharding
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import abstract_state
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -60,7 +61,7 @@ def test_fsdp_divides_parameters_and_optimizer_state(eight: dict[str, Any]) -> N
 def test_what_an_optimizer_keeps_lies_with_its_parameter(name: str) -> None:
     settings = load_config(None, {"optim.name": name})
     mesh = sharding.single_device_mesh()
-    like = state.abstract_state(settings, optim.make_optimizer(settings.optim, 10), mesh)
+    like = abstract_state(settings, make_optimizer(settings.optim, 10), mesh)
     places = sharding.parameter_shardings(settings, mesh)
     leaves = jax.tree_util.tree_flatten_with_path(like.opt_state)[0]
     matrices = [(jax.tree_util.keystr(path), array) for path, array in leaves if array.ndim]

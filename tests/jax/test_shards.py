@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from valyrian_jax import files, loop, resuming
+from valyrian_jax import files
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.data import shard_dataset, shard_writer, shards
@@ -25,6 +25,8 @@ from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation.report import _loss, evaluate_run, make_report
 from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.run import TrainResult, train
 
 from ..conftest import WORDS
 from ..tiny import TINY
@@ -259,15 +261,15 @@ def numbers(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[loop.Result, str]:
+def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, str]:
     """A run on the shards, and what it printed."""
     console = quiet()
-    result = loop.run(tiny(place), tmp_path_factory.mktemp("runs") / "finished", console=console)
+    result = train(tiny(place), tmp_path_factory.mktemp("runs") / "finished", console=console)
     assert isinstance(console.file, io.StringIO)
     return result, console.file.getvalue()
 
 
-def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[loop.Result, str], place: Path) -> None:
+def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[TrainResult, str], place: Path) -> None:
     result, printed = finished
     losses = [record["train/loss"] for record in numbers(result.run) if "train/loss" in record]
     assert losses[-1] < 0.8 * losses[0]
@@ -284,7 +286,7 @@ def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[loop.Resu
     assert (result.run / "tokenizer.json").read_bytes() == (place / "tokenizer.json").read_bytes()
 
 
-def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.Result, str], small_text: Path) -> None:
+def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[TrainResult, str], small_text: Path) -> None:
     result, _ = finished
     documents = documents_of(small_text)
     kept = (
@@ -305,7 +307,7 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[loop.
 
 
 def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
-    finished: tuple[loop.Result, str], copy: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[TrainResult, str], copy: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, batch = tmp_path / "run", shard_dataset.batch
 
@@ -317,9 +319,9 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(shard_dataset, "batch", stopping)
         with pytest.raises(StoppedError, match="after step 20"):
-            loop.run(tiny(place), run, console=quiet())
-    settings = resuming.configuration(run, {"data.path": str(copy)})  # shards may move
-    assert loop.run(settings, resume=run, console=quiet()).steps == 60
+            train(tiny(place), run, console=quiet())
+    settings = load_resume_config(run, {"data.path": str(copy)})  # shards may move
+    assert train(settings, resume=run, console=quiet()).steps == 60
     whole = finished[0].run
     assert numbers(run) == numbers(whole)
     weights = "bundle/model.safetensors"
@@ -327,29 +329,29 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
 
 
 def test_other_shards_and_other_tokenizers_are_refused(
-    finished: tuple[loop.Result, str], place: Path, copy: Path, small_text: Path, tmp_path: Path
+    finished: tuple[TrainResult, str], place: Path, copy: Path, small_text: Path, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(finished[0].run, tmp_path / "run"))
     found = shards.open_shards(copy)
     other = dataclasses.replace(found.index.shards[0], sha256="0" * 64)
     shards.write_index(copy, dataclasses.replace(found.index, shards=(other, *found.index.shards[1:])))
     with pytest.raises(UserError, match="copy has changed since"):
-        loop.run(resuming.configuration(run, {"data.path": str(copy)}), resume=run, console=quiet())
+        train(load_resume_config(run, {"data.path": str(copy)}), resume=run, console=quiet())
     store_config(run, tiny(copy))
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
         evaluate_run(run)
 
     train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(tmp_path / "other.json")
     with pytest.raises(UserError, match=r"other.json has SHA-256 .*, but the shards were made with .*shards/tokenizer"):
-        loop.run(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
+        train(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
     foreign = dataclasses.replace(
         load_bundle(finished[0].run / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
     )
     save_bundle(foreign, tmp_path / "foreign")
     with pytest.raises(UserError, match=r"the tokenizer of the run or bundle .* has SHA-256 .*, but the shards were"):
-        loop.run(tiny(place), tmp_path / "new", init=tmp_path / "foreign", console=quiet())
+        train(tiny(place), tmp_path / "new", init=tmp_path / "foreign", console=quiet())
     with pytest.raises(UserError, match="has 280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):
-        loop.run(tiny(place, **{"model.vocab_size": 300}), tmp_path / "new", console=quiet())
+        train(tiny(place, **{"model.vocab_size": 300}), tmp_path / "new", console=quiet())
     with pytest.raises(UserError, match=r"cannot read the text .*: Is a directory without index.json"):
-        loop.run(tiny(tmp_path), tmp_path / "new", console=quiet())
+        train(tiny(tmp_path), tmp_path / "new", console=quiet())
     assert not (tmp_path / "new").exists()

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from valyrian_jax import optim, step
 from valyrian_jax.config import Config, ModelConfig, TrainConfig
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import init_params
-from valyrian_jax.state import TrainState, init_state
+from valyrian_jax.training.optimizer import make_optimizer
+from valyrian_jax.training.state import TrainState, init_state
+from valyrian_jax.training.train_step import TrainStep, make_train_step, value_and_gradients
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2, dropout=0.2)
 CONFIG = Config(model=MODEL, train=TrainConfig(steps=20))
@@ -23,12 +24,12 @@ BATCHES = jnp.asarray(np.random.default_rng(0).integers(0, 300, (6, 4, 9)), jnp.
 
 
 def new_state() -> TrainState:
-    return init_state(CONFIG, optim.make_optimizer(CONFIG.optim, 20))
+    return init_state(CONFIG, make_optimizer(CONFIG.optim, 20))
 
 
 @functools.cache
-def train_step_of(config: Config) -> step.TrainStep:
-    return step.make_train_step(config, optim.make_optimizer(config.optim, 20))
+def train_step_of(config: Config) -> TrainStep:
+    return make_train_step(config, make_optimizer(config.optim, 20))
 
 
 def taken(dispatches: list[int]) -> TrainState:
@@ -40,7 +41,7 @@ def taken(dispatches: list[int]) -> TrainState:
 
 
 def test_a_step_compiles_once() -> None:
-    train_step = step.make_train_step(CONFIG, optim.make_optimizer(CONFIG.optim, 20))
+    train_step = make_train_step(CONFIG, make_optimizer(CONFIG.optim, 20))
     state = new_state()
     for _ in range(4):
         state, _ = train_step(state, BATCHES)
@@ -105,7 +106,7 @@ def compiled(**changes: Any) -> Any:
     """Loss and gradients of a batch, compiled, with other training settings."""
     config = replace(BIG, train=replace(BIG.train, **changes))
     params = jax.eval_shape(lambda: init_params(BIG.model, jax.random.key(0)))
-    found = functools.partial(step.value_and_gradients, config)
+    found = functools.partial(value_and_gradients, config)
     return jax.jit(found).lower(params, WINDOWS, jax.random.key(1)).compile()
 
 
@@ -140,7 +141,7 @@ def test_the_parts_of_a_batch_drop_otherwise() -> None:
     twice = jnp.tile(BATCHES[0], (2, 1))
     dropping = replace(CONFIG, train=replace(CONFIG.train, batch_size=8, accumulate=2))
     params, key = new_state().params, jax.random.key(0)
-    of = jax.jit(step.value_and_gradients, static_argnums=0)
+    of = jax.jit(value_and_gradients, static_argnums=0)
     first = of(CONFIG, params, BATCHES[0], jax.random.fold_in(key, 0))[0]
     both = of(dropping, params, twice, key)[0]
     assert abs(first - both) > 1e-4

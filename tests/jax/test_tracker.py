@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from valyrian_jax import loop, tracker
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.run_directory import read_metrics, store_config
+from valyrian_jax.training.metrics import MetricsLogger, resolve_wandb_mode
+from valyrian_jax.training.run import train
 
 from ..tiny import TINY
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_path: Path) -> None:
     changes = TINY | {"train.sample_every": 60, "data.path": str(small_text), "wandb.mode": "offline"}
     settings = load_config(ROOT / "configs" / "tiny.toml", changes)
-    loop.run(settings, tmp_path / "run", console=Console(file=io.StringIO()))
+    train(settings, tmp_path / "run", console=Console(file=io.StringIO()))
     files = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 1
     content = files[0].read_bytes()
@@ -42,7 +43,7 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
 
 def log_something(directory: Path, settings: Config, seconds: float = 30) -> None:
     store_config(directory, settings)
-    log = tracker.Tracker(directory, settings)
+    log = MetricsLogger(directory, settings)
     for step in range(5):
         log.log(step, {"train/loss": 1.0})
     log.log_text(5, ["text"])
@@ -78,13 +79,13 @@ def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
             assert select.select([os.pidfd_open(pid)], [], [], 60)[0]
 
 
-def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch) -> tracker.Tracker:
+def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch) -> MetricsLogger:
     """A tracker that is logged in to a server."""
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     settings = load_config(overrides={"wandb.mode": "online"})
     store_config(directory, settings)
-    return tracker.Tracker(directory, settings)
+    return MetricsLogger(directory, settings)
 
 
 def command_of(process: Path) -> str:
@@ -105,7 +106,7 @@ def test_a_tracker_whose_network_breaks_or_that_is_killed_loses_nothing(
     log.close(1)
     assert "metrics.jsonl is complete" in capsys.readouterr().err
 
-    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
+    log = MetricsLogger(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
     assert log._uploader
     os.killpg(log._uploader.pid, signal.SIGKILL)
     log.log(2, {"train/loss": 1.0})
@@ -118,7 +119,7 @@ def test_a_tracker_that_cannot_start_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wandb.log").mkdir()
-    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
+    log = MetricsLogger(tmp_path, load_config(overrides={"wandb.mode": "offline"}))
     log.log(1, {"train/loss": 1.0})
     log.close(1)
     assert "wandb could not be started" in capsys.readouterr().err
@@ -126,7 +127,7 @@ def test_a_tracker_that_cannot_start_is_reported(
 
 
 def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) -> None:
-    endless = "import time; from valyrian_jax.uploader import end_with_input; end_with_input(0.1); time.sleep(600)"
+    endless = "import time; from valyrian_jax.training.wandb_uploader import end_with_input; end_with_input(0.1); time.sleep(600)"
     uploader = subprocess.Popen([sys.executable, "-c", endless], stdin=subprocess.PIPE, start_new_session=True)
     assert uploader.stdin
     uploader.stdin.close()  # as the system does for a process that dies
@@ -134,7 +135,7 @@ def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) 
 
 
 def test_every_line_is_json_whatever_the_numbers(tmp_path: Path) -> None:
-    log = tracker.Tracker(tmp_path, load_config(overrides={"wandb.mode": "off"}))
+    log = MetricsLogger(tmp_path, load_config(overrides={"wandb.mode": "off"}))
     log.log(1, {"a": float("nan"), "b": float("-inf"), "c": 1.5})
     log.close(1)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
@@ -164,7 +165,7 @@ def test_when_wandb_is_on(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracker.wandb_mode(load_config(overrides={"wandb.mode": asked})) == expected
+    assert resolve_wandb_mode(load_config(overrides={"wandb.mode": asked})) == expected
 
 
 def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +174,6 @@ def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.
     file.write_text("machine api.wandb.ai\n  login user\n  password key\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
-    assert tracker.wandb_mode(load_config()) == "online"
+    assert resolve_wandb_mode(load_config()) == "online"
     file.write_bytes(b"machine \xff")
-    assert tracker.wandb_mode(load_config()) == "off"
+    assert resolve_wandb_mode(load_config()) == "off"

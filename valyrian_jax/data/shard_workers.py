@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax import stopping
 from valyrian_jax.data import shards
 from valyrian_jax.data.documents import GOOD, REASONS, decode
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, batch
+from valyrian_jax.training.signals import StopSignal
 
 Int64 = npt.NDArray[np.int64]
 Raw = tuple[bytes | None, str | None]  # a document as it stands in its file, and the key of the text in it
@@ -50,7 +50,7 @@ class Encoded(NamedTuple):
 
 
 def encoded(
-    groups: Iterable[Group], tokenizer: Path, workers: int, asked: stopping.Asked
+    groups: Iterable[Group], tokenizer: Path, workers: int, asked: StopSignal
 ) -> Generator[tuple[Int64, Encoded]]:
     """Groups through worker processes, in order, some of them ahead of what is asked for: (places, encoded)."""
     waiting: collections.deque[tuple[Int64, Future[Encoded]]] = collections.deque()

@@ -18,13 +18,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from valyrian_jax import stopping
 from valyrian_jax.data import documents, shard_workers, shards
 from valyrian_jax.data.shard_workers import Encoded, Group, Int64, Raw
 from valyrian_jax.data.shards import InputFile, Position, ShardIndex
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.training.signals import StopSignal, stop_signals
 
 SHARD_TOKENS = 1 << 26
 _GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17  # that one worker gets at a time: enough to pay for compiled code
@@ -66,7 +66,7 @@ def encode(
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if shards.INDEX not in there and there - _BEFORE_INDEX:
         raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
-    with lock_directory(out, "encoding text"), stopping.listening() as asked:
+    with lock_directory(out, "encoding text"), stop_signals() as asked:
         index = begun(out, wanted, tokenizer)
         if index.finished:
             console.print(f"{out} is finished already", markup=False, highlight=False, soft_wrap=True)
@@ -260,7 +260,7 @@ def describe_skipped(index: ShardIndex) -> str:
 
 
 def _noticed(
-    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, asked: stopping.Asked
+    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, asked: StopSignal
 ) -> Iterator[tuple[Int64, Encoded]]:
     """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
     start, none = index.position, np.zeros(len(documents.REASONS), np.int64)

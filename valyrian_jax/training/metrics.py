@@ -1,7 +1,7 @@
 """Where a run's numbers go: metrics.jsonl always, Weights & Biases beside it when wanted.
 
 Both stand behind the same calls: `log`, `log_text`, `log_attention`, `close`. Weights & Biases lives in a process of
-its own that reads metrics.jsonl (see `valyrian_jax.uploader`), so whatever happens there can neither stop a run nor
+its own that reads metrics.jsonl (see `valyrian_jax.training.wandb_uploader`), so whatever happens there can neither stop a run nor
 slow it.
 """
 
@@ -27,14 +27,14 @@ CLOSE_SECONDS = 30.0
 HURRIED_SECONDS = 5.0  # when a signal has asked to stop
 
 
-class Tracker:
+class MetricsLogger:
     """Writes `metrics.jsonl` and `samples.txt` in a run directory, and starts the uploader if it is wanted."""
 
     def __init__(self, directory: Path, config: Config) -> None:
         self._directory = directory
         self._metrics = (directory / "metrics.jsonl").open("a", encoding="utf-8")
         self._samples = (directory / "samples.txt").open("a", encoding="utf-8")
-        mode = wandb_mode(config)
+        mode = resolve_wandb_mode(config)
         try:
             self._uploader = None if mode == "off" else _start_uploader(directory, mode)
         except OSError as error:
@@ -60,7 +60,7 @@ class Tracker:
 
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
         """Record the attention [L, H, T, T] of a step in T tokens, to be drawn elsewhere: before that step's texts."""
-        file = attention_file(self._directory, step)
+        file = attention_path(self._directory, step)
         partial = file.with_name(f"{file.name}.partial")
         with contextlib.suppress(OSError):  # a picture is nothing to stop for
             file.parent.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ class Tracker:
             _end_uploader(self._uploader, seconds)
 
 
-class NoTracker:
+class NullLogger:
     """The same calls, for a process that is not the one that writes."""
 
     draws = False
@@ -91,12 +91,12 @@ class NoTracker:
     def close(self, seconds: float) -> None: ...
 
 
-def attention_file(run: Path, step: int) -> Path:
+def attention_path(run: Path, step: int) -> Path:
     """Where the attention of a step waits for the uploader."""
     return run / "wandb" / f"attention-{step}.npz"
 
 
-def wandb_mode(config: Config) -> str:
+def resolve_wandb_mode(config: Config) -> str:
     """online, offline or off: off if configured so, else as WANDB_MODE says, else online where `auto` is logged in."""
     asked = {"online": "online", "offline": "offline", "disabled": "off"}.get(os.environ.get("WANDB_MODE", ""))
     if config.wandb.mode == "off":
@@ -118,7 +118,7 @@ def _logged_in() -> bool:
 def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
     with (directory / "wandb.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "valyrian_jax.uploader", str(directory.absolute()), mode],
+            [sys.executable, "-m", "valyrian_jax.training.wandb_uploader", str(directory.absolute()), mode],
             stdin=subprocess.PIPE,  # ends when this process does
             stdout=log,
             stderr=log,

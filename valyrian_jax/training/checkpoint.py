@@ -20,19 +20,19 @@ import orbax.checkpoint as ocp
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax import hosts
 from valyrian_jax.config import explain_error
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, sha256_of_file
-from valyrian_jax.state import TrainState
+from valyrian_jax.training import distributed
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.state import TrainState
 
 FORMAT_VERSION = 1
 _KEPT = 2
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Record:
+class CheckpointMetadata:
     """What a checkpoint says about itself."""
 
     step: int
@@ -46,15 +46,15 @@ class Record:
     """Type and shape of every array of the state; `save` fills it in."""
 
 
-class Found(NamedTuple):
+class Checkpoint(NamedTuple):
     """A whole checkpoint."""
 
     path: Path
-    record: Record
+    record: CheckpointMetadata
     passed_over: dict[Path, str]  # the newer ones, and what is wrong with each
 
 
-def save(directory: Path, state: TrainState, record: Record) -> None:
+def save(directory: Path, state: TrainState, record: CheckpointMetadata) -> None:
     """Write a checkpoint, and drop all but the newest two. Every process writes its arrays, the first one the rest.
 
     Raises:
@@ -62,35 +62,35 @@ def save(directory: Path, state: TrainState, record: Record) -> None:
     """
     partial = directory / f"{record.step}.partial"
     try:
-        if hosts.first():
+        if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
-            clean(directory)
+            remove_partial(directory)
             needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), shutil.disk_usage(directory).free
             if needed > free:  # orbax would fail too, but in hundreds of lines
                 raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
-        hosts.meet("there is a place for the checkpoint")
+        distributed.barrier("there is a place for the checkpoint")
         _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
-        if hosts.first():
+        if distributed.is_primary():
             _complete(partial, replace(record, arrays=_arrays(state)))
     except (OSError, ValueError) as error:  # orbax has errors of writing as ValueError
-        if hosts.gone(error):
+        if distributed.is_peer_failure(error):
             raise
         with contextlib.suppress(OSError):
-            clean(directory)
+            remove_partial(directory)
         reason = str(error).partition("\n")[0]
         raise OSError(f"checkpoint {directory / str(record.step)} could not be written: {reason}") from error
-    if hosts.first():
-        for old in [step for step in steps(directory) if step < record.step][: 1 - _KEPT]:
+    if distributed.is_primary():
+        for old in [step for step in list_steps(directory) if step < record.step][: 1 - _KEPT]:
             (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
-        clean(directory)
+        remove_partial(directory)
 
 
-def _complete(partial: Path, record: Record) -> None:
+def _complete(partial: Path, record: CheckpointMetadata) -> None:
     """Add record and hashes to a written state, and give it its name."""
-    content = TypeAdapter(Record).dump_python(record)
+    content = TypeAdapter(CheckpointMetadata).dump_python(record)
     content["format_version"] = FORMAT_VERSION
     (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    (partial / "sha256.json").write_text(json.dumps(hashes(partial), indent=2) + "\n", encoding="utf-8")
+    (partial / "sha256.json").write_text(json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8")
     final = partial.with_name(str(record.step))
     if final.exists():  # of a start that was killed
         final.rename(final.with_name(f"{record.step}.old.partial"))
@@ -99,42 +99,42 @@ def _complete(partial: Path, record: Record) -> None:
     _sync(partial.parent)
 
 
-def newest(directory: Path) -> Found:
+def find_newest(directory: Path) -> Checkpoint:
     """The newest checkpoint that is whole.
 
     Raises:
         UserError: there is none, or a newer version of this package wrote it.
     """
     passed_over: dict[Path, str] = {}
-    for step in reversed(steps(directory)):
+    for step in reversed(list_steps(directory)):
         path = directory / str(step)
         problem = _damage(path)
         if problem is None:
-            return Found(path, _read_record(path), passed_over)
+            return Checkpoint(path, _read_record(path), passed_over)
         passed_over[path] = f"checkpoint {path} is damaged: {problem}"
     found = "; ".join(passed_over.values()) or f"{directory} holds none"
     raise UserError(f"no checkpoint to go on from: {found}; this run cannot be resumed, start a new one")
 
 
-def at(directory: Path, step: int) -> Found:
+def open_step(directory: Path, step: int) -> Checkpoint:
     """The checkpoint of a step, of which another process knows that it is whole.
 
     Raises:
         UserError: its record cannot be read.
     """
     path = directory / str(step)
-    return Found(path, _read_record(path), {})
+    return Checkpoint(path, _read_record(path), {})
 
 
-def last(directory: Path) -> str:
+def describe_last(directory: Path) -> str:
     """The newest whole checkpoint, in words for a message."""
     try:
-        return f"the last checkpoint is of step {newest(directory).record.step}"
+        return f"the last checkpoint is of step {find_newest(directory).record.step}"
     except (OSError, UserError) as error:
         return str(error)
 
 
-def restore(found: Found, like: TrainState) -> TrainState:
+def restore(found: Checkpoint, like: TrainState) -> TrainState:
     """The state of a checkpoint, exactly as it was saved.
 
     Args:
@@ -161,7 +161,7 @@ def restore(found: Found, like: TrainState) -> TrainState:
     return state
 
 
-def steps(directory: Path) -> list[int]:
+def list_steps(directory: Path) -> list[int]:
     """The steps that have a checkpoint, whole or damaged, in order."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isascii() and path.name.isdecimal())
 
@@ -173,13 +173,13 @@ def set_aside(damaged: Path) -> None:
     damaged.rename(aside)
 
 
-def clean(directory: Path) -> None:
+def remove_partial(directory: Path) -> None:
     """Remove what interrupted saves left."""
     for path in directory.glob("*.partial*"):
         shutil.rmtree(path)
 
 
-def hashes(path: Path) -> dict[str, str]:
+def hash_files(path: Path) -> dict[str, str]:
     """The SHA-256 of every file of a checkpoint but the list of them itself, by its place in there."""
     files = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
     return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in files}
@@ -213,14 +213,14 @@ def _sync(path: Path) -> None:
 def _damage(path: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None: nothing."""
     try:
-        expected, found = read_json_object(path / "sha256.json"), hashes(path)
+        expected, found = read_json_object(path / "sha256.json"), hash_files(path)
     except (OSError, UserError) as error:
         return f"its files cannot be read: {error}"
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     return f"{wrong[0]} was changed, cut or lost" if wrong else None
 
 
-def _read_record(path: Path) -> Record:
+def _read_record(path: Path) -> CheckpointMetadata:
     content = read_json_object(path / "record.json")
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -228,7 +228,9 @@ def _read_record(path: Path) -> Record:
             f"checkpoint {path} has format {version!r}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
         )
     try:
-        record = TypeAdapter(Record).validate_python({k: v for k, v in content.items() if k != "format_version"})
+        record = TypeAdapter(CheckpointMetadata).validate_python(
+            {k: v for k, v in content.items() if k != "format_version"}
+        )
     except ValidationError as error:
         raise UserError(f"{path / 'record.json'}: {explain_error(error)}") from error
     if str(record.step) != path.name:

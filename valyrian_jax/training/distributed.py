@@ -21,12 +21,14 @@ from jax.experimental import multihost_utils
 from valyrian_jax.errors import StoppedError, UserError
 
 _SEVERAL = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # of Slurm's srun and of Open MPI: how many processes
-PATIENCE = 300.0  # seconds for the first process to come; JAX waits as long for the others
+CONNECT_TIMEOUT = 300.0  # seconds for the first process to come; JAX waits as long for the others
 _LOST = re.compile(r"gloo|nccl|coordination|barrier|heartbeat", re.IGNORECASE)
 
 
 @contextlib.contextmanager
-def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
+def initialize(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> Iterator[None]:
     """Be one of several processes; without arguments, if Slurm or Open MPI has started several, else the only one.
 
     JAX itself ends the first process if others do not come within five minutes, and most often all of them when the
@@ -53,11 +55,11 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         raise
     except BaseException as error:
         # Parting in order would wait for the others, and they for what this one does not compute any more.
-        is_lost = gone(error)
+        is_lost = is_peer_failure(error)
         expected = is_lost or isinstance(error, UserError | OSError)
         atexit.register(_leave, 130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1)
         if is_lost:
-            raise UserError(lost(error)) from error
+            raise UserError(describe_peer_failure(error)) from error
         raise
 
 
@@ -94,7 +96,7 @@ def _connect(*given: str | int | None) -> None:
 
 def _wait_for(host: str, port: int) -> None:
     """Wait until the first process listens."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + CONNECT_TIMEOUT
     while True:
         try:
             socket.create_connection((host, port), timeout=5).close()
@@ -120,27 +122,27 @@ def _see_free(port: int) -> None:
         ) from error
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this is the process that writes and shows."""
     return jax.process_index() == 0
 
 
-def count() -> int:
+def process_count() -> int:
     """How many processes make this run."""
     return jax.process_count()
 
 
-def gone(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an error of JAX says that another process cannot be reached any more."""
-    return isinstance(error, RuntimeError | ValueError) and count() > 1 and bool(_LOST.search(str(error)))
+    return isinstance(error, RuntimeError | ValueError) and process_count() > 1 and bool(_LOST.search(str(error)))
 
 
-def lost(error: BaseException) -> str:
+def describe_peer_failure(error: BaseException) -> str:
     """What to say of that error."""
-    return f"another of the {count()} processes of this run has gone ({_first_line(error)})"
+    return f"another of the {process_count()} processes of this run has gone ({_first_line(error)})"
 
 
-def alike() -> None:
+def check_device_counts() -> None:
     """See that all processes have as many devices, without which JAX cannot gather from them.
 
     Raises:
@@ -148,25 +150,25 @@ def alike() -> None:
     """
     held = Counter(device.process_index for device in jax.devices())
     if len({*held.values()}) > 1:
-        part()
+        shutdown()
         found = ", ".join(f"{number} in process {process}" for process, number in sorted(held.items()))
         raise UserError(f"every process needs as many devices as the others, and there are {found}")
 
 
-def meet(place: str) -> None:
+def barrier(place: str) -> None:
     """Wait until every process is at this place of the program."""
-    if count() > 1:
+    if process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
 
-def part() -> None:
+def shutdown() -> None:
     """Leave together, before an error that every process raises: else the first to go would take others' words away."""
-    if count() > 1:
+    if process_count() > 1:
         jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def sync_errors() -> Iterator[None]:
     """Do, without waiting for each other, what can fail in one process alone; if it does, all of them end.
 
     Raises:
@@ -175,22 +177,22 @@ def together() -> Iterator[None]:
     try:
         yield
     except UserError:
-        largest(1)
-        part()
+        all_max(1)
+        shutdown()
         raise
-    if largest(0):
-        part()
-        raise UserError(f"another of the {count()} processes of this run cannot begin; it says why")
+    if all_max(0):
+        shutdown()
+        raise UserError(f"another of the {process_count()} processes of this run cannot begin; it says why")
 
 
-def largest(value: int) -> int:
+def all_max(value: int) -> int:
     """The largest of the values that the processes have."""
-    return int(np.max(multihost_utils.process_allgather(np.int32(value)))) if count() > 1 else value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value)))) if process_count() > 1 else value
 
 
-def agree(digest: bytes) -> bool:
+def all_equal(digest: bytes) -> bool:
     """Whether all processes have the same bytes."""
-    if count() == 1:
+    if process_count() == 1:
         return True
     found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     return bool((found == found[0]).all())

@@ -17,7 +17,7 @@ from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, 
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params
-from valyrian_jax.state import TrainState, abstract_state
+from valyrian_jax.training.state import TrainState, abstract_state
 
 
 class StepMetrics(NamedTuple):

@@ -1,8 +1,8 @@
-"""The process that sends a run to Weights & Biases: `python -m valyrian_jax.uploader RUN MODE`.
+"""The process that sends a run to Weights & Biases: `python -m valyrian_jax.training.wandb_uploader RUN MODE`.
 
 It follows `metrics.jsonl` from its beginning and ends when its standard input does, that is, when the training process
 has closed the run or died; should it hang then, it is ended with all it started. The training process never waits for
-it while it trains: see `valyrian_jax.tracker`.
+it while it trains: see `valyrian_jax.training.metrics`.
 """
 
 import io
@@ -21,9 +21,9 @@ import numpy as np
 import wandb
 from PIL import Image
 
-from valyrian_jax import attention_map
 from valyrian_jax.config import config_to_tree, load_config
-from valyrian_jax.tracker import attention_file
+from valyrian_jax.plots.attention import draw_attention
+from valyrian_jax.training.metrics import attention_path
 
 _SECONDS = 1.0
 _SECONDS_AFTER_END = 60.0  # more than the training process allows where it lives
@@ -82,7 +82,7 @@ def _send(remote: Any, record: dict[str, Any], run: Path) -> None:
     step = record.pop("step")
     if texts := record.pop("samples", None):
         record["samples"] = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
-        if (file := attention_file(run, step)).exists():
+        if (file := attention_path(run, step)).exists():
             record["attention"] = wandb.Image(_picture(file))
             file.unlink()
     remote.log(record, step=step)
@@ -92,7 +92,7 @@ def _picture(file: Path) -> Image.Image:
     """The attention in a file; wandb takes figures too, but only those of pyplot."""
     drawn = io.BytesIO()
     with np.load(file) as found:
-        attention_map.draw(found["labels"].tolist(), found["weights"]).savefig(drawn, format="png")
+        draw_attention(found["labels"].tolist(), found["weights"]).savefig(drawn, format="png")
     return Image.open(drawn)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _ASKING = (signal.SIGINT, signal.SIGTERM)
-Asked = Callable[[], signal.Signals | None]
+StopSignal = Callable[[], signal.Signals | None]
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Asked]:
+def stop_signals() -> Iterator[StopSignal]:
     """Within it, the first signal only changes the answer of the function given; a second one ends the process at once.
 
     A signal that the process was started to ignore (as a shell has it for what it runs in the background) stays

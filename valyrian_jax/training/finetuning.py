@@ -10,7 +10,7 @@ from valyrian_jax.model.parameters import Params, nest, pad_tensors
 _POSITIONS = "transformer.wpe.weight"
 
 
-def settings(initial: Bundle, config: Config, context: int | None = None) -> Config:
+def initial_config(initial: Bundle, config: Config, context: int | None = None) -> Config:
     """The configuration of the run: the bundle's model and tokenizer, our dropout and padding.
 
     Args:
@@ -34,7 +34,7 @@ def settings(initial: Bundle, config: Config, context: int | None = None) -> Con
     return replace(config, model=chosen, data=replace(config.data, tokenizer=""))
 
 
-def params(initial: Bundle, config: ModelConfig) -> Params:
+def initial_params(initial: Bundle, config: ModelConfig) -> Params:
     """The bundle's weights in NumPy, its position table cut to the context, its token tables padded."""
     cut = {**initial.tensors, _POSITIONS: initial.tensors[_POSITIONS][: config.n_positions]}
     return nest(pad_tensors(cut, config))

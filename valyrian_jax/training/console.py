@@ -9,12 +9,12 @@ import jax
 from rich import progress as bars
 from rich.console import Console
 
-from valyrian_jax import optim
 from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import Config
 from valyrian_jax.evaluation.evaluate import Evaluation
-from valyrian_jax.state import TrainState
+from valyrian_jax.training.optimizer import decay_mask
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.state import TrainState
 
 
 def progress_bar(console: Console) -> bars.Progress:
@@ -44,7 +44,7 @@ def print_header(console: Console, run: Path, device: str, corpus: str, config: 
     """What is about to be trained, on what, where."""
     m, rows = config.model, axis_sizes(config.model)["vocab"]
     sizes = [array.size for array in jax.tree.leaves(current.params)]
-    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(optim.decayed(current.params)), strict=True) if on)
+    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(decay_mask(current.params)), strict=True) if on)
     lines = {
         "run": str(run),
         "device": device,

@@ -14,7 +14,7 @@ _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def select(name: str, deterministic: bool = False) -> jax.Device:
+def select_device(name: str, deterministic: bool = False) -> jax.Device:
     """Choose what this process computes with: the first of its devices stands for the others.
 
     Args:
@@ -39,7 +39,7 @@ def select(name: str, deterministic: bool = False) -> jax.Device:
         ) from error
 
 
-def describe(device: jax.Device, mesh: Mesh) -> str:
+def describe_device(device: jax.Device, mesh: Mesh) -> str:
     """The device in a few words, and the mesh if there are several."""
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
@@ -47,7 +47,7 @@ def describe(device: jax.Device, mesh: Mesh) -> str:
     return f"{device.platform} ({device.device_kind}{several}), JAX {jax.__version__}"
 
 
-def versions(device: jax.Device) -> dict[str, str]:
+def software_versions(device: jax.Device) -> dict[str, str]:
     """What numbers depend on beside the configuration: software, its flags, processor and device."""
     return {
         "python": platform.python_version(),

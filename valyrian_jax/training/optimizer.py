@@ -24,8 +24,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     Returns:
         (init, update) over parameter trees.
     """
-    rate = schedule(config, steps)
-    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
+    rate = make_schedule(config, steps)
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decay_mask)
     adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
     descent = optax.scale_by_learning_rate(rate)
     match config.name:
@@ -46,7 +46,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
-def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
+def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """Step -> learning rate: linear from 0 to lr, then half a cosine down to lr x min_lr_ratio at the last step."""
     warmup = round(config.warmup * steps)
 
@@ -60,7 +60,7 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     return rate
 
 
-def decayed(params: Params) -> PyTree[bool]:
+def decay_mask(params: Params) -> PyTree[bool]:
     """True for the parameters that weight decay shrinks: matrices and embeddings, not biases and LayerNorm."""
 
     def decays(path: tuple[jax.tree_util.DictKey, ...], _: Array) -> bool:

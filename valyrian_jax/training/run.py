@@ -20,23 +20,17 @@ import numpy.typing as npt
 from jaxtyping import Array, Int
 from rich.console import Console
 
-from valyrian_jax import (
-    checkpoint,
-    device,
-    finetuning,
-    flops,
-    hosts,
-    optim,
-    plot,
-    preparing,
-    products,
-    resuming,
-    state,
-    stopping,
-    tracker,
-)
 from valyrian_jax.config import Config
-from valyrian_jax.console import (
+from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.evaluation.evaluate import make_eval_step
+from valyrian_jax.files import lock_directory
+from valyrian_jax.model import sharding
+from valyrian_jax.model.compute_options import describe_options
+from valyrian_jax.plots.curves import save_loss_plot
+from valyrian_jax.run_directory import choose_directory, store_config
+from valyrian_jax.training import checkpoint, distributed
+from valyrian_jax.training.callbacks import describe_failure, evaluate_and_save_best, log_samples
+from valyrian_jax.training.console import (
     print_evaluation,
     print_header,
     print_line,
@@ -44,20 +38,21 @@ from valyrian_jax.console import (
     progress_bar,
     progress_fields,
 )
-from valyrian_jax.errors import StoppedError, UserError
-from valyrian_jax.evaluation.evaluate import make_eval_step
-from valyrian_jax.files import lock_directory
-from valyrian_jax.model import sharding
-from valyrian_jax.model.compute_options import describe_options
-from valyrian_jax.run_directory import choose_directory, store_config
-from valyrian_jax.session import Session
-from valyrian_jax.state import TrainState
-from valyrian_jax.step import StepMetrics, make_train_step
-from valyrian_jax.tracker import NoTracker, Tracker
+from valyrian_jax.training.devices import describe_device, select_device, software_versions
+from valyrian_jax.training.finetuning import initial_params
+from valyrian_jax.training.flops import flops_per_token, peak_flops
+from valyrian_jax.training.metrics import CLOSE_SECONDS, HURRIED_SECONDS, MetricsLogger, NullLogger
+from valyrian_jax.training.optimizer import make_optimizer, make_schedule
 from valyrian_jax.training.progress import Progress, is_out_of_patience
+from valyrian_jax.training.resume import resume_run
+from valyrian_jax.training.session import RunContext
+from valyrian_jax.training.setup import check_processes_agree, prepare
+from valyrian_jax.training.signals import StopSignal, stop_signals
+from valyrian_jax.training.state import TrainState, abstract_state, init_state
+from valyrian_jax.training.train_step import StepMetrics, make_train_step
 
 
-class Result(NamedTuple):
+class TrainResult(NamedTuple):
     """How a run ended."""
 
     run: Path
@@ -65,14 +60,14 @@ class Result(NamedTuple):
     progress: Progress
 
 
-def run(
+def train(
     config: Config,
     out: Path | None = None,
     resume: Path | None = None,
     init: Path | None = None,
     context: int | None = None,
     console: Console | None = None,
-) -> Result:
+) -> TrainResult:
     """Train a model.
 
     Args:
@@ -90,78 +85,80 @@ def run(
         UserError: bad input, or nowhere to write, in one line.
         StoppedError: a signal asked for it, and the state is saved.
     """
-    where = device.select(config.train.device, config.train.deterministic)
-    console = console or Console(quiet=not hosts.first())
-    hosts.alike()
-    hosts.meet("the start")  # which connects the processes, while none of them is slow
+    where = select_device(config.train.device, config.train.deterministic)
+    console = console or Console(quiet=not distributed.is_primary())
+    distributed.check_device_counts()
+    distributed.barrier("the start")  # which connects the processes, while none of them is slow
 
     with ExitStack() as held:
         # The devices, the directory, the weights to start from, the text.
-        with hosts.together():
-            ready = preparing.prepared(config, where, out, resume, init, context)
+        with distributed.sync_errors():
+            ready = prepare(config, where, out, resume, init, context)
             directory, config, mesh, how, initial, text = ready
-            if hosts.first():
+            if distributed.is_primary():
                 held.enter_context(lock_directory(directory))
                 if not resume:
                     choose_directory(directory)  # nobody was faster
                     text.tokenizer.save(directory / "tokenizer.json")
-        asked = held.enter_context(stopping.listening())
+        asked = held.enter_context(stop_signals())
 
         # The model and its optimizer, new or as they were.
-        origin = preparing.agreed(ready, device.versions(where))
-        optimizer = optim.make_optimizer(config.optim, config.train.steps)
+        origin = check_processes_agree(ready, software_versions(where))
+        optimizer = make_optimizer(config.optim, config.train.steps)
         if resume:
-            like = state.abstract_state(config, optimizer, mesh)
-            current, progress = resuming.resumed(directory, origin, like, console)
+            like = abstract_state(config, optimizer, mesh)
+            current, progress = resume_run(directory, origin, like, console)
         else:
-            weights = finetuning.params(initial, config.model) if initial else None
-            current, progress = state.init_state(config, optimizer, weights, mesh), origin.progress
+            weights = initial_params(initial, config.model) if initial else None
+            current, progress = init_state(config, optimizer, weights, mesh), origin.progress
             checkpoint.save(directory / "checkpoints", current, origin)
-        if hosts.first():
+        if distributed.is_primary():
             store_config(directory, config)
-        print_header(console, directory, device.describe(where, mesh), text.summary, config, current)
+        print_header(console, directory, describe_device(where, mesh), text.summary, config, current)
         if means := describe_options(config, how, where):
             print_line(console, f"compute   {means}")
 
         # The steps.
-        track = Tracker(directory, config) if hosts.first() else NoTracker()
-        peak = flops.peak(where.device_kind, config.train.dtype, mesh.size)
-        session = Session(directory, config, text, optimizer, mesh, how, origin, track, console, peak)
-        current, progress = trained(session, current, progress, asked)
+        track = MetricsLogger(directory, config) if distributed.is_primary() else NullLogger()
+        peak = peak_flops(where.device_kind, config.train.dtype, mesh.size)
+        session = RunContext(directory, config, text, optimizer, mesh, how, origin, track, console, peak)
+        current, progress = train_or_explain(session, current, progress, asked)
 
         # What is left behind.
-        if hosts.first():
-            plot.save_loss(directory)
+        if distributed.is_primary():
+            save_loss_plot(directory)
         print_summary(console, directory, int(current.step), progress)
-    return Result(directory, int(current.step), progress)
+    return TrainResult(directory, int(current.step), progress)
 
 
-def trained(
-    session: Session, current: TrainState, progress: Progress, asked: stopping.Asked
+def train_or_explain(
+    session: RunContext, current: TrainState, progress: Progress, asked: StopSignal
 ) -> tuple[TrainState, Progress]:
     """Train to the end; say how to go on wherever it ends before."""
     go_on = f"go on with: python train.py --resume {shlex.quote(str(session.directory))}"
     try:
-        current, progress, stop = train(session, current, progress, asked)
+        current, progress, stop = train_steps(session, current, progress, asked)
         if stop:
             name = signal.Signals(stop).name
             raise StoppedError(f"stopped by {name} after step {int(current.step)}, which is saved; {go_on}", stop)
     except OSError as error:
         raise UserError(
-            f"{error}; {checkpoint.last(session.directory / 'checkpoints')}; when that is mended, {go_on}"
+            f"{error}; {checkpoint.describe_last(session.directory / 'checkpoints')}; when that is mended, {go_on}"
         ) from error
     except (RuntimeError, ValueError) as error:
-        if not hosts.gone(error):
+        if not distributed.is_peer_failure(error):
             raise
-        last = checkpoint.last(session.directory / "checkpoints")
-        raise UserError(f"{hosts.lost(error)}; {last}; start all of them again, {go_on}") from error
+        last = checkpoint.describe_last(session.directory / "checkpoints")
+        raise UserError(
+            f"{distributed.describe_peer_failure(error)}; {last}; start all of them again, {go_on}"
+        ) from error
     finally:
-        session.tracker.close(tracker.HURRIED_SECONDS if asked() else tracker.CLOSE_SECONDS)
+        session.tracker.close(HURRIED_SECONDS if asked() else CLOSE_SECONDS)
     return current, progress
 
 
-def train(
-    session: Session, current: TrainState, progress: Progress, asked: stopping.Asked
+def train_steps(
+    session: RunContext, current: TrainState, progress: Progress, asked: StopSignal
 ) -> tuple[TrainState, Progress, int]:
     """The loop: a dispatch of steps, then whatever is due; when a signal asks to stop, the state is saved.
 
@@ -171,7 +168,7 @@ def train(
     config, settings = session.config, session.config.train
     train_step = make_train_step(config, session.optimizer, session.how)
     eval_step = make_eval_step(config.model, session.how)
-    done, stop = int(current.step), hosts.largest(asked() or 0)
+    done, stop = int(current.step), distributed.all_max(asked() or 0)
 
     def due(every: int) -> bool:
         return every > 0 and (done % every == 0 or done == settings.steps)
@@ -180,7 +177,7 @@ def train(
         return done == settings.steps or is_out_of_patience(progress, settings.patience)
 
     # Compiled, because a GPU would start a kernel for every operation of the schedule, after every dispatch.
-    learning_rate = jax.jit(optim.schedule(session.config.optim, settings.steps))
+    learning_rate = jax.jit(make_schedule(session.config.optim, settings.steps))
     dispatches = place_dispatches(session, done)
     batches = next(dispatches, None)
     with progress_bar(session.console) as bar:
@@ -194,15 +191,15 @@ def train(
             values = dispatch_values(session, progress, metrics, time.perf_counter() - began)
             values["train/learning_rate"] = float(learning_rate(done - 1 - progress.skipped_steps))
             if due(settings.eval_every):
-                progress, found = products.evaluated(session, eval_step, current, progress)
+                progress, found = evaluate_and_save_best(session, eval_step, current, progress)
                 values |= {f"held_out/{name}": value for name, value in found._asdict().items()}
                 if session.corpus.entropy is not None:  # the floor under the loss, every time, so that it is a line
                     values["held_out/entropy_bits_per_byte"] = session.corpus.entropy
                 print_evaluation(session.console, done, values["train/loss"], found, progress.best_step == done)
             session.tracker.log(done, values)
             if due(settings.sample_every):
-                products.sampled(session, current)
-            stop = hosts.largest(asked() or 0)  # once, so that no stop goes without a save
+                log_samples(session, current)
+            stop = distributed.all_max(asked() or 0)  # once, so that no stop goes without a save
             if due(settings.checkpoint_every) or over() or stop:
                 record = replace(session.origin, step=done, progress=progress)
                 checkpoint.save(session.directory / "checkpoints", current, record)
@@ -210,7 +207,7 @@ def train(
     return current, progress, stop
 
 
-def place_dispatches(session: Session, done: int) -> Iterator[Int[Array, "N B W"]]:
+def place_dispatches(session: RunContext, done: int) -> Iterator[Int[Array, "N B W"]]:
     """Yield the batches of each dispatch after `done` steps. Dispatches end on multiples of their size."""
     settings = session.config.train
     while done < settings.steps:
@@ -219,7 +216,7 @@ def place_dispatches(session: Session, done: int) -> Iterator[Int[Array, "N B W"
         done += count
 
 
-def place_batches(session: Session, step: int, count: int) -> Int[Array, "N B W"]:
+def place_batches(session: RunContext, step: int, count: int) -> Int[Array, "N B W"]:
     """Put the batches of `count` steps on the devices; every process makes the rows of its own devices only."""
 
     @functools.cache  # devices that share products have the same rows
@@ -232,7 +229,7 @@ def place_batches(session: Session, step: int, count: int) -> Int[Array, "N B W"
     )
 
 
-def skip_steps(session: Session, current: TrainState, progress: Progress, metrics: StepMetrics) -> Progress:
+def skip_steps(session: RunContext, current: TrainState, progress: Progress, metrics: StepMetrics) -> Progress:
     """Return the progress with the steps of a dispatch counted that were not taken.
 
     Raises:
@@ -244,13 +241,12 @@ def skip_steps(session: Session, current: TrainState, progress: Progress, metric
         step = int(current.step) - len(metrics.taken) + first + 1
         found = f"loss {metrics.loss[first]}, gradient norm {metrics.grad_norm[first]}"
         raise UserError(
-            f"step {step} has no finite update: {found}; {products.where_it_stands(session, current)}; "
-            "try a lower --optim.lr"
+            f"step {step} has no finite update: {found}; {describe_failure(session, current)}; try a lower --optim.lr"
         )
     return replace(progress, skipped_steps=progress.skipped_steps + len(skipped))
 
 
-def dispatch_values(session: Session, progress: Progress, metrics: StepMetrics, seconds: float) -> dict[str, float]:
+def dispatch_values(session: RunContext, progress: Progress, metrics: StepMetrics, seconds: float) -> dict[str, float]:
     """Return what is logged about a dispatch that took so many seconds."""
     settings, model = session.config.train, session.config.model
     losses, norms, taken = metrics
@@ -260,7 +256,7 @@ def dispatch_values(session: Session, progress: Progress, metrics: StepMetrics, 
         "train/tokens_per_second": len(losses) * settings.batch_size * model.n_positions / seconds,
     }
     if session.peak:
-        values["train/mfu"] = values["train/tokens_per_second"] * flops.per_token(model) / session.peak
+        values["train/mfu"] = values["train/tokens_per_second"] * flops_per_token(model) / session.peak
     if progress.skipped_steps:
         values["train/skipped_steps"] = progress.skipped_steps
     return values

@@ -10,20 +10,20 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.errors import UserError
-from valyrian_jax.plot import drawable
+from valyrian_jax.plots.curves import make_drawable
 from valyrian_jax.tokenizer.display import token_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LARGEST = 48  # tokens: more cannot be read
+MAX_TOKENS = 48  # tokens: more cannot be read
 _GAP = 1  # tokens, between two maps
 _GREY = 217, 217, 217, 255  # what comes later, where no token can look
 _INCHES = 0.17  # of a token
 _WIDEST = 30  # inches: in those of a large model the labels are small, but memory and files stay so too
 
 
-def of_bundle(bundle: Bundle, text: str) -> "Figure":
+def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
     """The attention of a model in a text; see `draw`.
 
     Raises:
@@ -38,10 +38,10 @@ def of_bundle(bundle: Bundle, text: str) -> "Figure":
     if len(tokens) > bundle.model.n_positions:
         raise UserError(f"the prompt has {len(tokens)} tokens, but the model's context is {bundle.model.n_positions}")
     weights = attention_weights(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
-    return draw([token_label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0]))
+    return draw_attention([token_label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0]))
 
 
-def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
+def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
     """A grid of layers (down) by heads (across).
 
     Args:
@@ -51,8 +51,10 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
     Raises:
         UserError: there are too many tokens.
     """
-    if len(labels) > LARGEST:
-        raise UserError(f"the prompt has {len(labels)} tokens, of which a map can show {LARGEST}; take a shorter one")
+    if len(labels) > MAX_TOKENS:
+        raise UserError(
+            f"the prompt has {len(labels)} tokens, of which a map can show {MAX_TOKENS}; take a shorter one"
+        )
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
@@ -72,7 +74,7 @@ def draw(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
         picture[top : top + T, left : left + T] = one
         axes.add_patch(Rectangle((left - 0.5, top - 0.5), T, T, fill=False, linewidth=0.6, clip_on=False))
     axes.imshow(picture, interpolation="nearest")
-    shown, places, size = [drawable(label) for label in labels], np.arange(T), 7 * inch / _INCHES
+    shown, places, size = [make_drawable(label) for label in labels], np.arange(T), 7 * inch / _INCHES
     axes.set_xticks((columns[:, None] + places).ravel(), shown * H, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks((rows[:, None] + places).ravel(), shown * L, fontsize=size, parse_math=False)
     middle = (T - 1) / 2

@@ -50,7 +50,7 @@ class Curves(NamedTuple):
     bits: float | None
 
 
-def curves(run: Path) -> Curves:
+def read_curves(run: Path) -> Curves:
     """The curves of a run, from its metrics.jsonl.
 
     Raises:
@@ -71,7 +71,7 @@ def curves(run: Path) -> Curves:
     return Curves(name, points, bits)
 
 
-def draw(drawn: Sequence[Curves]) -> "Figure":
+def draw_curves(drawn: Sequence[Curves]) -> "Figure":
     """One figure of one or more runs.
 
     Losses are in bits per byte, which do not depend on the tokenizer, if every run has been evaluated; else in nats
@@ -89,7 +89,7 @@ def draw(drawn: Sequence[Curves]) -> "Figure":
     for axes in panels.values():
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    title = drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
+    title = make_drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
     figure.suptitle(title, parse_math=False)
     return figure
 
@@ -101,9 +101,9 @@ def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
     for i, curve in enumerate(drawn):
         unit = curve.bits if in_bits and curve.bits else 1.0
         if TRAIN in curve.points:
-            steps, values = thinned(curve.points[TRAIN])
+            steps, values = thin_points(curve.points[TRAIN])
             colour = _COLOURS[-1] if one else _colour(i)
-            named = "training" if one else "" if HELD_OUT in curve.points else f"training, {drawable(curve.name)}"
+            named = "training" if one else "" if HELD_OUT in curve.points else f"training, {make_drawable(curve.name)}"
             few = _marker(i) if len(steps) < _FEW else ""
             axes.plot(
                 steps, values * unit, color=colour, alpha=0.4, linewidth=0.8, marker=few, markersize=3, label=named
@@ -112,7 +112,7 @@ def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
             seen += [later.min(), np.quantile(later, 0.99)]  # nor would a spike
         if HELD_OUT in curve.points:
             steps, values = curve.points[HELD_OUT]
-            label = "held out" if one else f"held out, {drawable(curve.name)}"
+            label = "held out" if one else f"held out, {make_drawable(curve.name)}"
             axes.plot(steps, values * unit, color=_colour(i), marker=_marker(i), markersize=5, label=label)
             seen += [values.min() * unit, values.max() * unit]
         if ENTROPY in curve.points and in_bits:
@@ -136,14 +136,14 @@ def _draw_below(axes: "Axes", key: str, drawn: Sequence[Curves]) -> None:
     name, unit, top = BELOW[key]
     for i, curve in enumerate(drawn):
         if key in curve.points:
-            steps, values = thinned(curve.points[key])
+            steps, values = thin_points(curve.points[key])
             few = _marker(i) if len(steps) < _FEW else ""
             axes.plot(steps, values * unit, color=_colour(i), marker=few, markersize=4, linewidth=1.2)
     axes.set_title(name, fontsize="medium")
     axes.set_ylim(0, top)
 
 
-def thinned(points: Points) -> Points:
+def thin_points(points: Points) -> Points:
     """At most as many points as can be told apart: the means of equal groups of neighbours."""
     size = -(-len(points[0]) // _MOST)
     groups = np.arange(0, len(points[0]), size)
@@ -160,7 +160,7 @@ def _marker(run: int) -> str:
     return _MARKERS[(run + run // len(_COLOURS)) % len(_MARKERS)]
 
 
-def drawable(text: str) -> str:
+def make_drawable(text: str) -> str:
     """A text without letters that the font lacks, which would all be the same empty box: with their numbers instead."""
     from matplotlib import font_manager
 
@@ -168,7 +168,7 @@ def drawable(text: str) -> str:
     return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
-def save(figure: "Figure", path: Path) -> list[Path]:
+def save_figure(figure: "Figure", path: Path) -> list[Path]:
     """Write a figure as PNG and as SVG, both under one name: `path` with these suffixes.
 
     Raises:
@@ -188,10 +188,10 @@ def save(figure: "Figure", path: Path) -> list[Path]:
     return files
 
 
-def save_loss(run: Path) -> list[Path]:
+def save_loss_plot(run: Path) -> list[Path]:
     """Draw a run into its loss.png and loss.svg.
 
     Raises:
         UserError: it has no losses yet.
     """
-    return save(draw([curves(run)]), run / "loss")
+    return save_figure(draw_curves([read_curves(run)]), run / "loss")

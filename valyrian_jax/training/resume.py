@@ -6,15 +6,15 @@ from typing import Any
 
 from rich.console import Console
 
-from valyrian_jax import checkpoint, hosts
 from valyrian_jax.bundle.bundle import recover_bundle, step_of
-from valyrian_jax.checkpoint import Record
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
-from valyrian_jax.console import print_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
-from valyrian_jax.state import TrainState
+from valyrian_jax.training import checkpoint, distributed
+from valyrian_jax.training.checkpoint import CheckpointMetadata
+from valyrian_jax.training.console import print_line
 from valyrian_jax.training.progress import Progress
+from valyrian_jax.training.state import TrainState
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
@@ -25,7 +25,7 @@ _MAY_CHANGE |= {"data.path"}  # a text may move; what it says is held to its has
 _FREE_SECTIONS = ("mesh", "sample", "wandb")
 
 
-def configuration(directory: Path, overrides: Mapping[str, Any]) -> Config:
+def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
     """The configuration of a run to go on with, with changes.
 
     Raises:
@@ -36,7 +36,7 @@ def configuration(directory: Path, overrides: Mapping[str, Any]) -> Config:
     )
 
 
-def check(now: Record, then: Record, directory: Path) -> list[str]:
+def check_unchanged(now: CheckpointMetadata, then: CheckpointMetadata, directory: Path) -> list[str]:
     """Hold a run that goes on to its last checkpoint.
 
     Args:
@@ -73,26 +73,28 @@ def check(now: Record, then: Record, directory: Path) -> list[str]:
     ]
 
 
-def resumed(directory: Path, origin: Record, like: TrainState, console: Console) -> tuple[TrainState, Progress]:
+def resume_run(
+    directory: Path, origin: CheckpointMetadata, like: TrainState, console: Console
+) -> tuple[TrainState, Progress]:
     """The newest whole checkpoint of a run, with everything logged after it forgotten by the first process.
 
     Raises:
         UserError: there is none, it does not fit, or something has changed that must not.
     """
     checkpoints = directory / "checkpoints"
-    with hosts.together():
-        if hosts.first():
+    with distributed.sync_errors():
+        if distributed.is_primary():
             recover_bundle(directory / "bundle")
-        newest = checkpoint.newest(checkpoints) if hosts.first() else None  # which reads all of it
-    step = hosts.largest(newest.record.step if newest else 0)
-    found = newest or checkpoint.at(checkpoints, step)
-    notices = [*found.passed_over.values(), *check(origin, found.record, directory)]
+        newest = checkpoint.find_newest(checkpoints) if distributed.is_primary() else None  # which reads all of it
+    step = distributed.all_max(newest.record.step if newest else 0)
+    found = newest or checkpoint.open_step(checkpoints, step)
+    notices = [*found.passed_over.values(), *check_unchanged(origin, found.record, directory)]
     if (ahead := step_of(directory / "bundle")) > found.record.step:
         notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
     current = checkpoint.restore(found, like)
     for notice in notices:
         print_line(console, f"note      {notice}")
-    if hosts.first():
+    if distributed.is_primary():
         for damaged in found.passed_over:
             checkpoint.set_aside(damaged)
         truncate_logs(directory, found.record.step)

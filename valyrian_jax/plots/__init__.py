@@ -1,0 +1,1 @@
+"""Pictures: curves of runs, attention maps."""
