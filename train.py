@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from valyrian_jax import command
+from valyrian_jax.cli.options import collect_overrides, config_options, run_command
 from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
 
@@ -13,9 +13,7 @@ _OURS = ("model.dropout", "model.vocab_multiple", "model.n_positions")  # what a
 FILE, DIRECTORY = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
 
 
-@click.command(
-    params=command.config_options(), epilog="Example: python train.py --config configs/tiny.toml --optim.lr 1e-3"
-)
+@click.command(params=config_options(), epilog="Example: python train.py --config configs/tiny.toml --optim.lr 1e-3")
 @click.option("--config", "config_file", type=FILE, help="A TOML file of settings [all defaults].")
 @click.option("--out", type=DIRECTORY, help="Directory of the new run [runs/<date and time>].")
 @click.option("--resume", type=DIRECTORY, help="Go on with this run from its newest checkpoint.")
@@ -40,7 +38,7 @@ def main(
     **options: Any,
 ) -> None:
     """Train a GPT on a text and leave a run directory with its best weights as a bundle."""
-    overrides = command.overrides(options) | ({"train.deterministic": True} if deterministic else {})
+    overrides = collect_overrides(options) | ({"train.deterministic": True} if deterministic else {})
     if resume and (config_file or out or init):
         raise UserError("--resume takes everything from the run: leave out --config, --out and --init")
     for key in overrides if init else ():
@@ -56,4 +54,4 @@ def main(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

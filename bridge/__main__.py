@@ -11,8 +11,16 @@ from typing import Any
 
 import click
 
-from valyrian_jax import command
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.cli.options import (
+    JSON_OPTION,
+    PATH,
+    RUN_ARGUMENT,
+    decode_argument,
+    print_samples,
+    run_command,
+    sample_options,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 from valyrian_jax.run_directory import find_bundle, load_run_bundle
@@ -24,7 +32,7 @@ def main() -> None:
 
 
 @main.command(epilog='Example: python -m bridge generate --prompt "valar morghulis" --seed 7')
-@command.sample_options
+@sample_options
 def generate(run: Path | None, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN, streaming.
 
@@ -34,17 +42,17 @@ def generate(run: Path | None, **options: Any) -> None:
     from .generate import Generator, stream
 
     source = load_run_bundle(run)
-    command.print_samples(source, functools.partial(stream, Generator(source)), **options)
+    print_samples(source, functools.partial(stream, Generator(source)), **options)
 
 
 @main.command(epilog="Example: python -m bridge verify")
-@command.RUN
+@RUN_ARGUMENT
 @click.option(
     "--program",
     type=click.Path(exists=True, dir_okay=False, executable=True, path_type=Path),
     help="The C++ program [build/cpp/valyrian-generate, or as found on PATH].",
 )
-@command.JSON
+@JSON_OPTION
 def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     """Prove that JAX, PyTorch, TorchScript and C++ compute the same with the best weights of RUN.
 
@@ -64,10 +72,8 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
-@command.RUN
-@click.option(
-    "-o", "--out", type=command.FILE, help="File to write [valyrian.pt, or valyrian.pt2 with --format export]."
-)
+@RUN_ARGUMENT
+@click.option("-o", "--out", type=PATH, help="File to write [valyrian.pt, or valyrian.pt2 with --format export].")
 @click.option(
     "--format",
     "kind",
@@ -79,7 +85,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 @click.option(
     "--quantize", type=click.Choice(["int8"]), help="Round the matrices: a third of the size, not quite the same text."
 )
-@command.JSON
+@JSON_OPTION
 def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, as_json: bool) -> None:
     """Write the best weights of RUN as one TorchScript file: text in, text out, from Python or C++.
 
@@ -105,7 +111,7 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, 
 
 
 @main.command(epilog="Example: python -m bridge serve runs/first")
-@command.RUN
+@RUN_ARGUMENT
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach 0.0.0.0.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on; 0: a free one."
@@ -118,12 +124,12 @@ def serve(run: Path | None, host: str, port: int) -> None:
     from . import serve as page
 
     directory = find_bundle(run)
-    page.run(load_bundle(directory), command.cleaned(str(run or directory.parent)), host, port)
+    page.run(load_bundle(directory), decode_argument(str(run or directory.parent)), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")
-@click.argument("file", type=command.FILE)
-@command.JSON
+@click.argument("file", type=PATH)
+@JSON_OPTION
 def check(file: Path, as_json: bool) -> None:
     """Open a FILE that `export` wrote, and see that it gives what it gave where it was made.
 
@@ -142,9 +148,9 @@ def check(file: Path, as_json: bool) -> None:
 
 
 @main.command("import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle")
-@click.argument("directory", type=command.FILE)
-@click.option("-o", "--out", type=command.FILE, required=True, help="Bundle directory to write.")
-@click.option("--tokenizer", type=command.FILE, help="A tokenizer.json [the directory's own].")
+@click.argument("directory", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="Bundle directory to write.")
+@click.option("--tokenizer", type=PATH, help="A tokenizer.json [the directory's own].")
 def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
     """Check a GPT-2 DIRECTORY from anywhere, in Hugging Face layout, and write it as a bundle."""
     from . import foreign
@@ -180,4 +186,4 @@ def describe(certificate: Any) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

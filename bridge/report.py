@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from valyrian_jax import table
+from valyrian_jax.cli.tables import new_table, print_table
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -12,12 +12,12 @@ def print_report(report: dict[str, Any]) -> None:
         key = finding["runtime"], finding["what"].split(":")[0]
         if key not in worst or _excess(finding) > _excess(worst[key]):
             worst[key] = finding
-    shown = table.new("runtime", "compared with JAX", "difference", "allowed", "")
+    shown = new_table("runtime", "compared with JAX", "difference", "allowed", "")
     for finding in worst.values():
         numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
         what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
         shown.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
-    table.echo(shown)
+    print_table(shown)
     for name in sorted({"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}):
         print(f"not compared: {name}, which is not installed or built")
     first = report["first_divergence"]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from valyrian_jax import command
+from valyrian_jax.cli.options import run_command
 
 
 def call(
@@ -18,7 +18,7 @@ def call(
     """Exit status, standard output and standard error of a command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
-        command.run(entry)
+        run_command(entry)
     out, err = capsys.readouterr()
     return int(stopped.value.code or 0), out, err
 
@@ -32,7 +32,7 @@ def call_on_terminal(entry: click.Command, monkeypatch: pytest.MonkeyPatch, *arg
             patch.setattr(sys, "stdout", terminal)
             patch.setattr(sys, "argv", ["program", *map(str, arguments)])
             with pytest.raises(SystemExit) as stopped:
-                command.run(entry)
+                run_command(entry)
     os.close(leader)
     assert not stopped.value.code
     return shown.result().decode().replace("\r\n", "\n")

@@ -15,9 +15,9 @@ import pytest
 
 import train
 from valyrian_jax import __main__ as main
-from valyrian_jax import command
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
+from valyrian_jax.cli.options import run_command
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.training import checkpoint
@@ -280,4 +280,4 @@ def test_a_second_run_in_one_directory_is_refused(
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug", "--data.path", "none.txt"])
     with pytest.raises(Exception, match="cannot read the text none.txt"):
-        command.run(train.main)
+        run_command(train.main)

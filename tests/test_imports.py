@@ -11,8 +11,13 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob("*.py"), ROOT / "train.py"])
 
 BASE = {"valyrian_jax.language", "valyrian_jax.tokenizer", "valyrian_jax.bundle.bundle", "valyrian_jax.config"}
-BASE |= {"valyrian_jax.errors", "valyrian_jax.files", "valyrian_jax.command", "valyrian_jax.bundle.text_generation"}
-BASE |= {"valyrian_jax.run_directory", "valyrian_jax.files", "valyrian_jax.tokenizer.display", "valyrian_jax.table"}
+BASE |= {"valyrian_jax.errors", "valyrian_jax.files", "valyrian_jax.cli.options", "valyrian_jax.bundle.text_generation"}
+BASE |= {
+    "valyrian_jax.run_directory",
+    "valyrian_jax.files",
+    "valyrian_jax.tokenizer.display",
+    "valyrian_jax.cli.tables",
+}
 BASE |= {"valyrian_jax.bundle.names"}
 ONLY_IN = {  # a library -> the files that may import it
     "torch": ("bridge/",),

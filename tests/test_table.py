@@ -8,7 +8,7 @@ import pytest
 
 from bridge import report
 from valyrian_jax import __main__ as main
-from valyrian_jax import judging, table
+from valyrian_jax.cli.tables import print_table, report_table
 from valyrian_jax.evaluation.report import ReportRow
 from valyrian_jax.evaluation.text_metrics import TextMetrics
 
@@ -35,7 +35,7 @@ ROWS = [
 
 @click.command()
 def show() -> None:
-    table.echo(judging.report_table(LINES))
+    print_table(report_table(LINES))
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def rows(shown: str) -> list[list[str]]:
 def test_an_evaluation_fits_into_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table.echo(judging.report_table(LINES))
+    print_table(report_table(LINES))
     assert rows(capsys.readouterr().out) == ROWS
     assert rows(call_on_terminal(show, monkeypatch)) == ROWS
 

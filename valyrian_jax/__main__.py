@@ -9,14 +9,23 @@ from typing import Any
 
 import click
 
-from valyrian_jax import command
 from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.cli.options import (
+    JSON_OPTION,
+    PATH,
+    RUN_ARGUMENT,
+    SHOW_TOKENS,
+    decode_argument,
+    print_samples,
+    run_command,
+    sample_options,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 from valyrian_jax.run_directory import find_bundle, find_run, load_run_bundle
 from valyrian_jax.tokenizer.display import print_tokens
 
-FILE = command.FILE
+FILE = PATH
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -47,25 +56,25 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
 @main.command(epilog="Example: python -m valyrian_jax check poem.txt")
 @click.argument("inputs", metavar="[FILE|-]", nargs=-1)
 @click.option("--word", "words", is_flag=True, help="The arguments are words, zaldrīzoti say: print what each can be.")
-@command.JSON
+@JSON_OPTION
 def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
     """Say of every sentence in FILE [standard input] if it is grammatical, and if not, the first reason why not."""
-    from valyrian_jax import judging
+    from valyrian_jax.cli.tables import format_readings, format_verdicts
 
     if words:
-        lines = judging.word_lines(inputs, as_json)
+        lines = format_readings(inputs, as_json)
     elif len(inputs) > 1:
         raise UserError(f"expected one file, found {len(inputs)}; for words say --word")
     else:
         with click.open_file(inputs[0] if inputs else "-", "rb") as file:
-            lines = judging.sentence_lines(file.read(), as_json)
+            lines = format_verdicts(file.read(), as_json)
     for line in lines:
         click.echo(line)
 
 
 @main.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
 @click.option("--table", "word", required=True, metavar="WORD", help="A dictionary form.")
-@command.JSON
+@JSON_OPTION
 def language(word: str, as_json: bool) -> None:
     """Print all forms of a word. ° = inferred by analogy, — = not established."""
     from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
@@ -79,7 +88,7 @@ def language(word: str, as_json: bool) -> None:
 
 
 @main.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
-@command.sample_options
+@sample_options
 def sample(run: Path | None, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN (a run or a bundle directory), streaming.
 
@@ -91,28 +100,28 @@ def sample(run: Path | None, **options: Any) -> None:
 
     best = load_run_bundle(run)
     generate = functools.partial(stream_tokens, from_tensors(best.tensors), best.model)
-    command.print_samples(best, generate, **options)
+    print_samples(best, generate, **options)
 
 
 @main.command("eval", epilog="Example: python -m valyrian_jax eval runs/first --json")
-@command.RUN
+@RUN_ARGUMENT
 @click.option("--texts", type=click.IntRange(min=0), default=1000, show_default=True, help="Texts to draw and judge.")
-@command.JSON
+@JSON_OPTION
 def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
     """Judge RUN's best weights: loss over the whole held-out part, and how good the texts are that they write.
 
     Texts (temperature 1, top-p 0.9, seeds from 0) and distance from the source are only there for generated corpora.
     """
-    from valyrian_jax import judging, table
+    from valyrian_jax.cli.tables import print_table, report_json, report_table
     from valyrian_jax.evaluation.report import make_report
 
     directory = find_run(run)
     lines = make_report(directory, texts)
     if as_json:
-        click.echo(judging.report_json(directory, lines))
+        click.echo(report_json(directory, lines))
     else:
         click.echo(directory)
-        table.echo(judging.report_table(lines))
+        print_table(report_table(lines))
 
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")
@@ -141,7 +150,7 @@ def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: 
         from valyrian_jax.plots.attention import draw_bundle_attention
 
         found = find_bundle(directories[0] if directories else None)
-        figure = draw_bundle_attention(load_bundle(found), command.cleaned(text))
+        figure = draw_bundle_attention(load_bundle(found), decode_argument(text))
         name = (found.parent if (found.parent / "config.toml").exists() else Path()) / "attention"
     for file in pictures.save_figure(figure, out or name):
         click.echo(file)
@@ -180,7 +189,7 @@ def train_tokenizer(files: tuple[Path, ...], vocab_size: int, text_key: str, out
 @tokenizer.command(epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt")
 @click.argument("vocabulary", type=FILE)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
-@command.SHOW_TOKENS
+@SHOW_TOKENS
 @click.option("--out", type=FILE, help="Directory for shards of tokens, which `train.py --data.path` takes.")
 @click.option("--text-key", metavar="KEY", help="Of the text in JSON lines [text].")
 @click.option("--shard-tokens", type=click.IntRange(1, 2**30), help="Tokens in a shard [67108864].")
@@ -257,4 +266,4 @@ def token_ids(text: bytes) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_command(main)

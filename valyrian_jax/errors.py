@@ -1,7 +1,7 @@
 """The exceptions that end a command in one line.
 
 A `UserError` is raised anywhere below a command line with a message of one line that names the thing, what was
-expected, what was found and what to do. `valyrian_jax.command.run` prints it and exits with status 2.
+expected, what was found and what to do. `valyrian_jax.cli.options.run_command` prints it and exits with status 2.
 """
 
 

@@ -31,11 +31,11 @@ from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.training import checkpoint, signals
 from valyrian_jax.training import run as training_run
-from valyrian_jax.training.run import TrainResult, train
 from valyrian_jax.training.flops import _PEAKS, PeakFlops, flops_per_token
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.progress import Progress, is_out_of_patience, update_progress
 from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.run import TrainResult, train
 from valyrian_jax.training.state import TrainState, init_state
 
 from ..chaos import FORKING
@@ -93,9 +93,7 @@ def test_a_run_leaves_what_it_promises(finished: TrainResult, small_text: Path) 
     assert [section.partition("\n")[0] for section in sections[1:]] == ["30", "60"]
 
 
-def test_the_bundle_holds_the_best_weights_and_where_they_come_from(
-    finished: TrainResult, small_text: Path
-) -> None:
+def test_the_bundle_holds_the_best_weights_and_where_they_come_from(finished: TrainResult, small_text: Path) -> None:
     best = load_bundle(finished.run / "bundle")
     assert best.manifest["step"] == finished.progress.best_step == 60
     assert best.manifest["config"] == config_to_tree(tiny(small_text))
@@ -428,9 +426,7 @@ def test_a_given_tokenizer_is_used(finished: TrainResult, small_text: Path, tmp_
     result = train(settings, tmp_path / "run", console=quiet())
     assert Tokenizer.load(result.run / "tokenizer.json") == Tokenizer.load(given)
     with pytest.raises(UserError, match=r"280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):
-        train(
-            tiny(small_text, **{"data.tokenizer": given, "model.vocab_size": 300}), tmp_path / "x", console=quiet()
-        )
+        train(tiny(small_text, **{"data.tokenizer": given, "model.vocab_size": 300}), tmp_path / "x", console=quiet())
 
 
 @pytest.mark.parametrize("name", ["adam_l2", "muon"])

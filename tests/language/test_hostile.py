@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile import KINDS
-from valyrian_jax import judging
+from valyrian_jax.cli.tables import format_verdicts
 from valyrian_jax.language import check
 from valyrian_jax.language.checker.verdict import judge
 from valyrian_jax.language.words.nfc import nfc
@@ -45,7 +45,7 @@ def test_hostile_text_gets_verdicts_and_lines(kind: str) -> None:
     assert all(is_one_short_line(verdict.reason) for verdict in verdicts)
     if not verdicts:  # white space alone
         return
-    *shown, last = judging.sentence_lines(encoded, as_json=False)
+    *shown, last = format_verdicts(encoded, as_json=False)
     if last.startswith("note: "):
         last = shown.pop()
     assert last == f"{sum(verdict.grammatical for verdict in verdicts)} of {len(verdicts)} sentences are grammatical"

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
-from valyrian_jax import table
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import check
 from valyrian_jax.language.words.analysis import Reading, nearest, readings
@@ -21,7 +22,7 @@ _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
 _MEASURES = "nats/token", "bits/byte", "above source", "sentences", "grammatical", "known words", "new", "distinct"
 
 
-def sentence_lines(encoded: bytes, as_json: bool) -> Iterator[str]:
+def format_verdicts(encoded: bytes, as_json: bool) -> Iterator[str]:
     """One line a sentence: its verdict; at the end, without JSON, how many are grammatical.
 
     Raises:
@@ -54,7 +55,7 @@ def _shown(text: str, length: int) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
 
 
-def word_lines(words: Sequence[str], as_json: bool) -> Iterator[str]:
+def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
     """What each word can be: one JSON object a word, or lines for people.
 
     Raises:
@@ -100,7 +101,7 @@ def report_json(run: Path, lines: "Mapping[str, ReportRow]") -> str:
 
 def report_table(lines: "Mapping[str, ReportRow]") -> Table:
     """The report of a run as a table with a column for each line, so narrow that it fits into any terminal."""
-    shown = table.new("")
+    shown = new_table("")
     for name in lines:
         shown.add_column(name, justify="right")
     for measure, *cells in zip(_MEASURES, *map(_cells, lines.values()), strict=True):
@@ -118,3 +119,19 @@ def _cells(line: "ReportRow") -> list[str]:
         return cells + [""] * (len(_MEASURES) - len(cells))
     shares = q.grammatical, q.known_words, q.new, q.distinct
     return [*cells, f"{q.sentences:,}", *(f"{share:.1%}" for share in shares)]
+
+
+_UNBOUNDED = 10_000  # columns: rich would take an output that is no terminal for one of 80
+
+
+def new_table(*columns: str) -> Table:
+    """A table without rows; more columns may be added behind these."""
+    return Table(*columns, box=box.SIMPLE_HEAD, header_style="none")
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where the output is no terminal, each of its rows on one line."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    console.print(table)

@@ -27,9 +27,9 @@ from valyrian_jax.tokenizer.display import MARK, print_tokens, token_text
 _SEPARATOR = "__"
 _LONGEST = 2000  # characters of a message
 
-FILE = click.Path(path_type=Path)
-RUN = click.argument("run", type=FILE, required=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+PATH = click.Path(path_type=Path)
+RUN_ARGUMENT = click.argument("run", type=PATH, required=False)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 SHOW_TOKENS = click.option(
     "--show-tokens",
     is_flag=True,
@@ -38,7 +38,7 @@ SHOW_TOKENS = click.option(
 )
 
 _SAMPLE_OPTIONS = (
-    RUN,
+    RUN_ARGUMENT,
     click.option("--prompt", "text", default="", help="Text to go on from [the beginning of a document]."),
     click.option("--max-new-tokens", type=click.IntRange(min=1), help="Tokens to generate at most."),
     click.option("--temperature", type=click.FloatRange(min=0), help="0: always the most probable token."),
@@ -53,11 +53,11 @@ _SAMPLE_OPTIONS = (
         help="Texts, with seeds from --seed on.",
     ),
     SHOW_TOKENS,
-    JSON,
+    JSON_OPTION,
 )
 
 
-def run(command: click.Command) -> NoReturn:
+def run_command(command: click.Command) -> NoReturn:
     """Run a command on sys.argv and exit.
 
     Every mistake of the user, from a mistyped option to an unreadable file, ends in one line on standard error and
@@ -113,7 +113,7 @@ def config_options() -> list[click.Parameter]:
     ]
 
 
-def overrides(options: dict[str, Any]) -> dict[str, Any]:
+def collect_overrides(options: dict[str, Any]) -> dict[str, Any]:
     """The values given for `config_options`, by dotted key."""
     return {name.replace(_SEPARATOR, "."): value for name, value in options.items() if value is not None}
 
@@ -136,7 +136,7 @@ def print_samples(
 ) -> None:
     """Continue a text and print it: one sample as it is drawn, several a batch at a time."""
     given = {name: value for name, value in settings.items() if value is not None}
-    start = cleaned(text)
+    start = decode_argument(text)
     sample = resolve_sample_config(bundle, {**given, "prompt": start})
     tokenizer, echo = bundle.tokenizer, _echo_tokens if show_tokens else _echo_text
     if num_samples == 1 and not as_json:
@@ -171,7 +171,7 @@ def _tokens(tokenizer: Tokenizer, start: str, ids: Iterable[int]) -> Iterator[by
         yield tokenizer.decode_bytes([i])
 
 
-def cleaned(argument: str) -> str:
+def decode_argument(argument: str) -> str:
     """An argument as text that can be encoded: bytes in it that are not UTF-8 become the sign for that."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
