@@ -39,7 +39,7 @@ def generate(run: Path | None, **options: Any) -> None:
     A text ends at the end of a document or after --max-new-tokens. Settings not given are those of the run.
     With --json, --show-tokens adds the list "tokens" to each object.
     """
-    from .generate import Generator, stream
+    from bridge.generator import Generator, stream
 
     source = load_run_bundle(run)
     print_samples(source, functools.partial(stream, Generator(source)), **options)
@@ -58,7 +58,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 
     Prints how far they are apart, writes parity.json into the bundle, and ends with status 1 if that is too far.
     """
-    from . import parity, report
+    from bridge import parity, parity_report
 
     directory = find_bundle(run)
     click.echo(f"comparing the runtimes on {directory}, which takes a minute or so", err=True)
@@ -66,7 +66,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
     else:
-        report.print_report(found)
+        parity_report.print_report(found)
     write_atomically(directory / "parity.json", json.dumps(found, indent=1) + "\n")
     sys.exit(not found["passed"])
 
@@ -91,7 +91,7 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, 
 
     The file is loaded in a fresh process and checked before it gets its name.
     """
-    from . import pt2, torchscript
+    from bridge import exported_program, torchscript
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any]
@@ -99,7 +99,7 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, 
         if quantize:
             raise click.UsageError("--quantize goes with --format torchscript only")
         out = out or Path("valyrian.pt2")
-        pt2.export(directory, out)
+        exported_program.export(directory, out)
         certificate, said = {}, "computes the same when loaded again"
     else:
         out = out or Path("valyrian.pt")
@@ -121,7 +121,7 @@ def serve(run: Path | None, host: str, port: int) -> None:
 
     It listens to this machine only, unless --host says otherwise; there is no password.
     """
-    from . import serve as page
+    from bridge.web import server as page
 
     directory = find_bundle(run)
     page.run(load_bundle(directory), decode_argument(str(run or directory.parent)), host, port)
@@ -135,11 +135,11 @@ def check(file: Path, as_json: bool) -> None:
 
     With --json, print its certificate or, of a .pt2 file, how far its logits are from those where it was made.
     """
-    from . import pt2, torchscript
+    from bridge import exported_program, torchscript
 
     found: Mapping[str, Any]
     if file.suffix == ".pt2":
-        found = {"difference": pt2.check(file)}
+        found = {"difference": exported_program.check(file)}
         said = f"logits are within {found['difference']:.1e} of those where it was made"
     else:
         found = torchscript.check(file)["certificate.json"]
@@ -153,9 +153,9 @@ def check(file: Path, as_json: bool) -> None:
 @click.option("--tokenizer", type=PATH, help="A tokenizer.json [the directory's own].")
 def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
     """Check a GPT-2 DIRECTORY from anywhere, in Hugging Face layout, and write it as a bundle."""
-    from . import foreign
+    from bridge.importers.hf_gpt2 import read_gpt2
 
-    found, out = foreign.read(directory, tokenizer), out.resolve()
+    found, out = read_gpt2(directory, tokenizer), out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another place with -o")
     save_bundle(found, out)

@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bridge import torchscript
+from bridge.generator import Generator, stream
+from bridge.gpt import to_module
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import OptimConfig, SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
-
-from . import torchscript, weights
-from .generate import Generator, stream
 
 FORMAT_VERSION = 1
 ROWS = 8
@@ -38,7 +38,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 TokensOf = Callable[[Sequence[str], SampleConfig], list[list[int]]]
 
 
-class Measured(NamedTuple):
+class RuntimeOutputs(NamedTuple):
     """One runtime's answers: what the stages give, the gradient of the loss, the weights after one AdamW step."""
 
     stages: Arrays
@@ -46,7 +46,7 @@ class Measured(NamedTuple):
     updated: Arrays
 
 
-class Finding(NamedTuple):
+class Comparison(NamedTuple):
     """How far a runtime is from JAX in one respect."""
 
     runtime: str
@@ -105,7 +105,7 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     }
 
 
-def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Finding]:
+def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Comparison]:
     """Findings on stages, gradients and one AdamW step: our module and `transformers`, in float32 and float64.
 
     Of the TorchScript file, which has no other dtype and keeps its stages to itself, the logits.
@@ -114,7 +114,7 @@ def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Fin
     tokens = tokens.reshape(ROWS, source.model.n_positions)
     asked = source.manifest.get("config", {}).get("optim", {})
     optim = config_from_tree({"optim": {**asked, "name": "adamw", "nesterov": False}}).optim  # as torch has it
-    modules = {"PyTorch": weights.to_module(source), "transformers": transformers_gpt2(directory)}
+    modules = {"PyTorch": to_module(source), "transformers": transformers_gpt2(directory)}
     for dtype, tolerance in TOLERANCE.items():
         expected = measure_jax(source, tokens, optim, dtype)
         for name, module in modules.items():
@@ -128,27 +128,29 @@ def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Fin
             yield compare_stage("TorchScript float32", "logits", expected.stages["logits"], logits, tolerance)
 
 
-def compare(runtime: str, expected: Measured, found: Measured, tolerance: float) -> Iterator[Finding]:
+def compare(runtime: str, expected: RuntimeOutputs, found: RuntimeOutputs, tolerance: float) -> Iterator[Comparison]:
     """Findings on stages and gradients, in the order of the forward pass."""
     for stage, values in expected.stages.items():
         yield compare_stage(runtime, stage, values, found.stages[stage], tolerance)
     p, q = (torch.tensor(m.stages["logits"]).double().log_softmax(-1) for m in (expected, found))
-    yield Finding(runtime, "KL, largest", float((p.exp() * (p - q)).sum(-1).abs().max()), tolerance)
+    yield Comparison(runtime, "KL, largest", float((p.exp() * (p - q)).sum(-1).abs().max()), tolerance)
     other = (p.argmax(-1) != q.argmax(-1)).double().mean()
-    yield Finding(runtime, "top-1, share that differs", float(other), 0.0)
+    yield Comparison(runtime, "top-1, share that differs", float(other), 0.0)
     for name, values in expected.gradients.items():
         allowed = SUMS * tolerance * float(np.abs(values).max())
-        yield Finding(runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), allowed)
+        yield Comparison(runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), allowed)
 
 
 def compare_stage(
     runtime: str, stage: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float
-) -> Finding:
+) -> Comparison:
     """The finding on one stage."""
-    return Finding(runtime, stage, _distance(expected, found), tolerance * max(1.0, float(np.abs(expected).max())))
+    return Comparison(runtime, stage, _distance(expected, found), tolerance * max(1.0, float(np.abs(expected).max())))
 
 
-def compare_step(runtime: str, expected: Measured, found: Measured, tolerance: float, lr: float) -> Iterator[Finding]:
+def compare_step(
+    runtime: str, expected: RuntimeOutputs, found: RuntimeOutputs, tolerance: float, lr: float
+) -> Iterator[Comparison]:
     """Findings on the weights after one AdamW step.
 
     The first step moves a weight by lr x g / (|g| + 1e-8), so that what rounding does to a gradient near 0 counts up to
@@ -157,14 +159,14 @@ def compare_step(runtime: str, expected: Measured, found: Measured, tolerance: f
     for name, values in expected.updated.items():
         enlarged = lr * _distance(expected.gradients[name], found.gradients.get(name)) / 1e-8
         allowed = tolerance * max(1.0, float(np.abs(values).max())) + enlarged
-        yield Finding(runtime, f"weights after a step: {name}", _distance(values, found.updated.get(name)), allowed)
+        yield Comparison(runtime, f"weights after a step: {name}", _distance(values, found.updated.get(name)), allowed)
 
 
 def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any] | None) -> float:
     return float("inf") if b is None else float(np.abs(a.reshape(-1) - b.reshape(-1)).max())
 
 
-def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str) -> Measured:
+def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str) -> RuntimeOutputs:
     """The answers of `valyrian_jax`."""
     import jax
     import jax.numpy as jnp
@@ -190,14 +192,14 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
     with jax.enable_x64(dtype == "float64"):
         params = from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
         stages, gradients, updated = measure(params)
-        return Measured(
+        return RuntimeOutputs(
             {name: np.asarray(stage) for name, stage in stages.items()},
             dict(to_tensors(gradients)),
             dict(to_tensors(updated)),
         )
 
 
-def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig) -> Measured:
+def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig) -> RuntimeOutputs:
     """The answers of a PyTorch module with GPT-2's names: ours, or that of `transformers`."""
     module = copy.deepcopy(module).requires_grad_(True)
     stages: Arrays = {}
@@ -229,7 +231,7 @@ def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: Optim
         lr=float(np.float32(optim.lr)),  # JAX's schedule is a float32 number
         betas=(optim.beta1, optim.beta2),
     ).step()
-    return Measured(
+    return RuntimeOutputs(
         stages,
         {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)},
         {name: p.detach().numpy() for name, p in parameters.items()},
@@ -247,7 +249,7 @@ def transformers_gpt2(directory: Path) -> nn.Module | None:
     return GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
 
 
-def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator[Finding]:
+def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator[Comparison]:
     """Findings on generated tokens: PyTorch, TorchScript and, where it is built, C++."""
     runtimes = generators(source, file, program)
     reference = runtimes.pop("JAX")
@@ -258,7 +260,7 @@ def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator
         for name, generate in runtimes.items():
             different = sum(a != b for a, b in zip(expected, generate(prompts, sample), strict=True))
             what = f"texts of {len(prompts)} that differ (temperature {temperature}, top-k {top_k}, top-p {top_p})"
-            yield Finding(name, what, different, 0)
+            yield Comparison(name, what, different, 0)
 
 
 def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, TokensOf]:

@@ -1,6 +1,6 @@
 """The one file that needs nothing else: model, tokenizer and sampler as TorchScript, with their papers inside.
 
-PyTorch has announced the end of `torch.jit`: only this file touches it, and `bridge.pt2` writes what comes after.
+PyTorch has announced the end of `torch.jit`: only this file touches it, and `bridge.exported_program` writes what comes after.
 Loading such a file runs code that it brings, so load only what you trust.
 """
 
@@ -13,18 +13,15 @@ from typing import Any
 
 import torch
 
+from bridge.export_metadata import FORMAT_VERSION, METADATA_FILES, Example, publish_checked, read_metadata
+from bridge.generator import Generator
+from bridge.int8 import Int8Embedding, Int8Linear, quantize
+from bridge.tokenizer import ByteBPE, well_formed
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.tokenizer import Tokenizer
-
-from . import papers, quantize
-from .checked import checked
-from .generate import Generator
-from .papers import FORMAT_VERSION, PAPERS, Example
-from .quantize import Int8Linear, Int8Matrix
-from .text import ByteBPE, well_formed
 
 # (temperature, top_k, top_p, seed) of the texts that a file must give wherever it is
 EXAMPLES = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 1), (1.0, 20, 1.0, 2), (1.3, 0, 1.0, 4294967295))
@@ -68,7 +65,7 @@ class TextGenerator(Generator):
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """Text of token ids, with U+FFFD for every part that is not UTF-8 (see `bridge.text.characters`)."""
+        """Text of token ids, with U+FFFD for every part that is not UTF-8 (see `bridge.tokenizer.characters`)."""
         for i in ids:
             if i < 0 or i >= self.bpe.vocab_size:
                 raise ValueError("a token id is outside the vocabulary")
@@ -80,7 +77,7 @@ class TextGenerator(Generator):
 for method in (
     *(Generator.new_cache, Generator.step, Generator.sample, Generator.generate),
     *(TextGenerator.defaults, TextGenerator.generate_text, TextGenerator.encode, TextGenerator.decode),
-    *(Int8Linear.__getstate__, Int8Linear.__setstate__, Int8Matrix.__getstate__, Int8Matrix.__setstate__),
+    *(Int8Linear.__getstate__, Int8Linear.__setstate__, Int8Embedding.__getstate__, Int8Embedding.__setstate__),
 ):
     torch.jit.export(method)  # a mark: what is not called from forward is compiled too
 
@@ -98,7 +95,7 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Args:
         directory: the bundle.
         out: the file, which is whole or absent, whatever happens.
-        int8: round the matrices to int8 (see `bridge.quantize`), and say what that costs.
+        int8: round the matrices to int8 (see `bridge.int8`), and say what that costs.
 
     Returns:
         The certificate that lies in the file.
@@ -106,7 +103,7 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Raises:
         UserError: the bundle is refused, the place cannot be written, or the file gives other tokens than the module.
     """
-    with checked(out) as partial:
+    with publish_checked(out) as partial:
         return write(directory, partial, int8)
 
 
@@ -114,7 +111,7 @@ def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
     """As `export`, but straight to the path and without the check."""
     source = load_bundle(directory)
     generator = TextGenerator(source)
-    cost = quantize.quantize(generator, generator.end_of_text) if int8 else None
+    cost = quantize(generator, generator.end_of_text) if int8 else None
     certificate = {
         "format_version": FORMAT_VERSION,
         "torch": torch.__version__,
@@ -122,7 +119,7 @@ def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
         "int8": cost,
         "examples": examples(generator, source.tokenizer),
     }
-    texts = {name: _text(directory / name) for name in PAPERS[:3]}
+    texts = {name: _text(directory / name) for name in METADATA_FILES[:3]}
     texts["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
     content = io.BytesIO()  # to a file, torch aborts where the disk is full
     with warnings.catch_warnings():
@@ -138,7 +135,7 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
     Raises:
         UserError: there is no such file, it is no TorchScript, or not one of ours.
     """
-    found = papers.read(path)
+    found = read_metadata(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
+from tests.artifacts.make import PROMPT
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
@@ -18,8 +19,6 @@ from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import train
-
-from .artifacts.make import PROMPT
 
 VERSIONS = sorted(path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json"))
 every_version = pytest.mark.parametrize("old", VERSIONS, ids=lambda path: path.name)

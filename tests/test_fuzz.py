@@ -9,12 +9,11 @@ import pytest
 
 import train
 from bridge import __main__ as bridge_main
+from tests.support import bridge_targets, checkpoint_targets, fuzzing, targets
+from tests.support.commands import call
+from tests.support.killing import FORKING
+from tests.test_imports import FILES, ROOT, imported, tops
 from valyrian_jax import __main__ as main
-
-from . import bridge_targets, checkpoint_targets, fuzzing, targets
-from .calling import call
-from .chaos import FORKING
-from .test_imports import FILES, ROOT, imported, tops
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 COUNT = 3_000

@@ -12,7 +12,10 @@ import torch
 from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
-from bridge import foreign, papers
+from bridge.export_metadata import METADATA_FILES, read_metadata
+from bridge.importers.hf_gpt2 import read_gpt2, read_tokenizer
+from tests.support import bridge_targets, fuzzing, targets
+from tests.support.commands import call
 from valyrian_jax.bundle.bundle import BUNDLE_FILES, load_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import load_config
@@ -21,9 +24,6 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.plots.curves import read_curves
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.tokenizer import Tokenizer
-
-from . import bridge_targets, fuzzing, targets
-from .calling import call
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-@pytest.mark.parametrize("read", [load_bundle, foreign.read], ids=["bundle", "gpt2"])
+@pytest.mark.parametrize("read", [load_bundle, read_gpt2], ids=["bundle", "gpt2"])
 def test_weights_that_claim_what_they_have_not_are_refused(name: str, read: Any, whole: Path) -> None:
     (whole / "manifest.json").unlink()
     header = json.dumps({"wte.weight": HEADERS[name]}).encode()
@@ -72,7 +72,7 @@ def test_numbers_too_large_for_float32_are_refused_without_a_warning(whole: Path
     tensors = {name: torch.full(shape, 1e300, dtype=torch.float64) for name, shape in shapes()}
     (whole / "model.safetensors").write_bytes(serialize(tensors))
     refused("values that are not finite", load_bundle, whole)
-    refused("values that are not finite", foreign.read, whole)
+    refused("values that are not finite", read_gpt2, whole)
 
 
 def shapes() -> Any:
@@ -84,13 +84,13 @@ def test_one_number_that_stands_for_a_trillion_is_refused(whole: Path) -> None:
     settings = json.loads((whole / "config.json").read_text())
     (whole / "config.json").write_text(json.dumps(settings | {"vocab_size": 10**6, "n_embd": 10**6}))
     torch.save({"wte.weight": torch.zeros(1).expand(10**6, 10**6)}, whole / "pytorch_model.bin")
-    refused("more than the file", foreign.read, whole)
+    refused("more than the file", read_gpt2, whole)
 
 
 def test_tensors_without_names_are_refused(whole: Path) -> None:
     (whole / "model.safetensors").unlink()
     torch.save({1: torch.zeros(1)}, whole / "pytorch_model.bin")
-    refused("other than named tensors", foreign.read, whole)
+    refused("other than named tensors", read_gpt2, whole)
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", "", "x" * 300, "x\0", "\ud800"])
@@ -101,7 +101,7 @@ def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
     (whole / "model.safetensors").unlink()
     index = {"weight_map": {"wte.weight": name}}
     (whole / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused("to files beside it|is missing|was not read", foreign.read, whole)
+    refused("to files beside it|is missing|was not read", read_gpt2, whole)
 
 
 def test_a_manifest_vouches_for_every_file(whole: Path) -> None:
@@ -139,8 +139,8 @@ JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
     "metrics.jsonl": (lambda d: list(read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
     "text.source.json": (lambda d: load_source(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
     "config.toml": (lambda d: load_config(d / "config.toml"), b"[train]\nsteps = X\n"),
-    "model.safetensors.index.json": (lambda d: foreign.read(d), b'{"weight_map": {"a": X}}'),
-    "vocab.json": (lambda d: foreign.read_tokenizer(d), b'{"a": X}'),
+    "model.safetensors.index.json": (lambda d: read_gpt2(d), b'{"weight_map": {"a": X}}'),
+    "vocab.json": (lambda d: read_tokenizer(d), b'{"a": X}'),
 }
 
 
@@ -213,18 +213,18 @@ def test_archives_that_mean_harm_are_refused(reason: str, tmp_path: Path) -> Non
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for name, content in MEMBERS[reason]:
             file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    refused(reason, papers.read, path)
+    refused(reason, read_metadata, path)
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes(targets.bundle_files()[name])
     path.rename(tmp_path / "pytorch_model.bin")
-    refused(reason, foreign.read, tmp_path)
+    refused(reason, read_gpt2, tmp_path)
 
 
 def test_papers_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.pt", "w") as file:
-        for name in papers.PAPERS:
+        for name in METADATA_FILES:
             file.writestr(f"m/extra/{name}", '{"format_version": 99}')
-    refused("has format 99; this version reads up to 1: upgrade", papers.read, tmp_path / "m.pt")
+    refused("has format 99; this version reads up to 1: upgrade", read_metadata, tmp_path / "m.pt")
 
 
 def test_numbers_without_a_loss_are_not_drawn(whole: Path) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .chaos import FORKING
-from .tiny import TINY
+from tests.support.killing import FORKING
+from tests.support.tiny import TINY
 
 ROOT = Path(__file__).parent.parent
 

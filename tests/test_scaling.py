@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from .bench import scaling
-from .bench.scaling import INFINIBAND, LARGE, NVLINK, OTHER_HEADS, SMALL, Mesh
+from tests.bench import scaling
+from tests.bench.scaling import INFINIBAND, LARGE, NVLINK, OTHER_HEADS, SMALL, Mesh
 
 README = Path(__file__).parent.parent / "valyrian_jax" / "README.md"
 

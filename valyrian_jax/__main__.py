@@ -237,8 +237,11 @@ def write_shards(vocabulary: Path, files: tuple[str, ...], out: Path, options: d
     from rich.console import Console
 
     from valyrian_jax.data import shard_writer
+    from valyrian_jax.training.signals import stop_signals
 
-    index = shard_writer.encode(vocabulary, [*map(Path, files)], out, Console(stderr=True), **options)
+    with stop_signals() as stop_signal:
+        paths, console = [*map(Path, files)], Console(stderr=True)
+        index = shard_writer.encode(vocabulary, paths, out, console, **options, stop_signal=stop_signal)
     click.echo(f"{out}: {shard_writer.describe(index)}")
 
 

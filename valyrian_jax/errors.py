@@ -4,6 +4,12 @@ A `UserError` is raised anywhere below a command line with a message of one line
 expected, what was found and what to do. `valyrian_jax.cli.options.run_command` prints it and exits with status 2.
 """
 
+import signal
+from collections.abc import Callable
+
+StopSignal = Callable[[], signal.Signals | None]
+"""Asked by a loop when it can stop: the signal that asks it to, or None."""
+
 
 class UserError(Exception):
     """A mistake in the input (a file, an option, a value), not in the program."""

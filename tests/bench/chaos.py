@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import click
 
-from tests.chaos import fingerprint
+from tests.support.killing import fingerprint
 from valyrian_jax.training import checkpoint
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
 
 

@@ -10,7 +10,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # a script sees only its own directory
 
-from tests import bridge_targets, checkpoint_targets, fuzzing, targets
+from tests.support import bridge_targets, checkpoint_targets, fuzzing, targets
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 # Section: where it is, and the seconds it may take. Those of one group run side by side.

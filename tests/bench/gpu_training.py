@@ -190,7 +190,7 @@ def prepare_torch(how: str, batch: int) -> dict[str, Any]:
     """A PyTorch step of the default shape: our module of the bridge, AdamW, clipping, TF32 as in JAX."""
     import torch
 
-    from bridge.model import GPT
+    from bridge.gpt import GPT
     from valyrian_jax.config import ModelConfig
 
     torch.set_float32_matmul_precision("high")

@@ -140,7 +140,7 @@ def fingerprint(run: Path) -> str:
 
 def tests() -> None:
     """The tests that are marked gpu."""
-    files = ["tests/jax/test_gpu.py", "tests/bridge/test_gpu.py"]
+    files = ["tests/training/test_gpu.py", "tests/bridge/test_gpu.py"]
     options = ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider", "-v", "--durations=20"]
     began, output = time.monotonic(), OUT / "pytest.txt"
     with output.open("wb") as file:  # as it goes, so that what was done is known if time runs out

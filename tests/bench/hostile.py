@@ -30,8 +30,8 @@ from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
 sys.path.append(str(ROOT))
 
-from tests import hostile
-from tests.tokenizer.oracles import as_tiktoken
+from tests.support import hostile_texts as hostile
+from tests.support.oracles import as_tiktoken
 
 DOUBLINGS = 3
 ALPHABETS = (

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "tiktoken", "rustbpe", "numba", "numpy")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bridge import torchscript
-from bridge.generate import Generator, stream
+from bridge.generator import Generator, stream
 from bridge.torchscript import EXAMPLES
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt

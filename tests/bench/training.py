@@ -129,7 +129,7 @@ def torch_loss(kind: str, how: str, dropout: float) -> Any:
             )
         )
     else:
-        from bridge.model import GPT
+        from bridge.gpt import GPT
 
         module = GPT(config(12, dropout).model)
         if dropout:  # all but the one on attention weights, which this module has no place for

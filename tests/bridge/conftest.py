@@ -21,15 +21,14 @@ from filelock import FileLock
 
 from bridge import __main__ as main
 from bridge import torchscript
-from bridge.generate import Generator
+from bridge.generator import Generator
+from tests.support.serving import Served, serving
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
-from .serving import Served, serving
-
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3)
 TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? Ȳdra daor! " * 20
 

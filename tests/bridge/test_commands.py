@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from bridge import __main__ as main
+from tests.support.commands import call
 from valyrian_jax import __main__ as jax_main
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 
-from ..calling import call
-
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_generate_writes_what_sample_writes(
@@ -122,11 +121,11 @@ def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
     start = (
         "import sys\nfor name in ('jax', 'flax', 'optax', 'orbax', 'wandb', 'transformers'): sys.modules[name] = None\n"
     )
-    start += "from bridge.__main__ import command, main\n"
-    start += "try: command.run(main)\n"  # with the arguments of the process
+    start += "from bridge.__main__ import main, run_command\n"
+    start += "try: run_command(main)\n"  # with the arguments of the process
     start += "except SystemExit as done: assert not done.code\n"
     start += "print('exported', flush=True)\n"
-    start += f"sys.argv = ['bridge', 'verify', {str(directory)!r}]\ncommand.run(main)"
+    start += f"sys.argv = ['bridge', 'verify', {str(directory)!r}]\nrun_command(main)"
     done = subprocess.run(
         [sys.executable, "-c", start, "export", str(directory), "-o", "x.pt", "--json"],
         cwd=tmp_path,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bridge import weights
+from bridge.gpt import to_module
 from valyrian_jax.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.gpu
@@ -22,7 +22,7 @@ def script_on_gpu(file: Path) -> Any:
 
 
 def test_logits_are_those_of_the_cpu(small: Bundle) -> None:
-    module, tokens = weights.to_module(small).eval(), torch.randint(small.model.vocab_size, (4, 16))
+    module, tokens = to_module(small).eval(), torch.randint(small.model.vocab_size, (4, 16))
     with torch.no_grad():
         expected = module(tokens)
         found = module.cuda()(tokens.cuda()).cpu()

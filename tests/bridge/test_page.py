@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from bridge import __main__ as main
-from bridge import playground
-from bridge.generate import Generator
+from bridge.generator import Generator
+from bridge.web.session import CHOICES, attention_row, events
+from tests.bridge.test_session import SAMPLE
+from tests.support.commands import call
+from tests.support.serving import Served
 from valyrian_jax.bundle.bundle import Bundle
-
-from ..calling import call
-from .serving import Served
-from .test_playground import SAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +89,10 @@ def test_pointing_at_a_token_shows_what_it_was_drawn_from(
     page: Any, served: Served, endless: Bundle, generator: Generator
 ) -> None:
     write(page, served)
-    told = [e for e in playground.events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
+    told = [e for e in events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
     pieces = page.locator("#text .piece")
     assert pieces.evaluate_all("all => all.map(piece => piece.textContent)") == [event["text"] for event in told]
-    narrow = [
-        i for i, e in enumerate(told) if e["kind"] == "token" and e["kept"] < playground.CHOICES and e["text"].strip()
-    ]
+    narrow = [i for i, e in enumerate(told) if e["kind"] == "token" and e["kept"] < CHOICES and e["text"].strip()]
     event = told[narrow[0]]
     pieces.nth(narrow[0]).hover()
     share = f"{100 * event['probability']:.1f}%"
@@ -113,14 +110,14 @@ def test_pointing_at_a_token_shows_what_it_was_drawn_from(
 
 def test_attention_by_keyboard(page: Any, served: Served, endless: Bundle, generator: Generator) -> None:
     write(page, served)
-    ids = [e["id"] for e in playground.events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
+    ids = [e["id"] for e in events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
     first = page.locator("#text .piece").first
     first.focus()
     for key in ("End", "ArrowLeft", "ArrowRight", "ArrowLeft", "Enter"):
         page.keyboard.press(key)
     heads = page.locator("#heads button")
     expect(heads).to_have_count(1 + 2 * 3)
-    start, weights = playground.attended(generator, ids[:-1])
+    start, weights = attention_row(generator, ids[:-1])
     page.get_by_role("button", name="layer 1, head 2").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#looking")).to_contain_text("layer 1, head 2: looks at")

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from bridge import __main__ as main
-from bridge import parity, weights
-from bridge.parity import Finding
+from bridge import parity
+from bridge.gpt import to_module
+from bridge.parity import Comparison
+from tests.bridge.conftest import Proven
+from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.errors import UserError
-
-from ..calling import call
-from .conftest import Proven
 
 
 def test_all_runtimes_agree_and_each_was_asked(proven: Proven, program: Path, small: Bundle) -> None:
@@ -48,7 +48,7 @@ TOKENS = np.random.default_rng(0).permutation(np.arange(8 * 24) % 300).reshape(8
 ADAMW = OptimConfig(nesterov=False)  # torch's AdamW has no Nesterov momentum
 
 
-def differences(source: Bundle, module: torch.nn.Module, expected: parity.Measured) -> list[Finding]:
+def differences(source: Bundle, module: torch.nn.Module, expected: parity.RuntimeOutputs) -> list[Comparison]:
     found = parity.measure_torch(module, TOKENS, ADAMW)
     numbers = parity.compare("x", expected, found, 1e-12)
     steps = parity.compare_step("x", expected, found, 1e-12, ADAMW.lr)
@@ -57,13 +57,13 @@ def differences(source: Bundle, module: torch.nn.Module, expected: parity.Measur
 
 def test_every_single_weight_matters(small: Bundle) -> None:
     expected = parity.measure_jax(small, TOKENS, ADAMW, "float64")
-    assert not differences(small, weights.to_module(small).double(), expected)
+    assert not differences(small, to_module(small).double(), expected)
     draw = np.random.default_rng(1)
     for name, tensor in small.tensors.items():
         changed = tensor.copy()
         changed.reshape(-1)[draw.integers(tensor.size)] += 1e-6
         other = Bundle(small.model, {**small.tensors, name: changed}, small.tokenizer)
-        failed = differences(small, weights.to_module(other).double(), expected)
+        failed = differences(small, to_module(other).double(), expected)
         assert failed, name
         if name.startswith("transformer.h.1.mlp"):
             assert failed[0].what == "h.1", "the first place is the block with the change"
@@ -76,7 +76,7 @@ def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], 
     source = make()
     expected = parity.measure_jax(source, TOKENS, ADAMW, "float32")
     other = replace(source, model=replace(source.model, **change))
-    found = parity.measure_torch(weights.to_module(other), TOKENS, ADAMW)
+    found = parity.measure_torch(to_module(other), TOKENS, ADAMW)
     failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
     assert failed[0] == "h.0"
     assert "logits" in failed
@@ -86,7 +86,7 @@ def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
     small: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_bundle(small, tmp_path / "b")
-    numbers = [Finding("PyTorch", "h.0", 0.5, 1.0), Finding("PyTorch", "h.1", 2.0, 1.0)]
+    numbers = [Comparison("PyTorch", "h.0", 0.5, 1.0), Comparison("PyTorch", "h.1", 2.0, 1.0)]
     monkeypatch.setattr(parity, "compare_numbers", lambda *_: iter(numbers))
     monkeypatch.setattr(parity, "compare_tokens", lambda *_: iter([]))
     found = parity.verify(tmp_path / "b", None)
@@ -105,8 +105,8 @@ def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
 
 
 def test_what_is_not_a_number_never_passes() -> None:
-    assert not Finding("x", "y", float("nan"), 1.0).passed
-    assert not Finding("x", "y", float("inf"), 1.0).passed
+    assert not Comparison("x", "y", float("nan"), 1.0).passed
+    assert not Comparison("x", "y", float("inf"), 1.0).passed
 
 
 def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle], tmp_path: Path) -> None:

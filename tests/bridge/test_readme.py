@@ -10,7 +10,7 @@ import pytest
 
 from valyrian_jax.bundle.bundle import Bundle
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 BLOCKED = "import sys\nfor name in ('valyrian_jax', 'bridge', 'jax'): sys.modules[name] = None\n"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from bridge import torchscript, weights
+from bridge import torchscript
+from bridge.gpt import to_module
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.errors import UserError
 
@@ -85,7 +86,7 @@ def test_ids_that_are_no_utf8_decode_as_in_python(small: Bundle, script: Any) ->
 
 
 def test_logits_are_bit_for_bit_those_of_the_module_at_any_shape(script: Any, small: Bundle) -> None:
-    gpt = weights.to_module(small)
+    gpt = to_module(small)
     for shape in ((1, 1), (3, 24), (7, 2), (1, 5)):
         tokens = torch.randint(0, 300, shape, generator=torch.Generator().manual_seed(0))
         assert torch.equal(script(tokens), gpt(tokens))
@@ -168,6 +169,6 @@ def test_int8_is_a_third_of_the_size_and_says_what_it_costs(
     assert 0 < cost["kl_mean"] < cost["kl_max"] < 0.1
     assert 0.9 < cost["top1"] <= 1
     tokens = torch.randint(0, 300, (4, 24), generator=torch.Generator().manual_seed(0))
-    modules = weights.to_module(source), torchscript.load(tmp_path / "rounded.pt")[0]
+    modules = to_module(source), torchscript.load(tmp_path / "rounded.pt")[0]
     p, q = (module(tokens).double().log_softmax(-1) for module in modules)
     assert 0 < (p.exp() * (p - q)).sum(-1).mean() < 5 * cost["kl_mean"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.hostile import KINDS
+from tests.support.hostile_texts import KINDS
 from valyrian_jax.cli.tables import format_verdicts
 from valyrian_jax.language import check
 from valyrian_jax.language.checker.verdict import judge

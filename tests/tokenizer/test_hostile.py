@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.hostile import KINDS
+from tests.support.hostile_texts import KINDS
+from tests.support.oracles import as_tiktoken
 from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
-
-from .oracles import as_tiktoken
 
 ANY_TEXT = st.text(st.characters(), max_size=40)  # lone surrogates too
 

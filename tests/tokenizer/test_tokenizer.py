@@ -10,10 +10,9 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.oracles import HOSTILE, as_tiktoken, trained_by_tokenizers
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
-
-from .oracles import HOSTILE, as_tiktoken, trained_by_tokenizers
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from valyrian_jax.data import shards
 from valyrian_jax.data.documents import GOOD, REASONS, decode
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import StopSignal, UserError
 from valyrian_jax.tokenizer import Tokenizer, batch
-from valyrian_jax.training.signals import StopSignal
 
 Int64 = npt.NDArray[np.int64]
 Raw = tuple[bytes | None, str | None]  # a document as it stands in its file, and the key of the text in it
@@ -50,7 +49,7 @@ class Encoded(NamedTuple):
 
 
 def encoded(
-    groups: Iterable[Group], tokenizer: Path, workers: int, asked: StopSignal
+    groups: Iterable[Group], tokenizer: Path, workers: int, stop_signal: StopSignal
 ) -> Generator[tuple[Int64, Encoded]]:
     """Groups through worker processes, in order, some of them ahead of what is asked for: (places, encoded)."""
     waiting: collections.deque[tuple[Int64, Future[Encoded]]] = collections.deque()
@@ -58,16 +57,16 @@ def encoded(
     with ProcessPoolExecutor(workers, spawn, _end_with_parent) as pool:
         try:
             for places, group in groups:
-                if asked() is not None:
+                if stop_signal() is not None:
                     break
                 with _interrupts_withheld():  # the processes that this starts leave Ctrl-C to this one
                     waiting.append((places, pool.submit(encode_group, tokenizer, group)))
                 if len(waiting) > 2 * workers:
                     yield _result(waiting.popleft())
-            while waiting and asked() is None:
+            while waiting and stop_signal() is None:
                 yield _result(waiting.popleft())
         except BrokenProcessPool as error:
-            if asked() is None:
+            if stop_signal() is None:
                 raise UserError(
                     "a worker process was killed, as systems do where memory is short; finished shards are kept: the "
                     "same command goes on, with fewer --workers if need be"

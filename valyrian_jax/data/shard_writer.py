@@ -21,10 +21,9 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from valyrian_jax.data import documents, shard_workers, shards
 from valyrian_jax.data.shard_workers import Encoded, Group, Int64, Raw
 from valyrian_jax.data.shards import InputFile, Position, ShardIndex
-from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.training.signals import StopSignal, stop_signals
 
 SHARD_TOKENS = 1 << 26
 _GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17  # that one worker gets at a time: enough to pay for compiled code
@@ -40,6 +39,7 @@ def encode(
     text_key: str = "text",
     shard_tokens: int = SHARD_TOKENS,
     workers: int | None = None,
+    stop_signal: StopSignal = lambda: None,
 ) -> ShardIndex:
     """Write the tokens of files as shards, or go on with it.
 
@@ -51,6 +51,7 @@ def encode(
         text_key: of the text in JSON lines.
         shard_tokens: tokens of a shard, which are held in memory until it is written.
         workers: processes; None: one for each core.
+        stop_signal: asked again and again whether to stop.
 
     Returns:
         The finished index; also if it was finished before.
@@ -66,18 +67,20 @@ def encode(
     there = {file.name for file in out.iterdir()} if out.is_dir() else set()
     if shards.INDEX not in there and there - _BEFORE_INDEX:
         raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
-    with lock_directory(out, "encoding text"), stop_signals() as asked:
+    with lock_directory(out, "encoding text"):
         index = begun(out, wanted, tokenizer)
         if index.finished:
             console.print(f"{out} is finished already", markup=False, highlight=False, soft_wrap=True)
             return index
         start = index.position
-        found = itertools.takewhile(lambda _: asked() is None, _documents(files, text_key, start.file))
+        found = itertools.takewhile(lambda _: stop_signal() is None, _documents(files, text_key, start.file))
         rest = itertools.dropwhile(lambda document: document[:2] < (start.file, start.document), found)
-        encoded = shard_workers.encoded(_groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, asked)
+        encoded = shard_workers.encoded(
+            _groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, stop_signal
+        )
         with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as shown:
-            index, parts = _write(out, index, _noticed(shown, index, console, asked))
-        if stop := asked():
+            index, parts = _write(out, index, _noticed(shown, index, console, stop_signal))
+        if stop := stop_signal():
             raise StoppedError(
                 f"stopped by {stop.name} after {len(index.shards):,} shards, {index.tokens:,} tokens, which are kept; "
                 "the same command goes on",
@@ -260,7 +263,7 @@ def describe_skipped(index: ShardIndex) -> str:
 
 
 def _noticed(
-    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, asked: StopSignal
+    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, stop_signal: StopSignal
 ) -> Iterator[tuple[Int64, Encoded]]:
     """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
     start, none = index.position, np.zeros(len(documents.REASONS), np.int64)
@@ -281,7 +284,7 @@ def _noticed(
                 note()
                 current, counts, is_whole = file, none, True
             counts = counts + np.bincount(reasons, minlength=len(none))
-    if asked() is None:
+    if stop_signal() is None:
         note()
 
 

@@ -12,10 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from valyrian_jax.tokenizer import bpe
 from valyrian_jax.tokenizer.hf_format import BYTE_ORDER
 from valyrian_jax.tokenizer.pretokenizer import class_table, split_texts
-
-from . import bpe
 
 _COMPILED_FROM = 1 << 22  # bytes of text
 _BATCH = 1 << 23  # bytes of text looked at in one go

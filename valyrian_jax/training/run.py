@@ -21,7 +21,7 @@ from jaxtyping import Array, Int
 from rich.console import Console
 
 from valyrian_jax.config import Config
-from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.files import lock_directory
 from valyrian_jax.model import sharding
@@ -47,7 +47,7 @@ from valyrian_jax.training.progress import Progress, is_out_of_patience
 from valyrian_jax.training.resume import resume_run
 from valyrian_jax.training.session import RunContext
 from valyrian_jax.training.setup import check_processes_agree, prepare
-from valyrian_jax.training.signals import StopSignal, stop_signals
+from valyrian_jax.training.signals import stop_signals
 from valyrian_jax.training.state import TrainState, abstract_state, init_state
 from valyrian_jax.training.train_step import StepMetrics, make_train_step
 

@@ -4,11 +4,12 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
+from valyrian_jax.errors import StopSignal
+
 _ASKING = (signal.SIGINT, signal.SIGTERM)
-StopSignal = Callable[[], signal.Signals | None]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,77 @@
+"""The torch.export programs: any length, reloaded, the same logits."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.export.pt2_archive._package import load_pt2
+
+from bridge import __main__ as main
+from bridge import exported_program
+from bridge.gpt import to_module
+from tests.support.commands import call
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.errors import UserError
+
+ALONE = """
+import sys
+for name in ("valyrian_jax", "bridge", "jax"): sys.modules[name] = None
+from torch.export.pt2_archive._package import load_pt2
+import torch
+programs = load_pt2(sys.argv[1]).exported_programs
+logits, past = programs["prefill"].module()(torch.tensor([[5, 6, 7, 8]]))
+logits, past = programs["decode"].module()(torch.tensor([[9]]), past)
+print(logits[0, :3].tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pt2") / "small.pt2"
+    exported_program.export(directory, path)
+    return path
+
+
+def test_check_says_how_far_the_logits_are(
+    archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = call(main.main, capsys, monkeypatch, "check", archive, "--json")
+    record = json.loads(out)
+    assert (status, record.keys(), record["file"]) == (0, {"file", "difference"}, str(archive))
+    assert record["difference"] < 1e-4
+    shown = f"{archive}: logits are within {record['difference']:.1e} of those where it was made\n"
+    assert call(main.main, capsys, monkeypatch, "check", archive) == (0, shown, "")
+
+
+def test_programs_give_the_logits_of_the_module_at_every_length(archive: Path, small: Bundle) -> None:
+    gpt = to_module(small)
+    programs = load_pt2(str(archive)).exported_programs
+    prefill, decode = programs["prefill"].module(), programs["decode"].module()
+    tokens = torch.randint(0, 300, (5, 24), generator=torch.Generator().manual_seed(0))
+    expected = gpt(tokens)
+    allowed = 1e-5 * float(expected.abs().max())
+    for B, T in ((1, 1), (1, 2), (2, 7), (5, 23), (3, 24)):
+        logits, past = prefill(tokens[:B, :T])
+        assert (logits - expected[:B, T - 1]).abs().max() <= allowed
+        for place in range(T, 24):
+            logits, past = decode(tokens[:B, place : place + 1], past)
+            assert (logits - expected[:B, place]).abs().max() <= allowed
+
+
+def test_a_file_needs_nothing_but_torch(archive: Path, small: Bundle, tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-c", ALONE, str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
+    expected = to_module(small)(torch.tensor([[5, 6, 7, 8, 9]]))[0, -1, :3]
+    assert (torch.tensor(json.loads(done.stdout)) - expected).abs().max() < 1e-4
+
+
+def test_what_is_not_such_a_file_is_named(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must be called something.pt2"):
+        exported_program.export(directory, tmp_path / "model.pt")
+    (tmp_path / "text.pt2").write_text("no")
+    for name in ("text.pt2", "none.pt2"):
+        with pytest.raises(UserError, match="is not a file that `python -m bridge export --format export` wrote"):
+            exported_program.check(tmp_path / name)

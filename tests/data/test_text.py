@@ -1,0 +1,148 @@
+"""Split, tokens and batches."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from valyrian_jax.data import text
+from valyrian_jax.data.windows import make_eval_windows, sample_batch
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import train_bpe
+
+PARAGRAPHS = [f"Paragraph {i} says this.\nAnd that, {i}." for i in range(100)]
+
+
+def test_the_held_out_part_is_the_last_documents() -> None:
+    parts = text.split_documents("\n\n".join(PARAGRAPHS) + "\n", 0.1)
+    assert parts.train + parts.held_out == PARAGRAPHS
+    assert 8 <= len(parts.held_out) <= 12
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n\n"])
+def test_blank_lines_of_any_kind_separate_documents(blank: str) -> None:
+    paragraphs = [p.replace("\n", " ") for p in PARAGRAPHS]
+    parts = text.split_documents(blank.join(paragraphs), 0.2)
+    assert parts.train + parts.held_out == paragraphs
+
+
+def test_text_without_paragraphs_is_cut_between_lines_or_words() -> None:
+    lines = "".join(f"line {i}\n" for i in range(50))
+    parts = text.split_documents(lines, 0.1)
+    assert len(parts.train) == len(parts.held_out) == 1
+    assert f"{parts.train[0]}\n{parts.held_out[0]}\n" == lines
+    words = " ".join(f"word{i}" for i in range(50))
+    parts = text.split_documents(words, 0.1)
+    assert f"{parts.train[0]} {parts.held_out[0]}" == words
+
+
+def test_blank_space_around_the_text_counts_for_nothing() -> None:
+    words = "one paragraph of more than twenty words " * 10
+    padded = "\n" * 400 + words + " " * 200_000 + "\n" * 400
+    assert text.split_documents(padded, 0.1) == text.split_documents(words, 0.1)
+
+
+def test_the_share_is_as_near_as_whole_documents_allow() -> None:
+    sizes = [5] * 10 + [1000] + [5] * 10
+    parts = text.split_documents("\n\n".join("x" * size for size in sizes), 0.1)
+    assert len(parts.held_out) == 10
+
+
+def test_no_held_out_sentence_of_the_shipped_corpus_is_trained_on(valyrian: str) -> None:
+    parts = text.split_documents(valyrian, 0.1)
+    assert text.sentence_overlap(parts) == 0
+    assert len(parts.held_out) > 100
+    found = text.find_sentences(parts.train + parts.held_out)
+    assert len(set(found)) == len(found)
+
+
+def test_overlap_is_the_share_of_repeated_sentences() -> None:
+    parts = text.DataSplit(["A b. C d!", "E f?\nG h"], ["C d! X y.", "G h Z.\nE f?"])
+    assert text.sentence_overlap(parts) == 0.5
+
+
+def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_bpe(PARAGRAPHS, 300)
+    tokens = text.encode_documents(PARAGRAPHS, tokenizer, tmp_path / "tokens")
+    assert tokens.dtype == np.uint16
+    ends = np.flatnonzero(tokens == tokenizer.end_of_text)
+    assert len(ends) == 101
+    decoded = [tokenizer.decode(tokens[a + 1 : b].tolist()) for a, b in pairwise(ends)]
+    assert decoded == PARAGRAPHS
+
+    monkeypatch.setattr(text, "_LARGE_TEXT", 10)
+    mapped = text.encode_documents(PARAGRAPHS, tokenizer, tmp_path / "tokens")
+    assert isinstance(mapped, np.memmap)
+    text.encode_documents(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens")
+    assert not list((tmp_path / "tokens").iterdir())  # nothing that a killed process would leave
+    np.testing.assert_array_equal(mapped, tokens)
+    np.testing.assert_array_equal(sample_batch(mapped, 0, 3, 2, 8), sample_batch(tokens, 0, 3, 2, 8))
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    tokens = np.arange(5000, dtype=np.uint16)
+    first = sample_batch(tokens, 1, 2, 8, 16)
+    np.testing.assert_array_equal(first, sample_batch(tokens, 1, 2, 8, 16))
+    assert first.shape == (8, 17)
+    assert (np.diff(first, axis=1) == 1).all()  # consecutive tokens
+    for other in (sample_batch(tokens, 2, 2, 8, 16), sample_batch(tokens, 1, 3, 8, 16)):
+        assert not np.array_equal(first, other)
+
+
+def test_the_first_batch_is_the_same_in_every_version() -> None:
+    # A stored value of integers only: a change here changes every run.
+    assert sample_batch(np.arange(60000, dtype=np.uint16), 0, 0, 4, 1)[:, 0].tolist() == [48283, 17300, 29268, 34664]
+
+
+def test_batches_reach_every_place_equally() -> None:
+    tokens = np.arange(40, dtype=np.uint16)
+    starts = np.concatenate([sample_batch(tokens, 0, step, 64, 8)[:, 0] for step in range(500)])
+    counts = np.bincount(starts)
+    assert len(counts) == 32
+    assert abs(counts / counts.mean() - 1).max() < 0.12
+
+
+@given(st.integers(2, 400), st.integers(1, 5), st.integers(2, 20))
+def test_windows_count_every_token_but_the_first_once(size: int, rows: int, length: int) -> None:
+    tokens = np.arange(1, size + 1, dtype=np.uint16)
+    found = make_eval_windows(tokens, rows, length)
+    assert found.tokens.shape[1:] == (rows, length + 1)
+    targets = found.tokens[:, :, 1:][found.counted]
+    np.testing.assert_array_equal(targets, tokens[1:])
+    inputs = found.tokens[:, :, :-1][found.counted]
+    np.testing.assert_array_equal(inputs, tokens[:-1])
+
+
+def test_bytes_count_documents_and_the_blank_lines_between() -> None:
+    assert text.count_bytes(["ab", "ñ"]) == 2 + 2 + 2 + 2
+
+
+def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
+    cases = {
+        "empty": (b" \n\n ", "is empty"),
+        "latin": (b"abc \xf1 def", "not UTF-8: byte 0xf1 at offset 4"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}.*{message}"):
+            text.read_corpus(tmp_path / name)
+    with pytest.raises(UserError, match="latin.*not UTF-8: byte 0xf1 at offset 4"):
+        list(text.read_blocks(tmp_path / "latin"))
+    with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
+        text.read_corpus(tmp_path / "none")
+    with pytest.raises(UserError, match="too short to hold a part of it out: 3 words"):
+        text.split_documents("only three words", 0.1)
+    with pytest.raises(UserError, match="20 tokens, but model.n_positions = 32 needs at least 33"):
+        sample_batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
+    with pytest.raises(UserError, match="held-out part is empty"):
+        make_eval_windows(np.zeros(1, np.uint16), 1, 4)
+
+
+def test_rows_of_a_batch_do_not_depend_on_who_makes_them() -> None:
+    tokens = np.arange(1000, dtype=np.uint16)
+    whole = sample_batch(tokens, 0, 3, 8, 16)
+    parts = [sample_batch(tokens, 0, 3, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
