@@ -42,7 +42,7 @@ def test_old_bundles_give_the_same_logits(old: Path) -> None:
 def test_old_runs_go_on(old: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(old / "run", run)
-    progress = checkpoint.find_newest(run / "checkpoints").record.progress
+    progress = checkpoint.find_newest(run / "checkpoints").metadata.progress
     settings = load_resume_config(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
     before = list(read_metrics(run))
     result = train(settings, resume=run, console=Console(file=io.StringIO()))

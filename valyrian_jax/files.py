@@ -30,15 +30,23 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def rename_durably(partial: Path, path: Path) -> None:
-    """Rename a whole file into place so that it is there, and whole, even after a loss of power."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Rename a whole file into place, so that it is there, and whole, even after a loss of power."""
+    sync_to_disk(partial)
     partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the new name
-    finally:
-        os.close(directory)
+    sync_to_disk(path.parent)  # the new name
+
+
+def sync_to_disk(*paths: Path) -> None:
+    """Flush files and the names in directories to the disk, where the file system can."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            if path.is_file():  # not every file system can do it for a directory
+                raise
+        finally:
+            os.close(descriptor)
 
 
 MAX_BYTES = 1 << 26  # bytes; JSON takes up to twenty times as many in memory. 260,000 tokens need half of this

@@ -41,7 +41,7 @@ def choose_directory(path: Path | None) -> Path:
     return path
 
 
-def store_config(run: Path, settings: Config) -> None:
+def save_config(run: Path, settings: Config) -> None:
     """Write the resolved configuration of a run. A directory is a run once it has one, so it is written last."""
     write_atomically(run / "config.toml", config_to_toml(settings))
 

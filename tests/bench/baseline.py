@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from valyrian_jax.config import config_from_tree
-from valyrian_jax.data.dataset import prepare
+from valyrian_jax.data.dataset import open_dataset
 
 STEPS, BATCH, RATE, LOWEST, WARM_UP = 2000, 12, 1e-3, 1e-4, 100
 
@@ -26,7 +26,7 @@ def main() -> None:
     settings = config_from_tree({})
     c = settings.model
     with tempfile.TemporaryDirectory() as directory:
-        text = prepare(settings, None, Path(directory))
+        dataset = open_dataset(settings, None, Path(directory))
     torch.manual_seed(0)
     module = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -46,7 +46,7 @@ def main() -> None:
         rate = LOWEST + (RATE - LOWEST) * (1 + math.cos(math.pi * part)) / 2 if part else RATE * (step + 1) / WARM_UP
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = torch.from_numpy(text.batches(step, slice(BATCH))).long()
+        batch = torch.from_numpy(dataset.batches(step, 1, slice(BATCH))[0]).long()
         loss = nats(module, batch).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -55,7 +55,7 @@ def main() -> None:
     module.eval()
     total, count = 0.0, 0
     with torch.no_grad():
-        for tokens, counted in zip(*text.held_out.windows, strict=True):
+        for tokens, counted in zip(*dataset.eval_set.windows, strict=True):
             found = nats(module, torch.from_numpy(tokens).long()).numpy()
             total, count = total + float(np.sum(found, where=counted)), count + int(counted.sum())
     Path(sys.argv[1]).write_text(json.dumps({"nats_per_token": total / count}))

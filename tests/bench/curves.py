@@ -20,8 +20,7 @@ from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import init_state
-from valyrian_jax.training.train_step import make_train_step
+from valyrian_jax.training.train_step import init_state, make_train_step
 
 
 class Curve(NamedTuple):

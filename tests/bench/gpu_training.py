@@ -84,10 +84,9 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     from valyrian_jax.config import load_config
     from valyrian_jax.model import sharding
     from valyrian_jax.model.compute_options import choose_options
-    from valyrian_jax.training.flops import flops_per_token, peak_flops
+    from valyrian_jax.training.devices import flops_per_token, peak_flops
     from valyrian_jax.training.optimizer import make_optimizer
-    from valyrian_jax.training.state import init_state
-    from valyrian_jax.training.train_step import make_train_step
+    from valyrian_jax.training.train_step import init_state, make_train_step
 
     settings = load_config(ROOT / "configs" / preset, overrides)
     mesh = sharding.make_mesh(settings.mesh, jax.devices(DEVICE)[:1])

@@ -40,17 +40,16 @@ def parity() -> None:
     import jax.numpy as jnp
 
     from valyrian_jax.config import load_config
-    from valyrian_jax.data.dataset import prepare
+    from valyrian_jax.data.dataset import open_dataset
     from valyrian_jax.model import sharding
     from valyrian_jax.model.compute_options import ComputeOptions
     from valyrian_jax.model.gpt import forward
     from valyrian_jax.training.optimizer import make_optimizer
-    from valyrian_jax.training.state import init_state
-    from valyrian_jax.training.train_step import make_train_step, value_and_gradients
+    from valyrian_jax.training.train_step import init_state, make_train_step, value_and_gradients
 
     settings = load_config(ROOT / "configs" / "valyrian.toml")
-    text = prepare(settings, None, OUT / "parity")
-    windows = np.stack([text.batches(i, slice(None)) for i in range(STEPS)])
+    dataset = open_dataset(settings, None, OUT / "parity")
+    windows = dataset.batches(0, STEPS)
     optimizer = make_optimizer(settings.optim, settings.train.steps)
 
     def values(platform: str, precision: str) -> tuple[Any, np.ndarray]:

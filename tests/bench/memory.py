@@ -26,8 +26,7 @@ from valyrian_jax.config import Config, MeshConfig, load_config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import choose_options
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import abstract_state
-from valyrian_jax.training.train_step import make_train_step
+from valyrian_jax.training.train_step import abstract_state, make_train_step
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (1, 2, 4)]

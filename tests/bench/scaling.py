@@ -12,7 +12,7 @@ import click
 
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.training.flops import flops_per_token
+from valyrian_jax.training.devices import flops_per_token
 
 PEAK = 989e12  # operations/s in bfloat16, dense: NVIDIA H100 SXM data sheet, which says 1,979e12 "with sparsity"
 MEMORY = 0.75 * 80e9  # bytes: three quarters of the data sheet's, which JAX takes unless told otherwise

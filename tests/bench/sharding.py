@@ -13,6 +13,7 @@ import texts
 from measuring import ROOT
 
 from valyrian_jax.data import documents, shard_dataset
+from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.tokenizer import train_bpe
 
 LENGTH, ROWS = 1024, 32
@@ -82,10 +83,10 @@ def cut(text: Path) -> dict[str, float]:
 def batches(out: Path, steps: int = 300) -> dict[str, float]:
     """Random windows; what is read stands in the page cache of the system."""
     begin = time.perf_counter()
-    parts = shard_dataset.open_parts(out, 1e-4)
+    split = split_shards(out, 1e-4)
     opened = time.perf_counter()
     for step in range(steps):
-        shard_dataset.batch(parts, 0, step, ROWS, LENGTH)
+        shard_dataset.read_batch(split, 0, step, ROWS, LENGTH)
     seconds = (time.perf_counter() - opened) / steps
     return {
         "opening, ms": round((opened - begin) * 1e3, 1),

@@ -84,8 +84,7 @@ def prepared(batch: int, dropout: float) -> Callable[[], None]:
 
     from valyrian_jax.model.parameters import from_tensors
     from valyrian_jax.training.optimizer import make_optimizer
-    from valyrian_jax.training.state import init_state
-    from valyrian_jax.training.train_step import make_train_step
+    from valyrian_jax.training.train_step import init_state, make_train_step
 
     settings = config(batch, dropout)
     optimizer = make_optimizer(settings.optim, 10_000)

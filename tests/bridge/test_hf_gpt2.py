@@ -56,10 +56,10 @@ def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path
         },
     )
     result = train(settings, tmp_path / "run", init=tmp_path / "imported")
-    trained = load_bundle(result.run / "bundle")
+    trained = load_bundle(result.directory / "bundle")
     assert trained.model.n_embd == 30
     assert not np.array_equal(trained.tensors["transformer.wte.weight"], found.tensors["transformer.wte.weight"])
-    assert_equal(trained, transformers.GPT2LMHeadModel.from_pretrained(result.run / "bundle").eval())
+    assert_equal(trained, transformers.GPT2LMHeadModel.from_pretrained(result.directory / "bundle").eval())
 
 
 def test_shards_are_put_together(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:

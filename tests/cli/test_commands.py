@@ -57,7 +57,7 @@ def run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_checkpoint_says_what_it_was_computed_with(run: Path) -> None:
-    record = checkpoint.find_newest(run / "checkpoints").record
+    record = checkpoint.find_newest(run / "checkpoints").metadata
     assert record.config["train"]["deterministic"] is True
     assert record.versions["XLA_FLAGS"].count("--xla_gpu_deterministic_ops=true") == 1
     assert record.versions["jax"] == jax.__version__
@@ -163,7 +163,9 @@ def test_sigterm_ends_training_with_the_line_that_resumes_it(run: Path, small_te
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait() == 128 + signal.SIGTERM
-    stopped = re.search(r"^stopped by SIGTERM after step (\d+), .* python train.py --resume runs/stopped$", said, re.M)
+    stopped = re.search(
+        r"^stopped at step (\d+) \(SIGTERM\); saved; .* python train.py --resume runs/stopped$", said, re.M
+    )
     assert stopped
     assert (run.parent / "stopped" / "checkpoints" / stopped[1]).is_dir()
 
@@ -174,7 +176,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["--model.n_head", "3"], "model.n_head = 3 must divide model.n_embd = 32"),
     (["--model.vocab_size", "200"], "model.vocab_size = 200: input should be greater than or equal to 257"),
     (["--model.vocab_size", "60000"], "vocabulary size 60000 cannot be filled: the text yields at most"),
-    (["--model.n_positions", "100000"], "model.n_positions = 100000 needs at least 100001"),
+    (["--model.n_positions", "100000"], "at least 100001 tokens for model.n_positions = 100000"),
     (["--train.device", "gpu"], "train.device = gpu, but JAX sees only: cpu"),
     (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
     (["--data.path", "empty.txt"], "the text empty.txt is empty"),

@@ -18,13 +18,17 @@ from tests.conftest import WORDS
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
-from valyrian_jax.data import shard_dataset, shard_writer, shards
-from valyrian_jax.data.dataset import Text, hold_out, prepare
+from valyrian_jax.data import shard_dataset, shard_split, shard_writer, shards
+from valyrian_jax.data.dataset import open_dataset
+from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.data.shards import InputFile, Position, ShardIndex
 from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents, read_corpus, split_documents
+from valyrian_jax.data.text_dataset import TextDataset
 from valyrian_jax.errors import StoppedError, UserError
-from valyrian_jax.evaluation.report import _loss, evaluate_run, make_report
-from valyrian_jax.run_directory import load_run_config, read_metrics, store_config
+from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
+from valyrian_jax.evaluation.report import evaluate_run, make_report
+from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.run_directory import load_run_config, read_metrics, save_config
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import TrainResult, train
@@ -69,7 +73,7 @@ def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path
 def test_a_file_beside_the_shards_is_no_text(place: Path, tmp_path: Path, name: str) -> None:
     settings = load_config(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
     with pytest.raises(UserError, match=f"{name} is a part of shards; give their directory, {place}"):
-        prepare(settings, None, tmp_path)
+        open_dataset(settings, None, tmp_path)
 
 
 def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_size: int = 280) -> None:
@@ -179,39 +183,39 @@ def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tm
     tokenizer = shards.open_shards(place).tokenizer
     whole = encode_documents(documents, tokenizer, tmp_path)
     for share in (0.001, 0.03, 0.1, 0.5, 0.9):
-        parts = shard_dataset.open_parts(place, share)
-        tokens = shard_dataset.held_out_tokens(parts)
+        split = split_shards(place, share)
+        tokens = shard_dataset.read_held_out(split)
         kept = int((tokens[:-1] == tokenizer.end_of_text).sum())
-        assert parts.cut == next(
-            (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)), parts.cut
+        assert split.cut == next(
+            (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)), split.cut
         )
         assert tokens.tolist() == encode_documents(documents[-kept:], tokenizer, tmp_path).tolist()
-        assert shard_dataset.byte_count(tokens, tokenizer) == count_bytes(documents[-kept:])
+        assert shard_dataset.count_token_bytes(tokens, tokenizer) == count_bytes(documents[-kept:])
         training = encode_documents(documents[:-kept], tokenizer, tmp_path)
-        np.testing.assert_array_equal(shards.read(parts.shards, 0, parts.training), training)
+        np.testing.assert_array_equal(shards.read(split.shards, 0, split.training_tokens), training)
     assert kept > 50
 
 
 def test_what_cannot_be_held_out_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
     with pytest.raises(UserError, match="hold one document, expected two or more"):
-        shard_dataset.open_parts(tmp_path / "one", 0.5)
-    monkeypatch.setattr(shard_dataset, "LARGEST_HELD_OUT", 50)
+        split_shards(tmp_path / "one", 0.5)
+    monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 50)
     with pytest.raises(UserError, match=r"the last document in .* has 102 tokens, more than .*, 50; encode the text"):
-        shard_dataset.open_parts(place, 0.001)
-    monkeypatch.setattr(shard_dataset, "LARGEST_HELD_OUT", 150)
+        split_shards(place, 0.001)
+    monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 150)
     with pytest.raises(UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$") as refused:
-        shard_dataset.open_parts(place, 0.5)
-    assert shard_dataset.open_parts(place, float(str(refused.value).split()[-1])).held_out > 0
+        split_shards(place, 0.5)
+    assert split_shards(place, float(str(refused.value).split()[-1])).held_out_tokens > 0
 
 
 def test_every_window_is_seen_once_an_epoch(place: Path) -> None:
-    parts, length, rows = shard_dataset.open_parts(place, 0.1), 16, 12
-    training = shards.read(parts.shards, 0, parts.training)
+    split, length, rows = split_shards(place, 0.1), 16, 12
+    training = shards.read(split.shards, 0, split.training_tokens)
     windows = (len(training) - 1) // length
     assert windows % rows  # so that some steps stand across the end of an epoch
     steps = 3 * windows // rows + 1
-    seen = np.concatenate([shard_dataset.batch(parts, 5, step, rows, length) for step in range(steps)])
+    seen = np.concatenate([shard_dataset.read_batch(split, 5, step, rows, length) for step in range(steps)])
     assert seen.dtype == np.int32
     every = np.stack([training[i * length : (i + 1) * length + 1] for i in range(windows)]).astype(np.int32)
     epochs = [seen[i * windows : (i + 1) * windows] for i in range(3)]
@@ -219,31 +223,31 @@ def test_every_window_is_seen_once_an_epoch(place: Path) -> None:
         assert sorted(epoch.tolist()) == sorted(every.tolist())
         assert (epoch == every).all(axis=1).mean() < 0.05
     assert (epochs[0] == epochs[1]).all(axis=1).mean() < 0.05
-    other = np.concatenate([shard_dataset.batch(parts, 6, step, rows, length) for step in range(windows // rows)])
+    other = np.concatenate([shard_dataset.read_batch(split, 6, step, rows, length) for step in range(windows // rows)])
     assert (other == seen[: len(other)]).all(axis=1).mean() < 0.05
 
 
 def test_rows_of_a_batch_do_not_depend_on_who_makes_them(place: Path) -> None:
-    parts = shard_dataset.open_parts(place, 0.1)
-    windows = (parts.training - 1) // 16
+    split = split_shards(place, 0.1)
+    windows = (split.training_tokens - 1) // 16
     for step in (0, windows // 8, 10**12):  # the second one stands across the end of an epoch
-        whole = shard_dataset.batch(parts, 0, step, 8, 16)
-        some = [shard_dataset.batch(parts, 0, step, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+        whole = shard_dataset.read_batch(split, 0, step, 8, 16)
+        some = [shard_dataset.read_batch(split, 0, step, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
         np.testing.assert_array_equal(np.concatenate(some), whole)
-    with pytest.raises(UserError, match=r"tokens, but model.n_positions = 100000 needs at least 100001"):
-        shard_dataset.batch(parts, 0, 0, 1, 100_000)
+    with pytest.raises(UserError, match="at least 100001 tokens for model.n_positions = 100000"):
+        shard_dataset.read_batch(split, 0, 0, 1, 100_000)
 
 
 def test_a_token_outside_the_vocabulary_is_noticed_where_it_is_read(copy: Path) -> None:
-    parts = shard_dataset.open_parts(copy, 0.1)
-    for number in (0, len(parts.shards.index.shards) - 1):
+    split = split_shards(copy, 0.1)
+    for number in (0, len(split.shards.index.shards) - 1):
         with (copy / shards.shard_name(number)).open("rb+") as file:
             file.seek(64 + 20)
             file.write(b"\xff\xff")
-    with pytest.raises(UserError, match="are damaged: token 65535, expected less than 280; compare"):
-        shard_dataset.batch(parts, 0, 0, (parts.training - 1) // 16, 16)  # an epoch
-    with pytest.raises(UserError, match="are damaged: token 65535"):
-        shard_dataset.held_out_tokens(parts)
+    with pytest.raises(UserError, match="are damaged: expected token ids below 280, found 65535; compare"):
+        shard_dataset.read_batch(split, 0, 0, (split.training_tokens - 1) // 16, 16)  # an epoch
+    with pytest.raises(UserError, match="are damaged: .* found 65535"):
+        shard_dataset.read_held_out(split)
 
 
 def tiny(path: Path, **changes: Any) -> Config:
@@ -271,45 +275,37 @@ def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
 
 def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[TrainResult, str], place: Path) -> None:
     result, printed = finished
-    losses = [record["train/loss"] for record in numbers(result.run) if "train/loss" in record]
+    losses = [record["train/loss"] for record in numbers(result.directory) if "train/loss" in record]
     assert losses[-1] < 0.8 * losses[0]
     best = result.progress.best_loss, result.progress.best_bits_per_byte
-    assert evaluate_run(result.run) == pytest.approx(best, rel=1e-6)
-    lines = make_report(result.run, 10)
+    assert evaluate_run(result.directory) == pytest.approx(best, rel=1e-6)
+    lines = make_report(result.directory, 10)
     assert [*lines] == ["model"]
     assert lines["model"][:2] == pytest.approx(best, rel=1e-6)
     assert lines["model"][2:] == (None, None)
     index = shards.open_shards(place).index
     assert f"{index.size:,} bytes in 60 documents and {len(index.shards)} shards; " in printed
     assert "whether held-out sentences also stand in the training part is not measured" in printed
-    assert load_bundle(result.run / "bundle").manifest["corpus_sha256"] == shards.sha256(index)
-    assert (result.run / "tokenizer.json").read_bytes() == (place / "tokenizer.json").read_bytes()
+    assert load_bundle(result.directory / "bundle").manifest["corpus_sha256"] == shards.sha256(index)
+    assert (result.directory / "tokenizer.json").read_bytes() == (place / "tokenizer.json").read_bytes()
 
 
 def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[TrainResult, str], small_text: Path) -> None:
     result, _ = finished
     documents = documents_of(small_text)
-    kept = (
-        int(
-            (
-                shard_dataset.held_out_tokens(
-                    shard_dataset.open_parts(Path(load_run_config(result.run).data.path), 0.05)
-                )
-                == 279
-            ).sum()
-        )
-        - 1
-    )
+    settings, best = load_run_config(result.directory), load_bundle(result.directory / "bundle")
+    held_out = shard_dataset.read_held_out(split_shards(Path(settings.data.path), settings.data.held_out))
+    kept = int((held_out == best.tokenizer.end_of_text).sum()) - 1
     parts = DataSplit(documents[:-kept], documents[-kept:])
-    best = load_bundle(result.run / "bundle")
-    of_text = hold_out(Text(parts, 0, ""), load_run_config(result.run), best.tokenizer, result.run)
-    assert _loss(best, of_text) == evaluate_run(result.run)
+    of_text = TextDataset(settings, parts, 0, "", best.tokenizer, None, result.directory)
+    found = evaluate(make_eval_step(best.model), from_tensors(best.tensors), of_text.eval_set)
+    assert found == evaluate_run(result.directory)
 
 
 def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
     finished: tuple[TrainResult, str], copy: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, batch = tmp_path / "run", shard_dataset.batch
+    run, batch = tmp_path / "run", shard_dataset.read_batch
 
     def stopping(parts: Any, seed: int, step: int, *rest: Any) -> Any:
         if step == 25:  # made while the device takes the steps up to 20
@@ -317,12 +313,12 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
         return batch(parts, seed, step, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_dataset, "batch", stopping)
-        with pytest.raises(StoppedError, match="after step 20"):
+        patch.setattr(shard_dataset, "read_batch", stopping)
+        with pytest.raises(StoppedError, match="stopped at step 20"):
             train(tiny(place), run, console=quiet())
     settings = load_resume_config(run, {"data.path": str(copy)})  # shards may move
     assert train(settings, resume=run, console=quiet()).steps == 60
-    whole = finished[0].run
+    whole = finished[0].directory
     assert numbers(run) == numbers(whole)
     weights = "bundle/model.safetensors"
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
@@ -331,24 +327,28 @@ def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
 def test_other_shards_and_other_tokenizers_are_refused(
     finished: tuple[TrainResult, str], place: Path, copy: Path, small_text: Path, tmp_path: Path
 ) -> None:
-    run = Path(shutil.copytree(finished[0].run, tmp_path / "run"))
+    run = Path(shutil.copytree(finished[0].directory, tmp_path / "run"))
     found = shards.open_shards(copy)
     other = dataclasses.replace(found.index.shards[0], sha256="0" * 64)
     shards.write_index(copy, dataclasses.replace(found.index, shards=(other, *found.index.shards[1:])))
     with pytest.raises(UserError, match="copy has changed since"):
         train(load_resume_config(run, {"data.path": str(copy)}), resume=run, console=quiet())
-    store_config(run, tiny(copy))
+    save_config(run, tiny(copy))
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
         evaluate_run(run)
 
     train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(tmp_path / "other.json")
-    with pytest.raises(UserError, match=r"other.json has SHA-256 .*, but the shards were made with .*shards/tokenizer"):
+    with pytest.raises(
+        UserError, match=r"tokenizer mismatch: expected .*shards/tokenizer.json \(SHA-256 .*, found .*other.json \("
+    ):
         train(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
     foreign = dataclasses.replace(
-        load_bundle(finished[0].run / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
+        load_bundle(finished[0].directory / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
     )
     save_bundle(foreign, tmp_path / "foreign")
-    with pytest.raises(UserError, match=r"the tokenizer of the run or bundle .* has SHA-256 .*, but the shards were"):
+    with pytest.raises(
+        UserError, match=r"tokenizer mismatch: expected .*, found that of the run or bundle to continue \("
+    ):
         train(tiny(place), tmp_path / "new", init=tmp_path / "foreign", console=quiet())
     with pytest.raises(UserError, match="has 280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):
         train(tiny(place, **{"model.vocab_size": 300}), tmp_path / "new", console=quiet())

@@ -135,7 +135,7 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         text.read_corpus(tmp_path / "none")
     with pytest.raises(UserError, match="too short to hold a part of it out: 3 words"):
         text.split_documents("only three words", 0.1)
-    with pytest.raises(UserError, match="20 tokens, but model.n_positions = 32 needs at least 33"):
+    with pytest.raises(UserError, match="at least 33 tokens for model.n_positions = 32, found 20"):
         sample_batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
     with pytest.raises(UserError, match="held-out part is empty"):
         make_eval_windows(np.zeros(1, np.uint16), 1, 4)

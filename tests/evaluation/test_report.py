@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_source(generated.source, source_path(text))
     changes = TINY | {"data.path": str(text), "train.sample_every": 60}
     settings = load_config(ROOT / "configs" / "tiny.toml", changes)
-    return train(settings, home / "run", console=Console(file=io.StringIO())).run
+    return train(settings, home / "run", console=Console(file=io.StringIO())).directory
 
 
 def test_quality_counts() -> None:

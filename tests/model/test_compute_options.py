@@ -70,7 +70,7 @@ def test_own_attention_is_that_of_jax() -> None:
 def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
     settings = Config(model=MODEL, train=TrainConfig(batch_size=4, accumulate=2, dtype="bfloat16"))
     ours, theirs = (
-        jax.jit(functools.partial(value_and_gradients, settings, how=how), compiler_options=QUICK)(
+        jax.jit(functools.partial(value_and_gradients, settings, options=how), compiler_options=QUICK)(
             drawn(MODEL), WINDOWS, jax.random.key(1)
         )
         for how in (BOTH, DEFAULT_OPTIONS)
@@ -92,7 +92,7 @@ def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
     windows = jax.ShapeDtypeStruct((8, 65), jnp.int32)
 
     def temporary(how: ComputeOptions) -> int:
-        found = functools.partial(value_and_gradients, settings, how=how)
+        found = functools.partial(value_and_gradients, settings, options=how)
         compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile(QUICK)
         return int(compiled.memory_analysis().temp_size_in_bytes)
 

@@ -18,10 +18,9 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
-from valyrian_jax.training.finetuning import initial_config
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import init_state
-from valyrian_jax.training.train_step import make_train_step, value_and_gradients
+from valyrian_jax.training.setup import initial_config
+from valyrian_jax.training.train_step import init_state, make_train_step, value_and_gradients
 
 MODEL = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=1, n_head=2)
 TIED = replace(MODEL, tie_word_embeddings=True)

@@ -17,7 +17,7 @@ from valyrian_jax.config import Config, MeshConfig, ModelConfig, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.model import sharding
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import abstract_state
+from valyrian_jax.training.train_step import abstract_state
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ from valyrian_jax.training import checkpoint
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.resume import check_unchanged
-from valyrian_jax.training.state import TrainState
+from valyrian_jax.training.train_step import TrainState
 
 STATE = TrainState(jnp.int32(5), {"w": jnp.arange(6.0)}, ())
 JSON = ("5/record.json", "5/sha256.json")
@@ -50,8 +50,8 @@ def read_record(directory: Path) -> None:
     found = checkpoint.find_newest(directory)
     for name, content in checkpoint_files().items():
         assert name in JSON or (directory / name).read_bytes() == content, f"{name} was changed"
-    assert found.record.step == 5
-    check_unchanged(found.record, found.record, directory)
+    assert found.metadata.step == 5
+    check_unchanged(found.metadata, found.metadata, directory)
 
 
 def forge(draw: random.Random, files: Files) -> Files:

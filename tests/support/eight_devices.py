@@ -16,8 +16,7 @@ import jax
 import numpy as np
 
 from valyrian_jax.config import Config, MeshConfig, config_from_tree
-from valyrian_jax.data.dataset import EvalSet
-from valyrian_jax.data.windows import make_eval_windows
+from valyrian_jax.data.windows import EvalSet, make_eval_windows
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import choose_options
@@ -26,8 +25,7 @@ from valyrian_jax.training import checkpoint
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.state import abstract_state, init_state
-from valyrian_jax.training.train_step import make_train_step
+from valyrian_jax.training.train_step import abstract_state, init_state, make_train_step
 
 SETTINGS = config_from_tree(
     {

@@ -22,7 +22,7 @@ from valyrian_jax.training import checkpoint
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import train
-from valyrian_jax.training.state import init_state
+from valyrian_jax.training.train_step import init_state
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.support.killing"])
@@ -71,7 +71,7 @@ def fingerprint(run: Path) -> str:
     like = init_state(settings, make_optimizer(settings.optim, settings.train.steps))
     digest = hashlib.sha256((run / "samples.txt").read_bytes())
     found = checkpoint.find_newest(run / "checkpoints")
-    digest.update(repr(found.record.progress).encode())
+    digest.update(repr(found.metadata.progress).encode())
     for array in jax.tree.leaves(checkpoint.restore(found, like)):
         digest.update(np.asarray(array).tobytes())
     for record in read_metrics(run):

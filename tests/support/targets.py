@@ -22,6 +22,7 @@ from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import Config, ModelConfig, config_to_toml, config_to_tree, load_config
 from valyrian_jax.data import shard_dataset, shards
 from valyrian_jax.data.corpus_entropy import load_source
+from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -220,9 +221,9 @@ def damage_shards(draw: random.Random, files: Files) -> Files:
 
 def read_shards(directory: Path) -> None:
     """Read all as for training and evaluation."""
-    parts = shard_dataset.open_parts(directory, 0.2)
-    assert shard_dataset.batch(parts, 0, 0, rows=20, length=1).max() < tokenizer().vocab_size
-    assert shard_dataset.byte_count(shard_dataset.held_out_tokens(parts), tokenizer()) > 0
+    split = split_shards(directory, 0.2)
+    assert shard_dataset.read_batch(split, 0, 0, 20, 1).max() < tokenizer().vocab_size
+    assert shard_dataset.count_token_bytes(shard_dataset.read_held_out(split), tokenizer()) > 0
 
 
 def read_ids(directory: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.oracles import HOSTILE, as_tiktoken, trained_by_tokenizers
-from valyrian_jax.data import text
+from valyrian_jax.data.text import read_blocks
 from valyrian_jax.tokenizer import Tokenizer, batch, numba_pretokenizer, train_bpe
 from valyrian_jax.tokenizer.pretokenizer import class_table, split_text
 
@@ -111,8 +111,8 @@ def test_a_file_read_in_blocks_is_learnt_as_a_whole(
 ) -> None:
     content = "\n ".join(["", *HOSTILE, sources[:2000], ""])
     (tmp_path / "text").write_text(content, encoding="utf-8", newline="")
-    monkeypatch.setattr(text, "_BLOCK", size)
-    blocks = list(text.read_blocks(tmp_path / "text"))
+    monkeypatch.setattr("valyrian_jax.data.text._BLOCK", size)
+    blocks = list(read_blocks(tmp_path / "text"))
     assert len(blocks) > 1
     assert "".join(blocks) == content
     assert Counter(p for block in blocks for p in pieces(block.encode())) == Counter(pieces(content.encode()))

@@ -16,7 +16,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.state import TrainState
+from valyrian_jax.training.train_step import TrainState
 
 RECORD = CheckpointMetadata(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
 
@@ -41,9 +41,9 @@ def test_the_newest_two_are_kept_and_come_back_exactly(three: Path) -> None:
     assert checkpoint.list_steps(three) == [5, 10]
     assert {path.name for path in three.iterdir()} == {"5", "10"}
     found = checkpoint.find_newest(three)
-    assert found.record.arrays["params.w"] == "float32[6]"
-    assert replace(found.record, arrays={}) == replace(RECORD, step=10)
-    assert found.passed_over == {}
+    assert found.metadata.arrays["params.w"] == "float32[6]"
+    assert replace(found.metadata, arrays={}) == replace(RECORD, step=10)
+    assert found.damaged == {}
     state = checkpoint.restore(found, at(0))
     np.testing.assert_array_equal(state.params["w"], at(10).params["w"])
     assert int(state.opt_state[1]["count"]) == 10
@@ -76,19 +76,19 @@ def test_whatever_happens_to_a_file_is_noticed(
         shutil.copytree(three, tmp_path / "copy")
         damage(tmp_path / "copy" / name, draw)
         found = checkpoint.find_newest(tmp_path / "copy")
-        assert found.record.step == 5, name
-        assert list(found.passed_over) == [tmp_path / "copy" / "10"]
-        assert "copy/10 is damaged: " in found.passed_over[tmp_path / "copy" / "10"]
+        assert found.metadata.step == 5, name
+        assert list(found.damaged) == [tmp_path / "copy" / "10"]
+        assert "copy/10 is damaged: " in found.damaged[tmp_path / "copy" / "10"]
         shutil.rmtree(tmp_path / "copy")
 
 
 def test_without_a_whole_one_nothing_is_made_up(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint to go on from: .* holds none; .* start a new one"):
+    with pytest.raises(UserError, match="no checkpoint to resume from: .* holds none; start a new run"):
         checkpoint.find_newest(tmp_path / "none")
     shutil.copytree(three, tmp_path / "copy")
     for step in (5, 10):
         flip(tmp_path / "copy" / str(step) / "record.json", random.Random(0))
-    with pytest.raises(UserError, match="/10 is damaged: record.json was changed, cut or lost; .*/5 is damaged"):
+    with pytest.raises(UserError, match="/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged"):
         checkpoint.find_newest(tmp_path / "copy")
 
 
@@ -97,12 +97,12 @@ def test_a_damaged_one_does_not_count_and_leftovers_go(three: Path, tmp_path: Pa
     shutil.copytree(three, copy)
     flip(copy / "10" / "record.json", random.Random(0))
     shutil.copytree(copy / "5", copy / "15.partial")  # as a save that was killed leaves it
-    for damaged in checkpoint.find_newest(copy).passed_over:
+    for damaged in checkpoint.find_newest(copy).damaged:
         checkpoint.set_aside(damaged)
     saved(copy, 12)
     assert {path.name for path in copy.iterdir()} == {"5", "10.damaged", "12"}
     flip(copy / "12" / "record.json", random.Random(0))
-    assert checkpoint.find_newest(copy).record.step == 5
+    assert checkpoint.find_newest(copy).metadata.step == 5
 
 
 def test_leftovers_go_before_space_is_measured(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_of_and_harms_nothing(three: Path, tmp_path: Path, m
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     with pytest.raises(OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"):
         saved(tmp_path / "copy", 20)
-    assert checkpoint.find_newest(tmp_path / "copy").record.step == 10
+    assert checkpoint.find_newest(tmp_path / "copy").metadata.step == 10
 
 
 def forged(three: Path, copy: Path, change: Callable[[dict[str, object]], object]) -> Path:
@@ -158,6 +158,6 @@ def test_a_state_of_another_shape_is_refused(three: Path) -> None:
     wider = at(0)._replace(params={"w": jnp.zeros(7)})
     for other in (wider, at(0)._replace(params={"v": jnp.zeros(6)}), Other(jnp.int32(0), {"w": jnp.zeros(6)})):
         with pytest.raises(
-            UserError, match=r"does not fit this run's model and optimizer: \w+[.\w]* is \w+.* there and \w+.* here"
+            UserError, match=r"does not fit this run's model and optimizer: expected [.\w]+ to be \w+.*, found \w+"
         ):
             checkpoint.restore(checkpoint.find_newest(three), other)  # type: ignore[arg-type]

@@ -21,11 +21,9 @@ from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, 
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training import run
-from valyrian_jax.training.devices import select_device
-from valyrian_jax.training.flops import peak_flops
+from valyrian_jax.training.devices import peak_flops, select_device
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import init_state
-from valyrian_jax.training.train_step import make_train_step, value_and_gradients
+from valyrian_jax.training.train_step import init_state, make_train_step, value_and_gradients
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
@@ -89,7 +87,7 @@ def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 512, (8, 257)), jnp.int32)
 
     def found(how: ComputeOptions, settings: Config = narrow) -> Any:
-        return jax.jit(functools.partial(value_and_gradients, settings, how=how))(params, batch, jax.random.key(1))
+        return jax.jit(functools.partial(value_and_gradients, settings, options=how))(params, batch, jax.random.key(1))
 
     exact = found(DEFAULT_OPTIONS, replace(narrow, train=TrainConfig()))
     cudnn, own = found(ComputeOptions(scan, attention="cudnn")), found(ComputeOptions(scan))
@@ -103,7 +101,7 @@ def test_the_loss_of_a_large_vocabulary_keeps_no_float32_logits() -> None:
     settings = Config(model=shape, train=TrainConfig(batch_size=8, dtype="bfloat16"))
     params = jax.eval_shape(lambda: init_params(shape, jax.random.key(0)))
     windows = jax.ShapeDtypeStruct((8, 257), jnp.int32)
-    found = functools.partial(value_and_gradients, settings, how=ComputeOptions(attention="cudnn"))
+    found = functools.partial(value_and_gradients, settings, options=ComputeOptions(attention="cudnn"))
     compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile()
     entry = re.search(r"^ENTRY .*?^}", compiled.as_text(), re.MULTILINE | re.DOTALL)
     assert entry
@@ -128,5 +126,5 @@ def test_a_run_takes_the_gpu_and_says_how_well_it_uses_it(small_text: Path, tmp_
     kind = jax.devices("cuda")[0].device_kind
     assert f"gpu ({kind})" in console.file.getvalue()  # type: ignore[attr-defined]
     assert peak_flops(kind, "float32")
-    assert all(0 < record["train/mfu"] < 1 for record in read_metrics(finished.run) if "train/mfu" in record)
+    assert all(0 < record["train/mfu"] < 1 for record in read_metrics(finished.directory) if "train/mfu" in record)
     assert "NVIDIA" in kind

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tests.support.tiny import TINY
 from valyrian_jax.config import Config, load_config
-from valyrian_jax.run_directory import read_metrics, store_config
+from valyrian_jax.run_directory import read_metrics, save_config
 from valyrian_jax.training.metrics import MetricsLogger, resolve_wandb_mode
 from valyrian_jax.training.run import train
 
@@ -41,7 +41,7 @@ def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_
 
 
 def log_something(directory: Path, settings: Config, seconds: float = 30) -> None:
-    store_config(directory, settings)
+    save_config(directory, settings)
     log = MetricsLogger(directory, settings)
     for step in range(5):
         log.log(step, {"train/loss": 1.0})
@@ -83,7 +83,7 @@ def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     settings = load_config(overrides={"wandb.mode": "online"})
-    store_config(directory, settings)
+    save_config(directory, settings)
     return MetricsLogger(directory, settings)
 
 

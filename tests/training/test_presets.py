@@ -12,10 +12,9 @@ from valyrian_jax.bundle.names import parameter_shapes, unpad_config
 from valyrian_jax.config import load_config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import ComputeOptions
-from valyrian_jax.training.flops import flops_per_token
+from valyrian_jax.training.devices import flops_per_token
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import abstract_state
-from valyrian_jax.training.train_step import make_train_step
+from valyrian_jax.training.train_step import abstract_state, make_train_step
 
 FILES = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 GPT2 = {  # parameters; GFLOP a token, by hand: 6 x those but for 1,024 positions, + 12 L D T

@@ -15,8 +15,7 @@ from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.state import TrainState, init_state
-from valyrian_jax.training.train_step import TrainStep, make_train_step, value_and_gradients
+from valyrian_jax.training.train_step import TrainState, TrainStep, init_state, make_train_step, value_and_gradients
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2, dropout=0.2)
 CONFIG = Config(model=MODEL, train=TrainConfig(steps=20))

@@ -7,7 +7,7 @@ import codecs
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,6 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.unsignedinteger]
-Batches = Callable[[int, slice], npt.NDArray[np.int32]]  # a step, and which of its rows -> windows of T + 1 tokens
 
 DOCUMENT_SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")

@@ -11,70 +11,86 @@ from valyrian_jax.errors import UserError
 
 
 class EvalWindows(NamedTuple):
-    """Consecutive windows over the whole of a token array, in batches."""
+    """Consecutive windows over a whole token array, in N batches of B windows."""
 
     tokens: npt.NDArray[np.int32]  # (N, B, T + 1)
     counted: npt.NDArray[np.bool_]  # (N, B, T): every token but the first is counted once
 
 
+class EvalSet(NamedTuple):
+    """What an evaluation covers: the held-out windows, and their bytes of text for bits per byte."""
+
+    windows: EvalWindows
+    text_bytes: int
+
+
 def sample_batch(
-    tokens: Tokens, seed: int, step: int, rows: int, length: int, part: slice = slice(None)
+    tokens: Tokens, seed: int, step: int, batch_size: int, length: int, rows: slice = slice(None)
 ) -> npt.NDArray[np.int32]:
-    """The batch of one step: windows at independent uniform places.
+    """Return the training batch of one step: windows at independent, uniformly random positions.
 
     Args:
-        tokens: the training part.
-        seed: of the run.
-        step: of the run.
-        rows: B.
+        tokens: Training part.
+        seed: Seed of the run.
+        step: Step of the run.
+        batch_size: B.
         length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
-        part: the rows to make; other rows are those of other devices.
+        rows: Rows to make; the other rows belong to other devices.
 
     Returns:
-        (B, T + 1) token ids, or fewer rows.
+        Token ids, int32 [B, T + 1], or fewer rows.
 
     Raises:
-        UserError: the text has fewer than T + 1 tokens.
+        UserError: The text has fewer than T + 1 tokens.
     """
-    places = len(tokens) - length
-    if places < 1:
-        raise UserError(
-            f"the training part is too short: {len(tokens)} tokens, but model.n_positions = {length} needs "
-            f"at least {length + 1}; give more text or a shorter context"
-        )
+    positions = len(tokens) - length
+    check_window_count(positions, len(tokens), length)
     # Philox is a counter-based generator (Salmon et al. 2011): each step has its own counter, so its own numbers.
-    raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(rows)
-    starts = (np.asarray(raw, np.uint64)[part] % np.uint64(places)).astype(np.int64)
+    raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(batch_size)
+    starts = (np.asarray(raw, np.uint64)[rows] % np.uint64(positions)).astype(np.int64)
     return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
 
 
-def make_eval_windows(tokens: Tokens, rows: int, length: int) -> EvalWindows:
-    """Cut a whole token array into windows that overlap by half, the same every time, and fill the last batch up.
+def check_window_count(windows: int, tokens: int, length: int) -> None:
+    """Check that the training part has at least one window of T + 1 tokens.
 
-    A window counts only the targets that the window before it did not have, so that (the first window aside) a counted
-    target has at least T / 2 tokens before it, as it has when text is generated.
+    Raises:
+        UserError: It has none.
+    """
+    if windows < 1:
+        raise UserError(
+            f"the training part is too short: expected at least {length + 1} tokens for model.n_positions = {length}, "
+            f"found {tokens}; give more text or a shorter context"
+        )
+
+
+def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindows:
+    """Cut a whole token array into windows that overlap by half; the last batch is filled up.
+
+    A window counts only the targets that the window before it does not have. So every counted target outside the first
+    window has at least T / 2 tokens before it, as it has when text is generated.
 
     Args:
-        tokens: the held-out part, at least two tokens.
-        rows: B.
+        tokens: Held-out part, at least two tokens.
+        batch_size: B.
         length: T.
 
     Returns:
         Batches in which every token but the first is a counted target exactly once.
 
     Raises:
-        UserError: there is no target.
+        UserError: There is no target.
     """
     targets = len(tokens) - 1
     if targets < 1:
         raise UserError("the held-out part is empty; give more text or a larger data.held_out")
     stride = max(length // 2, 1)
     used = math.ceil(max(targets - length, 0) / stride) + 1  # windows until the last target
-    N = math.ceil(used / rows)
-    starts = np.arange(N * rows) * stride
+    N = math.ceil(used / batch_size)
+    starts = np.arange(N * batch_size) * stride
     padded = np.zeros(starts[-1] + length + 1, np.int32)
     padded[: len(tokens)] = tokens
-    places = starts[:, None] + np.arange(length)  # of the input before each target
+    inputs = starts[:, None] + np.arange(length)  # position of the input before each target
     is_new = (starts[:, None] == 0) | (np.arange(length) >= length - stride)
-    grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, rows, length + 1)
-    return EvalWindows(grid, (is_new & (places < targets)).reshape(N, rows, length))
+    grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, batch_size, length + 1)
+    return EvalWindows(grid, (is_new & (inputs < targets)).reshape(N, batch_size, length))

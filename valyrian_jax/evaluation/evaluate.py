@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.data.dataset import EvalSet
+from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
@@ -42,8 +42,8 @@ def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -
     return jax.jit(eval_step, out_shardings=sharding.named_sharding(mesh), compiler_options=compiler_options(mesh))
 
 
-def evaluate(eval_step: EvalStep, params: Params, held_out: EvalSet, mesh: Mesh | None = None) -> Evaluation:
-    """Loss over every held-out token, always in the same order; `data.windows` says what each token sees."""
-    windows = sharding.shard(held_out.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
+def evaluate(eval_step: EvalStep, params: Params, eval_set: EvalSet, mesh: Mesh | None = None) -> Evaluation:
+    """Return the loss over every held-out token, always in the same order; see `make_eval_windows`."""
+    windows = sharding.shard(eval_set.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
     nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
-    return Evaluation(nats / int(held_out.windows.counted.sum()), nats / math.log(2) / held_out.size)
+    return Evaluation(nats / int(eval_set.windows.counted.sum()), nats / math.log(2) / eval_set.text_bytes)

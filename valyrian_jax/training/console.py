@@ -1,25 +1,32 @@
 """What a training run shows on the terminal."""
 
+import contextlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich import progress as bars
 from rich.console import Console
 
 from valyrian_jax.bundle.names import axis_sizes
-from valyrian_jax.config import Config
 from valyrian_jax.evaluation.evaluate import Evaluation
+from valyrian_jax.model.compute_options import describe_options
+from valyrian_jax.training.devices import describe_device
 from valyrian_jax.training.optimizer import decay_mask
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.state import TrainState
+from valyrian_jax.training.setup import RunSetup
+from valyrian_jax.training.train_step import TrainState
 
 
-def progress_bar(console: Console) -> bars.Progress:
-    """A bar with loss, speed and time left; nothing where the output is no terminal."""
-    return bars.Progress(
+@contextlib.contextmanager
+def progress_bar(console: Console, steps: int, completed: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Show a bar with loss, speed and time left; nothing where the output is no terminal.
+
+    Yields:
+        A function that takes the step and the values of a dispatch.
+    """
+    bar = bars.Progress(
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
@@ -30,25 +37,27 @@ def progress_bar(console: Console) -> bars.Progress:
         console=console,
         disable=not console.is_terminal,
     )
+    with bar:
+        task = bar.add_task("training", total=steps, completed=completed, loss="", speed="")
+        yield lambda step, values: bar.update(
+            task, completed=step, loss=f"loss {values['train/loss']:.3f}", speed=_describe_speed(values)
+        )
 
 
-def progress_fields(values: Mapping[str, float]) -> dict[str, Any]:
-    """What the bar shows of the numbers of a dispatch."""
+def _describe_speed(values: Mapping[str, float]) -> str:
     speed = f"{values['train/tokens_per_second']:,.0f} tokens/s"
-    if "train/mfu" in values:
-        speed += f", {values['train/mfu']:.0%} MFU"
-    return {"loss": f"loss {values['train/loss']:.3f}", "speed": speed}
+    return f"{speed}, {values['train/mfu']:.0%} MFU" if "train/mfu" in values else speed
 
 
-def print_header(console: Console, run: Path, device: str, corpus: str, config: Config, current: TrainState) -> None:
-    """What is about to be trained, on what, where."""
-    m, rows = config.model, axis_sizes(config.model)["vocab"]
-    sizes = [array.size for array in jax.tree.leaves(current.params)]
-    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(decay_mask(current.params)), strict=True) if on)
+def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
+    """Print what is about to be trained, on what, where and how."""
+    config, m, rows = setup.config, setup.config.model, axis_sizes(setup.config.model)["vocab"]
+    sizes = [array.size for array in jax.tree.leaves(state.params)]
+    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(decay_mask(state.params)), strict=True) if on)
     lines = {
-        "run": str(run),
-        "device": device,
-        "corpus": corpus,
+        "run": str(setup.directory),
+        "device": describe_device(setup.device, setup.mesh),
+        "corpus": setup.dataset.describe(),
         "model": (
             f"{m.n_layer} blocks, {m.n_head} heads, {m.n_embd} wide, context {m.n_positions}, "
             f"vocabulary {m.vocab_size}{f' in {rows} rows' if rows > m.vocab_size else ''}: {sum(sizes):,} parameters"
@@ -58,8 +67,10 @@ def print_header(console: Console, run: Path, device: str, corpus: str, config: 
             f"none on the {sum(sizes) - decayed:,} of biases and LayerNorm"
         ),
     }
-    if int(current.step):
-        lines["resumed"] = f"at step {int(current.step)}"
+    if int(state.step):
+        lines["resumed"] = f"at step {int(state.step)}"
+    if options := describe_options(config, setup.options, setup.device):
+        lines["compute"] = options
     for name, text in lines.items():
         print_line(console, f"{name:<10}{text}")
 

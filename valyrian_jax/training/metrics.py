@@ -1,8 +1,7 @@
-"""Where a run's numbers go: metrics.jsonl always, Weights & Biases beside it when wanted.
+"""Where a run's numbers go: always metrics.jsonl, and Weights & Biases if the configuration asks for it.
 
-Both stand behind the same calls: `log`, `log_text`, `log_attention`, `close`. Weights & Biases lives in a process of
-its own that reads metrics.jsonl (see `valyrian_jax.training.wandb_uploader`), so whatever happens there can neither stop a run nor
-slow it.
+`MetricsLogger` and `NullLogger` have the same methods. Weights & Biases runs in a process of its own that reads
+metrics.jsonl (see `training/wandb_uploader.py`), so it can neither stop a run nor slow it down.
 """
 
 import contextlib
@@ -21,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
+from valyrian_jax.errors import StopSignal
 from valyrian_jax.run_directory import format_samples
+from valyrian_jax.training import distributed
 
-CLOSE_SECONDS = 30.0
-HURRIED_SECONDS = 5.0  # when a signal has asked to stop
+_CLOSE_SECONDS = 30.0
+_HURRIED_SECONDS = 5.0  # when a signal has asked to stop
 
 
 class MetricsLogger:
@@ -89,6 +90,16 @@ class NullLogger:
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None: ...
 
     def close(self, seconds: float) -> None: ...
+
+
+def open_logger(directory: Path, config: Config) -> MetricsLogger | NullLogger:
+    """Return the logger of a run: one that writes in the primary process, one that does not in the others."""
+    return MetricsLogger(directory, config) if distributed.is_primary() else NullLogger()
+
+
+def close_seconds(stop_signal: StopSignal) -> float:
+    """Return how long the end of a run waits for the uploader: less if a signal has asked to stop."""
+    return _HURRIED_SECONDS if stop_signal() else _CLOSE_SECONDS
 
 
 def attention_path(run: Path, step: int) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import optax
 from rich.console import Console
 
 from valyrian_jax.bundle.bundle import recover_bundle, step_of
@@ -11,10 +12,11 @@ from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.training import checkpoint, distributed
-from valyrian_jax.training.checkpoint import CheckpointMetadata
+from valyrian_jax.training.checkpoint import Checkpoint, CheckpointMetadata
 from valyrian_jax.training.console import print_line
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.state import TrainState
+from valyrian_jax.training.setup import RunSetup
+from valyrian_jax.training.train_step import TrainState, abstract_state
 
 _MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
@@ -74,28 +76,31 @@ def check_unchanged(now: CheckpointMetadata, then: CheckpointMetadata, directory
 
 
 def resume_run(
-    directory: Path, origin: CheckpointMetadata, like: TrainState, console: Console
+    setup: RunSetup, optimizer: optax.GradientTransformation, metadata: CheckpointMetadata, console: Console
 ) -> tuple[TrainState, Progress]:
-    """The newest whole checkpoint of a run, with everything logged after it forgotten by the first process.
+    """Return the state of the newest whole checkpoint; the primary process drops everything logged after it.
 
     Raises:
-        UserError: there is none, it does not fit, or something has changed that must not.
+        UserError: There is none, it does not fit, or something has changed that must not.
     """
-    checkpoints = directory / "checkpoints"
-    with distributed.sync_errors():
-        if distributed.is_primary():
-            recover_bundle(directory / "bundle")
-        newest = checkpoint.find_newest(checkpoints) if distributed.is_primary() else None  # which reads all of it
-    step = distributed.all_max(newest.record.step if newest else 0)
-    found = newest or checkpoint.open_step(checkpoints, step)
-    notices = [*found.passed_over.values(), *check_unchanged(origin, found.record, directory)]
-    if (ahead := step_of(directory / "bundle")) > found.record.step:
+    directory = setup.directory
+    newest = distributed.call_together(lambda: _find_newest(directory) if distributed.is_primary() else None)
+    step = distributed.all_max(newest.metadata.step if newest else 0)
+    found = newest or checkpoint.open_step(directory / "checkpoints", step)
+    notices = [*found.damaged.values(), *check_unchanged(metadata, found.metadata, directory)]
+    if (ahead := step_of(directory / "bundle")) > found.metadata.step:
         notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
-    current = checkpoint.restore(found, like)
+    state = checkpoint.restore(found, abstract_state(setup.config, optimizer, setup.mesh))
     for notice in notices:
         print_line(console, f"note      {notice}")
     if distributed.is_primary():
-        for damaged in found.passed_over:
+        for damaged in found.damaged:
             checkpoint.set_aside(damaged)
-        truncate_logs(directory, found.record.step)
-    return current, found.record.progress
+        truncate_logs(directory, found.metadata.step)
+    return state, found.metadata.progress
+
+
+def _find_newest(directory: Path) -> Checkpoint:
+    """Finish what a kill interrupted, and return the newest whole checkpoint, which reads all of it."""
+    recover_bundle(directory / "bundle")
+    return checkpoint.find_newest(directory / "checkpoints")

@@ -1,23 +1,33 @@
-"""One training step and one evaluation, as pure jitted functions.
+"""The state of training, and one training step as a pure jitted function.
 
 N batches of B windows; a window is W = T + 1 tokens, so that each of its T inputs has a target.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from valyrian_jax.config import Config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import cross_entropy
-from valyrian_jax.model.parameters import Params
-from valyrian_jax.training.state import TrainState, abstract_state
+from valyrian_jax.model.parameters import Params, init_params
+
+
+class TrainState(NamedTuple):
+    """Everything that changes while a model is trained; random keys are functions of the seed and the step."""
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
 
 
 class StepMetrics(NamedTuple):
@@ -31,10 +41,45 @@ class StepMetrics(NamedTuple):
 TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
 
 
+def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
+    """Return a TrainState with the dtype, shape and sharding of every array; nothing is allocated."""
+    params = jax.eval_shape(functools.partial(_init_params, config), np.uint32(0))
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
+    shardings = sharding.state_shardings(state, config, mesh)
+    return jax.tree.map(lambda array, s: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=s), state, shardings)
+
+
+def init_state(
+    config: Config, optimizer: optax.GradientTransformation, params: Params | None = None, mesh: Mesh | None = None
+) -> TrainState:
+    """Return the state before the first step.
+
+    Args:
+        config: Configuration of the run.
+        optimizer: Optimizer of the run.
+        params: Parameters to start from; None: new ones, drawn with the run's seed. They do not depend on the mesh.
+        mesh: Mesh to put the state on; None: the first device.
+    """
+    mesh = mesh or sharding.single_device_mesh()
+    shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
+    if params is None:
+        draw = jax.jit(functools.partial(_init_params, config), out_shardings=shardings.params)
+        params = draw(np.uint32(config.train.seed))
+    else:
+        params = sharding.shard(params, shardings.params)
+    step = sharding.shard(np.zeros((), np.int32), shardings.step)
+    return TrainState(step, params, jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params))
+
+
+def _init_params(config: Config, seed: UInt32[Array, ""]) -> Params:
+    return init_params(config.model, jax.random.key(seed))
+
+
 def make_train_step(
-    config: Config, optimizer: optax.GradientTransformation, how: ComputeOptions = DEFAULT_OPTIONS
+    config: Config, optimizer: optax.GradientTransformation, options: ComputeOptions = DEFAULT_OPTIONS
 ) -> TrainStep:
-    """A function that takes N steps in one dispatch, one for each of N batches, on a mesh or the first device.
+    """Return a function that takes N steps in one dispatch, one for each of N batches.
 
     A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
     count of steps, stay as they were, and only the batch is used up. So parameters are always finite.
@@ -45,44 +90,51 @@ def make_train_step(
 
     def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(dropout_key, state.step)
-        value, gradients = value_and_gradients(config, state.params, batch, key, how)
+        loss, gradients = value_and_gradients(config, state.params, batch, key, options)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradients)
-        taken = jnp.isfinite(value + norm + optax.tree.norm(updates))
+        taken = jnp.isfinite(loss + norm + optax.tree.norm(updates))
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(taken, new, old), (params, opt_state), (state.params, state.opt_state)
         )
-        return TrainState(state.step + 1, params, opt_state), StepMetrics(value, norm, taken)
+        return TrainState(state.step + 1, params, opt_state), StepMetrics(loss, norm, taken)
 
     def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)
 
-    mesh = how.mesh or sharding.single_device_mesh()
-    places = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
+    mesh = options.mesh or sharding.single_device_mesh()
+    shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(places, sharding.batch_sharding(mesh)),
-        out_shardings=(places, sharding.named_sharding(mesh)),
+        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        out_shardings=(shardings, sharding.named_sharding(mesh)),
         compiler_options=compiler_options(mesh),
     )
 
 
 def value_and_gradients(
-    config: Config, params: Params, batch: Int[Array, "B W"], key: PRNGKeyArray, how: ComputeOptions = DEFAULT_OPTIONS
+    config: Config,
+    params: Params,
+    batch: Int[Array, "B W"],
+    key: PRNGKeyArray,
+    options: ComputeOptions = DEFAULT_OPTIONS,
 ) -> tuple[Float[Array, ""], Params]:
-    """The training loss of a batch and its gradient, float32, computed in `train.accumulate` parts of equal size."""
+    """Return the training loss of a batch and its gradients, float32.
+
+    They are computed in `train.accumulate` parts of equal size, one after another.
+    """
     settings = config.train
     narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
 
     @jax.value_and_grad
     def objective(narrow: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
-        return cross_entropy(forward(narrow, part[:, :-1], config.model, key, how), part[:, 1:])
+        return cross_entropy(forward(narrow, part[:, :-1], config.model, key, options), part[:, 1:])
 
     def compute_part(part: Int[Array, "P W"], key: PRNGKeyArray) -> tuple[Float[Array, ""], Params]:
-        value, gradients = objective(narrow, part, key)
-        return value, jax.tree.map(lambda array: array.astype(jnp.float32), gradients)
+        loss, gradients = objective(narrow, part, key)
+        return loss, jax.tree.map(lambda array: array.astype(jnp.float32), gradients)
 
     if settings.accumulate == 1:
         return compute_part(batch, key)
@@ -92,7 +144,7 @@ def value_and_gradients(
         return jax.tree.map(jnp.add, total, compute_part(windows, jax.random.fold_in(key, index))), None
 
     parts = batch.reshape(settings.accumulate, -1, batch.shape[1])
-    nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(settings.accumulate)))
+    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(settings.accumulate)))
     mean: tuple[Array, Params] = jax.tree.map(lambda array: array / settings.accumulate, total)
     return mean
