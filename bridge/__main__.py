@@ -73,7 +73,12 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
 @RUN_ARGUMENT
-@click.option("-o", "--out", type=PATH, help="File to write [valyrian.pt, or valyrian.pt2 with --format export].")
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    help="File to write [valyrian.pt, or valyrian.pt2 with --format export].",
+)
 @click.option(
     "--format",
     "kind",
@@ -83,10 +88,14 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     help="export: a .pt2 file of torch.export with the steps of generation, without tokenizer and sampler.",
 )
 @click.option(
-    "--quantize", type=click.Choice(["int8"]), help="Round the matrices: a third of the size, not quite the same text."
+    "--quantize",
+    type=click.Choice(["int8"]),
+    help="Round the matrices: a third of the size, not quite the same text.",
 )
 @JSON_OPTION
-def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, as_json: bool) -> None:
+def export(
+    run: Path | None, out: Path | None, kind: str, quantize: str | None, as_json: bool
+) -> None:
     """Write the best weights of RUN as one TorchScript file: text in, text out, from Python or C++.
 
     The file is loaded in a fresh process and checked before it gets its name.
@@ -112,9 +121,18 @@ def export(run: Path | None, out: Path | None, kind: str, quantize: str | None, 
 
 @main.command(epilog="Example: python -m bridge serve runs/first")
 @RUN_ARGUMENT
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach 0.0.0.0.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on; 0: a free one."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others can reach 0.0.0.0.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0: a free one.",
 )
 def serve(run: Path | None, host: str, port: int) -> None:
     """Open a page on this machine to play with RUN: tokens, probabilities, attention, grammar.
@@ -166,7 +184,9 @@ def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
 
 def find_program() -> Path | None:
     """The C++ program where the README builds it, or on PATH."""
-    found = shutil.which("valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}")
+    found = shutil.which(
+        "valyrian-generate", path=f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}"
+    )
     return Path(found).resolve() if found else None
 
 
@@ -180,7 +200,11 @@ def describe(certificate: Any) -> str:
             f"{exact}proven equal by `python -m bridge verify`"
             if parity and parity.get("passed")
             else f"{exact}not proven equal: run `python -m bridge verify` before `export`",
-            *([f"int8 costs {cost['kl_mean']:.1e} nats a token, top-1 same {cost['top1']:.1%}"] if cost else []),
+            *(
+                [f"int8 costs {cost['kl_mean']:.1e} nats a token, top-1 same {cost['top1']:.1%}"]
+                if cost
+                else []
+            ),
         ]
     )
 

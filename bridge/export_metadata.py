@@ -68,7 +68,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a TorchScript file; {expected}")
     found = unpack(path, "extra")
     if not {*METADATA_FILES} <= found.keys():
-        raise UserError(f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote")
+        raise UserError(
+            f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote"
+        )
     try:
         papers = {name: json.loads(found[name]) for name in METADATA_FILES}
         version = papers["certificate.json"]["format_version"]
@@ -97,10 +99,15 @@ def publish_checked(out: Path) -> Iterator[Path]:
         partial.touch()  # a place that cannot be written fails before the work
         yield partial
         done = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", partial], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "bridge", "check", partial],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
-            raise UserError(f"{out} was not written, because the file fails its check: {done.stderr.strip()}")
+            raise UserError(
+                f"{out} was not written, because the file fails its check: {done.stderr.strip()}"
+            )
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -58,7 +58,9 @@ def export(directory: Path, out: Path) -> None:
         UserError: the bundle is refused, the name is wrong, or the programs give other logits than the module.
     """
     if out.suffix != ".pt2":
-        raise UserError(f"cannot write {out}: the file of --format export must be called something.pt2")
+        raise UserError(
+            f"cannot write {out}: the file of --format export must be called something.pt2"
+        )
     source = load_bundle(directory)
     gpt = to_module(source)
     T = source.model.n_positions
@@ -67,15 +69,29 @@ def export(directory: Path, out: Path) -> None:
     tokens = torch.arange(2 * T).view(2, T) % source.model.vocab_size
     free = Dim.DYNAMIC
     with torch.no_grad():
-        first, then = tokens[:, : T // 2].clone(), tokens[:, :1].clone()  # of a view, being one would be expected later
+        first, then = (
+            tokens[:, : T // 2].clone(),
+            tokens[:, :1].clone(),
+        )  # of a view, being one would be expected later
         prefill = torch.export.export(Prefill(gpt), (first,), dynamic_shapes=({0: free, 1: free},))
         shapes = ({0: free, 1: 1}, {2: free, 4: free})
-        decode = torch.export.export(Decode(gpt), (then, Prefill(gpt)(first)[1]), dynamic_shapes=shapes)
+        decode = torch.export.export(
+            Decode(gpt), (then, Prefill(gpt)(first)[1]), dynamic_shapes=shapes
+        )
         logits = gpt(tokens)
-    papers = {name: (directory / name).read_text(encoding="utf-8") for name in ("config.json", "tokenizer.json")}
-    papers["example.json"] = json.dumps({"tokens": tokens.tolist(), "logits": logits[:, :, :COLUMNS].tolist()})
+    papers = {
+        name: (directory / name).read_text(encoding="utf-8")
+        for name in ("config.json", "tokenizer.json")
+    }
+    papers["example.json"] = json.dumps(
+        {"tokens": tokens.tolist(), "logits": logits[:, :, :COLUMNS].tolist()}
+    )
     with publish_checked(out) as partial:
-        package_pt2(str(partial), exported_programs={"prefill": prefill, "decode": decode}, extra_files=papers)
+        package_pt2(
+            str(partial),
+            exported_programs={"prefill": prefill, "decode": decode},
+            extra_files=papers,
+        )
 
 
 def check(path: Path) -> float:
@@ -86,7 +102,9 @@ def check(path: Path) -> float:
     """
     try:
         archive = load_pt2(str(path))
-        prefill, decode = (archive.exported_programs[name].module() for name in ("prefill", "decode"))
+        prefill, decode = (
+            archive.exported_programs[name].module() for name in ("prefill", "decode")
+        )
         example: dict[str, Any] = json.loads(archive.extra_files["example.json"])
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise UserError(
@@ -96,10 +114,16 @@ def check(path: Path) -> float:
     T, difference = tokens.shape[1], 0.0
     for B, length in ((1, 1), (1, T), (2, T // 2), (2, T - 1)):
         logits, past = prefill(tokens[:B, :length])
-        difference = max(difference, float((logits[:, :COLUMNS] - expected[:B, length - 1]).abs().max()))
+        difference = max(
+            difference, float((logits[:, :COLUMNS] - expected[:B, length - 1]).abs().max())
+        )
         for place in range(length, min(length + 3, T)):
             logits, past = decode(tokens[:B, place : place + 1], past)
-            difference = max(difference, float((logits[:, :COLUMNS] - expected[:B, place]).abs().max()))
+            difference = max(
+                difference, float((logits[:, :COLUMNS] - expected[:B, place]).abs().max())
+            )
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise UserError(f"{path} gives other logits here than where it was made: they differ by {difference:.1e}")
+        raise UserError(
+            f"{path} gives other logits here than where it was made: they differ by {difference:.1e}"
+        )
     return difference

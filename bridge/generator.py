@@ -53,22 +53,39 @@ class Generator(nn.Module):
         if start + done >= N:
             raise ValueError("there are no tokens to read")
         with torch.no_grad():
-            logits = self.gpt.read(tokens.narrow(1, start + done, N - start - done), cache.keys_values, done)
+            logits = self.gpt.read(
+                tokens.narrow(1, start + done, N - start - done), cache.keys_values, done
+            )
         return logits, Cache(cache.keys_values, start, N - start)
 
-    def sample(self, logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int) -> Tensor:
+    def sample(
+        self, logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int
+    ) -> Tensor:
         """Draw token `index` (counted from 0) of every row from logits [B, V]: tokens [B]."""
         check_settings(temperature, top_k, top_p, seed)
         return sample_tokens(logits, index, temperature, top_k, top_p, seed)
 
     def generate(
-        self, tokens: Tensor, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
     ) -> Tensor:
         """Continue tokens [B, N], N >= 1, to [B, N + max_new_tokens]; row r draws with seed + r."""
         return self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, -1)
 
     def extend(
-        self, tokens: Tensor, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int, stop: int
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
+        stop: int,
     ) -> Tensor:
         """As `generate`; with stop >= 0 one row only, which ends before that token."""
         if max_new_tokens < 0:
@@ -99,13 +116,17 @@ def generate_with_logits(
     from them, int64 [B].
     """
     device = generator.gpt.transformer.wte.weight.device
-    tokens = torch.zeros(rows, len(prompt) + sample.max_new_tokens, dtype=torch.int64, device=device)
+    tokens = torch.zeros(
+        rows, len(prompt) + sample.max_new_tokens, dtype=torch.int64, device=device
+    )
     tokens[:, : len(prompt)] = torch.tensor(prompt)
     cache = generator.new_cache(rows)
     for index in range(sample.max_new_tokens):
         count = len(prompt) + index
         logits, cache = generator.step(tokens[:, :count], cache)
-        drawn = generator.sample(logits, index, sample.temperature, sample.top_k, sample.top_p, sample.seed)
+        drawn = generator.sample(
+            logits, index, sample.temperature, sample.top_k, sample.top_p, sample.seed
+        )
         tokens[:, count] = drawn
         yield logits, drawn
 

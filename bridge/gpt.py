@@ -34,7 +34,9 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [B, T, V] of every next token after int64 tokens [B, T], T <= n_positions."""
-        return self.score(self.transformer(tokens, None, 0).view(tokens.shape[0], tokens.shape[1], -1))
+        return self.score(
+            self.transformer(tokens, None, 0).view(tokens.shape[0], tokens.shape[1], -1)
+        )
 
     def read(self, tokens: Tensor, cache: Tensor, start: int) -> Tensor:
         """Logits [B, V] after tokens [B, T] that stand at positions from `start` on; their keys and values go into
@@ -78,7 +80,9 @@ class Transformer(nn.Module):
     def embed(self, tokens: Tensor, start: int) -> Tensor:
         """Token plus position, [B T, D]."""
         B, T = tokens.shape
-        return (F.embedding(tokens, self.wte.weight) + self.wpe.weight.narrow(0, start, T)).view(B * T, -1)
+        return (F.embedding(tokens, self.wte.weight) + self.wpe.weight.narrow(0, start, T)).view(
+            B * T, -1
+        )
 
 
 class Block(nn.Module):
@@ -119,7 +123,9 @@ class Attention(nn.Module):
         if T > 1 and start > 0:
             mask = torch.ones(T, start + T, dtype=torch.bool, device=x.device).tril(start)
         causal = True if start == 0 else False  # noqa: SIM210 (torch.export must decide it)
-        mixed = F.scaled_dot_product_attention(qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal)  # (B, H, T, K)
+        mixed = F.scaled_dot_product_attention(
+            qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal
+        )  # (B, H, T, K)
         return self.c_proj(mixed.transpose(1, 2).reshape(B * T, D))
 
 
@@ -170,7 +176,9 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
     x = gpt.transformer.embed(tokens, 0)  # (B T, D)
     for block in gpt.transformer.h:
         assert isinstance(block, Block)
-        q, k, _ = block.attn.c_attn(block.ln_1(x)).view(B, T, 3, gpt.n_head, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, K)
+        q, k, _ = (
+            block.attn.c_attn(block.ln_1(x)).view(B, T, 3, gpt.n_head, -1).permute(2, 0, 3, 1, 4)
+        )  # (B, H, T, K)
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         yield scores.masked_fill(later, -math.inf).softmax(-1)
         x = block(x, B, None, 0)
@@ -196,6 +204,8 @@ def to_tensors(module: GPT, config: ModelConfig) -> Tensors:
     Raises:
         UserError: the module does not fit the configuration; all names in one line.
     """
-    tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in module.state_dict().items()}
+    tensors = {
+        name: tensor.detach().float().cpu().numpy() for name, tensor in module.state_dict().items()
+    }
     check_bundle(config, tensors)
     return tensors

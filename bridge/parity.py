@@ -79,7 +79,9 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
 
         from valyrian_jax.model import gpt  # noqa: F401
     except ImportError as error:
-        raise UserError("verify compares with JAX, which is not installed; install jax, flax and optax") from error
+        raise UserError(
+            "verify compares with JAX, which is not installed; install jax, flax and optax"
+        ) from error
     proven = torchscript.fingerprint(directory)
     source = load_bundle(directory)
     cpu = jax.devices("cpu")[0]
@@ -90,9 +92,14 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     ):
         file = Path(scratch, "model.pt")
         torchscript.write(directory, file)
-        findings = [*compare_numbers(source, directory, file), *compare_tokens(source, file, program)]
+        findings = [
+            *compare_numbers(source, directory, file),
+            *compare_tokens(source, file, program),
+        ]
     if torchscript.fingerprint(directory) != proven:
-        raise UserError(f"{directory} was replaced meanwhile, by a training run perhaps; verify it again")
+        raise UserError(
+            f"{directory} was replaced meanwhile, by a training run perhaps; verify it again"
+        )
     failed = [finding for finding in findings if not finding.passed]
     return {
         "format_version": FORMAT_VERSION,
@@ -110,10 +117,14 @@ def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Com
 
     Of the TorchScript file, which has no other dtype and keeps its stages to itself, the logits.
     """
-    tokens = np.random.default_rng(0).permutation(np.arange(ROWS * source.model.n_positions) % source.model.vocab_size)
+    tokens = np.random.default_rng(0).permutation(
+        np.arange(ROWS * source.model.n_positions) % source.model.vocab_size
+    )
     tokens = tokens.reshape(ROWS, source.model.n_positions)
     asked = source.manifest.get("config", {}).get("optim", {})
-    optim = config_from_tree({"optim": {**asked, "name": "adamw", "nesterov": False}}).optim  # as torch has it
+    optim = config_from_tree(
+        {"optim": {**asked, "name": "adamw", "nesterov": False}}
+    ).optim  # as torch has it
     modules = {"PyTorch": to_module(source), "transformers": transformers_gpt2(directory)}
     for dtype, tolerance in TOLERANCE.items():
         expected = measure_jax(source, tokens, optim, dtype)
@@ -125,27 +136,40 @@ def compare_numbers(source: Bundle, directory: Path, file: Path) -> Iterator[Com
                     yield from compare_step(f"{name} {dtype}", expected, found, tolerance, optim.lr)
         if dtype == "float32":
             logits = torchscript.load(file)[0](torch.from_numpy(tokens)).numpy()
-            yield compare_stage("TorchScript float32", "logits", expected.stages["logits"], logits, tolerance)
+            yield compare_stage(
+                "TorchScript float32", "logits", expected.stages["logits"], logits, tolerance
+            )
 
 
-def compare(runtime: str, expected: RuntimeOutputs, found: RuntimeOutputs, tolerance: float) -> Iterator[Comparison]:
+def compare(
+    runtime: str, expected: RuntimeOutputs, found: RuntimeOutputs, tolerance: float
+) -> Iterator[Comparison]:
     """Findings on stages and gradients, in the order of the forward pass."""
     for stage, values in expected.stages.items():
         yield compare_stage(runtime, stage, values, found.stages[stage], tolerance)
     p, q = (torch.tensor(m.stages["logits"]).double().log_softmax(-1) for m in (expected, found))
-    yield Comparison(runtime, "KL, largest", float((p.exp() * (p - q)).sum(-1).abs().max()), tolerance)
+    yield Comparison(
+        runtime, "KL, largest", float((p.exp() * (p - q)).sum(-1).abs().max()), tolerance
+    )
     other = (p.argmax(-1) != q.argmax(-1)).double().mean()
     yield Comparison(runtime, "top-1, share that differs", float(other), 0.0)
     for name, values in expected.gradients.items():
         allowed = SUMS * tolerance * float(np.abs(values).max())
-        yield Comparison(runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), allowed)
+        yield Comparison(
+            runtime, f"gradient: {name}", _distance(values, found.gradients.get(name)), allowed
+        )
 
 
 def compare_stage(
     runtime: str, stage: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], tolerance: float
 ) -> Comparison:
     """The finding on one stage."""
-    return Comparison(runtime, stage, _distance(expected, found), tolerance * max(1.0, float(np.abs(expected).max())))
+    return Comparison(
+        runtime,
+        stage,
+        _distance(expected, found),
+        tolerance * max(1.0, float(np.abs(expected).max())),
+    )
 
 
 def compare_step(
@@ -159,14 +183,21 @@ def compare_step(
     for name, values in expected.updated.items():
         enlarged = lr * _distance(expected.gradients[name], found.gradients.get(name)) / 1e-8
         allowed = tolerance * max(1.0, float(np.abs(values).max())) + enlarged
-        yield Comparison(runtime, f"weights after a step: {name}", _distance(values, found.updated.get(name)), allowed)
+        yield Comparison(
+            runtime,
+            f"weights after a step: {name}",
+            _distance(values, found.updated.get(name)),
+            allowed,
+        )
 
 
 def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any] | None) -> float:
     return float("inf") if b is None else float(np.abs(a.reshape(-1) - b.reshape(-1)).max())
 
 
-def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str) -> RuntimeOutputs:
+def measure_jax(
+    source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str
+) -> RuntimeOutputs:
     """The answers of `valyrian_jax`."""
     import jax
     import jax.numpy as jnp
@@ -190,7 +221,9 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
         return stages, gradients, optax.apply_updates(params, updates)
 
     with jax.enable_x64(dtype == "float64"):
-        params = from_tensors({name: tensor.astype(dtype) for name, tensor in source.tensors.items()})
+        params = from_tensors(
+            {name: tensor.astype(dtype) for name, tensor in source.tensors.items()}
+        )
         stages, gradients, updated = measure(params)
         return RuntimeOutputs(
             {name: np.asarray(stage) for name, stage in stages.items()},
@@ -199,7 +232,9 @@ def measure_jax(source: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfi
         )
 
 
-def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig) -> RuntimeOutputs:
+def measure_torch(
+    module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig
+) -> RuntimeOutputs:
     """The answers of a PyTorch module with GPT-2's names: ours, or that of `transformers`."""
     module = copy.deepcopy(module).requires_grad_(True)
     stages: Arrays = {}
@@ -227,7 +262,10 @@ def measure_torch(module: nn.Module, tokens: npt.NDArray[np.int64], optim: Optim
     decayed = [p for p in parameters.values() if p.ndim == 2]
     others = [p for p in parameters.values() if p.ndim != 2]
     torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        [
+            {"params": decayed, "weight_decay": optim.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
         lr=float(np.float32(optim.lr)),  # JAX's schedule is a float32 number
         betas=(optim.beta1, optim.beta2),
     ).step()
@@ -246,7 +284,9 @@ def transformers_gpt2(directory: Path) -> nn.Module | None:
     except ImportError:
         return None
     logging.disable_progress_bar()
-    return GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
+    return GPT2LMHeadModel.from_pretrained(
+        directory, local_files_only=True, dtype=torch.float32
+    ).eval()
 
 
 def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator[Comparison]:
@@ -255,10 +295,14 @@ def compare_tokens(source: Bundle, file: Path, program: Path | None) -> Iterator
     reference = runtimes.pop("JAX")
     prompts = example_prompts(source)
     for temperature, top_k, top_p, seed in torchscript.EXAMPLES:
-        sample = SampleConfig("", source.model.n_positions * 3 // 2, temperature, top_k, top_p, seed)
+        sample = SampleConfig(
+            "", source.model.n_positions * 3 // 2, temperature, top_k, top_p, seed
+        )
         expected = reference(prompts, sample)
         for name, generate in runtimes.items():
-            different = sum(a != b for a, b in zip(expected, generate(prompts, sample), strict=True))
+            different = sum(
+                a != b for a, b in zip(expected, generate(prompts, sample), strict=True)
+            )
             what = f"texts of {len(prompts)} that differ (temperature {temperature}, top-k {top_k}, top-p {top_p})"
             yield Comparison(name, what, different, 0)
 
@@ -274,7 +318,8 @@ def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, To
 
     def one_by_one(generate: Any) -> TokensOf:
         return lambda prompts, sample: [
-            [int(row[0]) for row in generate(encode_prompt(source.tokenizer, prompt), sample, 1)] for prompt in prompts
+            [int(row[0]) for row in generate(encode_prompt(source.tokenizer, prompt), sample, 1)]
+            for prompt in prompts
         ]
 
     def scripted(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
@@ -284,17 +329,36 @@ def generators(source: Bundle, file: Path, program: Path | None) -> dict[str, To
         return [out[len(start) :] for start, out in zip(starts, outs, strict=True)]
 
     def compiled(prompts: Sequence[str], s: SampleConfig) -> list[list[int]]:
-        options = {name.replace("_", "-"): value for name, value in asdict(s).items() if name != "prompt"}
-        command = [str(program), str(file), "--ids", "--prompts", "-", *(f"--{k}={v}" for k, v in options.items())]
-        done = subprocess.run(command, input="\n".join([*prompts, ""]), capture_output=True, text=True, check=False)
+        options = {
+            name.replace("_", "-"): value for name, value in asdict(s).items() if name != "prompt"
+        }
+        command = [
+            str(program),
+            str(file),
+            "--ids",
+            "--prompts",
+            "-",
+            *(f"--{k}={v}" for k, v in options.items()),
+        ]
+        done = subprocess.run(
+            command, input="\n".join([*prompts, ""]), capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise UserError(f"{program} ended with status {done.returncode}: {done.stderr.strip() or 'no message'}")
+            raise UserError(
+                f"{program} ended with status {done.returncode}: {done.stderr.strip() or 'no message'}"
+            )
         lines = done.stdout.splitlines()
         if len(lines) != len(prompts):
-            raise UserError(f"{program} printed {len(lines)} lines for {len(prompts)} prompts: no valyrian-generate")
+            raise UserError(
+                f"{program} printed {len(lines)} lines for {len(prompts)} prompts: no valyrian-generate"
+            )
         return [[int(i) for i in line.split()] for line in lines]
 
-    runtimes = {"JAX": one_by_one(jax_generate), "PyTorch": one_by_one(torch_generate), "TorchScript": scripted}
+    runtimes = {
+        "JAX": one_by_one(jax_generate),
+        "PyTorch": one_by_one(torch_generate),
+        "TorchScript": scripted,
+    }
     return {**runtimes, "C++": compiled} if program else runtimes
 
 
@@ -302,7 +366,9 @@ def example_prompts(source: Bundle) -> list[str]:
     """Texts of one line from the model itself: none, short ones, and one longer than the context."""
     generator = Generator(source)
     start = torch.full((ROWS, 1), source.tokenizer.end_of_text)
-    rows = generator.generate(start, source.model.n_positions + ROWS, 1.0, 0, 1.0, 1)[:, 1:].tolist()
+    rows = generator.generate(start, source.model.n_positions + ROWS, 1.0, 0, 1.0, 1)[
+        :, 1:
+    ].tolist()
     cut = [rows[0], *(row[: 3 * i] for i, row in enumerate(rows[1:]))]
     return [" ".join(source.tokenizer.decode(ids).split()) for ids in cut]
 

@@ -18,11 +18,19 @@ def print_report(report: dict[str, Any]) -> None:
         what = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
         shown.add_row(finding["runtime"], what, *numbers, "ok" if finding["passed"] else "TOO FAR")
     print_table(shown)
-    for name in sorted({"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}):
+    for name in sorted(
+        {"transformers", "C++"} - {finding["runtime"].split()[0] for finding in report["findings"]}
+    ):
         print(f"not compared: {name}, which is not installed or built")
     first = report["first_divergence"]
-    print("all runtimes agree" if report["passed"] else f"the runtimes DISAGREE; the first place: {first}")
+    print(
+        "all runtimes agree"
+        if report["passed"]
+        else f"the runtimes DISAGREE; the first place: {first}"
+    )
 
 
 def _excess(finding: dict[str, Any]) -> float:
-    return finding["difference"] / finding["allowed"] if finding["allowed"] else finding["difference"]
+    return (
+        finding["difference"] / finding["allowed"] if finding["allowed"] else finding["difference"]
+    )

@@ -33,7 +33,9 @@ def uniform(seed: int, index: int) -> float:
 
 def filter_probabilities(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """Probabilities [B, V] of the tokens that may be drawn, 0 for the others; logits [B, V], temperature > 0."""
-    falling, order = (logits / temperature).sort(dim=-1, descending=True, stable=True)  # ties by lower id
+    falling, order = (logits / temperature).sort(
+        dim=-1, descending=True, stable=True
+    )  # ties by lower id
     if 0 < top_k < falling.shape[1]:
         falling[:, top_k:] = -float("inf")
     falling = falling.softmax(-1)
@@ -51,15 +53,22 @@ def sample(kept: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(running, u[:, None] * running[:, -1:], right=True)[:, 0]
 
 
-def sample_tokens(logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int) -> Tensor:
+def sample_tokens(
+    logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int
+) -> Tensor:
     """Token `index` of every row from its logits [B, V]: int64 [B]; row r draws with seed + r.
 
     Drawn on the CPU wherever the logits are: there sums run from left to right, on a GPU in an order of its own.
     """
     if temperature == 0:
         return logits.argmax(-1)
-    u = torch.tensor([uniform((seed + row) % 4294967296, index) for row in range(logits.shape[0])], dtype=torch.float32)
-    return sample(filter_probabilities(logits.float().cpu(), temperature, top_k, top_p), u).to(logits.device)
+    u = torch.tensor(
+        [uniform((seed + row) % 4294967296, index) for row in range(logits.shape[0])],
+        dtype=torch.float32,
+    )
+    return sample(filter_probabilities(logits.float().cpu(), temperature, top_k, top_p), u).to(
+        logits.device
+    )
 
 
 def check_settings(temperature: float, top_k: int, top_p: float, seed: int) -> None:

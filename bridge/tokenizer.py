@@ -34,17 +34,26 @@ class ByteBPE(nn.Module):
         self.register_buffer("classes", torch.tensor(class_table()[changes]))
 
         self.register_buffer("byte_ids", torch.tensor(tokenizer.byte_ids))
-        rows = sorted((a * self.vocab_size + b, rank, made) for (a, b), (rank, made) in tokenizer.merge_table.items())
+        rows = sorted(
+            (a * self.vocab_size + b, rank, made)
+            for (a, b), (rank, made) in tokenizer.merge_table.items()
+        )
         table = torch.tensor(rows or [(-1, 0, 0)])
         self.register_buffer("pairs", table[:, 0].contiguous())
         self.register_buffer("ranks", table[:, 1].contiguous())
         self.register_buffer("made", table[:, 2].contiguous())
         # Whether no merge can make a pair that was due before it; then all places of a pair may be merged at once.
         made_last = {made: rank for rank, made in tokenizer.merge_table.values()}
-        self.ordered = all(made_last.get(part, -1) < r for r, pair in enumerate(tokenizer.merges) for part in pair)
+        self.ordered = all(
+            made_last.get(part, -1) < r for r, pair in enumerate(tokenizer.merges) for part in pair
+        )
 
-        self.register_buffer("token_bytes", torch.tensor(list(b"".join(tokenizer.tokens)), dtype=torch.uint8))
-        self.register_buffer("token_lengths", torch.tensor([len(token) for token in tokenizer.tokens]))
+        self.register_buffer(
+            "token_bytes", torch.tensor(list(b"".join(tokenizer.tokens)), dtype=torch.uint8)
+        )
+        self.register_buffer(
+            "token_lengths", torch.tensor([len(token) for token in tokenizer.tokens])
+        )
 
     def encode(self, data: Tensor) -> Tensor:
         """Token ids int64 [M] of bytes [N], which `decode` gives back exactly, well-formed or not."""
@@ -99,7 +108,9 @@ class ByteBPE(nn.Module):
         """Token ids of bytes [N] in the pieces [N]: each where its first byte is, -1 at the other bytes."""
         ids = self.byte_ids[data]
         count = int(piece[-1]) + 1 if piece.numel() > 0 else 0
-        place = torch.arange(ids.numel(), device=ids.device)  # of the tokens in pieces that are not finished
+        place = torch.arange(
+            ids.numel(), device=ids.device
+        )  # of the tokens in pieces that are not finished
         while place.numel() > 1:
             token, owner = ids[place], piece[place]
             pair = token[:-1] * self.vocab_size + token[1:]
@@ -108,7 +119,9 @@ class ByteBPE(nn.Module):
             if not bool(known.any()):
                 break
             rank = self.ranks[at]
-            next_rank = lowest(rank, known, owner[:-1], count)[owner]  # in every piece, the pair learnt first
+            next_rank = lowest(rank, known, owner[:-1], count)[
+                owner
+            ]  # in every piece, the pair learnt first
             due = known & (rank == next_rank[:-1])
             if not self.ordered:  # one place at a time
                 due = due & (place[:-1] == lowest(place[:-1], due, owner[:-1], count)[owner[:-1]])
@@ -121,23 +134,34 @@ class ByteBPE(nn.Module):
     def decode(self, ids: Tensor) -> Tensor:
         """Bytes of token ids."""
         ends = self.token_lengths.cumsum(0)
-        return runs(self.token_bytes.to(torch.int64), (ends - self.token_lengths)[ids], self.token_lengths[ids])
+        return runs(
+            self.token_bytes.to(torch.int64),
+            (ends - self.token_lengths)[ids],
+            self.token_lengths[ids],
+        )
 
     def piece_starts(self, data: Tensor) -> Tensor:
         """True at the bytes [N] where a piece begins."""
-        block, margin = 1 << 15, 32  # blocks stay in the processor's cache; no cut depends on bytes further off
+        block, margin = (
+            1 << 15,
+            32,
+        )  # blocks stay in the processor's cache; no cut depends on bytes further off
         if data.numel() <= block:
             return self.cuts(data)
         found: list[Tensor] = []
         for begin in range(0, data.numel(), block):
             before = min(begin, margin)
-            found.append(self.cuts(data[begin - before : begin + block + margin])[before : before + block])
+            found.append(
+                self.cuts(data[begin - before : begin + block + margin])[before : before + block]
+            )
         return torch.cat(found)
 
     def cuts(self, data: Tensor) -> Tensor:
         """As `piece_starts`, but all bytes at once."""
         where, points = characters(data)
-        classes = self.classes[torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1]
+        classes = self.classes[
+            torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1
+        ]
         starts = classes != shifted(classes, 1)  # rule 1
         starts[:1] = True
         run_ends = shifted(starts, -1) & (classes == self.space)
@@ -145,7 +169,9 @@ class ByteBPE(nn.Module):
         quotes = starts & (points == ord("'"))
         a, b = shifted(points, -1), shifted(points, -2)
         short = quotes & ((a == ord("s")) | (a == ord("t")) | (a == ord("m")) | (a == ord("d")))
-        long = ((a == ord("r")) | (a == ord("v"))) & (b == ord("e")) | (a == ord("l")) & (b == ord("l"))
+        long = ((a == ord("r")) | (a == ord("v"))) & (b == ord("e")) | (a == ord("l")) & (
+            b == ord("l")
+        )
         long = quotes & long
         starts = starts & ~shifted(short | long, 1) | shifted(short, 2) | shifted(long, 3)  # rule 3
         out = torch.zeros_like(data, dtype=torch.bool)
@@ -161,12 +187,16 @@ def kinds(data: Tensor, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor
     """
     power = torch.full_like(data, 6364136223846793005).cumprod(0)
     total = F.pad(((data + 1) * power).cumsum(0), [1, 0])
-    hashes = (total[starts + lengths] - total[starts]) * power.flip(0)[starts]  # the same wherever a piece begins
+    hashes = (total[starts + lengths] - total[starts]) * power.flip(0)[
+        starts
+    ]  # the same wherever a piece begins
     found, kind = torch.unique(hashes, return_inverse=True)
     every = torch.arange(starts.numel(), device=data.device)
     example = torch.zeros_like(found).scatter_(0, kind, every)
     alike = example[kind]
-    if torch.equal(lengths[alike], lengths) and torch.equal(runs(data, starts[alike], lengths), data):
+    if torch.equal(lengths[alike], lengths) and torch.equal(
+        runs(data, starts[alike], lengths), data
+    ):
         return kind, example
     return every, every
 
@@ -204,13 +234,18 @@ def well_formed(data: Tensor) -> Tensor:
     malformed = points < 0
     ends = torch.cat([where[1:], torch.full_like(where[:1], data.numel())])
     source = torch.cat([data, torch.tensor([0xEF, 0xBF, 0xBD], device=data.device)])
-    return runs(source, where.masked_fill(malformed, data.numel()), (ends - where).masked_fill(malformed, 3))
+    return runs(
+        source, where.masked_fill(malformed, data.numel()), (ends - where).masked_fill(malformed, 3)
+    )
 
 
 def runs(source: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """The pieces source[start : start + length], one behind the other."""
     before = lengths.cumsum(0) - lengths
-    return source[(starts - before).repeat_interleave(lengths) + torch.arange(int(lengths.sum()), device=source.device)]
+    return source[
+        (starts - before).repeat_interleave(lengths)
+        + torch.arange(int(lengths.sum()), device=source.device)
+    ]
 
 
 def shifted(x: Tensor, by: int) -> Tensor:

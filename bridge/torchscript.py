@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 
-from bridge.export_metadata import FORMAT_VERSION, METADATA_FILES, Example, publish_checked, read_metadata
+from bridge.export_metadata import (
+    FORMAT_VERSION,
+    METADATA_FILES,
+    Example,
+    publish_checked,
+    read_metadata,
+)
 from bridge.generator import Generator
 from bridge.int8 import Int8Embedding, Int8Linear, quantize
 from bridge.tokenizer import ByteBPE, well_formed
@@ -42,13 +48,21 @@ class TextGenerator(Generator):
         return self.settings
 
     def generate_text(
-        self, prompt: str, max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int
+        self,
+        prompt: str,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
     ) -> str:
         """Continue a prompt until the document ends or for max_new_tokens: the whole text, prompt included.
 
         An empty prompt is the beginning of a document.
         """
-        prompt = self.decode(self.encode(prompt))  # malformed UTF-8 is replaced, as Python does before it encodes
+        prompt = self.decode(
+            self.encode(prompt)
+        )  # malformed UTF-8 is replaced, as Python does before it encodes
         ids = self.encode(prompt)
         start = ids if len(ids) > 0 else [self.end_of_text]
         tokens = torch.tensor([start], dtype=torch.int64, device=self.bpe.byte_ids.device)
@@ -76,8 +90,18 @@ class TextGenerator(Generator):
 
 for method in (
     *(Generator.new_cache, Generator.step, Generator.sample, Generator.generate),
-    *(TextGenerator.defaults, TextGenerator.generate_text, TextGenerator.encode, TextGenerator.decode),
-    *(Int8Linear.__getstate__, Int8Linear.__setstate__, Int8Embedding.__getstate__, Int8Embedding.__setstate__),
+    *(
+        TextGenerator.defaults,
+        TextGenerator.generate_text,
+        TextGenerator.encode,
+        TextGenerator.decode,
+    ),
+    *(
+        Int8Linear.__getstate__,
+        Int8Linear.__setstate__,
+        Int8Embedding.__getstate__,
+        Int8Embedding.__setstate__,
+    ),
 ):
     torch.jit.export(method)  # a mark: what is not called from forward is compiled too
 
@@ -142,7 +166,9 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
             return torch.jit.load(str(path), map_location="cpu"), found
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} is damaged or no TorchScript file: PyTorch says {reason}") from error
+        raise UserError(
+            f"{path} is damaged or no TorchScript file: PyTorch says {reason}"
+        ) from error
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -159,7 +185,9 @@ def check(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # the program in the file can fail anywhere
         reason = str(error).strip().rpartition("\n")[2]
-        raise UserError(f"{path} cannot give the texts that it gave where it was made: {reason}") from error
+        raise UserError(
+            f"{path} cannot give the texts that it gave where it was made: {reason}"
+        ) from error
     return found
 
 
@@ -174,7 +202,9 @@ def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example)
         )
     text = module.decode(expected[1:])
     if text != example["text"]:
-        raise UserError(f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made")
+        raise UserError(
+            f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made"
+        )
     if module.decode(module.encode(text)) != text:
         raise UserError(f"{path} does not give a text back: {text!r}")
 
@@ -200,7 +230,10 @@ def read_parity(directory: Path) -> Any:
 
 def fingerprint(directory: Path) -> dict[str, str]:
     """The hashes of what makes a model: weights, configuration and tokenizer of a bundle directory."""
-    return {name: sha256_of_file(directory / name) for name in ("model.safetensors", "config.json", "tokenizer.json")}
+    return {
+        name: sha256_of_file(directory / name)
+        for name in ("model.safetensors", "config.json", "tokenizer.json")
+    }
 
 
 def _text(path: Path) -> str:

@@ -15,11 +15,17 @@ from hypothesis import settings
 
 from valyrian_jax.data.corpus_entropy import GeneratedCorpus, generate_corpus
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a shell's background jobs ignore it
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # as in a terminal: a shell's background jobs ignore it
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
-for wish in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # of whoever starts the tests: rich would follow it
+for wish in (
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "TTY_COMPATIBLE",
+):  # of whoever starts the tests: rich would follow it
     os.environ.pop(wish, None)
 # Programs that several tests compile are compiled once.
 _compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
@@ -35,7 +41,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--gpu", action="store_true", help="run the tests that need an NVIDIA GPU, and only them")
+    parser.addoption(
+        "--gpu", action="store_true", help="run the tests that need an NVIDIA GPU, and only them"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,7 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = bool(config.getoption("--gpu"))
-    config.hook.pytest_deselected(items=[item for item in items if ("gpu" in item.keywords) != wanted])
+    config.hook.pytest_deselected(
+        items=[item for item in items if ("gpu" in item.keywords) != wanted]
+    )
     items[:] = [item for item in items if ("gpu" in item.keywords) == wanted]
 
 
@@ -67,7 +77,9 @@ seventeen mountains quickly jumped beyond wooden harbours yesterday"""
 @pytest.fixture(scope="session", autouse=True)
 def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedCorpus] | None]:
     """The shipped corpus from the generator, in a process that works beside the first tests if a later one needs it."""
-    if not any("corpus_again" in getattr(item, "fixturenames", ()) for item in request.session.items):
+    if not any(
+        "corpus_again" in getattr(item, "fixturenames", ()) for item in request.session.items
+    ):
         yield None
         return
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -99,7 +111,10 @@ def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text of 60 paragraphs of random but repetitive English words, quick to train on."""
     words = WORDS.split()
     draw = random.Random(0)
-    paragraphs = [" ".join(" ".join(draw.choices(words, k=6)).capitalize() + "." for _ in range(4)) for _ in range(60)]
+    paragraphs = [
+        " ".join(" ".join(draw.choices(words, k=6)).capitalize() + "." for _ in range(4))
+        for _ in range(60)
+    ]
     path = tmp_path_factory.mktemp("text") / "small.txt"
     path.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
     return path

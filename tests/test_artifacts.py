@@ -20,7 +20,9 @@ from valyrian_jax.training import checkpoint
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import train
 
-VERSIONS = sorted(path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json"))
+VERSIONS = sorted(
+    path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json")
+)
 every_version = pytest.mark.parametrize("old", VERSIONS, ids=lambda path: path.name)
 
 

@@ -37,7 +37,14 @@ def test_the_default_configuration_is_valyrian_toml() -> None:
 
 def test_the_default_model_is_that_of_the_readme() -> None:
     m = Config().model
-    assert (m.n_embd, m.n_head, m.n_layer, m.n_positions, m.vocab_size, m.dropout) == (128, 4, 4, 64, 500, 0)
+    assert (m.n_embd, m.n_head, m.n_layer, m.n_positions, m.vocab_size, m.dropout) == (
+        128,
+        4,
+        4,
+        64,
+        500,
+        0,
+    )
     assert not m.tie_word_embeddings
 
 
@@ -57,9 +64,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train.steps": True}, "train.steps = True: input should be a valid integer"),
     ({"train.steps": 0}, "train.steps = 0: input should be greater than or equal to 1"),
     ({"data.held_out": 1.0}, "data.held_out = 1.0: input should be less than 1"),
-    ({"model.activation": "relu"}, "model.activation = 'relu': input should be 'gelu' or 'gelu_new'"),
+    (
+        {"model.activation": "relu"},
+        "model.activation = 'relu': input should be 'gelu' or 'gelu_new'",
+    ),
     ({"model.n_head": 3}, "model.n_head = 3 must divide model.n_embd = 128"),
-    ({"train.eval_every": 15}, "train.eval_every = 15 must be a multiple of train.steps_per_dispatch = 10"),
+    (
+        {"train.eval_every": 15},
+        "train.eval_every = 15 must be a multiple of train.steps_per_dispatch = 10",
+    ),
     ({"optim.clip_norm": float("inf")}, "optim.clip_norm = inf: input should be a finite number"),
     ({"model.n_layer": 10**400}, "model.n_layer"),
     ({"sample.temperature": 1e-5}, "sample.temperature = 1e-05 must be 0 or at least 0.001"),
@@ -76,7 +89,9 @@ def test_what_is_wrong_is_named_in_one_line(overrides: dict[str, Any], message: 
 
 
 def test_a_key_outside_its_section_is_pointed_home() -> None:
-    with pytest.raises(UserError, match=r"lr = 0.1 stands outside a section; did you mean optim.lr\?"):
+    with pytest.raises(
+        UserError, match=r"lr = 0.1 stands outside a section; did you mean optim.lr\?"
+    ):
         config_from_tree({"lr": 0.1})
 
 

@@ -53,20 +53,29 @@ COMMANDS: dict[str, tuple[int, Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_end_in_one_line(name: str, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_end_in_one_line(
+    name: str, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, (count, entry, arguments) = TARGETS[name], COMMANDS[name]
     seen = set()
     for number in range(count):
         directory = tmp_path / str(number)
         directory.mkdir()
         monkeypatch.chdir(directory)
-        others = {"whole.json": targets.bundle_files()["tokenizer.json"], "ids.txt": b"1 2", "config.toml": b""}
+        others = {
+            "whole.json": targets.bundle_files()["tokenizer.json"],
+            "ids.txt": b"1 2",
+            "config.toml": b"",
+        }
         damaged = target.damage(random.Random(number), dict(target.whole()))
         for file, content in ((others if name != "foreign bundle" else {}) | damaged).items():
             Path(file).write_bytes(content)
         status, _, err = call(entry, capfdbinary, monkeypatch, *arguments)
         assert (status == 0 and not err) or (
-            status == 2 and err.startswith(b"error: ") and err.count(b"\n") == 1 and err[:-1].decode().isprintable()
+            status == 2
+            and err.startswith(b"error: ")
+            and err.count(b"\n") == 1
+            and err[:-1].decode().isprintable()
         ), f"{name} {number}: {status} {err!r}"
         seen.add(status)
     assert 2 in seen
@@ -74,7 +83,15 @@ def test_commands_end_in_one_line(name: str, tmp_path: Path, capfdbinary: Any, m
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_nothing_is_unpickled(file: Path) -> None:
-    assert not tops(imported(file)) & {"pickle", "cPickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+    assert not tops(imported(file)) & {
+        "pickle",
+        "cPickle",
+        "cloudpickle",
+        "joblib",
+        "dill",
+        "shelve",
+        "marshal",
+    }
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             options = {option.arg: ast.unparse(option.value) for option in node.keywords}

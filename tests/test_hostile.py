@@ -57,7 +57,9 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("read", [load_bundle, read_gpt2], ids=["bundle", "gpt2"])
-def test_weights_that_claim_what_they_have_not_are_refused(name: str, read: Any, whole: Path) -> None:
+def test_weights_that_claim_what_they_have_not_are_refused(
+    name: str, read: Any, whole: Path
+) -> None:
     (whole / "manifest.json").unlink()
     header = json.dumps({"wte.weight": HEADERS[name]}).encode()
     size = min(HEADERS[name]["data_offsets"][1], 8)
@@ -82,7 +84,9 @@ def shapes() -> Any:
 def test_one_number_that_stands_for_a_trillion_is_refused(whole: Path) -> None:
     (whole / "model.safetensors").unlink()
     settings = json.loads((whole / "config.json").read_text())
-    (whole / "config.json").write_text(json.dumps(settings | {"vocab_size": 10**6, "n_embd": 10**6}))
+    (whole / "config.json").write_text(
+        json.dumps(settings | {"vocab_size": 10**6, "n_embd": 10**6})
+    )
     torch.save({"wte.weight": torch.zeros(1).expand(10**6, 10**6)}, whole / "pytorch_model.bin")
     refused("more than the file", read_gpt2, whole)
 
@@ -93,7 +97,9 @@ def test_tensors_without_names_are_refused(whole: Path) -> None:
     refused("other than named tensors", read_gpt2, whole)
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", "", "x" * 300, "x\0", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/b", "..", "", "x" * 300, "x\0", "\ud800"]
+)
 def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
     hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
     change_manifest(whole, sha256={name: "0" * 64} | hashes)
@@ -107,7 +113,9 @@ def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
 def test_a_manifest_vouches_for_every_file(whole: Path) -> None:
     hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
     for name in BUNDLE_FILES:
-        change_manifest(whole, sha256={other: digest for other, digest in hashes.items() if other != name})
+        change_manifest(
+            whole, sha256={other: digest for other, digest in hashes.items() if other != name}
+        )
         refused(f"does not list {name}", load_bundle, whole)
     (whole / "manifest.json").write_text("{}")
     refused("manifest.json is damaged", load_bundle, whole)
@@ -119,7 +127,9 @@ def test_a_link_to_an_endless_file_is_refused(name: str, whole: Path) -> None:
     (whole / name).symlink_to("/dev/zero")
     refused(f"{name} is missing", load_bundle, whole)
     (whole / "manifest.json").unlink()
-    reason = "model.safetensors is damaged" if name.startswith("model") else "more than 67,108,864 bytes"
+    reason = (
+        "model.safetensors is damaged" if name.startswith("model") else "more than 67,108,864 bytes"
+    )
     refused(reason, load_bundle, whole)
     refused("more than 32,768 bytes", load_config, whole / name)
 
@@ -133,11 +143,17 @@ HOSTILE_VALUES = {
     "a NUL": b'"\\u0000"',
 }
 JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
-    "tokenizer.json": (lambda d: Tokenizer.load(d / "tokenizer.json"), b'{"pre_tokenizer": X, "model": {"type": X}}'),
+    "tokenizer.json": (
+        lambda d: Tokenizer.load(d / "tokenizer.json"),
+        b'{"pre_tokenizer": X, "model": {"type": X}}',
+    ),
     "config.json": (lambda d: load_bundle(d), b'{"model_type": X}'),
     "manifest.json": (lambda d: load_bundle(d), b'{"format_version": X}'),
     "metrics.jsonl": (lambda d: list(read_metrics(d)), b'{"step": 1, "a": X}\n{"step": X}\n{}\n'),
-    "text.source.json": (lambda d: load_source(d / "text.txt", "0"), b'{"sha256": "0", "bits": [X], "excess": X}'),
+    "text.source.json": (
+        lambda d: load_source(d / "text.txt", "0"),
+        b'{"sha256": "0", "bits": [X], "excess": X}',
+    ),
     "config.toml": (lambda d: load_config(d / "config.toml"), b"[train]\nsteps = X\n"),
     "model.safetensors.index.json": (lambda d: read_gpt2(d), b'{"weight_map": {"a": X}}'),
     "vocab.json": (lambda d: read_tokenizer(d), b'{"a": X}'),
@@ -184,7 +200,9 @@ def test_many_special_tokens_are_read_soon(whole: Path) -> None:
 
 
 def test_samples_with_any_character_are_read_back(whole: Path) -> None:
-    assert any("\u2028" in text for record in read_metrics(whole) for text in record.get("samples", []))
+    assert any(
+        "\u2028" in text for record in read_metrics(whole) for text in record.get("samples", [])
+    )
 
 
 def test_files_with_escape_sequences_cannot_write_to_the_terminal(

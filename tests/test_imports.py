@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted([*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob("*.py"), ROOT / "train.py"])
+FILES = sorted(
+    [*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob("*.py"), ROOT / "train.py"]
+)
 
 # A room imports from rooms on lower floors only; rooms of one floor do not know each other.
 FLOORS = [
@@ -68,13 +70,17 @@ def broken_rules(path: str, names: set[str]) -> Iterator[str]:
     for library, places in ONLY_IN.items():
         if library in tops(names) and not path.startswith(places):
             yield f"{path} imports {library}"
-    rooms = {name.split(".")[1] for name in names if name.startswith("valyrian_jax.")} & FLOOR.keys()
+    rooms = {
+        name.split(".")[1] for name in names if name.startswith("valyrian_jax.")
+    } & FLOOR.keys()
     if path.startswith("valyrian_jax/"):
         if "bridge" in tops(names):
             yield f"{path} imports the bridge"
         room = path.removesuffix(".py").split("/")[1]
         if path not in ENTRANCES:
-            yield from (f"{room} imports {r}" for r in rooms if r != room and FLOOR[r] >= FLOOR[room])
+            yield from (
+                f"{room} imports {r}" for r in rooms if r != room and FLOOR[r] >= FLOOR[room]
+            )
         if room in WITHOUT_JAX and (heavy := tops(names) & {"jax", "flax", "optax"}):
             yield f"{path} imports {heavy}"
     if path.startswith("bridge/") and path != "bridge/parity.py":
@@ -96,7 +102,10 @@ def test_a_room_imports_from_lower_floors_only(file: Path) -> None:
     ("path", "code"),
     [
         ("valyrian_jax/data/text.py", "from valyrian_jax.training import run"),
-        ("valyrian_jax/data/text.py", "def f():\n    from valyrian_jax.bundle.names import Tensors"),
+        (
+            "valyrian_jax/data/text.py",
+            "def f():\n    from valyrian_jax.bundle.names import Tensors",
+        ),
         ("valyrian_jax/tokenizer/bpe.py", "import jax"),
         ("valyrian_jax/model/gpt.py", "import bridge.gpt"),
         ("valyrian_jax/plots/curves.py", "import orbax.checkpoint"),
@@ -109,7 +118,11 @@ def test_a_planted_import_upwards_is_found(path: str, code: str) -> None:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {path.stem for path in (ROOT / "valyrian_jax").iterdir() if path.suffix == ".py" or path.is_dir()}
+    rooms = {
+        path.stem
+        for path in (ROOT / "valyrian_jax").iterdir()
+        if path.suffix == ".py" or path.is_dir()
+    }
     assert rooms - {"__init__", "__main__", "__pycache__"} == FLOOR.keys()
 
 
@@ -143,5 +156,12 @@ def test_the_jax_side_works_without_torch() -> None:
 
 def test_importing_the_package_imports_nothing() -> None:
     code = "import sys; before = set(sys.modules); import valyrian_jax; print(set(sys.modules) - before)"
-    out = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert out.stdout.strip() == "{'valyrian_jax'}"

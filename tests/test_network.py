@@ -19,7 +19,9 @@ def unplug() -> None:
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         used = event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname")
-        if used and not (isinstance(arguments[0], socket.socket) and arguments[0].family == socket.AF_UNIX):
+        if used and not (
+            isinstance(arguments[0], socket.socket) and arguments[0].family == socket.AF_UNIX
+        ):
             os.write(2, f"the network was asked for: {event} {arguments}\n".encode())
             os._exit(7)
 
@@ -35,7 +37,14 @@ def jobs(text: Path, run: Path) -> None:
     from valyrian_jax import __main__ as valyrian_jax
 
     settings = [f"--{key}={value}" for key, value in TINY.items() if key != "wandb.mode"]
-    tiny = ["--config", str(ROOT / "configs" / "tiny.toml"), "--data.path", str(text), "--out", str(run)]
+    tiny = [
+        "--config",
+        str(ROOT / "configs" / "tiny.toml"),
+        "--data.path",
+        str(text),
+        "--out",
+        str(run),
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         train.main([*tiny, *settings], standalone_mode=False)
         for command in ("eval", "sample", "plot"):

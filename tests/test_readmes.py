@@ -9,7 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LINKED = [
-    *("README.md", "CONTRIBUTING.md", "valyrian_jax/README.md", "valyrian_jax/language/README.md", "bridge/README.md"),
+    *(
+        "README.md",
+        "CONTRIBUTING.md",
+        "valyrian_jax/README.md",
+        "valyrian_jax/language/README.md",
+        "bridge/README.md",
+    ),
     *("bridge/cpp/README.md", "configs/README.md", "data/README.md", "tests/bench/README.md"),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -48,7 +54,9 @@ def test_snippets_give_what_they_say(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_wrong_snippet_is_told_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
-    file.write_text("# Title\n\n```python\n>>> x = 2\n```\n\n```\n>>> x / 0\n```\n\n```python\n>>> x + 2\n5\n```\n")
+    file.write_text(
+        "# Title\n\n```python\n>>> x = 2\n```\n\n```\n>>> x / 0\n```\n\n```python\n>>> x + 2\n5\n```\n"
+    )
     told = failures(file)
     assert f'File "{file}", line 12' in told
     assert "Expected:\n    5\nGot:\n    4\n" in told
@@ -58,6 +66,12 @@ def test_a_wrong_snippet_is_told_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LINKED)
 def test_links_lead_somewhere(name: str) -> None:
     file = ROOT / name
-    targets = [target for target in LINK.findall(file.read_text(encoding="utf-8")) if not target.startswith("http")]
-    missing = [target for target in targets if not (file.parent / target.partition("#")[0]).exists()]
+    targets = [
+        target
+        for target in LINK.findall(file.read_text(encoding="utf-8"))
+        if not target.startswith("http")
+    ]
+    missing = [
+        target for target in targets if not (file.parent / target.partition("#")[0]).exists()
+    ]
     assert not missing

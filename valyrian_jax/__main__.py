@@ -34,12 +34,29 @@ def main() -> None:
 
 
 @main.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
-@click.option("--sentences", type=click.IntRange(min=1), default=62000, show_default=True, help="How many sentences.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="The same seed gives the same text."
+    "--sentences",
+    type=click.IntRange(min=1),
+    default=62000,
+    show_default=True,
+    help="How many sentences.",
 )
-@click.option("--exact", type=click.IntRange(min=0), default=0, help="Texts to find the exact entropy of [0].")
-@click.option("-o", "--out", type=FILE, help="File to write; its entropy goes into a .source.json [standard output].")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="The same seed gives the same text.",
+)
+@click.option(
+    "--exact", type=click.IntRange(min=0), default=0, help="Texts to find the exact entropy of [0]."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    help="File to write; its entropy goes into a .source.json [standard output].",
+)
 def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     """Write paragraphs of High Valyrian drawn from the grammar, and say how much information they hold."""
     from valyrian_jax.data.corpus_entropy import generate_corpus, save_source, source_path
@@ -55,7 +72,12 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
 
 @main.command(epilog="Example: python -m valyrian_jax check poem.txt")
 @click.argument("inputs", metavar="[FILE|-]", nargs=-1)
-@click.option("--word", "words", is_flag=True, help="The arguments are words, zaldrīzoti say: print what each can be.")
+@click.option(
+    "--word",
+    "words",
+    is_flag=True,
+    help="The arguments are words, zaldrīzoti say: print what each can be.",
+)
 @JSON_OPTION
 def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
     """Say of every sentence in FILE [standard input] if it is grammatical, and if not, the first reason why not."""
@@ -105,7 +127,13 @@ def sample(run: Path | None, **options: Any) -> None:
 
 @main.command("eval", epilog="Example: python -m valyrian_jax eval runs/first --json")
 @RUN_ARGUMENT
-@click.option("--texts", type=click.IntRange(min=0), default=1000, show_default=True, help="Texts to draw and judge.")
+@click.option(
+    "--texts",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Texts to draw and judge.",
+)
 @JSON_OPTION
 def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
     """Judge RUN's best weights: loss over the whole held-out part, and how good the texts are that they write.
@@ -126,12 +154,21 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
 
 @main.command(epilog="Example: python -m valyrian_jax plot runs/first")
 @click.argument("directories", metavar="[RUN]...", nargs=-1, type=FILE)
-@click.option("--attention", is_flag=True, help="Draw, in place of the loss, where each token of --prompt looks.")
+@click.option(
+    "--attention",
+    is_flag=True,
+    help="Draw, in place of the loss, where each token of --prompt looks.",
+)
 @click.option("--prompt", "text", help="The text for --attention.")
 @click.option(
-    "-o", "--out", type=FILE, help="Name of the files, .png and .svg [RUN/loss, of several comparison; RUN/attention]."
+    "-o",
+    "--out",
+    type=FILE,
+    help="Name of the files, .png and .svg [RUN/loss, of several comparison; RUN/attention].",
 )
-def plot(directories: tuple[Path, ...], attention: bool, text: str | None, out: Path | None) -> None:
+def plot(
+    directories: tuple[Path, ...], attention: bool, text: str | None, out: Path | None
+) -> None:
     """Draw what happened in RUN: losses, learning rate, speed, grammar; several runs on top of each other.
 
     With --attention: a map for every layer and head of its best weights. All as PNG and SVG.
@@ -161,13 +198,27 @@ def tokenizer() -> None:
     """Train a vocabulary, and turn text into token ids and back."""
 
 
-@tokenizer.command("train", epilog="Example: python -m valyrian_jax tokenizer train text.txt -o tokenizer.json")
+@tokenizer.command(
+    "train", epilog="Example: python -m valyrian_jax tokenizer train text.txt -o tokenizer.json"
+)
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--vocab-size", type=int, default=500, show_default=True, help="Tokens: 256 bytes, merges, <|endoftext|>."
+    "--vocab-size",
+    type=int,
+    default=500,
+    show_default=True,
+    help="Tokens: 256 bytes, merges, <|endoftext|>.",
 )
-@click.option("--text-key", metavar="KEY", default="text", show_default=True, help="Of the text in JSON lines.")
-@click.option("-o", "--out", type=FILE, default="tokenizer.json", show_default=True, help="File to write.")
+@click.option(
+    "--text-key",
+    metavar="KEY",
+    default="text",
+    show_default=True,
+    help="Of the text in JSON lines.",
+)
+@click.option(
+    "-o", "--out", type=FILE, default="tokenizer.json", show_default=True, help="File to write."
+)
 def train_tokenizer(files: tuple[Path, ...], vocab_size: int, text_key: str, out: Path) -> None:
     """Learn a vocabulary of exactly --vocab-size tokens from FILES: UTF-8 texts, .jsonl, or either with .gz.
 
@@ -186,15 +237,25 @@ def train_tokenizer(files: tuple[Path, ...], vocab_size: int, text_key: str, out
     click.echo(f"{out}: {trained.vocab_size} tokens")
 
 
-@tokenizer.command(epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt")
+@tokenizer.command(
+    epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json text.txt"
+)
 @click.argument("vocabulary", type=FILE)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 @SHOW_TOKENS
-@click.option("--out", type=FILE, help="Directory for shards of tokens, which `train.py --data.path` takes.")
+@click.option(
+    "--out", type=FILE, help="Directory for shards of tokens, which `train.py --data.path` takes."
+)
 @click.option("--text-key", metavar="KEY", help="Of the text in JSON lines [text].")
 @click.option("--shard-tokens", type=click.IntRange(1, 2**30), help="Tokens in a shard [67108864].")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Processes that share the work [one for each core].")
-def encode(vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Path | None, **sharding: Any) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Processes that share the work [one for each core].",
+)
+def encode(
+    vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Path | None, **sharding: Any
+) -> None:
     """Print the token ids of FILE [standard input], by the tokenizer.json VOCABULARY, on one line.
 
     With --out: write the tokens of any number of FILEs, however large, as shards to train on. FILEs are texts with
@@ -210,7 +271,9 @@ def encode(vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Pat
     if given:
         raise click.UsageError("--text-key, --shard-tokens and --workers go together with --out")
     if len(files) > 1:
-        raise click.UsageError(f"expected one FILE, found {len(files)}; to write them as shards say --out DIRECTORY")
+        raise click.UsageError(
+            f"expected one FILE, found {len(files)}; to write them as shards say --out DIRECTORY"
+        )
     name = files[0] if files else "-"
     try:
         opened = click.open_file(name, "rb")
@@ -232,7 +295,9 @@ def print_ids(vocabulary: Path, file: Any, show_tokens: bool) -> None:
         click.echo(" ".join(map(str, ids)))
 
 
-def write_shards(vocabulary: Path, files: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
+def write_shards(
+    vocabulary: Path, files: tuple[str, ...], out: Path, options: dict[str, Any]
+) -> None:
     """Write the tokens of files as shards, and say what is in them."""
     from rich.console import Console
 
@@ -241,11 +306,15 @@ def write_shards(vocabulary: Path, files: tuple[str, ...], out: Path, options: d
 
     with stop_signals() as stop_signal:
         paths, console = [*map(Path, files)], Console(stderr=True)
-        index = shard_writer.encode(vocabulary, paths, out, console, **options, stop_signal=stop_signal)
+        index = shard_writer.encode(
+            vocabulary, paths, out, console, **options, stop_signal=stop_signal
+        )
     click.echo(f"{out}: {shard_writer.describe(index)}")
 
 
-@tokenizer.command("decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt")
+@tokenizer.command(
+    "decode", epilog="Example: python -m valyrian_jax tokenizer decode tokenizer.json ids.txt"
+)
 @click.argument("vocabulary", type=FILE)
 @click.argument("file", type=click.File("rb"), default="-")
 def decode(vocabulary: Path, file: Any) -> None:
@@ -264,7 +333,9 @@ def token_ids(text: bytes) -> Iterator[int]:
     for word in text.split():
         if not word.isdigit() or len(word) > 9:
             shown = word[:40].decode("utf-8", "replace")
-            raise UserError(f"{shown!r} is not a token id; expected whole numbers separated by white space")
+            raise UserError(
+                f"{shown!r} is not a token id; expected whole numbers separated by white space"
+            )
         yield int(word)
 
 

@@ -17,9 +17,13 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_text
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+_STRICT = ConfigDict(
+    extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
 
-_LARGEST = 1 << 15  # bytes of TOML: tomllib's time for a key grows with the square of its dots, to seconds here
+_LARGEST = (
+    1 << 15
+)  # bytes of TOML: tomllib's time for a key grows with the square of its dots, to seconds here
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
@@ -74,7 +78,9 @@ class ModelConfig:
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
         if self.n_embd % self.n_head:
-            raise ValueError(f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}")
+            raise ValueError(
+                f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}"
+            )
         return self
 
 
@@ -142,7 +148,9 @@ class TrainConfig:
     @model_validator(mode="after")
     def _parts_divide_batch(self) -> "TrainConfig":
         if self.batch_size % self.accumulate:
-            raise ValueError(f"train.accumulate = {self.accumulate} must divide train.batch_size = {self.batch_size}")
+            raise ValueError(
+                f"train.accumulate = {self.accumulate} must divide train.batch_size = {self.batch_size}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -172,7 +180,9 @@ class MeshConfig:
         sizes = (self.data, self.fsdp, self.tensor)
         if 0 in sizes or sizes.count(-1) > 1:
             asked = f"mesh.data, mesh.fsdp, mesh.tensor = {sizes}"
-            raise ValueError(f"{asked}: each must be at least 1, but that one may be -1, for what is left")
+            raise ValueError(
+                f"{asked}: each must be at least 1, but that one may be -1, for what is left"
+            )
         return self
 
 
@@ -239,10 +249,14 @@ def list_settings() -> Iterator[Setting]:
     for section in dataclasses.fields(defaults):
         values = getattr(defaults, section.name)
         for name, field in type(values).__pydantic_fields__.items():
-            yield Setting(f"{section.name}.{name}", field.annotation, getattr(values, name), field.description)
+            yield Setting(
+                f"{section.name}.{name}", field.annotation, getattr(values, name), field.description
+            )
 
 
-def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
     """Read a configuration.
 
     Args:
@@ -256,18 +270,24 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         UserError: the file cannot be read, or a key or value is wrong; the message names key, value and remedy.
     """
     tree = _read_toml(Path(path)) if path is not None else {}
-    return config_from_tree(tree, overrides or {}, source=str(path) if path is not None else "configuration")
+    return config_from_tree(
+        tree, overrides or {}, source=str(path) if path is not None else "configuration"
+    )
 
 
 def config_from_tree(
-    tree: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, source: str = "configuration"
+    tree: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    source: str = "configuration",
 ) -> Config:
     """A nested mapping to a checked Config; see `load`."""
     merged: dict[str, dict[str, Any]] = {}
     try:
         for name, value in tree.items():
             if not isinstance(value, Mapping):
-                raise UserError(f"{source}: {name} = {value!r} stands outside a section; {_hint(name)}")
+                raise UserError(
+                    f"{source}: {name} = {value!r} stands outside a section; {_hint(name)}"
+                )
             merged[name] = dict(value)
         for dotted, value in (overrides or {}).items():
             section, _, name = dotted.partition(".")
@@ -276,8 +296,14 @@ def config_from_tree(
         return TypeAdapter(Config).validate_json(json.dumps(merged))
     except ValidationError as error:
         raise UserError(f"{source}: {explain_error(error)}") from error
-    except (TypeError, ValueError, RecursionError) as error:  # a date, a number too long to write, a nest too deep
-        raise UserError(f"{source}: a value is neither text, number nor true or false: {error}") from error
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # a date, a number too long to write, a nest too deep
+        raise UserError(
+            f"{source}: a value is neither text, number nor true or false: {error}"
+        ) from error
 
 
 def config_to_tree(config: Config) -> dict[str, dict[str, Any]]:
@@ -288,7 +314,8 @@ def config_to_tree(config: Config) -> dict[str, dict[str, Any]]:
 def config_to_toml(config: Config) -> str:
     """The configuration as TOML text that `load` reads back to the same value."""
     return "\n".join(
-        f"[{section}]\n" + "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
+        f"[{section}]\n"
+        + "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
         for section, values in config_to_tree(config).items()
     )
 
@@ -312,7 +339,9 @@ def explain_error(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
         return f"unknown key {key} = {problem['input']!r}; {_hint(key)}"
-    if problem["type"] == "value_error":  # one of the cross-field checks above, which names its keys
+    if (
+        problem["type"] == "value_error"
+    ):  # one of the cross-field checks above, which names its keys
         return str(problem["ctx"]["error"])
     return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 

@@ -49,7 +49,9 @@ def sync_to_disk(*paths: Path) -> None:
             os.close(descriptor)
 
 
-MAX_BYTES = 1 << 26  # bytes; JSON takes up to twenty times as many in memory. 260,000 tokens need half of this
+MAX_BYTES = (
+    1 << 26
+)  # bytes; JSON takes up to twenty times as many in memory. 260,000 tokens need half of this
 
 
 def read_text(path: str | os.PathLike[str], kind: str = "", largest: int = MAX_BYTES) -> str:
@@ -68,13 +70,17 @@ def read_text(path: str | os.PathLike[str], kind: str = "", largest: int = MAX_B
         with Path(path).open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
-            raise UserError(f"{named} has more than {largest:,} bytes, too many for what it should hold")
+            raise UserError(
+                f"{named} has more than {largest:,} bytes, too many for what it should hold"
+            )
         return data.decode("utf-8")
     except OSError as error:
         raise UserError(f"cannot read {named}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         place = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise UserError(f"{named} is not UTF-8: {place}; convert it, or copy it again if it is damaged") from error
+        raise UserError(
+            f"{named} is not UTF-8: {place}; convert it, or copy it again if it is damaged"
+        ) from error
     except ValueError as error:  # a path that cannot be one, with a NUL in it
         raise UserError(f"cannot read {named}: {error}") from error
 
@@ -126,6 +132,10 @@ def lock_directory(run: Path, work: str = "training") -> AbstractContextManager[
         run.mkdir(parents=True, exist_ok=True)
         return FileLock(run / "lock").acquire(blocking=False)
     except Timeout as error:
-        raise UserError(f"another process is {work} in {run}; wait for its end, or take another directory") from error
+        raise UserError(
+            f"another process is {work} in {run}; wait for its end, or take another directory"
+        ) from error
     except OSError as error:
-        raise UserError(f"cannot write the run directory {run}: {error.strerror}; choose another with --out") from error
+        raise UserError(
+            f"cannot write the run directory {run}: {error.strerror}; choose another with --out"
+        ) from error

@@ -19,7 +19,13 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 
 RUNS = Path("runs")
-_BEFORE_CONFIG = {"lock", "tokenizer.json", "tokenizer.json.partial", "checkpoints", "config.toml.partial"}
+_BEFORE_CONFIG = {
+    "lock",
+    "tokenizer.json",
+    "tokenizer.json.partial",
+    "checkpoints",
+    "config.toml.partial",
+}
 _Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
     dict[str, _Whole | float | list[str] | None], config=ConfigDict(strict=True)
@@ -34,9 +40,13 @@ def choose_directory(path: Path | None) -> Path:
     """
     path = path or RUNS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     if (path / "config.toml").exists():
-        raise UserError(f"{path} already holds a run; resume it with --resume {path} or choose another --out")
+        raise UserError(
+            f"{path} already holds a run; resume it with --resume {path} or choose another --out"
+        )
     found = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    if found - _BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):  # less is a start that was killed
+    if found - _BEFORE_CONFIG or any(
+        path.glob("checkpoints/[1-9]*")
+    ):  # less is a start that was killed
         raise UserError(f"{path} is not empty; choose another --out")
     return path
 
@@ -55,7 +65,9 @@ def find_run(path: Path | None) -> Path:
     if path is None:
         found = sorted(RUNS.glob("*/config.toml"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not found:
-            raise UserError(f"no run under {RUNS}/; train one with `python train.py` or name a run directory")
+            raise UserError(
+                f"no run under {RUNS}/; train one with `python train.py` or name a run directory"
+            )
         return found[-1].parent
     if not (path / "config.toml").exists():
         raise UserError(f"{path} is not a run directory: it has no config.toml")
@@ -76,10 +88,15 @@ def find_bundle(path: Path | None) -> Path:
     if path is not None and (path / "model.safetensors").exists():
         return path
     run = find_run(path)
-    for name in ("bundle", "bundle.previous"):  # for a moment, or after a kill in it, there is only the latter
+    for name in (
+        "bundle",
+        "bundle.previous",
+    ):  # for a moment, or after a kill in it, there is only the latter
         if (run / name).exists():
             return run / name
-    raise UserError(f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`")
+    raise UserError(
+        f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`"
+    )
 
 
 def load_run_bundle(path: Path | None) -> Bundle:
@@ -95,7 +112,9 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
     """
     file = run / "metrics.jsonl"
     content = file.read_bytes() if file.exists() else b""
-    lines = content.removesuffix(b"\n").split(b"\n")  # only there: a text may hold what Unicode calls the end of a line
+    lines = content.removesuffix(b"\n").split(
+        b"\n"
+    )  # only there: a text may hold what Unicode calls the end of a line
     for number, line in enumerate(lines, 1):
         try:
             record = _RECORD.validate_json(line)
@@ -106,7 +125,9 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
         ):
             yield record
         elif number < len(lines):
-            raise UserError(f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line")
+            raise UserError(
+                f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line"
+            )
 
 
 def format_samples(step: int, texts: list[str]) -> str:
@@ -117,6 +138,11 @@ def format_samples(step: int, texts: list[str]) -> str:
 def truncate_logs(run: Path, step: int) -> None:
     """Drop metrics and samples of later steps, which a resumed run will write again."""
     kept = [record for record in read_metrics(run) if record["step"] <= step]
-    write_atomically(run / "metrics.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
-    sections = (format_samples(record["step"], record["samples"]) for record in kept if "samples" in record)
+    write_atomically(
+        run / "metrics.jsonl",
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept),
+    )
+    sections = (
+        format_samples(record["step"], record["samples"]) for record in kept if "samples" in record
+    )
     write_atomically(run / "samples.txt", "".join(sections))

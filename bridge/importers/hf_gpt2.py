@@ -14,13 +14,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bridge.importers.zip_safety import unpack
-from valyrian_jax.bundle.bundle import Bundle, canonical_names, check_bundle, check_vocabulary, read_model_config
+from valyrian_jax.bundle.bundle import (
+    Bundle,
+    canonical_names,
+    check_bundle,
+    check_vocabulary,
+    read_model_config,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, read_text
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 Array = npt.NDArray[Any]
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 def read_gpt2(directory: Path, vocabulary: Path | None = None) -> Bundle:
@@ -34,14 +45,18 @@ def read_gpt2(directory: Path, vocabulary: Path | None = None) -> Bundle:
         UserError: something is missing, damaged, no GPT-2, or does not fit together.
     """
     if not directory.is_dir():
-        raise UserError(f"no directory at {directory}; expected one with config.json and the weights of a GPT-2")
+        raise UserError(
+            f"no directory at {directory}; expected one with config.json and the weights of a GPT-2"
+        )
     model = read_model_config(read_json_object(directory / "config.json"))
     tensors = canonical_names(model, read_tensors(directory))
     check_bundle(model, tensors)
     tokenizer = Tokenizer.load(vocabulary) if vocabulary else read_tokenizer(directory)
     found = Bundle(model, tensors, tokenizer)
     check_vocabulary(found, directory)
-    _ = tokenizer.end_of_text  # which separates documents and ends texts: refused here if there is none
+    _ = (
+        tokenizer.end_of_text
+    )  # which separates documents and ends texts: refused here if there is none
     return found
 
 
@@ -53,12 +68,18 @@ def read_tensors(directory: Path) -> Mapping[str, Array]:
     if not name.endswith(".index.json"):
         return _read_file(directory / name)
     places = read_json_object(directory / name).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(f, str) and Path(f).name == f for f in places.values()):
-        raise UserError(f"{directory / name} is damaged: expected a weight_map from tensors to files beside it")
+    if not isinstance(places, dict) or not all(
+        isinstance(f, str) and Path(f).name == f for f in places.values()
+    ):
+        raise UserError(
+            f"{directory / name} is damaged: expected a weight_map from tensors to files beside it"
+        )
     shards = {file: _read_file(directory / file) for file in sorted(set(places.values()))}
     missing = sorted(tensor for tensor, file in places.items() if tensor not in shards[file])
     if missing:
-        raise UserError(f"{directory / name} lists tensors that their files lack: {', '.join(missing)}")
+        raise UserError(
+            f"{directory / name} lists tensors that their files lack: {', '.join(missing)}"
+        )
     return {tensor: shards[file][tensor] for tensor, file in places.items()}
 
 
@@ -75,7 +96,9 @@ def _read_file(path: Path) -> Mapping[str, Array]:
         if not isinstance(found, dict) or not all(
             isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
         ):
-            raise UserError(f"{path} holds something other than named tensors; expected the state_dict of a GPT-2")
+            raise UserError(
+                f"{path} holds something other than named tensors; expected the state_dict of a GPT-2"
+            )
         size = sum(tensor.numel() * tensor.element_size() for tensor in found.values())
         if size > 2 * path.stat().st_size:  # twice: head and embedding may be one
             raise ValueError(f"its tensors have {size:,} bytes, more than the file")
@@ -84,7 +107,9 @@ def _read_file(path: Path) -> Mapping[str, Array]:
         raise
     except Exception as error:  # reading a damaged file can fail anywhere
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is damaged or holds more than tensors, so it was not read: {reason}") from error
+        raise UserError(
+            f"{path} is damaged or holds more than tensors, so it was not read: {reason}"
+        ) from error
 
 
 def _array(tensor: Tensor) -> Array:
@@ -97,7 +122,9 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     if (directory / "tokenizer.json").exists():
         return Tokenizer.load(directory / "tokenizer.json")
     if not (directory / "vocab.json").exists():
-        raise UserError(f"{directory} holds neither tokenizer.json nor vocab.json; name a tokenizer with --tokenizer")
+        raise UserError(
+            f"{directory} holds neither tokenizer.json nor vocab.json; name a tokenizer with --tokenizer"
+        )
     vocab: Any = read_json_object(directory / "vocab.json")
     lines = read_text(directory / "merges.txt").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]
@@ -105,7 +132,9 @@ def read_tokenizer(directory: Path) -> Tokenizer:
         {
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
             "model": {"type": "BPE", "vocab": vocab, "merges": merges},
-            "added_tokens": [{"content": END_OF_TEXT, "id": vocab[END_OF_TEXT]}] if END_OF_TEXT in vocab else [],
+            "added_tokens": [{"content": END_OF_TEXT, "id": vocab[END_OF_TEXT]}]
+            if END_OF_TEXT in vocab
+            else [],
         },
         directory / "vocab.json",
     )

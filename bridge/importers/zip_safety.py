@@ -5,7 +5,9 @@ from pathlib import Path
 
 from valyrian_jax.errors import UserError
 
-_SAVED = 1 << 26  # bytes that compression may save: PyTorch compresses the code of a module, never tensors
+_SAVED = (
+    1 << 26
+)  # bytes that compression may save: PyTorch compresses the code of a module, never tensors
 
 
 def unpack(path: Path, ending: str) -> dict[str, bytes]:
@@ -25,12 +27,18 @@ def unpack(path: Path, ending: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             names, size = archive.namelist(), sum(member.file_size for member in archive.infolist())
-            if len(set(names)) < len(names) or any({"", ".."} & {*name.split("/")} for name in names):
+            if len(set(names)) < len(names) or any(
+                {"", ".."} & {*name.split("/")} for name in names
+            ):
                 raise ValueError("a member is there twice, or lies outside")
             if size > path.stat().st_size + _SAVED:
                 raise ValueError(f"it would unfold to {size:,} bytes")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} in it does not match its checksum")
-            return {name.rpartition("/")[2]: archive.read(name) for name in names if f"/{ending}/" in name}
+            return {
+                name.rpartition("/")[2]: archive.read(name)
+                for name in names
+                if f"/{ending}/" in name
+            }
     except Exception as error:  # reading a damaged zip file can fail anywhere
         raise UserError(f"{path} is damaged: {error}; copy it again") from error

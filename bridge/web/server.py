@@ -40,7 +40,10 @@ from valyrian_jax.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
 MOST_CHARACTERS, MOST_TOKENS = 5_000, 1_000  # of a prompt; of what follows it
-MOST_OPEN, MOST_WORKING = 8, 2  # texts that are written at a time; steps that are computed at a time
+MOST_OPEN, MOST_WORKING = (
+    8,
+    2,
+)  # texts that are written at a time; steps that are computed at a time
 MOST_SECONDS = 300.0  # for one text
 _MOST_BYTES, _MOST_WAIT = 1 << 17, 10.0  # of a request; seconds until it has come
 _AHEAD = 1 << 16  # bytes that may be written and not yet read
@@ -62,8 +65,12 @@ def app(bundle: Bundle, name: str, hosts: list[str], stopping: Callable[[], bool
 
     async def attention(request: Request) -> Response:
         tokens = checked_tokens((await body(request)).get("tokens"), bundle.model.vocab_size)
-        start, weights = await anyio.to_thread.run_sync(attention_row, generator, tokens, limiter=working)
-        rounded = [[[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()]
+        start, weights = await anyio.to_thread.run_sync(
+            attention_row, generator, tokens, limiter=working
+        )
+        rounded = [
+            [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
+        ]
         return JSONResponse({"start": start, "weights": rounded})
 
     return Starlette(
@@ -82,7 +89,11 @@ class Writing:
     """Answers requests for texts, at most `MOST_OPEN` at a time."""
 
     def __init__(
-        self, bundle: Bundle, generator: Generator, working: anyio.CapacityLimiter, stopping: Callable[[], bool]
+        self,
+        bundle: Bundle,
+        generator: Generator,
+        working: anyio.CapacityLimiter,
+        stopping: Callable[[], bool],
     ) -> None:
         self._bundle, self._generator = bundle, generator
         self._working, self._stopping = working, stopping
@@ -95,7 +106,9 @@ class Writing:
             raise UserError(f"judged is {judged!r}; expected true or false")
         sample = settings(self._bundle, asked)
         if self._open == MOST_OPEN:
-            said = {"error": f"{MOST_OPEN} texts are being written already; wait for one of them to end"}
+            said = {
+                "error": f"{MOST_OPEN} texts are being written already; wait for one of them to end"
+            }
             await JSONResponse(said, 503)(scope, receive, send)
             return
         told = session.events(self._generator, self._bundle.tokenizer, sample)
@@ -103,7 +116,9 @@ class Writing:
         self._open += 1
         try:
             with anyio.move_on_after(2 * MOST_SECONDS):  # for readers who stay and do not read
-                await StreamingResponse(lines, media_type="application/x-ndjson")(scope, receive, send)
+                await StreamingResponse(lines, media_type="application/x-ndjson")(
+                    scope, receive, send
+                )
         finally:
             self._open -= 1
 
@@ -111,7 +126,9 @@ class Writing:
         """Events as lines of JSON, each computed in a worker thread; how it ended is printed."""
         count, how, latest = 0, ", broken off", anyio.current_time() + MOST_SECONDS
         try:
-            while event := await anyio.to_thread.run_sync(next, events, None, limiter=self._working):
+            while event := await anyio.to_thread.run_sync(
+                next, events, None, limiter=self._working
+            ):
                 count += event["kind"] == "token"
                 yield json.dumps(event) + "\n"
                 if self._stopping() or anyio.current_time() > latest:
@@ -155,7 +172,9 @@ async def body(request: Request) -> dict[str, Any]:
             async for chunk in request.stream():
                 read += chunk
                 if len(read) > _MOST_BYTES:
-                    raise UserError(f"the request has more than {_MOST_BYTES:,} bytes; ask for less")
+                    raise UserError(
+                        f"the request has more than {_MOST_BYTES:,} bytes; ask for less"
+                    )
         found = json.loads(read)
     except (TimeoutError, ClientDisconnect) as error:
         raise UserError(f"the request did not come within {_MOST_WAIT:.0f} s") from error
@@ -180,7 +199,9 @@ def settings(bundle: Bundle, asked: dict[str, Any]) -> SampleConfig:
         ("max_new_tokens is", sample.max_new_tokens, MOST_TOKENS),
     ):
         if found > most:
-            raise UserError(f"{what} {found:,}, but here at most {most:,}; use `python -m bridge generate` for more")
+            raise UserError(
+                f"{what} {found:,}, but here at most {most:,}; use `python -m bridge generate` for more"
+            )
     return sample
 
 
@@ -195,7 +216,9 @@ def checked_tokens(tokens: Any, vocab_size: int) -> list[int]:
         raise UserError(f"tokens must be a list of 1 to {most:,} token ids")
     for token in tokens:
         if not (type(token) is int and 0 <= token < vocab_size):
-            raise UserError(f"{token!r} is not a token id; expected whole numbers from 0 to {vocab_size - 1}")
+            raise UserError(
+                f"{token!r} is not a token id; expected whole numbers from 0 to {vocab_size - 1}"
+            )
     return tokens
 
 
@@ -219,15 +242,23 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
     try:
         if not host:
             raise UserError("--host is empty; expected an address, 127.0.0.1 for this machine only")
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _AHEAD)  # so that nothing is written in vain
+        listening = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+        listening.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, _AHEAD
+        )  # so that nothing is written in vain
     except OSError as error:
         why = (error.strerror or "").partition(" (")[0]
-        raise UserError(f"cannot listen on {host}, port {port}: {why}; choose another --host or --port") from error
+        raise UserError(
+            f"cannot listen on {host}, port {port}: {why}; choose another --host or --port"
+        ) from error
     address, port = listening.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
     hosts = [at, "localhost", "127.0.0.1"] if ipaddress.ip_address(address).is_loopback else ["*"]
     served = app(bundle, name, hosts, lambda: server.should_exit)
-    server = uvicorn.Server(uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=1)
+    )
     click.echo(f"{name} is at http://{at}:{port}/ (Ctrl-C ends it)")
     server.run(sockets=[listening])

@@ -39,7 +39,11 @@ def events(generator: Generator, tokenizer: Tokenizer, sample: SampleConfig) -> 
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def piece(token: int) -> Event:
-        text = "" if token == tokenizer.end_of_text else decoder.decode(tokenizer.decode_bytes([token]))
+        text = (
+            ""
+            if token == tokenizer.end_of_text
+            else decoder.decode(tokenizer.decode_bytes([token]))
+        )
         return {"id": token, "text": text, "label": token_label(tokenizer, token)}
 
     prompt, why = encode_prompt(tokenizer, sample.prompt), "length"
@@ -81,7 +85,9 @@ def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: To
     return {
         "probability": float(probabilities[token]),
         "chance": float(probabilities[token] / probabilities[kept].sum()),
-        "choices": [[i, token_label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown],
+        "choices": [
+            [i, token_label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown
+        ],
         "kept": int(kept.sum()),
     }
 

@@ -22,9 +22,25 @@ from valyrian_jax.training.run import train
 
 HERE = Path(__file__).parent
 SETTINGS = {
-    **{"model.vocab_size": 270, "model.n_positions": 16, "model.n_embd": 8, "model.n_layer": 1, "model.n_head": 2},
-    **{"train.steps": 20, "train.batch_size": 4, "train.eval_every": 10, "train.checkpoint_every": 10},
-    **{"train.sample_every": 20, "wandb.mode": "off", "sample.max_new_tokens": 20, "data.path": "text.txt"},
+    **{
+        "model.vocab_size": 270,
+        "model.n_positions": 16,
+        "model.n_embd": 8,
+        "model.n_layer": 1,
+        "model.n_head": 2,
+    },
+    **{
+        "train.steps": 20,
+        "train.batch_size": 4,
+        "train.eval_every": 10,
+        "train.checkpoint_every": 10,
+    },
+    **{
+        "train.sample_every": 20,
+        "wandb.mode": "off",
+        "sample.max_new_tokens": 20,
+        "data.path": "text.txt",
+    },
 }
 PROMPT = "valar morghūlis"
 
@@ -51,7 +67,9 @@ def main() -> None:
         "logits": np.asarray(logits[0, -1, :8]).tolist(),
         "text": module.generate_text(PROMPT, 20, 0.0, 0, 1.0, 0),
     }
-    Path("expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8")
+    Path("expected.json").write_text(
+        json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

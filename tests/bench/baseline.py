@@ -30,7 +30,10 @@ def main() -> None:
     torch.manual_seed(0)
     module = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
-            **{name: getattr(c, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")},
+            **{
+                name: getattr(c, name)
+                for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+            },
             **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.2),
             **dict.fromkeys(("bos_token_id", "eos_token_id"), c.vocab_size - 1),
             tie_word_embeddings=False,
@@ -43,7 +46,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.99), fused=True)
     for step in range(STEPS):
         part = max(0.0, (step - WARM_UP) / (STEPS - WARM_UP))
-        rate = LOWEST + (RATE - LOWEST) * (1 + math.cos(math.pi * part)) / 2 if part else RATE * (step + 1) / WARM_UP
+        rate = (
+            LOWEST + (RATE - LOWEST) * (1 + math.cos(math.pi * part)) / 2
+            if part
+            else RATE * (step + 1) / WARM_UP
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = torch.from_numpy(dataset.batches(step, 1, slice(BATCH))[0]).long()
@@ -65,7 +72,9 @@ def main() -> None:
 def nats(module: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of every target [B, T]."""
     scores = module(tokens[:, :-1]).logits
-    return torch.nn.functional.cross_entropy(scores.transpose(1, 2), tokens[:, 1:], reduction="none")
+    return torch.nn.functional.cross_entropy(
+        scores.transpose(1, 2), tokens[:, 1:], reduction="none"
+    )
 
 
 if __name__ == "__main__":

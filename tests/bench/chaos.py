@@ -47,7 +47,9 @@ def stopped(run: Path, process: subprocess.Popen[str], seconds: float, how: sign
     """Send a signal after some seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    trained = "optimizer" in (run.parent / "output.txt").read_text()  # the last line before the steps
+    trained = (
+        "optimizer" in (run.parent / "output.txt").read_text()
+    )  # the last line before the steps
     sent = time.perf_counter()
     process.send_signal(how)
     said = process.communicate()[1]
@@ -56,12 +58,21 @@ def stopped(run: Path, process: subprocess.Popen[str], seconds: float, how: sign
 
 @click.command()
 @click.option("--kills", default=100, show_default=True)
-@click.option("--steps", default=4000, show_default=True, help="Enough for the run not to end before the last kill.")
-@click.option("--seconds", default=12.0, show_default=True, help="The latest moment of a kill after a start.")
+@click.option(
+    "--steps",
+    default=4000,
+    show_default=True,
+    help="Enough for the run not to end before the last kill.",
+)
+@click.option(
+    "--seconds", default=12.0, show_default=True, help="The latest moment of a kill after a start."
+)
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, steps: int, seconds: float, seed: int) -> None:
     """Print what happened, one JSON object a line."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever a shell has set for this and all it starts
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # whatever a shell has set for this and all it starts
     options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
     draw, ends, delays = random.Random(seed), Counter[str](), []
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,19 +83,35 @@ def main(kills: int, steps: int, seconds: float, seed: int) -> None:
             how = draw.choice(SIGNALS)
             end = stopped(run, start(run, options), draw.uniform(0, seconds), how)
             saved = end.status == 128 + how and "python train.py --resume" in end.said
-            ends[f"{how.name}, {'saved' if saved else 'training' if end.trained else 'starting'}"] += 1
+            ends[
+                f"{how.name}, {'saved' if saved else 'training' if end.trained else 'starting'}"
+            ] += 1
             must_save = end.trained and how != signal.SIGKILL
             if end.status not in (-how, 128 + how) or (must_save and not saved):
                 raise click.ClickException(f"kill {number} by {how.name} ended as {end}")
             if saved:
                 delays.append(end.seconds)
             reached = checkpoint.list_steps(run / "checkpoints")
-            print(json.dumps({"kill": number, "signal": how.name, **end._asdict(), "checkpoints": reached}), flush=True)
+            print(
+                json.dumps(
+                    {"kill": number, "signal": how.name, **end._asdict(), "checkpoints": reached}
+                ),
+                flush=True,
+            )
         if start(run, []).wait():
             raise click.ClickException("the last resume failed")
         same = fingerprint(run) == fingerprint(whole)
         slowest = max(delays, default=0)
-        print(json.dumps({"kills": kills, "ends": ends, "slowest_save_and_exit_seconds": slowest, "same": same}))
+        print(
+            json.dumps(
+                {
+                    "kills": kills,
+                    "ends": ends,
+                    "slowest_save_and_exit_seconds": slowest,
+                    "same": same,
+                }
+            )
+        )
         sys.exit(not same)
 
 

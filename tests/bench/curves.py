@@ -34,12 +34,16 @@ class Curve(NamedTuple):
 
 def step_with(changed: Callable[[int], dict[str, Any]]) -> Callable[[int], Callable[[], Any]]:
     def make(size: int) -> Callable[[], Any]:
-        settings = config_from_tree({"train": {"device": "cpu"}, "model": {"dropout": 0.0}}, changed(size))
+        settings = config_from_tree(
+            {"train": {"device": "cpu"}, "model": {"dropout": 0.0}}, changed(size)
+        )
         optimizer = make_optimizer(settings.optim, 1000)
         now = [init_state(settings, optimizer)]
         train_step = make_train_step(settings, optimizer)
         shape = 2, settings.train.batch_size, settings.model.n_positions + 1
-        data = jnp.asarray(np.random.default_rng(0).integers(0, settings.model.vocab_size, shape), jnp.int32)
+        data = jnp.asarray(
+            np.random.default_rng(0).integers(0, settings.model.vocab_size, shape), jnp.int32
+        )
 
         def run() -> None:
             now[0], metrics = train_step(now[0], data)
@@ -52,7 +56,9 @@ def step_with(changed: Callable[[int], dict[str, Any]]) -> Callable[[int], Calla
 
 def generate(rows: int, length: int, c: ModelConfig) -> Callable[[], Any]:
     params = jax.tree.map(lambda x: 3 * x, init_params(c, jax.random.key(0)))
-    return lambda: list(stream_tokens(params, c, [1], SampleConfig("", length, 0.8, 0, 0.95, 0), rows))
+    return lambda: list(
+        stream_tokens(params, c, [1], SampleConfig("", length, 0.8, 0, 0.95, 0), rows)
+    )
 
 
 def bpe(megabytes: int, vocab_size: int) -> Callable[[], Any]:
@@ -63,14 +69,46 @@ def bpe(megabytes: int, vocab_size: int) -> Callable[[], Any]:
 DEFAULT = load_config(ROOT / "configs" / "valyrian.toml").model
 WIDE = replace(DEFAULT, n_positions=512)
 CURVES = (
-    Curve("BPE training, vocabulary 8,192", "megabytes of docstrings", (5, 7, 10, 14, 20, 28), lambda n: bpe(n, 8192)),
-    Curve("BPE training, 28 MB", "vocabulary", (1024, 2048, 4096, 8192, 16384, 32768), lambda n: bpe(28, n)),
-    Curve("two training steps", "width", (64, 128, 256, 512), step_with(lambda n: {"model.n_embd": n})),
+    Curve(
+        "BPE training, vocabulary 8,192",
+        "megabytes of docstrings",
+        (5, 7, 10, 14, 20, 28),
+        lambda n: bpe(n, 8192),
+    ),
+    Curve(
+        "BPE training, 28 MB",
+        "vocabulary",
+        (1024, 2048, 4096, 8192, 16384, 32768),
+        lambda n: bpe(28, n),
+    ),
+    Curve(
+        "two training steps", "width", (64, 128, 256, 512), step_with(lambda n: {"model.n_embd": n})
+    ),
     Curve("two training steps", "blocks", (1, 2, 4, 8), step_with(lambda n: {"model.n_layer": n})),
-    Curve("two training steps", "context", (32, 64, 128, 256, 512), step_with(lambda n: {"model.n_positions": n})),
-    Curve("two training steps", "batch", (2, 4, 8, 16, 32, 64), step_with(lambda n: {"train.batch_size": n})),
-    Curve("generating, context 512", "new tokens", (32, 64, 128, 256, 500), lambda n: generate(1, n, WIDE)),
-    Curve("generating 60 tokens", "batch", (1, 2, 4, 8, 16, 32, 64), lambda n: generate(n, 60, DEFAULT)),
+    Curve(
+        "two training steps",
+        "context",
+        (32, 64, 128, 256, 512),
+        step_with(lambda n: {"model.n_positions": n}),
+    ),
+    Curve(
+        "two training steps",
+        "batch",
+        (2, 4, 8, 16, 32, 64),
+        step_with(lambda n: {"train.batch_size": n}),
+    ),
+    Curve(
+        "generating, context 512",
+        "new tokens",
+        (32, 64, 128, 256, 500),
+        lambda n: generate(1, n, WIDE),
+    ),
+    Curve(
+        "generating 60 tokens",
+        "batch",
+        (1, 2, 4, 8, 16, 32, 64),
+        lambda n: generate(n, 60, DEFAULT),
+    ),
 )
 
 
@@ -82,8 +120,12 @@ def main(folder: Path) -> None:
             once = curve.once(size)
             once()
             times.append(statistics.median(seconds(once) for _ in range(5)))
-        found.append({"title": curve.title, "axis": curve.axis, "sizes": curve.sizes, "seconds": times})
-    (folder / "curves.json").write_text(json.dumps({"machine": machine(), "curves": found}, indent=1) + "\n")
+        found.append(
+            {"title": curve.title, "axis": curve.axis, "sizes": curve.sizes, "seconds": times}
+        )
+    (folder / "curves.json").write_text(
+        json.dumps({"machine": machine(), "curves": found}, indent=1) + "\n"
+    )
     draw(folder)
 
 
@@ -95,9 +137,13 @@ def draw(folder: Path) -> None:
         sizes, times = np.array(curve["sizes"], float), np.array(curve["seconds"])
         slope, offset = np.polyfit(np.log(sizes), np.log(times), 1)
         axes.loglog(sizes, times, "o", color="#d95f02")
-        axes.loglog(sizes, np.exp(offset) * sizes**slope, color="#1b6ca8", label=f"size^{slope:.2f}")
+        axes.loglog(
+            sizes, np.exp(offset) * sizes**slope, color="#1b6ca8", label=f"size^{slope:.2f}"
+        )
         axes.set(title=curve["title"], xlabel=curve["axis"], ylabel="seconds")
-        axes.set_xticks(sizes, [f"{size / 1024:.0f}k" if size >= 1024 else f"{size:.0f}" for size in sizes])
+        axes.set_xticks(
+            sizes, [f"{size / 1024:.0f}k" if size >= 1024 else f"{size:.0f}" for size in sizes]
+        )
         axes.set_yticks(times[[0, -1]], [f"{time:.3g}" for time in times[[0, -1]]])
         axes.minorticks_off()
         axes.grid(alpha=0.3)

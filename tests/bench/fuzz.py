@@ -16,10 +16,24 @@ TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(min=1), default=100_000, show_default=True, help="Inputs a target.")
-@click.option("--target", type=click.Choice(list(TARGETS)), multiple=True, help="Only this reader [all].")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="Inputs a target.",
+)
+@click.option(
+    "--target", type=click.Choice(list(TARGETS)), multiple=True, help="Only this reader [all]."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="The tests have seed 0.")
-@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first input.")
+@click.option(
+    "--first",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Number of the first input.",
+)
 def main(count: int, target: tuple[str, ...], seed: int, first: int) -> None:
     """Attack, and print a line for each reader."""
     for name in target or TARGETS:

@@ -32,7 +32,9 @@ def rows(rounds: int) -> Iterator[Row]:
     """All rows about a run's text."""
     program = shutil.which("valyrian-generate")
     if program is None:
-        raise click.ClickException("valyrian-generate is not on the PATH; build it with the line in the README")
+        raise click.ClickException(
+            "valyrian-generate is not on the PATH; build it with the line in the README"
+        )
     run = find_run(None)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "model.pt")
@@ -58,17 +60,23 @@ def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds:
         options = ["--prompts", "-", "--ids", "--max-new-tokens", NEW, "--seed", 0]
         options += ["--temperature", SETTINGS["temperature"], "--top-p", SETTINGS["top_p"]]
         words = [str(word) for word in (program, file, *options)]
-        out = subprocess.run(words, input=f"{PROMPT}\n" * calls, check=True, capture_output=True, text=True)
+        out = subprocess.run(
+            words, input=f"{PROMPT}\n" * calls, check=True, capture_output=True, text=True
+        )
         return np.array([line.split() for line in out.stdout.splitlines()], int)
 
     def scripted() -> np.ndarray:
-        return script.generate(start, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)[:, len(ids) :].numpy()
+        return script.generate(start, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)[
+            :, len(ids) :
+        ].numpy()
 
     def jax() -> np.ndarray:
         return np.stack(list(stream_tokens(params, bundle.model, ids, sample, batch)), axis=1)
 
     def hugging_face() -> None:
-        found = theirs.generate(start, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS)
+        found = theirs.generate(
+            start, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS
+        )
         assert found.shape == (batch, len(ids) + NEW)
 
     assert np.array_equal(scripted(), jax())
@@ -91,9 +99,13 @@ def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds:
     for once in work.values():
         once()
     weights = sum(
-        tensor.size for name, tensor in bundle.tensors.items() if not name.endswith(("wte.weight", "wpe.weight"))
+        tensor.size
+        for name, tensor in bundle.tensors.items()
+        if not name.endswith(("wte.weight", "wpe.weight"))
     )
-    what = f"generating, batch {batch}, {threads} thread{'s' * (threads > 1)}" + " (JAX: two)" * (batch == 1)
+    what = f"generating, batch {batch}, {threads} thread{'s' * (threads > 1)}" + " (JAX: two)" * (
+        batch == 1
+    )
     why = f"2 operations a weight and token, at {peak / 1e9:.0f} GFLOP/s, as large products ran"
     return Row(what, "tokens/s", in_turns(work, rounds), peak / (2 * weights), why)
 

@@ -43,37 +43,64 @@ def record(section: str, **values: Any) -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the results.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory for the results."
+)
 @click.option("--sections", default="", help="Some of the sections, with commas [all].")
 @click.option("--seconds", type=float, default=480.0, show_default=True, help="For everything.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="A trained bundle, for texts and generating.")
-@click.option("--nanogpt", type=click.Path(path_type=Path), help="A checkout of nanoGPT to measure beside ours.")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="A trained bundle, for texts and generating."
+)
+@click.option(
+    "--nanogpt",
+    type=click.Path(path_type=Path),
+    help="A checkout of nanoGPT to measure beside ours.",
+)
 @click.option("--tiny", is_flag=True, help="Small shapes on the CPU: a rehearsal.")
-def main(out: Path, sections: str, seconds: float, bundle: Path | None, nanogpt: Path | None, tiny: bool) -> None:
+def main(
+    out: Path, sections: str, seconds: float, bundle: Path | None, nanogpt: Path | None, tiny: bool
+) -> None:
     """Run the sections, most important first."""
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"GPU_BENCH_OUT": out.resolve(), "GPU_BENCH_BUNDLE": bundle, "GPU_BENCH_NANOGPT": nanogpt}
+    settings = {
+        "GPU_BENCH_OUT": out.resolve(),
+        "GPU_BENCH_BUNDLE": bundle,
+        "GPU_BENCH_NANOGPT": nanogpt,
+    }
     os.environ |= {name: str(value) for name, value in settings.items() if value}
-    os.environ |= {"GPU_BENCH_TINY": "1", "JAX_PLATFORMS": "cpu"} if tiny else {"JAX_PLATFORMS": "cuda,cpu"}
+    os.environ |= (
+        {"GPU_BENCH_TINY": "1", "JAX_PLATFORMS": "cpu"} if tiny else {"JAX_PLATFORMS": "cuda,cpu"}
+    )
     end = time.monotonic() + seconds
     record("machine", **machine())
     known = {name for group in GROUPS for name in group}
     wanted = set(sections.split(",")) if sections else known
     if unknown := wanted - known:
-        raise click.BadParameter(f"{', '.join(sorted(unknown))}: expected some of {', '.join(sorted(known))}")
+        raise click.BadParameter(
+            f"{', '.join(sorted(unknown))}: expected some of {', '.join(sorted(known))}"
+        )
     for group in GROUPS:
         running = {name: start(name, *group[name], end, out) for name in group if name in wanted}
         for name, (process, limit) in running.items():
             finish(name, process, limit)
 
 
-def start(name: str, module: str, seconds: float, end: float, out: Path) -> tuple[subprocess.Popen[bytes], float]:
+def start(
+    name: str, module: str, seconds: float, end: float, out: Path
+) -> tuple[subprocess.Popen[bytes], float]:
     """Start a section; also say when it must be done."""
     code = f"import {module}; {module}.{name}()"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
+    }
     with (out / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+            [sys.executable, "-c", code],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            start_new_session=True,
         )
     return process, min(end, time.monotonic() + seconds)
 
@@ -95,14 +122,29 @@ def machine() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, Any] = {"python": sys.version.split()[0], "cores": os.cpu_count()}
-    for package in ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "nvidia-cudnn-cu13", "nvidia-cublas"):
+    for package in (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "torch",
+        "transformers",
+        "nvidia-cudnn-cu13",
+        "nvidia-cublas",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,power.limit", "--format=csv,noheader"]
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,driver_version,clocks.max.sm,power.limit",
+        "--format=csv,noheader",
+    ]
     try:
-        found["gpu"] = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+        found["gpu"] = subprocess.run(
+            query, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         found["gpu"] = None
     return found

@@ -42,7 +42,9 @@ def workers(names: Iterable[str]) -> Iterator[dict[str, ProcessPoolExecutor]]:
             pool.shutdown(cancel_futures=True)
 
 
-def prepare(section: str, pools: dict[str, ProcessPoolExecutor], work: dict[str, tuple[Any, ...]]) -> Ready:
+def prepare(
+    section: str, pools: dict[str, ProcessPoolExecutor], work: dict[str, tuple[Any, ...]]
+) -> Ready:
     """Let every process build its work at the same time; those that cannot are recorded and left out."""
     futures = {name: pools[name].submit(*call) for name, call in work.items()}
     ready = {}
@@ -63,7 +65,13 @@ def in_turns(section: str, pools: dict[str, ProcessPoolExecutor], ready: Ready, 
     for name, seconds in found.items():
         speed = ready[name]["tokens"] / statistics.median(seconds)
         mfu = speed * ready[name].get("flop_per_token", 0) / ready[name].get("peak_flops", 1)
-        record(section, who=name, ms=[round(s * 1e3, 3) for s in seconds], tokens_per_second=speed, mfu=mfu)
+        record(
+            section,
+            who=name,
+            ms=[round(s * 1e3, 3) for s in seconds],
+            tokens_per_second=speed,
+            mfu=mfu,
+        )
 
 
 _work: dict[str, Any] = {}
@@ -76,7 +84,9 @@ def measure(steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = None) -> dict[str, Any]:
+def prepare_ours(
+    preset: str, overrides: dict[str, Any], kernel: str | None = None
+) -> dict[str, Any]:
     """Compile our training step of a preset, with batches that stay on the device."""
     import jax
     import jax.numpy as jnp
@@ -96,7 +106,10 @@ def prepare_ours(preset: str, overrides: dict[str, Any], kernel: str | None = No
     now = [init_state(settings, optimizer, mesh=mesh)]
     train, shape = settings.train, settings.model
     windows = np.random.default_rng(0).integers(
-        0, shape.vocab_size, (train.steps_per_dispatch, train.batch_size, shape.n_positions + 1), np.int32
+        0,
+        shape.vocab_size,
+        (train.steps_per_dispatch, train.batch_size, shape.n_positions + 1),
+        np.int32,
     )
     data = jnp.asarray(windows, device=sharding.batch_sharding(mesh))
     began = time.perf_counter()
@@ -142,7 +155,11 @@ def kernels(trace: Path, text: str, name: str) -> dict[str, Any]:
     from jax.profiler import ProfileData
 
     names = re.compile(r"\s*(?:ROOT )?%([\w.\-]+) = ")
-    lines = {re.sub(r"\W", "_", found[1]): line for line in text.splitlines() if (found := names.match(line))}
+    lines = {
+        re.sub(r"\W", "_", found[1]): line
+        for line in text.splitlines()
+        if (found := names.match(line))
+    }
     shares: Counter[str] = Counter()
     longest: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -158,13 +175,17 @@ def kernels(trace: Path, text: str, name: str) -> dict[str, Any]:
                 shares[kind] += event.duration_ns
                 longest[event.name[:90]] += event.duration_ns
                 counts[kind] += 1
-                first, last = min(first, event.start_ns), max(last, event.start_ns + event.duration_ns)
+                first, last = (
+                    min(first, event.start_ns),
+                    max(last, event.start_ns + event.duration_ns),
+                )
     window = max(last - first, 1.0)
     table = {kernel: round(ns / 1e6, 3) for kernel, ns in longest.most_common()}
     (OUT / f"{name}.kernels.json").write_text(json.dumps(table, indent=0))
     return {
         "window_ms": window / 1e6,
-        "shares": {kind: ns / window for kind, ns in shares.most_common()} | {"gaps": 1 - shares.total() / window},
+        "shares": {kind: ns / window for kind, ns in shares.most_common()}
+        | {"gaps": 1 - shares.total() / window},
         "kernels": dict(counts),
         "longest": dict(list(table.items())[:8]),
     }
@@ -200,17 +221,29 @@ def prepare_torch(how: str, batch: int) -> dict[str, Any]:
     data = torch.randint(500, (10, batch, 65), device=DEVICE)
 
     def loss(tokens: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(module(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        return torch.nn.functional.cross_entropy(
+            module(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()
+        )
 
-    call = loss if how == "eager" else torch.compile(loss, mode="reduce-overhead" if how == "graphs" else None)
-    return torch_step(list(module.parameters()), lambda i: call(data[i % 10]), 0.99) | {"tokens": batch * 64}
+    call = (
+        loss
+        if how == "eager"
+        else torch.compile(loss, mode="reduce-overhead" if how == "graphs" else None)
+    )
+    return torch_step(list(module.parameters()), lambda i: call(data[i % 10]), 0.99) | {
+        "tokens": batch * 64
+    }
 
 
-def torch_step(parameters: list[Any], loss: Callable[[int], Any], beta2: float, accumulate: int = 1) -> dict[str, Any]:
+def torch_step(
+    parameters: list[Any], loss: Callable[[int], Any], beta2: float, accumulate: int = 1
+) -> dict[str, Any]:
     """Time the first steps of PyTorch: forward, backward, clipping, fused AdamW."""
     import torch
 
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, beta2), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=1e-4, betas=(0.9, beta2), weight_decay=0.1, fused=True
+    )
     wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
 
     def run(steps: int) -> None:
@@ -248,25 +281,40 @@ def prepare_nanogpt(batch: int, accumulate: int) -> dict[str, Any]:
         with torch.autocast(DEVICE, torch.bfloat16):
             return compiled(inputs, targets)[1]
 
-    return torch_step(list(module.parameters()), loss, 0.95, accumulate) | {"tokens": inputs.numel() * accumulate}
+    return torch_step(list(module.parameters()), loss, 0.95, accumulate) | {
+        "tokens": inputs.numel() * accumulate
+    }
 
 
 def default() -> None:
     """`python train.py` from start to end, and to its first ten steps."""
     run = OUT / "default"
-    steps = ["--train.steps", "40", "--train.eval_every", "20", "--train.sample_every", "20"] if TINY else []
+    steps = (
+        ["--train.steps", "40", "--train.eval_every", "20", "--train.sample_every", "20"]
+        if TINY
+        else []
+    )
     command = [sys.executable, "train.py", "--out", str(run), "--wandb.mode", "off", *steps]
     began = time.perf_counter()
-    process = subprocess.Popen(command + (["--train.checkpoint_every", "20"] if TINY else []), cwd=ROOT)
-    metrics, seen = run / "metrics.jsonl", dict[int, float]()  # number of lines: when there were so many
+    process = subprocess.Popen(
+        command + (["--train.checkpoint_every", "20"] if TINY else []), cwd=ROOT
+    )
+    metrics, seen = (
+        run / "metrics.jsonl",
+        dict[int, float](),
+    )  # number of lines: when there were so many
     while process.poll() is None:
         if metrics.exists():
             seen.setdefault(metrics.read_bytes().count(b"\n"), time.perf_counter() - began)
         time.sleep(0.01)
     seconds = time.perf_counter() - began
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    speeds = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
-    held_out = [line["held_out/nats_per_token"] for line in lines if "held_out/nats_per_token" in line]
+    speeds = [
+        line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line
+    ]
+    held_out = [
+        line["held_out/nats_per_token"] for line in lines if "held_out/nats_per_token" in line
+    ]
     record(
         "default",
         status=process.returncode,
@@ -275,7 +323,9 @@ def default() -> None:
         seconds_at_lines={count: round(at, 2) for count, at in seen.items() if count % 80 < 3},
         held_out=held_out,
         steps_per_second=statistics.median(speeds) / 1024,
-        grammatical=[line["samples/grammatical"] for line in lines if "samples/grammatical" in line],
+        grammatical=[
+            line["samples/grammatical"] for line in lines if "samples/grammatical" in line
+        ],
     )
 
 
@@ -285,14 +335,18 @@ def dispatch() -> None:
     theirs = {f"PyTorch, {how}": how for how in ("eager", "compiled", "graphs")}
     calls: dict[str, tuple[Any, ...]] = {}
     for name, n in ours.items():
-        every = dict.fromkeys(("train.eval_every", "train.sample_every", "train.checkpoint_every"), 8000)
+        every = dict.fromkeys(
+            ("train.eval_every", "train.sample_every", "train.checkpoint_every"), 8000
+        )
         calls[name] = (prepare_ours, "valyrian.toml", {"train.steps_per_dispatch": n, **every})
     calls |= {name: (prepare_torch, how, 16) for name, how in theirs.items()}
     with workers(calls) as pools:
         ready = prepare("dispatch", pools, calls)
         in_turns("dispatch", pools, ready, 100 if TINY else 300)
         if not TINY and "ours, 10 a dispatch" in ready:
-            record("dispatch", profile=pools["ours, 10 a dispatch"].submit(profile, "default").result())
+            record(
+                "dispatch", profile=pools["ours, 10 a dispatch"].submit(profile, "default").result()
+            )
 
 
 TINY_SHAPE = {"model.n_layer": 2, "model.n_embd": 64, "model.n_head": 2, "model.n_positions": 64}
@@ -300,7 +354,11 @@ TINY_SHAPE = {"model.n_layer": 2, "model.n_embd": 64, "model.n_head": 2, "model.
 
 def sizes(batch: int = 32, parts: int = 4) -> dict[str, Any]:
     """Overrides of a preset: so many windows at a time, and so many times before an update."""
-    found = {"train.batch_size": (2 if TINY else batch) * parts, "train.accumulate": parts, "train.device": "auto"}
+    found = {
+        "train.batch_size": (2 if TINY else batch) * parts,
+        "train.accumulate": parts,
+        "train.device": "auto",
+    }
     return found | (TINY_SHAPE if TINY else {})
 
 
@@ -320,10 +378,15 @@ def ways() -> None:
     """GPT-2 124M in bfloat16: what the other ways to compute it cost, two at a time for the memory's sake."""
     groups: list[dict[str, tuple[Any, ...]]] = [
         {"scan": (sizes() | {"train.scan_layers": True},), "half the batch": (sizes(16),)},
-        {"remat": (sizes() | {"train.remat": True},), "half the batch, own attention": (sizes(16), "own")},
+        {
+            "remat": (sizes() | {"train.remat": True},),
+            "half the batch, own attention": (sizes(16), "own"),
+        },
     ]
     for group in groups:
-        calls = {name: (prepare_ours, "gpt2-124m.toml", *arguments) for name, arguments in group.items()}
+        calls = {
+            name: (prepare_ours, "gpt2-124m.toml", *arguments) for name, arguments in group.items()
+        }
         with workers(calls) as pools:
             in_turns("ways", pools, prepare("ways", pools, calls), 3)
 

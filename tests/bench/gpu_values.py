@@ -31,7 +31,9 @@ def distance(found: Any, expected: Any) -> float:
 
     pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True))
     apart = sum(float(np.sum(np.square(np.subtract(a, b, dtype=np.float64)))) for a, b in pairs)
-    return float(np.sqrt(apart / sum(float(np.sum(np.square(b, dtype=np.float64))) for _, b in pairs)))
+    return float(
+        np.sqrt(apart / sum(float(np.sum(np.square(b, dtype=np.float64))) for _, b in pairs))
+    )
 
 
 def parity() -> None:
@@ -56,7 +58,9 @@ def parity() -> None:
         mesh = sharding.make_mesh(settings.mesh, jax.devices(platform)[:1])
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
             before = init_state(settings, optimizer, mesh=mesh)
-            logits = jax.jit(functools.partial(forward, config=settings.model))(before.params, windows[0, :, :-1])
+            logits = jax.jit(functools.partial(forward, config=settings.model))(
+                before.params, windows[0, :, :-1]
+            )
             gradients = jax.jit(functools.partial(value_and_gradients, settings))(
                 before.params, windows[0], jax.random.key(0)
             )[1]
@@ -64,9 +68,15 @@ def parity() -> None:
             train_step = make_train_step(settings, optimizer, ComputeOptions(mesh=mesh))
             now, losses, updated = before, [], None
             for i in range(0, STEPS, 10):
-                count = [windows[i : i + 1], windows[i + 1 : i + 10]] if i == 0 else [windows[i : i + 10]]
+                count = (
+                    [windows[i : i + 1], windows[i + 1 : i + 10]]
+                    if i == 0
+                    else [windows[i : i + 10]]
+                )
                 for part in count:
-                    now, metrics = train_step(now, jnp.asarray(part, device=sharding.batch_sharding(mesh)))
+                    now, metrics = train_step(
+                        now, jnp.asarray(part, device=sharding.batch_sharding(mesh))
+                    )
                     losses.append(np.asarray(metrics.loss))
                     updated = jax.tree.map(np.asarray, now.params) if updated is None else updated
         return (*first[:2], jax.tree.map(np.subtract, updated, first[2])), np.concatenate(losses)
@@ -81,12 +91,23 @@ def parity() -> None:
             **{name: distance(a, b) for name, a, b in zip(names, found, expected, strict=True)},
             loss_first=float(theirs[0]),
             loss_last=[float(theirs[-1]), float(losses[-1])],
-            loss_apart={str(n): float(np.abs(theirs[:n] - losses[:n]).max()) for n in (1, 10, 50, STEPS) if n <= STEPS},
+            loss_apart={
+                str(n): float(np.abs(theirs[:n] - losses[:n]).max())
+                for n in (1, 10, 50, STEPS)
+                if n <= STEPS
+            },
         )
 
 
 SMALL = ["--config", "configs/valyrian.toml", "--wandb.mode", "off", "--train.steps", str(STEPS)]
-SMALL += ["--train.eval_every", str(STEPS // 2), "--train.sample_every", "0", "--train.checkpoint_every", "10"]
+SMALL += [
+    "--train.eval_every",
+    str(STEPS // 2),
+    "--train.sample_every",
+    "0",
+    "--train.checkpoint_every",
+    "10",
+]
 SHAPES = {
     "float32": [],
     "bfloat16": [
@@ -100,7 +121,9 @@ def resume() -> None:
     """Two deterministic runs are equal bit for bit, and one that is killed and resumed is equal to them."""
     names, where = ("first", "second", "killed"), OUT / "resume"
     runs = {
-        (shape, name): train("--out", str(where / shape / name), *SMALL, *options, "--train.deterministic", "true")
+        (shape, name): train(
+            "--out", str(where / shape / name), *SMALL, *options, "--train.deterministic", "true"
+        )
         for shape, options in SHAPES.items()
         for name in names
     }
@@ -133,21 +156,34 @@ def fingerprint(run: Path) -> str:
     digest.update(last.name.encode())
     for line in (run / "metrics.jsonl").read_text().splitlines():
         values = json.loads(line)
-        digest.update(repr((values.get("train/loss"), values.get("held_out/nats_per_token"))).encode())
+        digest.update(
+            repr((values.get("train/loss"), values.get("held_out/nats_per_token"))).encode()
+        )
     return digest.hexdigest()
 
 
 def tests() -> None:
     """The tests that are marked gpu."""
     files = ["tests/training/test_gpu.py", "tests/bridge/test_gpu.py"]
-    options = ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider", "-v", "--durations=20"]
+    options = [
+        "-o",
+        "addopts=",
+        "-o",
+        "filterwarnings=default",
+        "-p",
+        "no:cacheprovider",
+        "-v",
+        "--durations=20",
+    ]
     began, output = time.monotonic(), OUT / "pytest.txt"
     with output.open("wb") as file:  # as it goes, so that what was done is known if time runs out
         command = [sys.executable, "-m", "pytest", *options, *([] if TINY else ["--gpu"]), *files]
         status = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode
     lines = output.read_text(encoding="utf-8").splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))]
-    record("tests", status=status, seconds=time.monotonic() - began, end=lines[-1:], failed=failed[:20])
+    record(
+        "tests", status=status, seconds=time.monotonic() - began, end=lines[-1:], failed=failed[:20]
+    )
 
 
 def texts() -> None:
@@ -169,7 +205,9 @@ def texts() -> None:
     def from_jax(platform: str, precision: str) -> np.ndarray:
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
             params = from_tensors(source.tensors)
-            return np.stack(list(stream_tokens(params, source.model, prompt, sample, seeds)), axis=1)
+            return np.stack(
+                list(stream_tokens(params, source.model, prompt, sample, seeds)), axis=1
+            )
 
     def from_script(device: str) -> np.ndarray:
         script = torch.jit.load(str(file), map_location=device)
@@ -188,12 +226,23 @@ def texts() -> None:
         began = time.monotonic()
         found = way()
         parts = [
-            (int(row), int((found[row] != expected[row]).argmax())) for row in (found != expected).any(1).nonzero()[0]
+            (int(row), int((found[row] != expected[row]).argmax()))
+            for row in (found != expected).any(1).nonzero()[0]
         ]
-        record("texts", runtime=name, texts=seeds, tokens=new, part_at=parts, seconds=time.monotonic() - began)
+        record(
+            "texts",
+            runtime=name,
+            texts=seeds,
+            tokens=new,
+            part_at=parts,
+            seconds=time.monotonic() - began,
+        )
     script = torch.jit.load(str(file), map_location=torch_gpu)
     plain = torch.jit.load(str(file), map_location="cpu")
-    words = [[module.generate_text("valar", new, 0.8, 0, 0.95, n) for n in range(10)] for module in (script, plain)]
+    words = [
+        [module.generate_text("valar", new, 0.8, 0, 0.95, n) for n in range(10)]
+        for module in (script, plain)
+    ]
     record("texts", runtime="generate_text", texts=10, equal=words[0] == words[1])
 
 
@@ -217,18 +266,31 @@ def generate() -> None:
     theirs.generation_config.eos_token_id = None
     params, prompt = from_tensors(source.tensors), source.tokenizer.encode("valar")
     sample = SampleConfig("", new, 0.8, 0, 0.95, 0)
-    record("generate", device=str(jax.devices()[0]), parameters=sum(a.size for a in source.tensors.values()))
+    record(
+        "generate",
+        device=str(jax.devices()[0]),
+        parameters=sum(a.size for a in source.tensors.values()),
+    )
     settings = {"do_sample": True, "top_k": 0, "top_p": 0.95, "temperature": 0.8, "pad_token_id": 0}
     for rows in (1, 256):
         start = torch.tensor([prompt] * rows, device=device)
         ways = {
-            "JAX": lambda rows=rows: list(stream_tokens(params, source.model, prompt, sample, rows)),
+            "JAX": lambda rows=rows: list(
+                stream_tokens(params, source.model, prompt, sample, rows)
+            ),
             "TorchScript": lambda start=start: script.generate(start, new, 0.8, 0, 0.95, 0).cpu(),
-            "transformers": lambda start=start: theirs.generate(start, max_new_tokens=new, **settings).cpu(),
+            "transformers": lambda start=start: theirs.generate(
+                start, max_new_tokens=new, **settings
+            ).cpu(),
         }
         for way in ways.values():
             way()
         for name, way in [item for _ in range(3) for item in ways.items()]:
             began = time.monotonic()
             way()
-            record("generate", runtime=name, rows=rows, tokens_per_second=rows * new / (time.monotonic() - began))
+            record(
+                "generate",
+                runtime=name,
+                rows=rows,
+                tokens_per_second=rows * new / (time.monotonic() - began),
+            )

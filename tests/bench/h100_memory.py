@@ -43,7 +43,9 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...]) -> None:
     """Print a Markdown table."""
-    devices = topologies.get_topology_desc(platform="cuda", target_config=CARD, topology="1x1x1").devices
+    devices = topologies.get_topology_desc(
+        platform="cuda", target_config=CARD, topology="1x1x1"
+    ).devices
     print("| configuration | windows at a time | state, GB | temporary, GB | seconds to compile |")
     print("|---|---|---|---|---|")
     for name in names or ("gpt2-124m", "gpt2-350m", "gpt2-774m", "gpt2-1.5b"):
@@ -60,7 +62,9 @@ def main(names: tuple[str, ...]) -> None:
         memory = train_step.lower(like, batch).compile().memory_analysis()  # type: ignore[attr-defined]
         sizes = memory.argument_size_in_bytes / 1e9, memory.temp_size_in_bytes / 1e9
         windows, seconds = train.batch_size // train.accumulate, time.perf_counter() - began
-        print(f"| {name} | {windows} | {sizes[0]:.2f} | {sizes[1]:.2f} | {seconds:.0f} |", flush=True)
+        print(
+            f"| {name} | {windows} | {sizes[0]:.2f} | {sizes[1]:.2f} | {seconds:.0f} |", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def colliding(size: int) -> bytes:
     single = np.isin(
         np.arange(256), [*range(0x80, 0xC0), *b'!"#$%&()*+,-./:;<=>?@[]^_`{|}~']
     )  # neither letters nor UTF-8
-    first = np.flatnonzero(single & (np.arange(256) % 4 == 0))  # the two lowest bits of the second byte are given
+    first = np.flatnonzero(
+        single & (np.arange(256) % 4 == 0)
+    )  # the two lowest bits of the second byte are given
     found = bytes_of[single[bytes_of[:, :5].astype(int)].all(axis=1)].astype(np.uint8)
     rows = []
     for a in np.flatnonzero(single):
@@ -84,8 +86,12 @@ class Operation(NamedTuple):
 
 def scripted(tokenizer: Tokenizer) -> Any:
     """The tokenizer in TorchScript, with the smallest of models around it."""
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, n_positions=4, n_embd=2, n_layer=1, n_head=1)
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, n_positions=4, n_embd=2, n_layer=1, n_head=1
+    )
+    tensors = {
+        name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()
+    }
     return torchscript.script(torchscript.TextGenerator(Bundle(config, tensors, tokenizer)))
 
 
@@ -155,7 +161,9 @@ def growth(small: Tokenizer, large: Tokenizer, chosen: str, longest: float) -> T
                 times.append(min(seconds(once) for _ in range(2)))
                 if times[-1] > longest:
                     break
-            slope = np.polyfit(np.log(sizes), np.log(times), 1)[0] if len(times) > 1 else float("nan")
+            slope = (
+                np.polyfit(np.log(sizes), np.log(times), 1)[0] if len(times) > 1 else float("nan")
+            )
             row = operation.name, kind, f"{sizes[-1]:,}", f"{times[-1]:.4f}", f"{slope:.2f}"
             click.echo(" | ".join(row), err=True)
             table.add_row(*row)
@@ -171,10 +179,13 @@ def strings(count: int) -> Iterator[bytes | str]:
             case 0:
                 yield draw.randbytes(draw.randrange(60))
             case 1:
-                yield "".join(chr(draw.choice(draw.choice(planes))) for _ in range(draw.randrange(20)))
+                yield "".join(
+                    chr(draw.choice(draw.choice(planes))) for _ in range(draw.randrange(20))
+                )
             case _:
                 parts = (
-                    draw.choices(draw.choice(ALPHABETS), k=draw.randrange(1, 12)) for _ in range(draw.randrange(6))
+                    draw.choices(draw.choice(ALPHABETS), k=draw.randrange(1, 12))
+                    for _ in range(draw.randrange(6))
                 )
                 yield "".join("".join(part) for part in parts)
 
@@ -190,7 +201,11 @@ def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
         lone = isinstance(given, str) and any("\ud800" <= letter <= "\udfff" for letter in given)
         asked["with lone surrogates"] += lone
         for tokenizer, script, oracle in zip(tokenizers, scripts, oracles, strict=True):
-            ids = tokenizer.encode_bytes(encoded) if isinstance(given, bytes) else tokenizer.encode(given)
+            ids = (
+                tokenizer.encode_bytes(encoded)
+                if isinstance(given, bytes)
+                else tokenizer.encode(given)
+            )
             assert tokenizer.decode_bytes(ids) == encoded, given
             assert isinstance(given, bytes) or lone or tokenizer.decode(ids) == given, given
             if i % 20 < 3:
@@ -207,10 +222,19 @@ def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
 
 @click.command()
 @click.option(
-    "--strings", "count", type=click.IntRange(min=0), default=0, help="Round trips of random strings, instead."
+    "--strings",
+    "count",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Round trips of random strings, instead.",
 )
 @click.option("--only", default="", help="A part of the name of the operations to time.")
-@click.option("--longest", default=20.0, show_default=True, help="Seconds after which no larger text is tried.")
+@click.option(
+    "--longest",
+    default=20.0,
+    show_default=True,
+    help="Seconds after which no larger text is tried.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write the table to.")
 def main(count: int, only: str, longest: float, out: Path | None) -> None:
     """Time every operation on every kind of hostile text, or send random strings there and back."""

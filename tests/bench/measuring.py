@@ -19,7 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("jax", "flax", "optax", "torch", "transformers", "tokenizers", "tiktoken", "rustbpe", "numba", "numpy")
+PACKAGES = (
+    "jax",
+    "flax",
+    "optax",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "tiktoken",
+    "rustbpe",
+    "numba",
+    "numpy",
+)
 
 
 class Row(NamedTuple):
@@ -42,7 +53,9 @@ class Row(NamedTuple):
         out = {}
         for peer in peers:
             pairs = zip(self.found[ours], self.found[peer], strict=True)
-            out[peer] = statistics.median(b / a if self.lower_is_better else a / b for a, b in pairs)
+            out[peer] = statistics.median(
+                b / a if self.lower_is_better else a / b for a, b in pairs
+            )
         return out
 
 
@@ -74,7 +87,11 @@ def processes(count: int) -> Iterator[list[Callable[..., Any]]]:
 
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": names[0].partition(": ")[2] if names else platform.processor(),
@@ -107,17 +124,32 @@ def show(rows: list[Row], path: Path | None) -> None:
     for row in rows:
         for i, (name, values) in enumerate(row.found.items()):
             middle = statistics.median(values)
-            share = None if row.limit is None else row.limit / middle if row.lower_is_better else middle / row.limit
+            share = (
+                None
+                if row.limit is None
+                else row.limit / middle
+                if row.lower_is_better
+                else middle / row.limit
+            )
             ratio = f"{row.ratios[name]:.2f}x" if i else ""
             numbers = [f"{value:,.4g}" for value in (middle, min(values), max(values))]
             shown = "" if share is None else f"{share:.1%}"
             table.add_row(
-                "" if i else row.what, name, *numbers, row.unit, ratio, shown, end_section=i == len(row.found) - 1
+                "" if i else row.what,
+                name,
+                *numbers,
+                row.unit,
+                ratio,
+                shown,
+                end_section=i == len(row.found) - 1,
             )
     Console(width=150).print(table)
     for row in rows:
         if row.limit is not None:
             print(f"limit of {row.what}: {row.limit:,.4g} {row.unit}: {row.why}")
     if path:
-        content = {"machine": machine(), "rows": [{**row._asdict(), "ratios": row.ratios} for row in rows]}
+        content = {
+            "machine": machine(),
+            "rows": [{**row._asdict(), "ratios": row.ratios} for row in rows],
+        }
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -12,7 +12,9 @@ the state is the same.
 import os
 import time
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from dataclasses import replace
@@ -37,7 +39,9 @@ def analysed(settings: Config, sizes: tuple[int, int, int]) -> tuple[float, floa
     mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())
     sharding.check_divisible(settings, mesh)
     optimizer = make_optimizer(settings.optim, settings.train.steps)
-    train_step = make_train_step(settings, optimizer, choose_options(settings, jax.devices()[0], mesh))
+    train_step = make_train_step(
+        settings, optimizer, choose_options(settings, jax.devices()[0], mesh)
+    )
     shape = (1, settings.train.batch_size, settings.model.n_positions + 1)
     batch = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.batch_sharding(mesh))
     like = abstract_state(settings, optimizer, mesh)
@@ -49,7 +53,9 @@ def analysed(settings: Config, sizes: tuple[int, int, int]) -> tuple[float, floa
 @click.argument("names", nargs=-1)
 def main(names: tuple[str, ...]) -> None:
     """Print a Markdown table."""
-    print("| configuration | data x fsdp x tensor | state, GB a device | temporary, GB a device | seconds to compile |")
+    print(
+        "| configuration | data x fsdp x tensor | state, GB a device | temporary, GB a device | seconds to compile |"
+    )
     print("|---|---|---|---|---|")
     for name in names or ("gpt2-124m", "gpt2-350m", "gpt2-774m", "gpt2-1.5b"):
         settings = load_config(CONFIGS / f"{name}.toml")
@@ -59,12 +65,16 @@ def main(names: tuple[str, ...]) -> None:
             parts = settings.train.batch_size // (2 * sizes[0] * sizes[1])
             began = time.perf_counter()
             train = replace(
-                settings.train, accumulate=parts, scan_layers=True, remat=name in {"gpt2-774m", "gpt2-1.5b"}
+                settings.train,
+                accumulate=parts,
+                scan_layers=True,
+                remat=name in {"gpt2-774m", "gpt2-1.5b"},
             )
             held, temporary = analysed(replace(settings, train=train), sizes)
             shape = " x ".join(map(str, sizes))
             print(
-                f"| {name} | {shape} | {held:.2f} | {temporary:.2f} | {time.perf_counter() - began:.0f} |", flush=True
+                f"| {name} | {shape} | {held:.2f} | {temporary:.2f} | {time.perf_counter() - began:.0f} |",
+                flush=True,
             )
 
 

@@ -22,7 +22,9 @@ def main(run: Path) -> None:
     OUT.mkdir(exist_ok=True)
     plot = [sys.executable, "-m", "valyrian_jax", "plot", run]
     subprocess.run([*plot, "-o", OUT / "loss"], check=True)
-    subprocess.run([*plot, "-o", OUT / "attention", "--attention", "--prompt", SENTENCES], check=True)
+    subprocess.run(
+        [*plot, "-o", OUT / "attention", "--attention", "--prompt", SENTENCES], check=True
+    )
     for unused in ("loss.svg", "attention.svg"):
         (OUT / unused).unlink()
     serve = [sys.executable, "-u", "-m", "bridge", "serve", run, "--port", "0"]
@@ -37,7 +39,9 @@ def main(run: Path) -> None:
 def photograph(url: str) -> None:
     """The page with a text, a token chosen in it."""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         page = browser.new_page(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
         page.goto(url + ASKED)
         expect(page.locator("#status")).to_contain_text(" tokens in ")

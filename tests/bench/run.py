@@ -10,13 +10,26 @@ from pathlib import Path
 import click
 import measuring
 
-PARTS = {"tokenizer": "tokenizing", "train": "training", "generate": "generating", "startup": "starting"}
+PARTS = {
+    "tokenizer": "tokenizing",
+    "train": "training",
+    "generate": "generating",
+    "startup": "starting",
+}
 
 
 @click.command()
 @click.argument("part", type=click.Choice([*PARTS, "all"]), default="all")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns each one gets.")
-@click.option("--json", "path", type=click.Path(path_type=Path), help="File to write the figures to.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Turns each one gets.",
+)
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), help="File to write the figures to."
+)
 def main(part: str, rounds: int, path: Path | None) -> None:
     """Measure, and print a table."""
     modules = [importlib.import_module(name) for key, name in PARTS.items() if part in (key, "all")]

@@ -26,21 +26,37 @@ PROMPTS, ROWS, NEW = 100, 13, 200
 
 def main() -> None:
     source, file, program = load_bundle(sys.argv[1]), sys.argv[2], sys.argv[3]
-    params, generator, script = from_tensors(source.tensors), Generator(source), torchscript.load(Path(file))[0]
+    params, generator, script = (
+        from_tensors(source.tensors),
+        Generator(source),
+        torchscript.load(Path(file))[0],
+    )
     start = torch.full((PROMPTS, 1), source.tokenizer.end_of_text)
     texts = generator.generate(start, PROMPTS, 1.0, 0, 1.0, 99)[:, 1:].tolist()
-    prompts = [" ".join(source.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]
+    prompts = [
+        " ".join(source.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)
+    ]
 
     def rows_of(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
         starts = (encode_prompt(source.tokenizer, text) for text in prompts)
-        return np.concatenate([np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in starts])
+        return np.concatenate(
+            [np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in starts]
+        )
 
     def scripted(ids: list[int], s: SampleConfig, rows: int) -> Iterator[np.ndarray]:
         settings = s.temperature, s.top_k, s.top_p, s.seed
-        return iter(script.generate(torch.tensor([ids] * rows), s.max_new_tokens, *settings).numpy()[:, len(ids) :].T)
+        return iter(
+            script.generate(torch.tensor([ids] * rows), s.max_new_tokens, *settings)
+            .numpy()[:, len(ids) :]
+            .T
+        )
 
     def compiled(s: SampleConfig) -> np.ndarray:
-        options = [f"--{name.replace('_', '-')}={value}" for name, value in vars(s).items() if name != "prompt"]
+        options = [
+            f"--{name.replace('_', '-')}={value}"
+            for name, value in vars(s).items()
+            if name != "prompt"
+        ]
         command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
         out = subprocess.run(
             command, input="\n".join([*prompts, ""]), check=True, capture_output=True, text=True
@@ -72,7 +88,9 @@ def main() -> None:
             )
     total = PROMPTS * ROWS * NEW * len(EXAMPLES)
     for name, count in list(differ.items())[1:]:
-        print(f"{name}: {count} of {PROMPTS * ROWS * len(EXAMPLES)} texts part from JAX, in {total:,} tokens")
+        print(
+            f"{name}: {count} of {PROMPTS * ROWS * len(EXAMPLES)} texts part from JAX, in {total:,} tokens"
+        )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,15 @@ from valyrian_jax.config import ModelConfig
 from valyrian_jax.training.devices import flops_per_token
 
 PEAK = 989e12  # operations/s in bfloat16, dense: NVIDIA H100 SXM data sheet, which says 1,979e12 "with sparsity"
-MEMORY = 0.75 * 80e9  # bytes: three quarters of the data sheet's, which JAX takes unless told otherwise
-NVLINK = 450e9  # bytes/s in each direction, inside a node: the same, which says 900e9 for both together
-INFINIBAND = 50e9  # bytes/s in each direction, one port for every GPU: NVIDIA DGX H100 data sheet, 400 Gb/s
+MEMORY = (
+    0.75 * 80e9
+)  # bytes: three quarters of the data sheet's, which JAX takes unless told otherwise
+NVLINK = (
+    450e9  # bytes/s in each direction, inside a node: the same, which says 900e9 for both together
+)
+INFINIBAND = (
+    50e9  # bytes/s in each direction, one port for every GPU: NVIDIA DGX H100 data sheet, 400 Gb/s
+)
 NODE = 8  # GPUs in a node: the same
 DISK = 2e9  # bytes/s written: an assumption
 MFU = 0.4  # of PEAK, in useful operations: an assumption
@@ -47,10 +53,14 @@ class Mesh(NamedTuple):
         return Mesh(min(self.data, NODE // tensor // fsdp), fsdp, tensor)
 
 
-GPT2 = ModelConfig(vocab_size=50257, n_positions=1024, n_embd=768, n_layer=12, n_head=12, tie_word_embeddings=True)
+GPT2 = ModelConfig(
+    vocab_size=50257, n_positions=1024, n_embd=768, n_layer=12, n_head=12, tie_word_embeddings=True
+)
 SMALL = Run("124M", GPT2, 10e9)
 LARGE = Run("1.5B", replace(GPT2, n_embd=1600, n_layer=48, n_head=25), 30e9)
-OTHER_HEADS = Run("1.5B, 20 heads", replace(LARGE.model, n_head=20), 30e9)  # as many parameters; 25 heads are odd
+OTHER_HEADS = Run(
+    "1.5B, 20 heads", replace(LARGE.model, n_head=20), 30e9
+)  # as many parameters; 25 heads are odd
 
 
 def parameter_count(c: ModelConfig) -> int:
@@ -103,7 +113,9 @@ def gather_seconds(size: float, inside: int, devices: int) -> float:
     return (inside - 1) / inside * size / NVLINK + (nodes - 1) / nodes * size / inside / INFINIBAND
 
 
-def communication_seconds(c: ModelConfig, mesh: Mesh, windows: int, gathered: int = 4, once: bool = False) -> float:
+def communication_seconds(
+    c: ModelConfig, mesh: Mesh, windows: int, gathered: int = 4, once: bool = False
+) -> float:
     """Of a step with remat: to gather weights (of `gathered` bytes) and sum gradients for every part of the batch, or
     over data `once` a step, and to sum activations (of two bytes) over tensor, four times a block."""
     N, inside = parameter_count(c) / mesh.tensor, mesh.inside()
@@ -112,8 +124,12 @@ def communication_seconds(c: ModelConfig, mesh: Mesh, windows: int, gathered: in
     gather = 2 * gather_seconds(gathered * N, inside.fsdp, mesh.fsdp)  # forward, and again backward
     scatter = gather_seconds(4 * N, inside.fsdp, mesh.fsdp)
     reduce = 2 * gather_seconds(4 * N / mesh.fsdp, inside.data, mesh.data)
-    activations = 2 * gather_seconds(2 * rows * c.n_positions * c.n_embd, inside.tensor, mesh.tensor)
-    return parts * (gather + scatter) + (1 if once else parts) * reduce + 4 * c.n_layer * activations
+    activations = 2 * gather_seconds(
+        2 * rows * c.n_positions * c.n_embd, inside.tensor, mesh.tensor
+    )
+    return (
+        parts * (gather + scatter) + (1 if once else parts) * reduce + 4 * c.n_layer * activations
+    )
 
 
 def runs_table(mfu: float) -> str:
@@ -124,19 +140,30 @@ def runs_table(mfu: float) -> str:
         work = [f"{N:,}", f"{flops_per_token(c):,}", f"{tokens:,.0f}", f"{speed:,.0f}"]
         disk = [f"{2 * tokens / 1e9:.0f} GB", f"{12 * N / 1e9:.1f} GB", f"{12 * N / DISK:.1f} s"]
         rows.append([name, *work, f"{tokens / speed / 3600:,.1f}", *disk])
-    return markdown("run | N | operations a token | tokens | tokens/s | GPU hours | text | checkpoint | write", rows)
+    return markdown(
+        "run | N | operations a token | tokens | tokens/s | GPU hours | text | checkpoint | write",
+        rows,
+    )
 
 
 def memory_table() -> str:
     """What lies in the memory of one GPU."""
     rows = []
     whole = [(SMALL, "data n", Mesh()), (LARGE, "data n", Mesh())]
-    cut = [(LARGE, f"fsdp {n}", Mesh(fsdp=n)) for n in (8, 64)] + [(OTHER_HEADS, "tensor 4", Mesh(tensor=4))]
+    cut = [(LARGE, f"fsdp {n}", Mesh(fsdp=n)) for n in (8, 64)] + [
+        (OTHER_HEADS, "tensor 4", Mesh(tensor=4))
+    ]
     for (name, c, _), shape, mesh in whole + cut:
-        sizes = [state_bytes(c, mesh), window_bytes(c, mesh, remat=False), window_bytes(c, mesh, remat=True)]
+        sizes = [
+            state_bytes(c, mesh),
+            window_bytes(c, mesh, remat=False),
+            window_bytes(c, mesh, remat=True),
+        ]
         counts = [f"{windows_at_a_time(c, mesh, remat)}" for remat in (False, True)]
         rows.append([name, shape, *(f"{size / 1e9:.2f} GB" for size in sizes), *counts])
-    return markdown("run | mesh | state | a window | ... with remat | windows at a time | ... with remat", rows)
+    return markdown(
+        "run | mesh | state | a window | ... with remat | windows at a time | ... with remat", rows
+    )
 
 
 def time_table(mfu: float, windows: int) -> str:
@@ -145,7 +172,12 @@ def time_table(mfu: float, windows: int) -> str:
     for (name, c, tokens), gpus in ((run, gpus) for run in (SMALL, LARGE) for gpus in (8, 64, 512)):
         speed = gpus * tokens_per_second(c, mfu)
         step = f"{1e3 * compute_seconds(c, gpus, windows, mfu):,.1f} ms"
-        time = [step, f"{speed:,.0f}", f"{tokens / speed / 60:,.1f} min", f"{2 * speed / 1e6:.1f} MB/s"]
+        time = [
+            step,
+            f"{speed:,.0f}",
+            f"{tokens / speed / 60:,.1f} min",
+            f"{2 * speed / 1e6:.1f} MB/s",
+        ]
         rows.append([name, f"{gpus}", f"{windows / gpus:g}", *time])
     return markdown("run | GPUs | windows on each | step | tokens/s | whole run | text read", rows)
 
@@ -167,7 +199,9 @@ def mesh_table(mfu: float, windows: int) -> str:
         rows.append([name, shape])
         for n in GPUS:
             mesh = Mesh(n // (fsdp or n) // tensor, fsdp or n, tensor)
-            ratio = communication_seconds(c, mesh, windows, gathered, once) / compute_seconds(c, n, windows, mfu)
+            ratio = communication_seconds(c, mesh, windows, gathered, once) / compute_seconds(
+                c, n, windows, mfu
+            )
             possible = c.n_embd % mesh.fsdp == c.n_head % tensor == windows % (n // tensor) == 0
             rows[-1].append(f"{ratio:.2f}" if possible else "")
     return markdown("run | mesh of n GPUs | " + " | ".join(map(str, GPUS)), rows)
@@ -186,7 +220,9 @@ def tables(mfu: float = MFU, windows: int = WINDOWS) -> list[str]:
 
 @click.command()
 @click.option("--mfu", type=click.FloatRange(0, 1, min_open=True), default=MFU, show_default=True)
-@click.option("--windows", type=click.IntRange(1), default=WINDOWS, show_default=True, help="In a step.")
+@click.option(
+    "--windows", type=click.IntRange(1), default=WINDOWS, show_default=True, help="In a step."
+)
 def main(mfu: float, windows: int) -> None:
     """Print the tables, as Markdown."""
     click.echo("\n\n".join(tables(mfu, windows)))

@@ -34,7 +34,9 @@ if __name__ == "__main__":
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[50, 200, 800], help="sizes of the text")
+    parser.add_argument(
+        "--megabytes", type=int, nargs="+", default=[50, 200, 800], help="sizes of the text"
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--vocab-size", type=int, default=32768)
     parser.add_argument("--shard-tokens", type=int, default=1 << 22)
@@ -56,7 +58,11 @@ def encoded(vocabulary: Path, text: Path, out: Path, options: list[Any]) -> dict
     begin = time.perf_counter()
     arguments = map(str, ["tokenizer", "encode", vocabulary, text, "--out", out, *options])
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments], check=True, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", COMMAND, *arguments],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     seconds = time.perf_counter() - begin
     own, worker = map(int, done.stdout.split()[-2:])
@@ -77,7 +83,10 @@ def cut(text: Path) -> dict[str, float]:
     """What the process that reads does alone: cutting the text, which no number of workers makes faster."""
     begin = time.perf_counter()
     count = sum(1 for _ in documents.read_raw(text, documents.LONGEST))
-    return {"documents": count, "cutting, MB/s": round(text.stat().st_size / 1e6 / (time.perf_counter() - begin))}
+    return {
+        "documents": count,
+        "cutting, MB/s": round(text.stat().st_size / 1e6 / (time.perf_counter() - begin)),
+    }
 
 
 def batches(out: Path, steps: int = 300) -> dict[str, float]:

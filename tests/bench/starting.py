@@ -49,13 +49,22 @@ def to_the_same_loss(directory: Path) -> Row:
     """Wall-clock from the commands to their ends, ours with a loss that is not above the baseline's."""
     baseline, run = directory / "baseline.json", directory / "quick"
     begin = time.perf_counter()
-    subprocess.run([sys.executable, BASELINE, baseline], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, BASELINE, baseline], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     theirs = time.perf_counter() - begin
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "train.py", *OURS, "--out", run], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "train.py", *OURS, "--out", run],
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
     ours = time.perf_counter() - begin
     theirs_loss = json.loads(baseline.read_text())["nats_per_token"]
-    ours_loss = json.loads((run / "bundle" / "manifest.json").read_text())["held_out"]["nats_per_token"]
+    ours_loss = json.loads((run / "bundle" / "manifest.json").read_text())["held_out"][
+        "nats_per_token"
+    ]
     assert ours_loss <= theirs_loss, (ours_loss, theirs_loss)
     what = f"from the command to a held-out loss of {theirs_loss:.3f} nats (ours: {ours_loss:.3f})"
     return Row(what, "s", {"train.py": [ours], "PyTorch, AdamW, 2,000 steps of batch 12": [theirs]})

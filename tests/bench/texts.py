@@ -29,7 +29,9 @@ _TEXT = {
 
 def _files() -> Iterator[Path]:
     for name in ("purelib", "stdlib"):
-        yield from sorted(path for path in Path(sysconfig.get_path(name)).rglob("*") if path.suffix in _TEXT)
+        yield from sorted(
+            path for path in Path(sysconfig.get_path(name)).rglob("*") if path.suffix in _TEXT
+        )
 
 
 def prose(size: int = 28_000_000) -> list[str]:

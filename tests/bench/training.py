@@ -18,11 +18,15 @@ def rows(rounds: int) -> Iterator[Row]:
     for batch, dropout in itertools.product((12, 32), (0.0, 0.2)):
         with processes(1 + len(VARIANTS)) as (here, *there):
             first = here(first_loss, batch)
-            work: dict[str, Callable[[], float]] = {"ours": lambda b=batch, d=dropout: here(ours, b, d)}
+            work: dict[str, Callable[[], float]] = {
+                "ours": lambda b=batch, d=dropout: here(ours, b, d)
+            }
             for (kind, how), process in zip(VARIANTS, there, strict=True):
                 found = process(first_torch_loss, kind, how, batch)
                 assert abs(found - first) < 1e-4, (kind, how, found, first)
-                work[f"{kind}, {how}"] = lambda p=process, k=kind, h=how, b=batch, d=dropout: p(theirs, k, h, b, d)
+                work[f"{kind}, {how}"] = lambda p=process, k=kind, h=how, b=batch, d=dropout: p(
+                    theirs, k, h, b, d
+                )
             found = in_turns(work, rounds)
         yield Row(
             f"training step, batch {batch}, dropout {dropout}",
@@ -119,7 +123,10 @@ def torch_loss(kind: str, how: str, dropout: float) -> Any:
         c = config(12, dropout).model
         module: Any = transformers.GPT2LMHeadModel(
             transformers.GPT2Config(
-                **{name: getattr(c, name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")},
+                **{
+                    name: getattr(c, name)
+                    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+                },
                 **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout),
                 activation_function=c.activation,
                 **dict.fromkeys(("bos_token_id", "eos_token_id"), c.vocab_size - 1),
@@ -133,7 +140,9 @@ def torch_loss(kind: str, how: str, dropout: float) -> Any:
         module = GPT(config(12, dropout).model)
         if dropout:  # all but the one on attention weights, which this module has no place for
             for layer in [m for block in module.transformer.h for m in (block.attn, block.mlp)]:
-                layer.register_forward_hook(lambda m, _, out: torch.nn.functional.dropout(out, dropout, m.training))
+                layer.register_forward_hook(
+                    lambda m, _, out: torch.nn.functional.dropout(out, dropout, m.training)
+                )
     module.load_state_dict(weights)
     module.train()
 
@@ -156,7 +165,9 @@ def prepared_torch(kind: str, how: str, batch: int, dropout: float) -> Callable[
     import torch
 
     module, loss = torch_loss(kind, how, dropout)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+    )
     data = torch.from_numpy(batches(batch, 10)).long()
 
     def run() -> None:

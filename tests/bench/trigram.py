@@ -24,9 +24,17 @@ def main(run: Path) -> None:
     gpt = evaluate_run(run)
     print(f"{'GPT':<12}{gpt.nats_per_token:.4f} nats/token  {gpt.bits_per_byte:.4f} bits per byte")
     bytes_per_token = count_bytes(documents.held_out) / (len(held_out) - 1)
-    for order, name in ((1, "unigram"), (2, "bigram"), (3, "trigram"), (4, "4-gram"), (5, "5-gram")):
+    for order, name in (
+        (1, "unigram"),
+        (2, "bigram"),
+        (3, "trigram"),
+        (4, "4-gram"),
+        (5, "5-gram"),
+    ):
         nats = WittenBell(train, order, best.model.vocab_size).nats(held_out)
-        print(f"{name:<12}{nats:.4f} nats/token  {nats / math.log(2) / bytes_per_token:.4f} bits per byte")
+        print(
+            f"{name:<12}{nats:.4f} nats/token  {nats / math.log(2) / bytes_per_token:.4f} bits per byte"
+        )
 
 
 if __name__ == "__main__":

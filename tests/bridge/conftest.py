@@ -29,10 +29,17 @@ from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3)
-TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? Ȳdra daor! " * 20
+CONFIG = ModelConfig(
+    vocab_size=300, n_positions=24, n_embd=24, n_layer=2, n_head=3, layer_norm_epsilon=1e-3
+)
+TEXT = (
+    "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? Ȳdra daor! "
+    * 20
+)
 
-torch.set_num_threads(1)  # at these sizes a second one only waits, for long where the machine is busy
+torch.set_num_threads(
+    1
+)  # at these sizes a second one only waits, for long where the machine is busy
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +56,10 @@ def make(tokenizer: Tokenizer) -> Callable[..., Bundle]:
         rng = np.random.default_rng(0)
         shapes = parameter_shapes(config)
         tensors = {
-            name: (rng.normal(size=shape) * 0.15 + name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))).astype(
-                np.float32
-            )
+            name: (
+                rng.normal(size=shape) * 0.15
+                + name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
+            ).astype(np.float32)
             for name, shape in shapes.items()
         }
         return Bundle(config, tensors, tokenizer)
@@ -103,7 +111,10 @@ def script(file: Path) -> Any:
 def building(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
     """Building valyrian-generate, which goes on beside the first tests if a later one needs it."""
     with ThreadPoolExecutor(1) as pool:
-        needed = any({"program", "proven"} & {*getattr(item, "fixturenames", ())} for item in request.session.items)
+        needed = any(
+            {"program", "proven"} & {*getattr(item, "fixturenames", ())}
+            for item in request.session.items
+        )
         yield pool.submit(build) if needed else None
 
 
@@ -136,7 +147,9 @@ class Proven(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def proven(small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Proven:
+def proven(
+    small: Bundle, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Proven:
     """The small bundle as a run, proven by the example in the command's help; with C++ where that can be built."""
     home = tmp_path_factory.mktemp("proven")
     path = home / "runs" / "first" / "bundle"
@@ -160,10 +173,16 @@ def build() -> Path:
     build = ROOT / "build" / "cpp"
     build.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-S", "bridge/cpp", "-B", build, f"-DPython3_EXECUTABLE={sys.executable}"]
-    with FileLock(build / "lock"):  # every process of the tests comes here, and two would write the same files
+    with FileLock(
+        build / "lock"
+    ):  # every process of the tests comes here, and two would write the same files
         done = subprocess.run(configure, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        if done.returncode:  # a libtorch for CUDA, say, without the CUDA toolkit; .ci/run would fail there
+        if (
+            done.returncode
+        ):  # a libtorch for CUDA, say, without the CUDA toolkit; .ci/run would fail there
             pytest.skip(f"cmake cannot configure: {done.stderr}")
-        done = subprocess.run(["cmake", "--build", build], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            ["cmake", "--build", build], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return build / "valyrian-generate"

@@ -14,9 +14,13 @@ from valyrian_jax.model.parameters import from_tensors
 
 
 def test_three_runtimes_look_at_the_same_tokens(small: Bundle, directory: Path) -> None:
-    tokens = np.random.default_rng(0).integers(0, small.model.vocab_size, (2, small.model.n_positions))
+    tokens = np.random.default_rng(0).integers(
+        0, small.model.vocab_size, (2, small.model.n_positions)
+    )
     ours = torch.stack([*attention_weights(to_module(small), torch.tensor(tokens))]).numpy()
-    jax_side = np.asarray(jax_gpt.attention_weights(from_tensors(small.tensors), jnp.asarray(tokens), small.model))
+    jax_side = np.asarray(
+        jax_gpt.attention_weights(from_tensors(small.tensors), jnp.asarray(tokens), small.model)
+    )
     oracle = transformers.GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager")
     with torch.no_grad():
         theirs = oracle(torch.tensor(tokens), output_attentions=True).attentions

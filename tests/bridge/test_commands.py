@@ -23,7 +23,19 @@ def test_generate_writes_what_sample_writes(
     for options in (
         ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 40],
         ["--temperature", 0, "--max-new-tokens", 30],
-        ["--prompt", "Ȳdra", "--num-samples", 3, "--json", "--seed", 2**32 - 1, "--top-k", 9, "--top-p", 1],
+        [
+            "--prompt",
+            "Ȳdra",
+            "--num-samples",
+            3,
+            "--json",
+            "--seed",
+            2**32 - 1,
+            "--top-k",
+            9,
+            "--top-p",
+            1,
+        ],
         ["--prompt", "Ȳdra", "--max-new-tokens", 9, "--show-tokens"],
     ):
         found = call(main.main, capsys, monkeypatch, "generate", directory, *options)
@@ -31,7 +43,9 @@ def test_generate_writes_what_sample_writes(
         assert found[0] == 0
 
 
-def test_a_file_without_proof_says_so(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_a_file_without_proof_says_so(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
     status, out, _ = call(main.main, capsys, monkeypatch, "check", file, "--json")
     assert status == 0
     record = json.loads(out)
@@ -46,7 +60,13 @@ def test_verify_ends_with_status_1_where_runtimes_differ(
 ) -> None:
     from bridge import parity
 
-    finding = {"runtime": "PyTorch", "what": "h.0", "difference": 1.0, "allowed": 0.5, "passed": False}
+    finding = {
+        "runtime": "PyTorch",
+        "what": "h.0",
+        "difference": 1.0,
+        "allowed": 0.5,
+        "passed": False,
+    }
     report = {"passed": False, "first_divergence": "PyTorch: h.0", "findings": [finding]}
     monkeypatch.setattr(parity, "verify", lambda *_: report)
     status, out, _ = call(main.main, capsys, monkeypatch, "verify", directory)
@@ -57,14 +77,24 @@ def test_verify_ends_with_status_1_where_runtimes_differ(
 
 
 def test_import(
-    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    status, out, _ = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
+    status, out, _ = call(
+        main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new"
+    )
     assert status == 0
     assert f"train on with train.py --init {tmp_path / 'new'}" in out
     assert load_bundle(tmp_path / "new").tokenizer == load_bundle(directory).tokenizer
-    status, _, err = call(main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new")
-    assert (status, err) == (2, f"error: {tmp_path / 'new'} exists already; choose another place with -o\n")
+    status, _, err = call(
+        main.main, capsys, monkeypatch, "import", directory, "-o", tmp_path / "new"
+    )
+    assert (status, err) == (
+        2,
+        f"error: {tmp_path / 'new'} exists already; choose another place with -o\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +109,15 @@ def test_import(
         (["export", "B", "-o", "."], "is a directory"),
         (["export", "B", "-o", "no/such/place.pt"], "No such file or directory"),
         (["export", "B", "-o", "a.pt", "--format", "export"], "must be called something.pt2"),
-        (["export", "B", "-o", "no/such/place.pt2", "--format", "export"], "No such file or directory"),
+        (
+            ["export", "B", "-o", "no/such/place.pt2", "--format", "export"],
+            "No such file or directory",
+        ),
         (["verify", "B", "--program", "nowhere"], "'nowhere' does not exist"),
-        (["export", "B", "-o", "a.pt2", "--format", "export", "--quantize", "int8"], "--quantize goes with"),
+        (
+            ["export", "B", "-o", "a.pt2", "--format", "export", "--quantize", "int8"],
+            "--quantize goes with",
+        ),
         (["check", "nothing.pt"], "cannot read nothing.pt"),
         (["import", "nowhere", "-o", "x"], "no directory at nowhere"),
         (["fly"], "No such command 'fly'"),
@@ -107,20 +143,23 @@ def test_mistakes_end_in_one_line_and_status_2(
 
 
 def test_damaged_bundles_are_refused_with_the_names(
-    small: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     save_bundle(small, tmp_path / "b")
     weights = tmp_path / "b" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
-    status, _, err = call(main.main, capsys, monkeypatch, "export", tmp_path / "b", "-o", tmp_path / "x.pt")
+    status, _, err = call(
+        main.main, capsys, monkeypatch, "export", tmp_path / "b", "-o", tmp_path / "x.pt"
+    )
     assert status == 2
     assert "model.safetensors does not match the manifest" in err
 
 
 def test_the_bridge_works_without_jax(directory: Path, tmp_path: Path) -> None:
-    start = (
-        "import sys\nfor name in ('jax', 'flax', 'optax', 'orbax', 'wandb', 'transformers'): sys.modules[name] = None\n"
-    )
+    start = "import sys\nfor name in ('jax', 'flax', 'optax', 'orbax', 'wandb', 'transformers'): sys.modules[name] = None\n"
     start += "from bridge.__main__ import main, run_command\n"
     start += "try: run_command(main)\n"  # with the arguments of the process
     start += "except SystemExit as done: assert not done.code\n"

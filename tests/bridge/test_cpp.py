@@ -35,7 +35,14 @@ def test_tokens_are_those_of_the_module(
 ) -> None:
     prompts = ["", "the dragon", "Ȳdra daor 🐉", "wolf " * 40]
     done = run(
-        file, "--prompts", "-", "--ids", "--max-new-tokens", 50, *options(settings), stdin="\n".join(prompts).encode()
+        file,
+        "--prompts",
+        "-",
+        "--ids",
+        "--max-new-tokens",
+        50,
+        *options(settings),
+        stdin="\n".join(prompts).encode(),
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
@@ -50,10 +57,14 @@ def test_text_is_that_of_the_module(run: Run, file: Path, script: Any) -> None:
     options = ["--max-new-tokens", 40, "--temperature", 1.2, "--top-p", 1, "--num-samples", 3]
     prompts = dict(enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]))
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda i: run(file, "--prompt", prompts[i], "--seed", 3 * i, *options), prompts)
+        found = pool.map(
+            lambda i: run(file, "--prompt", prompts[i], "--seed", 3 * i, *options), prompts
+        )
         for (first, prompt), done in zip(prompts.items(), found, strict=True):
             seeds = range(3 * first, 3 * first + 3)
-            expected = "".join(f"[seed {s}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, s)}\n" for s in seeds)
+            expected = "".join(
+                f"[seed {s}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, s)}\n" for s in seeds
+            )
             assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
 
 
@@ -62,7 +73,9 @@ def test_settings_not_given_are_those_of_the_file(run: Run, file: Path, script: 
     assert run(file, "--prompt", "the").stdout.decode() == expected + "\n"
 
 
-def test_a_prompt_that_is_no_utf8_is_replaced_as_python_replaces_it(run: Run, file: Path, script: Any) -> None:
+def test_a_prompt_that_is_no_utf8_is_replaced_as_python_replaces_it(
+    run: Run, file: Path, script: Any
+) -> None:
     prompt = b"ab\xff\xe2\x82 c"
     command = [*run(file).args[:2], "--max-new-tokens", "40", "--temperature", "1", "--prompt"]
     done = subprocess.run([*command, prompt], capture_output=True, check=True, timeout=60)
@@ -72,23 +85,44 @@ def test_a_prompt_that_is_no_utf8_is_replaced_as_python_replaces_it(run: Run, fi
 
 def test_several_samples_draw_with_the_seeds_that_follow(run: Run, file: Path, script: Any) -> None:
     last = 2**32 - 1
-    done = run(file, "--prompt", "the", "--seed", last, "--num-samples", 2, "--max-new-tokens", 9, "--temperature", 1)
+    done = run(
+        file,
+        "--prompt",
+        "the",
+        "--seed",
+        last,
+        "--num-samples",
+        2,
+        "--max-new-tokens",
+        9,
+        "--temperature",
+        1,
+    )
     expected = [script.generate_text("the", 9, 1.0, 0, 0.95, seed) for seed in (last, 0)]
     assert done.stdout.decode() == f"[seed {last}] {expected[0]}\n[seed 0] {expected[1]}\n"
 
 
 def test_lines_may_end_as_on_windows_and_a_full_disk_is_no_success(run: Run, file: Path) -> None:
     options = [file, "--max-new-tokens", 9, "--prompts", "-"]
-    assert run(*options, stdin=b"the\r\nwolf\r\n").stdout == run(*options, stdin=b"the\nwolf\n").stdout
+    assert (
+        run(*options, stdin=b"the\r\nwolf\r\n").stdout == run(*options, stdin=b"the\nwolf\n").stdout
+    )
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(run(file).args[:2], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (2, b"error: cannot write the text to standard output\n")
+        done = subprocess.run(
+            run(file).args[:2], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"error: cannot write the text to standard output\n",
+    )
 
 
 def test_help_shows_an_example(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert b'Example: valyrian-generate valyrian.pt --prompt "valar morghulis" --seed 7' in done.stdout
+    assert (
+        b'Example: valyrian-generate valyrian.pt --prompt "valar morghulis" --seed 7' in done.stdout
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -113,7 +147,10 @@ def test_mistakes_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: P
         ([file, "--top-p", 0], "--top-p is '0'"),
         ([file, "--top-k", -3], "--top-k is '-3'"),
         ([file, "--max-new-tokens", 0], "--max-new-tokens is '0'"),
-        ([file, "--num-samples", "many"], "--num-samples is 'many', expected a whole number from 1 to 1000000000"),
+        (
+            [file, "--num-samples", "many"],
+            "--num-samples is 'many', expected a whole number from 1 to 1000000000",
+        ),
         ([file, "--prompts", tmp_path], "cannot read"),
         ([file, "--prompts", "-", "--prompt", "a"], "not both"),
         ([file, "-xyz"], "unknown option -x"),

@@ -46,7 +46,9 @@ def test_check_says_how_far_the_logits_are(
     assert call(main.main, capsys, monkeypatch, "check", archive) == (0, shown, "")
 
 
-def test_programs_give_the_logits_of_the_module_at_every_length(archive: Path, small: Bundle) -> None:
+def test_programs_give_the_logits_of_the_module_at_every_length(
+    archive: Path, small: Bundle
+) -> None:
     gpt = to_module(small)
     programs = load_pt2(str(archive)).exported_programs
     prefill, decode = programs["prefill"].module(), programs["decode"].module()
@@ -63,7 +65,9 @@ def test_programs_give_the_logits_of_the_module_at_every_length(archive: Path, s
 
 def test_a_file_needs_nothing_but_torch(archive: Path, small: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-c", ALONE, str(archive)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path
+    )
     expected = to_module(small)(torch.tensor([[5, 6, 7, 8, 9]]))[0, -1, :3]
     assert (torch.tensor(json.loads(done.stdout)) - expected).abs().max() < 1e-4
 
@@ -73,5 +77,7 @@ def test_what_is_not_such_a_file_is_named(directory: Path, tmp_path: Path) -> No
         exported_program.export(directory, tmp_path / "model.pt")
     (tmp_path / "text.pt2").write_text("no")
     for name in ("text.pt2", "none.pt2"):
-        with pytest.raises(UserError, match="is not a file that `python -m bridge export --format export` wrote"):
+        with pytest.raises(
+            UserError, match="is not a file that `python -m bridge export --format export` wrote"
+        ):
             exported_program.check(tmp_path / name)

@@ -68,10 +68,14 @@ def test_the_window_begins_where_it_does_in_jax() -> None:
         ]
 
 
-def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(small: Bundle, script: Any) -> None:
+def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(
+    small: Bundle, script: Any
+) -> None:
     params = from_tensors(small.tensors)
     tokenizer, ended = small.tokenizer, 0
-    for seed, text in enumerate(["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4):
+    for seed, text in enumerate(
+        ["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4
+    ):
         sample = SampleConfig(text, 70, 1.0, 0, 1.0, seed)
         generate = functools.partial(stream_tokens, params, small.model)
         expected = generate_texts(generate, tokenizer, sample)[0]

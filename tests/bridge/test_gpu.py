@@ -11,7 +11,11 @@ from bridge.gpt import to_module
 from valyrian_jax.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.gpu
-SETTINGS = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 7), (1.0, 20, 1.0, 3))  # temperature, top_k, top_p, seed
+SETTINGS = (
+    (0.0, 0, 1.0, 0),
+    (0.8, 0, 0.95, 7),
+    (1.0, 20, 1.0, 3),
+)  # temperature, top_k, top_p, seed
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,13 @@ def test_logits_are_those_of_the_cpu(small: Bundle) -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_torchscript_file_gives_the_text_of_the_cpu(script: Any, script_on_gpu: Any, settings: Any) -> None:
+def test_a_torchscript_file_gives_the_text_of_the_cpu(
+    script: Any, script_on_gpu: Any, settings: Any
+) -> None:
     for prompt in ("the dragon", ""):
-        assert script_on_gpu.generate_text(prompt, 60, *settings) == script.generate_text(prompt, 60, *settings)
+        assert script_on_gpu.generate_text(prompt, 60, *settings) == script.generate_text(
+            prompt, 60, *settings
+        )
 
 
 def test_a_text_can_be_streamed_on_the_gpu(script: Any, script_on_gpu: Any) -> None:

@@ -19,7 +19,9 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 from valyrian_jax.training.run import train
 
-TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
+TEXT = (
+    "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
+)
 TOKENS = torch.arange(44).view(2, 22)
 
 
@@ -28,7 +30,13 @@ def theirs(tmp_path: Path) -> transformers.GPT2LMHeadModel:
     """A random GPT-2 of odd sizes, in tmp_path / "foreign"."""
     torch.manual_seed(0)
     settings = transformers.GPT2Config(
-        vocab_size=301, n_positions=22, n_embd=30, n_layer=3, n_head=5, layer_norm_epsilon=2e-5, initializer_range=0.2
+        vocab_size=301,
+        n_positions=22,
+        n_embd=30,
+        n_layer=3,
+        n_head=5,
+        layer_norm_epsilon=2e-5,
+        initializer_range=0.2,
     )
     model = transformers.GPT2LMHeadModel(settings).eval()
     model.save_pretrained(tmp_path / "foreign")
@@ -39,7 +47,9 @@ def theirs(tmp_path: Path) -> transformers.GPT2LMHeadModel:
 def assert_equal(found: Bundle, theirs: torch.nn.Module) -> None:
     with torch.no_grad():
         expected = theirs(TOKENS).logits
-    assert (to_module(found)(TOKENS) - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+    assert (to_module(found)(TOKENS) - expected).abs().max() <= 1e-5 * max(
+        1.0, float(expected.abs().max())
+    )
 
 
 def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
@@ -51,15 +61,24 @@ def test_in_trained_and_out_again(theirs: transformers.GPT2LMHeadModel, tmp_path
         None,
         {
             "data.path": str(tmp_path / "text.txt"),
-            **{"train.steps": 20, "train.eval_every": 10, "train.checkpoint_every": 20, "train.sample_every": 0},
+            **{
+                "train.steps": 20,
+                "train.eval_every": 10,
+                "train.checkpoint_every": 20,
+                "train.sample_every": 0,
+            },
             **{"wandb.mode": "off", "train.device": "cpu"},
         },
     )
     result = train(settings, tmp_path / "run", init=tmp_path / "imported")
     trained = load_bundle(result.directory / "bundle")
     assert trained.model.n_embd == 30
-    assert not np.array_equal(trained.tensors["transformer.wte.weight"], found.tensors["transformer.wte.weight"])
-    assert_equal(trained, transformers.GPT2LMHeadModel.from_pretrained(result.directory / "bundle").eval())
+    assert not np.array_equal(
+        trained.tensors["transformer.wte.weight"], found.tensors["transformer.wte.weight"]
+    )
+    assert_equal(
+        trained, transformers.GPT2LMHeadModel.from_pretrained(result.directory / "bundle").eval()
+    )
 
 
 def test_shards_are_put_together(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
@@ -77,7 +96,9 @@ def test_old_files_are_read_without_running_what_is_in_them(
 ) -> None:
     directory = tmp_path / "foreign"
     (directory / "model.safetensors").unlink()
-    torch.save(theirs.transformer.state_dict(), directory / "pytorch_model.bin")  # names without a prefix
+    torch.save(
+        theirs.transformer.state_dict(), directory / "pytorch_model.bin"
+    )  # names without a prefix
     assert_equal(read_gpt2(directory), theirs)
 
     class Harmful:
@@ -94,7 +115,9 @@ def test_old_files_are_read_without_running_what_is_in_them(
     assert not (tmp_path / "harmed").exists()
 
 
-def test_other_ways_to_say_the_same_are_read(theirs: transformers.GPT2LMHeadModel, tmp_path: Path) -> None:
+def test_other_ways_to_say_the_same_are_read(
+    theirs: transformers.GPT2LMHeadModel, tmp_path: Path
+) -> None:
     directory = tmp_path / "foreign"
     settings = json.loads((directory / "config.json").read_text())
     settings |= {"activation_function": "gelu_pytorch_tanh", "initializer_range": 0}
@@ -103,8 +126,13 @@ def test_other_ways_to_say_the_same_are_read(theirs: transformers.GPT2LMHeadMode
     del vocabulary["model"]["type"]  # as in GPT-2's own file
     (directory / "tokenizer.json").write_text(json.dumps(vocabulary))
     (directory / "model.safetensors").unlink()
-    only_head = {name: p for name, p in theirs.state_dict().items() if name != "transformer.wte.weight"}
-    torch.save({name: torch.nn.Parameter(p) for name, p in only_head.items()}, directory / "pytorch_model.bin")
+    only_head = {
+        name: p for name, p in theirs.state_dict().items() if name != "transformer.wte.weight"
+    }
+    torch.save(
+        {name: torch.nn.Parameter(p) for name, p in only_head.items()},
+        directory / "pytorch_model.bin",
+    )
     assert_equal(read_gpt2(directory), theirs)
 
 

@@ -19,7 +19,9 @@ from valyrian_jax.bundle.bundle import Bundle
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if not found:
         pytest.skip("needs Chromium")
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -72,12 +74,25 @@ def test_the_text_on_the_page_is_that_of_generate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(page, served)
-    options = ["--prompt", SAMPLE.prompt, "--temperature", 0.2, "--top-p", 0.7, "--seed", 7, "--max-new-tokens", 60]
+    options = [
+        "--prompt",
+        SAMPLE.prompt,
+        "--temperature",
+        0.2,
+        "--top-p",
+        0.7,
+        "--seed",
+        7,
+        "--max-new-tokens",
+        60,
+    ]
     status, out, _ = call(main.main, capsys, monkeypatch, "generate", endless_directory, *options)
     assert status == 0
     assert page.locator("#text").evaluate("element => element.textContent") + "\n" == out
     page.get_by_role("button", name="Copy link").click()
-    expect(page.locator("#status")).to_have_text("The link is copied: it gives the same text again.")
+    expect(page.locator("#status")).to_have_text(
+        "The link is copied: it gives the same text again."
+    )
     link = page.evaluate("navigator.clipboard.readText()")
     page.goto("about:blank")
     page.goto(link)  # writes at once
@@ -91,12 +106,20 @@ def test_pointing_at_a_token_shows_what_it_was_drawn_from(
     write(page, served)
     told = [e for e in events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
     pieces = page.locator("#text .piece")
-    assert pieces.evaluate_all("all => all.map(piece => piece.textContent)") == [event["text"] for event in told]
-    narrow = [i for i, e in enumerate(told) if e["kind"] == "token" and e["kept"] < CHOICES and e["text"].strip()]
+    assert pieces.evaluate_all("all => all.map(piece => piece.textContent)") == [
+        event["text"] for event in told
+    ]
+    narrow = [
+        i
+        for i, e in enumerate(told)
+        if e["kind"] == "token" and e["kept"] < CHOICES and e["text"].strip()
+    ]
     event = told[narrow[0]]
     pieces.nth(narrow[0]).hover()
     share = f"{100 * event['probability']:.1f}%"
-    expect(page.locator("#token")).to_have_text(f"“{event['label']}” (token {event['id']}) has probability {share}.")
+    expect(page.locator("#token")).to_have_text(
+        f"“{event['label']}” (token {event['id']}) has probability {share}."
+    )
     rows = page.locator("#choices li")
     expect(rows).to_have_count(len(event["choices"]) + 1)  # and the cut
     assert "cut" in rows.nth(event["kept"]).get_attribute("class")
@@ -104,11 +127,17 @@ def test_pointing_at_a_token_shows_what_it_was_drawn_from(
     expect(page.locator("#kept")).to_have_text(
         f"{event['kept']} of 300 tokens could be drawn, this one with chance {chance}."
     )
-    widths = page.locator("#choices .bar").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
-    assert widths == pytest.approx([100 * choice[2] / event["choices"][0][2] for choice in event["choices"]], abs=1e-3)
+    widths = page.locator("#choices .bar").evaluate_all(
+        "bars => bars.map(bar => parseFloat(bar.style.width))"
+    )
+    assert widths == pytest.approx(
+        [100 * choice[2] / event["choices"][0][2] for choice in event["choices"]], abs=1e-3
+    )
 
 
-def test_attention_by_keyboard(page: Any, served: Served, endless: Bundle, generator: Generator) -> None:
+def test_attention_by_keyboard(
+    page: Any, served: Served, endless: Bundle, generator: Generator
+) -> None:
     write(page, served)
     ids = [e["id"] for e in events(generator, endless.tokenizer, SAMPLE) if e["kind"] != "end"]
     first = page.locator("#text .piece").first
@@ -121,7 +150,9 @@ def test_attention_by_keyboard(page: Any, served: Served, endless: Bundle, gener
     page.get_by_role("button", name="layer 1, head 2").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#looking")).to_contain_text("layer 1, head 2: looks at")
-    seen = page.locator("#text .piece").evaluate_all("all => all.map(p => +p.style.getPropertyValue('--weight'))")
+    seen = page.locator("#text .piece").evaluate_all(
+        "all => all.map(p => +p.style.getPropertyValue('--weight'))"
+    )
     expected = weights[1, 2].numpy().round(4) / weights[1, 2].numpy().max().round(4)
     assert seen[start : len(ids) - 1] == pytest.approx(expected.tolist(), abs=1e-3)
     assert not any(seen[:start])
@@ -132,7 +163,9 @@ def test_attention_by_keyboard(page: Any, served: Served, endless: Bundle, gener
 def test_attention_is_that_of_the_token_chosen_last(page: Any, served: Served) -> None:
     write(page, served)
     held: list[Any] = []
-    page.route("**/attention", lambda route: held.append(route) if len(held) < 2 else route.continue_())
+    page.route(
+        "**/attention", lambda route: held.append(route) if len(held) < 2 else route.continue_()
+    )
     pieces = page.locator("#text .piece")
     for _ in range(2):
         pieces.nth(5).click()
@@ -142,7 +175,9 @@ def test_attention_is_that_of_the_token_chosen_last(page: Any, served: Served) -
     with page.expect_response("**/attention") as late:
         held[0].continue_()
     late.value.finished()
-    expect(page.locator("#looking")).to_contain_text(f"From “{last.get_attribute('data-label')}”, all heads")
+    expect(page.locator("#looking")).to_contain_text(
+        f"From “{last.get_attribute('data-label')}”, all heads"
+    )
     page.keyboard.press("Escape")
     with page.expect_response("**/attention") as later:
         held[1].continue_()
@@ -155,7 +190,9 @@ def test_errors_are_shown_in_the_page(page: Any, served: Served) -> None:
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
     page.get_by_label("Top-p").fill("0")
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_role("alert")).to_contain_text("sample.top_p = 0: input should be greater than 0")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "sample.top_p = 0: input should be greater than 0"
+    )
     page.get_by_label("Top-p").fill("1")
     page.route("**/generate", lambda route: route.abort())
     page.get_by_role("button", name="Generate").click()

@@ -20,13 +20,28 @@ from valyrian_jax.config import OptimConfig
 from valyrian_jax.errors import UserError
 
 
-def test_all_runtimes_agree_and_each_was_asked(proven: Proven, program: Path, small: Bundle) -> None:
+def test_all_runtimes_agree_and_each_was_asked(
+    proven: Proven, program: Path, small: Bundle
+) -> None:
     report = proven.report
     assert report["passed"]
     assert report["first_divergence"] is None
     found = {(finding["runtime"], finding["what"]) for finding in report["findings"]}
-    for runtime in ("PyTorch float32", "PyTorch float64", "transformers float32", "transformers float64"):
-        for stage in ("embedding", "h.0", "h.1", "ln_f", "logits", "KL, largest", "top-1, share that differs"):
+    for runtime in (
+        "PyTorch float32",
+        "PyTorch float64",
+        "transformers float32",
+        "transformers float64",
+    ):
+        for stage in (
+            "embedding",
+            "h.0",
+            "h.1",
+            "ln_f",
+            "logits",
+            "KL, largest",
+            "top-1, share that differs",
+        ):
             assert (runtime, stage) in found
         assert {(runtime, f"gradient: {name}") for name in small.tensors} <= found
     for runtime in ("PyTorch float64", "transformers float64"):
@@ -40,7 +55,9 @@ def test_the_tolerances_are_those_that_are_promised(proven: Proven) -> None:
     for finding in proven.report["findings"]:
         if finding["what"] == "logits":
             relative = 1e-5 if "float32" in finding["runtime"] else 1e-12
-            assert relative <= finding["allowed"] <= relative * 60  # the largest logit of this model is about 50
+            assert (
+                relative <= finding["allowed"] <= relative * 60
+            )  # the largest logit of this model is about 50
 
 
 # Those of `verify`, so that what it compiled need not be compiled again.
@@ -48,7 +65,9 @@ TOKENS = np.random.default_rng(0).permutation(np.arange(8 * 24) % 300).reshape(8
 ADAMW = OptimConfig(nesterov=False)  # torch's AdamW has no Nesterov momentum
 
 
-def differences(source: Bundle, module: torch.nn.Module, expected: parity.RuntimeOutputs) -> list[Comparison]:
+def differences(
+    source: Bundle, module: torch.nn.Module, expected: parity.RuntimeOutputs
+) -> list[Comparison]:
     found = parity.measure_torch(module, TOKENS, ADAMW)
     numbers = parity.compare("x", expected, found, 1e-12)
     steps = parity.compare_step("x", expected, found, 1e-12, ADAMW.lr)
@@ -70,14 +89,20 @@ def test_every_single_weight_matters(small: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"activation": "gelu"}, {"layer_norm_epsilon": 1e-5}, {"n_head": 4}, {"n_head": 2}], ids=str
+    "change",
+    [{"activation": "gelu"}, {"layer_norm_epsilon": 1e-5}, {"n_head": 4}, {"n_head": 2}],
+    ids=str,
 )
-def test_every_choice_of_the_configuration_matters(make: Callable[..., Bundle], change: dict[str, Any]) -> None:
+def test_every_choice_of_the_configuration_matters(
+    make: Callable[..., Bundle], change: dict[str, Any]
+) -> None:
     source = make()
     expected = parity.measure_jax(source, TOKENS, ADAMW, "float32")
     other = replace(source, model=replace(source.model, **change))
     found = parity.measure_torch(to_module(other), TOKENS, ADAMW)
-    failed = [finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed]
+    failed = [
+        finding.what for finding in parity.compare("x", expected, found, 1e-5) if not finding.passed
+    ]
     assert failed[0] == "h.0"
     assert "logits" in failed
 
@@ -95,7 +120,8 @@ def test_one_disagreement_fails_the_proof_and_so_does_a_bundle_that_changed(
 
     def meanwhile(*_: Any) -> Any:
         save_bundle(
-            replace(small, tensors={name: tensor + 1 for name, tensor in small.tensors.items()}), tmp_path / "b"
+            replace(small, tensors={name: tensor + 1 for name, tensor in small.tensors.items()}),
+            tmp_path / "b",
         )
         return iter([])
 
@@ -109,7 +135,9 @@ def test_what_is_not_a_number_never_passes() -> None:
     assert not Comparison("x", "y", float("inf"), 1.0).passed
 
 
-def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle], tmp_path: Path) -> None:
+def test_a_tied_model_with_the_exact_gelu_agrees_too(
+    make: Callable[..., Bundle], tmp_path: Path
+) -> None:
     source = make(tie_word_embeddings=True, activation="gelu", n_layer=1)
     save_bundle(source, tmp_path / "b")
     report = parity.verify(tmp_path / "b", None)
@@ -118,7 +146,10 @@ def test_a_tied_model_with_the_exact_gelu_agrees_too(make: Callable[..., Bundle]
 
 
 def test_verify_export_and_check(
-    proven: Proven, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    proven: Proven,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert proven.status == 0

@@ -55,7 +55,9 @@ def test_what_may_be_drawn_is_what_jax_keeps() -> None:
     rng = np.random.default_rng(0)
     for top_k, top_p in ((0, 1.0), (5, 1.0), (0, 0.7), (9, 0.5), (0, 1e-6)):
         logits = rng.normal(size=(1, 200)).astype(np.float32) * 2
-        expected = np.asarray(in_jax.filter_probabilities(jnp.asarray(logits[0]), 0.7, top_k, top_p))
+        expected = np.asarray(
+            in_jax.filter_probabilities(jnp.asarray(logits[0]), 0.7, top_k, top_p)
+        )
         found = filter_probabilities(torch.from_numpy(logits), 0.7, top_k, top_p)[0].numpy()
         assert np.array_equal(found > 0, expected > 0)
         assert np.abs(found - expected).max() < 1e-6
@@ -74,6 +76,8 @@ def test_what_may_be_drawn_is_what_jax_keeps() -> None:
         ((1.0, 0, 1.0, 2**32), "seed"),
     ],
 )
-def test_settings_outside_the_contract_are_refused(settings: tuple[float, int, float, int], named: str) -> None:
+def test_settings_outside_the_contract_are_refused(
+    settings: tuple[float, int, float, int], named: str
+) -> None:
     with pytest.raises(ValueError, match=named):
         check_settings(*settings)

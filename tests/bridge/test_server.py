@@ -33,11 +33,15 @@ def ask(served: Served, path: str, body: Any, **headers: str) -> tuple[int, str]
 def test_the_server_tells_the_events(served: Served, endless: Bundle, generator: Generator) -> None:
     status, answer = ask(served, "/generate", vars(SAMPLE) | {"judged": False})
     assert status == 200
-    for line, expected in zip(answer.splitlines(), events(generator, endless.tokenizer, SAMPLE), strict=True):
+    for line, expected in zip(
+        answer.splitlines(), events(generator, endless.tokenizer, SAMPLE), strict=True
+    ):
         told = json.loads(line)
         for share in ("probability", "chance"):  # another process may use more threads
             assert told.pop(share, 0) == pytest.approx(expected.pop(share, 0), rel=1e-4)
-        assert [i for i, *_ in told.pop("choices", [])] == [i for i, *_ in expected.pop("choices", [])]
+        assert [i for i, *_ in told.pop("choices", [])] == [
+            i for i, *_ in expected.pop("choices", [])
+        ]
         assert told == expected
     assert served.ended(7) == "60 tokens"
 
@@ -62,14 +66,20 @@ def test_the_server_tells_the_events(served: Served, endless: Bundle, generator:
         ("/generate", b" " * 200_000, "the request has more than 131,072 bytes"),
         ("/attention", {}, "tokens must be a list of 1 to"),
         ("/attention", {"tokens": []}, "tokens must be a list of 1 to"),
-        ("/attention", {"tokens": [5, 300]}, "300 is not a token id; expected whole numbers from 0 to 299"),
+        (
+            "/attention",
+            {"tokens": [5, 300]},
+            "300 is not a token id; expected whole numbers from 0 to 299",
+        ),
         ("/attention", {"tokens": [1.5]}, "1.5 is not a token id"),
         ("/attention", {"tokens": [True]}, "True is not a token id"),
         ("/generate", {"judged": "no"}, "judged is 'no'; expected true or false"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_requests_are_refused_in_one_line(served: Served, path: str, body: Any, words: str) -> None:
+def test_bad_requests_are_refused_in_one_line(
+    served: Served, path: str, body: Any, words: str
+) -> None:
     status, answer = ask(served, path, body)
     assert status == 400
     error = json.loads(answer)["error"]
@@ -78,8 +88,13 @@ def test_bad_requests_are_refused_in_one_line(served: Served, path: str, body: A
 
 
 def test_pages_from_elsewhere_cannot_ask(served: Served) -> None:
-    assert ask(served, "/generate", vars(SAMPLE), Host="evil.example")[0] == 400  # by a name that leads here
-    for kind in ("text/plain", "application/x-www-form-urlencoded"):  # all that a page may send without asking first
+    assert (
+        ask(served, "/generate", vars(SAMPLE), Host="evil.example")[0] == 400
+    )  # by a name that leads here
+    for kind in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+    ):  # all that a page may send without asking first
         status, answer = ask(served, "/generate", vars(SAMPLE), **{"Content-Type": kind})
         assert (status, "expected Content-Type: application/json" in answer) == (400, True)
 
@@ -90,7 +105,12 @@ def requested(served: Served, body: bytes, length: int) -> socket.socket:
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.settimeout(60)
     reader.connect(("127.0.0.1", served.port))
-    head = ["POST /generate HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"]
+    head = [
+        "POST /generate HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    ]
     reader.sendall("\r\n".join([*head, "", ""]).encode() + body)
     return reader
 
@@ -139,13 +159,20 @@ def test_interrupting_the_server_ends_its_texts_in_order(endless_directory: Path
 
 
 def test_a_port_that_is_taken_is_one_line(
-    served: Served, endless_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    served: Served,
+    endless_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    status, _, err = call(main.main, capsys, monkeypatch, "serve", endless_directory, "--port", served.port)
+    status, _, err = call(
+        main.main, capsys, monkeypatch, "serve", endless_directory, "--port", served.port
+    )
     assert (status, err.count("\n")) == (2, 1)
     assert (
         f"cannot listen on 127.0.0.1, port {served.port}: Address already in use; choose another --host or --port"
         in err
     )
-    status, _, err = call(main.main, capsys, monkeypatch, "serve", endless_directory, "--host", "no.such.host.invalid")
+    status, _, err = call(
+        main.main, capsys, monkeypatch, "serve", endless_directory, "--host", "no.such.host.invalid"
+    )
     assert (status, err.count("\n")) == (2, 1)

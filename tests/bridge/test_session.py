@@ -14,17 +14,25 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
 
-SAMPLE = SampleConfig(prompt="the dragon, Ȳdra ", max_new_tokens=60, temperature=0.2, top_k=0, top_p=0.7, seed=7)
+SAMPLE = SampleConfig(
+    prompt="the dragon, Ȳdra ", max_new_tokens=60, temperature=0.2, top_k=0, top_p=0.7, seed=7
+)
 
 
-@pytest.mark.parametrize("changes", [{}, {"temperature": 0.0}, {"prompt": "", "top_k": 5, "seed": 2**32 - 1}], ids=str)
-def test_events_tell_the_text_of_generate(endless: Bundle, generator: Generator, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0.0}, {"prompt": "", "top_k": 5, "seed": 2**32 - 1}], ids=str
+)
+def test_events_tell_the_text_of_generate(
+    endless: Bundle, generator: Generator, changes: dict[str, Any]
+) -> None:
     sample = SampleConfig(**vars(SAMPLE) | changes)
     told = list(events(generator, endless.tokenizer, sample))
     (text,) = generate_texts(lambda *given: stream(generator, *given), endless.tokenizer, sample)
     assert "".join(event["text"] for event in told) == text
     assert [event["kind"] for event in told].count("end") == 1
-    assert [e["id"] for e in told if e["kind"] == "prompt"] == encode_prompt(endless.tokenizer, sample.prompt)
+    assert [e["id"] for e in told if e["kind"] == "prompt"] == encode_prompt(
+        endless.tokenizer, sample.prompt
+    )
     assert json.loads(json.dumps(told)) == told
 
 
@@ -46,7 +54,9 @@ def test_a_distribution_is_what_the_token_was_drawn_from(small: Bundle) -> None:
     assert found["kept"] == kept
     assert [choice[0] for choice in found["choices"]] == [*range(CHOICES), 50]
     assert found["probability"] == pytest.approx(shares[50])
-    assert [choice[2] for choice in found["choices"]] == pytest.approx([*shares[:CHOICES], shares[50]])
+    assert [choice[2] for choice in found["choices"]] == pytest.approx(
+        [*shares[:CHOICES], shares[50]]
+    )
     narrow = SampleConfig(**plain | {"top_p": (shares[0] + shares[1]) * 0.999})
     found = distribution(logits, 1, narrow, small.tokenizer)
     assert [choice[3] for choice in found["choices"]] == [True, True] + [False] * (CHOICES - 2)
@@ -62,12 +72,23 @@ def test_sentences_are_judged_when_something_follows_them() -> None:
         ("token", "kara issa"),
         ("token", "!"),
     ]
-    told = [{"kind": kind, "text": text} for kind, text in [*pieces, ("token", " Vala"), ("end", "")]]
+    told = [
+        {"kind": kind, "text": text} for kind, text in [*pieces, ("token", " Vala"), ("end", "")]
+    ]
     found = list(with_verdicts(told))
     assert [event for event in found if event["kind"] != "sentence"] == told
     first, second = (event for event in found if event["kind"] == "sentence")
-    assert (first["text"], first["grammatical"], first["reason"], first["end"]) == ("Valar morghūlis.", True, "", 2)
-    assert (second["text"], second["grammatical"], second["end"]) == ("Zaldrīzes kara issa!", False, 5)
+    assert (first["text"], first["grammatical"], first["reason"], first["end"]) == (
+        "Valar morghūlis.",
+        True,
+        "",
+        2,
+    )
+    assert (second["text"], second["grammatical"], second["end"]) == (
+        "Zaldrīzes kara issa!",
+        False,
+        5,
+    )
     assert "it must be solar: `karys`" in second["reason"]
     assert found.index(second) == found.index({"kind": "token", "text": " Vala"}) - 1
     whole = [{"kind": "token", "text": "Vala ēdrus."}, {"kind": "end", "text": ""}]

@@ -11,7 +11,9 @@ from valyrian_jax.errors import UserError
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_tensor_goes_over_once_and_comes_back(make: Callable[..., Bundle], tied: bool) -> None:
+def test_every_tensor_goes_over_once_and_comes_back(
+    make: Callable[..., Bundle], tied: bool
+) -> None:
     source = make(tie_word_embeddings=tied)
     module = to_module(source)
     assert [name for name, _ in module.named_parameters()] == list(source.tensors)

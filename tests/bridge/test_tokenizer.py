@@ -33,8 +33,16 @@ def ours(learnt: Tokenizer) -> ByteBPE:
     return ByteBPE(learnt)
 
 
-@given(st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode), st.text(LETTERS).map(str.encode)))
-def test_ids_are_those_of_the_tokenizer_and_come_back(learnt: Tokenizer, ours: ByteBPE, data: bytes) -> None:
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.text(max_size=40).map(str.encode),
+        st.text(LETTERS).map(str.encode),
+    )
+)
+def test_ids_are_those_of_the_tokenizer_and_come_back(
+    learnt: Tokenizer, ours: ByteBPE, data: bytes
+) -> None:
     ids = ours.encode(tensor(data))
     assert ids.tolist() == learnt.encode_bytes(data)
     assert bytes(ours.decode(ids).tolist()) == data
@@ -53,10 +61,20 @@ def cut(data: bytes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tensor(data), offsets[:-1], offsets.diff()
 
 
-def test_pieces_that_repeat_are_merged_once(learnt: Tokenizer, ours: ByteBPE, script: Any, small: Bundle) -> None:
+def test_pieces_that_repeat_are_merged_once(
+    learnt: Tokenizer, ours: ByteBPE, script: Any, small: Bundle
+) -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices(LETTERS, k=draw.randrange(1, 12))).encode() for _ in range(40)]
-    words += [b"\0", b"\0\0", b"\xe2", b"\xff\xff", b" ", b"the dragon's" * 3, b" they" + b"e" * 5000]
+    words += [
+        b"\0",
+        b"\0\0",
+        b"\xe2",
+        b"\xff\xff",
+        b" ",
+        b"the dragon's" * 3,
+        b" they" + b"e" * 5000,
+    ]
     data = b"".join(draw.choices(words, k=3000))
     kind, example = kinds(*cut(data))
     assert len(example) < len(kind) / 4
@@ -65,10 +83,19 @@ def test_pieces_that_repeat_are_merged_once(learnt: Tokenizer, ours: ByteBPE, sc
     assert script.encode(text) == small.tokenizer.encode(text)
 
 
-def test_different_pieces_with_the_same_hash_stay_different(learnt: Tokenizer, ours: ByteBPE) -> None:
+def test_different_pieces_with_the_same_hash_stay_different(
+    learnt: Tokenizer, ours: ByteBPE
+) -> None:
     # The two are the same to every polynomial modulo 2^64 (Pachocki and Radoszewski 2013).
     thue_morse = bytes(b"et"[i.bit_count() % 2] for i in range(2048))
-    data = b"the dragon " + thue_morse + b" " + bytes(b"te"[i.bit_count() % 2] for i in range(2048)) + b" " + thue_morse
+    data = (
+        b"the dragon "
+        + thue_morse
+        + b" "
+        + bytes(b"te"[i.bit_count() % 2] for i in range(2048))
+        + b" "
+        + thue_morse
+    )
     kind, example = kinds(*cut(data))
     assert kind.tolist() == example.tolist() == list(range(5))
     ids = ours.encode(tensor(data))
@@ -78,7 +105,11 @@ def test_different_pieces_with_the_same_hash_stay_different(learnt: Tokenizer, o
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_text_has_the_ids_of_the_tokenizer(kind: str, script: Any, small: Bundle) -> None:
-    for size in (17, 4000, 9000):  # from 4096 on, pieces that repeat are looked for, and long ones go in blocks
+    for size in (
+        17,
+        4000,
+        9000,
+    ):  # from 4096 on, pieces that repeat are looked for, and long ones go in blocks
         data = KINDS[kind](size)
         ids = script.bpe.encode(tensor(data))
         assert ids.tolist() == small.tokenizer.encode_bytes(data)
@@ -133,12 +164,35 @@ def test_merges_out_of_order_are_applied_one_place_at_a_time() -> None:
 
 
 def test_malformed_utf8_is_replaced_as_python_replaces_it() -> None:
-    edges = [0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE]
+    edges = [
+        0x00,
+        0x41,
+        0x7F,
+        0x80,
+        0x8F,
+        0x90,
+        0x9F,
+        0xA0,
+        0xBF,
+        0xC0,
+        0xC1,
+        0xC2,
+        0xDF,
+        0xE0,
+        0xE1,
+        0xEC,
+        0xED,
+        0xEE,
+    ]
     edges += [0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
     pairs = itertools.product(range(256), repeat=2)
-    data = b"A".join(bytes(sequence) for sequence in itertools.chain(pairs, itertools.product(edges, repeat=4)))
+    data = b"A".join(
+        bytes(sequence) for sequence in itertools.chain(pairs, itertools.product(edges, repeat=4))
+    )
     for begin in (0, 1):  # what stands at the very ends counts too
         found = bytes(well_formed(tensor(data[begin : len(data) - begin])).tolist())
         assert found == data[begin : len(data) - begin].decode("utf-8", "replace").encode()
     for short in (b"", b"\xe2", b"\xf0\x90\x80", b"\x80", "ē".encode()):
-        assert bytes(well_formed(tensor(short)).tolist()) == short.decode("utf-8", "replace").encode()
+        assert (
+            bytes(well_formed(tensor(short)).tolist()) == short.decode("utf-8", "replace").encode()
+        )

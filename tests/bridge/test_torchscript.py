@@ -43,7 +43,9 @@ def test_a_file_carries_its_papers(file: Path, directory: Path) -> None:
     assert len(papers["certificate.json"]["examples"]) == 4
 
 
-def test_parity_is_taken_along_if_it_is_of_these_weights(directory: Path, small: Bundle, tmp_path: Path) -> None:
+def test_parity_is_taken_along_if_it_is_of_these_weights(
+    directory: Path, small: Bundle, tmp_path: Path
+) -> None:
     save_bundle(small, tmp_path / "b")
     parity = {"sha256": torchscript.fingerprint(tmp_path / "b"), "passed": True}
     (tmp_path / "b" / "parity.json").write_text(json.dumps(parity))
@@ -85,7 +87,9 @@ def test_ids_that_are_no_utf8_decode_as_in_python(small: Bundle, script: Any) ->
             script.decode([wrong])
 
 
-def test_logits_are_bit_for_bit_those_of_the_module_at_any_shape(script: Any, small: Bundle) -> None:
+def test_logits_are_bit_for_bit_those_of_the_module_at_any_shape(
+    script: Any, small: Bundle
+) -> None:
     gpt = to_module(small)
     for shape in ((1, 1), (3, 24), (7, 2), (1, 5)):
         tokens = torch.randint(0, 300, shape, generator=torch.Generator().manual_seed(0))
@@ -113,8 +117,15 @@ def test_a_file_that_gives_other_tokens_fails_its_check(file: Path, tmp_path: Pa
     torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files=texts)
     with pytest.raises(UserError, match="for tokens that were"):
         torchscript.check(tmp_path / "other.pt")
-    for certificate, words in (("{}", "KeyError 'format_version'"), ('{"format_version": 99}', "has format 99")):
-        torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files=texts | {"certificate.json": certificate})
+    for certificate, words in (
+        ("{}", "KeyError 'format_version'"),
+        ('{"format_version": 99}', "has format 99"),
+    ):
+        torch.jit.save(
+            module,
+            str(tmp_path / "other.pt"),
+            _extra_files=texts | {"certificate.json": certificate},
+        )
         with pytest.raises(UserError, match=words):
             torchscript.check(tmp_path / "other.pt")
 
@@ -145,7 +156,9 @@ def test_a_failed_export_leaves_the_old_file_and_no_half_one(
     out = tmp_path / "model.pt"
     out.write_text("old")
     monkeypatch.setattr(
-        torchscript, "examples", lambda *_: [{"settings": (0.0, 0, 1.0, 0), "tokens": [1, 0], "text": ""}]
+        torchscript,
+        "examples",
+        lambda *_: [{"settings": (0.0, 0, 1.0, 0), "tokens": [1, 0], "text": ""}],
     )
     with pytest.raises(UserError, match="was not written, because the file fails its check"):
         torchscript.export(directory, out)
@@ -165,7 +178,9 @@ def test_int8_is_a_third_of_the_size_and_says_what_it_costs(
     make_file = torchscript.write if tied else torchscript.export
     cost = make_file(tmp_path / "b", tmp_path / "rounded.pt", int8=True)["int8"]
     torchscript.check(tmp_path / "rounded.pt")
-    assert (tmp_path / "rounded.pt").stat().st_size < (tmp_path / "b" / "model.safetensors").stat().st_size / 3
+    assert (tmp_path / "rounded.pt").stat().st_size < (
+        tmp_path / "b" / "model.safetensors"
+    ).stat().st_size / 3
     assert 0 < cost["kl_mean"] < cost["kl_max"] < 0.1
     assert 0.9 < cost["top1"] <= 1
     tokens = torch.randint(0, 300, (4, 24), generator=torch.Generator().manual_seed(0))

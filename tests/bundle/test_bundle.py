@@ -24,8 +24,12 @@ from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
 
 forward = jax.jit(gpt.forward, static_argnums=2)
-CONFIG = ModelConfig(vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu", init_std=0.02)
-TEXT = "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
+CONFIG = ModelConfig(
+    vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu", init_std=0.02
+)
+TEXT = (
+    "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
+)
 
 
 def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
@@ -39,8 +43,12 @@ def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_transformers_gives_the_same_logits_and_ids(tied: bool, activation: Any, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, tie_word_embeddings=tied, activation=activation, layer_norm_epsilon=1e-3)
+def test_transformers_gives_the_same_logits_and_ids(
+    tied: bool, activation: Any, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(
+        CONFIG, tie_word_embeddings=tied, activation=activation, layer_norm_epsilon=1e-3
+    )
     ours = make(config)
     save_bundle(ours, tmp_path / "bundle")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "bundle").eval()
@@ -58,7 +66,9 @@ def test_transformers_gives_the_same_logits_and_ids(tied: bool, activation: Any,
 
 def test_a_gpt2_directory_from_transformers_loads(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    settings = transformers.GPT2Config(vocab_size=300, n_positions=20, n_embd=24, n_layer=2, n_head=3)
+    settings = transformers.GPT2Config(
+        vocab_size=300, n_positions=20, n_embd=24, n_layer=2, n_head=3
+    )
     theirs = transformers.GPT2LMHeadModel(settings).eval()
     theirs.save_pretrained(tmp_path / "foreign")
     train_bpe(TEXT, 300).save(tmp_path / "foreign" / "tokenizer.json")
@@ -111,7 +121,9 @@ def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_save_that_fails_keeps_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_keeps_the_old_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_bundle(make(step=1), tmp_path / "b")
 
     def full(*_: Any, **__: Any) -> None:
@@ -142,7 +154,9 @@ def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"]
+)
 def test_a_changed_or_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     save_bundle(make(), tmp_path / "b")
     file = tmp_path / "b" / name
@@ -168,7 +182,9 @@ CONFIG_CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), CONFIG_CHANGES)
-def test_a_model_we_do_not_compute_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_model_we_do_not_compute_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     save_bundle(make(), tmp_path / "b")
     (tmp_path / "b" / "manifest.json").unlink()  # a foreign directory has none
     path = tmp_path / "b" / "config.json"

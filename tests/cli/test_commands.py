@@ -25,7 +25,11 @@ from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
-QUICK = [part for key, value in {**TINY, "train.sample_every": 0}.items() for part in (f"--{key}", str(value))]
+QUICK = [
+    part
+    for key, value in {**TINY, "train.sample_every": 0}.items()
+    for part in (f"--{key}", str(value))
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,16 @@ def run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made by the real program in a process of its own, under runs/ of an empty directory."""
     home = tmp_path_factory.mktemp("home")
     tiny = ROOT / "configs" / "tiny.toml"
-    arguments = ["--config", tiny, "--data.path", small_text, "--out", "runs/first", "--deterministic", *QUICK]
+    arguments = [
+        "--config",
+        tiny,
+        "--data.path",
+        small_text,
+        "--out",
+        "runs/first",
+        "--deterministic",
+        *QUICK,
+    ]
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", *arguments],
         cwd=home,
@@ -76,7 +89,9 @@ def test_sample_streams_the_text_of_the_sampler(
     expected = generate_texts(generate, best.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
     assert call(main.main, capsys, monkeypatch, "sample", *options) == (0, expected + "\n", "")
-    status, out, _ = call(main.main, capsys, monkeypatch, "sample", run, *options, "--num-samples", 2, "--json")
+    status, out, _ = call(
+        main.main, capsys, monkeypatch, "sample", run, *options, "--num-samples", 2, "--json"
+    )
     assert status == 0
     assert json.loads(out.splitlines()[0]) == {"seed": 7, "text": expected}
     assert len(out.splitlines()) == 2
@@ -86,19 +101,27 @@ def test_sample_takes_long_and_empty_prompts_and_bundles(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = "the dragon sees a wolf " * 40
-    status, out, _ = call(main.main, capsys, monkeypatch, "sample", run / "bundle", "--prompt", long)
+    status, out, _ = call(
+        main.main, capsys, monkeypatch, "sample", run / "bundle", "--prompt", long
+    )
     assert status == 0
     assert out.startswith(long)
     assert call(main.main, capsys, monkeypatch, "sample", run)[0] == 0
 
 
-def test_eval_and_plot(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eval_and_plot(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--json")
     assert status == 0
     manifest = load_bundle(run / "bundle").manifest
     assert json.loads(out)["bits_per_byte"] == pytest.approx(manifest["held_out"]["bits_per_byte"])
     (run / "loss.png").unlink()
-    assert call(main.main, capsys, monkeypatch, "plot", run) == (0, f"{run}/loss.png\n{run}/loss.svg\n", "")
+    assert call(main.main, capsys, monkeypatch, "plot", run) == (
+        0,
+        f"{run}/loss.png\n{run}/loss.svg\n",
+        "",
+    )
     assert (run / "loss.png").exists()
 
 
@@ -110,14 +133,28 @@ def test_tokenizer_commands_go_around(
     binary.write_bytes(bytes(range(256)) * 3)
     assert (
         call(
-            main.main, capfdbinary, monkeypatch, "tokenizer", "train", small_text, "--vocab-size", 270, "-o", vocabulary
+            main.main,
+            capfdbinary,
+            monkeypatch,
+            "tokenizer",
+            "train",
+            small_text,
+            "--vocab-size",
+            270,
+            "-o",
+            vocabulary,
         )[0]
         == 0
     )
-    status, out, _ = call(main.main, capfdbinary, monkeypatch, "tokenizer", "encode", vocabulary, binary)
+    status, out, _ = call(
+        main.main, capfdbinary, monkeypatch, "tokenizer", "encode", vocabulary, binary
+    )
     assert status == 0
     ids.write_bytes(out)
-    assert call(main.main, capfdbinary, monkeypatch, "tokenizer", "decode", vocabulary, ids)[1] == binary.read_bytes()
+    assert (
+        call(main.main, capfdbinary, monkeypatch, "tokenizer", "decode", vocabulary, ids)[1]
+        == binary.read_bytes()
+    )
 
 
 def test_corpus_writes_the_same_text_every_time(
@@ -140,12 +177,25 @@ def test_language_prints_the_same_forms_as_a_table_and_as_json(
     assert record["lemma"] == word
     marked = [form["text"] + "°" * (not form["sure"]) for form in record["forms"]]
     table = call(main.main, capsys, monkeypatch, "language", "--table", word)[1]
-    cells = [cell for line in table.splitlines()[2:] for cell in re.split(r"  +", line)[1:] if cell not in ("", "—")]
+    cells = [
+        cell
+        for line in table.splitlines()[2:]
+        for cell in re.split(r"  +", line)[1:]
+        if cell not in ("", "—")
+    ]
     assert sorted(marked) == sorted(cells or [word])
 
 
 def test_sigterm_ends_training_with_the_line_that_resumes_it(run: Path, small_text: Path) -> None:
-    arguments = ["--config", ROOT / "configs" / "tiny.toml", "--data.path", small_text, "--out", "runs/stopped", *QUICK]
+    arguments = [
+        "--config",
+        ROOT / "configs" / "tiny.toml",
+        "--data.path",
+        small_text,
+        "--out",
+        "runs/stopped",
+        *QUICK,
+    ]
     endless = [*arguments, "--train.steps", "1000000", "--train.checkpoint_every", "1000000"]
     process = subprocess.Popen(
         [sys.executable, "-u", ROOT / "train.py", *endless],
@@ -164,18 +214,29 @@ def test_sigterm_ends_training_with_the_line_that_resumes_it(run: Path, small_te
     process.stderr.close()
     assert process.wait() == 128 + signal.SIGTERM
     stopped = re.search(
-        r"^stopped at step (\d+) \(SIGTERM\); saved; .* python train.py --resume runs/stopped$", said, re.M
+        r"^stopped at step (\d+) \(SIGTERM\); saved; .* python train.py --resume runs/stopped$",
+        said,
+        re.M,
     )
     assert stopped
     assert (run.parent / "stopped" / "checkpoints" / stopped[1]).is_dir()
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    (["--optim.lrr", "1"], "No such option '--optim.lrr'. (Did you mean one of: '--optim.clip_norm', '--optim.lr'"),
+    (
+        ["--optim.lrr", "1"],
+        "No such option '--optim.lrr'. (Did you mean one of: '--optim.clip_norm', '--optim.lr'",
+    ),
     (["--optim.lr", "fast"], "Invalid value for '--optim.lr': 'fast' is not a valid float"),
     (["--model.n_head", "3"], "model.n_head = 3 must divide model.n_embd = 32"),
-    (["--model.vocab_size", "200"], "model.vocab_size = 200: input should be greater than or equal to 257"),
-    (["--model.vocab_size", "60000"], "vocabulary size 60000 cannot be filled: the text yields at most"),
+    (
+        ["--model.vocab_size", "200"],
+        "model.vocab_size = 200: input should be greater than or equal to 257",
+    ),
+    (
+        ["--model.vocab_size", "60000"],
+        "vocabulary size 60000 cannot be filled: the text yields at most",
+    ),
     (["--model.n_positions", "100000"], "at least 100001 tokens for model.n_positions = 100000"),
     (["--train.device", "gpu"], "train.device = gpu, but JAX sees only: cpu"),
     (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
@@ -196,7 +257,9 @@ MISTAKES: list[tuple[list[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda a: a[0] if isinstance(a, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=lambda a: a[0] if isinstance(a, list) else ""
+)
 def test_mistakes_in_training_end_in_one_line(
     arguments: list[str],
     message: str,
@@ -235,16 +298,24 @@ COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["tokenizer", "decode", "t.json", "far.txt"], "token id 999 is outside the vocabulary"),
     (["tokenizer", "decode", "t.json", "bytes.txt"], "is not a token id"),
     (["tokenizer", "decode", "t.json", "long.txt"], "is not a token id"),
-    (["tokenizer", "train", "text.txt", "--vocab-size", "258", "-o", "."], "cannot write .: it is a directory"),
+    (
+        ["tokenizer", "train", "text.txt", "--vocab-size", "258", "-o", "."],
+        "cannot write .: it is a directory",
+    ),
     (["corpus", "--sentences", "2", "-o", "/"], "cannot write /: it is a directory"),
     (["corpus", "--seed", "-1"], "Invalid value for '--seed'"),
-    (["sample", "bundle", "--temperature", "1e-9"], "sample.temperature = 1e-09 must be 0 or at least 0.001"),
+    (
+        ["sample", "bundle", "--temperature", "1e-9"],
+        "sample.temperature = 1e-09 must be 0 or at least 0.001",
+    ),
     (["tokenizer", "train", "none.txt"], "cannot read the text none.txt"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), COMMAND_MISTAKES, ids=lambda a: "-".join(a) if isinstance(a, list) else ""
+    ("arguments", "message"),
+    COMMAND_MISTAKES,
+    ids=lambda a: "-".join(a) if isinstance(a, list) else "",
 )
 def test_mistakes_in_commands_end_in_one_line(
     arguments: list[str],
@@ -278,7 +349,9 @@ def test_a_second_run_in_one_directory_is_refused(
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug", "--data.path", "none.txt"])
     with pytest.raises(Exception, match="cannot read the text none.txt"):
         run_command(train.main)

@@ -40,7 +40,9 @@ class Entry(NamedTuple):
     @property
     def example(self) -> str:
         """The arguments of the program in the example of this command."""
-        found = [line for line in (self.command.epilog or "").splitlines() if line.startswith("Example:")]
+        found = [
+            line for line in (self.command.epilog or "").splitlines() if line.startswith("Example:")
+        ]
         assert len(found) == 1, "expected one line with an example in the epilog"
         start = " ".join(("Example:", self.program, *self.path))
         assert f"{found[0]} ".startswith(f"{start} ")
@@ -57,7 +59,10 @@ def entries(program: str, command: click.Command, path: tuple[str, ...] = ()) ->
 EVERY = [entry for program, command in PROGRAMS.items() for entry in entries(program, command)]
 WITH_EXAMPLE = [entry for entry in EVERY if not isinstance(entry.command, click.Group)]
 (SERVE,) = (entry for entry in WITH_EXAMPLE if entry.command.name == "serve")
-ELSEWHERE = {"serve", "verify"}  # the one does not end, the other takes long: tests/bridge/conftest.py runs it
+ELSEWHERE = {
+    "serve",
+    "verify",
+}  # the one does not end, the other takes long: tests/bridge/conftest.py runs it
 
 
 def name(entry: Entry) -> str:
@@ -99,21 +104,36 @@ def test_every_help_shows_an_example_on_one_line(
     assert f"  {line}\n" in shown, "the example does not fit into a line of 80 columns; shorten it"
 
 
-@pytest.mark.parametrize("entry", [entry for entry in WITH_EXAMPLE if entry.command.name not in ELSEWHERE], ids=name)
+@pytest.mark.parametrize(
+    "entry", [entry for entry in WITH_EXAMPLE if entry.command.name not in ELSEWHERE], ids=name
+)
 def test_every_example_runs_and_writes_plain_text_where_there_is_no_terminal(
     entry: Entry, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    status, out, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *shlex.split(entry.example))
+    status, out, err = call(
+        PROGRAMS[entry.program], capsys, monkeypatch, *shlex.split(entry.example)
+    )
     assert status == 0, err
     assert out
     assert "\x1b" not in out + err
 
 
 def test_the_example_of_serve_opens_the_page(home: Path) -> None:
-    command = [sys.executable, "-m", "bridge", *shlex.split(SERVE.example), "--port", "0"]  # 8000 may be taken
+    command = [
+        sys.executable,
+        "-m",
+        "bridge",
+        *shlex.split(SERVE.example),
+        "--port",
+        "0",
+    ]  # 8000 may be taken
     with subprocess.Popen(
-        command, cwd=home, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         assert server.stdout
         try:

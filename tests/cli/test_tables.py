@@ -60,16 +60,28 @@ def test_an_evaluation_fits_into_a_narrow_terminal(
 def test_a_table_fits_into_the_terminal_and_is_whole_where_there_is_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    what = "[bold]step 1:[/bold] " + "transformer.h.0.attn.c_attn.weight " * 9 + ":x:"  # and nothing is markup
-    finding = {"runtime": "PyTorch", "what": what, "difference": 1e-7, "allowed": 1e-5, "passed": True}
+    what = (
+        "[bold]step 1:[/bold] " + "transformer.h.0.attn.c_attn.weight " * 9 + ":x:"
+    )  # and nothing is markup
+    finding = {
+        "runtime": "PyTorch",
+        "what": what,
+        "difference": 1e-7,
+        "allowed": 1e-5,
+        "passed": True,
+    }
     found = {"findings": [finding], "passed": True, "first_divergence": None}
     parity_report.print_report(found)
     assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in rows(capsys.readouterr().out)
-    shown = call_on_terminal(click.Command("show", callback=lambda: parity_report.print_report(found)), monkeypatch)
+    shown = call_on_terminal(
+        click.Command("show", callback=lambda: parity_report.print_report(found)), monkeypatch
+    )
     assert max(map(len, shown.partition("not compared")[0].splitlines())) <= 60
 
 
-def test_no_colour_means_no_escape_sequence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_colour_means_no_escape_sequence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in call_on_terminal(show, monkeypatch)
     (tmp_path / "poem.txt").write_text("Vale ēdrus.\n", encoding="utf-8")

@@ -36,11 +36,14 @@ def test_places_in_something_huge_are_inside_and_distinct(size: int) -> None:
 def test_an_order_is_a_function_of_seed_and_epoch_and_each_index_stands_alone() -> None:
     whole = order(1000, 1, 2)
     assert order(1000, 1, 2) == whole
-    assert [int(permutation.permute(np.array([i], np.uint64), 1000, 1, 2)[0]) for i in range(0, 1000, 97)] == whole[
-        ::97
-    ]
+    assert [
+        int(permutation.permute(np.array([i], np.uint64), 1000, 1, 2)[0])
+        for i in range(0, 1000, 97)
+    ] == whole[::97]
     for other in (order(1000, 2, 2), order(1000, 1, 3)):
-        assert sum(a == b for a, b in zip(whole, other, strict=True)) < 10  # one is expected by chance
+        assert (
+            sum(a == b for a, b in zip(whole, other, strict=True)) < 10
+        )  # one is expected by chance
 
 
 def test_the_first_order_is_the_same_in_every_version() -> None:

@@ -22,7 +22,13 @@ from valyrian_jax.data import shard_dataset, shard_split, shard_writer, shards
 from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.data.shards import InputFile, Position, ShardIndex
-from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents, read_corpus, split_documents
+from valyrian_jax.data.text import (
+    DataSplit,
+    count_bytes,
+    encode_documents,
+    read_corpus,
+    split_documents,
+)
 from valyrian_jax.data.text_dataset import TextDataset
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
@@ -56,14 +62,28 @@ def documents_of(text: Path) -> list[str]:
     return parts.train + parts.held_out
 
 
-def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path, tmp_path: Path) -> None:
+def test_reading_goes_across_the_borders_of_shards(
+    place: Path, small_text: Path, tmp_path: Path
+) -> None:
     found = shards.open_shards(place)
     whole = encode_documents(documents_of(small_text), found.tokenizer, tmp_path)
     assert len(found.index.shards) > 9
     draw = np.random.default_rng(0)
-    for start, count in [(0, len(whole)), (0, 333), (333, 333), (332, 2), (len(whole) - 1, 5), (len(whole), 5), (7, 0)]:
-        np.testing.assert_array_equal(shards.read(found, start, count), whole[start : start + count])
-    for start, count in zip(draw.integers(0, len(whole), 300), draw.integers(0, 1200, 300), strict=True):
+    for start, count in [
+        (0, len(whole)),
+        (0, 333),
+        (333, 333),
+        (332, 2),
+        (len(whole) - 1, 5),
+        (len(whole), 5),
+        (7, 0),
+    ]:
+        np.testing.assert_array_equal(
+            shards.read(found, start, count), whole[start : start + count]
+        )
+    for start, count in zip(
+        draw.integers(0, len(whole), 300), draw.integers(0, 1200, 300), strict=True
+    ):
         part = shards.read(found, int(start), int(count))
         np.testing.assert_array_equal(part, whole[start : start + count])
         assert part.dtype == np.uint16
@@ -72,15 +92,23 @@ def test_reading_goes_across_the_borders_of_shards(place: Path, small_text: Path
 @pytest.mark.parametrize("name", ["index.json", "tokenizer.json"])
 def test_a_file_beside_the_shards_is_no_text(place: Path, tmp_path: Path, name: str) -> None:
     settings = load_config(ROOT / "configs" / "tiny.toml", {"data.path": str(place / name)})
-    with pytest.raises(UserError, match=f"{name} is a part of shards; give their directory, {place}"):
+    with pytest.raises(
+        UserError, match=f"{name} is a part of shards; give their directory, {place}"
+    ):
         open_dataset(settings, None, tmp_path)
 
 
-def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_size: int = 280) -> None:
+def written(
+    directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_size: int = 280
+) -> None:
     """Shards of any tokens."""
     directory.mkdir()
     tokenizer = train_bpe("aaab" * 3, 257)
-    tokens = (*tokenizer.tokens[:-1], *(b"a%d" % i for i in range(vocab_size - 257)), tokenizer.tokens[-1])
+    tokens = (
+        *tokenizer.tokens[:-1],
+        *(b"a%d" % i for i in range(vocab_size - 257)),
+        tokenizer.tokens[-1],
+    )
     tokenizer = Tokenizer(tokens, (), {"<|endoftext|>": vocab_size - 1})
     tokenizer.save(directory / "tokenizer.json")
     dtype = shards.token_dtype(vocab_size)
@@ -89,12 +117,16 @@ def written(directory: Path, parts: list[np.ndarray[Any, np.dtype[Any]]], vocab_
         for number, part in enumerate(parts)
     ]
     common = (tokenizer.sha256, vocab_size, len(parts[0]), "text", (InputFile("a", 1, "0" * 64),))
-    index = ShardIndex(1, True, *common, sum(map(len, parts)), 1, 1, {}, Position(0, 0, 0), tuple(done))
+    index = ShardIndex(
+        1, True, *common, sum(map(len, parts)), 1, 1, {}, Position(0, 0, 0), tuple(done)
+    )
     shards.write_index(directory, index)
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(65536, np.uint16), (65537, np.uint32)])
-def test_tokens_are_as_small_as_the_vocabulary_allows(tmp_path: Path, vocab_size: int, dtype: type) -> None:
+def test_tokens_are_as_small_as_the_vocabulary_allows(
+    tmp_path: Path, vocab_size: int, dtype: type
+) -> None:
     tokens = np.arange(vocab_size - 5, vocab_size)
     written(tmp_path / "s", [tokens], vocab_size)
     found = shards.open_shards(tmp_path / "s")
@@ -145,40 +177,62 @@ def edit(**changes: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (change(0, b"GPT2TOKS"), r"shard-00001.bin is not a shard: it begins with b'GPT2TOKS', expected b'VALSHARD'"),
+        (
+            change(0, b"GPT2TOKS"),
+            r"shard-00001.bin is not a shard: it begins with b'GPT2TOKS', expected b'VALSHARD'",
+        ),
         (change(8, b"\2"), "shard-00001.bin has format version 2, expected 1"),
         (change(12, b"\4"), "shard-00001.bin has bytes of a token 4, expected 2"),
         (change(16, b"\0"), "shard-00001.bin has number of tokens 256, expected 333"),
-        (change(30, b"\1\2\3\4"), "shard-00001.bin has SHA-256 of the tokenizer .*, expected .*; copy it again"),
+        (
+            change(30, b"\1\2\3\4"),
+            "shard-00001.bin has SHA-256 of the tokenizer .*, expected .*; copy it again",
+        ),
         (change(64 + 666, b"more"), "shard-00001.bin has 734 bytes, expected 730; copy it again"),
         (lambda d: (d / "shard-00001.bin").write_bytes(b"VALS"), "shard-00001.bin is not a shard"),
-        (lambda d: (d / "shard-00001.bin").unlink(), "cannot read the shard .*00001.bin: No such file"),
-        (lambda d: (d / "tokenizer.json").unlink(), "cannot read the tokenizer .*tokenizer.json: No such file"),
+        (
+            lambda d: (d / "shard-00001.bin").unlink(),
+            "cannot read the shard .*00001.bin: No such file",
+        ),
+        (
+            lambda d: (d / "tokenizer.json").unlink(),
+            "cannot read the tokenizer .*tokenizer.json: No such file",
+        ),
         (
             lambda d: train_bpe(WORDS + " the the", 280).save(d / "tokenizer.json"),
             "has SHA-256 .* were made with .* put the file",
         ),
-        (lambda d: (d / "index.json").unlink(), "Is a directory without index.json; expected a UTF-8 text file, or"),
+        (
+            lambda d: (d / "index.json").unlink(),
+            "Is a directory without index.json; expected a UTF-8 text file, or",
+        ),
         (
             lambda d: (d / "index.json").write_text("{"),
             "index.json is not an index of shards: .*; copy it again, or encode the text into another --out",
         ),
         (edit(finished=False), "are not an index|index.json is not an index of shards"),
-        (edit(finished=False, shards=[], tokens=0), "are not finished: 0 tokens so far; go on with"),
+        (
+            edit(finished=False, shards=[], tokens=0),
+            "are not finished: 0 tokens so far; go on with",
+        ),
         (edit(tokens=5), "tokens = 5 is not the sum"),
         (edit(shard_tokens=332), "shard 0 is shard-00000.bin with 333 tokens"),
         (edit(format=2), "index.json is not an index of shards: format"),
         (edit(more=1), "index.json is not an index of shards: more"),
     ],
 )
-def test_damaged_and_foreign_shards_are_refused(damage: Callable[[Path], object], message: str, copy: Path) -> None:
+def test_damaged_and_foreign_shards_are_refused(
+    damage: Callable[[Path], object], message: str, copy: Path
+) -> None:
     damage(copy)
     with pytest.raises(UserError, match=message) as refused:
         shards.open_shards(copy)
     assert "\n" not in str(refused.value)
 
 
-def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tmp_path: Path) -> None:
+def test_the_held_out_part_is_that_of_the_text(
+    place: Path, small_text: Path, tmp_path: Path
+) -> None:
     documents = documents_of(small_text)
     tokenizer = shards.open_shards(place).tokenizer
     whole = encode_documents(documents, tokenizer, tmp_path)
@@ -187,7 +241,8 @@ def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tm
         tokens = shard_dataset.read_held_out(split)
         kept = int((tokens[:-1] == tokenizer.end_of_text).sum())
         assert split.cut == next(
-            (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)), split.cut
+            (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)),
+            split.cut,
         )
         assert tokens.tolist() == encode_documents(documents[-kept:], tokenizer, tmp_path).tolist()
         assert shard_dataset.count_token_bytes(tokens, tokenizer) == count_bytes(documents[-kept:])
@@ -196,15 +251,22 @@ def test_the_held_out_part_is_that_of_the_text(place: Path, small_text: Path, tm
     assert kept > 50
 
 
-def test_what_cannot_be_held_out_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_held_out_is_refused(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
     with pytest.raises(UserError, match="hold one document, expected two or more"):
         split_shards(tmp_path / "one", 0.5)
     monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 50)
-    with pytest.raises(UserError, match=r"the last document in .* has 102 tokens, more than .*, 50; encode the text"):
+    with pytest.raises(
+        UserError,
+        match=r"the last document in .* has 102 tokens, more than .*, 50; encode the text",
+    ):
         split_shards(place, 0.001)
     monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 150)
-    with pytest.raises(UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$") as refused:
+    with pytest.raises(
+        UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$"
+    ) as refused:
         split_shards(place, 0.5)
     assert split_shards(place, float(str(refused.value).split()[-1])).held_out_tokens > 0
 
@@ -215,15 +277,21 @@ def test_every_window_is_seen_once_an_epoch(place: Path) -> None:
     windows = (len(training) - 1) // length
     assert windows % rows  # so that some steps stand across the end of an epoch
     steps = 3 * windows // rows + 1
-    seen = np.concatenate([shard_dataset.read_batch(split, 5, step, rows, length) for step in range(steps)])
+    seen = np.concatenate(
+        [shard_dataset.read_batch(split, 5, step, rows, length) for step in range(steps)]
+    )
     assert seen.dtype == np.int32
-    every = np.stack([training[i * length : (i + 1) * length + 1] for i in range(windows)]).astype(np.int32)
+    every = np.stack([training[i * length : (i + 1) * length + 1] for i in range(windows)]).astype(
+        np.int32
+    )
     epochs = [seen[i * windows : (i + 1) * windows] for i in range(3)]
     for epoch in epochs:
         assert sorted(epoch.tolist()) == sorted(every.tolist())
         assert (epoch == every).all(axis=1).mean() < 0.05
     assert (epochs[0] == epochs[1]).all(axis=1).mean() < 0.05
-    other = np.concatenate([shard_dataset.read_batch(split, 6, step, rows, length) for step in range(windows // rows)])
+    other = np.concatenate(
+        [shard_dataset.read_batch(split, 6, step, rows, length) for step in range(windows // rows)]
+    )
     assert (other == seen[: len(other)]).all(axis=1).mean() < 0.05
 
 
@@ -232,7 +300,10 @@ def test_rows_of_a_batch_do_not_depend_on_who_makes_them(place: Path) -> None:
     windows = (split.training_tokens - 1) // 16
     for step in (0, windows // 8, 10**12):  # the second one stands across the end of an epoch
         whole = shard_dataset.read_batch(split, 0, step, 8, 16)
-        some = [shard_dataset.read_batch(split, 0, step, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+        some = [
+            shard_dataset.read_batch(split, 0, step, 8, 16, slice(first, first + 2))
+            for first in range(0, 8, 2)
+        ]
         np.testing.assert_array_equal(np.concatenate(some), whole)
     with pytest.raises(UserError, match="at least 100001 tokens for model.n_positions = 100000"):
         shard_dataset.read_batch(split, 0, 0, 1, 100_000)
@@ -244,7 +315,9 @@ def test_a_token_outside_the_vocabulary_is_noticed_where_it_is_read(copy: Path) 
         with (copy / shards.shard_name(number)).open("rb+") as file:
             file.seek(64 + 20)
             file.write(b"\xff\xff")
-    with pytest.raises(UserError, match="are damaged: expected token ids below 280, found 65535; compare"):
+    with pytest.raises(
+        UserError, match="are damaged: expected token ids below 280, found 65535; compare"
+    ):
         shard_dataset.read_batch(split, 0, 0, (split.training_tokens - 1) // 16, 16)  # an epoch
     with pytest.raises(UserError, match="are damaged: .* found 65535"):
         shard_dataset.read_held_out(split)
@@ -252,7 +325,8 @@ def test_a_token_outside_the_vocabulary_is_noticed_where_it_is_read(copy: Path) 
 
 def tiny(path: Path, **changes: Any) -> Config:
     return load_config(
-        ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(path), "train.sample_every": 0} | changes
+        ROOT / "configs" / "tiny.toml",
+        TINY | {"data.path": str(path), "train.sample_every": 0} | changes,
     )
 
 
@@ -261,7 +335,9 @@ def quiet() -> Console:
 
 
 def numbers(run: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in read_metrics(run)]
+    return [
+        {k: v for k, v in r.items() if k != "train/tokens_per_second"} for r in read_metrics(run)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +349,13 @@ def finished(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
     return result, console.file.getvalue()
 
 
-def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[TrainResult, str], place: Path) -> None:
+def test_a_run_on_shards_learns_and_eval_says_the_same(
+    finished: tuple[TrainResult, str], place: Path
+) -> None:
     result, printed = finished
-    losses = [record["train/loss"] for record in numbers(result.directory) if "train/loss" in record]
+    losses = [
+        record["train/loss"] for record in numbers(result.directory) if "train/loss" in record
+    ]
     assert losses[-1] < 0.8 * losses[0]
     best = result.progress.best_loss, result.progress.best_bits_per_byte
     assert evaluate_run(result.directory) == pytest.approx(best, rel=1e-6)
@@ -286,15 +366,23 @@ def test_a_run_on_shards_learns_and_eval_says_the_same(finished: tuple[TrainResu
     index = shards.open_shards(place).index
     assert f"{index.size:,} bytes in 60 documents and {len(index.shards)} shards; " in printed
     assert "whether held-out sentences also stand in the training part is not measured" in printed
-    assert load_bundle(result.directory / "bundle").manifest["corpus_sha256"] == shards.sha256(index)
-    assert (result.directory / "tokenizer.json").read_bytes() == (place / "tokenizer.json").read_bytes()
+    assert load_bundle(result.directory / "bundle").manifest["corpus_sha256"] == shards.sha256(
+        index
+    )
+    assert (result.directory / "tokenizer.json").read_bytes() == (
+        place / "tokenizer.json"
+    ).read_bytes()
 
 
-def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[TrainResult, str], small_text: Path) -> None:
+def test_bits_per_byte_are_those_of_the_same_held_out_text(
+    finished: tuple[TrainResult, str], small_text: Path
+) -> None:
     result, _ = finished
     documents = documents_of(small_text)
     settings, best = load_run_config(result.directory), load_bundle(result.directory / "bundle")
-    held_out = shard_dataset.read_held_out(split_shards(Path(settings.data.path), settings.data.held_out))
+    held_out = shard_dataset.read_held_out(
+        split_shards(Path(settings.data.path), settings.data.held_out)
+    )
     kept = int((held_out == best.tokenizer.end_of_text).sum()) - 1
     parts = DataSplit(documents[:-kept], documents[-kept:])
     of_text = TextDataset(settings, parts, 0, "", best.tokenizer, None, result.directory)
@@ -303,7 +391,11 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(finished: tuple[Train
 
 
 def test_a_stopped_run_on_shards_goes_on_as_if_it_had_not_been(
-    finished: tuple[TrainResult, str], copy: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[TrainResult, str],
+    copy: Path,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, batch = tmp_path / "run", shard_dataset.read_batch
 
@@ -330,28 +422,43 @@ def test_other_shards_and_other_tokenizers_are_refused(
     run = Path(shutil.copytree(finished[0].directory, tmp_path / "run"))
     found = shards.open_shards(copy)
     other = dataclasses.replace(found.index.shards[0], sha256="0" * 64)
-    shards.write_index(copy, dataclasses.replace(found.index, shards=(other, *found.index.shards[1:])))
+    shards.write_index(
+        copy, dataclasses.replace(found.index, shards=(other, *found.index.shards[1:]))
+    )
     with pytest.raises(UserError, match="copy has changed since"):
         train(load_resume_config(run, {"data.path": str(copy)}), resume=run, console=quiet())
     save_config(run, tiny(copy))
     with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
         evaluate_run(run)
 
-    train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(tmp_path / "other.json")
+    train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(
+        tmp_path / "other.json"
+    )
     with pytest.raises(
-        UserError, match=r"tokenizer mismatch: expected .*shards/tokenizer.json \(SHA-256 .*, found .*other.json \("
+        UserError,
+        match=r"tokenizer mismatch: expected .*shards/tokenizer.json \(SHA-256 .*, found .*other.json \(",
     ):
-        train(tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}), tmp_path / "new", console=quiet())
+        train(
+            tiny(place, **{"data.tokenizer": str(tmp_path / "other.json")}),
+            tmp_path / "new",
+            console=quiet(),
+        )
     foreign = dataclasses.replace(
-        load_bundle(finished[0].directory / "bundle"), tokenizer=Tokenizer.load(tmp_path / "other.json")
+        load_bundle(finished[0].directory / "bundle"),
+        tokenizer=Tokenizer.load(tmp_path / "other.json"),
     )
     save_bundle(foreign, tmp_path / "foreign")
     with pytest.raises(
-        UserError, match=r"tokenizer mismatch: expected .*, found that of the run or bundle to continue \("
+        UserError,
+        match=r"tokenizer mismatch: expected .*, found that of the run or bundle to continue \(",
     ):
         train(tiny(place), tmp_path / "new", init=tmp_path / "foreign", console=quiet())
-    with pytest.raises(UserError, match="has 280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"):
+    with pytest.raises(
+        UserError, match="has 280 tokens, but model.vocab_size = 300; set --model.vocab_size 280"
+    ):
         train(tiny(place, **{"model.vocab_size": 300}), tmp_path / "new", console=quiet())
-    with pytest.raises(UserError, match=r"cannot read the text .*: Is a directory without index.json"):
+    with pytest.raises(
+        UserError, match=r"cannot read the text .*: Is a directory without index.json"
+    ):
         train(tiny(tmp_path), tmp_path / "new", console=quiet())
     assert not (tmp_path / "new").exists()

@@ -50,7 +50,9 @@ def home(valyrian: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     paragraphs = valyrian.strip().split("\n\n")[:600]
     train_bpe(paragraphs, 300).save(directory / "t.json")
     (directory / "a.txt").write_text("\n\n".join(paragraphs[:350]) + "\n", encoding="utf-8")
-    (directory / "b.txt").write_text("\n \r\n\n" + "\r\n \n".join(paragraphs[350:]) + "\n\n\n", encoding="utf-8")
+    (directory / "b.txt").write_text(
+        "\n \r\n\n" + "\r\n \n".join(paragraphs[350:]) + "\n\n\n", encoding="utf-8"
+    )
     return directory
 
 
@@ -64,9 +66,13 @@ def pieces(path: Path) -> list[str]:
     return parts.train + parts.held_out
 
 
-def encode(home: Path, names: str, out: Path, shard_tokens: int = 3000, workers: int = 1) -> shards.ShardIndex:
+def encode(
+    home: Path, names: str, out: Path, shard_tokens: int = 3000, workers: int = 1
+) -> shards.ShardIndex:
     files = [home / name for name in names.split()]
-    return shard_writer.encode(home / "t.json", files, out, QUIET, shard_tokens=shard_tokens, workers=workers)
+    return shard_writer.encode(
+        home / "t.json", files, out, QUIET, shard_tokens=shard_tokens, workers=workers
+    )
 
 
 def tokens(out: Path) -> list[int]:
@@ -86,7 +92,9 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_shards_hold_the_tokens_of_the_documents_in_memory(home: Path, whole: Path, tmp_path: Path) -> None:
+def test_shards_hold_the_tokens_of_the_documents_in_memory(
+    home: Path, whole: Path, tmp_path: Path
+) -> None:
     together = pieces(home / "a.txt") + pieces(home / "b.txt")
     assert len(together) == 600
     expected = encode_documents(together, Tokenizer.load(home / "t.json"), tmp_path)
@@ -114,18 +122,26 @@ def test_the_last_shard_may_be_the_only_one_or_hold_one_token(
 ) -> None:
     count = len(tokens(whole)) - 1 if size == "exactly" else int(size)
     index = encode(home, "a.txt b.txt", tmp_path / "s", count)
-    assert [shard.tokens for shard in index.shards][-1] == (1 if size == "exactly" else index.tokens)
+    assert [shard.tokens for shard in index.shards][-1] == (
+        1 if size == "exactly" else index.tokens
+    )
     assert tokens(tmp_path / "s") == tokens(whole)
 
 
 def as_lines(texts: list[str], key: str = "text") -> bytes:
-    return "".join(json.dumps({"id": 1, key: text}, ensure_ascii=False) + "\n" for text in texts).encode()
+    return "".join(
+        json.dumps({"id": 1, key: text}, ensure_ascii=False) + "\n" for text in texts
+    ).encode()
 
 
-def test_compressed_texts_and_json_lines_are_the_same_documents(home: Path, whole: Path, tmp_path: Path) -> None:
+def test_compressed_texts_and_json_lines_are_the_same_documents(
+    home: Path, whole: Path, tmp_path: Path
+) -> None:
     plain, lines = (home / "a.txt").read_bytes(), as_lines(pieces(home / "b.txt"))
     (home / "a.txt.gz").write_bytes(gzip.compress(plain))
-    (home / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + as_lines(pieces(home / "a.txt")).replace(b"\n", b"\r\n\n"))
+    (home / "a.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + as_lines(pieces(home / "a.txt")).replace(b"\n", b"\r\n\n")
+    )
     (home / "b.jsonl").write_bytes(lines.removesuffix(b"\n"))
     (home / "b.jsonl.gz").write_bytes(gzip.compress(lines[:1000]) + gzip.compress(lines[1000:]))
     for number, names in enumerate(("a.txt.gz b.jsonl", "a.jsonl b.jsonl.gz")):
@@ -139,7 +155,12 @@ def test_bad_documents_are_counted_and_left_out(
     monkeypatch.setattr(documents, "LONGEST", 200_000)  # what is said of it stays
     long = b"a" * 200_001
     lines = [
-        *(b'{"body": "one"}', b"{", b'{"body": 1' + b"0" * 5000 + b"}", b"[" * 100_000),  # a document, three no JSON
+        *(
+            b'{"body": "one"}',
+            b"{",
+            b'{"body": 1' + b"0" * 5000 + b"}",
+            b"[" * 100_000,
+        ),  # a document, three no JSON
         *(b'{"text": "x"}', b'["body"]', b'{"body": 7}', b'{"body": null}'),  # no text
         *(b'{"body": ""}', b'{"body": " \\n"}', b'{"body": "\xff"}', b'{"body": "' + long + b'"}'),
         *(b"", b"  ", b'{"body": "two \\ud800."}'),  # blank lines are nothing
@@ -149,7 +170,9 @@ def test_bad_documents_are_counted_and_left_out(
     (tmp_path / "bad.txt.gz").write_bytes(gzip.compress(b"\n\n".join(paragraphs), 1))
     options = ["--out", tmp_path / "s", "--text-key", "body", "--workers", "1"]
     names = (tmp_path / "bad.jsonl.gz", tmp_path / "bad.txt.gz")
-    status, out, err = call(main.main, capsys, monkeypatch, "tokenizer", "encode", home / "t.json", *names, *options)
+    status, out, err = call(
+        main.main, capsys, monkeypatch, "tokenizer", "encode", home / "t.json", *names, *options
+    )
     assert (status, err) == (0, "")
     found = shards.open_shards(tmp_path / "s")
     assert found.index.skipped == {
@@ -159,7 +182,9 @@ def test_bad_documents_are_counted_and_left_out(
         "empty": 2,
         "longer than 64 MB": 2,
     }
-    expected = encode_documents(["one", "two \ufffd.", "three", "four\nfour", "fünf"], found.tokenizer, tmp_path)
+    expected = encode_documents(
+        ["one", "two \ufffd.", "three", "four\nfour", "fünf"], found.tokenizer, tmp_path
+    )
     assert tokens(tmp_path / "s") == expected.tolist()
     assert out == (
         f"{tmp_path / 's'}: {len(expected)} tokens in 1 shards, of 5 documents with 30 bytes; skipped 13: "
@@ -171,7 +196,8 @@ def test_bad_documents_are_counted_and_left_out(
 def test_a_text_without_documents_is_refused(home: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "none.txt").write_bytes(content)
     with pytest.raises(
-        UserError, match=r"there is no document in .*none.txt" + "; skipped 2: 2 not" * (content > b" a")
+        UserError,
+        match=r"there is no document in .*none.txt" + "; skipped 2: 2 not" * (content > b" a"),
     ):
         encode(home, str(tmp_path / "none.txt"), tmp_path / "s")
 
@@ -181,12 +207,16 @@ SIGNS = "a", "é", "\n", "\n\n", "\r\n", "\r", " ", "\t", "\n \n", "\x0b", "\u30
 
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from(SIGNS), max_size=12).map("".join), st.integers(1, 6))
-def test_paragraphs_are_those_of_a_text_in_memory_wherever_blocks_end(text: str, block: int) -> None:
+def test_paragraphs_are_those_of_a_text_in_memory_wherever_blocks_end(
+    text: str, block: int
+) -> None:
     expected = [piece for piece in _PARAGRAPH_BREAK.split(text.strip()) if piece.strip()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "_BLOCK", block)
         patch.setattr(Path, "open", lambda *_: io.BytesIO(text.encode()))
-        assert [piece and piece.decode() for piece in documents.read_raw(Path("text"), 1000)] == expected
+        assert [
+            piece and piece.decode() for piece in documents.read_raw(Path("text"), 1000)
+        ] == expected
 
 
 PARTS = b"ab", b"abcdef", b"abcdefgh", b"\n", b"\n\n", b"   "
@@ -200,10 +230,15 @@ def test_only_what_is_too_long_is_left_out(parts: list[bytes], block: int) -> No
         patch.setattr(documents, "_BLOCK", block)
         patch.setattr(Path, "open", lambda *_: io.BytesIO(text))
         found = list(documents.read_raw(Path("text"), 40))
-        assert [piece for piece in found if piece] == [piece for piece in expected if len(piece) <= 40]
+        assert [piece for piece in found if piece] == [
+            piece for piece in expected if len(piece) <= 40
+        ]
         assert len(found) == len(expected)
         lines = list(documents.read_raw(Path("text.jsonl"), 8))
-        kept = [line if len(line.removesuffix(b"\n")) <= 8 else None for line in text.splitlines(keepends=True)]
+        kept = [
+            line if len(line.removesuffix(b"\n")) <= 8 else None
+            for line in text.splitlines(keepends=True)
+        ]
         assert lines == [line for line in kept if line is None or line.strip()]
 
 
@@ -274,7 +309,9 @@ def whole_here(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def encode_in(home: Path, out: Path) -> None:
     with contextlib.chdir(home):
-        shard_writer.encode(Path("t.json"), [Path("a.txt"), Path("b.txt")], out, QUIET, shard_tokens=3000, workers=1)
+        shard_writer.encode(
+            Path("t.json"), [Path("a.txt"), Path("b.txt")], out, QUIET, shard_tokens=3000, workers=1
+        )
 
 
 def test_a_killed_command_goes_on_where_it_was_and_leaves_no_worker(
@@ -294,7 +331,9 @@ def test_a_killed_command_goes_on_where_it_was_and_leaves_no_worker(
     assert contents(out) == contents(whole_here)
 
 
-@pytest.mark.parametrize(("status", "signal", "to"), [(130, "SIGINT", "group"), (143, "SIGTERM", "self")])
+@pytest.mark.parametrize(
+    ("status", "signal", "to"), [(130, "SIGINT", "group"), (143, "SIGTERM", "self")]
+)
 def test_a_stopped_command_keeps_what_is_finished_and_says_how_to_go_on(
     home: Path, whole_here: Path, tmp_path: Path, status: int, signal: str, to: str
 ) -> None:
@@ -302,7 +341,9 @@ def test_a_stopped_command_keeps_what_is_finished_and_says_how_to_go_on(
     assert found == status
     lines = err.splitlines()
     assert lines[0] == "stopping once what has begun is done and saved; once more: at once"
-    assert re.fullmatch(rf"stopped by {signal} after 2 shards, 6,000 tokens, .* the same command goes on", lines[1])
+    assert re.fullmatch(
+        rf"stopped by {signal} after 2 shards, 6,000 tokens, .* the same command goes on", lines[1]
+    )
     assert len(lines) == 2  # and nothing from the workers
     before = finished(tmp_path / "s")
     assert len(before) == 2
@@ -317,7 +358,9 @@ def test_a_restart_at_the_end_of_a_document_group_and_file_leaves_nothing_out(
 ) -> None:
     # Documents of equal length, two in a shard, three in a file; between them one that is empty.
     for name, letters in (("x.jsonl", "abc"), ("y.jsonl", "def")):
-        (tmp_path / name).write_bytes(as_lines([text for letter in letters for text in (letter, "")]))
+        (tmp_path / name).write_bytes(
+            as_lines([text for letter in letters for text in (letter, "")])
+        )
     names = f"{tmp_path / 'x.jsonl'} {tmp_path / 'y.jsonl'}"
     monkeypatch.setattr(shard_writer, "_GROUP_DOCUMENTS", documents_of_group)
     write_shard = shards.write_shard
@@ -333,7 +376,10 @@ def test_a_restart_at_the_end_of_a_document_group_and_file_leaves_nothing_out(
             encode(home, names, tmp_path / "s", shard_tokens=4)
     assert len(finished(tmp_path / "s")) == last
     index = encode(home, names, tmp_path / "s", shard_tokens=4)
-    assert tokens(tmp_path / "s") == encode_documents("abcdef", Tokenizer.load(home / "t.json"), tmp_path).tolist()
+    assert (
+        tokens(tmp_path / "s")
+        == encode_documents("abcdef", Tokenizer.load(home / "t.json"), tmp_path).tolist()
+    )
     assert (index.documents, index.size, index.skipped) == (6, 6, {"empty": 6})
 
 
@@ -364,28 +410,43 @@ def test_a_beginning_without_a_shard_stands_in_nobodys_way(home: Path, tmp_path:
     assert encode(home, "a.txt", tmp_path / "s").finished
 
 
-def test_what_was_begun_is_not_mixed_with_something_else(home: Path, whole: Path, tmp_path: Path) -> None:
+def test_what_was_begun_is_not_mixed_with_something_else(
+    home: Path, whole: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "s"
     shutil.copytree(whole, out)
     index = shards.read_index(out)
     before = contents(out)
 
     def refused(message: str, **options: Any) -> None:
-        arguments = {"vocabulary": home / "t.json", "files": [home / "a.txt", home / "b.txt"], "shard_tokens": 3000}
+        arguments = {
+            "vocabulary": home / "t.json",
+            "files": [home / "a.txt", home / "b.txt"],
+            "shard_tokens": 3000,
+        }
         with pytest.raises(UserError, match=message):
             shard_writer.encode(**arguments | options, out=out, console=QUIET, workers=1)
         assert contents(out) == before
 
     train_bpe(pieces(home / "b.txt"), 299).save(tmp_path / "other.json")
     for _ in range(2):  # finished, then unfinished
-        refused("begun with a tokenizer of SHA-256 .*, and this is", vocabulary=tmp_path / "other.json")
-        refused("begun with --shard-tokens 3000, and this is 3001; give the same", shard_tokens=3001)
+        refused(
+            "begun with a tokenizer of SHA-256 .*, and this is", vocabulary=tmp_path / "other.json"
+        )
+        refused(
+            "begun with --shard-tokens 3000, and this is 3001; give the same", shard_tokens=3001
+        )
         refused("begun with --text-key text, and this is body", text_key="body")
         refused("begun with a number of files of 2, and this is 1", files=[home / "a.txt"])
-        refused(r"begun with the file .*a.txt \([\d,]+ bytes, \w+\), and this is .*b.txt", files=[home / "b.txt"] * 2)
+        refused(
+            r"begun with the file .*a.txt \([\d,]+ bytes, \w+\), and this is .*b.txt",
+            files=[home / "b.txt"] * 2,
+        )
         with swapped(home / "a.txt"):
             refused(r"begun with the file .*a.txt \(.*\), and this is .*a.txt")
-        unfinished = dataclasses.replace(index, finished=False, shards=index.shards[:1], tokens=3000)
+        unfinished = dataclasses.replace(
+            index, finished=False, shards=index.shards[:1], tokens=3000
+        )
         (out / "index.json").write_text(json.dumps(dataclasses.asdict(unfinished)))
         before = contents(out)
     (out / "shard-00000.bin").write_bytes(b"")
@@ -411,7 +472,8 @@ def test_json_lines_are_known_by_other_endings_too(home: Path, tmp_path: Path, n
     lines = "".join(json.dumps({"text": piece}) + "\n" for piece in pieces(home / "a.txt")).encode()
     (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith("GZ") else lines)
     index, expected = (
-        encode(home, str(path), tmp_path / f"{path.name}.shards") for path in (tmp_path / name, home / "a.txt")
+        encode(home, str(path), tmp_path / f"{path.name}.shards")
+        for path in (tmp_path / name, home / "a.txt")
     )
     assert (index.tokens, index.documents) == (expected.tokens, expected.documents)
 
@@ -419,11 +481,21 @@ def test_json_lines_are_known_by_other_endings_too(home: Path, tmp_path: Path, n
 def test_a_vocabulary_is_learnt_from_what_is_encoded(home: Path, tmp_path: Path) -> None:
     whole = pieces(home / "a.txt")
     lines = [json.dumps({"body": piece}).encode() for piece in whole]
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n".join([*lines, b"{", b'{"text": "Rytsas"}'])))
+    (tmp_path / "a.jsonl.gz").write_bytes(
+        gzip.compress(b"\n".join([*lines, b"{", b'{"text": "Rytsas"}']))
+    )
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress((home / "a.txt").read_bytes()))
     for arguments in (["a.jsonl.gz", "--text-key", "body"], ["a.txt.gz"]):
         files = [str(tmp_path / arguments[0]), *arguments[1:]]
-        command = ["tokenizer", "train", *files, "--vocab-size", "300", "-o", str(tmp_path / "t.json")]
+        command = [
+            "tokenizer",
+            "train",
+            *files,
+            "--vocab-size",
+            "300",
+            "-o",
+            str(tmp_path / "t.json"),
+        ]
         assert CliRunner().invoke(main.main, command).exit_code == 0
         assert Tokenizer.load(tmp_path / "t.json") == train_bpe(whole, 300)
 
@@ -432,8 +504,15 @@ def test_a_file_of_which_nothing_is_taken_is_named(home: Path, tmp_path: Path) -
     (tmp_path / "other.jsonl").write_text('{"body": "Rytsas"}\n{"body": "Valar"}\n\n')
     (tmp_path / "some.jsonl").write_text('{"text": "Rytsas"}\n{"body": "Valar"}\n')
     shown = io.StringIO()
-    files = [tmp_path / "other.jsonl", home / "a.txt", tmp_path / "some.jsonl", tmp_path / "other.jsonl"]
-    shard_writer.encode(home / "t.json", files, tmp_path / "s", Console(file=shown, width=20), workers=1)
+    files = [
+        tmp_path / "other.jsonl",
+        home / "a.txt",
+        tmp_path / "some.jsonl",
+        tmp_path / "other.jsonl",
+    ]
+    shard_writer.encode(
+        home / "t.json", files, tmp_path / "s", Console(file=shown, width=20), workers=1
+    )
     line = f"note: nothing is taken of {tmp_path / 'other.jsonl'}: 2 no text under the key\n"
     assert shown.getvalue() == 2 * line
 
@@ -443,7 +522,9 @@ def test_a_file_that_was_begun_before_is_not_said_to_be_in_vain(
 ) -> None:
     good = "".join(json.dumps({"text": piece}) + "\n" for piece in pieces(home / "a.txt"))
     (tmp_path / "half.jsonl").write_text(good + "{\n" * 9000)
-    size = encode(home, "a.txt", tmp_path / "a").tokens - 1  # a shard that ends with the last good document
+    size = (
+        encode(home, "a.txt", tmp_path / "a").tokens - 1
+    )  # a shard that ends with the last good document
     write, shown = shards.write_shard, io.StringIO()
 
     def full(directory: Path, number: int, *rest: Any) -> Any:
@@ -453,7 +534,9 @@ def test_a_file_that_was_begun_before_is_not_said_to_be_in_vain(
 
     def again() -> shards.ShardIndex:
         files, console = [tmp_path / "half.jsonl"], Console(file=shown)
-        return shard_writer.encode(home / "t.json", files, tmp_path / "s", console, shard_tokens=size, workers=1)
+        return shard_writer.encode(
+            home / "t.json", files, tmp_path / "s", console, shard_tokens=size, workers=1
+        )
 
     with monkeypatch.context() as disk:
         disk.setattr(shards, "write_shard", full)
@@ -470,7 +553,9 @@ def test_a_full_disk_is_said_with_what_is_kept(home: Path, tmp_path: Path) -> No
     (tmp_path / "t.json").write_bytes((home / "t.json").read_bytes())
     (tmp_path / "a.txt").write_bytes((home / "a.txt").read_bytes())
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 2, done.stderr
     kept = "; finished shards are kept, and the same command goes on"
     assert done.stderr == f"error: cannot write s/shard-00000.bin: File too large{kept}\n"
@@ -479,7 +564,9 @@ def test_a_full_disk_is_said_with_what_is_kept(home: Path, tmp_path: Path) -> No
 def test_what_cannot_be_read_twice_is_refused(home: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(UserError, match=f"cannot read the text {path}: with --out it must be a file"):
+        with pytest.raises(
+            UserError, match=f"cannot read the text {path}: with --out it must be a file"
+        ):
             encode(home, str(path), tmp_path / "s")
 
 
@@ -501,10 +588,19 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.txt", "b.txt"], "expected one FILE, found 2; to write them as shards say --out DIRECTORY"),
-        (["--workers", "2", "a.txt"], "--text-key, --shard-tokens and --workers go together with --out"),
+        (
+            ["a.txt", "b.txt"],
+            "expected one FILE, found 2; to write them as shards say --out DIRECTORY",
+        ),
+        (
+            ["--workers", "2", "a.txt"],
+            "--text-key, --shard-tokens and --workers go together with --out",
+        ),
         (["--out", "s"], "--out takes one FILE or more, and no --show-tokens"),
-        (["--out", "s", "a.txt", "--show-tokens"], "--out takes one FILE or more, and no --show-tokens"),
+        (
+            ["--out", "s", "a.txt", "--show-tokens"],
+            "--out takes one FILE or more, and no --show-tokens",
+        ),
         (["none.txt"], "Invalid value for '[FILE]': 'none.txt': No such file or directory"),
     ],
 )
@@ -516,7 +612,9 @@ def test_mistakes_end_in_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(home)
-    status, out, err = call(main.main, capsys, monkeypatch, "tokenizer", "encode", "t.json", *arguments)
+    status, out, err = call(
+        main.main, capsys, monkeypatch, "tokenizer", "encode", "t.json", *arguments
+    )
     assert (status, out, err) == (2, "", f"error: {message}\n")
 
 

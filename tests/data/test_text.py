@@ -64,7 +64,9 @@ def test_overlap_is_the_share_of_repeated_sentences() -> None:
     assert text.sentence_overlap(parts) == 0.5
 
 
-def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_are_documents_between_end_of_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = train_bpe(PARAGRAPHS, 300)
     tokens = text.encode_documents(PARAGRAPHS, tokenizer, tmp_path / "tokens")
     assert tokens.dtype == np.uint16
@@ -79,7 +81,9 @@ def test_tokens_are_documents_between_end_of_text(tmp_path: Path, monkeypatch: p
     text.encode_documents(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens")
     assert not list((tmp_path / "tokens").iterdir())  # nothing that a killed process would leave
     np.testing.assert_array_equal(mapped, tokens)
-    np.testing.assert_array_equal(sample_batch(mapped, 0, 3, 2, 8), sample_batch(tokens, 0, 3, 2, 8))
+    np.testing.assert_array_equal(
+        sample_batch(mapped, 0, 3, 2, 8), sample_batch(tokens, 0, 3, 2, 8)
+    )
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
@@ -94,7 +98,12 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 def test_the_first_batch_is_the_same_in_every_version() -> None:
     # A stored value of integers only: a change here changes every run.
-    assert sample_batch(np.arange(60000, dtype=np.uint16), 0, 0, 4, 1)[:, 0].tolist() == [48283, 17300, 29268, 34664]
+    assert sample_batch(np.arange(60000, dtype=np.uint16), 0, 0, 4, 1)[:, 0].tolist() == [
+        48283,
+        17300,
+        29268,
+        34664,
+    ]
 
 
 def test_batches_reach_every_place_equally() -> None:

@@ -53,7 +53,9 @@ def test_quality_counts() -> None:
     assert measure_texts([], set()).sentences == 0
 
 
-def test_report_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_of_a_run(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = make_report(run, texts=20)
     model, trigram, own = lines["model"], lines["trigram"], lines["held-out text"]
     assert own.quality
@@ -114,7 +116,9 @@ def test_rate_and_its_error() -> None:
 def test_the_shipped_corpus_has_a_floor() -> None:
     text = read_corpus(ROOT / "data" / "High Valyrian.txt")
     parts = split_documents(text, 0.05)
-    described = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))
+    described = json.loads(
+        (ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8")
+    )
     known = load_source(ROOT / "data" / "High Valyrian.txt", described["sha256"])
     assert known
     assert len(known.bits) == len(parts.train) + len(parts.held_out)

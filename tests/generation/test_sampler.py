@@ -48,7 +48,12 @@ LOGITS = st.sampled_from([1, 2, 12]).flatmap(
 keep = jax.jit(filter_probabilities)
 
 
-@given(LOGITS, st.sampled_from([0.3, 1.0, 2.0]), st.integers(0, 13), st.sampled_from([0.05, 0.31, 0.77, 0.93, 1.0]))
+@given(
+    LOGITS,
+    st.sampled_from([0.3, 1.0, 2.0]),
+    st.integers(0, 13),
+    st.sampled_from([0.05, 0.31, 0.77, 0.93, 1.0]),
+)
 def test_kept_tokens_are_those_of_the_contract(
     logits: list[float], temperature: float, top_k: int, top_p: float
 ) -> None:
@@ -92,7 +97,10 @@ def test_the_uniform_number_is_that_of_jax(seed: int) -> None:
 
 def test_the_uniform_numbers_are_the_same_in_every_version() -> None:
     # Threefry is integer arithmetic: other numbers would be other texts.
-    found = [float(uniform(jnp.uint32(seed), index)) for seed, index in ((0, 0), (7, 1), (2**32 - 1, 199))]
+    found = [
+        float(uniform(jnp.uint32(seed), index))
+        for seed, index in ((0, 0), (7, 1), (2**32 - 1, 199))
+    ]
     assert [round(u * 2**23) for u in found] == [7065843, 5663431, 1986696]
 
 
@@ -115,17 +123,23 @@ def test_the_window_drops_halves() -> None:
 
 
 @pytest.mark.parametrize("prompt_length", [1, 7, 16, 17, 41])
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.0, 0, 1.0), (1.0, 0, 0.9), (0.7, 20, 1.0)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.0, 0, 1.0), (1.0, 0, 0.9), (0.7, 20, 1.0)]
+)
 def test_generation_equals_reading_the_window_afresh(
     params: Params, prompt_length: int, temperature: float, top_k: int, top_p: float
 ) -> None:
     prompt = [(7 * i) % 300 for i in range(prompt_length)]
-    sample = SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p, seed=5, max_new_tokens=40)
+    sample = SampleConfig(
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=5, max_new_tokens=40
+    )
     generated = [int(row[0]) for row in stream_tokens(params, CONFIG, prompt, sample)]
     history = list(prompt)
     for index in range(40):
         window = history[window_start(len(history), 16) :]
-        padded = jnp.asarray([window + [0] * (16 - len(window))], jnp.int32)  # what follows changes nothing before
+        padded = jnp.asarray(
+            [window + [0] * (16 - len(window))], jnp.int32
+        )  # what follows changes nothing before
         logits = forward(params, padded)[0, len(window) - 1]
         history.append(int(next_token(logits, jnp.uint32(5), index, temperature, top_k, top_p)))
     assert generated == history[prompt_length:]

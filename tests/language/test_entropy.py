@@ -12,7 +12,12 @@ from valyrian_jax.language.generator.entropy import derivations
 from valyrian_jax.language.generator.paragraphs import draw, to_text
 from valyrian_jax.language.generator.realize import realize
 from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
-from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice, seeded_choice, zipf_weights
+from valyrian_jax.language.generator.weighted_choice import (
+    DeadEndError,
+    WeightedChoice,
+    seeded_choice,
+    zipf_weights,
+)
 from valyrian_jax.language.grammar import Grammar, Pattern
 
 GRAMMAR = load_grammar()

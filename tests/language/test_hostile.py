@@ -48,7 +48,10 @@ def test_hostile_text_gets_verdicts_and_lines(kind: str) -> None:
     *shown, last = format_verdicts(encoded, as_json=False)
     if last.startswith("note: "):
         last = shown.pop()
-    assert last == f"{sum(verdict.grammatical for verdict in verdicts)} of {len(verdicts)} sentences are grammatical"
+    assert (
+        last
+        == f"{sum(verdict.grammatical for verdict in verdicts)} of {len(verdicts)} sentences are grammatical"
+    )
     for lines in shown:
         assert all(line.isprintable() and len(line) < 400 for line in lines.split("\n"))
         assert lines.count("\n") <= 1

@@ -38,7 +38,9 @@ def test_rows_are_well_formed() -> None:
 
 
 def test_frames_use_the_known_kinds_and_senses() -> None:
-    senses = {s for word in load_lexicon() if word.pos in ("noun", "name", "pron") for s in word.senses} | {"any"}
+    senses = {
+        s for word in load_lexicon() if word.pos in ("noun", "name", "pron") for s in word.senses
+    } | {"any"}
     for word in load_lexicon():
         if word.pos == "verb":
             for frame in filter(None, word.frame.split(";")):

@@ -79,7 +79,9 @@ def test_every_word_with_a_class_gives_back_its_lemma() -> None:
 
 def test_declinable_genders_agree_with_the_tables() -> None:
     genders = {row["class"]: row["gender"] for row in read_table("nouns.csv", NOMINAL["nouns.csv"])}
-    assert [w.lemma for w in load_lexicon() if w.paradigm in genders and w.gender != genders[w.paradigm]] == []
+    assert [
+        w.lemma for w in load_lexicon() if w.paradigm in genders and w.gender != genders[w.paradigm]
+    ] == []
 
 
 def test_noun_tables_are_complete() -> None:
@@ -101,7 +103,13 @@ def test_adjective_tables_are_complete() -> None:
         for position in row["position"].split()
         for gender in row["gender"].split()
     ]
-    wanted = [(c, p, g, n) for c in ("I", "II", "IIr", "III") for p in POSITIONS for g in GENDERS for n in ("sg", "pl")]
+    wanted = [
+        (c, p, g, n)
+        for c in ("I", "II", "IIr", "III")
+        for p in POSITIONS
+        for g in GENDERS
+        for n in ("sg", "pl")
+    ]
     assert sorted(cells) == sorted(wanted)
     assert all(row[case] for row in rows for case in CASES)
 
@@ -115,7 +123,9 @@ def test_verb_tables_are_complete() -> None:
         assert row["tense"] in TENSES, row
         assert row["mood"] in MOODS, row
     for cls in ("c-fin", *(f"v-fin-{vowel}" for vowel in "aeiou")):
-        have = {(r["tense"], r["mood"]) for r in rows if cls in r["class"].split() and not r["after"]}
+        have = {
+            (r["tense"], r["mood"]) for r in rows if cls in r["class"].split() and not r["after"]
+        }
         wanted = {(t, m) for t in TENSES[:-1] for m in ("indicative", "subjunctive")}
         assert wanted | {("past habitual", "indicative")} <= have, cls
 
@@ -130,9 +140,22 @@ def test_pronoun_forms() -> None:
     def form(lemma: str, case: str, number: str) -> str:
         return decline(LEXICON[lemma, "pron"])[case, number].text
 
-    assert " ".join(form("nyke", case, "sg") for case in CASES) == "nyke yne yno ynot nykē ynoma ynoma nykys"
-    assert [form("ūja", case, "sg") for case in ("acc", "gen", "ins", "com")] == ["ūī", "ūō", "josa", "joma"]
-    assert [form("ziry", case, "sg") for case in ("acc", "dat", "ins", "com")] == ["ziry", "zijot", "zijosy", "zijomy"]
+    assert (
+        " ".join(form("nyke", case, "sg") for case in CASES)
+        == "nyke yne yno ynot nykē ynoma ynoma nykys"
+    )
+    assert [form("ūja", case, "sg") for case in ("acc", "gen", "ins", "com")] == [
+        "ūī",
+        "ūō",
+        "josa",
+        "joma",
+    ]
+    assert [form("ziry", case, "sg") for case in ("acc", "dat", "ins", "com")] == [
+        "ziry",
+        "zijot",
+        "zijosy",
+        "zijomy",
+    ]
     assert [form("jeme", case, "pl") for case in ("acc", "gen", "dat")] == ["jemī", "jemo", "jemot"]
     assert ("nom", "sg") not in decline(LEXICON["pōnta", "pron"])
 
@@ -162,7 +185,11 @@ def test_noun_warnings(lemma: str, cell: tuple[str, str], expected: Form | None)
     ("lemma", "cell", "expected"),
     [
         ("jaelagon", ("present", "indicative", "3s"), Form("jaelza", True)),
-        ("vestragon", ("present", "indicative", "3s"), Form("vestras", True)),  # r after a consonant
+        (
+            "vestragon",
+            ("present", "indicative", "3s"),
+            Form("vestras", True),
+        ),  # r after a consonant
         ("majaqagon", ("present", "indicative", "3s"), Form("majaqsa", True)),
         ("belmuragon", ("present", "indicative", "3p"), Form("belmurzi", True)),
         ("merbugon", ("present", "indicative", "2s"), Form("merbū", False)),
@@ -208,7 +235,9 @@ def test_concord_and_joining() -> None:
 
 
 def test_unknown_class_is_the_users_error() -> None:
-    with pytest.raises(UserError, match=r"'x' has the class '9lun', unknown to nouns.csv and pronouns.csv"):
+    with pytest.raises(
+        UserError, match=r"'x' has the class '9lun', unknown to nouns.csv and pronouns.csv"
+    ):
         decline(Lexeme("x", "noun", "9lun", "x"))
     with pytest.raises(ValueError, match="position must be one of"):
         inflect_adjective(LEXICON["kara", "adj"], "before")

@@ -51,7 +51,13 @@ def readings() -> dict[str, set[tuple[str, ...]]]:
         if word.pos in ("noun", "name", "pron"):
             for (case, number), form in decline(word).items():
                 person = {"nyke": "1", "ao": "2", "īlon": "1", "jeme": "2"}.get(word.lemma, "3")
-                add(form, "noun", case, person + ("s" if number in ("sg", "collective") else "p"), word.lemma)
+                add(
+                    form,
+                    "noun",
+                    case,
+                    person + ("s" if number in ("sg", "collective") else "p"),
+                    word.lemma,
+                )
         elif word.pos == "verb":
             for (tense, mood, person), form in conjugate(word).items():
                 add(form, "verb", mood, person, word.lemma, tense)
@@ -69,7 +75,11 @@ def is_known(word: str, joined: set[str]) -> bool:
 
 
 def joined_forms() -> set[str]:
-    nominal = (form for form, found in readings().items() if {"noun", "adj"} & {analysis[0] for analysis in found})
+    nominal = (
+        form
+        for form, found in readings().items()
+        if {"noun", "adj"} & {analysis[0] for analysis in found}
+    )
     return {longer for form in nominal if (longer := lengthen_last_vowel(form))}
 
 
@@ -81,7 +91,9 @@ def test_deterministic_and_seeded() -> None:
 def test_the_shipped_corpus_is_what_the_generator_writes(corpus_again: GeneratedCorpus) -> None:
     """Who changes tables, lexicon or templates rebuilds the corpus too: data/README.md has the command."""
     corpus = ROOT / "data" / "High Valyrian.txt"
-    described = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))
+    described = json.loads(
+        (ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8")
+    )
     digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
     assert digest == described["sha256"]
     assert hashlib.sha256(corpus_again.text.encode()).hexdigest() == digest
@@ -105,7 +117,9 @@ def test_spelling(paragraphs: list[str]) -> None:
 
 def test_every_word_is_a_sure_form(paragraphs: list[str]) -> None:
     joined = joined_forms()
-    unknown = {w for p in paragraphs for w in re.findall(r"[^\W\d_]+", p) if not is_known(w, joined)}
+    unknown = {
+        w for p in paragraphs for w in re.findall(r"[^\W\d_]+", p) if not is_known(w, joined)
+    }
     assert not unknown
 
 

@@ -41,12 +41,36 @@ def test_everything_the_generator_says_is_accepted() -> None:
 
 
 WRONG = [  # kind, sentence, what the reason must say
-    ("case", "Vale ēdrus.", "`vale` is accusative; the subject of `ēdrus` must be nominative: `vala`"),
-    ("case", "Vala riña urnes.", "`riña` is nominative; the object of `urnes` must be accusative: `riñe`"),
-    ("case", "Dārys guēsī bē vestras.", "`guēsī` is accusative; the word before `bē` must be genitive: `guēso`"),
-    ("case", "Mentys hen oktion māzis.", "`oktion` is nominative; after `hen` the noun must be locative: `oktiot`"),
-    ("number", "Vali riñe urnes.", "`urnes` is singular; to agree with its subject `vali` it must be plural: `urnesi`"),
-    ("number", "Valar dohaerisi.", "to agree with its subject `valar` it must be singular: `dohaeris`"),
+    (
+        "case",
+        "Vale ēdrus.",
+        "`vale` is accusative; the subject of `ēdrus` must be nominative: `vala`",
+    ),
+    (
+        "case",
+        "Vala riña urnes.",
+        "`riña` is nominative; the object of `urnes` must be accusative: `riñe`",
+    ),
+    (
+        "case",
+        "Dārys guēsī bē vestras.",
+        "`guēsī` is accusative; the word before `bē` must be genitive: `guēso`",
+    ),
+    (
+        "case",
+        "Mentys hen oktion māzis.",
+        "`oktion` is nominative; after `hen` the noun must be locative: `oktiot`",
+    ),
+    (
+        "number",
+        "Vali riñe urnes.",
+        "`urnes` is singular; to agree with its subject `vali` it must be plural: `urnesi`",
+    ),
+    (
+        "number",
+        "Valar dohaerisi.",
+        "to agree with its subject `valar` it must be singular: `dohaeris`",
+    ),
     ("number", "Muña taobā ēdrus.", "`ēdrus` is singular; to agree with its subject"),
     (
         "number",
@@ -66,13 +90,33 @@ WRONG = [  # kind, sentence, what the reason must say
         "`urnes` is third person; to agree with its subject `nyke` it must be first person: `urnen`",
     ),
     ("person", "Vala riñe urnen.", "it must be third person: `urnes`"),
-    ("mood", "Vala riñe urnes daor.", "`urnes` is indicative; before `daor` the verb must be subjunctive: `urnios`"),
-    ("mood", "Vala riñe urnios.", "`urnios` is subjunctive; the verb here must be indicative: `urnes`"),
-    ("tense", "Zān vala ēdrus.", "`ēdrus` is present; with `zān` the verb must be perfect or imperfect"),
-    ("tense", "Lo ābra kara issa, drūr vala māzis.", "`māzis` is present; with `drūr` the verb must be future"),
+    (
+        "mood",
+        "Vala riñe urnes daor.",
+        "`urnes` is indicative; before `daor` the verb must be subjunctive: `urnios`",
+    ),
+    (
+        "mood",
+        "Vala riñe urnios.",
+        "`urnios` is subjunctive; the verb here must be indicative: `urnes`",
+    ),
+    (
+        "tense",
+        "Zān vala ēdrus.",
+        "`ēdrus` is present; with `zān` the verb must be perfect or imperfect",
+    ),
+    (
+        "tense",
+        "Lo ābra kara issa, drūr vala māzis.",
+        "`māzis` is present; with `drūr` the verb must be future",
+    ),
     ("order", "Vala urnes riñe.", "`urnes` and `riñe` stand in the wrong order: `riñe urnes`"),
     ("order", "Urnes vala riñe.", "`urnes` stands in the wrong place: the verb belongs at the end"),
-    ("order", "Vala oktiot hen māzis.", "`oktiot` and `hen` stand in the wrong order: `hen oktiot`"),
+    (
+        "order",
+        "Vala oktiot hen māzis.",
+        "`oktiot` and `hen` stand in the wrong order: `hen oktiot`",
+    ),
     ("order", "Vala bē guēso ēdrus.", "`bē` and `guēso` stand in the wrong order: `guēso bē`"),
     (
         "relative",
@@ -81,17 +125,31 @@ WRONG = [  # kind, sentence, what the reason must say
     ),
     ("numeral", "Hāre vali ēdrusi.", "to agree with `vali` it must be plural: `hāri`"),
     ("too much", "Vala ēdrus ēdrus.", "`ēdrus` has no place in this sentence"),
-    ("macron", "Valar morghulis.", "`morghulis` has its macrons wrong or missing; it is spelt `morghūlis`"),
+    (
+        "macron",
+        "Valar morghulis.",
+        "`morghulis` has its macrons wrong or missing; it is spelt `morghūlis`",
+    ),
     ("macron", "Vala rine urnes.", "`rine` is not a known word; the nearest are"),
-    ("unknown", "Vala zaldrizer urnes.", "`zaldrizer` has its macrons wrong or missing; it is spelt `zaldrīzer`"),
+    (
+        "unknown",
+        "Vala zaldrizer urnes.",
+        "`zaldrizer` has its macrons wrong or missing; it is spelt `zaldrīzer`",
+    ),
     ("script", "Привет.", "`Привет` cannot be High Valyrian: it has no letter or mark `п`"),
     ("script", "Vala 7 riñī urnes.", "`7` cannot be High Valyrian"),
     ("empty", "...", "there are no words in it"),
-    ("long", "Vala " + "riñe " * 100 + "urnes.", "it has 102 words; the grammar knows sentences of up to 40"),
+    (
+        "long",
+        "Vala " + "riñe " * 100 + "urnes.",
+        "it has 102 words; the grammar knows sentences of up to 40",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("kind", "sentence", "reason"), WRONG, ids=[f"{kind}: {s[:40]}" for kind, s, _ in WRONG])
+@pytest.mark.parametrize(
+    ("kind", "sentence", "reason"), WRONG, ids=[f"{kind}: {s[:40]}" for kind, s, _ in WRONG]
+)
 def test_reasons(kind: str, sentence: str, reason: str) -> None:
     verdict = judge(sentence)
     assert not verdict.grammatical
@@ -112,7 +170,11 @@ def parsed(sentence: str) -> tuple[Sentence, Parse]:
 def broken(sentence: Sentence, result: Parse) -> Iterator[tuple[str, list[str]]]:
     """(kind, words) with one agreement broken, wherever the words leave no other reading open."""
     clear = [leaf for leaf in result.leaves if len(sentence.readings[leaf.place]) == 1]
-    subjects = [leaf for leaf in clear if leaf.reading and leaf.reading.kind == "noun" and leaf.reading.case == "nom"]
+    subjects = [
+        leaf
+        for leaf in clear
+        if leaf.reading and leaf.reading.kind == "noun" and leaf.reading.case == "nom"
+    ]
     verbs = [leaf for leaf in result.leaves if leaf.reading and leaf.reading.kind == "verb"]
     for leaf in result.leaves:
         right = leaf.reading
@@ -122,8 +184,14 @@ def broken(sentence: Sentence, result: Parse) -> Iterator[tuple[str, list[str]]]
         def put(form: Reading, place: int = leaf.place) -> list[str]:
             return [*sentence.words[:place], form.text, *sentence.words[place + 1 :]]
 
-        others = [form for form in forms(right.lexeme) if form.text not in {r.text for r in same(right)}]
-        if right.kind == "verb" and len(verbs) == len(subjects) == 1 and leaf.pattern.name in ("1", "2"):
+        others = [
+            form for form in forms(right.lexeme) if form.text not in {r.text for r in same(right)}
+        ]
+        if (
+            right.kind == "verb"
+            and len(verbs) == len(subjects) == 1
+            and leaf.pattern.name in ("1", "2")
+        ):
             for form in others:
                 also = {(r.mood, r.person, r.number) for r in readings(form.text)}
                 if form.tense != right.tense or (right.mood, right.person, right.number) in also:
@@ -137,7 +205,9 @@ def broken(sentence: Sentence, result: Parse) -> Iterator[tuple[str, list[str]]]
             if len(heads) > 1 or heads[0] not in clear:
                 continue  # the noun can be something else too, with which another form would agree
             for form in others:
-                kinds = [k for k in ("case", "number", "gender") if getattr(form, k) != getattr(right, k)]
+                kinds = [
+                    k for k in ("case", "number", "gender") if getattr(form, k) != getattr(right, k)
+                ]
                 if any(reading.kind != "adjective" for reading in readings(form.text)):
                     continue  # "of mine" is a noun too
                 if len(kinds) == 1 and form.position == right.position:
@@ -147,7 +217,9 @@ def broken(sentence: Sentence, result: Parse) -> Iterator[tuple[str, list[str]]]
 def same(right: Reading) -> Iterator[Reading]:
     """The forms that say the same, free variants included."""
     features = replace(right, text="", sure=True)
-    yield from (form for form in forms(right.lexeme) if replace(form, text="", sure=True) == features)
+    yield from (
+        form for form in forms(right.lexeme) if replace(form, text="", sure=True) == features
+    )
 
 
 def test_mutations_are_rejected() -> None:
@@ -167,7 +239,9 @@ def test_mutations_are_rejected() -> None:
                 if verdict.grammatical:
                     accepted.append((kind, text, verdict.text))
     assert {"person", "number", "gender", "case", "mood"} <= set(counts)
-    assert all(len(found) >= 8 for found in counts.values()), {kind: len(found) for kind, found in counts.items()}
+    assert all(len(found) >= 8 for found in counts.values()), {
+        kind: len(found) for kind, found in counts.items()
+    }
     for kind, found in counts.items():
         assert sum(found) / len(found) > 0.97, (kind, sum(found), len(found), accepted)
 
@@ -241,7 +315,9 @@ def test_check_prints_verdicts(
 
 
 def test_check_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = call(main.main, capsys, monkeypatch, "check", "--word", "zaldrīzoti", "xyz", "--json")
+    status, out, _ = call(
+        main.main, capsys, monkeypatch, "check", "--word", "zaldrīzoti", "xyz", "--json"
+    )
     records = [json.loads(line) for line in out.splitlines()]
     assert status == 0
     assert [record["word"] for record in records] == ["zaldrīzoti", "xyz"]
@@ -252,7 +328,9 @@ def test_check_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert call(main.main, capsys, monkeypatch, "check", "--word", "xyz")[0] == 2
 
 
-def test_tables_mark_what_is_unsure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_mark_what_is_unsure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     status, out, _ = call(main.main, capsys, monkeypatch, "language", "--table", "lōgor")
     assert status == 0
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}

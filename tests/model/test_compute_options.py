@@ -16,7 +16,12 @@ from valyrian_jax.config import Config, ModelConfig, TrainConfig, config_to_tree
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.model import sharding
-from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options, describe_options
+from valyrian_jax.model.compute_options import (
+    DEFAULT_OPTIONS,
+    ComputeOptions,
+    choose_options,
+    describe_options,
+)
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params, init_params
@@ -28,7 +33,9 @@ from valyrian_jax.training.train_step import value_and_gradients
 MODEL = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2, dropout=0.3)
 TIED = replace(MODEL, tie_word_embeddings=True, dropout=0.0)
 WINDOWS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (4, 17)), jnp.int32)
-SCAN, REMAT, BOTH = (ComputeOptions(scan_layers=s, remat=r) for s, r in ((True, False), (False, True), (True, True)))
+SCAN, REMAT, BOTH = (
+    ComputeOptions(scan_layers=s, remat=r) for s, r in ((True, False), (False, True), (True, True))
+)
 Found = tuple[float, Params, np.ndarray]
 
 
@@ -64,15 +71,18 @@ def test_every_way_gives_the_same_values(how: ComputeOptions, shape: ModelConfig
 
 def test_own_attention_is_that_of_jax() -> None:
     """`jax.nn.dot_product_attention` is a second opinion that was written elsewhere."""
-    assert_same(measured(TIED, ComputeOptions(scan_layers=True, attention="xla")), measured(TIED, DEFAULT_OPTIONS))
+    assert_same(
+        measured(TIED, ComputeOptions(scan_layers=True, attention="xla")),
+        measured(TIED, DEFAULT_OPTIONS),
+    )
 
 
 def test_scan_and_remat_also_in_parts_and_in_bfloat16() -> None:
     settings = Config(model=MODEL, train=TrainConfig(batch_size=4, accumulate=2, dtype="bfloat16"))
     ours, theirs = (
-        jax.jit(functools.partial(value_and_gradients, settings, options=how), compiler_options=QUICK)(
-            drawn(MODEL), WINDOWS, jax.random.key(1)
-        )
+        jax.jit(
+            functools.partial(value_and_gradients, settings, options=how), compiler_options=QUICK
+        )(drawn(MODEL), WINDOWS, jax.random.key(1))
         for how in (BOTH, DEFAULT_OPTIONS)
     )
     assert_same(ours, theirs, 0.03)
@@ -100,12 +110,20 @@ def test_recomputing_the_blocks_of_a_loop_takes_less_memory() -> None:
 
 
 def traced(how: ComputeOptions) -> str:
-    return jax.jit(lambda params: forward(params, WINDOWS[:, 1:], TIED, None, how)).lower(drawn(TIED)).as_text()
+    return (
+        jax.jit(lambda params: forward(params, WINDOWS[:, 1:], TIED, None, how))
+        .lower(drawn(TIED))
+        .as_text()
+    )
 
 
 def test_without_a_loop_too_the_blocks_are_recomputed() -> None:
     def gradients(how: ComputeOptions) -> str:
-        return str(jax.make_jaxpr(jax.grad(lambda p: forward(p, WINDOWS[:, 1:], TIED, None, how).sum()))(drawn(TIED)))
+        return str(
+            jax.make_jaxpr(jax.grad(lambda p: forward(p, WINDOWS[:, 1:], TIED, None, how).sum()))(
+                drawn(TIED)
+            )
+        )
 
     # In every block its GELU; with remat also the block, whose recomputation has a GELU again.
     counts = [gradients(how).count("prevent_cse=True") for how in (DEFAULT_OPTIONS, REMAT)]
@@ -116,7 +134,11 @@ def test_activations_lie_where_they_shall() -> None:
     mesh = sharding.single_device_mesh()
     counts = [
         traced(how).count("sharding_constraint")
-        for how in (DEFAULT_OPTIONS, ComputeOptions(mesh=mesh), ComputeOptions(scan_layers=True, mesh=mesh))
+        for how in (
+            DEFAULT_OPTIONS,
+            ComputeOptions(mesh=mesh),
+            ComputeOptions(scan_layers=True, mesh=mesh),
+        )
     ]
     # In a block queries, keys, values and what leaves it; before them the table, and what is looked up in it.
     assert counts == [0, 2 + 4 * TIED.n_layer, 2 + 4]
@@ -138,7 +160,9 @@ def test_the_kernel_is_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gpu(capability: str = "9.0", version: str = "cuda 13000") -> SimpleNamespace:
     client = SimpleNamespace(platform_version=version)
-    return SimpleNamespace(platform="gpu", device_kind="A GPU", compute_capability=capability, client=client)
+    return SimpleNamespace(
+        platform="gpu", device_kind="A GPU", compute_capability=capability, client=client
+    )
 
 
 CPU = SimpleNamespace(platform="cpu", device_kind="cpu")
@@ -147,7 +171,11 @@ UNUSABLE = [
     (CPU, {}, "cuDNN needs an NVIDIA GPU, and this is cpu (cpu)"),
     (gpu(version="rocm 6"), {}, "cuDNN needs an NVIDIA GPU, and this is gpu (A GPU)"),
     (gpu("7.5"), {}, "needs compute capability 8.0, and A GPU has 7.5"),
-    (gpu(), {"train.deterministic": True}, "XLA cannot run cuDNN's kernel with train.deterministic"),
+    (
+        gpu(),
+        {"train.deterministic": True},
+        "XLA cannot run cuDNN's kernel with train.deterministic",
+    ),
     (gpu(), {"train.dtype": "float32"}, "needs train.dtype bfloat16, and this is float32"),
     (gpu(), {"model.dropout": 0.1}, "drops no attention weights, and model.dropout is 0.1"),
     (gpu(), {"model.n_embd": 36}, "a multiple of 8 up to 256, and this is 9"),
@@ -157,7 +185,9 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("device", "changes", "reason"), UNUSABLE)
-def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[str, Any], reason: str) -> None:
+def test_a_kernel_that_cannot_compute_is_not_taken(
+    device: Any, changes: dict[str, Any], reason: str
+) -> None:
     settings = load_config(overrides=GOOD | changes)
     assert choose_options(settings, device).attention == "own"
     with pytest.raises(UserError) as caught:
@@ -170,17 +200,26 @@ def test_a_kernel_that_cannot_compute_is_not_taken(device: Any, changes: dict[st
 
 @pytest.mark.parametrize(
     ("device", "changes"),
-    [(gpu("8.0"), {}), (gpu("9.0"), {"model.n_embd": 1024}), (gpu("10.0"), {"model.dropout": 0.001})],
+    [
+        (gpu("8.0"), {}),
+        (gpu("9.0"), {"model.n_embd": 1024}),
+        (gpu("10.0"), {"model.dropout": 0.001}),
+    ],
 )
 def test_cudnn_is_taken_where_it_can_compute(device: Any, changes: dict[str, Any]) -> None:
     settings = load_config(overrides=GOOD | changes)
     assert choose_options(settings, device).attention == "cudnn"
-    assert describe_options(settings, ComputeOptions(attention="cudnn"), device) == "attention by cuDNN"
+    assert (
+        describe_options(settings, ComputeOptions(attention="cudnn"), device)
+        == "attention by cuDNN"
+    )
 
 
 def test_a_run_may_go_on_in_another_way_but_not_with_another_padding() -> None:
     def record(**changes: Any) -> CheckpointMetadata:
-        return CheckpointMetadata(0, Progress(), config_to_tree(load_config(overrides=changes)), "", "", {})
+        return CheckpointMetadata(
+            0, Progress(), config_to_tree(load_config(overrides=changes)), "", "", {}
+        )
 
     other = record(**{"train.scan_layers": True, "train.remat": True, "train.attention": "xla"})
     assert check_unchanged(other, record(), Path("run")) == []
@@ -195,5 +234,7 @@ def test_choices_are_those_of_the_configuration() -> None:
     said = describe_options(load_config(overrides=settings), how, CPU)
     assert said == "the layers in a loop; the blocks once more for the gradient; attention by XLA"
     assert choose_options(load_config(), CPU) == DEFAULT_OPTIONS
-    with pytest.raises(UserError, match="train.attention = xla, but its kernel drops no attention weights"):
+    with pytest.raises(
+        UserError, match="train.attention = xla, but its kernel drops no attention weights"
+    ):
         choose_options(load_config(overrides=settings | {"model.dropout": 0.1}), CPU)

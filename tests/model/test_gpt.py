@@ -22,7 +22,9 @@ TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 300, (2, 16)), jnp.int
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def forward(params: Params, tokens: jax.Array, config: ModelConfig, key: jax.Array | None = None) -> jax.Array:
+def forward(
+    params: Params, tokens: jax.Array, config: ModelConfig, key: jax.Array | None = None
+) -> jax.Array:
     return gpt.forward(params, tokens, config, key)
 
 
@@ -62,14 +64,17 @@ def test_the_default_model_has_929536_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "width", "heads", "count"), [(12, 768, 12, 124_439_808), (48, 1600, 25, 1_557_611_200)]
+    ("layers", "width", "heads", "count"),
+    [(12, 768, 12, 124_439_808), (48, 1600, 25, 1_557_611_200)],
 )
 def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count: int) -> None:
     config = ModelConfig(50257, 1024, width, layers, heads, tie_word_embeddings=True)
     shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
     tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
-    logits = jax.eval_shape(lambda params, tokens: gpt.forward(params, tokens, config), shapes, tokens)
+    logits = jax.eval_shape(
+        lambda params, tokens: gpt.forward(params, tokens, config), shapes, tokens
+    )
     assert logits.shape == (1, 1024, 50257)
 
 
@@ -106,7 +111,9 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
     dropped = np.asarray(dropout(x, rate, jax.random.key(3)))
     assert (dropped == 0).mean() == pytest.approx(rate, abs=0.003)
     assert dropped.mean() == pytest.approx(1, abs=0.003)
-    assert np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005  # the bytes of a word
+    assert (
+        np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005
+    )  # the bytes of a word
     np.testing.assert_array_equal(dropout(x, 0.0, jax.random.key(3)), x)
 
 
@@ -144,7 +151,9 @@ def test_forward_needs_no_implicit_promotion(params: Params) -> None:
 
 
 def test_a_tiny_model_overfits_one_batch() -> None:
-    config = ModelConfig(vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=2, dropout=0.0)
+    config = ModelConfig(
+        vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=2, dropout=0.0
+    )
     params = init_params(config, jax.random.key(0))
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 257, (4, 17)), jnp.int32)
     optimizer = optax.adam(1e-2)

@@ -13,7 +13,9 @@ def test_cross_entropy_equals_torch() -> None:
     logits = rng.normal(size=(3, 5, 11)).astype(np.float32) * 30
     targets = rng.integers(0, 11, (3, 5))
     theirs = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits).flatten(0, 1), torch.from_numpy(targets).flatten(), reduction="none"
+        torch.from_numpy(logits).flatten(0, 1),
+        torch.from_numpy(targets).flatten(),
+        reduction="none",
     ).reshape(3, 5)
     args = jnp.asarray(logits), jnp.asarray(targets, jnp.int32)
     np.testing.assert_allclose(token_cross_entropy(*args), theirs, rtol=1e-5, atol=1e-5)

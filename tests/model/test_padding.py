@@ -17,7 +17,14 @@ from valyrian_jax.config import Config, ModelConfig, OptimConfig, SampleConfig, 
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
 from valyrian_jax.generation.generate import stream_tokens
-from valyrian_jax.model.parameters import Params, from_tensors, init_params, pad_tensors, to_tensors, unpad_tensors
+from valyrian_jax.model.parameters import (
+    Params,
+    from_tensors,
+    init_params,
+    pad_tensors,
+    to_tensors,
+    unpad_tensors,
+)
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.setup import initial_config
 from valyrian_jax.training.train_step import init_state, make_train_step, value_and_gradients
@@ -66,11 +73,15 @@ def test_loss_and_gradients_are_those_without_padding(shape: ModelConfig) -> Non
     assert_padded(our_gradients, gradients, shape, 1e-6)
 
 
-@pytest.mark.parametrize(("shape", "rule"), [(MODEL, "adamw"), (TIED, "muon")], ids=["separate", "tied, muon"])
+@pytest.mark.parametrize(
+    ("shape", "rule"), [(MODEL, "adamw"), (TIED, "muon")], ids=["separate", "tied, muon"]
+)
 def test_twenty_steps_are_those_without_padding(shape: ModelConfig, rule: str) -> None:
     ends = []
     for each in (shape, padded(shape)):
-        config = Config(model=each, optim=OptimConfig(name=rule, lr=1e-2), train=TrainConfig(batch_size=4))
+        config = Config(
+            model=each, optim=OptimConfig(name=rule, lr=1e-2), train=TrainConfig(batch_size=4)
+        )
         optimizer = make_optimizer(config.optim, 20)
         now, losses = init_state(config, optimizer), []
         train_step = jax.jit(make_train_step(config, optimizer), compiler_options=QUICK)
@@ -93,14 +104,26 @@ def test_evaluation_does_not_see_the_padding() -> None:
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-6)
 
 
-WAYS = [(0.0, 0, 1.0), (1.0, 0, 1.0), (1.0, 0, 0.9), (0.7, 20, 1.0), (1.5, 310, 1.0), (1.5, 310, 2.0)]
+WAYS = [
+    (0.0, 0, 1.0),
+    (1.0, 0, 1.0),
+    (1.0, 0, 0.9),
+    (0.7, 20, 1.0),
+    (1.5, 310, 1.0),
+    (1.5, 310, 2.0),
+]
 
 
 def test_texts_are_those_without_padding() -> None:
     loud = {each: jax.tree.map(lambda x: 3 * x, drawn(each)) for each in (TIED, padded(TIED))}
     for temperature, top_k, top_p in WAYS:  # 310: more than there are tokens, fewer than rows
-        sample = SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p, seed=3, max_new_tokens=30)
-        texts = [np.stack(list(stream_tokens(params, each, [1, 2], sample, rows=2))) for each, params in loud.items()]
+        sample = SampleConfig(
+            temperature=temperature, top_k=top_k, top_p=top_p, seed=3, max_new_tokens=30
+        )
+        texts = [
+            np.stack(list(stream_tokens(params, each, [1, 2], sample, rows=2)))
+            for each, params in loud.items()
+        ]
         np.testing.assert_array_equal(*texts)
         assert texts[1].max() < 300
 

@@ -20,14 +20,23 @@ from valyrian_jax.tokenizer.display import token_label
 ROOT = Path(__file__).parents[2]
 
 
-def write_run(directory: Path, bits: float | None = 0.6, entropy: float | None = 0.8, steps: int = 40) -> Path:
+def write_run(
+    directory: Path, bits: float | None = 0.6, entropy: float | None = 0.8, steps: int = 40
+) -> Path:
     """A run of nothing but numbers: its loss in step s is 5 - s / 10 nats, its bits per byte `bits` times that."""
     directory.mkdir()
     (directory / "config.toml").touch()
     lines: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
         loss = 5 - step / 10
-        lines.append({"step": step, "train/loss": loss, "train/learning_rate": 1e-3, "train/tokens_per_second": 2e4})
+        lines.append(
+            {
+                "step": step,
+                "train/loss": loss,
+                "train/learning_rate": 1e-3,
+                "train/tokens_per_second": 2e4,
+            }
+        )
         if step % 10 == 0 and bits:
             lines[-1] |= {"held_out/nats_per_token": loss, "held_out/bits_per_byte": bits * loss}
             if entropy:
@@ -48,8 +57,12 @@ def test_one_run_stands_above_the_entropy_of_its_source(tmp_path: Path) -> None:
     losses, *below = figure.axes
     drawn = lines_of(losses)
     assert drawn.keys() == {"training", "held out", "entropy of the source, 0.8000 bits per byte"}
-    np.testing.assert_allclose(drawn["held out"].get_xydata(), [(s, 0.6 * (5 - s / 10)) for s in (10, 20, 30, 40)])
-    np.testing.assert_allclose(drawn["training"].get_ydata(), [0.6 * (5 - s / 10) for s in range(1, 41)])
+    np.testing.assert_allclose(
+        drawn["held out"].get_xydata(), [(s, 0.6 * (5 - s / 10)) for s in (10, 20, 30, 40)]
+    )
+    np.testing.assert_allclose(
+        drawn["training"].get_ydata(), [0.6 * (5 - s / 10) for s in range(1, 41)]
+    )
     assert {*drawn["entropy of the source, 0.8000 bits per byte"].get_ydata()} == {0.8}
     assert losses.get_ylim()[0] < 0.6 * 1.0 < 0.6 * 4 < losses.get_ylim()[1]
     assert losses.get_ylabel() == "loss (bits per byte)"
@@ -57,7 +70,11 @@ def test_one_run_stands_above_the_entropy_of_its_source(tmp_path: Path) -> None:
     assert right.get_ylabel() == "nats per token"
     figure.draw_without_rendering()  # the second axis takes its limits then
     assert right.get_ylim()[0] == pytest.approx(losses.get_ylim()[0] / 0.6)
-    assert [axes.get_title() for axes in below] == ["learning rate", "thousand tokens/s", "grammatical sentences (%)"]
+    assert [axes.get_title() for axes in below] == [
+        "learning rate",
+        "thousand tokens/s",
+        "grammatical sentences (%)",
+    ]
     np.testing.assert_allclose(below[2].get_lines()[0].get_ydata(), [10, 20, 30, 40])
     np.testing.assert_allclose(below[1].get_lines()[0].get_ydata(), [20] * 40)
     assert all(axes.get_xlabel() == "step" for axes in figure.axes)
@@ -69,7 +86,10 @@ def test_several_runs_are_told_apart_and_share_a_floor(tmp_path: Path) -> None:
     held_out = [line for label, line in lines_of(losses).items() if label.startswith("held out")]
     assert len({(line.get_color(), line.get_marker()) for line in held_out[:7]}) == 7
     shown = [text.get_text() for text in losses.get_legend().get_texts()]
-    assert shown == [*(f"held out, {name}" for name in names), "entropy of the source, 0.8000 bits per byte"]
+    assert shown == [
+        *(f"held out, {name}" for name in names),
+        "entropy of the source, 0.8000 bits per byte",
+    ]
 
 
 def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> None:
@@ -82,7 +102,9 @@ def test_without_an_evaluation_losses_are_in_nats_for_all(tmp_path: Path) -> Non
 
 
 def test_few_points_are_marked_and_a_spike_does_not_hide_the_rest(tmp_path: Path) -> None:
-    one = lines_of(draw_curves([read_curves(write_run(tmp_path / "one", steps=1))]).axes[0])["training"]
+    one = lines_of(draw_curves([read_curves(write_run(tmp_path / "one", steps=1))]).axes[0])[
+        "training"
+    ]
     assert one.get_marker() == "o"
     run = write_run(tmp_path / "spike", steps=400)
     metrics = run / "metrics.jsonl"
@@ -108,12 +130,19 @@ def test_the_command_draws_one_run_or_compares(
     write_run(Path("b"))
     assert call(main.main, capsys, monkeypatch, "plot", "a") == (0, "a/loss.png\na/loss.svg\n", "")
     first = Path("a/loss.png").read_bytes(), Path("a/loss.svg").read_bytes()
-    assert call(main.main, capsys, monkeypatch, "plot", "a", "-o", "again.v2")[1] == "again.v2.png\nagain.v2.svg\n"
+    assert (
+        call(main.main, capsys, monkeypatch, "plot", "a", "-o", "again.v2")[1]
+        == "again.v2.png\nagain.v2.svg\n"
+    )
     assert (
         Path("again.v2.png").read_bytes(),
         Path("again.v2.svg").read_bytes(),
     ) == first  # same run, same files
-    assert call(main.main, capsys, monkeypatch, "plot", "a", "b") == (0, "comparison.png\ncomparison.svg\n", "")
+    assert call(main.main, capsys, monkeypatch, "plot", "a", "b") == (
+        0,
+        "comparison.png\ncomparison.svg\n",
+        "",
+    )
     for arguments, words in (
         (["a", "--attention"], "--attention and --prompt TEXT go together"),
         (["a", "--prompt", "x"], "--attention and --prompt TEXT go together"),
@@ -146,9 +175,13 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     later = np.triu(np.ones((5, 5), bool), 1)
     for layer, head in np.ndindex(2, 3):
         one = shown[6 * layer : 6 * layer + 5, 6 * head : 6 * head + 5]
-        np.testing.assert_allclose(one[~later], colormaps["Blues"](weights[layer, head], bytes=True)[~later])
+        np.testing.assert_allclose(
+            one[~later], colormaps["Blues"](weights[layer, head], bytes=True)[~later]
+        )
         assert len(np.unique(one[later], axis=0)) == 1
-        assert not (one[~later][:, None] == one[later][None]).all(-1).any()  # no weight is as grey as what comes later
+        assert (
+            not (one[~later][:, None] == one[later][None]).all(-1).any()
+        )  # no weight is as grey as what comes later
     names = ["a", r"\u591c", "$x$", "␣d", "e"]
     assert [text.get_text() for text in axes.get_yticklabels()] == names * 2
     assert [text.get_text() for text in axes.get_xticklabels()] == names * 3
@@ -156,7 +189,9 @@ def test_a_map_has_a_triangle_for_every_layer_and_head() -> None:
     assert [text.get_text() for text in above.get_xticklabels()] == ["head 0", "head 1", "head 2"]
     assert [text.get_text() for text in beside.get_yticklabels()] == ["layer 0", "layer 1"]
     figure.draw_without_rendering()  # no letter is missing, which would be a warning
-    with pytest.raises(UserError, match="the prompt has 49 tokens, of which a map can show 48; take a shorter one"):
+    with pytest.raises(
+        UserError, match="the prompt has 49 tokens, of which a map can show 48; take a shorter one"
+    ):
         draw_attention(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
 
 
@@ -166,9 +201,15 @@ def test_attention_of_a_bundle_stands_where_you_are(
     shutil.copytree(ROOT / "tests" / "artifacts" / "0.1.0" / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     given = ["--attention", "--prompt", "Vala ēdrus."]
-    assert call(main.main, capsys, monkeypatch, "plot", "run", *given)[1] == "run/attention.png\nrun/attention.svg\n"
+    assert (
+        call(main.main, capsys, monkeypatch, "plot", "run", *given)[1]
+        == "run/attention.png\nrun/attention.svg\n"
+    )
     shutil.copytree("run/bundle", "gpt2")
-    assert call(main.main, capsys, monkeypatch, "plot", "gpt2", *given)[1] == "attention.png\nattention.svg\n"
+    assert (
+        call(main.main, capsys, monkeypatch, "plot", "gpt2", *given)[1]
+        == "attention.png\nattention.svg\n"
+    )
     assert Path("attention.svg").read_bytes() == Path("run/attention.svg").read_bytes()
     long = ["--attention", "--prompt", "Vala ēdrus. " * 9]
     status, _, err = call(main.main, capsys, monkeypatch, "plot", "gpt2", *long)

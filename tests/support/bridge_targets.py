@@ -44,7 +44,10 @@ def paper_files() -> Files:
     }
     names = ("config.json", "tokenizer.json", "manifest.json")
     members = [(f"m/extra/{name}", bundle_files()[name]) for name in names]
-    members += [("m/extra/certificate.json", json.dumps(certificate).encode()), ("m/version", b"3\n")]
+    members += [
+        ("m/extra/certificate.json", json.dumps(certificate).encode()),
+        ("m/version", b"3\n"),
+    ]
     return {"m.pt": archive(members)}
 
 
@@ -66,7 +69,9 @@ def damaged_json_list(draw: random.Random, members: list[Any]) -> list[Any]:
     elif kind == 1:
         del members[place]
     elif kind == 2:
-        members[place][0] = draw.choice(("../x", "/x", "m/../x", "m//x", "x", "m/extra/config.json", "m\\x"))
+        members[place][0] = draw.choice(
+            ("../x", "/x", "m/../x", "m//x", "x", "m/extra/config.json", "m\\x")
+        )
     return members
 
 
@@ -96,7 +101,9 @@ def foreign_files() -> Files:
         "model.safetensors.index.json": json.dumps(index).encode(),
         **shards,
         "vocab.json": json.dumps(model["vocab"]).encode(),
-        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]).encode(),
+        "merges.txt": "\n".join(
+            ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
+        ).encode(),
     }
 
 
@@ -116,7 +123,9 @@ def pickled_files() -> Files:
     files, content = bundle_files(), io.BytesIO()
     tensors = {name: torch.zeros(shape) for name, shape in parameter_shapes(MODEL).items()}
     torch.save(tensors, content)
-    return {name: files[name] for name in ("config.json", "tokenizer.json")} | {"pytorch_model.bin": content.getvalue()}
+    return {name: files[name] for name in ("config.json", "tokenizer.json")} | {
+        "pytorch_model.bin": content.getvalue()
+    }
 
 
 def damage_pickled(draw: random.Random, files: Files) -> Files:

@@ -24,7 +24,9 @@ JSON = ("5/record.json", "5/sha256.json")
 
 @functools.cache
 def checkpoint_files() -> Files:
-    record = CheckpointMetadata(5, Progress(5, 2.5, 1.5), config_to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"})
+    record = CheckpointMetadata(
+        5, Progress(5, 2.5, 1.5), config_to_tree(Config()), "0" * 64, "1" * 64, {"jax": "0.10"}
+    )
     with tempfile.TemporaryDirectory() as name:
         checkpoint.save(Path(name), STATE, record)
         files = sorted(path for path in Path(name).rglob("*") if path.is_file())

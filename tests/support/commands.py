@@ -13,7 +13,10 @@ from valyrian_jax.cli.options import run_command
 
 
 def call(
-    entry: click.Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: Any
+    entry: click.Command,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: Any,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, run in this process."""
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])

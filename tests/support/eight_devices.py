@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
 
 import jax
 import numpy as np
@@ -29,7 +31,14 @@ from valyrian_jax.training.train_step import abstract_state, init_state, make_tr
 
 SETTINGS = config_from_tree(
     {
-        "model": {"vocab_size": 300, "n_layer": 1, "n_embd": 32, "n_head": 4, "n_positions": 16, "dropout": 0.1},
+        "model": {
+            "vocab_size": 300,
+            "n_layer": 1,
+            "n_embd": 32,
+            "n_head": 4,
+            "n_positions": 16,
+            "dropout": 0.1,
+        },
         "train": {"batch_size": 8, "steps": 50},
     }
 )
@@ -39,7 +48,9 @@ PLAIN = replace(
     optim=replace(SETTINGS.optim, name="muon"),
 )
 LEAN = replace(PLAIN, train=replace(PLAIN.train, accumulate=2, scan_layers=True, remat=True))
-BATCHES = np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)  # few tokens, which can be learnt
+BATCHES = (
+    np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)
+)  # few tokens, which can be learnt
 HELD_OUT = EvalSet(make_eval_windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
 
 
@@ -68,7 +79,9 @@ class Training:
     def bytes_of_state(self) -> int:
         """On one device, by XLA's own account, without the batches."""
         like = abstract_state(self.settings, self.optimizer, self.mesh)
-        batches = jax.ShapeDtypeStruct((5, 8, 17), np.int32, sharding=sharding.batch_sharding(self.mesh))
+        batches = jax.ShapeDtypeStruct(
+            (5, 8, 17), np.int32, sharding=sharding.batch_sharding(self.mesh)
+        )
         analysis = self.step.lower(like, batches).compile().memory_analysis()  # type: ignore[attr-defined]
         rows = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
         return int(analysis.argument_size_in_bytes) - rows

@@ -21,7 +21,9 @@ from valyrian_jax.errors import UserError
 Files = dict[str, bytes]
 
 SECONDS = 10.0  # for one input; what takes longer hangs
-MEMORY = (3 << 30) + ((os.cpu_count() or 1) << 27)  # bytes above what is mapped already; some for each thread to come
+MEMORY = (3 << 30) + (
+    (os.cpu_count() or 1) << 27
+)  # bytes above what is mapped already; some for each thread to come
 _SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -57,7 +57,11 @@ def count_operations(run: Path, last: int, operations: Any) -> None:
     """Count what this process does to paths in a directory (open, rename, remove...), and kill it at number `last`."""
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
-        if event.startswith(("open", "os.", "shutil.")) and arguments and str(run) in str(arguments[0]):
+        if (
+            event.startswith(("open", "os.", "shutil."))
+            and arguments
+            and str(run) in str(arguments[0])
+        ):
             operations.value += 1
             if operations.value == last:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -75,6 +79,8 @@ def fingerprint(run: Path) -> str:
     for array in jax.tree.leaves(checkpoint.restore(found, like)):
         digest.update(np.asarray(array).tobytes())
     for record in read_metrics(run):
-        digest.update(repr([item for item in record.items() if item[0] != "train/tokens_per_second"]).encode())
+        digest.update(
+            repr([item for item in record.items() if item[0] != "train/tokens_per_second"]).encode()
+        )
     digest.update((run / "bundle" / "model.safetensors").read_bytes())
     return digest.hexdigest()

@@ -12,7 +12,18 @@ from typing import Any
 
 # What readers stumble over, to be put anywhere into a text.
 _WORDS = (
-    *(b"NaN", b"-Infinity", b"1e999", b"-1", b"0", b"9" * 5000, b"1" + b"0" * 30, b"0x" + b"f" * 5000, b"1_0", b"1.5"),
+    *(
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-1",
+        b"0",
+        b"9" * 5000,
+        b"1" + b"0" * 30,
+        b"0x" + b"f" * 5000,
+        b"1_0",
+        b"1.5",
+    ),
     *(
         b"[" * 2000,
         b'{"a":' * 2000,
@@ -24,13 +35,51 @@ _WORDS = (
         b'"',
         b"\\",
     ),
-    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\0", b"\n", b"\r", b"\x85", "\u2028".encode(), b"\x1b[31m", b"\xed\xa0\x80"),
-    *(b"../", b"/etc/passwd", b"null", b"true", b"{}", b"[]", b",", b":", b"=", b".", b" ", b"#", b"[[x]]"),
+    *(
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\0",
+        b"\n",
+        b"\r",
+        b"\x85",
+        "\u2028".encode(),
+        b"\x1b[31m",
+        b"\xed\xa0\x80",
+    ),
+    *(
+        b"../",
+        b"/etc/passwd",
+        b"null",
+        b"true",
+        b"{}",
+        b"[]",
+        b",",
+        b":",
+        b"=",
+        b".",
+        b" ",
+        b"#",
+        b"[[x]]",
+    ),
 )
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 7, 2**31, 2**32 - 1, 2**63, 2**64, 10**12, 10**400, -(10**400)),
     *(0.5, 1.0, -0.0, 1e-300, 1e308, math.inf, -math.inf, math.nan),
-    *("", "a", "0", "\0", "\ud800", "\u2028", "\x1b[31m", "Ġ", "a b", "..", "../x", "/etc/passwd", "x" * 300),
+    *(
+        "",
+        "a",
+        "0",
+        "\0",
+        "\ud800",
+        "\u2028",
+        "\x1b[31m",
+        "Ġ",
+        "a b",
+        "..",
+        "../x",
+        "/etc/passwd",
+        "x" * 300,
+    ),
     *("<|endoftext|>", "I32", "F16", [], {}, [[]], [0], [None], ["a", "b"], {"": 0}, {"a": {}}),
 )
 # Numbers that Python does not write and nests that it does not fold: names for them, filled in afterwards.
@@ -108,7 +157,11 @@ def _span(draw: random.Random, data: bytes) -> tuple[int, int]:
 
 def _flip(draw: random.Random, data: bytes) -> bytes:
     place = draw.randrange(len(data) + 1)
-    return data[:place] + bytes(byte ^ 1 << draw.randrange(8) for byte in data[place : place + 1]) + data[place + 1 :]
+    return (
+        data[:place]
+        + bytes(byte ^ 1 << draw.randrange(8) for byte in data[place : place + 1])
+        + data[place + 1 :]
+    )
 
 
 def _set(draw: random.Random, data: bytes) -> bytes:

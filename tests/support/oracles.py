@@ -43,11 +43,16 @@ def trained_by_tokenizers(texts: list[str], vocab_size: int) -> list[list[str]]:
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     theirs.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False
+        ),
     )
     return json.loads(theirs.to_str())["model"]["merges"]
 
 
 def as_tiktoken(ours: Tokenizer) -> tiktoken.Encoding:
     plain = {token: i for i, token in enumerate(ours.tokens) if i not in ours.special.values()}
-    return tiktoken.Encoding("ours", pat_str=GPT2_PATTERN, mergeable_ranks=plain, special_tokens=dict(ours.special))
+    return tiktoken.Encoding(
+        "ours", pat_str=GPT2_PATTERN, mergeable_ranks=plain, special_tokens=dict(ours.special)
+    )

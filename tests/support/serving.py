@@ -21,7 +21,9 @@ class Served(NamedTuple):
     def ended(self, seed: int) -> str:
         """What the server says of the next text with a seed when it ends: how many tokens, and how."""
         start = f"seed {seed}: "
-        return next(line for line in lines(self.process.stderr) if line.startswith(start))[len(start) :].rstrip()
+        return next(line for line in lines(self.process.stderr) if line.startswith(start))[
+            len(start) :
+        ].rstrip()
 
 
 def lines(file: IO[str] | None) -> Iterator[str]:

@@ -47,7 +47,9 @@ def bundle_files() -> Files:
         return {path.name: path.read_bytes() for path in sorted((Path(name) / "b").iterdir())}
 
 
-def some(names: tuple[str, ...], damage: Callable[[random.Random, bytes], bytes] = damaged_text_of) -> Any:
+def some(
+    names: tuple[str, ...], damage: Callable[[random.Random, bytes], bytes] = damaged_text_of
+) -> Any:
     """A damage to one of the files of these names."""
 
     def change(draw: random.Random, files: Files) -> Files:
@@ -98,7 +100,9 @@ def tamper(draw: random.Random, files: Files) -> Files:
 def read_sealed(directory: Path) -> None:
     found, whole = load_bundle(directory), bundle_files()
     for path in directory.iterdir():
-        assert path.name == "manifest.json" or path.read_bytes() == whole[path.name], f"{path.name} was changed"
+        assert path.name == "manifest.json" or path.read_bytes() == whole[path.name], (
+            f"{path.name} was changed"
+        )
     use_bundle(found)
 
 
@@ -120,13 +124,21 @@ def foist(draw: random.Random, files: Files) -> Files:
     manifest = json.loads(files.pop("manifest.json"))
     name = draw.choice(("config.json", "model.safetensors", "tokenizer.json", "manifest.json"))
     if name != "manifest.json":
-        files[name] = (damaged_weights if name.endswith(".safetensors") else damaged_text_of)(draw, files[name])
+        files[name] = (damaged_weights if name.endswith(".safetensors") else damaged_text_of)(
+            draw, files[name]
+        )
         if draw.random() < 0.5:
             return files
-    manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest["sha256"] = {
+        name: hashlib.sha256(content).hexdigest() for name, content in files.items()
+    }
     if name == "manifest.json":
-        damaged = damaged_json(draw, {key: value for key, value in manifest.items() if key != "sha256"})
-        manifest = damaged | {"sha256": manifest["sha256"]} if isinstance(damaged, dict) else damaged
+        damaged = damaged_json(
+            draw, {key: value for key, value in manifest.items() if key != "sha256"}
+        )
+        manifest = (
+            damaged | {"sha256": manifest["sha256"]} if isinstance(damaged, dict) else damaged
+        )
     return files | {"manifest.json": written(draw, manifest)}
 
 
@@ -141,7 +153,10 @@ def damage_toml(draw: random.Random, files: Files) -> Files:
     lines: list[str] = []
     for section, values in tree.items() if isinstance(tree, dict) else [("x", tree)]:
         if isinstance(values, dict):
-            lines += [f"[{section}]", *(f"{name} = {written(draw, value).decode()}" for name, value in values.items())]
+            lines += [
+                f"[{section}]",
+                *(f"{name} = {written(draw, value).decode()}" for name, value in values.items()),
+            ]
         else:
             lines.insert(0, f"{section} = {written(draw, values).decode()}")
     return {"config.toml": "\n".join(lines).encode("utf-8", "surrogatepass")}
@@ -158,10 +173,16 @@ def read_config(directory: Path) -> None:
 
 
 def metrics_files() -> Files:
-    records: list[dict[str, Any]] = [{"step": step, "train/loss": 6.5 - step / 10, "lr": 1e-3} for step in range(1, 7)]
+    records: list[dict[str, Any]] = [
+        {"step": step, "train/loss": 6.5 - step / 10, "lr": 1e-3} for step in range(1, 7)
+    ]
     records.insert(2, {"step": 2, "samples": ["the dragon\n", "sees \u2028 a wolf"]})
     records.insert(5, {"step": 4, "held_out/nats_per_token": 5.0, "held_out/bits_per_byte": 3.0})
-    return {"metrics.jsonl": "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()}
+    return {
+        "metrics.jsonl": "".join(
+            json.dumps(record, ensure_ascii=False) + "\n" for record in records
+        ).encode()
+    }
 
 
 def damage_metrics(draw: random.Random, files: Files) -> Files:
@@ -208,15 +229,26 @@ def shard_files() -> Files:
             shards.write_shard(Path(name), number, [tokens[start : start + 8]], tokenizer().sha256)
             for number, start in enumerate((0, 8, 16))
         ]
-        facts = (tokenizer().sha256, MODEL.vocab_size, 8, "text", (shards.InputFile("text.txt", 40, "0" * 64),))
+        facts = (
+            tokenizer().sha256,
+            MODEL.vocab_size,
+            8,
+            "text",
+            (shards.InputFile("text.txt", 40, "0" * 64),),
+        )
         place = shards.Position(0, 1, 5)
-        shards.write_index(Path(name), shards.ShardIndex(1, True, *facts, 20, 2, 36, {"empty": 1}, place, tuple(done)))
+        shards.write_index(
+            Path(name),
+            shards.ShardIndex(1, True, *facts, 20, 2, 36, {"empty": 1}, place, tuple(done)),
+        )
         return {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
 
 
 def damage_shards(draw: random.Random, files: Files) -> Files:
     name = draw.choice(sorted(files.keys() - {"tokenizer.json"}))
-    return files | {name: (damaged_text_of if name.endswith(".json") else damaged_bytes)(draw, files[name])}
+    return files | {
+        name: (damaged_text_of if name.endswith(".json") else damaged_bytes)(draw, files[name])
+    }
 
 
 def read_shards(directory: Path) -> None:
@@ -232,15 +264,21 @@ def read_ids(directory: Path) -> None:
 
 TARGETS = {
     "tokenizer": Target(
-        lambda: {"tokenizer.json": bundle_files()["tokenizer.json"]}, some(("tokenizer.json",)), read_tokenizer
+        lambda: {"tokenizer.json": bundle_files()["tokenizer.json"]},
+        some(("tokenizer.json",)),
+        read_tokenizer,
     ),
     "bundle": Target(lambda: dict(bundle_files()), tamper, read_sealed),
     "foreign bundle": Target(lambda: dict(bundle_files()), foist, read_bundle),
-    "config": Target(lambda: {"config.toml": config_to_toml(Config()).encode()}, damage_toml, read_config),
+    "config": Target(
+        lambda: {"config.toml": config_to_toml(Config()).encode()}, damage_toml, read_config
+    ),
     "metrics": Target(metrics_files, damage_metrics, read_metrics),
     "source": Target(source_files, some(("text.source.json",)), read_source),
     "shards": Target(lambda: dict(shard_files()), damage_shards, read_shards, share=0.3),
     "token ids": Target(
-        lambda: {"ids.txt": b"97 98 256 257 258 259\n1 2 3\n"}, some(("ids.txt",), damaged_bytes), read_ids
+        lambda: {"ids.txt": b"97 98 256 257 258 259\n1 2 3\n"},
+        some(("ids.txt",), damaged_bytes),
+        read_ids,
     ),
 }

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from valyrian_jax.tokenizer import bpe
 
-WORDS = st.dictionaries(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), st.integers(1, 4), max_size=12)
+WORDS = st.dictionaries(
+    st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), st.integers(1, 4), max_size=12
+)
 
 
 def replaced(word: tuple[int, ...], pair: bpe.Pair, new: int) -> tuple[int, ...]:
@@ -40,7 +42,9 @@ def learn_slowly(words: dict[tuple[int, ...], int], first_id: int, count: int) -
 
 def apply_slowly(word: list[int], merges: dict[bpe.Pair, tuple[int, int]]) -> list[int]:
     """Look for the best pair afresh before each merge."""
-    while candidates := [(merges[pair], i) for i, pair in enumerate(pairwise(word)) if pair in merges]:
+    while candidates := [
+        (merges[pair], i) for i, pair in enumerate(pairwise(word)) if pair in merges
+    ]:
         (_, new), i = min(candidates)
         word = [*word[:i], new, *word[i + 2 :]]
     return word

@@ -34,7 +34,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
 SHOW = ("tokenizer", "encode", "tokenizer.json", "text.txt", "--show-tokens")
 
 
-@given(st.binary(max_size=12) | st.text(max_size=12).map(lambda text: text.encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=12) | st.text(max_size=12).map(lambda text: text.encode("utf-8", "replace"))
+)
 def test_a_token_is_shown_whole_and_without_what_moves_the_cursor(token: bytes) -> None:
     shown = make_visible(token)
     assert shown.isprintable()
@@ -57,13 +59,19 @@ def test_marks_part_the_tokens_where_there_is_no_terminal(
     assert [make_visible(token) for token in tokens] == out.replace("\n", "").split("|")
     assert all(line.isprintable() for line in out.split("\n"))
     lines = [line.replace("|", "") for line in out.splitlines()]
-    assert [codecs.escape_decode(line.encode())[0].decode() for line in lines] == TEXT.splitlines(keepends=True)
+    assert [codecs.escape_decode(line.encode())[0].decode() for line in lines] == TEXT.splitlines(
+        keepends=True
+    )
 
 
-def test_colours_take_turns_on_a_terminal(files: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_take_turns_on_a_terminal(
+    files: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = call_on_terminal(main.main, monkeypatch, *SHOW)
     shown = COLOURED.findall(out)
-    assert ["".join(pair) for pair in shown] == [make_visible(files.tokens[i]) for i in files.encode(TEXT)]
+    assert ["".join(pair) for pair in shown] == [
+        make_visible(files.tokens[i]) for i in files.encode(TEXT)
+    ]
     assert all(bool(pair[0]) == (number % 2 == 0) for number, pair in enumerate(shown))
     assert all(line.isprintable() for line in COLOURED.sub("", out).split("\n"))
 
@@ -77,7 +85,10 @@ def test_marks_part_them_where_colours_are_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable, value)
-    assert call_on_terminal(main.main, monkeypatch, *SHOW) == call(main.main, capsys, monkeypatch, *SHOW)[1]
+    assert (
+        call_on_terminal(main.main, monkeypatch, *SHOW)
+        == call(main.main, capsys, monkeypatch, *SHOW)[1]
+    )
 
 
 def test_generate_shows_the_tokens_of_prompt_and_text(
@@ -86,19 +97,30 @@ def test_generate_shows_the_tokens_of_prompt_and_text(
     settings = ["--prompt", "Vala ñ\n", "--max-new-tokens", 30, "--seed", 3, "--top-k", 3]
 
     def generated(*options: object) -> str:
-        status, out, err = call(bridge_main.main, capsys, monkeypatch, "generate", RUN, *settings, *options)
+        status, out, err = call(
+            bridge_main.main, capsys, monkeypatch, "generate", RUN, *settings, *options
+        )
         assert (status, err) == (0, "")
         return out
 
-    records = [json.loads(line) for line in generated("--num-samples", 2, "--show-tokens", "--json").splitlines()]
+    records = [
+        json.loads(line)
+        for line in generated("--num-samples", 2, "--show-tokens", "--json").splitlines()
+    ]
     shown = generated("--show-tokens")
-    tokens = [codecs.escape_decode(piece.encode())[0] for piece in shown.replace("\n", "").split("|")]
+    tokens = [
+        codecs.escape_decode(piece.encode())[0] for piece in shown.replace("\n", "").split("|")
+    ]
     assert {*tokens} <= {*Tokenizer.load(RUN / "tokenizer.json").tokens}
     assert b"\xc3" in tokens  # half of an ñ
     assert b"".join(tokens).decode("utf-8", "replace") == records[0]["text"]
     assert records[0]["tokens"] == [token_text(token) for token in tokens]
-    assert generated("--num-samples", 2, "--show-tokens").startswith(f"[seed 3] {shown}[seed 4] V|al|a| |")
+    assert generated("--num-samples", 2, "--show-tokens").startswith(
+        f"[seed 3] {shown}[seed 4] V|al|a| |"
+    )
     for record in records:
         del record["tokens"]
-    assert [json.loads(line) for line in generated("--num-samples", 2, "--json").splitlines()] == records
+    assert [
+        json.loads(line) for line in generated("--num-samples", 2, "--json").splitlines()
+    ] == records
     assert generated() == records[0]["text"] + "\n"

@@ -48,7 +48,10 @@ def test_pieces_of_several_texts_are_those_of_each(group: list[bytes]) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text("ab é", min_size=1, max_size=9).map(str.encode), st.integers(1, 4)), st.integers(0, 12))
+@given(
+    st.dictionaries(st.text("ab é", min_size=1, max_size=9).map(str.encode), st.integers(1, 4)),
+    st.integers(0, 12),
+)
 def test_merges_are_the_same(counts: dict[bytes, int], merges: int) -> None:
     plain = batch.learn(counts, merges)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +80,9 @@ def test_hostile_texts_come_out_as_from_tiktoken(small: Tokenizer) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_large_vocabulary_has_the_merges_of_tokenizers(valyrian: str, sources: str, tmp_path: Path) -> None:
+def test_a_large_vocabulary_has_the_merges_of_tokenizers(
+    valyrian: str, sources: str, tmp_path: Path
+) -> None:
     for text in (valyrian, sources):
         train_bpe(text, 3000).save(tmp_path / "tokenizer.json")
         content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
@@ -115,4 +120,6 @@ def test_a_file_read_in_blocks_is_learnt_as_a_whole(
     blocks = list(read_blocks(tmp_path / "text"))
     assert len(blocks) > 1
     assert "".join(blocks) == content
-    assert Counter(p for block in blocks for p in pieces(block.encode())) == Counter(pieces(content.encode()))
+    assert Counter(p for block in blocks for p in pieces(block.encode())) == Counter(
+        pieces(content.encode())
+    )

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from tests.support.oracles import GPT2_PATTERN, HOSTILE
-from valyrian_jax.tokenizer.pretokenizer import LETTER, NUMBER, OTHER, SPACE, class_table, split_text
+from valyrian_jax.tokenizer.pretokenizer import (
+    LETTER,
+    NUMBER,
+    OTHER,
+    SPACE,
+    class_table,
+    split_text,
+)
 
 THEIRS = pre_tokenizers.ByteLevel(add_prefix_space=False)
 

@@ -32,7 +32,9 @@ def merges_of(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("vocab_size", [257, 258, 500, 1500])
-def test_training_yields_the_merges_of_tokenizers(valyrian: str, sources: str, vocab_size: int, tmp_path: Path) -> None:
+def test_training_yields_the_merges_of_tokenizers(
+    valyrian: str, sources: str, vocab_size: int, tmp_path: Path
+) -> None:
     for text in (valyrian, sources):
         trained = train_bpe(text, vocab_size)
         trained.save(tmp_path / "tokenizer.json")
@@ -40,13 +42,17 @@ def test_training_yields_the_merges_of_tokenizers(valyrian: str, sources: str, v
         assert trained.vocab_size == vocab_size
 
 
-def test_training_on_several_texts_equals_tokenizers_on_the_same(sources: str, tmp_path: Path) -> None:
+def test_training_on_several_texts_equals_tokenizers_on_the_same(
+    sources: str, tmp_path: Path
+) -> None:
     texts = sources.split("\n\n")
     train_bpe(iter(texts), 700).save(tmp_path / "tokenizer.json")
     assert merges_of(tmp_path / "tokenizer.json") == trained_by_tokenizers(texts, 700)
 
 
-def test_ids_equal_tokenizers_and_tiktoken(ours: Tokenizer, saved: Path, valyrian: str, sources: str) -> None:
+def test_ids_equal_tokenizers_and_tiktoken(
+    ours: Tokenizer, saved: Path, valyrian: str, sources: str
+) -> None:
     theirs, tiktoken = tokenizers.Tokenizer.from_file(str(saved)), as_tiktoken(ours)
     for text in (valyrian, sources, *HOSTILE):
         ids = ours.encode(text)
@@ -76,7 +82,11 @@ def test_lone_surrogates_become_the_replacement_character(ours: Tokenizer) -> No
 def test_end_of_text_is_last_and_enters_only_when_allowed(ours: Tokenizer) -> None:
     assert ours.end_of_text == 499
     assert 499 not in ours.encode(f"a{END_OF_TEXT}b")
-    assert ours.encode(f"a{END_OF_TEXT}b", allowed_special={END_OF_TEXT}) == [*ours.encode("a"), 499, *ours.encode("b")]
+    assert ours.encode(f"a{END_OF_TEXT}b", allowed_special={END_OF_TEXT}) == [
+        *ours.encode("a"),
+        499,
+        *ours.encode("b"),
+    ]
     with pytest.raises(UserError, match=re.escape("'<|x|>' is not a special token")):
         ours.encode("a", allowed_special={"<|x|>"})
 
@@ -146,13 +156,31 @@ BREAKAGES: dict[str, tuple[Any, str]] = {
     "another model": (lambda c: c["model"].update(type="WordPiece"), "model type 'WordPiece'"),
     "a normalizer": (lambda c: c.update(normalizer={"type": "NFC"}), "normalises text"),
     "another split": (lambda c: c["pre_tokenizer"].update(use_regex=False), "expected ByteLevel"),
-    "byte fallback": (lambda c: c["model"].update(byte_fallback=True), "byte_fallback = True is not supported"),
-    "a hole in the ids": (lambda c: c["model"]["vocab"].update({"!": 9999}), "token ids are not 0 to"),
+    "byte fallback": (
+        lambda c: c["model"].update(byte_fallback=True),
+        "byte_fallback = True is not supported",
+    ),
+    "a hole in the ids": (
+        lambda c: c["model"]["vocab"].update({"!": 9999}),
+        "token ids are not 0 to",
+    ),
     "a fractional id": (lambda c: c["model"]["vocab"].update({"!": 0.5}), "not an integer"),
-    "no single byte": (lambda c: c["model"]["vocab"].update({"!!!!!": c["model"]["vocab"].pop("!")}), "no token"),
-    "an unknown character": (lambda c: c["model"]["vocab"].update({"日": c["model"]["vocab"].pop("!")}), "no byte"),
-    "a merge of nothing": (lambda c: c["model"]["merges"].append(["zzz", "qqq"]), "not in the vocabulary"),
-    "a merge twice": (lambda c: c["model"]["merges"].append(c["model"]["merges"][0]), "stands there twice"),
+    "no single byte": (
+        lambda c: c["model"]["vocab"].update({"!!!!!": c["model"]["vocab"].pop("!")}),
+        "no token",
+    ),
+    "an unknown character": (
+        lambda c: c["model"]["vocab"].update({"日": c["model"]["vocab"].pop("!")}),
+        "no byte",
+    ),
+    "a merge of nothing": (
+        lambda c: c["model"]["merges"].append(["zzz", "qqq"]),
+        "not in the vocabulary",
+    ),
+    "a merge twice": (
+        lambda c: c["model"]["merges"].append(c["model"]["merges"][0]),
+        "stands there twice",
+    ),
     "a merge of three": (lambda c: c["model"]["merges"].append(["a", "b", "c"]), "ValueError"),
     "no model": (lambda c: c.pop("model"), "KeyError 'model'"),
     "a list": (lambda c: c.update(model=[]), "'list' object"),

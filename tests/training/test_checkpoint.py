@@ -22,7 +22,11 @@ RECORD = CheckpointMetadata(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {
 
 
 def at(step: int) -> TrainState:
-    return TrainState(jnp.int32(step), {"w": jnp.arange(6.0) + step}, (jnp.zeros((3, 2)), {"count": jnp.int32(step)}))
+    return TrainState(
+        jnp.int32(step),
+        {"w": jnp.arange(6.0) + step},
+        (jnp.zeros((3, 2)), {"count": jnp.int32(step)}),
+    )
 
 
 def saved(directory: Path, *steps: int) -> Path:
@@ -56,7 +60,9 @@ def flip(file: Path, draw: random.Random) -> None:
 
 
 def cut(file: Path, draw: random.Random) -> None:
-    file.write_bytes(file.read_bytes()[: draw.randrange(max(file.stat().st_size - 1, 1))])  # more than a last newline
+    file.write_bytes(
+        file.read_bytes()[: draw.randrange(max(file.stat().st_size - 1, 1))]
+    )  # more than a last newline
 
 
 def lose(file: Path, draw: random.Random) -> None:
@@ -83,12 +89,17 @@ def test_whatever_happens_to_a_file_is_noticed(
 
 
 def test_without_a_whole_one_nothing_is_made_up(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint to resume from: .* holds none; start a new run"):
+    with pytest.raises(
+        UserError, match="no checkpoint to resume from: .* holds none; start a new run"
+    ):
         checkpoint.find_newest(tmp_path / "none")
     shutil.copytree(three, tmp_path / "copy")
     for step in (5, 10):
         flip(tmp_path / "copy" / str(step) / "record.json", random.Random(0))
-    with pytest.raises(UserError, match="/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged"):
+    with pytest.raises(
+        UserError,
+        match="/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged",
+    ):
         checkpoint.find_newest(tmp_path / "copy")
 
 
@@ -105,22 +116,30 @@ def test_a_damaged_one_does_not_count_and_leftovers_go(three: Path, tmp_path: Pa
     assert checkpoint.find_newest(copy).metadata.step == 5
 
 
-def test_leftovers_go_before_space_is_measured(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_go_before_space_is_measured(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy, usage = tmp_path / "copy", shutil.disk_usage(tmp_path)
     shutil.copytree(three, copy)
     shutil.copytree(copy / "5", copy / "15.partial")
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: usage._replace(free=0 if (copy / "15.partial").exists() else 10**9)
+        shutil,
+        "disk_usage",
+        lambda path: usage._replace(free=0 if (copy / "15.partial").exists() else 10**9),
     )
     saved(copy, 20)
     assert checkpoint.list_steps(copy) == [10, 20]
 
 
-def test_a_full_disk_is_told_of_and_harms_nothing(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_of_and_harms_nothing(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(three, tmp_path / "copy")
     full = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"):
+    with pytest.raises(
+        OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"
+    ):
         saved(tmp_path / "copy", 20)
     assert checkpoint.find_newest(tmp_path / "copy").metadata.step == 10
 
@@ -137,17 +156,30 @@ def forged(three: Path, copy: Path, change: Callable[[dict[str, object]], object
 
 def test_a_newer_format_is_refused_by_name(three: Path, tmp_path: Path) -> None:
     copy = forged(three, tmp_path / "copy", lambda content: content.update(format_version=2))
-    with pytest.raises(UserError, match="checkpoint .*copy/10 has format 2; this version reads up to 1: upgrade"):
+    with pytest.raises(
+        UserError, match="checkpoint .*copy/10 has format 2; this version reads up to 1: upgrade"
+    ):
         checkpoint.find_newest(copy)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"progress": 3}, {"progress": {"best": 1}}, {"step": "x"}, {"config": {"a": 1}}, {"versions": None}, {"more": 1}],
+    [
+        {"progress": 3},
+        {"progress": {"best": 1}},
+        {"step": "x"},
+        {"config": {"a": 1}},
+        {"versions": None},
+        {"more": 1},
+    ],
 )
-def test_a_record_of_another_form_is_refused(change: dict[str, object], three: Path, tmp_path: Path) -> None:
+def test_a_record_of_another_form_is_refused(
+    change: dict[str, object], three: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="record.json: "):
-        checkpoint.find_newest(forged(three, tmp_path / "copy", lambda content: content.update(change)))
+        checkpoint.find_newest(
+            forged(three, tmp_path / "copy", lambda content: content.update(change))
+        )
 
 
 def test_a_state_of_another_shape_is_refused(three: Path) -> None:
@@ -156,8 +188,13 @@ def test_a_state_of_another_shape_is_refused(three: Path) -> None:
         params: object
 
     wider = at(0)._replace(params={"w": jnp.zeros(7)})
-    for other in (wider, at(0)._replace(params={"v": jnp.zeros(6)}), Other(jnp.int32(0), {"w": jnp.zeros(6)})):
+    for other in (
+        wider,
+        at(0)._replace(params={"v": jnp.zeros(6)}),
+        Other(jnp.int32(0), {"w": jnp.zeros(6)}),
+    ):
         with pytest.raises(
-            UserError, match=r"does not fit this run's model and optimizer: expected [.\w]+ to be \w+.*, found \w+"
+            UserError,
+            match=r"does not fit this run's model and optimizer: expected [.\w]+ to be \w+.*, found \w+",
         ):
             checkpoint.restore(checkpoint.find_newest(three), other)  # type: ignore[arg-type]

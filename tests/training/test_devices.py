@@ -49,7 +49,9 @@ def test_what_a_device_can_do(kind: str, dtype: str, devices: int, expected: flo
 def test_float32_is_never_faster_than_bfloat16() -> None:
     for kind, known in _PEAKS.items():
         assert known.float32, kind
-        assert known.bfloat16 is None or known.bfloat16 == pytest.approx(2 * known.float32, rel=0.02), kind
+        assert known.bfloat16 is None or known.bfloat16 == pytest.approx(
+            2 * known.float32, rel=0.02
+        ), kind
 
 
 def test_the_progress_line_says_it_where_it_is_known() -> None:

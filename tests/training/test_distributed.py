@@ -24,7 +24,12 @@ from valyrian_jax.training.run import train
 
 ROOT = Path(__file__).parents[2]
 Pair = tuple[subprocess.Popen[str], subprocess.Popen[str]]
-LONG = TINY | {"train.steps": 200, "train.eval_every": 50, "train.checkpoint_every": 50, "train.sample_every": 0}
+LONG = TINY | {
+    "train.steps": 200,
+    "train.eval_every": 50,
+    "train.checkpoint_every": 50,
+    "train.sample_every": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,10 @@ def started(arguments: list[str], second: list[str] | None = None, flags: str = 
 
     def process(index: int, given: list[str], flags: str) -> subprocess.Popen[str]:
         environment = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"}
-        return training([*given, "--coordinator", meeting, "--processes", "2", "--process", str(index)], environment)
+        return training(
+            [*given, "--coordinator", meeting, "--processes", "2", "--process", str(index)],
+            environment,
+        )
 
     return process(0, arguments, ""), process(1, second or arguments, flags)
 
@@ -88,7 +96,9 @@ def go_on(run: Path) -> Pair:
 
 def wait_for_evaluation(process: subprocess.Popen[str]) -> None:
     assert process.stdout
-    assert any(line.startswith("step ") for line in process.stdout), process.stderr and process.stderr.read()
+    assert any(line.startswith("step ") for line in process.stdout), (
+        process.stderr and process.stderr.read()
+    )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -160,7 +170,9 @@ def test_two_processes_stop_are_killed_and_end_as_one(
     assert_same_curve(run, alone, 20)
 
 
-def test_two_processes_go_on_where_one_was(alone: Path, tmp_path: Path, pair_ends: list[Pair]) -> None:
+def test_two_processes_go_on_where_one_was(
+    alone: Path, tmp_path: Path, pair_ends: list[Pair]
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(alone, run)
     shutil.rmtree(run / "checkpoints" / "200")
@@ -171,30 +183,41 @@ def test_two_processes_go_on_where_one_was(alone: Path, tmp_path: Path, pair_end
     assert_same_curve(run, alone, 20)
 
 
-def test_where_one_process_cannot_begin_none_does(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
+def test_where_one_process_cannot_begin_none_does(
+    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").touch()  # which only the first process minds
     pair = begin(settings, tmp_path / "run")
     pair_ends.append(pair)
     said = [ended(process) for process in pair]
     assert [status for status, _ in said] == [2, 2]
-    assert said[0][1].splitlines()[-1] == f"error: {tmp_path / 'run'} is not empty; choose another --out"
+    assert (
+        said[0][1].splitlines()[-1]
+        == f"error: {tmp_path / 'run'} is not empty; choose another --out"
+    )
     assert said[1][1].splitlines()[-1].startswith("error: another of the 2 processes cannot start")
 
 
 def test_processes_with_other_numbers_of_devices_are_refused(
     settings: Config, tmp_path: Path, pair_ends: list[Pair]
 ) -> None:
-    pair = started(given(settings, tmp_path / "run"), flags="--xla_force_host_platform_device_count=2")
+    pair = started(
+        given(settings, tmp_path / "run"), flags="--xla_force_host_platform_device_count=2"
+    )
     pair_ends.append(pair)
     for process in pair:
         status, said = ended(process)
         assert status == 2
-        assert said.splitlines()[-1].endswith("in every process, found 1 in process 0, 2 in process 1")
+        assert said.splitlines()[-1].endswith(
+            "in every process, found 1 in process 0, 2 in process 1"
+        )
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_with_other_directories_are_refused(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
+def test_processes_with_other_directories_are_refused(
+    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+) -> None:
     pair = started(given(settings, tmp_path / "run"), given(settings, tmp_path / "other"))
     pair_ends.append(pair)
     (first, said), (second, other) = (ended(process) for process in pair)
@@ -203,12 +226,18 @@ def test_processes_with_other_directories_are_refused(settings: Config, tmp_path
     assert f"there is no {tmp_path / 'other' / 'tokenizer.json'} here" in other.splitlines()[-1]
 
 
-def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pair_ends: list[Pair]) -> None:
+def test_processes_that_differ_are_refused(
+    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+) -> None:
     """As Slurm starts them, which says in the environment what else is said by options."""
     file = tmp_path / "settings.toml"
     file.write_text(config_to_toml(settings), encoding="utf-8")
     rates = {"0": "0.001", "1": "0.002"}
-    slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    slurm = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+    }
     slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
     first, second = (
         training(
@@ -222,7 +251,9 @@ def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pai
     for process in pair:
         status, said = ended(process)
         assert status == 2
-        assert said.splitlines()[-1].startswith("error: the processes of this run do not have the same configuration")
+        assert said.splitlines()[-1].startswith(
+            "error: the processes of this run do not have the same configuration"
+        )
 
 
 @pytest.mark.parametrize(
@@ -236,7 +267,9 @@ def test_processes_that_differ_are_refused(settings: Config, tmp_path: Path, pai
         (("127.0.0.1:0", 2, 0), "expected HOST:PORT"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(meeting: tuple[Any, Any, Any], message: str) -> None:
+def test_arguments_that_make_no_sense_are_refused(
+    meeting: tuple[Any, Any, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=message), distributed.initialize(*meeting):
         pass
 
@@ -245,7 +278,10 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = f"cannot listen at port {port} of --coordinator: .*; choose another port"
-        with pytest.raises(UserError, match=message), distributed.initialize(f"127.0.0.1:{port}", 2, 0):
+        with (
+            pytest.raises(UserError, match=message),
+            distributed.initialize(f"127.0.0.1:{port}", 2, 0),
+        ):
             pass
 
 
@@ -258,7 +294,9 @@ def test_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("number", ["1", "", "two"])
-def test_one_process_of_slurm_or_open_mpi_is_no_group(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_of_slurm_or_open_mpi_is_no_group(
+    number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", number)
     with distributed.initialize():
         assert distributed.process_count() == 1

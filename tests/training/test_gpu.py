@@ -14,7 +14,14 @@ import pytest
 from rich.console import Console
 
 from tests.support.tiny import TINY
-from valyrian_jax.config import Config, MeshConfig, ModelConfig, SampleConfig, TrainConfig, load_config
+from valyrian_jax.config import (
+    Config,
+    MeshConfig,
+    ModelConfig,
+    SampleConfig,
+    TrainConfig,
+    load_config,
+)
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, choose_options
@@ -38,7 +45,10 @@ def on(platform: str) -> Any:
 def relative(found: Any, expected: Any) -> float:
     """The distance of two trees of arrays, as a share of the second one's norm."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
-    squares = [(np.sum(np.square(np.subtract(a, b, dtype=np.float64))), np.sum(np.square(b))) for a, b in pairs]
+    squares = [
+        (np.sum(np.square(np.subtract(a, b, dtype=np.float64))), np.sum(np.square(b)))
+        for a, b in pairs
+    ]
     return float(np.sqrt(sum(a for a, _ in squares) / sum(b for _, b in squares)))
 
 
@@ -47,7 +57,9 @@ def gradients(platform: str, precision: str) -> Any:
     """Loss and gradients of the default model on one batch, as NumPy arrays."""
     with on(platform), jax.default_matmul_precision(precision):
         params = init_params(CONFIG.model, jax.random.key(0))
-        found = jax.jit(functools.partial(value_and_gradients, CONFIG))(params, WINDOWS[0], jax.random.key(1))
+        found = jax.jit(functools.partial(value_and_gradients, CONFIG))(
+            params, WINDOWS[0], jax.random.key(1)
+        )
         return jax.tree.map(np.asarray, found)
 
 
@@ -67,7 +79,11 @@ def test_training_steps_are_those_of_the_cpu() -> None:
         before = init_state(CONFIG, optimizer, mesh=mesh)
         with jax.default_matmul_precision("highest"):
             train_step = make_train_step(CONFIG, optimizer, ComputeOptions(mesh=mesh))
-            return np.asarray(train_step(before, jnp.asarray(WINDOWS, device=sharding.batch_sharding(mesh)))[1].loss)
+            return np.asarray(
+                train_step(before, jnp.asarray(WINDOWS, device=sharding.batch_sharding(mesh)))[
+                    1
+                ].loss
+            )
 
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-4)
 
@@ -87,7 +103,9 @@ def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
     batch = jnp.asarray(np.random.default_rng(1).integers(0, 512, (8, 257)), jnp.int32)
 
     def found(how: ComputeOptions, settings: Config = narrow) -> Any:
-        return jax.jit(functools.partial(value_and_gradients, settings, options=how))(params, batch, jax.random.key(1))
+        return jax.jit(functools.partial(value_and_gradients, settings, options=how))(
+            params, batch, jax.random.key(1)
+        )
 
     exact = found(DEFAULT_OPTIONS, replace(narrow, train=TrainConfig()))
     cudnn, own = found(ComputeOptions(scan, attention="cudnn")), found(ComputeOptions(scan))
@@ -97,11 +115,15 @@ def test_cudnn_attention_computes_what_the_own_does(scan: bool) -> None:
 
 
 def test_the_loss_of_a_large_vocabulary_keeps_no_float32_logits() -> None:
-    shape = ModelConfig(vocab_size=50257, n_positions=256, n_embd=64, n_layer=1, n_head=1, vocab_multiple=128)
+    shape = ModelConfig(
+        vocab_size=50257, n_positions=256, n_embd=64, n_layer=1, n_head=1, vocab_multiple=128
+    )
     settings = Config(model=shape, train=TrainConfig(batch_size=8, dtype="bfloat16"))
     params = jax.eval_shape(lambda: init_params(shape, jax.random.key(0)))
     windows = jax.ShapeDtypeStruct((8, 257), jnp.int32)
-    found = functools.partial(value_and_gradients, settings, options=ComputeOptions(attention="cudnn"))
+    found = functools.partial(
+        value_and_gradients, settings, options=ComputeOptions(attention="cudnn")
+    )
     compiled = jax.jit(found).lower(params, windows, jax.random.key(1)).compile()
     entry = re.search(r"^ENTRY .*?^}", compiled.as_text(), re.MULTILINE | re.DOTALL)
     assert entry
@@ -120,11 +142,17 @@ def test_texts_are_those_of_the_cpu() -> None:
 
 
 def test_a_run_takes_the_gpu_and_says_how_well_it_uses_it(small_text: Path, tmp_path: Path) -> None:
-    settings = load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text), "train.device": "gpu"})
+    settings = load_config(
+        ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text), "train.device": "gpu"}
+    )
     console = Console(file=io.StringIO(), width=200)
     finished = run.train(settings, tmp_path / "run", console=console)
     kind = jax.devices("cuda")[0].device_kind
     assert f"gpu ({kind})" in console.file.getvalue()  # type: ignore[attr-defined]
     assert peak_flops(kind, "float32")
-    assert all(0 < record["train/mfu"] < 1 for record in read_metrics(finished.directory) if "train/mfu" in record)
+    assert all(
+        0 < record["train/mfu"] < 1
+        for record in read_metrics(finished.directory)
+        if "train/mfu" in record
+    )
     assert "NVIDIA" in kind

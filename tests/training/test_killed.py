@@ -21,12 +21,16 @@ def settings(small_text: Path) -> Config:
     return load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text)})
 
 
-def test_a_run_killed_again_and_again_is_the_undisturbed_run(settings: Config, tmp_path: Path) -> None:
+def test_a_run_killed_again_and_again_is_the_undisturbed_run(
+    settings: Config, tmp_path: Path
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     undisturbed = spawned(settings, whole)
     assert undisturbed.code == 0
     draw, ends, reached = random.Random(0), [], set[int]()
-    for _ in range(KILLS):  # up to half of a run further each, so that they come early and late, and some get nowhere
+    for _ in range(
+        KILLS
+    ):  # up to half of a run further each, so that they come early and late, and some get nowhere
         ends.append(spawned(settings, killed, draw.randint(1, undisturbed.operations // 2)).code)
         reached.update(checkpoint.list_steps(killed / "checkpoints"))
     assert {*ends} <= {-signal.SIGKILL, 0}

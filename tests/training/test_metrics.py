@@ -25,7 +25,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_an_offline_run_writes_metrics_samples_and_config(small_text: Path, tmp_path: Path) -> None:
-    changes = TINY | {"train.sample_every": 60, "data.path": str(small_text), "wandb.mode": "offline"}
+    changes = TINY | {
+        "train.sample_every": 60,
+        "data.path": str(small_text),
+        "wandb.mode": "offline",
+    }
     settings = load_config(ROOT / "configs" / "tiny.toml", changes)
     train(settings, tmp_path / "run", console=Console(file=io.StringIO()))
     files = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -69,7 +73,11 @@ def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
         with silent.accept()[0]:  # it has asked
             assert log._uploader
             mine = f"--pid {log._uploader.pid}"
-            started = [int(process.name) for process in Path("/proc").glob("[0-9]*") if mine in command_of(process)]
+            started = [
+                int(process.name)
+                for process in Path("/proc").glob("[0-9]*")
+                if mine in command_of(process)
+            ]
             log.close(1)
     assert "did not finish" in capsys.readouterr().err
     assert started
@@ -78,7 +86,9 @@ def test_a_tracker_whose_server_never_answers_is_ended_with_all_it_started(
             assert select.select([os.pidfd_open(pid)], [], [], 60)[0]
 
 
-def online(server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch) -> MetricsLogger:
+def online(
+    server: socket.socket, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> MetricsLogger:
     """A tracker that is logged in to a server."""
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
@@ -127,7 +137,9 @@ def test_a_tracker_that_cannot_start_is_reported(
 
 def test_an_uploader_that_hangs_ends_when_its_training_has_died(tmp_path: Path) -> None:
     endless = "import time; from valyrian_jax.training.wandb_uploader import end_with_input; end_with_input(0.1); time.sleep(600)"
-    uploader = subprocess.Popen([sys.executable, "-c", endless], stdin=subprocess.PIPE, start_new_session=True)
+    uploader = subprocess.Popen(
+        [sys.executable, "-c", endless], stdin=subprocess.PIPE, start_new_session=True
+    )
     assert uploader.stdin
     uploader.stdin.close()  # as the system does for a process that dies
     assert uploader.wait(60) == -signal.SIGKILL
@@ -137,10 +149,14 @@ def test_every_line_is_json_whatever_the_numbers(tmp_path: Path) -> None:
     log = MetricsLogger(tmp_path, load_config(overrides={"wandb.mode": "off"}))
     log.log(1, {"a": float("nan"), "b": float("-inf"), "c": 1.5})
     log.close(1)
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
+    assert (
+        tmp_path / "metrics.jsonl"
+    ).read_text() == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
 
 
-def test_online_without_a_login_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_online_without_a_login_asks_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log_something(tmp_path, load_config(overrides={"wandb.mode": "online"}))
     out, err = capsys.readouterr()
     assert out == ""
@@ -167,7 +183,9 @@ def test_when_wandb_is_on(
     assert resolve_wandb_mode(load_config(overrides={"wandb.mode": asked})) == expected
 
 
-def test_being_logged_in_is_read_from_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_being_logged_in_is_read_from_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     file = tmp_path / "netrc"
     file.write_text("machine api.wandb.ai\n  login user\n  password key\n")

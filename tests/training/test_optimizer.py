@@ -22,9 +22,13 @@ def random_like(seed: int) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), PARAMS)
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("adamw", torch.optim.AdamW), ("adam_l2", torch.optim.Adam)])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("adamw", torch.optim.AdamW), ("adam_l2", torch.optim.Adam)]
+)
 def test_updates_equal_torch(name: Any, theirs: Any) -> None:
-    config = OptimConfig(name, lr=1e-2, min_lr_ratio=0.1, warmup=0.25, weight_decay=0.1, nesterov=False)
+    config = OptimConfig(
+        name, lr=1e-2, min_lr_ratio=0.1, warmup=0.25, weight_decay=0.1, nesterov=False
+    )
     optimizer, rate = make_optimizer(config, 8), make_schedule(config, 8)
     update = jax.jit(optimizer.update)  # one compilation instead of one for every operation
     tensors = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in to_tensors(PARAMS).items()}
@@ -50,7 +54,11 @@ def test_updates_equal_torch(name: Any, theirs: Any) -> None:
 def test_nesterov_momentum_is_that_of_dozat() -> None:
     """Against the update of Dozat 2016 written out (torch's NAdam changes its momentum from step to step)."""
     config = OptimConfig(lr=1e-2, warmup=0.25, weight_decay=0.0, clip_norm=1e9)
-    optimizer, rate, (b1, b2) = make_optimizer(config, 8), make_schedule(config, 8), (config.beta1, config.beta2)
+    optimizer, rate, (b1, b2) = (
+        make_optimizer(config, 8),
+        make_schedule(config, 8),
+        (config.beta1, config.beta2),
+    )
     update = jax.jit(optimizer.update)
     state, m, v, where = optimizer.init(PARAMS), 0.0, 0.0, "lm_head.weight"
     for t in range(1, 6):
@@ -69,7 +77,9 @@ def test_biases_and_norms_are_never_decayed(name: Any) -> None:
     config = OptimConfig(name=name, weight_decay=0.5)
     optimizer = make_optimizer(config, 10)
     ones = jax.tree.map(jnp.ones_like, PARAMS)
-    updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.zeros_like, ones), optimizer.init(ones), ones)
+    updates, _ = jax.jit(optimizer.update)(
+        jax.tree.map(jnp.zeros_like, ones), optimizer.init(ones), ones
+    )
     moved = {key: bool(update.any()) for key, update in to_tensors(updates).items()}
     for key, moves in moved.items():
         assert moves == (not key.endswith("bias") and ".ln_" not in key), key

@@ -36,7 +36,9 @@ def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:
     optimizer = make_optimizer(settings.optim, settings.train.steps)
     before = abstract_state(settings, optimizer, sharding.single_device_mesh())
     count = settings.train.steps_per_dispatch
-    windows = jax.ShapeDtypeStruct((count, settings.train.batch_size, settings.model.n_positions + 1), jnp.int32)
+    windows = jax.ShapeDtypeStruct(
+        (count, settings.train.batch_size, settings.model.n_positions + 1), jnp.int32
+    )
     after, metrics = jax.eval_shape(make_train_step(settings, optimizer, how), before, windows)
     assert shapes(after) == shapes(before)
     assert shapes(metrics.loss) == ((count,), jnp.float32)
@@ -48,7 +50,10 @@ def test_the_shapes_of_gpt2_have_its_parameters_and_ten_billion_tokens(name: str
     settings = load_config(file)
     model, train = settings.model, settings.train
     parameters, cost = GPT2[name]
-    assert sum(math.prod(shape) for shape in parameter_shapes(unpad_config(model)).values()) == parameters
+    assert (
+        sum(math.prod(shape) for shape in parameter_shapes(unpad_config(model)).values())
+        == parameters
+    )
     assert f"({parameters:,} parameters)" in file.read_text(encoding="utf-8")
     assert parameter_shapes(model)["transformer.wte.weight"] == (50304, model.n_embd)
     assert train.batch_size * model.n_positions == 524_288

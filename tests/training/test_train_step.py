@@ -15,7 +15,13 @@ from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import init_params
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.train_step import TrainState, TrainStep, init_state, make_train_step, value_and_gradients
+from valyrian_jax.training.train_step import (
+    TrainState,
+    TrainStep,
+    init_state,
+    make_train_step,
+    value_and_gradients,
+)
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2, dropout=0.2)
 CONFIG = Config(model=MODEL, train=TrainConfig(steps=20))
@@ -51,7 +57,9 @@ def test_a_step_compiles_once() -> None:
 def test_steps_do_not_depend_on_how_they_are_dispatched() -> None:
     jax.tree.map(np.testing.assert_array_equal, taken([6]), taken([6]))
     # Another dispatch length is another compiled program, so equal to rounding only.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken([6]), taken([2, 2, 2]))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken([6]), taken([2, 2, 2])
+    )
 
 
 def test_dropout_follows_seed_and_step() -> None:
@@ -59,7 +67,9 @@ def test_dropout_follows_seed_and_step() -> None:
     losses = []
     for config in (CONFIG, other):
         for at in (0, 7):
-            state = new_state()._replace(step=jnp.asarray(at, jnp.int32))  # the same weights every time
+            state = new_state()._replace(
+                step=jnp.asarray(at, jnp.int32)
+            )  # the same weights every time
             losses.append(float(train_step_of(config)(state, BATCHES)[1].loss[0]))
     assert len(set(losses)) == 4
 
@@ -74,7 +84,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
     state, before = new_state(), new_state()
     for each in (state, before):
         wte = each.params["transformer"]["wte"]
-        wte["weight"] = wte["weight"].at[299].set(3e38)  # whoever reads this token has no finite loss
+        wte["weight"] = (
+            wte["weight"].at[299].set(3e38)
+        )  # whoever reads this token has no finite loss
     batches = jnp.where(BATCHES == 299, 0, BATCHES).at[:, 0, 0].set(299)
     state, metrics = train_step_of(CONFIG)(state, batches)
     assert not metrics.taken.any()
@@ -88,7 +100,9 @@ def test_evaluation_sums_the_counted_tokens_without_dropout() -> None:
     params = init_params(MODEL, jax.random.key(0))
     counted = np.random.default_rng(1).random((6, 4, 8)) < 0.7
     sums = make_eval_step(MODEL)(params, BATCHES, jnp.asarray(counted))
-    nats_of = jax.jit(lambda batch: token_cross_entropy(forward(params, batch[:, :-1], MODEL), batch[:, 1:]))
+    nats_of = jax.jit(
+        lambda batch: token_cross_entropy(forward(params, batch[:, :-1], MODEL), batch[:, 1:])
+    )
     for i in range(6):
         nats = nats_of(BATCHES[i])
         np.testing.assert_allclose(sums[i], np.asarray(nats)[counted[i]].sum(), rtol=1e-5)
@@ -111,7 +125,9 @@ def compiled(**changes: Any) -> Any:
 
 def found(program: Any) -> tuple[float, np.ndarray]:
     """The loss, and all gradients as one vector, which must be float32."""
-    value, gradients = program(init_params(BIG.model, jax.random.key(0)), WINDOWS, jax.random.key(1))
+    value, gradients = program(
+        init_params(BIG.model, jax.random.key(0)), WINDOWS, jax.random.key(1)
+    )
     arrays = jax.tree.leaves(gradients)
     assert {array.dtype.name for array in [value, *arrays]} == {"float32"}
     return float(value), np.concatenate([array.ravel() for array in arrays])

@@ -27,7 +27,13 @@ from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 FORMAT_VERSION = 1
-BUNDLE_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+BUNDLE_FILES = (
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+)
 _SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new"}  # two names of `transformers` for one function
 
 
@@ -74,19 +80,28 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     """
     check_bundle(bundle.model, bundle.tensors)
     path = Path(path)
-    partial, previous = path.with_name(path.name + ".partial"), path.with_name(path.name + ".previous")
+    partial, previous = (
+        path.with_name(path.name + ".partial"),
+        path.with_name(path.name + ".previous"),
+    )
     recover_bundle(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
     # safetensors writes the buffer as it lies in memory: a transposed view would be written wrong.
-    weights = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in bundle.tensors.items()}
+    weights = {
+        name: np.ascontiguousarray(tensor, dtype=np.float32)
+        for name, tensor in bundle.tensors.items()
+    }
     (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
     bundle.tokenizer.save(partial / "tokenizer.json")
     for name, content in _json_files(bundle).items():
         _write_json(partial / name, content)
     hashes = {file.name: sha256_of_file(file) for file in sorted(partial.iterdir())}
-    _write_json(partial / "manifest.json", {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes})
+    _write_json(
+        partial / "manifest.json",
+        {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes},
+    )
 
     shutil.rmtree(previous, ignore_errors=True)
     if path.exists():
@@ -120,13 +135,17 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"no bundle at {path}: expected a directory with config.json and model.safetensors")
+        raise UserError(
+            f"no bundle at {path}: expected a directory with config.json and model.safetensors"
+        )
     manifest = _read_manifest(path) if (path / "manifest.json").exists() else {}
     model = read_model_config(read_json_object(path / "config.json"))
     try:
         tensors = load_file(path / "model.safetensors")
     except OSError as error:
-        raise UserError(f"cannot read {path / 'model.safetensors'}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot read {path / 'model.safetensors'}: {error.strerror or error}"
+        ) from error
     except (TypeError, AttributeError) as error:  # bfloat16 and smaller have no NumPy type
         raise UserError(
             f"{path / 'model.safetensors'} holds a type NumPy lacks: {error}; convert to float32"
@@ -165,7 +184,9 @@ def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
     }
     for key, value in computed.items():
         if content.get(key, value) != value:
-            raise UserError(f"config.json has {key} = {content[key]!r}; only {value!r} is supported")
+            raise UserError(
+                f"config.json has {key} = {content[key]!r}; only {value!r} is supported"
+            )
     activation = content.get("activation_function", "gelu_new")
     try:
         model = ModelConfig(
@@ -181,11 +202,15 @@ def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
             init_std=content.get("initializer_range") or 0.02,
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"config.json is no GPT-2 configuration: {type(error).__name__} {error}") from error
+        raise UserError(
+            f"config.json is no GPT-2 configuration: {type(error).__name__} {error}"
+        ) from error
     except ValidationError as error:
         raise UserError(f"config.json: {explain_error(error)}") from error
     if content.get("n_inner") not in (None, 4 * model.n_embd):
-        raise UserError(f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported")
+        raise UserError(
+            f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported"
+        )
     return model
 
 
@@ -223,7 +248,9 @@ def _json_files(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+def canonical_names(
+    model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[np.float32]]:
     """Names as in the table: GPT-2's base model leaves out the prefix, and old files carry mask buffers."""
     named = {}
     for name, tensor in tensors.items():
@@ -232,10 +259,16 @@ def canonical_names(model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]])
         if not name.startswith(("transformer.", "lm_head.")):
             name = f"transformer.{name}"
         if name in named:
-            raise UserError(f"weights do not fit the model: {name} is there with and without its prefix")
-        with np.errstate(all="ignore"):  # what is too large for float32 becomes infinite, which `check` refuses
+            raise UserError(
+                f"weights do not fit the model: {name} is there with and without its prefix"
+            )
+        with np.errstate(
+            all="ignore"
+        ):  # what is too large for float32 becomes infinite, which `check` refuses
             named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
-    if model.tie_word_embeddings and "lm_head.weight" in named:  # some files keep only one of the two
+    if (
+        model.tie_word_embeddings and "lm_head.weight" in named
+    ):  # some files keep only one of the two
         named.setdefault("transformer.wte.weight", named.pop("lm_head.weight"))
     return named
 
@@ -245,8 +278,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json_object(path / "manifest.json")
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
     settings = manifest.get("config", {})
-    if not isinstance(version, int) or not isinstance(hashes, dict) or not isinstance(settings, dict):
-        raise UserError(f"{path / 'manifest.json'} is damaged: format_version, sha256 or config is missing or wrong")
+    if (
+        not isinstance(version, int)
+        or not isinstance(hashes, dict)
+        or not isinstance(settings, dict)
+    ):
+        raise UserError(
+            f"{path / 'manifest.json'} is damaged: format_version, sha256 or config is missing or wrong"
+        )
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
@@ -258,10 +297,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if name not in present:
             raise UserError(f"{path / name} is missing, though the manifest lists it")
         if sha256_of_file(path / name) != digest:
-            raise UserError(f"{path / name} does not match the manifest: the file was changed or is damaged")
+            raise UserError(
+                f"{path / name} does not match the manifest: the file was changed or is damaged"
+            )
     unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
-        raise UserError(f"{path / 'manifest.json'} is damaged: it does not list {', '.join(unlisted)}")
+        raise UserError(
+            f"{path / 'manifest.json'} is damaged: it does not list {', '.join(unlisted)}"
+        )
     return manifest
 
 

@@ -30,7 +30,11 @@ def parameter_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     return {
         "transformer.wte.weight": ("vocab", "embed"),
         "transformer.wpe.weight": ("position", "embed"),
-        **{f"transformer.h.{i}.{name}": axes for i in range(config.n_layer) for name, axes in block.items()},
+        **{
+            f"transformer.h.{i}.{name}": axes
+            for i in range(config.n_layer)
+            for name, axes in block.items()
+        },
         **{f"transformer.ln_f.{name}": axes for name, axes in norm.items()},
         **({} if config.tie_word_embeddings else {"lm_head.weight": ("vocab", "embed")}),
     }
@@ -52,7 +56,9 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every parameter and its shape, in the order of the forward pass."""
     size = axis_sizes(config)
-    return {name: tuple(size[axis] for axis in axes) for name, axes in parameter_axes(config).items()}
+    return {
+        name: tuple(size[axis] for axis in axes) for name, axes in parameter_axes(config).items()
+    }
 
 
 def unpad_config(config: ModelConfig) -> ModelConfig:

@@ -43,13 +43,17 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def generate_texts(generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1) -> list[str]:
+def generate_texts(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1
+) -> list[str]:
     """Whole texts, prompt included; row r draws with seed + r."""
     drawn = generate_tokens(generate, tokenizer, sample, rows)
     return [sample.prompt + "".join(stream_text(tokenizer, ids)) for ids in drawn]
 
 
-def generate_tokens(generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int) -> list[list[int]]:
+def generate_tokens(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int
+) -> list[list[int]]:
     """The tokens of whole texts, without those of the prompt."""
     drawn, ended = [], np.zeros(rows, bool)
     for column in generate(encode_prompt(tokenizer, sample.prompt), sample, rows):

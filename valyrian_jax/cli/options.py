@@ -39,12 +39,26 @@ SHOW_TOKENS = click.option(
 
 _SAMPLE_OPTIONS = (
     RUN_ARGUMENT,
-    click.option("--prompt", "text", default="", help="Text to go on from [the beginning of a document]."),
-    click.option("--max-new-tokens", type=click.IntRange(min=1), help="Tokens to generate at most."),
-    click.option("--temperature", type=click.FloatRange(min=0), help="0: always the most probable token."),
-    click.option("--top-k", type=click.IntRange(min=0), help="Only the k most probable tokens; 0: all."),
-    click.option("--top-p", type=click.FloatRange(min=0, min_open=True), help="Only the nucleus of mass p; 1: all."),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same text."),
+    click.option(
+        "--prompt", "text", default="", help="Text to go on from [the beginning of a document]."
+    ),
+    click.option(
+        "--max-new-tokens", type=click.IntRange(min=1), help="Tokens to generate at most."
+    ),
+    click.option(
+        "--temperature", type=click.FloatRange(min=0), help="0: always the most probable token."
+    ),
+    click.option(
+        "--top-k", type=click.IntRange(min=0), help="Only the k most probable tokens; 0: all."
+    ),
+    click.option(
+        "--top-p",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Only the nucleus of mass p; 1: all.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed gives the same text."
+    ),
     click.option(
         "--num-samples",
         type=click.IntRange(min=1),
@@ -82,7 +96,9 @@ def run_command(command: click.Command) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except UnicodeEncodeError as error:
-        _fail(f"the output cannot hold {error.object[error.start]!r} in {error.encoding}; set PYTHONIOENCODING=utf-8")
+        _fail(
+            f"the output cannot hold {error.object[error.start]!r} in {error.encoding}; set PYTHONIOENCODING=utf-8"
+        )
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError as error:
@@ -94,7 +110,9 @@ def run_command(command: click.Command) -> NoReturn:
 
 def _fail(message: str) -> NoReturn:
     line = " ".join(message.split())
-    shown = line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."  # a name in a file may be a book
+    shown = (
+        line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."
+    )  # a name in a file may be a book
     # and may hold what moves the cursor of a terminal, or what no output can hold
     clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     print(f"error: {clean}", file=sys.stderr)
@@ -115,7 +133,9 @@ def config_options() -> list[click.Parameter]:
 
 def collect_overrides(options: dict[str, Any]) -> dict[str, Any]:
     """The values given for `config_options`, by dotted key."""
-    return {name.replace(_SEPARATOR, "."): value for name, value in options.items() if value is not None}
+    return {
+        name.replace(_SEPARATOR, "."): value for name, value in options.items() if value is not None
+    }
 
 
 def sample_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -146,7 +166,10 @@ def print_samples(
     for row, ids in enumerate(generate_many_tokens(generate, tokenizer, sample, num_samples)):
         seed = (sample.seed + row) % 2**32
         if as_json:
-            record: dict[str, Any] = {"seed": seed, "text": start + "".join(stream_text(tokenizer, ids))}
+            record: dict[str, Any] = {
+                "seed": seed,
+                "text": start + "".join(stream_text(tokenizer, ids)),
+            }
             if show_tokens:
                 record["tokens"] = [token_text(token) for token in _tokens(tokenizer, start, ids)]
             click.echo(json.dumps(record, ensure_ascii=False), color=True)
@@ -179,5 +202,10 @@ def decode_argument(argument: str) -> str:
 def _click_type(annotation: Any) -> click.ParamType[Any]:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
-    plain: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, bool: click.BOOL, str: click.STRING}
+    plain: dict[Any, click.ParamType[Any]] = {
+        int: click.INT,
+        float: click.FLOAT,
+        bool: click.BOOL,
+        str: click.STRING,
+    }
     return plain[annotation]

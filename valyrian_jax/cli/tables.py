@@ -17,9 +17,21 @@ from valyrian_jax.language.words.nfc import nfc
 if TYPE_CHECKING:  # evaluation imports JAX, which the checker does not need
     from valyrian_jax.evaluation.report import ReportRow
 
-_SHOWN, _WORD_SHOWN = 300, 40  # characters of a sentence, and of a word, that are printed for people
+_SHOWN, _WORD_SHOWN = (
+    300,
+    40,
+)  # characters of a sentence, and of a word, that are printed for people
 _FIELDS = ("case", "number", "gender", "person", "tense", "mood", "position")
-_MEASURES = "nats/token", "bits/byte", "above source", "sentences", "grammatical", "known words", "new", "distinct"
+_MEASURES = (
+    "nats/token",
+    "bits/byte",
+    "above source",
+    "sentences",
+    "grammatical",
+    "known words",
+    "new",
+    "distinct",
+)
 
 
 def format_verdicts(encoded: bytes, as_json: bool) -> Iterator[str]:
@@ -38,9 +50,17 @@ def format_verdicts(encoded: bytes, as_json: bool) -> Iterator[str]:
     if not verdicts:
         raise UserError("the text has no sentence to check; expected words")
     for verdict in verdicts:
-        record = {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
+        record = {
+            "text": verdict.text,
+            "grammatical": verdict.grammatical,
+            "reason": verdict.reason,
+        }
         text_shown = _shown(verdict.text, _SHOWN)
-        shown = f"right  {text_shown}" if verdict.grammatical else f"wrong  {text_shown}\n       {verdict.reason}"
+        shown = (
+            f"right  {text_shown}"
+            if verdict.grammatical
+            else f"wrong  {text_shown}\n       {verdict.reason}"
+        )
         yield json.dumps(record, ensure_ascii=False) if as_json else shown
     if not as_json:
         right = sum(verdict.grammatical for verdict in verdicts)
@@ -52,7 +72,9 @@ def format_verdicts(encoded: bytes, as_json: bool) -> Iterator[str]:
 def _shown(text: str, length: int) -> str:
     """The beginning of a text, with a sign for what would move the cursor or end the line."""
     shown = text if len(text) <= length else text[:length] + "…"
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown)
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in shown
+    )
 
 
 def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
@@ -67,16 +89,22 @@ def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
         word = nfc(given)
         found = readings(word) or readings(word[:1].lower() + word[1:])
         if as_json:
-            yield json.dumps({"word": word, "readings": [_record(reading) for reading in found]}, ensure_ascii=False)
+            yield json.dumps(
+                {"word": word, "readings": [_record(reading) for reading in found]},
+                ensure_ascii=False,
+            )
         elif not found:
             alike = ", ".join(nearest(word))
             raise UserError(
-                f"{_shown(word, _WORD_SHOWN)!r} is not a known word" + f"; the nearest are {alike}" * bool(alike)
+                f"{_shown(word, _WORD_SHOWN)!r} is not a known word"
+                + f"; the nearest are {alike}" * bool(alike)
             )
         else:
             yield word
             for reading in found:
-                features = " ".join(value for name, value in _record(reading).items() if name in _FIELDS)
+                features = " ".join(
+                    value for name, value in _record(reading).items() if name in _FIELDS
+                )
                 marks = " (and)" * reading.joined + " (inferred)" * (not reading.sure)
                 yield f"  {reading.lexeme.lemma} ({reading.lexeme.gloss}): {features or reading.lexeme.pos}{marks}"
 
@@ -85,7 +113,14 @@ def _record(reading: Reading) -> dict[str, Any]:
     features = {name: getattr(reading, name) for name in _FIELDS if getattr(reading, name)}
     flags = {"joined": True} if reading.joined else {}
     lexeme = reading.lexeme
-    return {"lemma": lexeme.lemma, "pos": lexeme.pos, "gloss": lexeme.gloss, **features, "sure": reading.sure, **flags}
+    return {
+        "lemma": lexeme.lemma,
+        "pos": lexeme.pos,
+        "gloss": lexeme.gloss,
+        **features,
+        "sure": reading.sure,
+        **flags,
+    }
 
 
 def report_json(run: Path, lines: "Mapping[str, ReportRow]") -> str:

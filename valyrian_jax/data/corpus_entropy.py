@@ -74,7 +74,9 @@ def generate_corpus(sentences: int, seed: int, exact: int) -> GeneratedCorpus:
         summary += f"; the text itself {excess.bits_per_byte:.4f} ± {excess.standard_error:.4f} less ({exact} texts)"
     summary += f"; {attempts - 1:.1%} of the sentences were drawn again (not new, or a dead end)"
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return GeneratedCorpus(text, CorpusSource(digest, [p.bits for p in found], excess.bits_per_byte), summary)
+    return GeneratedCorpus(
+        text, CorpusSource(digest, [p.bits for p in found], excess.bits_per_byte), summary
+    )
 
 
 def _size(paragraph: Paragraph) -> int:
@@ -104,11 +106,15 @@ def load_source(text: str | Path, sha256: str) -> CorpusSource | None:
         return None
     try:
         record = json.loads(read_text(path))
-        found = CorpusSource(record["sha256"], [float(value) for value in record["bits"]], float(record["excess"]))
+        found = CorpusSource(
+            record["sha256"], [float(value) for value in record["bits"]], float(record["excess"])
+        )
         if not all(map(math.isfinite, [*found.bits, found.excess])):
             raise ValueError("a number is not finite")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); write it again with `corpus`, or delete it") from error
+        raise UserError(
+            f"{path} is damaged ({error!r}); write it again with `corpus`, or delete it"
+        ) from error
     return found if found.sha256 == sha256 else None
 
 
@@ -122,7 +128,9 @@ def estimate_entropy(bits: Sequence[float], sizes: Sequence[int]) -> EntropyEsti
     ratio = sum(bits) / sum(sizes)
     squares = sum((b - ratio * n) ** 2 for b, n in zip(bits, sizes, strict=True))
     count = len(bits)
-    return EntropyEstimate(ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes) if count > 1 else math.inf)
+    return EntropyEstimate(
+        ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes) if count > 1 else math.inf
+    )
 
 
 def entropy_floor(source: CorpusSource, documents: Sequence[str]) -> EntropyEstimate:
@@ -136,7 +144,9 @@ def entropy_floor(source: CorpusSource, documents: Sequence[str]) -> EntropyEsti
         UserError: the source tells of fewer.
     """
     if len(source.bits) < len(documents):
-        raise UserError(f"the source.json of the text tells of {len(source.bits)} documents, of which it has more")
+        raise UserError(
+            f"the source.json of the text tells of {len(source.bits)} documents, of which it has more"
+        )
     sizes = [len(document.encode()) + 2 for document in documents]
     found = estimate_entropy(source.bits[-len(documents) :], sizes)
     return EntropyEstimate(found.bits_per_byte - source.excess, found.standard_error)

@@ -78,7 +78,9 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
     if tokenizer is None and config.data.tokenizer:
         tokenizer, name = Tokenizer.load(config.data.tokenizer), config.data.tokenizer
     if path.name in (shards.INDEX, shards.TOKENIZER) and path.with_name(shards.INDEX).exists():
-        raise UserError(f"data.path = {path} is a part of shards; give their directory, {path.parent}")
+        raise UserError(
+            f"data.path = {path} is a part of shards; give their directory, {path.parent}"
+        )
     dataset: Dataset
     if shards.is_shard_directory(config.data.path):
         dataset = open_shards_dataset(config, tokenizer, name)

@@ -134,7 +134,9 @@ def _pieces(file: BinaryIO, longest: int) -> Iterator[bytes | None]:
         if len(last) > longest:
             last, is_long = b"-", True
         blank = rest[end:]
-        rest = last + (blank if len(blank) <= longest else b"\n\n")  # so much of it parts documents whatever it is
+        rest = last + (
+            blank if len(blank) <= longest else b"\n\n"
+        )  # so much of it parts documents whatever it is
     for piece in _BREAK.split(rest):
         yield None if is_long or len(piece) > longest else piece.removesuffix(b"\r")
         is_long = False

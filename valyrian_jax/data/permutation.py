@@ -30,7 +30,9 @@ def permute(indices: UInt64, size: int, seed: int, epoch: int) -> UInt64:
     """
     bits = max((size - 1).bit_length(), 2)
     # data.batch counts in the last word alone, so these are other numbers than any of its own.
-    keys = np.random.Philox(key=seed, counter=[0, 0, 1, epoch]).random_raw(_ROUNDS).astype(np.uint64)
+    keys = (
+        np.random.Philox(key=seed, counter=[0, 0, 1, epoch]).random_raw(_ROUNDS).astype(np.uint64)
+    )
     found = _network(indices.astype(np.uint64), bits, keys)
     while (outside := np.flatnonzero(found >= size)).size:
         found[outside] = _network(found[outside], bits, keys)

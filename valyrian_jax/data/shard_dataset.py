@@ -45,14 +45,19 @@ class ShardDataset:
         """Return the next windows in the order of the epoch; see `valyrian_jax.data.dataset.Dataset`."""
         train, length = self.config.train, self.config.model.n_positions
         return np.stack(
-            [read_batch(self.split, train.seed, step + i, train.batch_size, length, rows) for i in range(count)]
+            [
+                read_batch(self.split, train.seed, step + i, train.batch_size, length, rows)
+                for i in range(count)
+            ]
         )
 
     @cached_property
     def eval_set(self) -> EvalSet:
         """The held-out part in batches as large as those that training has in memory at a time."""
         train, tokens = self.config.train, read_held_out(self.split)
-        windows = make_eval_windows(tokens, train.batch_size // train.accumulate, self.config.model.n_positions)
+        windows = make_eval_windows(
+            tokens, train.batch_size // train.accumulate, self.config.model.n_positions
+        )
         return EvalSet(windows, count_token_bytes(tokens, self.tokenizer))
 
     def describe(self) -> str:

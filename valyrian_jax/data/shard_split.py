@@ -11,7 +11,9 @@ from valyrian_jax.data import shards
 from valyrian_jax.data.shards import ShardSet
 from valyrian_jax.errors import UserError
 
-MAX_HELD_OUT = 50_000_000  # tokens: evaluation holds all of them in memory, several times, and computes on all
+MAX_HELD_OUT = (
+    50_000_000  # tokens: evaluation holds all of them in memory, several times, and computes on all
+)
 _BLOCK = 1 << 20  # tokens searched at a time
 
 
@@ -50,7 +52,9 @@ def split_shards(directory: Path, held_out: float) -> ShardSplit:
     start = math.ceil(tokens * (1 - held_out))
     cut = _next_document(found, start) or _last_document(found, min(start, tokens - 1))
     if not cut:
-        raise UserError(f"the shards in {directory} hold one document, expected two or more: one is held out")
+        raise UserError(
+            f"the shards in {directory} hold one document, expected two or more: one is held out"
+        )
     if tokens - cut > MAX_HELD_OUT:
         raise UserError(
             f"the last document in {directory} has {tokens - cut:,} tokens, more than evaluation can hold, "

@@ -22,7 +22,9 @@ from valyrian_jax.errors import StopSignal, UserError
 from valyrian_jax.tokenizer import Tokenizer, batch
 
 Int64 = npt.NDArray[np.int64]
-Raw = tuple[bytes | None, str | None]  # a document as it stands in its file, and the key of the text in it
+Raw = tuple[
+    bytes | None, str | None
+]  # a document as it stands in its file, and the key of the text in it
 
 
 class Group(NamedTuple):
@@ -59,7 +61,9 @@ def encoded(
             for places, group in groups:
                 if stop_signal() is not None:
                     break
-                with _interrupts_withheld():  # the processes that this starts leave Ctrl-C to this one
+                with (
+                    _interrupts_withheld()
+                ):  # the processes that this starts leave Ctrl-C to this one
                     waiting.append((places, pool.submit(encode_group, tokenizer, group)))
                 if len(waiting) > 2 * workers:
                     yield _result(waiting.popleft())
@@ -113,7 +117,9 @@ def encode_group(tokenizer: Path, group: Sequence[Raw]) -> Encoded:
     kept = [text for text, reason in found if reason == GOOD]
     ids, ends = loaded.encode_documents(kept)
     dtype = shards.token_dtype(loaded.vocab_size)
-    tokens = np.insert(ids.astype(dtype), np.concatenate([[0], ends])[: len(kept)], dtype.type(loaded.end_of_text))
+    tokens = np.insert(
+        ids.astype(dtype), np.concatenate([[0], ends])[: len(kept)], dtype.type(loaded.end_of_text)
+    )
     counts, sizes = np.zeros(len(group), np.int64), np.zeros(len(group), np.int64)
     counts[good] = np.diff(ends, prepend=0) + 1
     sizes[good] = [len(batch.utf8(text)) for text in kept]

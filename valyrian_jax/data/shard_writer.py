@@ -26,7 +26,10 @@ from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26
-_GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17  # that one worker gets at a time: enough to pay for compiled code
+_GROUP_BYTES, _GROUP_DOCUMENTS = (
+    1 << 24,
+    1 << 17,
+)  # that one worker gets at a time: enough to pay for compiled code
 _END_BYTES = 1 << 20  # of either end of a text, by which it is known again beside its size
 _BEFORE_INDEX = {"lock", shards.TOKENIZER, f"{shards.TOKENIZER}.partial", f"{shards.INDEX}.partial"}
 
@@ -70,11 +73,17 @@ def encode(
     with lock_directory(out, "encoding text"):
         index = begun(out, wanted, tokenizer)
         if index.finished:
-            console.print(f"{out} is finished already", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"{out} is finished already", markup=False, highlight=False, soft_wrap=True
+            )
             return index
         start = index.position
-        found = itertools.takewhile(lambda _: stop_signal() is None, _documents(files, text_key, start.file))
-        rest = itertools.dropwhile(lambda document: document[:2] < (start.file, start.document), found)
+        found = itertools.takewhile(
+            lambda _: stop_signal() is None, _documents(files, text_key, start.file)
+        )
+        rest = itertools.dropwhile(
+            lambda document: document[:2] < (start.file, start.document), found
+        )
         encoded = shard_workers.encoded(
             _groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, stop_signal
         )
@@ -89,7 +98,9 @@ def encode(
         return _finish(out, index, [*parts, end])
 
 
-def _index(tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int) -> ShardIndex:
+def _index(
+    tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int
+) -> ShardIndex:
     """The index of a directory in which there is no shard yet."""
     return ShardIndex(
         format=1,
@@ -151,13 +162,17 @@ def _input(path: Path) -> InputFile:
     digest = hashlib.sha256()
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"cannot read the text {path}: with --out it must be a file, which can be read again")
+            raise UserError(
+                f"cannot read the text {path}: with --out it must be a file, which can be read again"
+            )
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             for place in (0, max(size - _END_BYTES, 0)):
                 file.seek(place)
                 digest.update(file.read(_END_BYTES))
-        return InputFile(os.fsencode(path).decode("utf-8", "backslashreplace"), size, digest.hexdigest())
+        return InputFile(
+            os.fsencode(path).decode("utf-8", "backslashreplace"), size, digest.hexdigest()
+        )
     except OSError as error:
         raise UserError(f"cannot read the text {path}: {error.strerror}") from error
 
@@ -202,7 +217,9 @@ def _write(
             begin = end
             if sum(map(len, parts)) == index.shard_tokens:
                 shard = shards.write_shard(out, len(written.shards), parts, index.tokenizer_sha256)
-                whole = int(np.searchsorted(encoded.ends, end, "right"))  # documents that end here or before
+                whole = int(
+                    np.searchsorted(encoded.ends, end, "right")
+                )  # documents that end here or before
                 written = replace(
                     _counted(counted, encoded, whole),
                     position=_position(places, encoded.ends, whole, end),
@@ -212,13 +229,18 @@ def _write(
                 shards.write_index(out, written)
                 parts = []
         counted, begin = _counted(counted, encoded, len(encoded.ends)), 0
-    return replace(written, documents=counted.documents, size=counted.size, skipped=counted.skipped), parts
+    return replace(
+        written, documents=counted.documents, size=counted.size, skipped=counted.skipped
+    ), parts
 
 
 def _counted(index: ShardIndex, encoded: Encoded, whole: int) -> ShardIndex:
     """An index with the first documents of a group counted."""
     reasons = np.bincount(encoded.reasons[:whole], minlength=len(documents.REASONS)).tolist()
-    skipped = {reason: index.skipped.get(reason, 0) + n for reason, n in zip(documents.REASONS, reasons, strict=True)}
+    skipped = {
+        reason: index.skipped.get(reason, 0) + n
+        for reason, n in zip(documents.REASONS, reasons, strict=True)
+    }
     return replace(
         index,
         documents=index.documents + reasons[0],
@@ -239,9 +261,13 @@ def _finish(out: Path, index: ShardIndex, parts: Sequence[shards.Tokens]) -> Sha
     """Write the last shard, and an index that says that it is the last."""
     if not index.documents:
         shown = describe_skipped(index)
-        raise UserError(f"there is no document in {', '.join(file.name for file in index.inputs)}{shown}")
+        raise UserError(
+            f"there is no document in {', '.join(file.name for file in index.inputs)}{shown}"
+        )
     shard = shards.write_shard(out, len(index.shards), parts, index.tokenizer_sha256)
-    index = replace(index, finished=True, tokens=index.tokens + shard.tokens, shards=(*index.shards, shard))
+    index = replace(
+        index, finished=True, tokens=index.tokens + shard.tokens, shards=(*index.shards, shard)
+    )
     shards.write_index(out, index)
     return index
 
@@ -263,7 +289,10 @@ def describe_skipped(index: ShardIndex) -> str:
 
 
 def _noticed(
-    results: Iterable[tuple[Int64, Encoded]], index: ShardIndex, console: Console, stop_signal: StopSignal
+    results: Iterable[tuple[Int64, Encoded]],
+    index: ShardIndex,
+    console: Console,
+    stop_signal: StopSignal,
 ) -> Iterator[tuple[Int64, Encoded]]:
     """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
     start, none = index.position, np.zeros(len(documents.REASONS), np.int64)
@@ -272,14 +301,18 @@ def _noticed(
 
     def note() -> None:
         if is_whole and counts.any() and not counts[0]:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in zip(documents.REASONS, counts, strict=True) if n)
+            reasons = ", ".join(
+                f"{n:,} {reason}" for reason, n in zip(documents.REASONS, counts, strict=True) if n
+            )
             line = f"note: nothing is taken of {index.inputs[current].name}: {reasons}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     for places, encoded in results:
         yield places, encoded
         files, firsts = np.unique(places[:, 0], return_index=True)
-        for file, reasons in zip(files.tolist(), np.split(encoded.reasons, firsts[1:]), strict=True):
+        for file, reasons in zip(
+            files.tolist(), np.split(encoded.reasons, firsts[1:]), strict=True
+        ):
             if file != current:
                 note()
                 current, counts, is_whole = file, none, True
@@ -288,7 +321,9 @@ def _noticed(
         note()
 
 
-def _shown(results: Iterable[tuple[Int64, Encoded]], console: Console) -> Generator[tuple[Int64, Encoded]]:
+def _shown(
+    results: Iterable[tuple[Int64, Encoded]], console: Console
+) -> Generator[tuple[Int64, Encoded]]:
     """The same results, with a line that tells how far they are."""
     columns = TextColumn("{task.description}"), TimeElapsedColumn()
     began, done, size = time.perf_counter(), 0, 0
@@ -298,4 +333,7 @@ def _shown(results: Iterable[tuple[Int64, Encoded]], console: Console) -> Genera
             yield places, encoded
             done, size = done + len(encoded.tokens), size + int(encoded.sizes.sum())
             speed = done / (time.perf_counter() - began)
-            bar.update(task, description=f"{done:,} tokens, {size / 1e6:,.0f} MB of text, {speed:,.0f} tokens/s")
+            bar.update(
+                task,
+                description=f"{done:,} tokens, {size / 1e6:,.0f} MB of text, {speed:,.0f} tokens/s",
+            )

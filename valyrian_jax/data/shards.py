@@ -96,7 +96,11 @@ class ShardIndex:
     def _shards_agree(self) -> "ShardIndex":
         for number, shard in enumerate(self.shards):
             full = shard.tokens == self.shard_tokens
-            last = self.finished and number == len(self.shards) - 1 and shard.tokens < self.shard_tokens
+            last = (
+                self.finished
+                and number == len(self.shards) - 1
+                and shard.tokens < self.shard_tokens
+            )
             if shard.name != shard_name(number) or not (full or last):
                 raise ValueError(
                     f"shard {number} is {shard.name} with {shard.tokens} tokens, expected {shard_name(number)}"
@@ -232,7 +236,10 @@ def open_shards(directory: Path) -> ShardSet:
     for number in range(len(index.shards)):
         check(directory, index, number)
     return ShardSet(
-        directory, index, tokenizer, functools.lru_cache(_MAPPED)(functools.partial(_map, directory, index))
+        directory,
+        index,
+        tokenizer,
+        functools.lru_cache(_MAPPED)(functools.partial(_map, directory, index)),
     )
 
 
@@ -243,7 +250,13 @@ def check(directory: Path, index: ShardIndex, number: int) -> None:
         UserError: they are not the same.
     """
     path, tokens = directory / shard_name(number), index.shards[number].tokens
-    expected = MAGIC, VERSION, token_dtype(index.vocab_size).itemsize, tokens, bytes.fromhex(index.tokenizer_sha256)
+    expected = (
+        MAGIC,
+        VERSION,
+        token_dtype(index.vocab_size).itemsize,
+        tokens,
+        bytes.fromhex(index.tokenizer_sha256),
+    )
     again = "copy it again, or encode the text into another --out"
     try:
         with path.open("rb") as file:
@@ -252,12 +265,24 @@ def check(directory: Path, index: ShardIndex, number: int) -> None:
     except OSError as error:
         raise UserError(f"cannot read the shard {path}: {error.strerror}; {again}") from error
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise UserError(f"{path} is not a shard: it begins with {header[:8]!r}, expected {MAGIC!r}; {again}")
-    fields = "magic", "format version", "bytes of a token", "number of tokens", "SHA-256 of the tokenizer"
+        raise UserError(
+            f"{path} is not a shard: it begins with {header[:8]!r}, expected {MAGIC!r}; {again}"
+        )
+    fields = (
+        "magic",
+        "format version",
+        "bytes of a token",
+        "number of tokens",
+        "SHA-256 of the tokenizer",
+    )
     for field, found, wanted in zip(fields, HEADER.unpack(header), expected, strict=True):
         if found != wanted:
-            shown = [value.hex()[:12] if isinstance(value, bytes) else value for value in (found, wanted)]
-            raise UserError(f"the shard {path} has {field} {shown[0]}, expected {shown[1]}; {again}")
+            shown = [
+                value.hex()[:12] if isinstance(value, bytes) else value for value in (found, wanted)
+            ]
+            raise UserError(
+                f"the shard {path} has {field} {shown[0]}, expected {shown[1]}; {again}"
+            )
     if size != (whole := HEADER.size + expected[2] * expected[3]):
         raise UserError(f"the shard {path} has {size:,} bytes, expected {whole:,}; {again}")
 
@@ -266,7 +291,9 @@ def _map(directory: Path, index: ShardIndex, number: int) -> Tokens:
     """The tokens of one shard, mapped."""
     shard = index.shards[number]
     return np.asarray(
-        np.memmap(directory / shard.name, token_dtype(index.vocab_size), "r", HEADER.size, (shard.tokens,))
+        np.memmap(
+            directory / shard.name, token_dtype(index.vocab_size), "r", HEADER.size, (shard.tokens,)
+        )
     )
 
 
@@ -275,7 +302,9 @@ def read(shards: ShardSet, start: int, count: int) -> Tokens:
     size, end = shards.index.shard_tokens, min(start + count, shards.index.tokens)
     tokens = np.empty(max(end - start, 0), token_dtype(shards.index.vocab_size))
     done = 0
-    while done < len(tokens):  # copied at once, so that no more shards stay mapped than `piece` keeps
+    while done < len(
+        tokens
+    ):  # copied at once, so that no more shards stay mapped than `piece` keeps
         number, place = divmod(start + done, size)
         part = shards.piece(number)[place : place + len(tokens) - done]
         tokens[done : done + len(part)] = part

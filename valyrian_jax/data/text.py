@@ -23,8 +23,13 @@ DOCUMENT_SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
-_WORD_BREAK = re.compile(r"(?<=\S)[ \n](?=\S)")  # the pre-tokenizer cuts before such a space, whatever stands around it
-_BLOCK, _TAIL = 1 << 24, 1 << 12  # bytes read at a time; characters looked through for a place to cut
+_WORD_BREAK = re.compile(
+    r"(?<=\S)[ \n](?=\S)"
+)  # the pre-tokenizer cuts before such a space, whatever stands around it
+_BLOCK, _TAIL = (
+    1 << 24,
+    1 << 12,
+)  # bytes read at a time; characters looked through for a place to cut
 _FEWEST_PARTS = 20
 _LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
 _TOKENIZED_TOGETHER = 1 << 17  # documents
@@ -47,7 +52,9 @@ def read_corpus(path: str | Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file") from error
+        raise UserError(
+            f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file"
+        ) from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
     if not text.strip():
@@ -68,20 +75,26 @@ def read_blocks(path: str | Path) -> Iterator[str]:
             while block := file.read(_BLOCK):
                 text += decoder.decode(block)
                 decoded = file.tell() - len(decoder.getstate()[0])
-                places = [found.start() for found in _WORD_BREAK.finditer(text, max(len(text) - _TAIL, 0))]
+                places = [
+                    found.start() for found in _WORD_BREAK.finditer(text, max(len(text) - _TAIL, 0))
+                ]
                 if places:
                     yield text[: places[-1]]
                     text = text[places[-1] :]
             yield text + decoder.decode(b"", final=True)
     except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file") from error
+        raise UserError(
+            f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file"
+        ) from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error, decoded) from error
 
 
 def _not_utf8(path: str | Path, error: UnicodeDecodeError, before: int = 0) -> UserError:
     byte, place = error.object[error.start], before + error.start
-    return UserError(f"the text {path} is not UTF-8: byte 0x{byte:02x} at offset {place}; convert it first")
+    return UserError(
+        f"the text {path} is not UTF-8: byte 0x{byte:02x} at offset {place}; convert it first"
+    )
 
 
 def split_documents(text: str, held_out: float) -> DataSplit:
@@ -156,7 +169,9 @@ def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, scratch: Pa
     def pieces() -> Iterator[Tokens]:
         yield end
         for first in range(0, len(documents), _TOKENIZED_TOGETHER):
-            ids, ends = tokenizer.encode_documents(documents[first : first + _TOKENIZED_TOGETHER], os.cpu_count() or 1)
+            ids, ends = tokenizer.encode_documents(
+                documents[first : first + _TOKENIZED_TOGETHER], os.cpu_count() or 1
+            )
             yield np.insert(ids.astype(dtype), ends, end)
 
     if sum(map(len, documents)) <= _LARGE_TEXT:

@@ -41,7 +41,10 @@ class TextDataset:
         train, length = self.config.train, self.config.model.n_positions
         tokens = self._training_tokens
         return np.stack(
-            [sample_batch(tokens, train.seed, step + i, train.batch_size, length, rows) for i in range(count)]
+            [
+                sample_batch(tokens, train.seed, step + i, train.batch_size, length, rows)
+                for i in range(count)
+            ]
         )
 
     @cached_property
@@ -49,13 +52,19 @@ class TextDataset:
         """The held-out part in batches as large as those that training has in memory at a time."""
         tokens = encode_documents(self.documents.held_out, self.tokenizer, self.scratch)
         train = self.config.train
-        windows = make_eval_windows(tokens, train.batch_size // train.accumulate, self.config.model.n_positions)
+        windows = make_eval_windows(
+            tokens, train.batch_size // train.accumulate, self.config.model.n_positions
+        )
         return EvalSet(windows, count_bytes(self.documents.held_out))
 
     @cached_property
     def entropy(self) -> float | None:
         """Bits per byte of the held-out part, where the corpus was generated."""
-        return entropy_floor(self.source, self.documents.held_out).bits_per_byte if self.source else None
+        return (
+            entropy_floor(self.source, self.documents.held_out).bits_per_byte
+            if self.source
+            else None
+        )
 
     @cached_property
     def training_sentences(self) -> frozenset[str] | None:
@@ -89,8 +98,13 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     """
     text = read_corpus(config.data.path)
     encoded = text.encode()
-    documents, fingerprint = split_documents(text, config.data.held_out), hashlib.sha256(encoded).hexdigest()
+    documents, fingerprint = (
+        split_documents(text, config.data.held_out),
+        hashlib.sha256(encoded).hexdigest(),
+    )
     if tokenizer is None:
-        tokenizer = train_bpe(documents.train, config.model.vocab_size)  # the held-out part must not shape it
+        tokenizer = train_bpe(
+            documents.train, config.model.vocab_size
+        )  # the held-out part must not shape it
     source = load_source(config.data.path, fingerprint)
     return TextDataset(config, documents, len(encoded), fingerprint, tokenizer, source, scratch)

@@ -30,20 +30,38 @@ class Evaluation(NamedTuple):
 
 def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
     """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
-    how = how._replace(remat=False, attention="own")  # no gradient; and float32, which not every kernel takes
+    how = how._replace(
+        remat=False, attention="own"
+    )  # no gradient; and float32, which not every kernel takes
 
-    def one_batch(params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]) -> Float[Array, ""]:
-        return summed_cross_entropy(forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted)
+    def one_batch(
+        params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]
+    ) -> Float[Array, ""]:
+        return summed_cross_entropy(
+            forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted
+        )
 
-    def eval_step(params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]) -> Float[Array, "N"]:
+    def eval_step(
+        params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]
+    ) -> Float[Array, "N"]:
         return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
 
     mesh = how.mesh or sharding.single_device_mesh()
-    return jax.jit(eval_step, out_shardings=sharding.named_sharding(mesh), compiler_options=compiler_options(mesh))
+    return jax.jit(
+        eval_step,
+        out_shardings=sharding.named_sharding(mesh),
+        compiler_options=compiler_options(mesh),
+    )
 
 
-def evaluate(eval_step: EvalStep, params: Params, eval_set: EvalSet, mesh: Mesh | None = None) -> Evaluation:
+def evaluate(
+    eval_step: EvalStep, params: Params, eval_set: EvalSet, mesh: Mesh | None = None
+) -> Evaluation:
     """Return the loss over every held-out token, always in the same order; see `make_eval_windows`."""
-    windows = sharding.shard(eval_set.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh()))
+    windows = sharding.shard(
+        eval_set.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh())
+    )
     nats = float(np.sum(np.asarray(eval_step(params, *windows)), dtype=np.float64))
-    return Evaluation(nats / int(eval_set.windows.counted.sum()), nats / math.log(2) / eval_set.text_bytes)
+    return Evaluation(
+        nats / int(eval_set.windows.counted.sum()), nats / math.log(2) / eval_set.text_bytes
+    )

@@ -48,7 +48,8 @@ class WittenBell:
     def nats(self, tokens: Sequence[int]) -> float:
         """Mean cross-entropy of all tokens but the first, each after its full history."""
         logs = (
-            math.log(self.probability(tokens[i], tokens[max(0, i - self.order + 1) : i])) for i in range(1, len(tokens))
+            math.log(self.probability(tokens[i], tokens[max(0, i - self.order + 1) : i]))
+            for i in range(1, len(tokens))
         )
         return -sum(logs) / (len(tokens) - 1)
 

@@ -21,7 +21,9 @@ from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
 
 # How the texts are drawn that are judged.
-REPORT_SAMPLE = SampleConfig(prompt="", max_new_tokens=150, temperature=1.0, top_k=0, top_p=0.9, seed=0)
+REPORT_SAMPLE = SampleConfig(
+    prompt="", max_new_tokens=150, temperature=1.0, top_k=0, top_p=0.9, seed=0
+)
 
 
 class ReportRow(NamedTuple):
@@ -79,7 +81,9 @@ def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
     config, best = load_run_config(directory), load_run_bundle(directory)
     dataset = open_dataset(config, best.tokenizer, directory)
     if dataset.fingerprint != best.manifest.get("corpus_sha256"):
-        raise UserError(f"the corpus {config.data.path} has changed since {directory} was trained on it")
+        raise UserError(
+            f"the corpus {config.data.path} has changed since {directory} was trained on it"
+        )
     return best, dataset
 
 
@@ -105,5 +109,7 @@ def _judge_trigram(
     if not texts:
         return row
     end, sample = tokenizer.end_of_text, REPORT_SAMPLE
-    rows = (trigram.sample(end, end, sample.max_new_tokens, sample.top_p, seed) for seed in range(texts))
+    rows = (
+        trigram.sample(end, end, sample.max_new_tokens, sample.top_p, seed) for seed in range(texts)
+    )
     return row._replace(quality=measure_texts(map(tokenizer.decode, rows), training))

@@ -80,7 +80,9 @@ def stream_tokens(
         max_new_tokens times the next token of every row, int32[B]; some are drawn ahead of what was asked for.
     """
     if not prompt:
-        raise ValueError("an empty prompt has nothing to continue; start from the end-of-text token")
+        raise ValueError(
+            "an empty prompt has nothing to continue; start from the end-of-text token"
+        )
     seeds = jnp.asarray((sample.seed + np.arange(rows)) % 2**32, jnp.uint32)
     drawing = SamplingParams(seeds, sample.temperature, sample.top_k, sample.top_p)
     history = np.empty((rows, len(prompt) + sample.max_new_tokens), np.int32)
@@ -90,13 +92,17 @@ def stream_tokens(
         count = len(prompt) + index
         if cache is not None and window_start(count, config.n_positions) == start:
             here = min(CHUNK, sample.max_new_tokens - index, start + config.n_positions - count + 1)
-            drawn, cache = decode(params, history[:, count - 1], cache, drawing, index, here, config)
+            drawn, cache = decode(
+                params, history[:, count - 1], cache, drawing, index, here, config
+            )
             columns = np.asarray(drawn)[:here]
         else:
             start = window_start(count, config.n_positions)
             window = np.zeros((rows, config.n_positions), np.int32)
             window[:, : count - start] = history[:, start:count]
-            first, cache = prefill(params, window, jnp.asarray(count - start, jnp.int32), drawing, index, config)
+            first, cache = prefill(
+                params, window, jnp.asarray(count - start, jnp.int32), drawing, index, config
+            )
             columns = np.asarray(first)[None]
         history[:, count : count + len(columns)] = columns.T
         index += len(columns)

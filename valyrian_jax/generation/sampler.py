@@ -27,9 +27,13 @@ def filter_probabilities(
     """
     scaled = logits.astype(jnp.float32) / temperature
     every = jnp.ones(scaled.shape, bool)
-    top = jax.lax.cond(top_k > 0, lambda: top_mask(scaled, jnp.ones(scaled.shape), top_k), lambda: every)
+    top = jax.lax.cond(
+        top_k > 0, lambda: top_mask(scaled, jnp.ones(scaled.shape), top_k), lambda: every
+    )
     probabilities = jax.nn.softmax(jnp.where(top, scaled, -jnp.inf))
-    limit = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)  # a top_p that is 0 in float32 keeps one token too
+    limit = jnp.maximum(
+        top_p, jnp.finfo(jnp.float32).tiny
+    )  # a top_p that is 0 in float32 keeps one token too
     nucleus = jax.lax.cond(top_p < 1, lambda: top_mask(scaled, probabilities, limit), lambda: every)
     return jnp.where(nucleus, probabilities, 0.0)
 
@@ -53,7 +57,9 @@ def top_mask(
     return (order > lowest) | (order == lowest) & (above(lowest) + jnp.cumsum(tied) - tied < limit)
 
 
-def bisect(holds: Callable[[Int[Array, ""]], Bool[Array, ""]], low: int, high: int) -> Int[Array, ""]:
+def bisect(
+    holds: Callable[[Int[Array, ""]], Bool[Array, ""]], low: int, high: int
+) -> Int[Array, ""]:
     """The lowest int32 from low to high for which something holds, which holds for all above it and for high."""
 
     def halve(_: Int[Array, ""], between: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -89,7 +95,8 @@ def sample_token(
 ) -> Int[Array, ""]:
     """Token `index` of a generation from its logits."""
     drawn = sample(
-        filter_probabilities(logits, jnp.where(temperature > 0, temperature, 1.0), top_k, top_p), uniform(seed, index)
+        filter_probabilities(logits, jnp.where(temperature > 0, temperature, 1.0), top_k, top_p),
+        uniform(seed, index),
     )
     return jnp.where(temperature > 0, drawn, jnp.argmax(logits).astype(jnp.int32))
 
@@ -103,7 +110,11 @@ class SamplingParams(NamedTuple):
     top_p: Scalar
 
 
-def sample_tokens(logits: Float[Array, "B V"], drawing: SamplingParams, index: Int[Array, ""] | int) -> Int[Array, "B"]:
+def sample_tokens(
+    logits: Float[Array, "B V"], drawing: SamplingParams, index: Int[Array, ""] | int
+) -> Int[Array, "B"]:
     """Token `index` of every row."""
     draw_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
-    return draw_rows(logits, drawing.seeds, index, drawing.temperature, drawing.top_k, drawing.top_p)
+    return draw_rows(
+        logits, drawing.seeds, index, drawing.temperature, drawing.top_k, drawing.top_p
+    )

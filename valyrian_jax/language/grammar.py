@@ -94,11 +94,17 @@ def parse_pattern(table: Mapping[str, object]) -> Pattern:
         UserError: `words` uses a letter without a role, or a role names no category.
     """
     words = str(table["words"])
-    roles = {letter: _parse_role(letter, str(value), words) for letter, value in table.items() if len(letter) == 1}
+    roles = {
+        letter: _parse_role(letter, str(value), words)
+        for letter, value in table.items()
+        if len(letter) == 1
+    }
     tokens = tuple(_parse_token(word) for word in words.split())
     for token in tokens:
         if token.is_letter and token.name not in roles:
-            raise UserError(f"grammar.toml: {words!r} uses {token.name} without explaining it; add {token.name} = ...")
+            raise UserError(
+                f"grammar.toml: {words!r} uses {token.name} without explaining it; add {token.name} = ..."
+            )
     tenses = table.get("tense", [])
     return Pattern(
         name=str(table.get("template", words)),
@@ -117,7 +123,9 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
         return Role("participant", tuple(arguments))
     if not arguments or arguments[0] not in CATEGORIES:
         categories = ", ".join(CATEGORIES)
-        raise UserError(f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of {categories}")
+        raise UserError(
+            f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of {categories}"
+        )
     if arguments[0] == "verb" and (strange := set(arguments[1].split("|")) - _verb_kinds()):
         kinds = ", ".join(sorted(_verb_kinds()))
         raise UserError(
@@ -129,7 +137,9 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
 @cache
 def _verb_kinds() -> frozenset[str]:
     """The kinds of frames that verbs have."""
-    frames = (frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";"))
+    frames = (
+        frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";")
+    )
     return frozenset(frame.split()[0] for frame in frames if frame)
 
 

@@ -89,6 +89,8 @@ def describe_options(config: Config, how: ComputeOptions, device: jax.Device) ->
         "the layers in a loop" if how.scan_layers else "",
         "the blocks once more for the gradient" if how.remat else "",
         {"own": "", "xla": "attention by XLA", "cudnn": "attention by cuDNN"}[how.attention],
-        f"own attention: {unusable}" if how.attention == "own" and device.platform == "gpu" and unusable else "",
+        f"own attention: {unusable}"
+        if how.attention == "own" and device.platform == "gpu" and unusable
+        else "",
     ]
     return "; ".join(filter(None, parts)) or None

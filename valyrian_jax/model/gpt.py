@@ -66,19 +66,30 @@ def forward_cached(
     return logits, cache
 
 
-def activations(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> dict[str, Float[Array, "B T _"]]:
+def activations(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> dict[str, Float[Array, "B T _"]]:
     """What every stage of `forward` gives, by name and in order: embedding, h.0 and on, ln_f, logits."""
     (logits, _), seen = GPT(config).apply(
-        {"params": params}, tokens, None, None, capture_intermediates=True, mutable=["intermediates"]
+        {"params": params},
+        tokens,
+        None,
+        None,
+        capture_intermediates=True,
+        mutable=["intermediates"],
     )
     stages = seen["intermediates"]["transformer"]
     blocks = {f"h.{i}": stages["h"][str(i)]["__call__"][0][0] for i in range(config.n_layer)}
     states = {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0]}
-    return {name: array.reshape(*tokens.shape, -1) for name, array in states.items()} | {"logits": logits}
+    return {name: array.reshape(*tokens.shape, -1) for name, array in states.items()} | {
+        "logits": logits
+    }
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def attention_weights(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "L B H T T"]:
+def attention_weights(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> Float[Array, "L B H T T"]:
     """Where each token looks: the weights of every head in `forward`; those of one query [l, b, h, t] sum to 1."""
     _, seen = GPT(config).apply({"params": params}, tokens, None, None, mutable=["intermediates"])
     blocks = seen["intermediates"]["transformer"]["h"]
@@ -104,7 +115,11 @@ class GPT(nn.Module):
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
         c = self.config
         x, wte, cache = Transformer(c, self.how, name="transformer")(tokens, cache, dropout_key)
-        head = wte if c.tie_word_embeddings else Embedding(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
+        head = (
+            wte
+            if c.tie_word_embeddings
+            else Embedding(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
+        )
         return mask_padding((x @ head.T).reshape(*tokens.shape, -1), c), cache
 
 
@@ -124,7 +139,9 @@ class Transformer(nn.Module):
         wte = Embedding(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
         wpe = Embedding(c.n_positions, c.n_embd, name="wpe")()
         rows = lookup_table(wte, self.how)[tokens]  # (B, T, D)
-        x = constrain((rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how)  # (N, D)
+        x = constrain(
+            (rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how
+        )  # (N, D)
         self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
         x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
         x, cache = Blocks(c, self.how, B, name="h")(x, cache, dropout_key)
@@ -148,16 +165,22 @@ class Blocks(nn.Module):
         new = []
         for layer in range(self.config.n_layer):
             past = None if cache is None else (cache.keys[layer], cache.values[layer], cache.length)
-            x, kv = block(self.config, self.how, self.rows, name=str(layer))(x, past, _fold(dropout_key, layer))
+            x, kv = block(self.config, self.how, self.rows, name=str(layer))(
+                x, past, _fold(dropout_key, layer)
+            )
             new.append(kv)
         if cache is None:
             return x, None
         keys, values = zip(*new, strict=True)
         return x, Cache(keys, values, cache.length + x.shape[0] // self.rows)
 
-    def scanned(self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "N D"]:
+    def scanned(
+        self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None
+    ) -> Float[Array, "N D"]:
         """The same without a cache, as a loop over one block, for which the layers' parameters are stacked."""
-        block = Block(self.config, self.how, self.rows, parent=None)  # of no module: its parameters come as an argument
+        block = Block(
+            self.config, self.how, self.rows, parent=None
+        )  # of no module: its parameters come as an argument
 
         def one(x: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
             params, index = layer
@@ -189,7 +212,9 @@ class Block(nn.Module):
     ) -> tuple[Float[Array, "N D"], KeysValues]:
         c = self.config
         normed = LayerNorm(c.layer_norm_epsilon, name="ln_1")(x)
-        attended, kv = Attention(c, self.how, self.rows, name="attn")(normed, past, _fold(dropout_key, 0))
+        attended, kv = Attention(c, self.how, self.rows, name="attn")(
+            normed, past, _fold(dropout_key, 0)
+        )
         x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
         widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
         return constrain(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
@@ -214,7 +239,9 @@ class Attention(nn.Module):
         q, k, v = (constrain(part, self.how, None, "tensor") for part in parts)  # (B, T, H, K) each
         if self.how.attention != "own":  # a kernel without dropout, cache, or weights to look at
             kernel = self.how.attention
-            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel).reshape(N, D)
+            mixed = jax.nn.dot_product_attention(
+                q, k, v, is_causal=True, implementation=kernel
+            ).reshape(N, D)
             return Linear(D, name="c_proj")(mixed), (k, v)
         q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
@@ -241,21 +268,29 @@ class MLP(nn.Module):
         c = self.config
         gelu = functools.partial(jax.nn.gelu, approximate=c.activation == "gelu_new")
         x = Linear(4 * c.n_embd, name="c_fc")(x)  # (N, 4 D)
-        x = jax.checkpoint(gelu)(x)  # keeps x for the gradient and nothing else, which is quicker than to read it
+        x = jax.checkpoint(gelu)(
+            x
+        )  # keeps x for the gradient and nothing else, which is quicker than to read it
         return Linear(c.n_embd, name="c_proj")(x)
 
 
-def constrain(x: Float[Array, "N *rest"], how: ComputeOptions, *axes: str | None) -> Float[Array, "N *rest"]:
+def constrain(
+    x: Float[Array, "N *rest"], how: ComputeOptions, *axes: str | None
+) -> Float[Array, "N *rest"]:
     """Constrain the sharding of x: its first axis over the mesh's rows, the next ones as named; None is not sharded."""
     if how.mesh is None:
         return x
-    return jax.lax.with_sharding_constraint(x, sharding.named_sharding(how.mesh, sharding.ROW_AXES, *axes))
+    return jax.lax.with_sharding_constraint(
+        x, sharding.named_sharding(how.mesh, sharding.ROW_AXES, *axes)
+    )
 
 
 def lookup_table(wte: Float[Array, "V D"], how: ComputeOptions) -> Float[Array, "V D"]:
     """The token embedding where rows of it can be had whole, so that what is looked up need not be moved by columns."""
     return (
-        wte if how.mesh is None else jax.lax.with_sharding_constraint(wte, sharding.named_sharding(how.mesh, "tensor"))
+        wte
+        if how.mesh is None
+        else jax.lax.with_sharding_constraint(wte, sharding.named_sharding(how.mesh, "tensor"))
     )
 
 

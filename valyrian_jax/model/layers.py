@@ -53,7 +53,9 @@ def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
+def dropout(
+    x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None
+) -> Float[Array, "*shape"]:
     """Zero each element with probability `rate` and scale the rest, or do nothing without a key.
 
     Random bits are the dearest part on a CPU, so each element gets one byte, not a word: the rate is rounded to the

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def token_cross_entropy(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+def token_cross_entropy(
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
+) -> Float[Array, "B T"]:
     """Cross-entropy of every target token, in nats: logsumexp(logits) - logits[target]."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     # A sum over one element, not a gather: the gradient of a gather is a scatter, for which XLA keeps all in float32.

@@ -16,7 +16,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from valyrian_jax.bundle.names import Tensors, axis_sizes, parameter_axes, parameter_shapes, unpad_config
+from valyrian_jax.bundle.names import (
+    Tensors,
+    axis_sizes,
+    parameter_axes,
+    parameter_shapes,
+    unpad_config,
+)
 from valyrian_jax.config import ModelConfig
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
@@ -82,7 +88,10 @@ def pad_tensors(tensors: Mapping[str, Any], config: ModelConfig) -> dict[str, An
 def unpad_tensors(tensors: Tensors, config: ModelConfig) -> Tensors:
     """The inverse of `pad`: what a bundle holds."""
     tables = _tables(config)
-    return {name: array[: config.vocab_size] if name in tables else array for name, array in tensors.items()}
+    return {
+        name: array[: config.vocab_size] if name in tables else array
+        for name, array in tensors.items()
+    }
 
 
 def mask_padding(logits: Float[Array, "B T V"], config: ModelConfig) -> Float[Array, "B T V"]:

@@ -42,7 +42,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
         devices = devices[: math.prod(shape)]
     if math.prod(shape) != len(devices):
         asked = ", ".join(f"mesh.{name} = {size}" for name, size in sizes.items())
-        fits = "the rest must divide it" if -1 in sizes.values() else "let one of them be -1, for what is left"
+        fits = (
+            "the rest must divide it"
+            if -1 in sizes.values()
+            else "let one of them be -1, for what is left"
+        )
         raise UserError(
             f"{asked} does not fit {len(devices)} device{'s' if len(devices) > 1 else ''}: the product must be their "
             f"number; {fits}"
@@ -71,7 +75,9 @@ def check_divisible(config: Config, mesh: Mesh) -> None:
         parts = math.prod(mesh.shape[axis] for axis in axes)
         if size % parts:
             over = " x ".join(f"mesh.{axis}" for axis in axes)
-            raise UserError(f"{what} = {size} cannot be cut into {over} = {parts} equal parts; change one of them")
+            raise UserError(
+                f"{what} = {size} cannot be cut into {over} = {parts} equal parts; change one of them"
+            )
 
 
 def named_sharding(mesh: Mesh, *axes: str | tuple[str, ...] | None) -> NamedSharding:
@@ -93,7 +99,8 @@ def parameter_shardings(config: Config, mesh: Mesh) -> dict[str, NamedSharding]:
         return along if along and sizes[axis] % mesh.shape[along] == 0 else None
 
     return {
-        name: NamedSharding(mesh, PartitionSpec(*map(cut, axes))) for name, axes in parameter_axes(config.model).items()
+        name: NamedSharding(mesh, PartitionSpec(*map(cut, axes)))
+        for name, axes in parameter_axes(config.model).items()
     }
 
 
@@ -113,7 +120,9 @@ def state_shardings(tree: PyTree[Any], config: Config, mesh: Mesh) -> PyTree[Nam
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def make_global_array(make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], place: NamedSharding) -> Array:
+def make_global_array(
+    make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], place: NamedSharding
+) -> Array:
     """An array over a mesh, of which every process makes only the parts that its devices hold, from their slices."""
     return jax.make_array_from_callback(shape, place, make)
 
@@ -125,7 +134,9 @@ def shard(tree: PyTree[npt.ArrayLike], places: PyTree[NamedSharding]) -> PyTree[
         known = np.asarray(array)
         return make_global_array(known.__getitem__, known.shape, place)
 
-    return jax.tree.map(lambda place, part: jax.tree.map(functools.partial(put, place), part), places, tree)
+    return jax.tree.map(
+        lambda place, part: jax.tree.map(functools.partial(put, place), part), places, tree
+    )
 
 
 def gather(tree: PyTree[Array], mesh: Mesh) -> PyTree[Any]:

@@ -59,12 +59,16 @@ def read_curves(run: Path) -> Curves:
     records = list(read_metrics(run))
     points = {}
     for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *BELOW):
-        found = [(record["step"], value) for record in records if (value := record.get(key)) is not None]
+        found = [
+            (record["step"], value) for record in records if (value := record.get(key)) is not None
+        ]
         if found:
             steps, values = np.array(found, float).T
             points[key] = steps, values
     if not {TRAIN, HELD_OUT} & points.keys():
-        raise UserError(f"{run} has no losses to draw yet: its metrics.jsonl is missing or holds none")
+        raise UserError(
+            f"{run} has no losses to draw yet: its metrics.jsonl is missing or holds none"
+        )
     known = HELD_OUT in points and BITS in points and points[HELD_OUT][1][-1] > 0
     bits = float(points[BITS][1][-1] / points[HELD_OUT][1][-1]) if known else None
     name = os.fsencode(run.resolve().name).decode("utf-8", "replace")
@@ -77,7 +81,9 @@ def draw_curves(drawn: Sequence[Curves]) -> "Figure":
     Losses are in bits per byte, which do not depend on the tokenizer, if every run has been evaluated; else in nats
     per token.
     """
-    from matplotlib.figure import Figure  # here, because it takes half a second that training need not wait for
+    from matplotlib.figure import (
+        Figure,
+    )  # here, because it takes half a second that training need not wait for
 
     below = [key for key in BELOW if any(key in curve.points for curve in drawn)]
     figure = Figure(figsize=(8, 6), layout="constrained")
@@ -89,7 +95,9 @@ def draw_curves(drawn: Sequence[Curves]) -> "Figure":
     for axes in panels.values():
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    title = make_drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
+    title = (
+        make_drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
+    )
     figure.suptitle(title, parse_math=False)
     return figure
 
@@ -103,17 +111,34 @@ def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
         if TRAIN in curve.points:
             steps, values = thin_points(curve.points[TRAIN])
             colour = _COLOURS[-1] if one else _colour(i)
-            named = "training" if one else "" if HELD_OUT in curve.points else f"training, {make_drawable(curve.name)}"
+            named = (
+                "training"
+                if one
+                else ""
+                if HELD_OUT in curve.points
+                else f"training, {make_drawable(curve.name)}"
+            )
             few = _marker(i) if len(steps) < _FEW else ""
             axes.plot(
-                steps, values * unit, color=colour, alpha=0.4, linewidth=0.8, marker=few, markersize=3, label=named
+                steps,
+                values * unit,
+                color=colour,
+                alpha=0.4,
+                linewidth=0.8,
+                marker=few,
+                markersize=3,
+                label=named,
             )
-            later = values[steps >= steps[-1] / 20] * unit  # the first fall would leave no room for the rest,
+            later = (
+                values[steps >= steps[-1] / 20] * unit
+            )  # the first fall would leave no room for the rest,
             seen += [later.min(), np.quantile(later, 0.99)]  # nor would a spike
         if HELD_OUT in curve.points:
             steps, values = curve.points[HELD_OUT]
             label = "held out" if one else f"held out, {make_drawable(curve.name)}"
-            axes.plot(steps, values * unit, color=_colour(i), marker=_marker(i), markersize=5, label=label)
+            axes.plot(
+                steps, values * unit, color=_colour(i), marker=_marker(i), markersize=5, label=label
+            )
             seen += [values.min() * unit, values.max() * unit]
         if ENTROPY in curve.points and in_bits:
             floors.add(float(curve.points[ENTROPY][1][-1]))
@@ -125,7 +150,9 @@ def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
     axes.set_ylabel("loss (bits per byte)" if in_bits else "loss (nats per token)")
     if one and in_bits:
         bits = drawn[0].bits or 1.0
-        right = axes.secondary_yaxis("right", functions=(partial(np.multiply, 1 / bits), partial(np.multiply, bits)))
+        right = axes.secondary_yaxis(
+            "right", functions=(partial(np.multiply, 1 / bits), partial(np.multiply, bits))
+        )
         right.set_ylabel("nats per token")
     for text in axes.legend().get_texts():
         text.set_parse_math(False)  # a name may have a dollar sign
@@ -138,7 +165,9 @@ def _draw_below(axes: "Axes", key: str, drawn: Sequence[Curves]) -> None:
         if key in curve.points:
             steps, values = thin_points(curve.points[key])
             few = _marker(i) if len(steps) < _FEW else ""
-            axes.plot(steps, values * unit, color=_colour(i), marker=few, markersize=4, linewidth=1.2)
+            axes.plot(
+                steps, values * unit, color=_colour(i), marker=few, markersize=4, linewidth=1.2
+            )
     axes.set_title(name, fontsize="medium")
     axes.set_ylim(0, top)
 
@@ -165,7 +194,9 @@ def make_drawable(text: str) -> str:
     from matplotlib import font_manager
 
     known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    return "".join(c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text)
+    return "".join(
+        c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text
+    )
 
 
 def save_figure(figure: "Figure", path: Path) -> list[Path]:
@@ -179,7 +210,9 @@ def save_figure(figure: "Figure", path: Path) -> list[Path]:
 
     path = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
     if path.name in ("", ".."):
-        raise UserError(f"{path} is a directory; expected the name of a file in it, without .png and .svg")
+        raise UserError(
+            f"{path} is a directory; expected the name of a file in it, without .png and .svg"
+        )
     files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # the same figure, the same file
         figure.savefig(files[0], dpi=150)

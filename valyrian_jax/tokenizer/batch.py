@@ -61,7 +61,9 @@ def count(texts: Iterable[bytes]) -> Counter[bytes]:
         if pays_to_compile(len(data)):
             from valyrian_jax.tokenizer import numba_pretokenizer
 
-            found = numba_pretokenizer.count(np.frombuffer(data, np.uint8), ends, class_table(), MIX)
+            found = numba_pretokenizer.count(
+                np.frombuffer(data, np.uint8), ends, class_table(), MIX
+            )
             for start, end, n in zip(*(column.tolist() for column in found), strict=True):
                 counts[data[start:end]] += n
         else:
@@ -72,7 +74,9 @@ def count(texts: Iterable[bytes]) -> Counter[bytes]:
 def learn(counts: Mapping[bytes, int], merges: int) -> list[bpe.Pair]:
     """Learn up to `merges` merges from pieces, where the ids of the 256 bytes are those of GPT-2."""
     pieces = b"".join(counts)
-    if not pays_to_compile(len(pieces) * merges // 16):  # what a merge does to a piece is less than cutting it
+    if not pays_to_compile(
+        len(pieces) * merges // 16
+    ):  # what a merge does to a piece is less than cutting it
         ids = _ID_OF_BYTE.tolist()
         words = {tuple(ids[b] for b in piece): n for piece, n in counts.items()}
         return bpe.learn(words, 256, merges)

@@ -14,7 +14,10 @@ from valyrian_jax.tokenizer import Tokenizer
 
 MARK = "|"
 # Dark on light and light on dark: told apart by lightness alone, and on any background.
-_COLOURS = partial(click.style, fg="black", bg="yellow"), partial(click.style, fg="bright_white", bg="blue")
+_COLOURS = (
+    partial(click.style, fg="black", bg="yellow"),
+    partial(click.style, fg="bright_white", bg="blue"),
+)
 
 
 def print_tokens(tokens: Iterable[bytes]) -> None:
@@ -27,7 +30,9 @@ def print_tokens(tokens: Iterable[bytes]) -> None:
     click.echo()
 
 
-def separate_tokens(tokens: Iterable[bytes], mark: str, styles: Sequence[Callable[[str], str]]) -> Iterator[str]:
+def separate_tokens(
+    tokens: Iterable[bytes], mark: str, styles: Sequence[Callable[[str], str]]
+) -> Iterator[str]:
     """What to print for every token: a mark between it and the one before, and the styles taking turns.
 
     A token that ends a line of the text ends one here too.
@@ -46,7 +51,9 @@ def make_visible(token: bytes) -> str:
     """
     letters = token.decode("utf-8", "surrogateescape")
     return "".join(
-        letter if letter.isprintable() and letter != "\\" else str(letter.encode("utf-8", "surrogateescape"))[2:-1]
+        letter
+        if letter.isprintable() and letter != "\\"
+        else str(letter.encode("utf-8", "surrogateescape"))[2:-1]
         for letter in letters
     )
 

@@ -9,7 +9,10 @@ from .bpe import Pair
 # as one visible character: printable ones as themselves, the others as U+0100 onward.
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 BYTE_ORDER = (*_PRINTABLE, *(b for b in range(256) if b not in _PRINTABLE))
-_CHARACTER = {b: chr(b) if i < len(_PRINTABLE) else chr(256 + i - len(_PRINTABLE)) for i, b in enumerate(BYTE_ORDER)}
+_CHARACTER = {
+    b: chr(b) if i < len(_PRINTABLE) else chr(256 + i - len(_PRINTABLE))
+    for i, b in enumerate(BYTE_ORDER)
+}
 _BYTE = {character: b for b, character in _CHARACTER.items()}
 
 
@@ -32,8 +35,19 @@ def _written(token: bytes) -> str:
 def to_json(vocabulary: Vocabulary) -> dict[str, Any]:
     """The contents of the file."""
     names = {i: name for name, i in vocabulary.special.items()}
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    plain = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     written = [names.get(i) or _written(token) for i, token in enumerate(vocabulary.tokens)]
     return {
         "version": "1.0",
@@ -89,21 +103,30 @@ def from_json(content: Any) -> Vocabulary:
         f"pre_tokenizer {pre!r}, expected ByteLevel with use_regex and without add_prefix_space",
     )
     for option in _UNSUPPORTED:
-        _require(not model.get(option), f"model option {option} = {model.get(option)!r} is not supported")
+        _require(
+            not model.get(option), f"model option {option} = {model.get(option)!r} is not supported"
+        )
 
     special = {str(token["content"]): token["id"] for token in content.get("added_tokens") or []}
     ids = {**model["vocab"], **special}
     _require(all(type(i) is int for i in ids.values()), "a token id is not an integer")
-    _require(sorted(ids.values()) == list(range(len(ids))), f"token ids are not 0 to {len(ids) - 1}, each once")
+    _require(
+        sorted(ids.values()) == list(range(len(ids))),
+        f"token ids are not 0 to {len(ids) - 1}, each once",
+    )
 
     _require("" not in ids, "a token is empty")
 
     tokens = [b""] * len(ids)
     for written, i in ids.items():
         try:
-            tokens[i] = written.encode() if written in special else bytes([_BYTE[c] for c in written])
+            tokens[i] = (
+                written.encode() if written in special else bytes([_BYTE[c] for c in written])
+            )
         except KeyError as error:
-            raise UnsupportedTokenizerError(f"token {written!r} holds characters that stand for no byte") from error
+            raise UnsupportedTokenizerError(
+                f"token {written!r} holds characters that stand for no byte"
+            ) from error
     known = {written for written in ids if written not in special}
     missing = [b for b in range(256) if _CHARACTER[b] not in known]
     _require(not missing, f"{len(missing)} of the 256 single bytes have no token")
@@ -111,7 +134,10 @@ def from_json(content: Any) -> Vocabulary:
     merges = []
     for merge in model["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
-        _require({left, right, left + right} <= known, f"merge {left!r} + {right!r} uses a token not in the vocabulary")
+        _require(
+            {left, right, left + right} <= known,
+            f"merge {left!r} + {right!r} uses a token not in the vocabulary",
+        )
         merges.append((ids[left], ids[right]))
     _require(len(set(merges)) == len(merges), "a merge stands there twice")
     return Vocabulary(tokens, merges, special)

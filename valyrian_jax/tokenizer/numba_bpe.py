@@ -44,7 +44,11 @@ def merge_table(merges: Int64, made: Int32, mix: np.uint64) -> tuple[Int64, Int3
     size = 1 << 4
     while size < 2 * len(merges):
         size *= 2
-    pairs, ranks, becomes = np.full(size, -1, np.int64), np.zeros(size, np.int32), np.zeros(size, np.int32)
+    pairs, ranks, becomes = (
+        np.full(size, -1, np.int64),
+        np.zeros(size, np.int32),
+        np.zeros(size, np.int32),
+    )
     for rank in range(len(merges)):
         pair = merges[rank, 0] << 32 | merges[rank, 1]
         at = find_pair(pair, pairs, mix)
@@ -57,7 +61,9 @@ def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32, mix: np.uint64
     """Merge the ids of one piece in place, as `bpe.apply` does; how many are left."""
     end = len(ids)
     following, preceding = np.arange(1, end + 1), np.arange(-1, end - 1)
-    heap = [(np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]  # (rank, left position, slot of the pair)
+    heap = [
+        (np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)
+    ]  # (rank, left position, slot of the pair)
     for i in range(end - 1):
         at = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), pairs, mix)
         if pairs[at] >= 0:
@@ -66,7 +72,11 @@ def apply(ids: Int32, pairs: Int64, ranks: Int32, becomes: Int32, mix: np.uint64
     while len(heap) > 0:
         _, left, at = heapq.heappop(heap)
         right = following[left]
-        if ids[left] < 0 or right == end or (np.int64(ids[left]) << 32 | np.int64(ids[right])) != pairs[at]:
+        if (
+            ids[left] < 0
+            or right == end
+            or (np.int64(ids[left]) << 32 | np.int64(ids[right])) != pairs[at]
+        ):
             continue
         ids[left], ids[right] = becomes[at], -1
         after = following[right]
@@ -222,15 +232,22 @@ def with_room(pairs: Pairs, known: int) -> Pairs:
     """Pairs with room for two more than are known."""
     if known + 2 <= len(pairs.pair):
         return pairs
-    slots, numbers = np.full(2 * len(pairs.slots), -1, np.int64), np.zeros(2 * len(pairs.slots), np.int32)
+    slots, numbers = (
+        np.full(2 * len(pairs.slots), -1, np.int64),
+        np.zeros(2 * len(pairs.slots), np.int32),
+    )
     for j in range(known):
         at = find_pair(pairs.pair[j], slots, pairs.mix)
         slots[at], numbers[at] = pairs.pair[j], j
-    return Pairs(slots, numbers, longer(pairs.pair), longer(pairs.total), longer(pairs.head), pairs.mix)
+    return Pairs(
+        slots, numbers, longer(pairs.pair), longer(pairs.total), longer(pairs.head), pairs.mix
+    )
 
 
 @jit
-def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: int, mix: np.uint64) -> Int64:
+def learn(
+    symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: int, mix: np.uint64
+) -> Int64:
     """Learn up to `merges` merges, as `bpe.learn` does.
 
     Args:
@@ -245,8 +262,13 @@ def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: 
         The merged pairs in order, left id << 32 | right id.
     """
     N = len(symbols)
-    following, preceding = np.arange(1, N + 1).astype(np.int32), np.arange(-1, N - 1).astype(np.int32)
-    places = Places(symbols, counts, word_of, following, preceding, np.empty(N, np.int32), np.empty(N, np.int32))
+    following, preceding = (
+        np.arange(1, N + 1).astype(np.int32),
+        np.arange(-1, N - 1).astype(np.int32),
+    )
+    places = Places(
+        symbols, counts, word_of, following, preceding, np.empty(N, np.int32), np.empty(N, np.int32)
+    )
     room = 1 << 12
     pairs = Pairs(
         np.full(2 * room, -1, np.int64),
@@ -273,7 +295,9 @@ def learn(symbols: Int32, word_of: Int32, counts: Int64, first_id: int, merges: 
         seen = known
         while pairs.head[j] >= 0:
             p = np.int64(pairs.head[j])
-            while pair_at(preceding[p], places) == pair:  # of places that overlap, the leftmost is merged first
+            while (
+                pair_at(preceding[p], places) == pair
+            ):  # of places that overlap, the leftmost is merged first
                 p = np.int64(preceding[p])
             while pair_at(p, places) == pair:
                 pairs = with_room(pairs, known)

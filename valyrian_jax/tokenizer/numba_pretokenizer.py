@@ -160,7 +160,12 @@ def count(text: Bytes, cuts: Int64, classes: Bytes, mix: np.uint64) -> tuple[Int
             k = slots[at]
             if k < 0:
                 k = slots[at] = known
-                pieces[k, KEY], pieces[k, START], pieces[k, END], pieces[k, COUNT] = key_of(text, a, b, mix), a, b, 0
+                pieces[k, KEY], pieces[k, START], pieces[k, END], pieces[k, COUNT] = (
+                    key_of(text, a, b, mix),
+                    a,
+                    b,
+                    0,
+                )
                 known += 1
                 slots, pieces = with_space(slots, pieces, known, mix)
             pieces[k, COUNT] += 1

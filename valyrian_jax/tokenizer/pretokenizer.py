@@ -33,7 +33,11 @@ _END, _NO_CLASS = "\ud800", 4  # between texts
 def class_table() -> npt.NDArray[np.uint8]:
     """The class of every code point, as a uint8 array of length 0x110000."""
     table = np.full(_CODE_POINTS, OTHER, dtype=np.uint8)
-    with resources.files("valyrian_jax.tokenizer").joinpath("unicode_classes.csv").open(encoding="ascii") as file:
+    with (
+        resources.files("valyrian_jax.tokenizer")
+        .joinpath("unicode_classes.csv")
+        .open(encoding="ascii") as file
+    ):
         for row in csv.DictReader(file):
             table[int(row["first"], 16) : int(row["last"], 16) + 1] = _CLASS_OF[row["class"]]
     table.flags.writeable = False
@@ -88,7 +92,9 @@ def _join_contractions(points: npt.NDArray[np.uint32], starts: npt.NDArray[np.bo
     second = points[np.minimum(quotes + 2, len(points) - 1)]
     has_two = quotes + 2 < len(points)
     short = np.isin(first, [ord(c) for c in "stmd"])
-    long = has_two & np.logical_or.reduce([(first == ord(a)) & (second == ord(b)) for a, b in ("re", "ve", "ll")])
+    long = has_two & np.logical_or.reduce(
+        [(first == ord(a)) & (second == ord(b)) for a, b in ("re", "ve", "ll")]
+    )
     for found, length in ((quotes[short], 2), (quotes[long], 3)):
         starts[found + 1] = False
         ends = found + length

@@ -42,7 +42,9 @@ class Tokenizer:
     tokens: tuple[bytes, ...]
     merges: tuple[bpe.Pair, ...]
     special: Mapping[str, int]
-    _cache: dict[bytes, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cache: dict[bytes, list[int]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def vocab_size(self) -> int:
@@ -53,7 +55,9 @@ class Tokenizer:
     def end_of_text(self) -> int:
         """The id of `<|endoftext|>`, which separates documents."""
         if END_OF_TEXT not in self.special:
-            raise UserError(f"the tokenizer has no {END_OF_TEXT} token, which separates documents; add it to its file")
+            raise UserError(
+                f"the tokenizer has no {END_OF_TEXT} token, which separates documents; add it to its file"
+            )
         return self.special[END_OF_TEXT]
 
     @cached_property
@@ -67,7 +71,10 @@ class Tokenizer:
 
     @cached_property
     def merge_table(self) -> dict[bpe.Pair, tuple[int, int]]:
-        return {(a, b): (r, self._id_of[self.tokens[a] + self.tokens[b]]) for r, (a, b) in enumerate(self.merges)}
+        return {
+            (a, b): (r, self._id_of[self.tokens[a] + self.tokens[b]])
+            for r, (a, b) in enumerate(self.merges)
+        }
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> list[int]:
         """Text to token ids.
@@ -87,7 +94,9 @@ class Tokenizer:
         """
         for name in allowed_special:
             if name not in self.special:
-                raise UserError(f"{name!r} is not a special token of this tokenizer; it has {sorted(self.special)}")
+                raise UserError(
+                    f"{name!r} is not a special token of this tokenizer; it has {sorted(self.special)}"
+                )
         ids: list[int] = []
         for part in _cut_at(text, allowed_special):
             if part in allowed_special:
@@ -115,14 +124,18 @@ class Tokenizer:
         before = np.cumsum([0, *(len(ids) for ids, _ in found)])
         ends = [ends + shift for (_, ends), shift in zip(found, before, strict=False)]
         none = np.empty(0, np.int32), np.empty(0, np.int64)
-        return np.concatenate([none[0], *(ids for ids, _ in found)]), np.concatenate([none[1], *ends])
+        return np.concatenate([none[0], *(ids for ids, _ in found)]), np.concatenate(
+            [none[1], *ends]
+        )
 
     def _encode(self, group: Sequence[bytes]) -> tuple[Int32, Int64]:
         data, ends = b"".join(group), np.cumsum([len(text) for text in group])
         if batch.pays_to_compile(len(data)):
             from valyrian_jax.tokenizer import numba_bpe
 
-            return numba_bpe.encode(np.frombuffer(data, np.uint8), ends, class_table(), *self._compiled_table)
+            return numba_bpe.encode(
+                np.frombuffer(data, np.uint8), ends, class_table(), *self._compiled_table
+            )
         offsets = split_texts(group)
         pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
         done = np.cumsum([0, *map(len, pieces)])  # ids after so many pieces
@@ -135,7 +148,11 @@ class Tokenizer:
 
         pairs = np.array(self.merges, np.int64).reshape(-1, 2)
         made = np.array([made for _, made in self.merge_table.values()], np.int32)
-        return np.array(self.byte_ids, np.int32), *numba_bpe.merge_table(pairs, made, batch.MIX), batch.MIX
+        return (
+            np.array(self.byte_ids, np.int32),
+            *numba_bpe.merge_table(pairs, made, batch.MIX),
+            batch.MIX,
+        )
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         ids = self._cache.get(piece)
@@ -157,7 +174,9 @@ class Tokenizer:
         ids = list(ids)
         for i in ids:
             if not 0 <= i < self.vocab_size:
-                raise UserError(f"token id {i} is outside the vocabulary, which goes from 0 to {self.vocab_size - 1}")
+                raise UserError(
+                    f"token id {i} is outside the vocabulary, which goes from 0 to {self.vocab_size - 1}"
+                )
         return b"".join(self.tokens[i] for i in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -195,11 +214,21 @@ class Tokenizer:
         """
         try:
             found = hf_format.from_json(content)
-        except (hf_format.UnsupportedTokenizerError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (
+            hf_format.UnsupportedTokenizerError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            ValueError,
+        ) as error:
             reason = (
-                error if isinstance(error, hf_format.UnsupportedTokenizerError) else f"{type(error).__name__} {error}"
+                error
+                if isinstance(error, hf_format.UnsupportedTokenizerError)
+                else f"{type(error).__name__} {error}"
             )
-            raise UserError(f"{path} is not a byte-level BPE tokenizer.json in GPT-2's manner: {reason}") from error
+            raise UserError(
+                f"{path} is not a byte-level BPE tokenizer.json in GPT-2's manner: {reason}"
+            ) from error
         return cls(tuple(found.tokens), tuple(found.merges), found.special)
 
 
@@ -218,7 +247,9 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     """
     smallest = 256 + 1
     if vocab_size < smallest:
-        raise UserError(f"vocabulary size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} need {smallest}")
+        raise UserError(
+            f"vocabulary size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} need {smallest}"
+        )
     documents = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
     merges = batch.learn(batch.count(map(batch.utf8, documents)), vocab_size - smallest)
     if len(merges) < vocab_size - smallest:

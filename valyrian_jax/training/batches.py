@@ -13,7 +13,9 @@ from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.model import sharding
 
 
-def place_dispatches(dataset: Dataset, config: Config, mesh: Mesh, step: int) -> Iterator[Int[Array, "N B W"]]:
+def place_dispatches(
+    dataset: Dataset, config: Config, mesh: Mesh, step: int
+) -> Iterator[Int[Array, "N B W"]]:
     """Yield the batches of each dispatch after `step` steps; dispatches end on multiples of their size."""
     train = config.train
     while step < train.steps:
@@ -22,7 +24,9 @@ def place_dispatches(dataset: Dataset, config: Config, mesh: Mesh, step: int) ->
         step += count
 
 
-def place_batches(dataset: Dataset, config: Config, mesh: Mesh, step: int, count: int) -> Int[Array, "N B W"]:
+def place_batches(
+    dataset: Dataset, config: Config, mesh: Mesh, step: int, count: int
+) -> Int[Array, "N B W"]:
     """Put the batches of `count` steps on the devices; every process makes the rows of its own devices only."""
 
     @functools.cache  # devices that share products have the same rows

@@ -58,12 +58,17 @@ Callback = Callable[[StepReport], StepReport]
 
 
 def make_callbacks(
-    setup: RunSetup, metadata: CheckpointMetadata, logger: MetricsLogger | NullLogger, console: Console
+    setup: RunSetup,
+    metadata: CheckpointMetadata,
+    logger: MetricsLogger | NullLogger,
+    console: Console,
 ) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they are called."""
     eval_step = make_eval_step(setup.config.model, setup.options)
     return [
-        EvaluateAndKeepBest(setup.config, setup.dataset, setup.mesh, eval_step, setup.directory, metadata, console),
+        EvaluateAndKeepBest(
+            setup.config, setup.dataset, setup.mesh, eval_step, setup.directory, metadata, console
+        ),
         LogValues(logger),
         LogSamples(setup.config, setup.dataset, setup.mesh, logger, console),
     ]
@@ -99,7 +104,9 @@ class EvaluateAndKeepBest:
             params = sharding.gather(state.params, self.mesh)
             if distributed.is_primary():
                 self._save_best(params, step, evaluation)
-        print_evaluation(self.console, step, values["train/loss"], evaluation, progress.best_step == step)
+        print_evaluation(
+            self.console, step, values["train/loss"], evaluation, progress.best_step == step
+        )
         held_out = {f"held_out/{name}": value for name, value in evaluation._asdict().items()}
         if self.dataset.entropy is not None:  # every time, so that it is a line in the picture
             held_out["held_out/entropy_bits_per_byte"] = self.dataset.entropy
@@ -153,14 +160,20 @@ class LogSamples:
         training = self.dataset.training_sentences
         generate = functools.partial(stream_tokens, params, self.config.model)
         count = _SHOWN_TEXTS if training is None else _JUDGED_TEXTS
-        texts = list(generate_many_texts(generate, self.dataset.tokenizer, self.config.sample, count))
+        texts = list(
+            generate_many_texts(generate, self.dataset.tokenizer, self.config.sample, count)
+        )
         if self.logger.draws:
-            self.logger.log_attention(step, *held_out_attention(params, self.config.model, self.dataset))
+            self.logger.log_attention(
+                step, *held_out_attention(params, self.config.model, self.dataset)
+            )
         self.logger.log_text(step, texts[:_SHOWN_TEXTS])
         line = f"  {texts[0].strip()}"
         if training is not None:
             quality = measure_texts(texts, training)
-            self.logger.log(step, {f"samples/{name}": value for name, value in quality._asdict().items()})
+            self.logger.log(
+                step, {f"samples/{name}": value for name, value in quality._asdict().items()}
+            )
             rates = f"{quality.grammatical:.1%} grammatical, {quality.new:.1%} new"
             line += f"\n  {quality.sentences} sampled sentences: {rates}"
         print_line(self.console, line)
@@ -172,7 +185,9 @@ def held_out_attention(
     """Return where every head looks in the first held-out tokens: their labels [T], and weights [L, H, T, T]."""
     tokens = dataset.eval_set.windows.tokens[0, 0, : min(_ATTENTION_TOKENS, model.n_positions)]
     weights = attention_weights(params, jnp.asarray(tokens[None]), model)
-    return [token_label(dataset.tokenizer, token) for token in tokens.tolist()], np.asarray(weights[:, 0])
+    return [token_label(dataset.tokenizer, token) for token in tokens.tolist()], np.asarray(
+        weights[:, 0]
+    )
 
 
 def describe_failure(directory: Path, state: TrainState, mesh: Mesh) -> str:
@@ -181,7 +196,9 @@ def describe_failure(directory: Path, state: TrainState, mesh: Mesh) -> str:
         name: float(np.linalg.norm(tensor.astype(np.float64)))
         for name, tensor in to_tensors(sharding.gather(state.params, mesh)).items()
     }
-    largest = ", ".join(f"{name} {norms[name]:.3g}" for name in sorted(norms, key=norms.__getitem__)[:-4:-1])
+    largest = ", ".join(
+        f"{name} {norms[name]:.3g}" for name in sorted(norms, key=norms.__getitem__)[:-4:-1]
+    )
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
     last = checkpoint.describe_last(directory / "checkpoints")
     return f"{last}; parameter norms: {total:.3g} in all, {largest}"

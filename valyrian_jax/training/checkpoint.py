@@ -69,7 +69,10 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
             remove_partial(directory)
-            needed, free = sum(array.nbytes for array in jax.tree.leaves(state)), shutil.disk_usage(directory).free
+            needed, free = (
+                sum(array.nbytes for array in jax.tree.leaves(state)),
+                shutil.disk_usage(directory).free,
+            )
             if needed > free:  # orbax would fail too, but in hundreds of lines
                 raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
         distributed.barrier("the checkpoint's directory is ready")
@@ -80,10 +83,16 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         with contextlib.suppress(OSError):
             remove_partial(directory)
         reason = str(error).partition("\n")[0]
-        raise OSError(f"checkpoint {directory / str(metadata.step)} could not be written: {reason}") from error
+        raise OSError(
+            f"checkpoint {directory / str(metadata.step)} could not be written: {reason}"
+        ) from error
     if distributed.is_primary():
-        for old in [step for step in list_steps(directory) if step < metadata.step][: 1 - _MAX_TO_KEEP]:
-            (directory / str(old)).rename(directory / f"{old}.old.partial")  # whole or absent at every moment
+        for old in [step for step in list_steps(directory) if step < metadata.step][
+            : 1 - _MAX_TO_KEEP
+        ]:
+            (directory / str(old)).rename(
+                directory / f"{old}.old.partial"
+            )  # whole or absent at every moment
         remove_partial(directory)
 
 
@@ -91,8 +100,12 @@ def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
     """Add metadata and hashes to a written state, and give it its name."""
     content = TypeAdapter(CheckpointMetadata).dump_python(metadata)
     content["format_version"] = FORMAT_VERSION
-    (partial / "record.json").write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    (partial / "sha256.json").write_text(json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8")
+    (partial / "record.json").write_text(
+        json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    (partial / "sha256.json").write_text(
+        json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8"
+    )
     final = partial.with_name(str(metadata.step))
     if final.exists():  # of a start that was killed
         final.rename(final.with_name(f"{metadata.step}.old.partial"))
@@ -147,7 +160,9 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
         UserError: The checkpoint does not fit the model and optimizer.
     """
     path, expected, found = checkpoint.path, _describe_arrays(like), checkpoint.metadata.arrays
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    wrong = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     if wrong:
         raise UserError(
             f"checkpoint {path} does not fit this run's model and optimizer: expected {wrong[0]} to be "
@@ -159,7 +174,9 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
             (path / "state").absolute(), args=ocp.args.StandardRestore(abstract)
         )
     except Exception as error:  # a crafted file can fail anywhere
-        raise UserError(f"checkpoint {path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+        raise UserError(
+            f"checkpoint {path} cannot be read: {str(error).partition(chr(10))[0]}"
+        ) from error
     if int(state.step) != checkpoint.metadata.step:
         raise UserError(f"checkpoint {path} holds the state of step {int(state.step)}")
     return state
@@ -167,7 +184,11 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
 
 def list_steps(directory: Path) -> list[int]:
     """Return the steps that have a checkpoint, whole or damaged, in order."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isascii() and path.name.isdecimal())
+    return sorted(
+        int(path.name)
+        for path in directory.glob("*")
+        if path.name.isascii() and path.name.isdecimal()
+    )
 
 
 def set_aside(damaged: Path) -> None:
@@ -185,7 +206,9 @@ def remove_partial(directory: Path) -> None:
 
 def hash_files(path: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a checkpoint except sha256.json, by its relative path."""
-    files = (file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json")
+    files = (
+        file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json"
+    )
     return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in files}
 
 
@@ -208,7 +231,9 @@ def _find_damage(path: Path) -> str | None:
         expected, found = read_json_object(path / "sha256.json"), hash_files(path)
     except (OSError, UserError) as error:
         return f"its files cannot be read: {error}"
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    wrong = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     return f"{wrong[0]} was changed, truncated or lost" if wrong else None
 
 
@@ -224,5 +249,7 @@ def _read_metadata(path: Path) -> CheckpointMetadata:
     except ValidationError as error:
         raise UserError(f"{path / 'record.json'}: {explain_error(error)}") from error
     if str(metadata.step) != path.name:
-        raise UserError(f"{path / 'record.json'} is of step {metadata.step}: it belongs to another checkpoint")
+        raise UserError(
+            f"{path / 'record.json'} is of step {metadata.step}: it belongs to another checkpoint"
+        )
     return metadata

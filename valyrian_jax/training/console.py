@@ -20,7 +20,9 @@ from valyrian_jax.training.train_step import TrainState
 
 
 @contextlib.contextmanager
-def progress_bar(console: Console, steps: int, completed: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+def progress_bar(
+    console: Console, steps: int, completed: int
+) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """Show a bar with loss, speed and time left; nothing where the output is no terminal.
 
     Yields:
@@ -40,7 +42,10 @@ def progress_bar(console: Console, steps: int, completed: int) -> Iterator[Calla
     with bar:
         task = bar.add_task("training", total=steps, completed=completed, loss="", speed="")
         yield lambda step, values: bar.update(
-            task, completed=step, loss=f"loss {values['train/loss']:.3f}", speed=_describe_speed(values)
+            task,
+            completed=step,
+            loss=f"loss {values['train/loss']:.3f}",
+            speed=_describe_speed(values),
         )
 
 
@@ -53,7 +58,9 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
     """Print what is about to be trained, on what, where and how."""
     config, m, rows = setup.config, setup.config.model, axis_sizes(setup.config.model)["vocab"]
     sizes = [array.size for array in jax.tree.leaves(state.params)]
-    decayed = sum(n for n, on in zip(sizes, jax.tree.leaves(decay_mask(state.params)), strict=True) if on)
+    decayed = sum(
+        n for n, on in zip(sizes, jax.tree.leaves(decay_mask(state.params)), strict=True) if on
+    )
     lines = {
         "run": str(setup.directory),
         "device": describe_device(setup.device, setup.mesh),
@@ -75,7 +82,9 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         print_line(console, f"{name:<10}{text}")
 
 
-def print_evaluation(console: Console, step: int, loss: float, found: Evaluation, best: bool) -> None:
+def print_evaluation(
+    console: Console, step: int, loss: float, found: Evaluation, best: bool
+) -> None:
     """One line an evaluation."""
     print_line(
         console,

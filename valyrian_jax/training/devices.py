@@ -65,7 +65,9 @@ def software_versions(device: jax.Device) -> dict[str, str]:
 def _processor() -> str:
     """The model of the processor, for which XLA compiles."""
     facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.exists() else []
+    lines = (
+        facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.exists() else []
+    )
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor()
 
@@ -110,7 +112,9 @@ def flops_per_token(config: ModelConfig) -> int:
     token embedding. Attention counts as if every token looked at all T, as in the paper.
     """
     shapes = parameter_shapes(unpad_config(config))
-    lookups = {"transformer.wpe.weight"} | (set() if config.tie_word_embeddings else {"transformer.wte.weight"})
+    lookups = {"transformer.wpe.weight"} | (
+        set() if config.tie_word_embeddings else {"transformer.wte.weight"}
+    )
     N = sum(math.prod(shape) for name, shape in shapes.items() if name not in lookups)
     return 6 * N + 12 * config.n_layer * config.n_embd * config.n_positions
 

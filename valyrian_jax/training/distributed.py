@@ -23,7 +23,10 @@ from jax.experimental import multihost_utils
 from valyrian_jax.errors import StoppedError, UserError
 
 Result = TypeVar("Result")
-_PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by Slurm's srun and by Open MPI
+_PROCESS_COUNTS = (
+    "SLURM_STEP_NUM_TASKS",
+    "OMPI_COMM_WORLD_SIZE",
+)  # set by Slurm's srun and by Open MPI
 CONNECT_TIMEOUT = 300.0  # seconds; the same as jax.distributed.initialize
 
 
@@ -63,7 +66,9 @@ def initialize(
         # JAX's orderly shutdown would wait for the other processes, which wait for this one's computation.
         is_lost = is_peer_failure(error)
         expected = is_lost or isinstance(error, UserError | OSError)
-        atexit.register(_exit_now, 130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1)
+        atexit.register(
+            _exit_now, 130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1
+        )
         if is_lost:
             raise UserError(describe_peer_failure(error)) from error
         raise
@@ -71,19 +76,29 @@ def initialize(
 
 def _is_launched() -> bool:
     """Return whether Slurm or Open MPI started several processes."""
-    return any(number.isdecimal() and int(number) > 1 for number in map(os.environ.get, _PROCESS_COUNTS, ("", "")))
+    return any(
+        number.isdecimal() and int(number) > 1
+        for number in map(os.environ.get, _PROCESS_COUNTS, ("", ""))
+    )
 
 
 def _check_arguments(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Check what the options say and the port, because JAX would abort this process without a Python exception."""
     if coordinator is None or processes is None or process is None:
-        raise UserError("--coordinator, --processes and --process go together: host:port, how many, and which one")
+        raise UserError(
+            "--coordinator, --processes and --process go together: host:port, how many, and which one"
+        )
     if not process < processes:
-        raise UserError(f"--process {process}: expected 0 to {processes - 1}, as there are --processes {processes}")
+        raise UserError(
+            f"--process {process}: expected 0 to {processes - 1}, as there are --processes {processes}"
+        )
     host, _, port = coordinator.rpartition(":")
     if not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
         raise UserError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
-    print(f"connecting to {processes} processes at {coordinator}; waiting up to five minutes", file=sys.stderr)
+    print(
+        f"connecting to {processes} processes at {coordinator}; waiting up to five minutes",
+        file=sys.stderr,
+    )
     if process:
         _wait_for_listener(host.strip("[]"), int(port))
     else:
@@ -160,7 +175,9 @@ def check_device_counts() -> None:
     counts = Counter(device.process_index for device in jax.devices())
     if len({*counts.values()}) > 1:
         shutdown()
-        found = ", ".join(f"{count} in process {process}" for process, count in sorted(counts.items()))
+        found = ", ".join(
+            f"{count} in process {process}" for process, count in sorted(counts.items())
+        )
         raise UserError(f"expected the same number of devices in every process, found {found}")
 
 
@@ -196,7 +213,9 @@ def call_together(function: Callable[[], Result]) -> Result:
         raise
     if all_max(0):
         shutdown()
-        raise UserError(f"another of the {process_count()} processes cannot start; see its own message")
+        raise UserError(
+            f"another of the {process_count()} processes cannot start; see its own message"
+        )
     return result
 
 

@@ -40,11 +40,17 @@ class MetricsLogger:
             self._uploader = None if mode == "off" else _start_uploader(directory, mode)
         except OSError as error:
             self._uploader = None
-            print(f"wandb could not be started: {error}; metrics.jsonl is written all the same", file=sys.stderr)
+            print(
+                f"wandb could not be started: {error}; metrics.jsonl is written all the same",
+                file=sys.stderr,
+            )
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Record numbers of a step as one JSON line; one that is not finite, which JSON has no word for, as null."""
-        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        known = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in values.items()
+        }
         self._metrics.write(json.dumps({"step": step, **known}, ensure_ascii=False) + "\n")
         self._metrics.flush()
 
@@ -87,7 +93,9 @@ class NullLogger:
 
     def log_text(self, step: int, texts: list[str]) -> None: ...
 
-    def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None: ...
+    def log_attention(
+        self, step: int, labels: list[str], weights: npt.NDArray[np.float32]
+    ) -> None: ...
 
     def close(self, seconds: float) -> None: ...
 
@@ -109,7 +117,9 @@ def attention_path(run: Path, step: int) -> Path:
 
 def resolve_wandb_mode(config: Config) -> str:
     """online, offline or off: off if configured so, else as WANDB_MODE says, else online where `auto` is logged in."""
-    asked = {"online": "online", "offline": "offline", "disabled": "off"}.get(os.environ.get("WANDB_MODE", ""))
+    asked = {"online": "online", "offline": "offline", "disabled": "off"}.get(
+        os.environ.get("WANDB_MODE", "")
+    )
     if config.wandb.mode == "off":
         return "off"
     if asked or config.wandb.mode != "auto":
@@ -129,7 +139,13 @@ def _logged_in() -> bool:
 def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
     with (directory / "wandb.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "valyrian_jax.training.wandb_uploader", str(directory.absolute()), mode],
+            [
+                sys.executable,
+                "-m",
+                "valyrian_jax.training.wandb_uploader",
+                str(directory.absolute()),
+                mode,
+            ],
             stdin=subprocess.PIPE,  # ends when this process does
             stdout=log,
             stderr=log,
@@ -145,4 +161,7 @@ def _end_uploader(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
-        print("wandb failed or did not finish; wandb.log may say why, metrics.jsonl is complete", file=sys.stderr)
+        print(
+            "wandb failed or did not finish; wandb.log may say why, metrics.jsonl is complete",
+            file=sys.stderr,
+        )

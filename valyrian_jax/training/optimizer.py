@@ -73,7 +73,9 @@ def decay_mask(params: Params) -> PyTree[bool]:
 def _block_matrices(params: Params) -> PyTree[optax.contrib.MuonDimensionNumbers | None]:
     """The matrices inside the blocks, which Muon updates."""
 
-    def dimensions(path: tuple[jax.tree_util.DictKey, ...], array: Array) -> optax.contrib.MuonDimensionNumbers | None:
+    def dimensions(
+        path: tuple[jax.tree_util.DictKey, ...], array: Array
+    ) -> optax.contrib.MuonDimensionNumbers | None:
         inside = any(part.key == "h" for part in path) and array.ndim == 2
         return optax.contrib.MuonDimensionNumbers() if inside else None
 

@@ -18,7 +18,9 @@ class Progress:
     skipped_steps: int = 0
 
 
-def update_progress(progress: Progress, step: int, nats_per_token: float, bits_per_byte: float) -> Progress:
+def update_progress(
+    progress: Progress, step: int, nats_per_token: float, bits_per_byte: float
+) -> Progress:
     """Return the progress with an evaluation counted: best step, best loss, patience."""
     if nats_per_token < progress.best_loss:
         return Progress(step, nats_per_token, bits_per_byte, 0, progress.skipped_steps)

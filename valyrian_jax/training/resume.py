@@ -18,7 +18,9 @@ from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.setup import RunSetup
 from valyrian_jax.training.train_step import TrainState, abstract_state
 
-_MAY_CHANGE = {f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")}
+_MAY_CHANGE = {
+    f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")
+}
 _MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
 # Only rounding follows from these, and from the last of them, if there is dropout, what is dropped; other devices
 # than before may need another choice.
@@ -34,11 +36,15 @@ def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
         UserError: no run is there, or a value is wrong.
     """
     return config_from_tree(
-        config_to_tree(load_run_config(find_run(directory))), overrides, f"{directory / 'config.toml'}"
+        config_to_tree(load_run_config(find_run(directory))),
+        overrides,
+        f"{directory / 'config.toml'}",
     )
 
 
-def check_unchanged(now: CheckpointMetadata, then: CheckpointMetadata, directory: Path) -> list[str]:
+def check_unchanged(
+    now: CheckpointMetadata, then: CheckpointMetadata, directory: Path
+) -> list[str]:
     """Hold a run that goes on to its last checkpoint.
 
     Args:
@@ -62,7 +68,9 @@ def check_unchanged(now: CheckpointMetadata, then: CheckpointMetadata, directory
                 )
     if now.corpus_sha256 != then.corpus_sha256:
         path = now.config["data"]["path"]
-        raise UserError(f"the text {path} has changed since {directory} was started; start a new run")
+        raise UserError(
+            f"the text {path} has changed since {directory} was started; start a new run"
+        )
     if now.tokenizer_sha256 != then.tokenizer_sha256:
         raise UserError(
             f"{directory / 'tokenizer.json'} has changed since {directory} was started: its tokens would mean other "
@@ -76,7 +84,10 @@ def check_unchanged(now: CheckpointMetadata, then: CheckpointMetadata, directory
 
 
 def resume_run(
-    setup: RunSetup, optimizer: optax.GradientTransformation, metadata: CheckpointMetadata, console: Console
+    setup: RunSetup,
+    optimizer: optax.GradientTransformation,
+    metadata: CheckpointMetadata,
+    console: Console,
 ) -> tuple[TrainState, Progress]:
     """Return the state of the newest whole checkpoint; the primary process drops everything logged after it.
 
@@ -84,7 +95,9 @@ def resume_run(
         UserError: There is none, it does not fit, or something has changed that must not.
     """
     directory = setup.directory
-    newest = distributed.call_together(lambda: _find_newest(directory) if distributed.is_primary() else None)
+    newest = distributed.call_together(
+        lambda: _find_newest(directory) if distributed.is_primary() else None
+    )
     step = distributed.all_max(newest.metadata.step if newest else 0)
     found = newest or checkpoint.open_step(directory / "checkpoints", step)
     notices = [*found.damaged.values(), *check_unchanged(metadata, found.metadata, directory)]

@@ -85,7 +85,9 @@ def train(
         if distributed.is_primary():
             save_config(setup.directory, setup.config)
         print_header(console, setup, state)
-        state, progress = train_or_explain(setup, optimizer, metadata, state, progress, console, stop_signal)
+        state, progress = train_or_explain(
+            setup, optimizer, metadata, state, progress, console, stop_signal
+        )
         if distributed.is_primary():
             save_loss_plot(setup.directory)
         print_summary(console, setup.directory, int(state.step), progress)
@@ -114,11 +116,16 @@ def train_or_explain(
             name = signal.Signals(stop).name
             raise StoppedError(f"stopped at step {int(state.step)} ({name}); saved; {hint}", stop)
     except OSError as error:
-        raise UserError(f"{error}; {checkpoint.describe_last(checkpoints)}; when that is fixed, {hint}") from error
+        raise UserError(
+            f"{error}; {checkpoint.describe_last(checkpoints)}; when that is fixed, {hint}"
+        ) from error
     except (distributed.PeerError, jax.errors.JaxRuntimeError) as error:
         if not distributed.is_peer_failure(error):
             raise
-        failure, last = distributed.describe_peer_failure(error), checkpoint.describe_last(checkpoints)
+        failure, last = (
+            distributed.describe_peer_failure(error),
+            checkpoint.describe_last(checkpoints),
+        )
         raise UserError(f"{failure}; {last}; start all processes again, {hint}") from error
     finally:
         logger.close(close_seconds(stop_signal))
@@ -164,30 +171,45 @@ def train_steps(
             for callback in callbacks:
                 report = callback(report)
             progress = report.progress
-            stop = distributed.all_max(stop_signal() or 0)  # asked once, so that no stop goes without a save
+            stop = distributed.all_max(
+                stop_signal() or 0
+            )  # asked once, so that no stop goes without a save
             if is_due(step, settings.checkpoint_every, settings.steps) or is_finished() or stop:
-                checkpoint.save(setup.directory / "checkpoints", state, replace(metadata, step=step, progress=progress))
+                checkpoint.save(
+                    setup.directory / "checkpoints",
+                    state,
+                    replace(metadata, step=step, progress=progress),
+                )
             update_bar(step, report.values)
     return state, progress, stop
 
 
-def skip_steps(setup: RunSetup, state: TrainState, progress: Progress, metrics: StepMetrics) -> Progress:
+def skip_steps(
+    setup: RunSetup, state: TrainState, progress: Progress, metrics: StepMetrics
+) -> Progress:
     """Return the progress with the steps of a dispatch counted that were not taken.
 
     Raises:
         UserError: More steps than may be skipped had no finite update.
     """
-    left, skipped = setup.config.train.max_skipped - progress.skipped_steps, np.flatnonzero(~metrics.taken)
+    left, skipped = (
+        setup.config.train.max_skipped - progress.skipped_steps,
+        np.flatnonzero(~metrics.taken),
+    )
     if len(skipped) > left:
         first = skipped[left]
         step = int(state.step) - len(metrics.taken) + first + 1
         found = f"loss {metrics.loss[first]}, gradient norm {metrics.grad_norm[first]}"
         failure = describe_failure(setup.directory, state, setup.mesh)
-        raise UserError(f"step {step} has no finite update: {found}; {failure}; try a lower --optim.lr")
+        raise UserError(
+            f"step {step} has no finite update: {found}; {failure}; try a lower --optim.lr"
+        )
     return replace(progress, skipped_steps=progress.skipped_steps + len(skipped))
 
 
-def summarize_steps(setup: RunSetup, progress: Progress, metrics: StepMetrics, seconds: float) -> dict[str, float]:
+def summarize_steps(
+    setup: RunSetup, progress: Progress, metrics: StepMetrics, seconds: float
+) -> dict[str, float]:
     """Return what is logged about a dispatch that took so many seconds."""
     settings, model = setup.config.train, setup.config.model
     losses, norms, taken = metrics

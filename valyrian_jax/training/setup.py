@@ -65,7 +65,13 @@ def prepare(
         config = initial_config(initial, config, context)
     options = choose_options(config, device, mesh)
     sharding.check_divisible(config, mesh)
-    tokenizer = Tokenizer.load(directory / "tokenizer.json") if resume else initial.tokenizer if initial else None
+    tokenizer = (
+        Tokenizer.load(directory / "tokenizer.json")
+        if resume
+        else initial.tokenizer
+        if initial
+        else None
+    )
     dataset = open_dataset(config, tokenizer, directory)
     dataset.batches(0, 1, slice(1))  # fail now if the training part has no full window
     _ = dataset.eval_set  # and now if the held-out part has none
@@ -76,7 +82,9 @@ def _choose_directory(out: Path | None) -> Path:
     """Return where a new run will be; several processes must be told, since each has a clock of its own."""
     count = distributed.process_count()
     if count > 1 and out is None:
-        raise UserError(f"{count} processes make one run: name its directory, the same for all, with --out")
+        raise UserError(
+            f"{count} processes make one run: name its directory, the same for all, with --out"
+        )
     return choose_directory(out) if distributed.is_primary() or out is None else out
 
 
@@ -111,7 +119,9 @@ def make_metadata(setup: RunSetup) -> CheckpointMetadata:
         tokenizer_sha256=tokenizer_sha256,
         versions=software_versions(setup.device),
     )
-    facts = json.dumps([metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256], sort_keys=True)
+    facts = json.dumps(
+        [metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256], sort_keys=True
+    )
     if not distributed.all_equal(hashlib.sha256(facts.encode()).digest()):
         distributed.shutdown()
         raise UserError(
@@ -160,7 +170,10 @@ def initial_config(initial: Bundle, config: Config, context: int | None = None) 
         )
     ours = config.model
     model = replace(
-        initial.model, dropout=ours.dropout, vocab_multiple=ours.vocab_multiple, n_positions=context or longest
+        initial.model,
+        dropout=ours.dropout,
+        vocab_multiple=ours.vocab_multiple,
+        n_positions=context or longest,
     )
     return replace(config, model=model, data=replace(config.data, tokenizer=""))
 

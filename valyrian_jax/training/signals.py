@@ -29,7 +29,9 @@ def stop_signals() -> Iterator[StopSignal]:
             signal.signal(asking, signal.SIG_DFL)
 
     in_main = threading.current_thread() is threading.main_thread()
-    before = {s: signal.getsignal(s) for s in _ASKING if in_main and signal.getsignal(s) != signal.SIG_IGN}
+    before = {
+        s: signal.getsignal(s) for s in _ASKING if in_main and signal.getsignal(s) != signal.SIG_IGN
+    }
     for asking in before:
         signal.signal(asking, note)
     try:

@@ -47,11 +47,18 @@ def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh
     step: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
     shardings = sharding.state_shardings(state, config, mesh)
-    return jax.tree.map(lambda array, s: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=s), state, shardings)
+    return jax.tree.map(
+        lambda array, s: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=s),
+        state,
+        shardings,
+    )
 
 
 def init_state(
-    config: Config, optimizer: optax.GradientTransformation, params: Params | None = None, mesh: Mesh | None = None
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    params: Params | None = None,
+    mesh: Mesh | None = None,
 ) -> TrainState:
     """Return the state before the first step.
 
@@ -69,7 +76,9 @@ def init_state(
     else:
         params = sharding.shard(params, shardings.params)
     step = sharding.shard(np.zeros((), np.int32), shardings.step)
-    return TrainState(step, params, jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params))
+    return TrainState(
+        step, params, jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    )
 
 
 def _init_params(config: Config, seed: UInt32[Array, ""]) -> Params:
@@ -77,7 +86,9 @@ def _init_params(config: Config, seed: UInt32[Array, ""]) -> Params:
 
 
 def make_train_step(
-    config: Config, optimizer: optax.GradientTransformation, options: ComputeOptions = DEFAULT_OPTIONS
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    options: ComputeOptions = DEFAULT_OPTIONS,
 ) -> TrainStep:
     """Return a function that takes N steps in one dispatch, one for each of N batches.
 
@@ -96,11 +107,15 @@ def make_train_step(
         norm = optax.tree.norm(gradients)
         taken = jnp.isfinite(loss + norm + optax.tree.norm(updates))
         params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(taken, new, old), (params, opt_state), (state.params, state.opt_state)
+            lambda new, old: jnp.where(taken, new, old),
+            (params, opt_state),
+            (state.params, state.opt_state),
         )
         return TrainState(state.step + 1, params, opt_state), StepMetrics(loss, norm, taken)
 
-    def train_step(state: TrainState, batches: Int[Array, "N B W"]) -> tuple[TrainState, StepMetrics]:
+    def train_step(
+        state: TrainState, batches: Int[Array, "N B W"]
+    ) -> tuple[TrainState, StepMetrics]:
         return jax.lax.scan(one_step, state, batches)
 
     mesh = options.mesh or sharding.single_device_mesh()
@@ -139,9 +154,13 @@ def value_and_gradients(
     if settings.accumulate == 1:
         return compute_part(batch, key)
 
-    def add(total: tuple[Array, Params], part: tuple[Array, Array]) -> tuple[tuple[Array, Params], None]:
+    def add(
+        total: tuple[Array, Params], part: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Params], None]:
         windows, index = part
-        return jax.tree.map(jnp.add, total, compute_part(windows, jax.random.fold_in(key, index))), None
+        return jax.tree.map(
+            jnp.add, total, compute_part(windows, jax.random.fold_in(key, index))
+        ), None
 
     parts = batch.reshape(settings.accumulate, -1, batch.shape[1])
     zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)

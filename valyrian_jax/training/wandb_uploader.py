@@ -81,7 +81,9 @@ def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
 def _send(remote: Any, record: dict[str, Any], run: Path) -> None:
     step = record.pop("step")
     if texts := record.pop("samples", None):
-        record["samples"] = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+        record["samples"] = wandb.Table(
+            columns=["step", "text"], data=[[step, text] for text in texts]
+        )
         if (file := attention_path(run, step)).exists():
             record["attention"] = wandb.Image(_picture(file))
             file.unlink()

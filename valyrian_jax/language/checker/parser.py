@@ -99,7 +99,9 @@ def parse(sentence: Sentence) -> Parse | None:
     for pattern in sentence.grammar.sentences:
         if not present.issuperset(token.name for token in pattern.tokens if not token.is_letter):
             continue
-        for found in _match(sentence, pattern, len(pattern.tokens), Parse(len(sentence.words), {}, ())):
+        for found in _match(
+            sentence, pattern, len(pattern.tokens), Parse(len(sentence.words), {}, ())
+        ):
             if found.start == 0 and _predicates_agree(pattern, found):
                 return found
     return None
@@ -115,7 +117,9 @@ def _match(sentence: Sentence, pattern: Pattern, count: int, right: Parse) -> It
         yield from _match(sentence, pattern, count - 1, found)
 
 
-def _extend(sentence: Sentence, pattern: Pattern, index: int, token: Token, right: Parse) -> Iterator[Parse]:
+def _extend(
+    sentence: Sentence, pattern: Pattern, index: int, token: Token, right: Parse
+) -> Iterator[Parse]:
     """All ways to match one token with words that end where `right` starts."""
     role, end = pattern.roles.get(token.name), right.start
     if token.optional:
@@ -127,16 +131,24 @@ def _extend(sentence: Sentence, pattern: Pattern, index: int, token: Token, righ
         for inner in sentence.grammar.sentences:
             if inner.clause in role.arguments:
                 found = _match(sentence, inner, len(inner.tokens) - 1, Parse(end, {}, right.leaves))
-                yield from (Parse(f.start, right.bound, f.leaves) for f in found if _predicates_agree(inner, f))
+                yield from (
+                    Parse(f.start, right.bound, f.leaves)
+                    for f in found
+                    if _predicates_agree(inner, f)
+                )
     elif role.category == "participant" and token.features:
         yield from _participant(sentence, pattern, token, role, right)
     elif end:
         for reading in sentence.readings[end - 1]:
-            ends_phrase = "N" in pattern.roles and index == len(pattern.tokens) - 1  # the sentence says if it is joined
+            ends_phrase = (
+                "N" in pattern.roles and index == len(pattern.tokens) - 1
+            )  # the sentence says if it is joined
             if reading.joined != token.joined and not ends_phrase:
                 continue
             if (bound := _fits(sentence, pattern, index, reading, right)) is not None:
-                tense = reading.tense if reading.mood != "infinitive" and reading.tense else right.tense
+                tense = (
+                    reading.tense if reading.mood != "infinitive" and reading.tense else right.tense
+                )
                 grown = _with(right, Leaf(end - 1, reading, token, pattern))
                 yield Parse(grown.start, bound, grown.leaves, tense)
 
@@ -145,12 +157,20 @@ def _with(right: Parse, leaf: Leaf) -> Parse:
     return Parse(leaf.place, right.bound, (leaf, *right.leaves), right.tense)
 
 
-def _participant(sentence: Sentence, pattern: Pattern, token: Token, role: Role, right: Parse) -> Iterator[Parse]:
+def _participant(
+    sentence: Sentence, pattern: Pattern, token: Token, role: Role, right: Parse
+) -> Iterator[Parse]:
     """A noun phrase in the case of the token; nothing, where a subject pronoun may be left out."""
     kinds = set(role.arguments) & set(NOUN_KINDS)
     numbers = set(role.arguments) & set(NUMBERS)
     case = token.features[0]
-    if case == "nom" and not kinds and not numbers and not token.joined and _has_subject_verb(pattern, token.name):
+    if (
+        case == "nom"
+        and not kinds
+        and not numbers
+        and not token.joined
+        and _has_subject_verb(pattern, token.name)
+    ):
         yield right
     for phrase in phrases_ending(sentence, right.start):
         if phrase.case != case or phrase.joined != token.joined:
@@ -168,7 +188,11 @@ def phrases_ending(sentence: Sentence, end: int) -> list[Phrase]:
         found: dict[tuple[object, ...], Phrase] = {}
         for pattern in sentence.grammar.phrases if end else ():
             for match in _match(sentence, pattern, len(pattern.tokens), Parse(end, {}, ())):
-                head = next(leaf.reading for leaf in match.leaves if leaf.token.name == "N" and leaf.pattern is pattern)
+                head = next(
+                    leaf.reading
+                    for leaf in match.leaves
+                    if leaf.token.name == "N" and leaf.pattern is pattern
+                )
                 assert head is not None
                 last = match.leaves[-1].reading
                 phrase = Phrase(
@@ -221,7 +245,9 @@ def _head(reading: Reading, role: Role, right: Parse) -> Mapping[str, Agreement]
     return _bind(right.bound, "N", Agreement(gender, number, reading.person, case))
 
 
-def _verb(token: Token, role: Role, reading: Reading, right: Parse) -> Mapping[str, Agreement] | None:
+def _verb(
+    token: Token, role: Role, reading: Reading, right: Parse
+) -> Mapping[str, Agreement] | None:
     """A verb of the right kind in the right mood, agreeing with its subject."""
     target = token.features[0]
     mood = "infinitive" if target == "infinitive" else [*token.features, "indicative"][1]
@@ -240,7 +266,9 @@ def _has_frame(reading: Reading, role: Role) -> bool:
     needed = {_NEEDS.get(kind, "nothing") for kind in role.arguments[0].split("|")}
     if not kinds:  # nothing is known of what it takes
         return not needed <= {"predicate", "infinitive"}
-    takes = {_NEEDS.get(kind, "nothing") for kind in kinds} | ({"object"} if "speak" in kinds else set())
+    takes = {_NEEDS.get(kind, "nothing") for kind in kinds} | (
+        {"object"} if "speak" in kinds else set()
+    )
     return bool(needed & takes.union(*(_ALSO.get(taken, set()) for taken in takes)))
 
 
@@ -253,9 +281,15 @@ def _agreeing(
         return None
     if role.category == "word" and reading.lexeme.lemma not in role.arguments:
         return None
-    if role.category != "word" and (reading.lexeme.pos != role.category or reading.lexeme.lemma == "lua"):
+    if role.category != "word" and (
+        reading.lexeme.pos != role.category or reading.lexeme.lemma == "lua"
+    ):
         return None
-    if role.arguments[1:] and role.category != "word" and reading.lexeme.lemma not in role.arguments[1:]:
+    if (
+        role.arguments[1:]
+        and role.category != "word"
+        and reading.lexeme.lemma not in role.arguments[1:]
+    ):
         return None
     position = "full"
     if any(later.name == target for later in pattern.tokens[index:]):
@@ -264,12 +298,16 @@ def _agreeing(
     if reading.position != position:
         return None
     case = reading.case
-    if target != "N" and not any(token.name == target and token.features[:1] == (case,) for token in pattern.tokens):
+    if target != "N" and not any(
+        token.name == target and token.features[:1] == (case,) for token in pattern.tokens
+    ):
         return None
     return _bind(right.bound, target, Agreement(reading.gender, reading.number, "", case))
 
 
-def _bind(bound: Mapping[str, Agreement], letter: str, new: Agreement) -> Mapping[str, Agreement] | None:
+def _bind(
+    bound: Mapping[str, Agreement], letter: str, new: Agreement
+) -> Mapping[str, Agreement] | None:
     """What is known of a participant with something more; None if they contradict each other."""
     old = bound.get(letter, Agreement())
     merged = []
@@ -292,7 +330,9 @@ def _predicates_agree(pattern: Pattern, found: Parse) -> bool:
         model = next((a[1:] for a in role.arguments if a.startswith("=")), None)
         joined = any(token.name == letter and token.joined for token in pattern.tokens)
         if model and not joined:
-            numbers = {found.bound[name].number for name in (letter, model) if name in found.bound} - {""}
+            numbers = {
+                found.bound[name].number for name in (letter, model) if name in found.bound
+            } - {""}
             if len(numbers) > 1:
                 return False
     return True

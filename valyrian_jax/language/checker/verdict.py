@@ -11,19 +11,43 @@ from typing import NamedTuple
 
 from valyrian_jax.language.checker.parser import Leaf, Parse, Sentence, parse
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
-from valyrian_jax.language.words.analysis import ALPHABET, Reading, forms, lacks_macrons, nearest, readings
+from valyrian_jax.language.words.analysis import (
+    ALPHABET,
+    Reading,
+    forms,
+    lacks_macrons,
+    nearest,
+    readings,
+)
 from valyrian_jax.language.words.morphology import CASES, lengthen_last_vowel
 from valyrian_jax.language.words.nfc import nfc
 
 MAX_WORDS = 40  # words and marks; the grammar's own sentences are shorter
-_LONGEST_REPAIRED = 25  # longer than those of the corpus: the work grows with the square of the length and more
+_LONGEST_REPAIRED = (
+    25  # longer than those of the corpus: the work grows with the square of the length and more
+)
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"[^\W\d_]+|\d+|\S")
 _FEATURES = ("case", "number", "gender", "person", "tense", "mood", "position")
-_LONG_NAMES = ("nominative", "accusative", "genitive", "dative", "locative", "instrumental", "comitative", "vocative")
+_LONG_NAMES = (
+    "nominative",
+    "accusative",
+    "genitive",
+    "dative",
+    "locative",
+    "instrumental",
+    "comitative",
+    "vocative",
+)
 _NAMES = {
     **dict(zip(CASES, _LONG_NAMES, strict=True)),
-    **{"sg": "singular", "pl": "plural", "1": "first person", "2": "second person", "3": "third person"},
+    **{
+        "sg": "singular",
+        "pl": "plural",
+        "1": "first person",
+        "2": "second person",
+        "3": "third person",
+    },
 }
 _KINDS = ("verb", "adjective", "noun", "word")  # whose form is blamed first
 
@@ -77,7 +101,10 @@ def _read(text: str) -> tuple[Verdict, Sentence | None]:
     """A verdict without a diagnosis, and the sentence, if it is made of known words."""
     words = _WORD.findall(nfc(text))
     spoken = [i for i, word in enumerate(words) if word not in PUNCTUATION]
-    found = [_readings(word, first=i == 0) if i in spoken else () for i, word in enumerate(words[:MAX_WORDS])]
+    found = [
+        _readings(word, first=i == 0) if i in spoken else ()
+        for i, word in enumerate(words[:MAX_WORDS])
+    ]
     known = sum(bool(found[i]) for i in spoken if i < MAX_WORDS)
     if reason := _unreadable(words, spoken, found):
         return Verdict(text, False, reason, known, len(spoken)), None
@@ -86,7 +113,9 @@ def _read(text: str) -> tuple[Verdict, Sentence | None]:
     first = found[0][0].text if found[0] else words[0]  # without its capital, unless it is a name
     sentence = Sentence(load_grammar(), [first, *words[1:]], found)
     right = parse(sentence) is not None
-    return Verdict(text, right, "" if right else "its words do not fit together", known, len(spoken)), sentence
+    return Verdict(
+        text, right, "" if right else "its words do not fit together", known, len(spoken)
+    ), sentence
 
 
 def _readings(word: str, first: bool) -> tuple[Reading, ...]:
@@ -144,7 +173,9 @@ def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], int, Par
     """(how bad, index, parse) for every word that would make the sentence right in another of its forms."""
     for index, now in enumerate(sentence.readings):
         allowed = [(_difference(form, now), form) for form in _forms_like(now)]
-        before = {end: phrases for end, phrases in sentence.phrases.items() if end <= index}  # they stay what they are
+        before = {
+            end: phrases for end, phrases in sentence.phrases.items() if end <= index
+        }  # they stay what they are
         for most in (1, len(_FEATURES)):
             free = [form for distance, form in allowed if distance <= most]
             others = [*sentence.readings[:index], free, *sentence.readings[index + 1 :]]
@@ -152,8 +183,14 @@ def _other_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], int, Par
                 used = next(leaf.reading for leaf in found.leaves if leaf.place == index)
                 assert used is not None
                 usual = sentence.grammar.sentences.index(found.leaves[-1].pattern)
-                case = CASES.index(used.case) if used.case else 0  # subjects and objects before all else
-                yield (_difference(used, now), _KINDS.index(used.kind), case, usual, index), index, found
+                case = (
+                    CASES.index(used.case) if used.case else 0
+                )  # subjects and objects before all else
+                yield (
+                    (_difference(used, now), _KINDS.index(used.kind), case, usual, index),
+                    index,
+                    found,
+                )
                 break
 
 
@@ -163,13 +200,19 @@ def _forms_like(now: Sequence[Reading]) -> list[Reading]:
     plain = [form for lexeme in lexemes for form in forms(lexeme)]
     if not any(reading.joined for reading in now):
         return plain
-    return [replace(f, text=longer, joined=True) for f in plain if (longer := lengthen_last_vowel(f.text))] + plain
+    return [
+        replace(f, text=longer, joined=True)
+        for f in plain
+        if (longer := lengthen_last_vowel(f.text))
+    ] + plain
 
 
 def _difference(form: Reading, now: Sequence[Reading]) -> int:
     """In how many features a form differs from the nearest reading of the same word."""
     same = [reading for reading in now if reading.lexeme == form.lexeme]
-    return min(sum(getattr(form, name) != getattr(reading, name) for name in _FEATURES) for reading in same)
+    return min(
+        sum(getattr(form, name) != getattr(reading, name) for name in _FEATURES) for reading in same
+    )
 
 
 def _other_orders(sentence: Sentence) -> Iterator[list[int]]:
@@ -262,10 +305,22 @@ def _place(found: Parse, leaf: Leaf, changed: Sequence[str]) -> str:
             return "before `daor` the verb" if reading.mood == "subjunctive" else "the verb here"
         return f"to agree with its subject{_subject(found, leaf)} it"
     if reading.kind == "adjective":
-        same = [o for o in found.leaves if o.token.name == leaf.token.features[0] and o.pattern is leaf.pattern]
-        head = f" `{same[0].reading.text}`" if same and same[0].reading else f" its subject{_subject(found, leaf)}"
+        same = [
+            o
+            for o in found.leaves
+            if o.token.name == leaf.token.features[0] and o.pattern is leaf.pattern
+        ]
+        head = (
+            f" `{same[0].reading.text}`"
+            if same and same[0].reading
+            else f" its subject{_subject(found, leaf)}"
+        )
         return f"to agree with{head} it"
-    verbs = [o.reading.text for o in later if o.reading and o.reading.kind == "verb" and o.reading.mood != "infinitive"]
+    verbs = [
+        o.reading.text
+        for o in later
+        if o.reading and o.reading.kind == "verb" and o.reading.mood != "infinitive"
+    ]
     before = next((o for o in reversed(found.leaves) if o.place < leaf.place), None)
     verb = f" of `{verbs[0]}`" if verbs else ""
     match reading.case:

@@ -62,7 +62,10 @@ def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Sce
             case "adj" | "det" | "num":
                 return role.category in kinds
             case "verb":
-                return any(use.verb.lemma in lemmas for use in verb_uses(tuple(role.arguments[0].split("|"))))
+                return any(
+                    use.verb.lemma in lemmas
+                    for use in verb_uses(tuple(role.arguments[0].split("|")))
+                )
             case _:
                 return True
 

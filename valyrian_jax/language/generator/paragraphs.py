@@ -8,7 +8,11 @@ from unicodedata import normalize
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.generator.realize import realize
 from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
-from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice, seeded_choice
+from valyrian_jax.language.generator.weighted_choice import (
+    DeadEndError,
+    WeightedChoice,
+    seeded_choice,
+)
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, load_grammar
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -47,7 +51,9 @@ def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
         UserError: `sentences` is less than 1, or more than the grammar can say.
     """
     if sentences < 1:
-        raise UserError(f"the number of sentences must be at least 1, found {sentences}; ask for more")
+        raise UserError(
+            f"the number of sentences must be at least 1, found {sentences}; ask for more"
+        )
     grammar, chance = load_grammar(), seeded_choice(seed)
     seen: set[str] = set()
     while len(seen) < sentences:
@@ -86,7 +92,9 @@ def to_words(sentence: str) -> list[str]:
     return _WORD.findall(sentence)
 
 
-def _draw_new(grammar: Grammar, chance: WeightedChoice, scene: Scene, seen: set[str]) -> tuple[str, Scene, int]:
+def _draw_new(
+    grammar: Grammar, chance: WeightedChoice, scene: Scene, seen: set[str]
+) -> tuple[str, Scene, int]:
     before = chance.bits
     for attempt in range(1, ATTEMPTS + 1):
         chance.bits = before
@@ -96,4 +104,6 @@ def _draw_new(grammar: Grammar, chance: WeightedChoice, scene: Scene, seen: set[
             continue
         if text not in seen:
             return text, after, attempt
-    raise UserError(f"no new sentence found after {len(seen)}; ask for fewer, or add words or templates")
+    raise UserError(
+        f"no new sentence found after {len(seen)}; ask for fewer, or add words or templates"
+    )

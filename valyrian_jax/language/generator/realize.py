@@ -7,7 +7,13 @@ counted) the probability of a sentence is the product of its choices.
 from dataclasses import replace
 from functools import cache
 
-from valyrian_jax.language.generator.sentence_state import Participant, Scene, SentenceState, kinds_of, senses_of
+from valyrian_jax.language.generator.sentence_state import (
+    Participant,
+    Scene,
+    SentenceState,
+    kinds_of,
+    senses_of,
+)
 from valyrian_jax.language.generator.verbs import (
     asked,
     fitting,
@@ -45,7 +51,9 @@ from valyrian_jax.language.words.morphology import (
 PRONOUNS = {"1sg": "nyke", "2sg": "ao", "1pl": "īlon", "2pl": "jeme", "3pl": "pōnta"}
 
 
-def realize(draft: SentenceState, scene: Scene, tenses: tuple[str, ...] = ()) -> tuple[list[str], Scene]:
+def realize(
+    draft: SentenceState, scene: Scene, tenses: tuple[str, ...] = ()
+) -> tuple[list[str], Scene]:
     """Draws everything that a pattern leaves open.
 
     Verbs come first, for their frames say what the participants may be; then participants; then, from the last word
@@ -117,21 +125,33 @@ def _participant(draft: SentenceState, letter: str, role: Role, scene: Scene) ->
     persons = persons_asked(draft, letter)
     free = not role.arguments and draft.depth == 0
     other = scene.other
-    known = free and case != "nom" and other and other.mark not in draft.used and suits(other.referent, constraints)
+    known = (
+        free
+        and case != "nom"
+        and other
+        and other.mark not in draft.used
+        and suits(other.referent, constraints)
+    )
     if known and other and chance.happens(draft.probability("other_pronoun")):
         return _pronoun(other, case)
     speakers = _speakers(draft, persons) if suits(_someone(), constraints) else {}
     if "you" in role.arguments:
-        return _speaker(draft, case, {p: w for p, w in speakers.items() if p[0] == "2"}, silent=True)
+        return _speaker(
+            draft, case, {p: w for p, w in speakers.items() if p[0] == "2"}, silent=True
+        )
     mixed = "pronoun" in role.arguments and len(role.arguments) > 1
     maybe = speakers and (free or mixed)
-    if (speakers and role.arguments == ("pronoun",)) or (maybe and chance.happens(draft.probability("pronoun"))):
+    if (speakers and role.arguments == ("pronoun",)) or (
+        maybe and chance.happens(draft.probability("pronoun"))
+    ):
         return _speaker(draft, case, speakers, silent=case == "nom")
     allowed = tuple(a for a in role.arguments if a in NUMBERS) or NUMBERS
     if model != letter:
         allowed = (draft.fillers[model].number,)
     third = "2" if case == "voc" else "3"  # the vocative noun is who must act
-    numbers = tuple(n for n in allowed if third + ("s" if n in ("sg", "collective") else "p") in persons)
+    numbers = tuple(
+        n for n in allowed if third + ("s" if n in ("sg", "collective") else "p") in persons
+    )
     token = draft.printed(letter)
     joined = token is not None and token.joined
     pool = unused(*nouns(kinds_of(role), constraints, case, numbers, joined), draft.used)
@@ -160,9 +180,13 @@ def _speakers(draft: SentenceState, persons: frozenset[str]) -> dict[str, float]
     return {p: w for p, w in table.items() if p in persons and p[0] not in draft.used}
 
 
-def _speaker(draft: SentenceState, case: str, speakers: dict[str, float], silent: bool) -> Participant:
+def _speaker(
+    draft: SentenceState, case: str, speakers: dict[str, float], silent: bool
+) -> Participant:
     """I, you or we; left out now and then if `silent`, and always in a command."""
-    person, letter = tuple(draft.chance.pick_key(speakers) if speakers else draft.chance.pick((), ()))
+    person, letter = tuple(
+        draft.chance.pick_key(speakers) if speakers else draft.chance.pick((), ())
+    )
     who = Participant(_someone(), {"s": "sg", "p": "pl"}[letter], "lunar", person, _someone())
     commanded = any("you" in role.arguments for role in draft.pattern.roles.values())
     if silent and (commanded or draft.chance.happens(draft.probability("silent"))):
@@ -195,14 +219,18 @@ def _phrase(draft: SentenceState, who: Participant, case: str) -> tuple[str, ...
     shapes = _possible_shapes(draft.grammar, who, case, draft.depth == 0)
     shape = draft.chance.pick(shapes, [shape.weight for shape in shapes])
     used = {*draft.used, who.mark}
-    inner = SentenceState(draft.grammar, shape, draft.chance, used, case, draft.depth + 1, fillers={"N": who})
+    inner = SentenceState(
+        draft.grammar, shape, draft.chance, used, case, draft.depth + 1, fillers={"N": who}
+    )
     printed, _ = realize(inner, Scene())
     draft.used |= inner.used
     return tuple(printed)
 
 
 @cache
-def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: bool) -> tuple[Pattern, ...]:
+def _possible_shapes(
+    grammar: Grammar, who: Participant, case: str, outermost: bool
+) -> tuple[Pattern, ...]:
     """The noun phrases that are meant for a noun like this, and have sure forms to agree with it.
 
     A relative clause stands only in the outermost phrase, and never beside a vocative.
@@ -220,7 +248,11 @@ def _possible_shapes(grammar: Grammar, who: Participant, case: str, outermost: b
         draft = SentenceState(grammar, shape, NO_CHOICE, set(), case, fillers={"N": who})
         if verbs and (not outermost or case == "voc" or not tenses_for(draft, Scene(), verbs)):
             continue
-        agreeing = [i for i, t in enumerate(shape.tokens) if t.features[:1] == ("N",) and t.name not in verbs]
+        agreeing = [
+            i
+            for i, t in enumerate(shape.tokens)
+            if t.features[:1] == ("N",) and t.name not in verbs
+        ]
         if all(agreeing_words(draft, index, who.words[0]) for index in agreeing):
             found.append(shape)
     return tuple(found)
@@ -251,7 +283,11 @@ def _print(draft: SentenceState, index: int, following: str) -> list[str]:
         case "verb":
             part = [verb_form(draft, token.name)]
         case "word" | "adj" | "det" | "num" if token.features:
-            found = [word for word in agreeing_words(draft, index, following) if word.lexeme.lemma not in draft.used]
+            found = [
+                word
+                for word in agreeing_words(draft, index, following)
+                if word.lexeme.lemma not in draft.used
+            ]
             part = [_say(draft, draft.chance.pick(found, frequencies(len(found))))]
         case _:
             part = _small_word(draft, token, role)
@@ -287,9 +323,19 @@ def _scene_after(draft: SentenceState, scene: Scene) -> Scene:
     """The subject, if it is alive, is what the text is about; the object is what it spoke of last."""
     subject = draft.fillers.get("x")
     topic = subject if subject and suits(subject.referent, (("person", "animal"),)) else None
-    rest = (who for letter, who in draft.fillers.items() if letter not in ("x", "N") and who.person == "3")
+    rest = (
+        who
+        for letter, who in draft.fillers.items()
+        if letter not in ("x", "N") and who.person == "3"
+    )
     other = next(rest, None)
-    if topic and scene.topic and other is None and topic.mark != scene.topic.mark and scene.topic.person == "3":
+    if (
+        topic
+        and scene.topic
+        and other is None
+        and topic.mark != scene.topic.mark
+        and scene.topic.person == "3"
+    ):
         other = scene.topic
     return Scene(scene.tense or draft.tense, topic or scene.topic, other or scene.other)
 
@@ -304,6 +350,12 @@ def agreeing_words(draft: SentenceState, index: int, following: str) -> list[Wor
         position = "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
     key = noun.gender, noun.agreement, concord_case(noun.head, draft.case(target))
     if role.category == "word":
-        forms = [(word, inflect_adjective(word, position).get(key)) for word in words(role.arguments)]
+        forms = [
+            (word, inflect_adjective(word, position).get(key)) for word in words(role.arguments)
+        ]
         return [Word(word, form.text) for word, form in forms if form and form.sure]
-    return list(describing(role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position))
+    return list(
+        describing(
+            role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position
+        )
+    )

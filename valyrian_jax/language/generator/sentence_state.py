@@ -8,7 +8,12 @@ from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS
 
-NOT_SENSES = {*NOUN_KINDS, *NUMBERS, "pronoun", "you"}  # what else the line of a participant may say
+NOT_SENSES = {
+    *NOUN_KINDS,
+    *NUMBERS,
+    "pronoun",
+    "you",
+}  # what else the line of a participant may say
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from functools import cache
 
 from valyrian_jax.language.generator.sentence_state import Scene, SentenceState, kinds_of, senses_of
-from valyrian_jax.language.generator.vocabulary import Constraints, Open, Senses, Use, fitting_verbs, persons_of
+from valyrian_jax.language.generator.vocabulary import (
+    Constraints,
+    Open,
+    Senses,
+    Use,
+    fitting_verbs,
+    persons_of,
+)
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar, Pattern, Role
 from valyrian_jax.language.words.morphology import NO_PERSON, NUMBERS, PERSONS, TENSES, conjugate
@@ -24,19 +31,27 @@ def tenses_for(
     tenses = asked or draft.pattern.tenses or TENSES
     begun = draft.fillers or draft.used
     possible = (
-        _possible_tenses(draft, verbs, tenses) if begun else _tenses_at_first(draft.grammar, draft.pattern, tenses)
+        _possible_tenses(draft, verbs, tenses)
+        if begun
+        else _tenses_at_first(draft.grammar, draft.pattern, tenses)
     )
     total = sum(table.values())
     return {t: (1 - stay) * table[t] / total + stay * (t == scene.tense) for t in possible}
 
 
 @cache
-def _tenses_at_first(grammar: Grammar, pattern: Pattern, tenses: tuple[str, ...]) -> tuple[str, ...]:
+def _tenses_at_first(
+    grammar: Grammar, pattern: Pattern, tenses: tuple[str, ...]
+) -> tuple[str, ...]:
     """Those of the tenses in which there are verbs for a pattern of which nothing is settled."""
-    return _possible_tenses(SentenceState(grammar, pattern, NO_CHOICE, set()), verbs_of(pattern), tenses)
+    return _possible_tenses(
+        SentenceState(grammar, pattern, NO_CHOICE, set()), verbs_of(pattern), tenses
+    )
 
 
-def _possible_tenses(draft: SentenceState, verbs: dict[str, Role], tenses: tuple[str, ...]) -> tuple[str, ...]:
+def _possible_tenses(
+    draft: SentenceState, verbs: dict[str, Role], tenses: tuple[str, ...]
+) -> tuple[str, ...]:
     found = []
     for tense in tenses:
         draft.tense = tense
@@ -84,7 +99,10 @@ def _possible_persons(role: Role, mood: str) -> frozenset[str]:
     if "pronoun" in role.arguments:
         return frozenset(PERSONS)
     numbers = set(role.arguments) & set(NUMBERS)
-    singular, plural = not numbers or numbers & {"sg", "collective"}, not numbers or numbers & {"pl", "paucal"}
+    singular, plural = (
+        not numbers or numbers & {"sg", "collective"},
+        not numbers or numbers & {"pl", "paucal"},
+    )
     return frozenset((*(("3s",) if singular else ()), *(("3p",) if plural else ())))
 
 
@@ -93,7 +111,9 @@ def asked(draft: SentenceState, letter: str) -> Constraints:
     asked = []
     for verb, use in draft.verbs.items():
         places = draft.pattern.roles[verb].arguments[1:]
-        asked += [senses for place, senses in zip(places, use.places, strict=False) if place == letter]
+        asked += [
+            senses for place, senses in zip(places, use.places, strict=False) if place == letter
+        ]
     return tuple(asked)
 
 

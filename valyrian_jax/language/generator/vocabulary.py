@@ -22,7 +22,9 @@ from valyrian_jax.language.words.morphology import (
 )
 
 Senses = tuple[str, ...]
-Constraints = tuple[Senses, ...]  # a word must have a sense of each list; an empty list and "any" ask nothing
+Constraints = tuple[
+    Senses, ...
+]  # a word must have a sense of each list; an empty list and "any" ask nothing
 
 NOUN_KINDS = ("noun", "name", "pron")
 
@@ -60,7 +62,9 @@ class Pool(NamedTuple):
 
 def suits(lexeme: Lexeme, constraints: Constraints) -> bool:
     """Whether the lexeme has a sense of every list."""
-    return all(not senses or "any" in senses or set(senses) & set(lexeme.senses) for senses in constraints)
+    return all(
+        not senses or "any" in senses or set(senses) & set(lexeme.senses) for senses in constraints
+    )
 
 
 def frequencies(count: int) -> list[float]:
@@ -89,7 +93,11 @@ def numbers_of(noun: Lexeme, case: str, joined: bool = False) -> tuple[Word, ...
 
 @cache
 def nouns(
-    kinds: tuple[str, ...], constraints: Constraints, case: str, numbers: tuple[str, ...], joined: bool = False
+    kinds: tuple[str, ...],
+    constraints: Constraints,
+    case: str,
+    numbers: tuple[str, ...],
+    joined: bool = False,
 ) -> Pool:
     """Nouns, names or indefinite pronouns (`kinds`) that meet the constraints and have a sure form.
 
@@ -129,13 +137,19 @@ def verb_uses(kinds: tuple[str, ...]) -> tuple[Use, ...]:
         for frame in verb.frame.split(";") if verb.pos == "verb" and verb.frame else []:
             kind, _, rest = frame.strip().partition(" ")
             if kind in kinds:
-                uses.append(Use(verb, kind, tuple(tuple(place.split()) for place in rest.split(">"))))
+                uses.append(
+                    Use(verb, kind, tuple(tuple(place.split()) for place in rest.split(">")))
+                )
     return tuple(uses)
 
 
 @cache
 def fitting_verbs(
-    kinds: tuple[str, ...], places: tuple["Senses | Open", ...], tense: str, mood: str, persons: frozenset[str]
+    kinds: tuple[str, ...],
+    places: tuple["Senses | Open", ...],
+    tense: str,
+    mood: str,
+    persons: frozenset[str],
 ) -> tuple[Use, ...]:
     """The verbs with frames of these kinds that suit their participants.
 
@@ -218,6 +232,10 @@ def words(lemmas: tuple[str, ...]) -> tuple[Lexeme, ...]:
     return tuple(by_lemma[lemma] for lemma in lemmas)
 
 
-def unused(pool: Sequence[Lexeme], weights: Sequence[float], used: Collection[str]) -> Mapping[Lexeme, float]:
+def unused(
+    pool: Sequence[Lexeme], weights: Sequence[float], used: Collection[str]
+) -> Mapping[Lexeme, float]:
     """The words of a pool that the sentence does not have yet, with their weights."""
-    return {word: weight for word, weight in zip(pool, weights, strict=True) if word.lemma not in used}
+    return {
+        word: weight for word, weight in zip(pool, weights, strict=True) if word.lemma not in used
+    }

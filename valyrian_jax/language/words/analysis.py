@@ -62,7 +62,9 @@ def readings(word: str) -> tuple[Reading, ...]:
     """All readings of a word as it stands, without regard to a capital letter."""
     found = _index().get(word, ())
     plain = shorten_last_vowel(word)  # perhaps it was lengthened: "and"
-    joined = (reading for reading in _index().get(plain, ()) if reading.kind != "word") if plain else ()
+    joined = (
+        (reading for reading in _index().get(plain, ()) if reading.kind != "word") if plain else ()
+    )
     found += tuple(replace(reading, text=word, joined=True) for reading in joined)
     return found
 
@@ -88,9 +90,13 @@ def nearest(word: str) -> tuple[str, ...]:
     return _nearest(word) if len(word) <= 30 else ()
 
 
-@lru_cache(1 << 12)  # a text that is not High Valyrian asks for the same words again and again, a millisecond each
+@lru_cache(
+    1 << 12
+)  # a text that is not High Valyrian asks for the same words again and again, a millisecond each
 def _nearest(word: str) -> tuple[str, ...]:
-    if edited := sorted({form for edit in _edits(word.translate(_FOLD)) for form in _folded().get(edit, ())}):
+    if edited := sorted(
+        {form for edit in _edits(word.translate(_FOLD)) for form in _folded().get(edit, ())}
+    ):
         return tuple(edited[:3])
     return tuple(get_close_matches(word, [lexeme.lemma for lexeme in load_lexicon()], 3))
 
@@ -121,31 +127,53 @@ def _folded() -> dict[str, tuple[str, ...]]:
 @cache
 def _persons() -> dict[str, str]:
     """Personal pronoun -> its person, such as 1s."""
-    return {row["class"]: row["person"] for row in read_table("pronouns.csv", NOMINAL["pronouns.csv"])}
+    return {
+        row["class"]: row["person"] for row in read_table("pronouns.csv", NOMINAL["pronouns.csv"])
+    }
 
 
 def _forms(lexeme: Lexeme) -> Iterator[Reading]:
     if lexeme.pos in ("noun", "name", "pron"):
         person = _persons().get(lexeme.lemma, "3")[0]
         for (case, number), form in decline(lexeme).items():
-            yield Reading(form.text, lexeme, "noun", case, number, lexeme.gender, person, sure=form.sure)
+            yield Reading(
+                form.text, lexeme, "noun", case, number, lexeme.gender, person, sure=form.sure
+            )
     elif lexeme.pos in ("adj", "det", "num"):
         for position in POSITIONS:
             for (gender, number, case), form in inflect_adjective(lexeme, position).items():
-                yield Reading(form.text, lexeme, "adjective", case, number, gender, position=position, sure=form.sure)
+                yield Reading(
+                    form.text,
+                    lexeme,
+                    "adjective",
+                    case,
+                    number,
+                    gender,
+                    position=position,
+                    sure=form.sure,
+                )
     elif lexeme.pos == "verb":
         for (tense, mood, person), form in conjugate(lexeme).items():
             yield _verb(form.text, lexeme, tense, mood, person, form.sure)
         for row in load_grammar().variants:
             if lexeme.paradigm == row["class"] and ends_in(lexeme.stem, row["after"]):
-                yield _verb(lexeme.stem + row["ending"], lexeme, row["tense"], row["mood"], row["person"], True)
+                yield _verb(
+                    lexeme.stem + row["ending"],
+                    lexeme,
+                    row["tense"],
+                    row["mood"],
+                    row["person"],
+                    True,
+                )
     else:
         yield Reading(lexeme.lemma, lexeme, "word")
 
 
 def _verb(text: str, lexeme: Lexeme, tense: str, mood: str, person: str, sure: bool) -> Reading:
     who = ("", "") if person == NO_PERSON else (person[0], {"s": "sg", "p": "pl"}[person[1]])
-    return Reading(text, lexeme, "verb", person=who[0], number=who[1], tense=tense, mood=mood, sure=sure)
+    return Reading(
+        text, lexeme, "verb", person=who[0], number=who[1], tense=tense, mood=mood, sure=sure
+    )
 
 
 def _edits(word: str) -> Iterator[str]:

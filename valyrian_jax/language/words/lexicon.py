@@ -37,7 +37,18 @@ class Lexeme:
     source: str = ""
 
 
-COLUMNS = ["lemma", "pos", "class", "stem", "perfect_stem", "gender", "sense", "frame", "gloss", "source"]
+COLUMNS = [
+    "lemma",
+    "pos",
+    "class",
+    "stem",
+    "perfect_stem",
+    "gender",
+    "sense",
+    "frame",
+    "gloss",
+    "source",
+]
 
 
 def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
@@ -56,7 +67,9 @@ def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
     lines = (files("valyrian_jax.language") / name).read_text(encoding="utf-8").splitlines()
     header, *rows = csv.reader(lines)
     if header != columns:
-        raise UserError(f"{name}: the header must be {','.join(columns)}, found {','.join(header)}; restore it")
+        raise UserError(
+            f"{name}: the header must be {','.join(columns)}, found {','.join(header)}; restore it"
+        )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(columns):
             found = f"{name}, line {number}: expected {len(columns)} cells, found {len(row)}"
@@ -75,7 +88,9 @@ def load_lexicon() -> tuple[Lexeme, ...]:
     for row in read_table("lexicon.csv", COLUMNS):
         key = row["lemma"], row["pos"]
         if key in lexemes:
-            raise UserError(f"lexicon.csv: {row['lemma']!r} ({row['pos']}) is listed twice; remove one row")
+            raise UserError(
+                f"lexicon.csv: {row['lemma']!r} ({row['pos']}) is listed twice; remove one row"
+            )
         lexemes[key] = Lexeme(
             lemma=row["lemma"],
             pos=row["pos"],

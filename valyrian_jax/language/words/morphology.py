@@ -21,7 +21,11 @@ from valyrian_jax.language.words.lexicon import Lexeme, read_table
 CASES = ("nom", "acc", "gen", "dat", "loc", "ins", "com", "voc")
 NUMBERS = ("sg", "pl", "paucal", "collective")
 GENDERS = ("lunar", "solar", "terrestrial", "aquatic")
-POSITIONS = ("full", "prepositive", "prevocalic")  # after the noun; before it; before it and before a vowel
+POSITIONS = (
+    "full",
+    "prepositive",
+    "prevocalic",
+)  # after the noun; before it; before it and before a vowel
 PERSONS = ("1s", "2s", "3s", "1p", "2p", "3p")
 TENSES = ("present", "aorist", "future", "imperfect", "perfect", "pluperfect", "past habitual")
 MOODS = ("indicative", "subjunctive", "passive", "imperative", "infinitive", "participle")
@@ -84,11 +88,15 @@ def inflect_adjective(lexeme: Lexeme, position: str) -> Mapping[tuple[str, str, 
         raise ValueError(f"position must be one of {', '.join(POSITIONS)}, not {position!r}")
     if lexeme.paradigm == "indecl":
         lemma = Form(lexeme.lemma, True)
-        return MappingProxyType({(g, n, c): lemma for g in GENDERS for n in ("sg", "pl") for c in CASES})
+        return MappingProxyType(
+            {(g, n, c): lemma for g in GENDERS for n in ("sg", "pl") for c in CASES}
+        )
     if not lexeme.paradigm:
         return MappingProxyType({})
     cells = _cells(lexeme, ADJECTIVAL, ["position", "gender", "number"], CASES)
-    return MappingProxyType({(g, n, c): form for (place, g, n, c), form in cells if place == position})
+    return MappingProxyType(
+        {(g, n, c): form for (place, g, n, c), form in cells if place == position}
+    )
 
 
 @cache
@@ -134,7 +142,11 @@ def _cells(
     lexeme: Lexeme, tables: Mapping[str, list[str]], keys: Sequence[str], columns: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], Form]]:
     """(row key values ..., column) and form, for every established cell of the lexeme's paradigm."""
-    rows = [row for name in tables for row in _by_class(name, tuple(tables[name])).get(lexeme.paradigm, ())]
+    rows = [
+        row
+        for name in tables
+        for row in _by_class(name, tuple(tables[name])).get(lexeme.paradigm, ())
+    ]
     if not rows:
         raise UserError(
             f"lexicon.csv: {lexeme.lemma!r} has the class {lexeme.paradigm!r}, unknown to {' and '.join(tables)}; "
@@ -150,7 +162,9 @@ def _cells(
         for column in columns:
             cell = row[column]
             ending = cell.removesuffix("°")
-            if cell in ("", "—") or (ending.startswith("-") and row.get("base") == "perfect" and not base):
+            if cell in ("", "—") or (
+                ending.startswith("-") and row.get("base") == "perfect" and not base
+            ):
                 continue
             text = base + ending[1:] if ending.startswith("-") else ending
             yield (*key, column), Form(text, sure=ending == cell)
@@ -159,7 +173,8 @@ def _cells(
 def ends_in(stem: str, after: str) -> bool:
     """Whether a stem ends in one of the endings of a cell `after`; an initial V stands for any vowel."""
     return not after or any(
-        stem.endswith(end.removeprefix("V")) and (end[0] != "V" or stem[-len(end)] in VOWELS) for end in after.split()
+        stem.endswith(end.removeprefix("V")) and (end[0] != "V" or stem[-len(end)] in VOWELS)
+        for end in after.split()
     )
 
 
@@ -171,5 +186,7 @@ def _by_class(name: str, columns: tuple[str, ...]) -> dict[str, list[dict[str, s
         for cls in row["class"].split():
             for gender in row.get("gender", "").split() or [""]:
                 for position in row.get("position", "").split() or [""]:
-                    table.setdefault(cls, []).append({**row, "class": cls, "gender": gender, "position": position})
+                    table.setdefault(cls, []).append(
+                        {**row, "class": cls, "gender": gender, "position": position}
+                    )
     return table

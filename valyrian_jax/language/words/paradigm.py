@@ -33,15 +33,25 @@ def find_lexemes(lemma: str) -> list[Lexeme]:
     """
     found = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
     if not found:
-        lemmas = dict.fromkeys(reading.lexeme.lemma for form in nearest(lemma) for reading in readings(form))
+        lemmas = dict.fromkeys(
+            reading.lexeme.lemma for form in nearest(lemma) for reading in readings(form)
+        )
         alike = ", ".join(lemmas) or "none"
-        raise UserError(f"{lemma!r} is not a dictionary form in the lexicon; words like it: {alike}")
+        raise UserError(
+            f"{lemma!r} is not a dictionary form in the lexicon; words like it: {alike}"
+        )
     return found
 
 
 def format_paradigm(lexeme: Lexeme) -> str:
     """The forms of one word in lines and columns, under a line that says what it is."""
-    parts = [lexeme.lemma, lexeme.pos, lexeme.paradigm and f"class {lexeme.paradigm}", lexeme.gender, lexeme.gloss]
+    parts = [
+        lexeme.lemma,
+        lexeme.pos,
+        lexeme.paradigm and f"class {lexeme.paradigm}",
+        lexeme.gender,
+        lexeme.gloss,
+    ]
     lines = [", ".join(part for part in parts if part)]
     if lexeme.pos in NOMINAL:
         lines += _table(NUMBERS, _noun_rows(lexeme))
@@ -59,7 +69,12 @@ def paradigm_record(lexeme: Lexeme) -> dict[str, Any]:
 
     A form that is not established is absent; a word that does not change has one, without features.
     """
-    kind = {"lemma": lexeme.lemma, "pos": lexeme.pos, "class": lexeme.paradigm, "gender": lexeme.gender}
+    kind = {
+        "lemma": lexeme.lemma,
+        "pos": lexeme.pos,
+        "class": lexeme.paradigm,
+        "gender": lexeme.gender,
+    }
     forms = [{**features, **form._asdict()} for features, form in _forms(lexeme)]
     return {**kind, "gloss": lexeme.gloss, "forms": forms}
 
@@ -90,7 +105,10 @@ def _adjective_rows(lexeme: Lexeme) -> Iterator[Row]:
         forms = inflect_adjective(lexeme, position)
         for gender in GENDERS:
             for number in ("sg", "pl"):
-                yield f"{position} {gender} {number}", [forms.get((gender, number, case)) for case in CASES]
+                yield (
+                    f"{position} {gender} {number}",
+                    [forms.get((gender, number, case)) for case in CASES],
+                )
 
 
 def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
@@ -101,7 +119,9 @@ def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
                 yield f"{mood} {tense}", _verb_row(forms, tense, mood)
 
 
-def _verb_row(forms: Mapping[tuple[str, str, str], Form], tense: str, mood: str) -> list[Form | None]:
+def _verb_row(
+    forms: Mapping[tuple[str, str, str], Form], tense: str, mood: str
+) -> list[Form | None]:
     return [forms.get((tense, mood, person)) for person in (*PERSONS, NO_PERSON)]
 
 
@@ -110,7 +130,10 @@ def _table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
     cells = [["", *columns]]
     cells += [[name, *map(_cell, row)] for name, row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
 
 
 def _cell(form: Form | None) -> str:
