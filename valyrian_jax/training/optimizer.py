@@ -30,7 +30,14 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     descent = optax.scale_by_learning_rate(rate)
     match config.name:
         case "adamw":
-            rule = optax.chain(adam, decay, descent)
+            rule = optax.adamw(
+                rate,
+                config.beta1,
+                config.beta2,
+                weight_decay=config.weight_decay,
+                mask=decay_mask,
+                nesterov=config.nesterov,
+            )
         case "adam_l2":
             rule = optax.chain(decay, adam, descent)
         case "muon":
@@ -49,15 +56,9 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """Step -> learning rate: linear from 0 to lr, then half a cosine down to lr x min_lr_ratio at the last step."""
     warmup = round(config.warmup * steps)
-
-    def rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
-        rising = config.lr * (step + 1) / max(warmup, 1)
-        progress = jnp.clip((step - warmup) / max(steps - warmup - 1, 1), 0.0, 1.0)
-        floor = config.lr * config.min_lr_ratio
-        falling = floor + (config.lr - floor) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        return jnp.where(step < warmup, rising, falling)
-
-    return rate
+    rise = optax.linear_schedule(config.lr / max(warmup, 1), config.lr, warmup - 1)
+    fall = optax.cosine_decay_schedule(config.lr, max(steps - warmup - 1, 1), config.min_lr_ratio)
+    return optax.join_schedules([rise, fall], [warmup])
 
 
 def decay_mask(params: Params) -> PyTree[bool]:
