@@ -1,1 +1,1 @@
-"""From a bundle to PyTorch: an equal module, the proof of that, and one TorchScript file that runs anywhere."""
+"""The PyTorch side: a module equal to a bundle, the proof of it, and files that run anywhere."""

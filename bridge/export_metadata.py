@@ -1,21 +1,22 @@
-"""The papers in a TorchScript file: what it was made from, and what it must give. They are read without PyTorch.
+"""The metadata in a TorchScript file: its configuration, tokenizer, manifest and certificate.
 
-So a damaged file, or one from elsewhere, is refused before PyTorch touches the program in it.
+This module reads it without PyTorch. A file that is damaged or from elsewhere is therefore rejected
+before PyTorch loads the program in it.
 """
 
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12.
 
-from bridge.importers.zip_safety import unpack
+from bridge.importers.zip_safety import read_zip_directory
 from valyrian_jax.config import Seed, explain_error
 from valyrian_jax.errors import UserError
 
@@ -27,7 +28,7 @@ _Token = Annotated[int, Field(ge=0, lt=2**31)]
 
 @with_config(_STRICT)
 class Example(TypedDict):
-    """A text that the file must give, from its first token on."""
+    """A text that the file must reproduce, with its first token."""
 
     settings: tuple[float, _Token, float, Seed]  # temperature, top_k, top_p, seed
     tokens: Annotated[list[_Token], Field(min_length=1)]
@@ -36,7 +37,7 @@ class Example(TypedDict):
 
 @with_config(_STRICT)
 class Int8Cost(TypedDict):
-    """What int8 costs; see `bridge.int8`."""
+    """The cost of int8; see `bridge.int8.quantize`."""
 
     kl_mean: float
     top1: float
@@ -44,7 +45,7 @@ class Int8Cost(TypedDict):
 
 @with_config(_STRICT)
 class Certificate(TypedDict):
-    """What is certified of a file."""
+    """The proofs of a file: the report of `verify`, the cost of int8, and example texts."""
 
     format_version: int
     parity: dict[str, Any] | None
@@ -56,57 +57,82 @@ _CERTIFICATE = TypeAdapter(Certificate)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The papers of a file that `python -m bridge export` wrote, by name.
+    """Return the metadata of a file that `python -m bridge export` wrote, by file name.
 
     Raises:
-        UserError: there is no such file, it is damaged, not one of ours, or of a newer version.
+        UserError: The file is missing, damaged, of a newer version, or not from `export`.
     """
     expected = "expected a file that `python -m bridge export` wrote"
     if not path.is_file():
-        raise UserError(f"cannot read {path}; {expected}")
+        raise UserError(f"cannot read {path}: no such file; {expected}")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not a TorchScript file; {expected}")
-    found = unpack(path, "extra")
-    if not {*METADATA_FILES} <= found.keys():
-        raise UserError(
-            f"{path} is a TorchScript file, but not one that `python -m bridge export` wrote"
-        )
+    members = read_zip_directory(path, "extra")
+    if missing := [name for name in METADATA_FILES if name not in members]:
+        raise UserError(f"{path} has no {missing[0]}; {expected}")
     try:
-        papers = {name: json.loads(found[name]) for name in METADATA_FILES}
-        version = papers["certificate.json"]["format_version"]
+        metadata = {name: json.loads(members[name]) for name in METADATA_FILES}
+        version = metadata["certificate.json"]["format_version"]
         if version > FORMAT_VERSION:
             raise UserError(
-                f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
+                f"{path} has format {version}; this version reads up to {FORMAT_VERSION}: "
+                "upgrade to read it"
             )
-        return papers | {"certificate.json": _CERTIFICATE.validate_json(found["certificate.json"])}
+        certificate = _CERTIFICATE.validate_json(members["certificate.json"])
+        return metadata | {"certificate.json": certificate}
     except ValidationError as error:
-        raise UserError(f"{path} has a damaged certificate: {explain_error(error)}") from error
+        raise UserError(
+            f"{path} has a damaged certificate: {explain_error(error)}; export the bundle again"
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} has damaged papers: {type(error).__name__} {error}") from error
+        raise UserError(
+            f"{path} has damaged metadata: {type(error).__name__} {error}; export the bundle again"
+        ) from error
+
+
+def describe_certificate(certificate: Mapping[str, Any]) -> str:
+    """Describe a certificate in one line."""
+    parity, int8_cost = certificate["parity"], certificate["int8"]
+    is_proven = parity is not None and parity.get("passed")
+    proof = (
+        "proven equal by `python -m bridge verify`"
+        if is_proven
+        else "not proven equal: run `python -m bridge verify` before `export`"
+    )
+    description = f"{len(certificate['examples'])} example texts reproduced; "
+    if not int8_cost:
+        return description + proof
+    return (
+        f"{description}the weights before int8 are {proof}; int8 costs "
+        f"{int8_cost['kl_mean']:.1e} nats per token and keeps the most probable token at "
+        f"{int8_cost['top1']:.1%} of the positions"
+    )
 
 
 @contextmanager
 def publish_checked(out: Path) -> Iterator[Path]:
-    """Give a path beside `out` to write to; at the end `python -m bridge check` opens it, and it gets its name.
+    """Yield a temporary file beside `out`; at the end, check it and rename it to `out`.
+
+    `python -m bridge check` runs in a new process. After any error the temporary file is deleted.
 
     Raises:
-        UserError: `out` is a directory, or the file fails its check. Whatever happens, nothing unfinished is left.
+        UserError: `out` is a directory, or the file fails its check.
     """
     if not out.name or out.is_dir():
-        raise UserError(f"cannot write {out}: it is a directory, expected the name of a file")
+        raise UserError(f"cannot write {out}: expected the name of a file, found a directory")
     partial = out.with_name(f"{out.stem}.partial{out.suffix}").absolute()
     try:
-        partial.touch()  # a place that cannot be written fails before the work
+        partial.touch()  # Fail before the work if the file cannot be written.
         yield partial
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "bridge", "check", partial],
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
+        if process.returncode:
             raise UserError(
-                f"{out} was not written, because the file fails its check: {done.stderr.strip()}"
+                f"{out} was not written: the file fails its check: {process.stderr.strip()}"
             )
         partial.replace(out)
     finally:

@@ -1,9 +1,11 @@
-"""The format after TorchScript: the two steps of generation as `torch.export` programs in one .pt2 file.
+"""A .pt2 file with the two steps of generation as `torch.export` programs.
 
-prefill: tokens [B, T] -> logits [B, V] after them, and their keys and values [L, 2, B, H, T, K].
-decode: tokens [B, 1] and the keys and values of the S tokens before -> logits [B, V], keys and values of S + 1 tokens.
+prefill: tokens [B, T] -> logits [B, V] after them; keys and values [L, 2, B, H, T, K].
+decode: tokens [B, 1]; keys and values of the S previous tokens -> logits [B, V]; keys and values of
+S + 1 tokens.
 
-B, T and S are free, up to n_positions. Tokenizer and sampler are not in such a file; the bundle's tokenizer.json is.
+B, T and S are dynamic, up to n_positions. The file has no sampler; its tokenizer is the bundle's
+tokenizer.json, stored as an extra file.
 """
 
 import json
@@ -21,84 +23,93 @@ from bridge.gpt import GPT, to_module
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
 
-TOLERANCE = 1e-5  # of the largest logit, or of 1
-COLUMNS = 8  # how many logits of each place the example keeps
+TOLERANCE = 1e-5  # Relative to the largest logit, or to 1 if that is larger.
+EXAMPLE_LOGITS = 8  # Logits of each position that the example stores: the first ones.
 
 
 class Prefill(nn.Module):
-    """Read the beginning of a text."""
+    """The first step: read a prompt."""
 
     def __init__(self, gpt: GPT) -> None:
         super().__init__()
         self.gpt = gpt
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [B, T] to logits [B, V], keys and values [L, 2, B, H, T, K]."""
-        cache = self.gpt.empty_cache(tokens.shape[0], tokens.shape[1])
-        return self.gpt.read(tokens, cache, 0), cache
+        """Map tokens [B, T] to logits [B, V] and the keys and values [L, 2, B, H, T, K]."""
+        cache = self.gpt.make_cache(tokens.shape[0], tokens.shape[1])
+        return self.gpt.forward_cached(tokens, cache, 0), cache
 
 
 class Decode(nn.Module):
-    """Read one token more."""
+    """Every later step: read one more token."""
 
     def __init__(self, gpt: GPT) -> None:
         super().__init__()
         self.gpt = gpt
 
     def forward(self, tokens: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [B, 1], keys and values [L, 2, B, H, S, K] to logits [B, V], keys and values of S + 1 tokens."""
+        """Map tokens [B, 1] and a cache [L, 2, B, H, S, K] to logits [B, V] and a longer cache."""
         cache = F.pad(past, (0, 0, 0, 1))
-        return self.gpt.read(tokens, cache, past.shape[4]), cache
+        return self.gpt.forward_cached(tokens, cache, past.shape[4]), cache
 
 
 def export(directory: Path, out: Path) -> None:
-    """Write a bundle directory as a .pt2 file, then load it in a fresh process and compare it there.
+    """Write a bundle as a .pt2 file and check the file in a new process.
+
+    Args:
+        directory: Directory of the bundle.
+        out: File to write. After an error, it is as it was before.
 
     Raises:
-        UserError: the bundle is refused, the name is wrong, or the programs give other logits than the module.
+        UserError: The bundle is invalid, `out` has another suffix, or the file fails its check.
     """
     if out.suffix != ".pt2":
         raise UserError(
-            f"cannot write {out}: the file of --format export must be called something.pt2"
+            f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
         )
-    source = load_bundle(directory)
-    gpt = to_module(source)
-    T = source.model.n_positions
+    bundle = load_bundle(directory)
+    T, vocab_size = bundle.model.n_positions, bundle.model.vocab_size
     if T < 4:
-        raise UserError(f"a context of {T} is too short for --format export, which needs 4")
-    tokens = torch.arange(2 * T).view(2, T) % source.model.vocab_size
-    free = Dim.DYNAMIC
-    with torch.no_grad():
-        first, then = (
-            tokens[:, : T // 2].clone(),
-            tokens[:, :1].clone(),
-        )  # of a view, being one would be expected later
-        prefill = torch.export.export(Prefill(gpt), (first,), dynamic_shapes=({0: free, 1: free},))
-        shapes = ({0: free, 1: 1}, {2: free, 4: free})
-        decode = torch.export.export(
-            Decode(gpt), (then, Prefill(gpt)(first)[1]), dynamic_shapes=shapes
+        raise UserError(
+            f"cannot export {directory}: --format export expects a context of at least 4 tokens, "
+            f"found {T}; use --format torchscript"
         )
-        logits = gpt(tokens)
-    papers = {
+    gpt = to_module(bundle)
+    tokens = torch.arange(2 * T).view(2, T) % vocab_size
+    with torch.no_grad():
+        programs = _export_programs(gpt, tokens)
+        logits = gpt(tokens)[:, :, :EXAMPLE_LOGITS]
+    extra_files = {
         name: (directory / name).read_text(encoding="utf-8")
         for name in ("config.json", "tokenizer.json")
     }
-    papers["example.json"] = json.dumps(
-        {"tokens": tokens.tolist(), "logits": logits[:, :, :COLUMNS].tolist()}
-    )
+    example = {"tokens": tokens.tolist(), "logits": logits.tolist()}
+    extra_files["example.json"] = json.dumps(example)
     with publish_checked(out) as partial:
-        package_pt2(
-            str(partial),
-            exported_programs={"prefill": prefill, "decode": decode},
-            extra_files=papers,
-        )
+        package_pt2(str(partial), exported_programs=programs, extra_files=extra_files)
+
+
+def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.ExportedProgram]:
+    # torch.export would specialise on a view, so clone it.
+    prompt, next_token = tokens[:, : tokens.shape[1] // 2].clone(), tokens[:, :1].clone()
+    _, past = Prefill(gpt)(prompt)
+    prompt_sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    token_sizes, past_sizes = {0: Dim.DYNAMIC, 1: 1}, {2: Dim.DYNAMIC, 4: Dim.DYNAMIC}
+    export = torch.export.export
+    return {
+        "prefill": export(Prefill(gpt), (prompt,), dynamic_shapes=(prompt_sizes,)),
+        "decode": export(Decode(gpt), (next_token, past), dynamic_shapes=(token_sizes, past_sizes)),
+    }
 
 
 def check(path: Path) -> float:
-    """Open a file and compute its example again, at several lengths: how far the logits are from those in the file.
+    """Compute the example of a file again, at several lengths.
+
+    Returns:
+        The largest difference of a logit from its value in the file.
 
     Raises:
-        UserError: there is no such file, it is not one of ours, or the logits are too far apart.
+        UserError: The file is missing, not from `export`, or its logits differ too much.
     """
     try:
         archive = load_pt2(str(path))
@@ -108,22 +119,26 @@ def check(path: Path) -> float:
         example: dict[str, Any] = json.loads(archive.extra_files["example.json"])
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{path} is not a file that `python -m bridge export --format export` wrote: {error}"
+            f"cannot read {path}: {error}; expected a file that "
+            "`python -m bridge export --format export` wrote"
         ) from error
     tokens, expected = torch.tensor(example["tokens"]), torch.tensor(example["logits"])
-    T, difference = tokens.shape[1], 0.0
+
+    def difference(logits: Tensor, position: int) -> float:
+        rows = expected[: logits.shape[0], position]
+        return float((logits[:, :EXAMPLE_LOGITS] - rows).abs().max())
+
+    T, largest = tokens.shape[1], 0.0
     for B, length in ((1, 1), (1, T), (2, T // 2), (2, T - 1)):
         logits, past = prefill(tokens[:B, :length])
-        difference = max(
-            difference, float((logits[:, :COLUMNS] - expected[:B, length - 1]).abs().max())
-        )
-        for place in range(length, min(length + 3, T)):
-            logits, past = decode(tokens[:B, place : place + 1], past)
-            difference = max(
-                difference, float((logits[:, :COLUMNS] - expected[:B, place]).abs().max())
-            )
-    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        largest = max(largest, difference(logits, length - 1))
+        for position in range(length, min(length + 3, T)):
+            logits, past = decode(tokens[:B, position : position + 1], past)
+            largest = max(largest, difference(logits, position))
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+    if not largest <= allowed:
         raise UserError(
-            f"{path} gives other logits here than where it was made: they differ by {difference:.1e}"
+            f"{path} computes other logits than when it was exported: expected a difference of at "
+            f"most {allowed:.1e}, found {largest:.1e}; export the bundle again"
         )
-    return difference
+    return largest

@@ -1,6 +1,6 @@
-"""From tokens to more tokens: the GPT and the sampler as one scriptable module.
+"""Token generation: the GPT, its cache and the sampler as one scriptable module.
 
-`python -m bridge generate` runs it as it stands; `bridge.torchscript` adds the text and writes it to a file.
+`python -m bridge generate` uses it directly. `bridge.torchscript` adds text and writes a file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,12 @@ from valyrian_jax.config import SampleConfig
 
 
 class Cache(NamedTuple):
-    """What has been read of a text: keys and values [L, 2, B, H, n_positions, K], changed in place by `step`, where the
-    window on the text begins, and how many tokens of the window were read.
+    """The tokens of a window that the model has read.
+
+    Attributes:
+        keys_values: Keys and values [L, 2, B, H, n_positions, K]; `step` changes them in place.
+        start: Index in the text of the window's first token.
+        length: Number of tokens of the window that have been read.
     """
 
     keys_values: Tensor
@@ -28,34 +32,37 @@ class Cache(NamedTuple):
 
 
 class Generator(nn.Module):
-    """Token ids are int64 tensors, on the device of the weights."""
+    """A GPT that generates tokens; token ids are int64 tensors on the device of the weights."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.gpt = to_module(bundle)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits [B, T, V] of every next token after tokens [B, T], T <= n_positions."""
+        """Return the logits [B, T, V] of every next token after tokens [B, T], T <= n_positions."""
         return self.gpt(tokens)
 
     def new_cache(self, rows: int) -> Cache:
-        """A cache for B rows of which nothing has been read."""
-        return Cache(self.gpt.empty_cache(rows, self.gpt.n_positions), 0, 0)
+        """Return an empty cache for B rows."""
+        return Cache(self.gpt.make_cache(rows, self.gpt.n_positions), 0, 0)
 
     def step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Read what the cache lacks of all tokens so far [B, N]: logits [B, V] after them, and the cache with them.
+        """Read the tokens that the cache lacks; return the logits [B, V] after them and the cache.
 
-        Tokens that were read must not change. When the window is full its older half is dropped, the rest read again.
+        When the window is full, its older half is dropped and the rest is read again.
+
+        Args:
+            tokens: All tokens so far, [B, N]; those that were read before must not change.
+            cache: From `new_cache` or the previous step.
         """
         N, n_positions = tokens.shape[1], self.gpt.n_positions
         start = window_start(N, n_positions)
-        done = cache.length if start == cache.start else 0
-        if start + done >= N:
-            raise ValueError("there are no tokens to read")
+        length = cache.length if start == cache.start else 0
+        if start + length >= N:
+            raise ValueError("there are no tokens to read; append at least one to those read")
+        unread = tokens.narrow(1, start + length, N - start - length)
         with torch.no_grad():
-            logits = self.gpt.read(
-                tokens.narrow(1, start + done, N - start - done), cache.keys_values, done
-            )
+            logits = self.gpt.forward_cached(unread, cache.keys_values, length)
         return logits, Cache(cache.keys_values, start, N - start)
 
     def sample(
@@ -85,9 +92,9 @@ class Generator(nn.Module):
         top_k: int,
         top_p: float,
         seed: int,
-        stop: int,
+        stop_token: int,
     ) -> Tensor:
-        """As `generate`; with stop >= 0 one row only, which ends before that token."""
+        """Continue tokens as `generate` does; one row (B = 1) ends before `stop_token` >= 0."""
         if max_new_tokens < 0:
             raise ValueError("max_new_tokens must not be negative")
         B, N = tokens.shape
@@ -97,14 +104,17 @@ class Generator(nn.Module):
         for count in range(N, N + max_new_tokens):
             logits, cache = self.step(out.narrow(1, 0, count), cache)
             drawn = self.sample(logits, count - N, temperature, top_k, top_p, seed)
-            if stop >= 0 and drawn.item() == stop:
+            if stop_token >= 0 and drawn.item() == stop_token:
                 return out[:, :count]
             out.select(1, count).copy_(drawn)
         return out
 
 
 def window_start(count: int, n_positions: int) -> int:
-    """Where the window begins after `count` tokens: halves are dropped, oldest first, until the rest fits."""
+    """Return the index of the window's first token after `count` tokens.
+
+    The window drops halves of n_positions, oldest first, until the remaining tokens fit.
+    """
     half = n_positions // 2
     return half * max(0, (count - n_positions + half - 1) // half)
 
@@ -112,28 +122,27 @@ def window_start(count: int, n_positions: int) -> int:
 def generate_with_logits(
     generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Continue a prompt in B = rows independent rows; yields, one token at a time, the logits [B, V] and what was drawn
-    from them, int64 [B].
+    """Continue a prompt in B = rows independent rows; row r draws with seed + r.
+
+    Yields:
+        For every new token the logits [B, V] and the tokens drawn from them, int64 [B].
     """
     device = generator.gpt.transformer.wte.weight.device
-    tokens = torch.zeros(
-        rows, len(prompt) + sample.max_new_tokens, dtype=torch.int64, device=device
-    )
-    tokens[:, : len(prompt)] = torch.tensor(prompt)
+    N = len(prompt)
+    tokens = torch.zeros(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
+    tokens[:, :N] = torch.tensor(prompt)
+    settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
     cache = generator.new_cache(rows)
     for index in range(sample.max_new_tokens):
-        count = len(prompt) + index
-        logits, cache = generator.step(tokens[:, :count], cache)
-        drawn = generator.sample(
-            logits, index, sample.temperature, sample.top_k, sample.top_p, sample.seed
-        )
-        tokens[:, count] = drawn
+        logits, cache = generator.step(tokens[:, : N + index], cache)
+        drawn = generator.sample(logits, index, *settings)
+        tokens[:, N + index] = drawn
         yield logits, drawn
 
 
 def stream(
     generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
 ) -> Iterator[npt.NDArray[np.int32]]:
-    """Continue a prompt in B = rows independent rows; yields the next token of every row, int32 [B], one at a time."""
+    """Continue a prompt in B = rows rows; yield the next token of every row, int32 [B]."""
     for _, drawn in generate_with_logits(generator, prompt, sample, rows):
         yield drawn.to(torch.int32).cpu().numpy()

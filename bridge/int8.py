@@ -1,6 +1,7 @@
-"""Matrices in a quarter of the bytes: int8 with one float32 scale for every output, unpacked when a file is loaded.
+"""Int8 weights: a quarter of the bytes of float32, with one float32 scale for every output.
 
-What runs is thus an ordinary float32 model with rounded weights, and gives the same text everywhere, as any other.
+Loading a file unpacks them, so the running model is an ordinary float32 model with rounded weights.
+It gives the same text in every runtime.
 """
 
 import torch
@@ -11,71 +12,72 @@ from bridge.gpt import Embedding, Linear
 
 
 class Int8Embedding(nn.Module):
-    """Stands in for `Matrix`; a row has one scale."""
+    """An `Embedding` with int8 weights; each row has one scale."""
 
-    packed: Tensor
+    rounded: Tensor
     scale: Tensor
     weight: Tensor
 
-    def __init__(self, matrix: Embedding) -> None:
+    def __init__(self, embedding: Embedding) -> None:
         super().__init__()
-        packed, scale = pack(matrix.weight.detach(), 1)
-        self.register_buffer("packed", packed)
+        rounded, scale = round_to_int8(embedding.weight.detach(), 1)
+        self.register_buffer("rounded", rounded)
         self.register_buffer("scale", scale)
-        self.register_buffer("weight", packed * scale)
+        self.register_buffer("weight", rounded * scale)
 
     def __getstate__(self) -> tuple[Tensor, Tensor, bool]:
-        return self.packed, self.scale, self.training
+        return self.rounded, self.scale, self.training
 
     def __setstate__(self, state: tuple[Tensor, Tensor, bool]) -> None:
-        self.packed, self.scale, self.training = state
-        self.weight = self.packed * self.scale
+        self.rounded, self.scale, self.training = state
+        self.weight = self.rounded * self.scale
 
 
 class Int8Linear(nn.Module):
-    """Stands in for `Linear`; a column, which makes one output, has one scale."""
+    """A `Linear` with int8 weights; each column, which computes one output, has one scale."""
 
-    packed: Tensor
+    rounded: Tensor
     scale: Tensor
     bias: Tensor
     weight: Tensor
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
-        packed, scale = pack(linear.weight.detach(), 0)
-        self.register_buffer("packed", packed)
+        rounded, scale = round_to_int8(linear.weight.detach(), 0)
+        self.register_buffer("rounded", rounded)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", linear.bias.detach())
-        self.register_buffer("weight", packed * scale)
+        self.register_buffer("weight", rounded * scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in] to [N, out]."""
+        """Map [N, in] to [N, out]."""
         return torch.mm(x, self.weight) + self.bias
 
     def __getstate__(self) -> tuple[Tensor, Tensor, Tensor, bool]:
-        return self.packed, self.scale, self.bias, self.training
+        return self.rounded, self.scale, self.bias, self.training
 
     def __setstate__(self, state: tuple[Tensor, Tensor, Tensor, bool]) -> None:
-        self.packed, self.scale, self.bias, self.training = state
-        self.weight = self.packed * self.scale
+        self.rounded, self.scale, self.bias, self.training = state
+        self.weight = self.rounded * self.scale
 
 
-def pack(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Round to int8 -127..127 times a scale, the largest absolute value along `dim` over 127."""
+def round_to_int8(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return the weight as int8 (-127 to 127), and its scale: the maximum along `dim` over 127."""
     scale = (weight.abs().amax(dim, keepdim=True) / 127).clamp(min=1e-30)
     return torch.round(weight / scale).to(torch.int8), scale
 
 
 def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
-    """Replace every matrix of the GPT, in place; biases and LayerNorm stay as they are.
+    """Replace every matrix of the GPT by an int8 one, in place; biases and norms stay float32.
 
     Returns:
-        What it costs on texts that the exact model draws: mean and largest KL divergence of the next token in nats,
-        and the share of places where the most probable token stays the same.
+        The cost on texts sampled from the exact model: mean and largest KL divergence of the next
+        token in nats (`kl_mean`, `kl_max`), and the share of positions where the most probable
+        token stays the same (`top1`).
     """
     gpt = generator.gpt
-    start = torch.full((16, 1), end_of_text)
-    tokens = generator.generate(start, gpt.n_positions - 1, 1.0, 0, 1.0, 0)
+    prompts = torch.full((16, 1), end_of_text)
+    tokens = generator.generate(prompts, gpt.n_positions - 1, 1.0, 0, 1.0, 0)
     exact = gpt(tokens).double().log_softmax(-1)
     for parent in list(gpt.modules()):
         for name, child in parent.named_children():
@@ -83,7 +85,7 @@ def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
                 setattr(parent, name, Int8Embedding(child))
             elif isinstance(child, Linear):
                 setattr(parent, name, Int8Linear(child))
-    rounded = gpt(tokens).double().log_softmax(-1)
-    kl = (exact.exp() * (exact - rounded)).sum(-1)
-    same = (exact.argmax(-1) == rounded.argmax(-1)).double()
-    return {"kl_mean": kl.mean().item(), "kl_max": kl.max().item(), "top1": same.mean().item()}
+    quantized = gpt(tokens).double().log_softmax(-1)
+    kl = (exact.exp() * (exact - quantized)).sum(-1)
+    is_same = (exact.argmax(-1) == quantized.argmax(-1)).double()
+    return {"kl_mean": kl.mean().item(), "kl_max": kl.max().item(), "top1": is_same.mean().item()}

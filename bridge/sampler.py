@@ -1,7 +1,8 @@
-"""Drawing tokens to the contract of `valyrian_jax.generation.sampler`, in scriptable functions.
+"""The sampler of `valyrian_jax.generation.sampler` as scriptable functions.
 
-The same numbers in the same order: temperature, top-k, softmax, nucleus, and a draw in id order with one uniform number
-a token, which JAX's own generator (Threefry) makes from the seed and the token's index.
+The numbers and their order are the same: temperature, top-k, softmax, nucleus, and a draw in id
+order. Each token uses one uniform number, which Threefry (JAX's generator) computes from the seed
+and the token's index.
 """
 
 import torch
@@ -9,56 +10,68 @@ from torch import Tensor
 
 
 def threefry(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:
-    """Threefry-2x32 with 20 rounds (Salmon et al. 2011) on words of 32 bits, as `jax.random` uses it."""
-    word = 0xFFFFFFFF
+    """Return Threefry-2x32 with 20 rounds (Salmon et al. 2011) of two 32-bit words.
+
+    This is the generator of `jax.random`.
+    """
+    mask = 0xFFFFFFFF
     rotations = (13, 15, 26, 6, 17, 29, 16, 24)
     keys = [key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA]
-    a, b = (x[0] + key[0]) & word, (x[1] + key[1]) & word
+    a, b = (x[0] + key[0]) & mask, (x[1] + key[1]) & mask
     for i in range(20):
         r = rotations[i % 8]
-        a = (a + b) & word
-        b = ((b << r) | (b >> (32 - r))) & word ^ a
+        a = (a + b) & mask
+        b = ((b << r) | (b >> (32 - r))) & mask ^ a
         if i % 4 == 3:
-            turn = i // 4 + 1
-            a = (a + keys[turn % 3]) & word
-            b = (b + keys[(turn + 1) % 3] + turn) & word
+            injection = i // 4 + 1
+            a = (a + keys[injection % 3]) & mask
+            b = (b + keys[(injection + 1) % 3] + injection) & mask
     return a, b
 
 
 def uniform(seed: int, index: int) -> float:
-    """The number in [0, 1) that decides token `index`: jax.random.uniform(fold_in(key(seed), index)), bit for bit."""
+    """Return the number in [0, 1) that decides token `index`.
+
+    It equals jax.random.uniform(fold_in(key(seed), index)), bit for bit.
+    """
     a, b = threefry(threefry((0, seed), (0, index)), (0, 0))
     return float((a ^ b) >> 9) / 8388608.0  # 23 bits, the fraction of a float32
 
 
 def filter_probabilities(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """Probabilities [B, V] of the tokens that may be drawn, 0 for the others; logits [B, V], temperature > 0."""
-    falling, order = (logits / temperature).sort(
-        dim=-1, descending=True, stable=True
-    )  # ties by lower id
-    if 0 < top_k < falling.shape[1]:
-        falling[:, top_k:] = -float("inf")
-    falling = falling.softmax(-1)
+    """Return the probabilities [B, V] of the tokens that may be drawn, and 0 for the others.
+
+    Args:
+        logits: Float [B, V].
+        temperature: Above 0.
+        top_k: Number of tokens to keep; 0 keeps all.
+        top_p: Probability of the nucleus; 1 keeps all tokens.
+    """
+    # The stable sort breaks ties by the lower id.
+    scores, order = (logits / temperature).sort(dim=-1, descending=True, stable=True)
+    if 0 < top_k < scores.shape[1]:
+        scores[:, top_k:] = -float("inf")
+    probabilities = scores.softmax(-1)
     if top_p < 1:
-        before = falling.cumsum(-1) - falling
-        dropped = before >= top_p
-        dropped[:, 0] = False  # one stays, however small top_p is
-        falling.masked_fill_(dropped, 0.0)
-    return torch.zeros_like(falling).scatter_(-1, order, falling)
+        preceding = probabilities.cumsum(-1) - probabilities
+        is_dropped = preceding >= top_p
+        is_dropped[:, 0] = False  # one token stays, however small top_p is
+        probabilities.masked_fill_(is_dropped, 0.0)
+    return torch.zeros_like(probabilities).scatter_(-1, order, probabilities)
 
 
-def sample(kept: Tensor, u: Tensor) -> Tensor:
-    """The first token [B], in id order, whose running sum of probabilities exceeds u [B] times their total."""
-    running = kept.cumsum(-1)
+def sample(probabilities: Tensor, u: Tensor) -> Tensor:
+    """Return the first token [B], in id order, whose running sum exceeds u [B] times the total."""
+    running = probabilities.cumsum(-1)
     return torch.searchsorted(running, u[:, None] * running[:, -1:], right=True)[:, 0]
 
 
 def sample_tokens(
     logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int
 ) -> Tensor:
-    """Token `index` of every row from its logits [B, V]: int64 [B]; row r draws with seed + r.
+    """Draw token `index` of every row from logits [B, V]: int64 [B]; row r draws with seed + r.
 
-    Drawn on the CPU wherever the logits are: there sums run from left to right, on a GPU in an order of its own.
+    The draw runs on the CPU, which adds from left to right; a GPU adds in another order.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -66,16 +79,15 @@ def sample_tokens(
         [uniform((seed + row) % 4294967296, index) for row in range(logits.shape[0])],
         dtype=torch.float32,
     )
-    return sample(filter_probabilities(logits.float().cpu(), temperature, top_k, top_p), u).to(
-        logits.device
-    )
+    probabilities = filter_probabilities(logits.float().cpu(), temperature, top_k, top_p)
+    return sample(probabilities, u).to(logits.device)
 
 
 def check_settings(temperature: float, top_k: int, top_p: float, seed: int) -> None:
-    """Refuse what the contract does not define.
+    """Check that the settings are in the range that the sampler defines.
 
     Raises:
-        ValueError: naming the setting.
+        ValueError: A setting is out of range; the message names it.
     """
     if not (temperature == 0 or 0.001 <= temperature < float("inf")):
         raise ValueError("temperature must be 0 or at least 0.001")

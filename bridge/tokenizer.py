@@ -1,7 +1,8 @@
-"""The tokenizer as tensor operations, which can be scripted: bytes to token ids and back.
+"""The byte-level BPE tokenizer as scriptable tensor operations: bytes to token ids and back.
 
-The ids are those of `valyrian_jax.tokenizer`, where the rules stand. TorchScript has no regular expressions, and its
-loops are slow, so every step here treats the whole text at once. Bytes are int64 tensors with values from 0 to 255.
+The ids are those of `valyrian_jax.tokenizer`, which explains the rules. TorchScript has no regular
+expressions and its loops are slow, so every operation here takes the whole text at once. Bytes are
+int64 tensors with values from 0 to 255. Sizes: N bytes, P pieces of the pre-tokenizer, M tokens.
 """
 
 import numpy as np
@@ -10,42 +11,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tokenizer.pretokenizer import SPACE, class_table
+from valyrian_jax.tokenizer.pretokenizer import SPACE, load_class_table
 
 
 class ByteBPE(nn.Module):
-    """A byte-level BPE vocabulary in tensors."""
+    """A byte-level BPE vocabulary as tensors."""
 
-    class_starts: Tensor  # int64 [R]: where a run of code points of one class begins
+    class_starts: Tensor  # int64 [R]: first code point of each run of one class
     classes: Tensor  # uint8 [R]
     byte_ids: Tensor  # int64 [256]
-    pairs: Tensor  # int64 [M], increasing: left id x V + right id
-    ranks: Tensor  # int64 [M]: when each was learnt
-    made: Tensor  # int64 [M]: the token that each becomes
-    token_bytes: Tensor  # uint8: all tokens, one behind the other
-    token_lengths: Tensor  # int64 [V]
+    pairs: Tensor  # int64 [merges], increasing: left id x vocab_size + right id
+    ranks: Tensor  # int64 [merges]: position of each pair in the list of merges
+    merged_ids: Tensor  # int64 [merges]: token that each pair becomes
+    token_bytes: Tensor  # uint8: bytes of all tokens, concatenated
+    token_lengths: Tensor  # int64 [vocab_size]
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.vocab_size = tokenizer.vocab_size
         self.space = SPACE
-        changes = np.flatnonzero(np.diff(class_table(), prepend=255))
-        self.register_buffer("class_starts", torch.from_numpy(changes))
-        self.register_buffer("classes", torch.tensor(class_table()[changes]))
+        class_changes = np.flatnonzero(np.diff(load_class_table(), prepend=255))
+        self.register_buffer("class_starts", torch.from_numpy(class_changes))
+        self.register_buffer("classes", torch.tensor(load_class_table()[class_changes]))
 
         self.register_buffer("byte_ids", torch.tensor(tokenizer.byte_ids))
         rows = sorted(
-            (a * self.vocab_size + b, rank, made)
-            for (a, b), (rank, made) in tokenizer.merge_table.items()
+            (left * self.vocab_size + right, rank, merged)
+            for (left, right), (rank, merged) in tokenizer.merge_table.items()
         )
         table = torch.tensor(rows or [(-1, 0, 0)])
         self.register_buffer("pairs", table[:, 0].contiguous())
         self.register_buffer("ranks", table[:, 1].contiguous())
-        self.register_buffer("made", table[:, 2].contiguous())
-        # Whether no merge can make a pair that was due before it; then all places of a pair may be merged at once.
-        made_last = {made: rank for rank, made in tokenizer.merge_table.values()}
-        self.ordered = all(
-            made_last.get(part, -1) < r for r, pair in enumerate(tokenizer.merges) for part in pair
+        self.register_buffer("merged_ids", table[:, 2].contiguous())
+        # Merges are ordered if none creates a token that an earlier merge uses. Then all
+        # occurrences of a pair can be merged at once.
+        last_rank = {merged: rank for rank, merged in tokenizer.merge_table.values()}
+        self.is_ordered = all(
+            last_rank.get(token, -1) < rank
+            for rank, pair in enumerate(tokenizer.merges)
+            for token in pair
         )
 
         self.register_buffer(
@@ -56,24 +60,27 @@ class ByteBPE(nn.Module):
         )
 
     def encode(self, data: Tensor) -> Tensor:
-        """Token ids int64 [M] of bytes [N], which `decode` gives back exactly, well-formed or not."""
-        begins = self.piece_starts(data)
-        if data.numel() < 4096:  # looking for pieces that repeat would take longer
-            ids = self.merge(data, begins.cumsum(0) - 1)
+        """Return the token ids int64 [M] of any bytes [N]; `decode` gives the same bytes again."""
+        is_start = self.find_piece_starts(data)
+        if data.numel() < 4096:  # grouping equal pieces would take longer than merging all
+            ids = self.merge(data, is_start.cumsum(0) - 1)
             return ids[ids >= 0]
-        starts = torch.nonzero(begins).flatten()
+        starts = torch.nonzero(is_start).flatten()
         lengths = torch.diff(starts, append=torch.full_like(starts[:1], data.numel()))
-        kind, example = kinds(data, starts, lengths)  # pieces of one kind are merged once
-        starts, lengths = starts[example], lengths[example]
+        group, example = group_equal_pieces(data, starts, lengths)
+        starts, lengths = starts[example], lengths[example]  # merge one piece of each group
         piece = torch.arange(lengths.numel(), device=data.device).repeat_interleave(lengths)
-        ids = self.merge_kinds(runs(data, starts, lengths), piece, int(lengths.max()))
-        left = ids >= 0
-        counts = torch.bincount(piece[left], minlength=lengths.numel())
-        return runs(ids[left], (counts.cumsum(0) - counts)[kind], counts[kind])
+        ids = self.merge_pieces(gather_slices(data, starts, lengths), piece, int(lengths.max()))
+        is_token = ids >= 0
+        counts = torch.bincount(piece[is_token], minlength=lengths.numel())
+        return gather_slices(ids[is_token], (counts.cumsum(0) - counts)[group], counts[group])
 
-    def merge_kinds(self, data: Tensor, piece: Tensor, longest: int) -> Tensor:
-        """As `merge`, but long pieces in blocks first: a piece takes as many rounds as it meets different merges."""
-        if self.ordered and longest > 4096:
+    def merge_pieces(self, data: Tensor, piece: Tensor, longest: int) -> Tensor:
+        """Return the result of `merge`, in blocks if the longest piece is long.
+
+        `merge` takes a round for every different merge in a piece, so blocks save rounds.
+        """
+        if self.is_ordered and longest > 4096:
             for block in (128, 1024):
                 ids = self.merge_blocks(data, piece, block)
                 if ids.numel() > 0:
@@ -81,175 +88,177 @@ class ByteBPE(nn.Module):
         return self.merge(data, piece)
 
     def merge_blocks(self, data: Tensor, piece: Tensor, block: int) -> Tensor:
-        """As `merge`, but in blocks that overlap by half of one; empty if two neighbours do not meet.
+        """Return the result of `merge`, computed in blocks that overlap by half a block.
 
-        They meet at a token that both have at the same place. What is read from the first until there and from the
-        second from there on is the whole, for the merges come in order: tokens are those of the text that they spell if
-        every two neighbours among them are those of what the two spell, and here every two stand together in a block.
+        Two adjacent blocks agree where both have the same token at the same byte. The tokens before
+        the first such byte come from the earlier block, the others from the later one.
+
+        This is exact because the merges are ordered: tokens encode their text if every two adjacent
+        tokens encode theirs, and here every two adjacent tokens come from one block.
+
+        Returns:
+            Token ids as from `merge`; empty if two adjacent blocks agree nowhere.
         """
-        N, margin = data.numel(), block // 2
-        everything = torch.arange(N, device=data.device)
-        starts = everything[::block]
-        lengths = (N - starts).clamp(max=block + margin)
-        places = runs(everything, starts, lengths)
-        of = torch.arange(starts.numel(), device=data.device).repeat_interleave(lengths)
-        ends = (piece[places[1:]] != piece[places[:-1]]) | (of[1:] != of[:-1])
-        ids = self.merge(data[places], F.pad(ends, [1, 0]).cumsum(0))
-        beyond = places - of * block >= block
-        own, other = ids[~beyond], torch.full_like(everything, -1)  # of the block before
-        other[places[beyond]] = ids[beyond]
-        meet = lowest(everything, (own >= 0) & (own == other), everything // block, starts.numel())
-        meet[0] = 0
-        if bool((meet >= N).any()):
-            return everything[:0]
-        return torch.where(everything < meet[everything // block], other, own)
+        N, overlap = data.numel(), block // 2
+        positions = torch.arange(N, device=data.device)
+        starts = positions[::block]
+        lengths = (N - starts).clamp(max=block + overlap)
+        source = gather_slices(positions, starts, lengths)
+        owner = torch.arange(starts.numel(), device=data.device).repeat_interleave(lengths)
+        is_boundary = (piece[source[1:]] != piece[source[:-1]]) | (owner[1:] != owner[:-1])
+        ids = self.merge(data[source], F.pad(is_boundary, [1, 0]).cumsum(0))
+        in_overlap = source - owner * block >= block
+        later, earlier = ids[~in_overlap], torch.full_like(positions, -1)
+        earlier[source[in_overlap]] = ids[in_overlap]
+        agrees = (later >= 0) & (later == earlier)
+        agreement = segment_min(positions, agrees, positions // block, starts.numel())
+        agreement[0] = 0
+        if bool((agreement >= N).any()):
+            return positions[:0]
+        return torch.where(positions < agreement[positions // block], earlier, later)
 
     def merge(self, data: Tensor, piece: Tensor) -> Tensor:
-        """Token ids of bytes [N] in the pieces [N]: each where its first byte is, -1 at the other bytes."""
+        """Merge the bytes of every piece, in all pieces at once.
+
+        Args:
+            data: Bytes [N].
+            piece: Index of the piece of every byte, int64 [N], not decreasing.
+
+        Returns:
+            Int64 [N]: a token's id at its first byte, -1 at its other bytes.
+        """
         ids = self.byte_ids[data]
-        count = int(piece[-1]) + 1 if piece.numel() > 0 else 0
-        place = torch.arange(
-            ids.numel(), device=ids.device
-        )  # of the tokens in pieces that are not finished
-        while place.numel() > 1:
-            token, owner = ids[place], piece[place]
+        piece_count = int(piece[-1]) + 1 if piece.numel() > 0 else 0
+        # Positions of the tokens in pieces that are not finished.
+        positions = torch.arange(ids.numel(), device=ids.device)
+        while positions.numel() > 1:
+            token, owner = ids[positions], piece[positions]
             pair = token[:-1] * self.vocab_size + token[1:]
-            at = torch.searchsorted(self.pairs, pair).clamp(max=self.pairs.numel() - 1)
-            known = (self.pairs[at] == pair) & (owner[:-1] == owner[1:])
-            if not bool(known.any()):
+            row = torch.searchsorted(self.pairs, pair).clamp(max=self.pairs.numel() - 1)
+            is_known = (self.pairs[row] == pair) & (owner[:-1] == owner[1:])
+            if not bool(is_known.any()):
                 break
-            rank = self.ranks[at]
-            next_rank = lowest(rank, known, owner[:-1], count)[
-                owner
-            ]  # in every piece, the pair learnt first
-            due = known & (rank == next_rank[:-1])
-            if not self.ordered:  # one place at a time
-                due = due & (place[:-1] == lowest(place[:-1], due, owner[:-1], count)[owner[:-1]])
-            merged = apart(torch.nonzero(due).flatten())
-            ids[place[merged]] = self.made[at[merged]]
-            ids[place[merged + 1]] = -1
-            place = place[(ids[place] >= 0) & (next_rank < self.ranks.numel())]
+            rank = self.ranks[row]
+            next_rank = segment_min(rank, is_known, owner[:-1], piece_count)[owner]
+            is_next = is_known & (rank == next_rank[:-1])
+            if not self.is_ordered:  # merge only the leftmost pair of every piece
+                leftmost = segment_min(positions[:-1], is_next, owner[:-1], piece_count)
+                is_next = is_next & (positions[:-1] == leftmost[owner[:-1]])
+            merged = drop_overlapping(torch.nonzero(is_next).flatten())
+            ids[positions[merged]] = self.merged_ids[row[merged]]
+            ids[positions[merged + 1]] = -1
+            positions = positions[(ids[positions] >= 0) & (next_rank < self.ranks.numel())]
         return ids
 
     def decode(self, ids: Tensor) -> Tensor:
-        """Bytes of token ids."""
-        ends = self.token_lengths.cumsum(0)
-        return runs(
-            self.token_bytes.to(torch.int64),
-            (ends - self.token_lengths)[ids],
-            self.token_lengths[ids],
-        )
+        """Return the bytes of token ids."""
+        starts = self.token_lengths.cumsum(0) - self.token_lengths
+        token_bytes = self.token_bytes.to(torch.int64)
+        return gather_slices(token_bytes, starts[ids], self.token_lengths[ids])
 
-    def piece_starts(self, data: Tensor) -> Tensor:
-        """True at the bytes [N] where a piece begins."""
-        block, margin = (
-            1 << 15,
-            32,
-        )  # blocks stay in the processor's cache; no cut depends on bytes further off
+    def find_piece_starts(self, data: Tensor) -> Tensor:
+        """Return a mask that is true at the bytes [N] where a piece begins."""
+        # Blocks stay in the processor's cache. No start depends on a byte outside the margin.
+        block, margin = 1 << 15, 32
         if data.numel() <= block:
-            return self.cuts(data)
-        found: list[Tensor] = []
+            return self.find_block_piece_starts(data)
+        masks: list[Tensor] = []
         for begin in range(0, data.numel(), block):
             before = min(begin, margin)
-            found.append(
-                self.cuts(data[begin - before : begin + block + margin])[before : before + block]
-            )
-        return torch.cat(found)
+            mask = self.find_block_piece_starts(data[begin - before : begin + block + margin])
+            masks.append(mask[before : before + block])
+        return torch.cat(masks)
 
-    def cuts(self, data: Tensor) -> Tensor:
-        """As `piece_starts`, but all bytes at once."""
-        where, points = characters(data)
-        classes = self.classes[
-            torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1
-        ]
-        starts = classes != shifted(classes, 1)  # rule 1
+    def find_block_piece_starts(self, data: Tensor) -> Tensor:
+        """Apply the rules of `valyrian_jax.tokenizer.pretokenizer` to one block of bytes."""
+        offsets, points = decode_utf8(data)
+        rows = torch.searchsorted(self.class_starts, points.clamp(min=0), right=True) - 1
+        classes = self.classes[rows]
+        starts = classes != shift(classes, 1)  # rule 1
         starts[:1] = True
-        run_ends = shifted(starts, -1) & (classes == self.space)
-        starts = (starts | run_ends) & ~shifted(run_ends & (points == 0x20), 1)  # rule 2
+        run_ends = shift(starts, -1) & (classes == self.space)
+        starts = (starts | run_ends) & ~shift(run_ends & (points == 0x20), 1)  # rule 2
         quotes = starts & (points == ord("'"))
-        a, b = shifted(points, -1), shifted(points, -2)
+        a, b = shift(points, -1), shift(points, -2)
         short = quotes & ((a == ord("s")) | (a == ord("t")) | (a == ord("m")) | (a == ord("d")))
-        long = ((a == ord("r")) | (a == ord("v"))) & (b == ord("e")) | (a == ord("l")) & (
-            b == ord("l")
-        )
-        long = quotes & long
-        starts = starts & ~shifted(short | long, 1) | shifted(short, 2) | shifted(long, 3)  # rule 3
-        out = torch.zeros_like(data, dtype=torch.bool)
-        out[where[starts]] = True
-        return out
+        ends_in_e = ((a == ord("r")) | (a == ord("v"))) & (b == ord("e"))
+        long = quotes & (ends_in_e | (a == ord("l")) & (b == ord("l")))
+        starts = starts & ~shift(short | long, 1) | shift(short, 2) | shift(long, 3)  # rule 3
+        mask = torch.zeros_like(data, dtype=torch.bool)
+        mask[offsets[starts]] = True
+        return mask
 
 
-def kinds(data: Tensor, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pieces are the same bytes: the kind of every piece [P], and a piece of every kind [K].
+def group_equal_pieces(data: Tensor, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Group the pieces that have the same bytes.
 
-    Found by a hash, a polynomial modulo 2^64, and checked: if it is the same for two different pieces, all of them
-    count as different.
+    Pieces with the same hash, a polynomial modulo 2^64, form a group. If a comparison shows that
+    two different pieces have the same hash, every piece becomes a group of one.
+
+    Returns:
+        The group of every piece [P], and the index of one piece of every group.
     """
     power = torch.full_like(data, 6364136223846793005).cumprod(0)
     total = F.pad(((data + 1) * power).cumsum(0), [1, 0])
-    hashes = (total[starts + lengths] - total[starts]) * power.flip(0)[
-        starts
-    ]  # the same wherever a piece begins
-    found, kind = torch.unique(hashes, return_inverse=True)
-    every = torch.arange(starts.numel(), device=data.device)
-    example = torch.zeros_like(found).scatter_(0, kind, every)
-    alike = example[kind]
-    if torch.equal(lengths[alike], lengths) and torch.equal(
-        runs(data, starts[alike], lengths), data
-    ):
-        return kind, example
-    return every, every
+    # The last factor makes the hash independent of where a piece begins.
+    hashes = (total[starts + lengths] - total[starts]) * power.flip(0)[starts]
+    distinct, group = torch.unique(hashes, return_inverse=True)
+    pieces = torch.arange(starts.numel(), device=data.device)
+    example = torch.zeros_like(distinct).scatter_(0, group, pieces)
+    twin = example[group]
+    is_exact = torch.equal(lengths[twin], lengths)
+    if is_exact and torch.equal(gather_slices(data, starts[twin], lengths), data):
+        return group, example
+    return pieces, pieces
 
 
-def characters(data: Tensor) -> tuple[Tensor, Tensor]:
-    """Where characters begin in bytes [N], and their code points.
+def decode_utf8(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the characters in bytes [N] begin, and their code points.
 
-    Malformed UTF-8 is cut as the Unicode Standard recommends (chapter 3, "U+FFFD Substitution of Maximal Subparts") and
-    as Python's `errors="replace"` does; each such part has the code point -1.
+    Every malformed part has the code point -1. Parts are the maximal subparts that the Unicode
+    Standard recommends to replace (chapter 3, "U+FFFD Substitution of Maximal Subparts"), as in
+    Python's `errors="replace"`.
     """
-    b0, b1, b2, b3 = data, shifted(data, -1), shifted(data, -2), shifted(data, -3)
-    lead = (b0 >= 0xC2) & (b0 <= 0xF4)
-    asked = 1 + lead + (lead & (b0 >= 0xE0)) + (lead & (b0 >= 0xF0))
+    b0, b1, b2, b3 = data, shift(data, -1), shift(data, -2), shift(data, -3)
+    is_lead = (b0 >= 0xC2) & (b0 <= 0xF4)
+    expected = 1 + is_lead + (is_lead & (b0 >= 0xE0)) + (is_lead & (b0 >= 0xF0))  # length in bytes
     low = torch.where(b0 == 0xE0, 0xA0, torch.where(b0 == 0xF0, 0x90, 0x80))
     high = torch.where(b0 == 0xED, 0x9F, torch.where(b0 == 0xF4, 0x8F, 0xBF))
-    ok1 = lead & (b1 >= low) & (b1 <= high)
-    ok2 = ok1 & (asked > 2) & (b2 >> 6 == 2)
-    ok3 = ok2 & (asked > 3) & (b3 >> 6 == 2)
-    length = 1 + ok1 + ok2 + ok3
-    inside = shifted(length, 1) > 1
-    inside = inside | (shifted(length, 2) > 2) | (shifted(length, 3) > 3)
+    has1 = is_lead & (b1 >= low) & (b1 <= high)
+    has2 = has1 & (expected > 2) & (b2 >> 6 == 2)
+    has3 = has2 & (expected > 3) & (b3 >> 6 == 2)
+    length = 1 + has1 + has2 + has3
+    is_inside = shift(length, 1) > 1
+    is_inside = is_inside | (shift(length, 2) > 2) | (shift(length, 3) > 3)
 
-    bits = b0 & torch.tensor([0, 0x7F, 0x1F, 0x0F, 0x07], device=data.device)[asked]
-    bits = torch.where(asked > 1, bits << 6 | b1 & 0x3F, bits)
-    bits = torch.where(asked > 2, bits << 6 | b2 & 0x3F, bits)
-    bits = torch.where(asked > 3, bits << 6 | b3 & 0x3F, bits)
-    whole = (length == asked) & (lead | (b0 < 0x80))
-    where = torch.nonzero(~inside).flatten()
-    return where, torch.where(whole, bits, -1)[where]
+    points = b0 & torch.tensor([0, 0x7F, 0x1F, 0x0F, 0x07], device=data.device)[expected]
+    points = torch.where(expected > 1, points << 6 | b1 & 0x3F, points)
+    points = torch.where(expected > 2, points << 6 | b2 & 0x3F, points)
+    points = torch.where(expected > 3, points << 6 | b3 & 0x3F, points)
+    is_valid = (length == expected) & (is_lead | (b0 < 0x80))
+    offsets = torch.nonzero(~is_inside).flatten()
+    return offsets, torch.where(is_valid, points, -1)[offsets]
 
 
-def well_formed(data: Tensor) -> Tensor:
-    """The bytes with U+FFFD in place of every malformed part."""
-    where, points = characters(data)
+def replace_malformed(data: Tensor) -> Tensor:
+    """Return the bytes with U+FFFD in place of every malformed part."""
+    offsets, points = decode_utf8(data)
     malformed = points < 0
-    ends = torch.cat([where[1:], torch.full_like(where[:1], data.numel())])
+    ends = torch.cat([offsets[1:], torch.full_like(offsets[:1], data.numel())])
     source = torch.cat([data, torch.tensor([0xEF, 0xBF, 0xBD], device=data.device)])
-    return runs(
-        source, where.masked_fill(malformed, data.numel()), (ends - where).masked_fill(malformed, 3)
-    )
+    starts = offsets.masked_fill(malformed, data.numel())
+    return gather_slices(source, starts, (ends - offsets).masked_fill(malformed, 3))
 
 
-def runs(source: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-    """The pieces source[start : start + length], one behind the other."""
+def gather_slices(source: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+    """Concatenate the slices source[start : start + length]."""
     before = lengths.cumsum(0) - lengths
-    return source[
-        (starts - before).repeat_interleave(lengths)
-        + torch.arange(int(lengths.sum()), device=source.device)
-    ]
+    indices = torch.arange(int(lengths.sum()), device=source.device)
+    return source[(starts - before).repeat_interleave(lengths) + indices]
 
 
-def shifted(x: Tensor, by: int) -> Tensor:
-    """The elements of [N] moved to higher (by > 0) or lower indices; 0 where nothing came."""
+def shift(x: Tensor, by: int) -> Tensor:
+    """Move the elements of [N] to higher (by > 0) or lower indices, and fill with 0."""
     out = torch.zeros_like(x)
     if by > 0:
         out[by:] = x[:-by]
@@ -258,18 +267,22 @@ def shifted(x: Tensor, by: int) -> Tensor:
     return out
 
 
-def lowest(value: Tensor, among: Tensor, piece: Tensor, count: int) -> Tensor:
-    """The lowest value of those `among` the places [N] in each of `count` pieces; 2^62 where there is none."""
-    none = 1 << 62
-    table = torch.full([count], none, dtype=torch.int64, device=value.device)
-    return table.scatter_reduce(0, piece, value.masked_fill(~among, none), "amin")
+def segment_min(values: Tensor, mask: Tensor, segments: Tensor, count: int) -> Tensor:
+    """Return the minimum of the masked values [N] in each of `count` segments; 2^62 if none."""
+    empty = 1 << 62
+    table = torch.full([count], empty, dtype=torch.int64, device=values.device)
+    return table.scatter_reduce(0, segments, values.masked_fill(~mask, empty), "amin")
 
 
-def apart(places: Tensor) -> Tensor:
-    """Of increasing places [N], those that a walk from the left merges: of neighbours every other one."""
-    follows = places[1:] - places[:-1] == 1
+def drop_overlapping(indices: Tensor) -> Tensor:
+    """Drop pairs that overlap; keep those that a merge from the left reaches first.
+
+    Args:
+        indices: Increasing indices of the left tokens of pairs.
+    """
+    follows = indices[1:] - indices[:-1] == 1
     if not bool(follows.any()):
-        return places
-    index = torch.arange(places.numel(), device=places.device)
-    begin = index.masked_fill(F.pad(follows, [1, 0]), 0).cummax(0)[0]
-    return places[(index - begin) % 2 == 0]
+        return indices
+    order = torch.arange(indices.numel(), device=indices.device)
+    begin = order.masked_fill(F.pad(follows, [1, 0]), 0).cummax(0)[0]
+    return indices[(order - begin) % 2 == 0]

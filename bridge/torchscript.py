@@ -1,7 +1,7 @@
-"""The one file that needs nothing else: model, tokenizer and sampler as TorchScript, with their papers inside.
+"""One TorchScript file with the model, the tokenizer and the sampler: text in, text out.
 
-PyTorch has announced the end of `torch.jit`: only this file touches it, and `bridge.exported_program` writes what comes after.
-Loading such a file runs code that it brings, so load only what you trust.
+PyTorch has deprecated `torch.jit`, so only this module uses it; `bridge.exported_program` writes
+the format that replaces it. Loading a file runs the program in it; load only files that you trust.
 """
 
 import io
@@ -22,29 +22,40 @@ from bridge.export_metadata import (
 )
 from bridge.generator import Generator
 from bridge.int8 import Int8Embedding, Int8Linear, quantize
-from bridge.tokenizer import ByteBPE, well_formed
+from bridge.parity_report import read_report
+from bridge.tokenizer import ByteBPE, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_json_object, sha256_of_file
 from valyrian_jax.tokenizer import Tokenizer
 
-# (temperature, top_k, top_p, seed) of the texts that a file must give wherever it is
-EXAMPLES = ((0.0, 0, 1.0, 0), (0.8, 0, 0.95, 1), (1.0, 20, 1.0, 2), (1.3, 0, 1.0, 4294967295))
+# Temperature, top_k, top_p and seed of the example texts that every file must reproduce.
+EXAMPLE_SETTINGS = (
+    (0.0, 0, 1.0, 0),
+    (0.8, 0, 0.95, 1),
+    (1.0, 20, 1.0, 2),
+    (1.3, 0, 1.0, 4294967295),
+)
 
 
 class TextGenerator(Generator):
-    """What a file holds: text in, text out. Written for TorchScript alone, where a str is a string of bytes."""
+    """The module in a file; it runs only as TorchScript, where a str is a string of bytes."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         self.bpe = ByteBPE(bundle.tokenizer)
         self.end_of_text = bundle.tokenizer.end_of_text
-        s = resolve_sample_config(bundle, {})
-        self.settings = (s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed)
+        sample = resolve_sample_config(bundle, {})
+        self.settings = (
+            sample.max_new_tokens,
+            sample.temperature,
+            sample.top_k,
+            sample.top_p,
+            sample.seed,
+        )
 
     def defaults(self) -> tuple[int, float, int, float, int]:
-        """How the bundle's run drew its samples: max_new_tokens, temperature, top_k, top_p, seed."""
+        """Return the settings of the bundle: max_new_tokens, temperature, top_k, top_p, seed."""
         return self.settings
 
     def generate_text(
@@ -56,185 +67,175 @@ class TextGenerator(Generator):
         top_p: float,
         seed: int,
     ) -> str:
-        """Continue a prompt until the document ends or for max_new_tokens: the whole text, prompt included.
+        """Return the prompt and its continuation, up to the end of the document or max_new_tokens.
 
-        An empty prompt is the beginning of a document.
+        An empty prompt starts a new document.
         """
-        prompt = self.decode(
-            self.encode(prompt)
-        )  # malformed UTF-8 is replaced, as Python does before it encodes
+        prompt = self.decode(self.encode(prompt))  # Python also replaces malformed UTF-8 first.
         ids = self.encode(prompt)
         start = ids if len(ids) > 0 else [self.end_of_text]
         tokens = torch.tensor([start], dtype=torch.int64, device=self.bpe.byte_ids.device)
         out = self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, self.end_of_text)
-        new: list[int] = out[0, len(start) :].tolist()
-        return prompt + self.decode(new)
+        new_ids: list[int] = out[0, len(start) :].tolist()
+        return prompt + self.decode(new_ids)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of any bytes; malformed UTF-8 is kept as it is."""
-        data = [ord(byte) for byte in list(text)]  # a loop over the str itself is quadratic
+        """Return the token ids of any bytes, including malformed UTF-8."""
+        data = [ord(byte) for byte in list(text)]  # A loop over the str itself is quadratic.
         ids: list[int] = self.bpe.encode(
             torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
         ).tolist()
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """Text of token ids, with U+FFFD for every part that is not UTF-8 (see `bridge.tokenizer.characters`)."""
+        """Return the text of token ids, with U+FFFD for each malformed part.
+
+        `bridge.tokenizer.replace_malformed` defines the malformed parts.
+        """
         for i in ids:
             if i < 0 or i >= self.bpe.vocab_size:
                 raise ValueError("a token id is outside the vocabulary")
         tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
-        data: list[int] = well_formed(self.bpe.decode(tokens)).tolist()
+        data: list[int] = replace_malformed(self.bpe.decode(tokens)).tolist()
         return "".join([chr(byte) for byte in data])
 
 
-for method in (
-    *(Generator.new_cache, Generator.step, Generator.sample, Generator.generate),
-    *(
+def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
+    """Compile a module from its source code to TorchScript; every size stays dynamic."""
+    for method in (
+        Generator.new_cache,
+        Generator.step,
+        Generator.sample,
+        Generator.generate,
         TextGenerator.defaults,
         TextGenerator.generate_text,
         TextGenerator.encode,
         TextGenerator.decode,
-    ),
-    *(
         Int8Linear.__getstate__,
         Int8Linear.__setstate__,
         Int8Embedding.__getstate__,
         Int8Embedding.__setstate__,
-    ),
-):
-    torch.jit.export(method)  # a mark: what is not called from forward is compiled too
-
-
-def script(generator: TextGenerator) -> torch.jit.ScriptModule:
-    """The module as TorchScript, compiled from its source: no shape is frozen."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    ):
+        torch.jit.export(method)  # A mark; TorchScript skips unmarked methods outside forward.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return torch.jit.script(generator)
 
 
 def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
-    """Write a bundle directory as one TorchScript file, then load it in a fresh process and check it there.
+    """Write a bundle as one TorchScript file and check the file in a new process.
 
     Args:
-        directory: the bundle.
-        out: the file, which is whole or absent, whatever happens.
-        int8: round the matrices to int8 (see `bridge.int8`), and say what that costs.
+        directory: Directory of the bundle.
+        out: File to write. After an error, it is as it was before.
+        int8: Round the matrices to int8 and measure the cost (see `bridge.int8`).
 
     Returns:
-        The certificate that lies in the file.
+        The certificate in the file.
 
     Raises:
-        UserError: the bundle is refused, the place cannot be written, or the file gives other tokens than the module.
+        UserError: The bundle is invalid, the file cannot be written, or it fails its check.
     """
     with publish_checked(out) as partial:
         return write(directory, partial, int8)
 
 
 def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
-    """As `export`, but straight to the path and without the check."""
-    source = load_bundle(directory)
-    generator = TextGenerator(source)
-    cost = quantize(generator, generator.end_of_text) if int8 else None
+    """Write a bundle as one TorchScript file, like `export`, but without the check."""
+    bundle = load_bundle(directory)
+    generator = TextGenerator(bundle)
+    int8_cost = quantize(generator, generator.end_of_text) if int8 else None
     certificate = {
         "format_version": FORMAT_VERSION,
         "torch": torch.__version__,
-        "parity": read_parity(directory),
-        "int8": cost,
-        "examples": examples(generator, source.tokenizer),
+        "parity": read_report(directory),
+        "int8": int8_cost,
+        "examples": generate_examples(generator, bundle.tokenizer),
     }
-    texts = {name: _text(directory / name) for name in METADATA_FILES[:3]}
-    texts["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
-    content = io.BytesIO()  # to a file, torch aborts where the disk is full
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(script(generator), content, _extra_files=texts)
+    extra_files = {name: _read_or_empty(directory / name) for name in METADATA_FILES[:3]}
+    extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
+    content = io.BytesIO()  # torch.jit.save to a file aborts the process if the disk is full.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        torch.jit.save(compile_module(generator), content, _extra_files=extra_files)
     path.write_bytes(content.getvalue())
     return certificate
 
 
 def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
-    """Open a file that `export` wrote: the module, and its papers by name.
+    """Open a file that `export` wrote.
+
+    Returns:
+        The module, and the metadata by file name.
 
     Raises:
-        UserError: there is no such file, it is no TorchScript, or not one of ours.
+        UserError: The file is missing, damaged, or not from `export`.
     """
-    found = read_metadata(path)
+    metadata = read_metadata(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(str(path), map_location="cpu"), found
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            return torch.jit.load(str(path), map_location="cpu"), metadata
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"{path} is damaged or no TorchScript file: PyTorch says {reason}"
+            f"{path} is damaged or not a TorchScript file: {reason}; export the bundle again"
         ) from error
 
 
 def check(path: Path) -> dict[str, Any]:
-    """Open a file, let it give the texts of its certificate again, and return its papers.
+    """Generate the example texts of a file again and return its metadata by file name.
 
     Raises:
-        UserError: the file cannot be opened (see `load`) or gives other tokens.
+        UserError: `load` cannot open the file, or an example differs.
     """
-    module, found = load(path)
+    module, metadata = load(path)
     try:
-        for example in found["certificate.json"]["examples"]:
+        for example in metadata["certificate.json"]["examples"]:
             _check_example(path, module, example)
     except UserError:
         raise
-    except Exception as error:  # the program in the file can fail anywhere
+    except Exception as error:  # The program in the file can raise any error.
         reason = str(error).strip().rpartition("\n")[2]
         raise UserError(
-            f"{path} cannot give the texts that it gave where it was made: {reason}"
+            f"{path} fails to generate its example texts: {reason}; export the bundle again"
         ) from error
-    return found
+    return metadata
 
 
 def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example) -> None:
     settings, expected = example["settings"], example["tokens"]
-    found = module.generate(torch.tensor([expected[:1]]), len(expected) - 1, *settings)[0].tolist()
-    if found != expected:
-        place = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    start = torch.tensor([expected[:1]])
+    tokens = module.generate(start, len(expected) - 1, *settings)[0].tolist()
+    if tokens != expected:
+        pairs = enumerate(zip(tokens, expected, strict=True))
+        index = next(i for i, (token, expected_token) in pairs if token != expected_token)
         raise UserError(
-            f"{path} gives other tokens here than where it was made: with (temperature, top_k, top_p, seed) = "
-            f"{settings}, token {place} is {found[place]}, expected {expected[place]}"
+            f"{path} generates other tokens than when it was exported: with (temperature, top_k, "
+            f"top_p, seed) = {settings}, expected token {index} to be {expected[index]}, "
+            f"found {tokens[index]}; export the bundle again"
         )
     text = module.decode(expected[1:])
     if text != example["text"]:
         raise UserError(
-            f"{path} writes {text!r} for tokens that were {example['text']!r} where it was made"
+            f"{path} decodes tokens to another text than when it was exported: "
+            f"expected {example['text']!r}, found {text!r}; export the bundle again"
         )
-    if module.decode(module.encode(text)) != text:
-        raise UserError(f"{path} does not give a text back: {text!r}")
+    decoded = module.decode(module.encode(text))
+    if decoded != text:
+        raise UserError(
+            f"{path} does not restore a text that it encoded: expected {text!r}, "
+            f"found {decoded!r}; export the bundle again"
+        )
 
 
-def examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Texts that the module generates, each half as long again as the context."""
-    found = []
+def generate_examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """Generate the example texts, each 1.5 times as long as the context."""
+    examples = []
     start, length = torch.tensor([[tokenizer.end_of_text]]), generator.gpt.n_positions * 3 // 2
-    for settings in EXAMPLES:
+    for settings in EXAMPLE_SETTINGS:
         tokens = generator.generate(start, length, *settings)[0].tolist()
-        found.append({"settings": settings, "tokens": tokens, "text": tokenizer.decode(tokens[1:])})
-    return found
+        text = tokenizer.decode(tokens[1:])
+        examples.append({"settings": settings, "tokens": tokens, "text": text})
+    return examples
 
 
-def read_parity(directory: Path) -> Any:
-    """What `python -m bridge verify` found for exactly this bundle, or None."""
-    path = directory / "parity.json"
-    if not path.exists():
-        return None
-    parity = read_json_object(path)
-    return parity if parity.get("sha256") == fingerprint(directory) else None
-
-
-def fingerprint(directory: Path) -> dict[str, str]:
-    """The hashes of what makes a model: weights, configuration and tokenizer of a bundle directory."""
-    return {
-        name: sha256_of_file(directory / name)
-        for name in ("model.safetensors", "config.json", "tokenizer.json")
-    }
-
-
-def _text(path: Path) -> str:
+def _read_or_empty(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else "{}"

@@ -1,4 +1,4 @@
-"""What all tests share: the CPU, quiet logs, no way out to a tracker, and texts to work on."""
+"""Run the tests on one CPU backend, offline and with repeatable inputs, and share their texts."""
 
 import os
 import random
@@ -13,23 +13,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.tiny import WORDS
 from valyrian_jax.data.corpus_entropy import GeneratedCorpus, generate_corpus
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # as in a terminal: a shell's background jobs ignore it
+# A shell starts background jobs with SIGINT ignored; the tests need it as in a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
-for wish in (
-    "FORCE_COLOR",
-    "NO_COLOR",
-    "TTY_COMPATIBLE",
-):  # of whoever starts the tests: rich would follow it
-    os.environ.pop(wish, None)
-# Programs that several tests compile are compiled once.
-_compiled = tempfile.TemporaryDirectory(prefix="jax-cache-")  # goes when the tests end
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # rich reads them
+    os.environ.pop(name, None)
+# Compile a program that several tests need only once.
+_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -42,44 +38,40 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--gpu", action="store_true", help="run the tests that need an NVIDIA GPU, and only them"
+        "--gpu", action="store_true", help="run only the tests that need an NVIDIA GPU"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; runs with --gpu only")
-    # Compiling is most of what tests of JAX do. Machine code of a lower quality, from the generator that XLA had before
-    # JAX 0.11, is compiled in a third of the time; on a GPU the first kernel is taken instead of the fastest. The
-    # operations are the same, and what `.ci/run` trains, verifies and samples at its end is compiled as usual.
+    # JAX tests spend most of their time compiling. Without optimisation, and with the CPU emitters
+    # that XLA had before JAX 0.11, compilation takes a third of the time. On a GPU, XLA takes the
+    # first kernel instead of the fastest. The operations are the same. The programs that `.ci/run`
+    # runs at its end are compiled as usual.
     if config.getoption("--gpu"):
         os.environ["JAX_PLATFORMS"] = "cuda,cpu"
-        quick = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+        flags = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
     else:
         os.environ["JAX_PLATFORMS"] = "cpu"
-        quick = "--xla_backend_optimization_level=0"
+        flags = "--xla_backend_optimization_level=0"
         if version("jax").split(".")[:2] == ["0", "10"]:
-            quick += " --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
+            flags += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted = bool(config.getoption("--gpu"))
+    on_gpu = bool(config.getoption("--gpu"))
     config.hook.pytest_deselected(
-        items=[item for item in items if ("gpu" in item.keywords) != wanted]
+        items=[item for item in items if ("gpu" in item.keywords) != on_gpu]
     )
-    items[:] = [item for item in items if ("gpu" in item.keywords) == wanted]
-
-
-WORDS = """the a red blue dragon wolf king queen sees hears loves eats sleeps and but in under city river
-seventeen mountains quickly jumped beyond wooden harbours yesterday"""
+    items[:] = [item for item in items if ("gpu" in item.keywords) == on_gpu]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedCorpus] | None]:
-    """The shipped corpus from the generator, in a process that works beside the first tests if a later one needs it."""
-    if not any(
-        "corpus_again" in getattr(item, "fixturenames", ()) for item in request.session.items
-    ):
+def future_corpus(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedCorpus] | None]:
+    """The shipped corpus, being generated in another process if a test of this session needs it."""
+    items = request.session.items
+    if not any("regenerated_corpus" in getattr(item, "fixturenames", ()) for item in items):
         yield None
         return
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -87,21 +79,21 @@ def generated_anew(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedC
 
 
 @pytest.fixture(scope="session")
-def corpus_again(generated_anew: Future[GeneratedCorpus]) -> GeneratedCorpus:
-    """What `python -m valyrian_jax corpus` writes."""
-    return generated_anew.result()
+def regenerated_corpus(future_corpus: Future[GeneratedCorpus]) -> GeneratedCorpus:
+    """The corpus that `python -m valyrian_jax corpus` writes."""
+    return future_corpus.result()
 
 
 @pytest.fixture(scope="session")
 def valyrian() -> str:
-    """The beginning of the shipped corpus, in whole texts."""
+    """The beginning of the shipped corpus, in whole paragraphs."""
     text = (ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
     return text[: text.rindex("\n\n", 0, 400_000)] + "\n"
 
 
 @pytest.fixture(scope="session")
 def sources() -> str:
-    """This project's own source files, as a text with code, indents and symbols."""
+    """The source files of this project, a text with code, indents and symbols."""
     files = sorted((ROOT / "valyrian_jax").rglob("*.py")) + sorted((ROOT / "tests").rglob("*.py"))
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 

@@ -1,4 +1,4 @@
-"""What earlier versions wrote is read, and gives what it gave: see tests/artifacts/make.py."""
+"""Files that earlier versions wrote can still be read; tests/artifacts/make.py made them."""
 
 import io
 import json
@@ -23,41 +23,42 @@ from valyrian_jax.training.run import train
 VERSIONS = sorted(
     path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json")
 )
-every_version = pytest.mark.parametrize("old", VERSIONS, ids=lambda path: path.name)
+every_version = pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)
 
 
-def test_there_are_artifacts() -> None:
+def test_artifacts_exist() -> None:
     assert VERSIONS
 
 
 @every_version
-def test_old_bundles_give_the_same_logits(old: Path) -> None:
-    expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))
-    found = load_bundle(old / "run" / "bundle")
-    assert found.tokenizer.encode(PROMPT) == expected["tokens"]
+def test_old_bundles_give_the_same_logits(version: Path) -> None:
+    expected = json.loads((version / "expected.json").read_text(encoding="utf-8"))
+    bundle = load_bundle(version / "run" / "bundle")
+    assert bundle.tokenizer.encode(PROMPT) == expected["tokens"]
     tokens = jnp.asarray([expected["tokens"]], jnp.int32)
-    logits = forward(from_tensors(found.tensors), tokens, found.model)
+    logits = forward(from_tensors(bundle.tensors), tokens, bundle.model)
     np.testing.assert_allclose(logits[0, -1, :8], expected["logits"], atol=1e-5)
 
 
 @every_version
-def test_old_runs_go_on(old: Path, tmp_path: Path) -> None:
+def test_old_runs_resume(version: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(old / "run", run)
+    shutil.copytree(version / "run", run)
     progress = checkpoint.find_newest(run / "checkpoints").metadata.progress
-    settings = load_resume_config(run, {"train.steps": 25, "data.path": str(old / "text.txt")})
-    before = list(read_metrics(run))
-    result = train(settings, resume=run, console=Console(file=io.StringIO()))
+    overrides = {"train.steps": 25, "data.path": str(version / "text.txt")}
+    config = load_resume_config(run, overrides)
+    metrics = list(read_metrics(run))
+    result = train(config, resume=run, console=Console(file=io.StringIO()))
     assert result.steps == 25
-    after = list(read_metrics(run))
-    assert after[: len(before)] == before
-    losses = [record["train/loss"] for record in after if "train/loss" in record]
+    resumed_metrics = list(read_metrics(run))
+    assert resumed_metrics[: len(metrics)] == metrics
+    losses = [record["train/loss"] for record in resumed_metrics if "train/loss" in record]
     assert losses[-1] < losses[0]
     assert result.progress.best_loss < progress.best_loss
 
 
 @every_version
-def test_old_torchscript_files_give_the_same_text(old: Path) -> None:
-    expected = json.loads((old / "expected.json").read_text(encoding="utf-8"))
-    module, _ = torchscript.load(old / "model.pt")
+def test_old_torchscript_files_give_the_same_text(version: Path) -> None:
+    expected = json.loads((version / "expected.json").read_text(encoding="utf-8"))
+    module, _ = torchscript.load(version / "model.pt")
     assert module.generate_text(PROMPT, 20, 0.0, 0, 1.0, 0) == expected["text"]

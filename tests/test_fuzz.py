@@ -1,4 +1,4 @@
-"""Files that somebody damaged: each is read, or refused in one line; soon, and in little memory."""
+"""Damaged files are read or refused in one line, quickly and in little memory."""
 
 import ast
 import random
@@ -9,89 +9,91 @@ import pytest
 
 import train
 from bridge import __main__ as bridge_main
-from tests.support import bridge_targets, checkpoint_targets, fuzzing, targets
+from tests.support import bridge_targets, checkpoint_targets, targets
 from tests.support.commands import call
-from tests.support.killing import FORKING
-from tests.test_imports import FILES, ROOT, imported, tops
-from valyrian_jax import __main__ as main
+from tests.support.fuzzing import attack
+from tests.support.imports import PACKAGE_FILES, path_from_root, read_imports, top_level_names
+from tests.support.killing import FORK_SERVER
+from valyrian_jax.cli.main import main
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 COUNT = 3_000
 
 
-def attacked(name: str) -> None:
+def check_target(name: str) -> None:
+    """Check that a target refuses some inputs, and accepts some that get past its parser."""
     target = TARGETS[name]
-    found = fuzzing.attack(name, target, max(1, round(COUNT * target.share)))
-    assert found.refused
-    assert found.accepted or name == "pickled"  # else nothing reached what comes after parsing
+    outcome = attack(name, target, max(1, round(COUNT * target.share)))
+    assert outcome.refused
+    assert outcome.accepted or name == "pickled"
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "forged checkpoint"])
 def test_damaged_files_are_read_or_refused(name: str) -> None:
-    attacked(name)
+    check_target(name)
 
 
 def test_forged_checkpoints_are_read_or_refused() -> None:
-    # In a process of its own: what orbax leaves undone complains when it is collected, in whatever test that is.
-    process = FORKING.Process(target=attacked, args=("forged checkpoint",))
+    # orbax leaves unfinished tasks behind, which warn during garbage collection. In this process,
+    # the warning would fail another test.
+    process = FORK_SERVER.Process(target=check_target, args=("forged checkpoint",))
     process.start()
     process.join()
     assert process.exitcode == 0
 
 
-# Target -> how often, and the command lines that read its files, in their directory.
+# Target: the number of inputs, the program, and its arguments in the directory of the files.
 COMMANDS: dict[str, tuple[int, Any, list[str]]] = {
-    "tokenizer": (40, main.main, ["tokenizer", "encode", "tokenizer.json", "ids.txt"]),
-    "token ids": (40, main.main, ["tokenizer", "decode", "whole.json", "ids.txt"]),
+    "tokenizer": (40, main, ["tokenizer", "encode", "tokenizer.json", "ids.txt"]),
+    "token ids": (40, main, ["tokenizer", "decode", "whole.json", "ids.txt"]),
     "config": (40, train.main, ["--config", "config.toml", "--data.path", "none.txt"]),
-    "metrics": (20, main.main, ["plot", "."]),
+    "metrics": (20, main, ["plot", "."]),
     "bundle": (20, bridge_main.main, ["generate", ".", "--max-new-tokens", "2"]),
     "foreign bundle": (40, bridge_main.main, ["generate", ".", "--max-new-tokens", "2", "--json"]),
-    "papers": (30, bridge_main.main, ["check", "m.pt"]),
+    "metadata": (30, bridge_main.main, ["check", "m.pt"]),
     "gpt2": (40, bridge_main.main, ["import", ".", "-o", "imported"]),
 }
 
 
+def write_damaged_files(name: str, number: int) -> None:
+    """Write an input of a target, and the other files its command needs, to this directory."""
+    target = TARGETS[name]
+    files = {
+        "whole.json": targets.make_bundle_files()["tokenizer.json"],
+        "ids.txt": b"1 2",
+        "config.toml": b"",
+    }
+    damaged = target.damage(random.Random(number), dict(target.make_files()))
+    for file, content in ((files if name != "foreign bundle" else {}) | damaged).items():
+        Path(file).write_bytes(content)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_end_in_one_line(
+def test_commands_succeed_or_fail_with_one_line(
     name: str, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, (count, entry, arguments) = TARGETS[name], COMMANDS[name]
-    seen = set()
+    count, program, arguments = COMMANDS[name]
+    statuses = set()
     for number in range(count):
         directory = tmp_path / str(number)
         directory.mkdir()
         monkeypatch.chdir(directory)
-        others = {
-            "whole.json": targets.bundle_files()["tokenizer.json"],
-            "ids.txt": b"1 2",
-            "config.toml": b"",
-        }
-        damaged = target.damage(random.Random(number), dict(target.whole()))
-        for file, content in ((others if name != "foreign bundle" else {}) | damaged).items():
-            Path(file).write_bytes(content)
-        status, _, err = call(entry, capfdbinary, monkeypatch, *arguments)
-        assert (status == 0 and not err) or (
+        write_damaged_files(name, number)
+        status, _, error = call(program, capfdbinary, monkeypatch, *arguments)
+        assert (status == 0 and not error) or (
             status == 2
-            and err.startswith(b"error: ")
-            and err.count(b"\n") == 1
-            and err[:-1].decode().isprintable()
-        ), f"{name} {number}: {status} {err!r}"
-        seen.add(status)
-    assert 2 in seen
+            and error.startswith(b"error: ")
+            and error.count(b"\n") == 1
+            and error[:-1].decode().isprintable()
+        ), f"{name} {number}: {status} {error!r}"
+        statuses.add(status)
+    assert 2 in statuses
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_nothing_is_unpickled(file: Path) -> None:
-    assert not tops(imported(file)) & {
-        "pickle",
-        "cPickle",
-        "cloudpickle",
-        "joblib",
-        "dill",
-        "shelve",
-        "marshal",
-    }
+@pytest.mark.parametrize("file", PACKAGE_FILES, ids=path_from_root)
+def test_no_file_is_unpickled(file: Path) -> None:
+    picklers = {"pickle", "cPickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+    assert not top_level_names(read_imports(file)) & picklers
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             options = {option.arg: ast.unparse(option.value) for option in node.keywords}

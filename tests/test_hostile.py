@@ -1,4 +1,4 @@
-"""Files that somebody made to do harm: refused in one line; soon, and in little memory."""
+"""Malicious files are refused in one line, quickly and in little memory."""
 
 import json
 import struct
@@ -14,8 +14,15 @@ from safetensors.torch import save as serialize
 from bridge import __main__ as bridge_main
 from bridge.export_metadata import METADATA_FILES, read_metadata
 from bridge.importers.hf_gpt2 import read_gpt2, read_tokenizer
-from tests.support import bridge_targets, fuzzing, targets
+from tests.support.bridge_targets import make_metadata_files
 from tests.support.commands import call
+from tests.support.fuzzing import limit_memory, limit_time
+from tests.support.targets import (
+    MODEL,
+    exercise_tokenizer,
+    make_bundle_files,
+    make_metrics_files,
+)
 from valyrian_jax.bundle.bundle import BUNDLE_FILES, load_bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import load_config
@@ -27,20 +34,20 @@ from valyrian_jax.tokenizer import Tokenizer
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """A bundle, a vocabulary and a run in one directory."""
-    for name, content in (targets.bundle_files() | targets.metrics_files()).items():
+def directory(tmp_path: Path) -> Path:
+    """A directory with the files of a bundle and the log of a run."""
+    for name, content in (make_bundle_files() | make_metrics_files()).items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
 
 
-def refused(match: str, read: Callable[..., Any], *arguments: Any) -> None:
-    with fuzzing.little_memory(), fuzzing.soon(), pytest.raises(UserError, match=match) as caught:
+def assert_refused(match: str, read: Callable[..., Any], *arguments: Any) -> None:
+    with limit_memory(), limit_time(), pytest.raises(UserError, match=match) as error_info:
         read(*arguments)
-    assert len(str(caught.value)) < 20_000
+    assert len(str(error_info.value)) < 20_000
 
 
-def change_manifest(directory: Path, **changes: Any) -> None:
+def edit_manifest(directory: Path, **changes: Any) -> None:
     path = directory / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -48,7 +55,7 @@ def change_manifest(directory: Path, **changes: Any) -> None:
 HEADERS: dict[str, dict[str, Any]] = {
     "10^12 elements": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]},
     "10^12 elements in 4 bytes": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4]},
-    "nothing times 2^124": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]},
+    "0 times 2^124 elements": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]},
     "100 dimensions": {"dtype": "F32", "shape": [1] * 100, "data_offsets": [0, 4]},
     "complex": {"dtype": "C64", "shape": [], "data_offsets": [0, 8]},
     "4 bits": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]},
@@ -57,81 +64,79 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("read", [load_bundle, read_gpt2], ids=["bundle", "gpt2"])
-def test_weights_that_claim_what_they_have_not_are_refused(
-    name: str, read: Any, whole: Path
-) -> None:
-    (whole / "manifest.json").unlink()
+def test_weights_with_false_sizes_are_refused(name: str, read: Any, directory: Path) -> None:
+    (directory / "manifest.json").unlink()
     header = json.dumps({"wte.weight": HEADERS[name]}).encode()
     size = min(HEADERS[name]["data_offsets"][1], 8)
-    (whole / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
-    refused("model.safetensors|weights do not fit the model", read, whole)
-    (whole / "model.safetensors").write_bytes(struct.pack("<Q", 2**60) + header)
-    refused("damaged", read, whole)
-
-
-def test_numbers_too_large_for_float32_are_refused_without_a_warning(whole: Path) -> None:
-    (whole / "manifest.json").unlink()
-    tensors = {name: torch.full(shape, 1e300, dtype=torch.float64) for name, shape in shapes()}
-    (whole / "model.safetensors").write_bytes(serialize(tensors))
-    refused("values that are not finite", load_bundle, whole)
-    refused("values that are not finite", read_gpt2, whole)
-
-
-def shapes() -> Any:
-    return parameter_shapes(targets.MODEL).items()
-
-
-def test_one_number_that_stands_for_a_trillion_is_refused(whole: Path) -> None:
-    (whole / "model.safetensors").unlink()
-    settings = json.loads((whole / "config.json").read_text())
-    (whole / "config.json").write_text(
-        json.dumps(settings | {"vocab_size": 10**6, "n_embd": 10**6})
+    (directory / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + bytes(size)
     )
-    torch.save({"wte.weight": torch.zeros(1).expand(10**6, 10**6)}, whole / "pytorch_model.bin")
-    refused("more than the file", read_gpt2, whole)
+    assert_refused("model.safetensors|weights do not fit the model", read, directory)
+    (directory / "model.safetensors").write_bytes(struct.pack("<Q", 2**60) + header)
+    assert_refused("damaged", read, directory)
 
 
-def test_tensors_without_names_are_refused(whole: Path) -> None:
-    (whole / "model.safetensors").unlink()
-    torch.save({1: torch.zeros(1)}, whole / "pytorch_model.bin")
-    refused("other than named tensors", read_gpt2, whole)
+def test_numbers_too_large_for_float32_are_refused_without_a_warning(directory: Path) -> None:
+    (directory / "manifest.json").unlink()
+    shapes = parameter_shapes(MODEL)
+    tensors = {
+        name: torch.full(shape, 1e300, dtype=torch.float64) for name, shape in shapes.items()
+    }
+    (directory / "model.safetensors").write_bytes(serialize(tensors))
+    assert_refused("values that are not finite", load_bundle, directory)
+    assert_refused("values that are not finite", read_gpt2, directory)
+
+
+def test_a_tensor_that_expands_one_number_to_a_trillion_is_refused(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(
+        json.dumps(config | {"vocab_size": 10**6, "n_embd": 10**6})
+    )
+    torch.save({"wte.weight": torch.zeros(1).expand(10**6, 10**6)}, directory / "pytorch_model.bin")
+    assert_refused("more than the file", read_gpt2, directory)
+
+
+def test_tensors_without_names_are_refused(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    torch.save({1: torch.zeros(1)}, directory / "pytorch_model.bin")
+    assert_refused("other than named tensors", read_gpt2, directory)
 
 
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "a/b", "..", "", "x" * 300, "x\0", "\ud800"]
 )
-def test_names_that_lead_out_are_refused(name: str, whole: Path) -> None:
-    hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
-    change_manifest(whole, sha256={name: "0" * 64} | hashes)
-    refused("outside the bundle|is missing", load_bundle, whole)
-    (whole / "model.safetensors").unlink()
+def test_file_names_outside_the_directory_are_refused(name: str, directory: Path) -> None:
+    hashes = json.loads((directory / "manifest.json").read_text())["sha256"]
+    edit_manifest(directory, sha256={name: "0" * 64} | hashes)
+    assert_refused("outside the bundle|is missing", load_bundle, directory)
+    (directory / "model.safetensors").unlink()
     index = {"weight_map": {"wte.weight": name}}
-    (whole / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused("to files beside it|is missing|was not read", read_gpt2, whole)
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_refused("to files beside it|is missing|was not read", read_gpt2, directory)
 
 
-def test_a_manifest_vouches_for_every_file(whole: Path) -> None:
-    hashes = json.loads((whole / "manifest.json").read_text())["sha256"]
+def test_a_manifest_that_does_not_list_a_file_is_refused(directory: Path) -> None:
+    hashes = json.loads((directory / "manifest.json").read_text())["sha256"]
     for name in BUNDLE_FILES:
-        change_manifest(
-            whole, sha256={other: digest for other, digest in hashes.items() if other != name}
+        edit_manifest(
+            directory, sha256={other: digest for other, digest in hashes.items() if other != name}
         )
-        refused(f"does not list {name}", load_bundle, whole)
-    (whole / "manifest.json").write_text("{}")
-    refused("manifest.json is damaged", load_bundle, whole)
+        assert_refused(f"does not list {name}", load_bundle, directory)
+    (directory / "manifest.json").write_text("{}")
+    assert_refused("manifest.json is damaged", load_bundle, directory)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_a_link_to_an_endless_file_is_refused(name: str, whole: Path) -> None:
-    (whole / name).unlink()
-    (whole / name).symlink_to("/dev/zero")
-    refused(f"{name} is missing", load_bundle, whole)
-    (whole / "manifest.json").unlink()
-    reason = (
-        "model.safetensors is damaged" if name.startswith("model") else "more than 67,108,864 bytes"
-    )
-    refused(reason, load_bundle, whole)
-    refused("more than 32,768 bytes", load_config, whole / name)
+def test_a_link_to_an_endless_file_is_refused(name: str, directory: Path) -> None:
+    (directory / name).unlink()
+    (directory / name).symlink_to("/dev/zero")
+    assert_refused(f"{name} is missing", load_bundle, directory)
+    (directory / "manifest.json").unlink()
+    is_model = name == "model.safetensors"
+    reason = "model.safetensors is damaged" if is_model else "more than 67,108,864 bytes"
+    assert_refused(reason, load_bundle, directory)
+    assert_refused("more than 32,768 bytes", load_config, directory / name)
 
 
 HOSTILE_VALUES = {
@@ -162,93 +167,95 @@ JSON_FILES: dict[str, tuple[Callable[[Path], Any], bytes]] = {
 
 @pytest.mark.parametrize("name", JSON_FILES)
 @pytest.mark.parametrize("value", HOSTILE_VALUES)
-def test_values_that_parsers_fear_are_refused(name: str, value: str, whole: Path) -> None:
+def test_values_that_break_parsers_are_refused(name: str, value: str, directory: Path) -> None:
     read, content = JSON_FILES[name]
-    (whole / "merges.txt").write_text("")
+    (directory / "merges.txt").write_text("")
     if name != "manifest.json":
-        (whole / "manifest.json").unlink()
+        (directory / "manifest.json").unlink()
     if name in ("vocab.json", "model.safetensors.index.json"):
-        (whole / "tokenizer.json").unlink()
-        (whole / "model.safetensors").unlink()
-    (whole / name).write_bytes(content.replace(b"X", HOSTILE_VALUES[value]))
-    refused(".", read, whole)
+        (directory / "tokenizer.json").unlink()
+        (directory / "model.safetensors").unlink()
+    (directory / name).write_bytes(content.replace(b"X", HOSTILE_VALUES[value]))
+    assert_refused(".", read, directory)
 
 
-TOML = {
+HOSTILE_TOML = {
     "a number of 20,000 hexadecimal digits": "x = 0x" + "f" * 20_000,
-    "the same where it belongs": "[train]\nsteps = 0x" + "f" * 20_000,
+    "the same as a setting": "[train]\nsteps = 0x" + "f" * 20_000,
     "a key of 3,000 parts": "[train]\n" + "a" + ".a" * 3000 + " = 1",
     "a key of 50,000 parts": "[train]\n" + "a" + ".a" * 50_000 + " = 1",
     "a NUL in a path": '[data]\npath = "a\\u0000b"',
-    "a NUL in another": '[data]\ntokenizer = "a\\u0000b"',
+    "a NUL in another path": '[data]\ntokenizer = "a\\u0000b"',
 }
 
 
-@pytest.mark.parametrize("name", TOML)
-def test_configurations_that_parsers_fear_are_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text(TOML[name])
-    refused("c.toml", load_config, tmp_path / "c.toml")
+@pytest.mark.parametrize("name", HOSTILE_TOML)
+def test_configurations_that_break_parsers_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(HOSTILE_TOML[name])
+    assert_refused("c.toml", load_config, tmp_path / "c.toml")
 
 
-def test_many_special_tokens_are_read_soon(whole: Path) -> None:
-    content = json.loads((whole / "tokenizer.json").read_text())
+def test_50_000_special_tokens_are_read_quickly(directory: Path) -> None:
+    content = json.loads((directory / "tokenizer.json").read_text())
     count = len(content["model"]["vocab"])
     content["added_tokens"] += [{"id": count + i, "content": f"<{i}>"} for i in range(50_000)]
-    (whole / "tokenizer.json").write_text(json.dumps(content))
-    with fuzzing.soon():
-        targets.use_tokenizer(Tokenizer.load(whole / "tokenizer.json"))
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    with limit_time():
+        exercise_tokenizer(Tokenizer.load(directory / "tokenizer.json"))
 
 
-def test_samples_with_any_character_are_read_back(whole: Path) -> None:
-    assert any(
-        "\u2028" in text for record in read_metrics(whole) for text in record.get("samples", [])
-    )
+def test_samples_with_line_separators_are_read_back(directory: Path) -> None:
+    samples = [text for record in read_metrics(directory) for text in record.get("samples", [])]
+    assert any("\u2028" in sample for sample in samples)
 
 
-def test_files_with_escape_sequences_cannot_write_to_the_terminal(
-    whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_error_messages_escape_and_shorten_names_from_files(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change_manifest(whole, sha256={"\x1b[31m\r\ud800": ""})
-    status, _, err = call(bridge_main.main, capsys, monkeypatch, "generate", whole)
-    assert (status, "\\x1b[31m" in err, err[:-1].isprintable()) == (2, True, True)
-    change_manifest(whole, sha256={"x" * 100_000: ""})
-    assert len(call(bridge_main.main, capsys, monkeypatch, "generate", whole)[2]) < 3000
+    edit_manifest(directory, sha256={"\x1b[31m\r\ud800": ""})
+    status, _, error = call(bridge_main.main, capsys, monkeypatch, "generate", directory)
+    assert (status, "\\x1b[31m" in error, error[:-1].isprintable()) == (2, True, True)
+    edit_manifest(directory, sha256={"x" * 100_000: ""})
+    assert len(call(bridge_main.main, capsys, monkeypatch, "generate", directory)[2]) < 3000
 
 
-MEMBERS: dict[str, list[tuple[str, bytes]]] = {
-    "there twice": [("m/extra/certificate.json", b"{}")],
+HOSTILE_MEMBERS: dict[str, list[tuple[str, bytes]]] = {
+    "two members of one name": [("m/extra/certificate.json", b"{}")],
     "lies outside": [("m/extra/../../x", b"")],
-    "or lies outside": [("/etc/passwd", b"")],
-    "unfold to": [("m/data/0", bytes(200 << 20))],
+    "or one that lies outside": [("/etc/passwd", b"")],
+    "unpack to": [("m/data/0", bytes(200 << 20))],
 }
 
 
-@pytest.mark.parametrize("reason", MEMBERS)
+@pytest.mark.parametrize("reason", HOSTILE_MEMBERS)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_archives_that_mean_harm_are_refused(reason: str, tmp_path: Path) -> None:
+def test_hostile_archives_are_refused(reason: str, tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
-    path.write_bytes(bridge_targets.paper_files()["m.pt"])
+    path.write_bytes(make_metadata_files()["m.pt"])
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        for name, content in MEMBERS[reason]:
+        for name, content in HOSTILE_MEMBERS[reason]:
             file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    refused(reason, read_metadata, path)
+    assert_refused(reason, read_metadata, path)
     for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_bytes(targets.bundle_files()[name])
+        (tmp_path / name).write_bytes(make_bundle_files()[name])
     path.rename(tmp_path / "pytorch_model.bin")
-    refused(reason, read_gpt2, tmp_path)
+    assert_refused(reason, read_gpt2, tmp_path)
 
 
-def test_papers_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
+def test_metadata_of_a_newer_format_are_refused_with_its_number(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.pt", "w") as file:
         for name in METADATA_FILES:
             file.writestr(f"m/extra/{name}", '{"format_version": 99}')
-    refused("has format 99; this version reads up to 1: upgrade", read_metadata, tmp_path / "m.pt")
+    assert_refused(
+        "has format 99; this version reads up to 1: upgrade", read_metadata, tmp_path / "m.pt"
+    )
 
 
-def test_numbers_without_a_loss_are_not_drawn(whole: Path) -> None:
-    (whole / "metrics.jsonl").write_text('{"step": 1}\n')
-    refused("no losses to draw", read_curves, whole)
+def test_metrics_without_a_loss_are_not_plotted(directory: Path) -> None:
+    (directory / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert_refused("no losses to draw", read_curves, directory)
 
 
-def test_a_source_that_tells_of_too_few_documents_is_refused() -> None:
-    refused("tells of 1 documents", entropy_floor, CorpusSource("", [1.0], 0.0), ["a", "b"])
+def test_a_source_with_too_few_documents_is_refused() -> None:
+    source = CorpusSource("", [1.0], 0.0)
+    assert_refused("expected at least 2 documents, found 1", entropy_floor, source, ["a", "b"])

@@ -1,6 +1,5 @@
-"""The floors of the house: which room may import from which, and which file may import which library."""
+"""Every room imports only from lower floors, and every library only where it belongs."""
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-FILES = sorted(
-    [*(ROOT / "valyrian_jax").rglob("*.py"), *(ROOT / "bridge").rglob("*.py"), ROOT / "train.py"]
+from tests.support.imports import (
+    PACKAGE_FILES,
+    ROOT,
+    parse_imports,
+    path_from_root,
+    read_imports,
+    top_level_names,
 )
 
-# A room imports from rooms on lower floors only; rooms of one floor do not know each other.
+# A room imports from lower floors only, not from other rooms of its own floor.
 FLOORS = [
     {"errors"},
     {"files"},
@@ -28,11 +31,13 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-WITHOUT_JAX = {room for room, floor in FLOOR.items() if floor <= FLOOR["run_directory"]}
-BRIDGE_IMPORTS = WITHOUT_JAX - {"data"} | {"cli"}
-ENTRANCES = ("valyrian_jax/__init__.py", "valyrian_jax/__main__.py", "train.py")
+ROOMS_WITHOUT_JAX = {room for room, floor in FLOOR.items() if floor <= FLOOR["run_directory"]}
+BRIDGE_IMPORTS = ROOMS_WITHOUT_JAX - {"data"} | {"cli"}
+ENTRY_POINTS = ("valyrian_jax/__init__.py", "valyrian_jax/__main__.py", "train.py")
+BRIDGE_FILES_WITH_JAX = {"bridge/parity_runtimes.py"}
 
-ONLY_IN = {  # a library -> the files or rooms that may import it
+# A library, and the files or rooms that may import it.
+LIBRARY_USERS = {
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/training/checkpoint.py",),
     "wandb": ("valyrian_jax/training/wandb_uploader.py",),
@@ -43,59 +48,42 @@ ONLY_IN = {  # a library -> the files or rooms that may import it
     "matplotlib": ("valyrian_jax/plots/",),
     "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }
+# What test modules and scripts may import from each other.
+SHARED_TEST_PACKAGES = {"support", "bench", "artifacts"}
 
 
-def imported(file: Path) -> set[str]:
-    """Full names of everything a file imports, wherever in it."""
-    return imported_by(file.read_text(encoding="utf-8"))
+def rooms_of(names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("valyrian_jax.")} & FLOOR.keys()
 
 
-def imported_by(code: str) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module, "relative imports hide where a name comes from"
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def tops(names: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in names}
-
-
-def broken_rules(path: str, names: set[str]) -> Iterator[str]:
-    """What a file of a path may not import of these names, in words."""
-    for library, places in ONLY_IN.items():
-        if library in tops(names) and not path.startswith(places):
+def find_violations(path: str, names: set[str]) -> Iterator[str]:
+    """Yield the rules that a file breaks by importing some names."""
+    libraries, rooms = top_level_names(names), rooms_of(names)
+    for library, users in LIBRARY_USERS.items():
+        if library in libraries and not path.startswith(users):
             yield f"{path} imports {library}"
-    rooms = {
-        name.split(".")[1] for name in names if name.startswith("valyrian_jax.")
-    } & FLOOR.keys()
     if path.startswith("valyrian_jax/"):
-        if "bridge" in tops(names):
+        if "bridge" in libraries:
             yield f"{path} imports the bridge"
         room = path.removesuffix(".py").split("/")[1]
-        if path not in ENTRANCES:
-            yield from (
-                f"{room} imports {r}" for r in rooms if r != room and FLOOR[r] >= FLOOR[room]
-            )
-        if room in WITHOUT_JAX and (heavy := tops(names) & {"jax", "flax", "optax"}):
+        if path not in ENTRY_POINTS:
+            higher = {other for other in rooms - {room} if FLOOR[other] >= FLOOR[room]}
+            yield from (f"{path} imports {other}" for other in higher)
+        if room in ROOMS_WITHOUT_JAX and (heavy := libraries & {"jax", "flax", "optax"}):
             yield f"{path} imports {heavy}"
-    if path.startswith("bridge/") and path != "bridge/parity.py":
-        yield from (f"{path} imports {r}" for r in rooms - BRIDGE_IMPORTS)
-        if "jax" in tops(names):
+    if path.startswith("bridge/") and path not in BRIDGE_FILES_WITH_JAX:
+        yield from (f"{path} imports {room}" for room in rooms - BRIDGE_IMPORTS)
+        if "jax" in libraries:
             yield f"{path} imports jax"
     if path.startswith("valyrian_jax/language/") and (
-        other := tops(names) - {*sys.stdlib_module_names, "valyrian_jax"}
+        other := libraries - {*sys.stdlib_module_names, "valyrian_jax"}
     ):
         yield f"{path} imports {other}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize("file", PACKAGE_FILES, ids=path_from_root)
 def test_a_room_imports_from_lower_floors_only(file: Path) -> None:
-    assert [*broken_rules(str(file.relative_to(ROOT)), imported(file))] == []
+    assert [*find_violations(path_from_root(file), read_imports(file))] == []
 
 
 @pytest.mark.parametrize(
@@ -113,8 +101,8 @@ def test_a_room_imports_from_lower_floors_only(file: Path) -> None:
         ("valyrian_jax/language/grammar.py", "import numpy"),
     ],
 )
-def test_a_planted_import_upwards_is_found(path: str, code: str) -> None:
-    assert [*broken_rules(path, imported_by(code))] != []
+def test_a_forbidden_import_is_reported(path: str, code: str) -> None:
+    assert [*find_violations(path, parse_imports(code))] != []
 
 
 def test_every_room_has_a_floor() -> None:
@@ -126,18 +114,37 @@ def test_every_room_has_a_floor() -> None:
     assert rooms - {"__init__", "__main__", "__pycache__"} == FLOOR.keys()
 
 
+def test_only_the_parity_runtimes_of_the_bridge_import_the_jax_side() -> None:
+    files = {
+        path_from_root(file)
+        for file in (ROOT / "bridge").rglob("*.py")
+        if "jax" in top_level_names(read_imports(file))
+        or rooms_of(read_imports(file)) - BRIDGE_IMPORTS
+    }
+    assert files == BRIDGE_FILES_WITH_JAX
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=path_from_root)
+def test_tests_import_no_other_test_module(file: Path) -> None:
+    modules = {name.split(".")[1] for name in read_imports(file) if name.startswith("tests.")}
+    assert modules <= SHARED_TEST_PACKAGES
+
+
 def test_torch_jit_is_used_in_one_file() -> None:
-    touching = [file.name for file in FILES if "torch.jit." in file.read_text(encoding="utf-8")]
-    assert touching == ["torchscript.py"]
+    users = [
+        file.name for file in PACKAGE_FILES if "torch.jit." in file.read_text(encoding="utf-8")
+    ]
+    assert users == ["torchscript.py"]
 
 
-def run_blocking(modules: str, code: str) -> None:
+def run_without(modules: str, code: str) -> None:
+    """Run code in a process that cannot import some modules."""
     block = f"import sys\nfor name in {modules.split()}: sys.modules[name] = None\n"
     subprocess.run([sys.executable, "-c", block + code], check=True, cwd=ROOT, timeout=120)
 
 
-def test_what_comes_before_the_model_works_without_jax_and_torch() -> None:
-    run_blocking(
+def test_the_rooms_below_the_model_work_without_jax_and_torch() -> None:
+    run_without(
         "jax flax optax orbax torch wandb matplotlib",
         "from valyrian_jax import language, run_directory, tokenizer\n"
         "from valyrian_jax.bundle import bundle, text_generation\n"
@@ -151,17 +158,20 @@ def test_what_comes_before_the_model_works_without_jax_and_torch() -> None:
 
 def test_the_jax_side_works_without_torch() -> None:
     code = "from valyrian_jax.evaluation import report; from valyrian_jax.training import run"
-    run_blocking("torch transformers tokenizers", code)
+    run_without("torch transformers tokenizers", code)
 
 
-def test_importing_the_package_imports_nothing() -> None:
-    code = "import sys; before = set(sys.modules); import valyrian_jax; print(set(sys.modules) - before)"
-    out = subprocess.run(
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = (
+        "import sys; before = set(sys.modules); "
+        "import valyrian_jax; print(set(sys.modules) - before)"
+    )
+    output = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
-    )
-    assert out.stdout.strip() == "{'valyrian_jax'}"
+    ).stdout
+    assert output.strip() == "{'valyrian_jax'}"

@@ -1,23 +1,64 @@
-"""The exceptions that end a command in one line.
+"""How a command ends early: errors that a user can cause, and signals that ask it to stop.
 
-A `UserError` is raised anywhere below a command line with a message of one line that names the thing, what was
-expected, what was found and what to do. `valyrian_jax.cli.options.run_command` prints it and exits with status 2.
+`valyrian_jax.cli.entry_point.run_command` prints the message of an error. It is one line: what is
+wrong, what was expected, what was found and what to do.
 """
 
+import contextlib
+import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 StopSignal = Callable[[], signal.Signals | None]
-"""Asked by a loop when it can stop: the signal that asks it to, or None."""
+"""A function that returns the signal that asks a loop to stop, or None."""
 
 
 class UserError(Exception):
-    """A mistake in the input (a file, an option, a value), not in the program."""
+    """A mistake in the input (a file, an option, a value), not in the program; exit status 2."""
 
 
 class StoppedError(Exception):
-    """The work was stopped by a signal, and everything is saved."""
+    """The end of work that a signal stopped; everything is saved."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.status = 128 + signal
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopSignal]:
+    """Record the first stop signal instead of ending the process; a second one ends it at once.
+
+    SIGINT is Ctrl-C; schedulers that preempt jobs send SIGTERM.
+
+    A signal that the process ignored from its start stays ignored; a shell sets this for background
+    jobs. Outside the main thread, which alone receives signals, nothing is recorded.
+
+    Yields:
+        A function that returns the recorded signal, or None.
+    """
+    received: list[signal.Signals] = []
+
+    def record(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        with contextlib.suppress(OSError):
+            os.write(2, b"finishing the current work and saving; press Ctrl-C again to quit now\n")
+        for stop_signal in handlers:
+            signal.signal(stop_signal, signal.SIG_DFL)
+
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {
+        stop_signal: signal.getsignal(stop_signal)
+        for stop_signal in _STOP_SIGNALS
+        if is_main_thread and signal.getsignal(stop_signal) != signal.SIG_IGN
+    }
+    for stop_signal in handlers:
+        signal.signal(stop_signal, record)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for stop_signal, handler in handlers.items():
+            signal.signal(stop_signal, handler)

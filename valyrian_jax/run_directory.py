@@ -1,6 +1,7 @@
-"""The run directory: how it is named, found and opened.
+"""The run directory: its name, its files and its logs.
 
-runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  loss.svg  checkpoints/  bundle/  lock
+runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png  loss.svg
+              checkpoints/  bundle/  lock
 """
 
 import json
@@ -12,13 +13,13 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from valyrian_jax import config
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
-from valyrian_jax.config import Config, config_to_toml
+from valyrian_jax.config import Config, config_to_toml, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
 
 RUNS = Path("runs")
+# A start that is killed before it writes config.toml may leave these; a new run may replace them.
 _BEFORE_CONFIG = {
     "lock",
     "tokenizer.json",
@@ -26,64 +27,65 @@ _BEFORE_CONFIG = {
     "checkpoints",
     "config.toml.partial",
 }
-_Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+_Integer = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
-    dict[str, _Whole | float | list[str] | None], config=ConfigDict(strict=True)
+    dict[str, _Integer | float | list[str] | None], config=ConfigDict(strict=True)
 )
 
 
 def choose_directory(path: Path | None) -> Path:
-    """Where a new run will be: at a path, or (None) runs/<date, time and process>.
+    """Return the directory of a new run: `path`, or runs/<date, time and process> if it is None.
 
     Raises:
-        UserError: something is there already.
+        UserError: The directory is in use.
     """
     path = path or RUNS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     if (path / "config.toml").exists():
         raise UserError(
             f"{path} already holds a run; resume it with --resume {path} or choose another --out"
         )
-    found = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    if found - _BEFORE_CONFIG or any(
-        path.glob("checkpoints/[1-9]*")
-    ):  # less is a start that was killed
+    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if names - _BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):
         raise UserError(f"{path} is not empty; choose another --out")
     return path
 
 
-def save_config(run: Path, settings: Config) -> None:
-    """Write the resolved configuration of a run. A directory is a run once it has one, so it is written last."""
-    write_atomically(run / "config.toml", config_to_toml(settings))
+def save_config(run: Path, config: Config) -> None:
+    """Write the configuration of a run; write it last, because it makes the directory a run."""
+    write_atomically(run / "config.toml", config_to_toml(config))
 
 
 def find_run(path: Path | None) -> Path:
-    """The run directory at a path; None: the newest under runs/.
+    """Return a run directory: `path`, or the newest under runs/ if it is None.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no run.
     """
     if path is None:
-        found = sorted(RUNS.glob("*/config.toml"), key=lambda file: (file.stat().st_mtime_ns, file))
-        if not found:
+        configs = RUNS.glob("*/config.toml")
+        newest = max(configs, key=lambda file: (file.stat().st_mtime_ns, file), default=None)
+        if newest is None:
             raise UserError(
                 f"no run under {RUNS}/; train one with `python train.py` or name a run directory"
             )
-        return found[-1].parent
+        return newest.parent
     if not (path / "config.toml").exists():
-        raise UserError(f"{path} is not a run directory: it has no config.toml")
+        raise UserError(
+            f"{path} is not a run directory: expected a config.toml in it; name another directory"
+        )
     return path
 
 
 def load_run_config(run: Path) -> Config:
-    """The configuration a run was started with."""
-    return config.load_config(run / "config.toml")
+    """Return the configuration that a run was started with."""
+    return load_config(run / "config.toml")
 
 
 def find_bundle(path: Path | None) -> Path:
-    """The bundle directory of a run (None: the newest), or a bundle directory itself.
+    """Return a bundle directory: `path`, or the one in the run `path` (None: the newest run).
 
     Raises:
-        UserError: there is none.
+        UserError: There is no run, or it has no bundle.
     """
     if path is not None and (path / "model.safetensors").exists():
         return path
@@ -91,30 +93,29 @@ def find_bundle(path: Path | None) -> Path:
     for name in (
         "bundle",
         "bundle.previous",
-    ):  # for a moment, or after a kill in it, there is only the latter
+    ):  # a save killed between its renames leaves the latter
         if (run / name).exists():
             return run / name
     raise UserError(
-        f"{run} has no bundle yet: it is written at the first evaluation of `python train.py`"
+        f"{run} has no bundle yet: `python train.py` writes it at the first evaluation; resume the "
+        "run or name another"
     )
 
 
 def load_run_bundle(path: Path | None) -> Bundle:
-    """The bundle of a run (None: the newest), or a bundle directory itself."""
+    """Load the bundle that `find_bundle` finds."""
     return load_bundle(find_bundle(path))
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """The records of metrics.jsonl; a last line that a crash cut short is left out.
+    """Yield the records of metrics.jsonl, without a last line that a crash cut short.
 
     Raises:
-        UserError: another line is no record.
+        UserError: Another line is damaged.
     """
     file = run / "metrics.jsonl"
     content = file.read_bytes() if file.exists() else b""
-    lines = content.removesuffix(b"\n").split(
-        b"\n"
-    )  # only there: a text may hold what Unicode calls the end of a line
+    lines = content.removesuffix(b"\n").split(b"\n")  # not splitlines: a sample may hold U+2028
     for number, line in enumerate(lines, 1):
         try:
             record = _RECORD.validate_json(line)
@@ -126,23 +127,24 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
             yield record
         elif number < len(lines):
             raise UserError(
-                f"{file}, line {number} is damaged: expected a JSON object with a step; remove the line"
+                f"{file} is damaged: expected a JSON object with a step in line {number}; remove "
+                "the line"
             )
 
 
 def format_samples(step: int, texts: list[str]) -> str:
-    """What samples.txt says of a step."""
+    """Return the section of samples.txt for one step."""
     return f"=== step {step}\n" + "".join(f"{text}\n---\n" for text in texts)
 
 
 def truncate_logs(run: Path, step: int) -> None:
-    """Drop metrics and samples of later steps, which a resumed run will write again."""
-    kept = [record for record in read_metrics(run) if record["step"] <= step]
-    write_atomically(
-        run / "metrics.jsonl",
-        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept),
+    """Drop the metrics and samples of later steps, which a resumed run writes again."""
+    records = [record for record in read_metrics(run) if record["step"] <= step]
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_atomically(run / "metrics.jsonl", "".join(lines))
+    samples = (
+        format_samples(record["step"], record["samples"])
+        for record in records
+        if "samples" in record
     )
-    sections = (
-        format_samples(record["step"], record["samples"]) for record in kept if "samples" in record
-    )
-    write_atomically(run / "samples.txt", "".join(sections))
+    write_atomically(run / "samples.txt", "".join(samples))

@@ -1,1 +1,1 @@
-"""Models from elsewhere become bundles."""
+"""Importers that turn models of other projects into bundles."""

@@ -1,44 +1,52 @@
-"""Zip files from anywhere, which PyTorch's files are: looked through before PyTorch opens them."""
+"""Checks of zip archives from any source, such as PyTorch's files, before PyTorch opens them."""
 
 import zipfile
 from pathlib import Path
 
 from valyrian_jax.errors import UserError
 
-_SAVED = (
-    1 << 26
-)  # bytes that compression may save: PyTorch compresses the code of a module, never tensors
+# PyTorch compresses the code of a module, never its tensors, so compression saves little.
+MAX_SAVING = 1 << 26  # bytes
 
 
-def unpack(path: Path, ending: str) -> dict[str, bytes]:
-    """Check a zip file, and read some of its members.
-
-    Args:
-        path: the file.
-        ending: the directory whose members are wanted, in whatever directory it lies.
-
-    Returns:
-        Their contents, by the last part of their names.
+def check_zip(path: Path) -> None:
+    """Check that a zip archive is undamaged and safe to unpack.
 
     Raises:
-        UserError: the file is damaged, has two members of one name or one outside, or would unfold to far more than
-            its size.
+        UserError: The archive is damaged, has two members of one name, has a member outside of its
+            directory, or would unpack to far more than its size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names, size = archive.namelist(), sum(member.file_size for member in archive.infolist())
-            if len(set(names)) < len(names) or any(
-                {"", ".."} & {*name.split("/")} for name in names
-            ):
-                raise ValueError("a member is there twice, or lies outside")
-            if size > path.stat().st_size + _SAVED:
-                raise ValueError(f"it would unfold to {size:,} bytes")
+            has_duplicates = len(set(names)) < len(names)
+            if has_duplicates or any({"", ".."} & {*name.split("/")} for name in names):
+                raise ValueError("it has two members of one name, or one that lies outside")
+            if size > path.stat().st_size + MAX_SAVING:
+                raise ValueError(f"it would unpack to {size:,} bytes")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} in it does not match its checksum")
-            return {
-                name.rpartition("/")[2]: archive.read(name)
-                for name in names
-                if f"/{ending}/" in name
-            }
-    except Exception as error:  # reading a damaged zip file can fail anywhere
+    except Exception as error:  # a damaged zip archive can raise any error
         raise UserError(f"{path} is damaged: {error}; copy it again") from error
+
+
+def read_zip_directory(path: Path, directory: str) -> dict[str, bytes]:
+    """Check a zip archive, and read the members of one directory in it.
+
+    Args:
+        path: The archive.
+        directory: Name of a directory, at any depth in the archive.
+
+    Returns:
+        The contents of the members by file name.
+
+    Raises:
+        UserError: The archive is damaged or unsafe; see `check_zip`.
+    """
+    check_zip(path)
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name.rpartition("/")[2]: archive.read(name)
+            for name in archive.namelist()
+            if f"/{directory}/" in name
+        }

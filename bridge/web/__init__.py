@@ -1,1 +1,1 @@
-"""A page to play with a model, and the server for it."""
+"""A local page that shows how a model generates, and its server."""

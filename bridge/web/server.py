@@ -1,12 +1,12 @@
-"""A local page to play with a model: what `bridge.web.session` tells, over HTTP.
+"""A local page that shows how a model generates: the events of `bridge.web.session` over HTTP.
 
-    GET  /            the page (bridge/page: plain HTML, CSS and JavaScript)
-    GET  /about       what the model is, how it draws unless told otherwise, and what may be asked of it
-    POST /generate    settings -> events, one JSON object a line, as they come
-    POST /attention   {"tokens": [...]} -> where the last of them looks
+    GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
+    GET  /about       the model, its default settings, and the limits of a request
+    POST /generate    settings -> events, one JSON object per line, as they happen
+    POST /attention   {"tokens": [...]} -> the attention weights of the last token
 
-Every step of a generation runs in a worker thread of its own, so a slow reader keeps nobody waiting, and one that has
-gone is noticed at the next step.
+A worker thread computes each step of a generation. A slow reader therefore delays nobody, and the
+server notices at the next step that a reader has disconnected.
 """
 
 import contextlib
@@ -31,189 +31,195 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from bridge.generator import Generator
-from bridge.web import session
-from bridge.web.session import Event, attention_row, with_verdicts
+from bridge.web.session import Event, add_verdicts, attention_row, stream_events
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
-MOST_CHARACTERS, MOST_TOKENS = 5_000, 1_000  # of a prompt; of what follows it
-MOST_OPEN, MOST_WORKING = (
-    8,
-    2,
-)  # texts that are written at a time; steps that are computed at a time
-MOST_SECONDS = 300.0  # for one text
-_MOST_BYTES, _MOST_WAIT = 1 << 17, 10.0  # of a request; seconds until it has come
-_AHEAD = 1 << 16  # bytes that may be written and not yet read
+MAX_PROMPT_CHARACTERS = 5_000
+MAX_NEW_TOKENS = 1_000
+MAX_STREAMS = 8  # texts in progress
+MAX_WORKERS = 2  # steps computed at a time
+MAX_SECONDS = 300.0  # for one text
+_MAX_BODY_BYTES = 1 << 17
+_BODY_TIMEOUT = 10.0  # seconds until the whole request has arrived
+_SEND_BUFFER = 1 << 16  # bytes of a text that may wait for its reader
 
 
-def app(bundle: Bundle, name: str, hosts: list[str], stopping: Callable[[], bool]) -> Starlette:
-    """The server of a model's page.
+def create_app(
+    bundle: Bundle, name: str, hosts: list[str], is_stopping: Callable[[], bool]
+) -> Starlette:
+    """Create the application that serves the page of a model.
 
     Args:
-        bundle: the model.
-        name: what the page calls it.
-        hosts: under which names it may be asked for; "*": any. A page from elsewhere cannot reach it by another name.
-        stopping: whether texts have to end now.
+        bundle: Model to serve.
+        name: Name of the model on the page.
+        hosts: Host names that a request may use; "*" allows all. The list stops other sites from
+            reaching the server under their own names (DNS rebinding).
+        is_stopping: Whether all texts must end now.
     """
-    generator, working = Generator(bundle), anyio.CapacityLimiter(MOST_WORKING)
+    generator, limiter = Generator(bundle), anyio.CapacityLimiter(MAX_WORKERS)
 
-    async def about(_: Request) -> Response:
-        return JSONResponse(description(bundle, name))
+    async def send_about(_: Request) -> Response:
+        return JSONResponse(describe_model(bundle, name))
 
-    async def attention(request: Request) -> Response:
-        tokens = checked_tokens((await body(request)).get("tokens"), bundle.model.vocab_size)
+    async def send_attention(request: Request) -> Response:
+        settings = await read_json_body(request)
+        tokens = parse_tokens(settings.get("tokens"), bundle.model.vocab_size)
         start, weights = await anyio.to_thread.run_sync(
-            attention_row, generator, tokens, limiter=working
+            attention_row, generator, tokens, limiter=limiter
         )
         rounded = [
             [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
         ]
         return JSONResponse({"start": start, "weights": rounded})
 
+    generate = GenerateEndpoint(bundle, generator, limiter, is_stopping)
     return Starlette(
         routes=[
-            Route("/about", about),
-            Route("/generate", Writing(bundle, generator, working, stopping), methods=["POST"]),
-            Route("/attention", attention, methods=["POST"]),
+            Route("/about", send_about),
+            Route("/generate", generate, methods=["POST"]),
+            Route("/attention", send_attention, methods=["POST"]),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={UserError: refuse},
+        exception_handlers={UserError: send_error},
     )
 
 
-class Writing:
-    """Answers requests for texts, at most `MOST_OPEN` at a time."""
+class GenerateEndpoint:
+    """The endpoint that streams texts, at most `MAX_STREAMS` at a time."""
 
     def __init__(
         self,
         bundle: Bundle,
         generator: Generator,
-        working: anyio.CapacityLimiter,
-        stopping: Callable[[], bool],
+        limiter: anyio.CapacityLimiter,
+        is_stopping: Callable[[], bool],
     ) -> None:
         self._bundle, self._generator = bundle, generator
-        self._working, self._stopping = working, stopping
-        self._open = 0
+        self._limiter, self._is_stopping = limiter, is_stopping
+        self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = await body(Request(scope, receive))
-        judged = asked.pop("judged", True)
-        if not isinstance(judged, bool):
-            raise UserError(f"judged is {judged!r}; expected true or false")
-        sample = settings(self._bundle, asked)
-        if self._open == MOST_OPEN:
-            said = {
-                "error": f"{MOST_OPEN} texts are being written already; wait for one of them to end"
-            }
-            await JSONResponse(said, 503)(scope, receive, send)
+        """Stream one text to the sender of the request."""
+        settings = await read_json_body(Request(scope, receive))
+        is_judged = settings.pop("judged", True)
+        if not isinstance(is_judged, bool):
+            raise UserError(f"judged is {is_judged!r}; expected true or false")
+        sample = parse_settings(self._bundle, settings)
+        if self._streams == MAX_STREAMS:
+            error = f"{MAX_STREAMS} texts are in progress, which is the limit; wait for one to end"
+            await JSONResponse({"error": error}, 503)(scope, receive, send)
             return
-        told = session.events(self._generator, self._bundle.tokenizer, sample)
-        lines = self._lines(with_verdicts(told) if judged else told, f"seed {sample.seed}")
-        self._open += 1
+        events = stream_events(self._generator, self._bundle.tokenizer, sample)
+        lines = self._encode(add_verdicts(events) if is_judged else events, f"seed {sample.seed}")
+        response = StreamingResponse(lines, media_type="application/x-ndjson")
+        self._streams += 1
         try:
-            with anyio.move_on_after(2 * MOST_SECONDS):  # for readers who stay and do not read
-                await StreamingResponse(lines, media_type="application/x-ndjson")(
-                    scope, receive, send
-                )
+            # Sending waits for the reader, so a reader that stops reading needs its own limit.
+            with anyio.move_on_after(2 * MAX_SECONDS):
+                await response(scope, receive, send)
         finally:
-            self._open -= 1
+            self._streams -= 1
 
-    async def _lines(self, events: Iterator[Event], what: str) -> AsyncIterator[str]:
-        """Events as lines of JSON, each computed in a worker thread; how it ended is printed."""
-        count, how, latest = 0, ", broken off", anyio.current_time() + MOST_SECONDS
+    async def _encode(self, events: Iterator[Event], label: str) -> AsyncIterator[str]:
+        """Yield events as lines of JSON, each computed in a worker thread, and log the end."""
+        count, suffix, deadline = 0, ", stopped early", anyio.current_time() + MAX_SECONDS
         try:
             while event := await anyio.to_thread.run_sync(
-                next, events, None, limiter=self._working
+                next, events, None, limiter=self._limiter
             ):
                 count += event["kind"] == "token"
                 yield json.dumps(event) + "\n"
-                if self._stopping() or anyio.current_time() > latest:
+                if self._is_stopping() or anyio.current_time() > deadline:
                     yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
                     return
-            how = ""
+            suffix = ""
         finally:
-            with contextlib.suppress(OSError):  # nobody may be reading that
-                click.echo(f"{what}: {count} tokens{how}", err=True)
+            with contextlib.suppress(OSError):  # Standard error may be closed.
+                click.echo(f"{label}: {count} tokens{suffix}", err=True)
 
 
-def description(bundle: Bundle, name: str) -> dict[str, Any]:
-    """What the page has to know before it asks for anything."""
-    m = bundle.model
+def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
+    """Describe the model, its default settings, and the limits of a request."""
+    config = bundle.model
     return {
         "name": name,
-        "layers": m.n_layer,
-        "heads": m.n_head,
-        "width": m.n_embd,
-        "context": m.n_positions,
-        "vocabulary": m.vocab_size,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "context": config.n_positions,
+        "vocabulary": config.vocab_size,
         "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
         "settings": vars(resolve_sample_config(bundle, {})),
-        "most_characters": MOST_CHARACTERS,
-        "most_tokens": MOST_TOKENS,
+        "most_characters": MAX_PROMPT_CHARACTERS,
+        "most_tokens": MAX_NEW_TOKENS,
     }
 
 
-async def body(request: Request) -> dict[str, Any]:
-    """The JSON object in a request.
+async def read_json_body(request: Request) -> dict[str, Any]:
+    """Read the JSON object in the body of a request.
 
     Raises:
-        UserError: there is none, it is too large, or it does not come.
+        UserError: The body is too large, too slow, or not a JSON object.
     """
-    # Which a page from elsewhere can only send after asking, and that is refused.
+    # A page from another site may send JSON only after a CORS preflight, and this server has none.
     if request.headers.get("content-type") != "application/json":
         raise UserError("the request is not JSON: expected Content-Type: application/json")
-    read = b""
+    body = b""
     try:
-        with anyio.fail_after(_MOST_WAIT):
+        with anyio.fail_after(_BODY_TIMEOUT):
             async for chunk in request.stream():
-                read += chunk
-                if len(read) > _MOST_BYTES:
+                body += chunk
+                if len(body) > _MAX_BODY_BYTES:
                     raise UserError(
-                        f"the request has more than {_MOST_BYTES:,} bytes; ask for less"
+                        f"the request has more than {_MAX_BODY_BYTES:,} bytes; shorten the prompt"
                     )
-        found = json.loads(read)
+        value = json.loads(body)
     except (TimeoutError, ClientDisconnect) as error:
-        raise UserError(f"the request did not come within {_MOST_WAIT:.0f} s") from error
+        raise UserError(
+            f"the request did not arrive within {_BODY_TIMEOUT:.0f} s; send it again"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"the request is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError("the request is not a JSON object")
-    return found
+    if not isinstance(value, dict):
+        raise UserError(f"the request is not a JSON object: found a {type(value).__name__}")
+    return value
 
 
-def settings(bundle: Bundle, asked: dict[str, Any]) -> SampleConfig:
-    """How to draw, as asked for.
+def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
+    """Return the sampling settings of a request; the bundle's settings are the defaults.
 
     Raises:
-        UserError: a setting is unknown, wrong, or more than a page may ask for.
+        UserError: A setting is unknown, wrong, or above the limit of the page.
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in str(asked.get("prompt"))):
-        raise UserError("the prompt has half a character (a lone surrogate); send whole ones")
-    sample = resolve_sample_config(bundle, asked)
-    for what, found, most in (
-        ("the prompt has", len(sample.prompt), MOST_CHARACTERS),
-        ("max_new_tokens is", sample.max_new_tokens, MOST_TOKENS),
+    if any("\ud800" <= character <= "\udfff" for character in str(settings.get("prompt"))):
+        raise UserError("the prompt is not valid Unicode: it has a lone surrogate; remove it")
+    sample = resolve_sample_config(bundle, settings)
+    for problem, unit, count, limit in (
+        ("the prompt is too long", "characters", len(sample.prompt), MAX_PROMPT_CHARACTERS),
+        ("max_new_tokens is too large", "tokens", sample.max_new_tokens, MAX_NEW_TOKENS),
     ):
-        if found > most:
+        if count > limit:
             raise UserError(
-                f"{what} {found:,}, but here at most {most:,}; use `python -m bridge generate` for more"
+                f"{problem}: expected at most {limit:,} {unit}, found {count:,}; "
+                "use `python -m bridge generate` instead of the page"
             )
     return sample
 
 
-def checked_tokens(tokens: Any, vocab_size: int) -> list[int]:
-    """Token ids that someone sent.
+def parse_tokens(tokens: Any, vocab_size: int) -> list[int]:
+    """Return the token ids of a request.
 
     Raises:
-        UserError: they are none, or too many.
+        UserError: The value is not a list of token ids, or the list is too long.
     """
-    most = MOST_CHARACTERS * 4 + MOST_TOKENS
-    if not isinstance(tokens, list) or not 0 < len(tokens) <= most:
-        raise UserError(f"tokens must be a list of 1 to {most:,} token ids")
+    limit = MAX_PROMPT_CHARACTERS * 4 + MAX_NEW_TOKENS
+    if not isinstance(tokens, list) or not 0 < len(tokens) <= limit:
+        raise UserError(f"tokens must be a list of 1 to {limit:,} token ids")
     for token in tokens:
         if not (type(token) is int and 0 <= token < vocab_size):
             raise UserError(
@@ -222,8 +228,8 @@ def checked_tokens(tokens: Any, vocab_size: int) -> list[int]:
     return tokens
 
 
-async def refuse(_: Request, error: Exception) -> Response:
-    """A mistake in a request, in one line."""
+async def send_error(_: Request, error: Exception) -> Response:
+    """Report a wrong request in one line."""
     return JSONResponse({"error": str(error)}, 400)
 
 
@@ -231,34 +237,32 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
     """Serve the page until interrupted.
 
     Args:
-        bundle: the model.
-        name: what the page calls it.
-        host: address to listen on.
-        port: to listen on; 0: any that is free.
+        bundle: Model to serve.
+        name: Name of the model on the page.
+        host: Address to listen on.
+        port: Port to listen on; 0 chooses a free one.
 
     Raises:
-        UserError: nothing can listen there.
+        UserError: The server cannot listen on the address and port.
     """
     try:
         if not host:
             raise UserError("--host is empty; expected an address, 127.0.0.1 for this machine only")
-        listening = socket.create_server(
+        listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
-        listening.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDBUF, _AHEAD
-        )  # so that nothing is written in vain
+        # A small buffer makes the generation wait for its reader.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     except OSError as error:
-        why = (error.strerror or "").partition(" (")[0]
+        reason = (error.strerror or "").partition(" (")[0]
         raise UserError(
-            f"cannot listen on {host}, port {port}: {why}; choose another --host or --port"
+            f"cannot listen on {host}, port {port}: {reason}; choose another --host or --port"
         ) from error
-    address, port = listening.getsockname()[:2]
-    at = f"[{host}]" if ":" in host else host
-    hosts = [at, "localhost", "127.0.0.1"] if ipaddress.ip_address(address).is_loopback else ["*"]
-    served = app(bundle, name, hosts, lambda: server.should_exit)
-    server = uvicorn.Server(
-        uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=1)
-    )
-    click.echo(f"{name} is at http://{at}:{port}/ (Ctrl-C ends it)")
-    server.run(sockets=[listening])
+    address, port = listener.getsockname()[:2]
+    url_host = f"[{host}]" if ":" in host else host
+    is_local = ipaddress.ip_address(address).is_loopback
+    hosts = [url_host, "localhost", "127.0.0.1"] if is_local else ["*"]
+    app = create_app(bundle, name, hosts, lambda: server.should_exit)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    click.echo(f"{name} is at http://{url_host}:{port}/ (press Ctrl-C to stop)")
+    server.run(sockets=[listener])

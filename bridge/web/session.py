@@ -1,7 +1,8 @@
-"""What the page of `bridge.web.server` shows: a generation as a series of events, with what the model and the sampler saw.
+"""A generation as events for the page: tokens, their distributions, and verdicts on sentences.
 
-An event is a JSON object with a `kind`: `prompt` and `token` are pieces of the text (the latter with its probability
-and what else might have come), `sentence` is one that is finished, with what the grammar says of it, `end` is the last.
+An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
+has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
+comes last.
 """
 
 import codecs
@@ -16,104 +17,123 @@ from bridge.gpt import attention_weights
 from bridge.sampler import filter_probabilities
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.language.checker.verdict import judge, split_sentences
+from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
-CHOICES = 16  # of the next token's distribution: the most probable
+MAX_CHOICES = 16  # tokens of a distribution that an event lists
 
 Event = dict[str, Any]
 
 
-def events(generator: Generator, tokenizer: Tokenizer, sample: SampleConfig) -> Iterator[Event]:
-    """Continue a prompt as `bridge.generator.stream` does, and tell everything about it.
+def stream_events(
+    generator: Generator, tokenizer: Tokenizer, sample: SampleConfig
+) -> Iterator[Event]:
+    """Continue a prompt as `bridge.generator.stream` does, and describe every step.
 
     Args:
-        generator: the model.
-        tokenizer: its tokenizer.
-        sample: the prompt, and how to draw.
+        generator: Model that generates the text.
+        tokenizer: Tokenizer of the model.
+        sample: Prompt and sampling settings.
 
     Yields:
-        An event a token, then the end. Their texts, joined, are what `python -m bridge generate` prints.
+        An event for each token, then the end. Their texts, joined, are the output of
+        `python -m bridge generate`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def piece(token: int) -> Event:
-        text = (
-            ""
-            if token == tokenizer.end_of_text
-            else decoder.decode(tokenizer.decode_bytes([token]))
-        )
+    def describe_token(token: int) -> Event:
+        is_text = token != tokenizer.end_of_text
+        text = decoder.decode(tokenizer.decode_bytes([token])) if is_text else ""
         return {"id": token, "text": text, "label": token_label(tokenizer, token)}
 
-    prompt, why = encode_prompt(tokenizer, sample.prompt), "length"
+    prompt, reason = encode_prompt(tokenizer, sample.prompt), "length"
     for token in prompt:
-        yield {"kind": "prompt"} | piece(token)
+        yield {"kind": "prompt"} | describe_token(token)
     for logits, drawn in generate_with_logits(generator, prompt, sample):
         token = int(drawn)
         if token == tokenizer.end_of_text:
-            why = "document"
+            reason = "document"
             break
-        yield {"kind": "token"} | piece(token) | distribution(logits, token, sample, tokenizer)
-    yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": why}
+        distribution = describe_distribution(logits, token, sample, tokenizer)
+        yield {"kind": "token"} | describe_token(token) | distribution
+    yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason}
 
 
-def distribution(logits: Tensor, token: int, sample: SampleConfig, tokenizer: Tokenizer) -> Event:
-    """What a token was drawn from.
+def describe_distribution(
+    logits: Tensor, token: int, sample: SampleConfig, tokenizer: Tokenizer
+) -> Event:
+    """Describe the distribution that a token was drawn from.
 
     Args:
-        logits: float [1, V].
-        token: that was drawn.
-        sample: how it was drawn.
-        tokenizer: for labels.
+        logits: Float [1, V].
+        token: Token that was drawn.
+        sample: Sampling settings.
+        tokenizer: Tokenizer, for the labels.
 
     Returns:
-        `probability` of the token at that temperature and top-k; `chance`, the same after the cut to the nucleus;
-        `kept`: how many tokens that leaves; `choices`: of the most probable tokens that have any probability, and this
-        one, [id, label, probability, kept].
+        `probability`: Probability of the token after temperature and top-k; at temperature 0, the
+        model's own.
+        `chance`: Probability of the token after top-p, too.
+        `kept`: Number of tokens that could be drawn.
+        `choices`: [id, label, probability, kept] of the most probable tokens and of the token
+        itself. Tokens with probability 0 are left out.
     """
     scores = logits.float().cpu()
     if sample.temperature == 0:
         probabilities = scores.softmax(-1)[0]
-        kept = torch.arange(len(probabilities)) == token
+        is_kept = torch.arange(len(probabilities)) == token
     else:
-        probabilities = filter_probabilities(scores, sample.temperature, sample.top_k, 1.0)[0]
-        kept = filter_probabilities(scores, sample.temperature, sample.top_k, sample.top_p)[0] > 0
-    order = probabilities.argsort(descending=True, stable=True)[:CHOICES]
-    best = order[probabilities[order] > 0].tolist()
-    shown = best if token in best else [*best, token]
+        temperature, top_k = sample.temperature, sample.top_k
+        probabilities = filter_probabilities(scores, temperature, top_k, 1.0)[0]
+        is_kept = filter_probabilities(scores, temperature, top_k, sample.top_p)[0] > 0
+    order = probabilities.argsort(descending=True, stable=True)[:MAX_CHOICES]
+    choices = order[probabilities[order] > 0].tolist()
+    if token not in choices:
+        choices.append(token)
     return {
         "probability": float(probabilities[token]),
-        "chance": float(probabilities[token] / probabilities[kept].sum()),
+        "chance": float(probabilities[token] / probabilities[is_kept].sum()),
         "choices": [
-            [i, token_label(tokenizer, i), float(probabilities[i]), bool(kept[i])] for i in shown
+            [i, token_label(tokenizer, i), float(probabilities[i]), bool(is_kept[i])]
+            for i in choices
         ],
-        "kept": int(kept.sum()),
+        "kept": int(is_kept.sum()),
     }
 
 
-def with_verdicts(told: Iterable[Event]) -> Iterator[Event]:
-    """The same events, and before the one of the first token after a sentence what the grammar says of the sentence.
+def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events, and a `sentence` event before the first token after each sentence.
 
-    A sentence's event has the `text`, whether it is `grammatical`, the `reason` why not, and its `end`: how many tokens
-    there are by then, with those of the prompt.
+    A `sentence` event has the `text` of the sentence, whether it is `grammatical`, the `reason` if
+    it is not, and its `end`: the number of tokens up to there, including the prompt.
     """
-    text, said = "", 0
-    for count, event in enumerate(told):
+    text, reported = "", 0
+    for count, event in enumerate(events):
         text += event["text"]
         sentences = split_sentences(text)
-        whole = event["kind"] == "end" and text.rstrip().endswith((".", "!", "?"))
-        done = sentences if whole else sentences[:-1]
-        for sentence in done[said:]:
-            found = judge(sentence)
-            reason = {"grammatical": found.grammatical, "reason": found.reason}
-            yield {"kind": "sentence", "text": sentence, **reason, "end": count}
-        said = max(said, len(done))
+        is_complete = event["kind"] == "end" and text.rstrip().endswith((".", "!", "?"))
+        complete = sentences if is_complete else sentences[:-1]
+        for sentence in complete[reported:]:
+            verdict = check_sentence(sentence)
+            yield {
+                "kind": "sentence",
+                "text": sentence,
+                "grammatical": verdict.grammatical,
+                "reason": verdict.reason,
+                "end": count,
+            }
+        reported = max(reported, len(complete))
         yield event
 
 
 def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
-    """Where the last of some tokens looks: which token its window begins with, and the weights [L, H, T] in it."""
+    """Return the attention weights of the last token.
+
+    Returns:
+        The index of the first token in the window, and the weights [L, H, T] of the window's
+        tokens.
+    """
     start = window_start(len(tokens), generator.gpt.n_positions)
     layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
     return start, torch.stack([weights[0, :, -1] for weights in layers])

@@ -1,7 +1,10 @@
-"""Write what this version leaves behind, small, for every later version to read: `python tests/artifacts/make.py`.
+"""Write small files of this version that every later version must read.
 
-A directory beside this file, named for the version: a run with its checkpoints and bundle, its text, its TorchScript
-file, and what they are expected to give. It is made once a format changes, and never changed.
+python tests/artifacts/make.py
+
+It makes a directory with the name of the version: a run with checkpoints and a bundle, its text,
+its TorchScript file, and the expected logits and text. Run it when a format changes, and never
+change an existing directory.
 """
 
 import json
@@ -20,47 +23,41 @@ from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.training.run import train
 
-HERE = Path(__file__).parent
+DIRECTORY = Path(__file__).parent
 SETTINGS = {
-    **{
-        "model.vocab_size": 270,
-        "model.n_positions": 16,
-        "model.n_embd": 8,
-        "model.n_layer": 1,
-        "model.n_head": 2,
-    },
-    **{
-        "train.steps": 20,
-        "train.batch_size": 4,
-        "train.eval_every": 10,
-        "train.checkpoint_every": 10,
-    },
-    **{
-        "train.sample_every": 20,
-        "wandb.mode": "off",
-        "sample.max_new_tokens": 20,
-        "data.path": "text.txt",
-    },
+    "model.vocab_size": 270,
+    "model.n_positions": 16,
+    "model.n_embd": 8,
+    "model.n_layer": 1,
+    "model.n_head": 2,
+    "train.steps": 20,
+    "train.batch_size": 4,
+    "train.eval_every": 10,
+    "train.checkpoint_every": 10,
+    "train.sample_every": 20,
+    "wandb.mode": "off",
+    "sample.max_new_tokens": 20,
+    "data.path": "text.txt",
 }
 PROMPT = "valar morghūlis"
 
 
 def main() -> None:
-    """Train, export, and write down the logits and the greedy text of the prompt."""
-    out = HERE / __version__
+    """Train, export, and write the logits and the greedy text of the prompt."""
+    out = DIRECTORY / __version__
     out.mkdir()
-    text = (HERE.parent.parent / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
+    text = (DIRECTORY.parents[1] / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
     (out / "text.txt").write_text(text[: text.rindex("\n\n", 0, 4000)] + "\n", encoding="utf-8")
-    os.chdir(out)  # no path of this machine is to stand in a file
+    os.chdir(out)  # keeps the paths of this machine out of the files
     train(load_config(overrides=SETTINGS), Path("run"))
-    for unneeded in ("loss.png", "lock"):
-        Path("run", unneeded).unlink()
+    for name in ("loss.png", "lock"):
+        Path("run", name).unlink()
     shutil.rmtree("run/checkpoints/10")
     torchscript.write(Path("run/bundle"), Path("model.pt"))
 
-    found = load_bundle("run/bundle")
-    tokens = found.tokenizer.encode(PROMPT)
-    logits = forward(from_tensors(found.tensors), jnp.asarray([tokens], jnp.int32), found.model)
+    bundle = load_bundle("run/bundle")
+    tokens = bundle.tokenizer.encode(PROMPT)
+    logits = forward(from_tensors(bundle.tensors), jnp.asarray([tokens], jnp.int32), bundle.model)
     module, _ = torchscript.load(Path("model.pt"))
     expected = {
         "tokens": tokens,

@@ -1,7 +1,8 @@
-"""Stop one training run again and again at random moments, and compare it with the undisturbed one, hash for hash.
+"""Kill and resume one training run many times, and compare it with an undisturbed run.
 
-Each time the real program runs, `python train.py`, and gets SIGKILL, SIGTERM or SIGINT at a moment that is uniform over
-its start and its first steps. A run that is asked to stop must have saved and say how to go on.
+Every kill starts or resumes `python train.py` and sends SIGKILL, SIGTERM or SIGINT at a random
+moment of its start or its first steps. A run that gets SIGTERM or SIGINT while it trains must save,
+and print the command that resumes it. In the end, both runs must have the same hashes.
 """
 
 import contextlib
@@ -14,9 +15,11 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
+
+sys.path.append(str(Path(__file__).parents[2]))
 
 from tests.support.killing import fingerprint
 from valyrian_jax.training import checkpoint
@@ -25,8 +28,23 @@ ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
 
 
-def start(run: Path, options: list[str]) -> subprocess.Popen[str]:
-    """The command that starts a run, or goes on with it."""
+class RunEnd(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+        status: Exit status.
+        seconds: Time from the signal to the exit.
+        trained: Whether it trained when it got the signal.
+        error_output: Standard error.
+    """
+
+    status: int
+    seconds: float
+    trained: bool
+    error_output: str
+
+
+def start_or_resume(run: Path, options: list[str]) -> subprocess.Popen[str]:
     new = ["--config", "configs/tiny.toml", "--out", str(run), "--wandb.mode", "off", *options]
     arguments = ["--resume", str(run)] if (run / "config.toml").exists() else new
     command = [sys.executable, "train.py", *arguments]
@@ -34,26 +52,22 @@ def start(run: Path, options: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
 
 
-class End(NamedTuple):
-    """How a start ended: its status, the seconds from the signal on, and whether it trained when the signal came."""
-
-    status: int
-    seconds: float
-    trained: bool
-    said: str
-
-
-def stopped(run: Path, process: subprocess.Popen[str], seconds: float, how: signal.Signals) -> End:
-    """Send a signal after some seconds."""
+def kill_after(
+    seconds: float, run: Path, process: subprocess.Popen[str], kill_signal: signal.Signals
+) -> RunEnd:
+    """Send a signal to a process after some seconds, and wait for its end."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    trained = (
-        "optimizer" in (run.parent / "output.txt").read_text()
-    )  # the last line before the steps
+    # This line is printed just before the first step.
+    trained = "optimizer" in (run.parent / "output.txt").read_text()
     sent = time.perf_counter()
-    process.send_signal(how)
-    said = process.communicate()[1]
-    return End(process.returncode, time.perf_counter() - sent, trained, said)
+    process.send_signal(kill_signal)
+    error = process.communicate()[1]
+    return RunEnd(process.returncode, time.perf_counter() - sent, trained, error)
+
+
+def print_json(**record: Any) -> None:
+    print(json.dumps(record), flush=True)
 
 
 @click.command()
@@ -62,56 +76,43 @@ def stopped(run: Path, process: subprocess.Popen[str], seconds: float, how: sign
     "--steps",
     default=4000,
     show_default=True,
-    help="Enough for the run not to end before the last kill.",
+    help="So many that the run does not end before the last kill.",
 )
 @click.option(
-    "--seconds", default=12.0, show_default=True, help="The latest moment of a kill after a start."
+    "--seconds", default=12.0, show_default=True, help="Latest moment of a kill after a start."
 )
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, steps: int, seconds: float, seed: int) -> None:
-    """Print what happened, one JSON object a line."""
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # whatever a shell has set for this and all it starts
+    """Print the end of every process and a summary, one JSON object a line."""
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
     draw, ends, delays = random.Random(seed), Counter[str](), []
     with tempfile.TemporaryDirectory() as scratch:
-        whole, run = Path(scratch) / "whole", Path(scratch) / "stopped"
-        if start(whole, options).wait():
+        undisturbed, run = Path(scratch) / "whole", Path(scratch) / "stopped"
+        if start_or_resume(undisturbed, options).wait():
             raise click.ClickException("the undisturbed run failed")
-        for number in range(kills):
-            how = draw.choice(SIGNALS)
-            end = stopped(run, start(run, options), draw.uniform(0, seconds), how)
-            saved = end.status == 128 + how and "python train.py --resume" in end.said
-            ends[
-                f"{how.name}, {'saved' if saved else 'training' if end.trained else 'starting'}"
-            ] += 1
-            must_save = end.trained and how != signal.SIGKILL
-            if end.status not in (-how, 128 + how) or (must_save and not saved):
-                raise click.ClickException(f"kill {number} by {how.name} ended as {end}")
+        for kill in range(kills):
+            kill_signal = draw.choice(SIGNALS)
+            process = start_or_resume(run, options)
+            end = kill_after(draw.uniform(0, seconds), run, process, kill_signal)
+            saved = (
+                end.status == 128 + kill_signal and "python train.py --resume" in end.error_output
+            )
+            outcome = "saved" if saved else "training" if end.trained else "starting"
+            ends[f"{kill_signal.name}, {outcome}"] += 1
+            must_save = end.trained and kill_signal != signal.SIGKILL
+            if end.status not in (-kill_signal, 128 + kill_signal) or (must_save and not saved):
+                raise click.ClickException(f"kill {kill} by {kill_signal.name} ended as {end}")
             if saved:
                 delays.append(end.seconds)
-            reached = checkpoint.list_steps(run / "checkpoints")
-            print(
-                json.dumps(
-                    {"kill": number, "signal": how.name, **end._asdict(), "checkpoints": reached}
-                ),
-                flush=True,
-            )
-        if start(run, []).wait():
+            steps_saved = checkpoint.list_steps(run / "checkpoints")
+            print_json(kill=kill, signal=kill_signal.name, **end._asdict(), checkpoints=steps_saved)
+        if start_or_resume(run, []).wait():
             raise click.ClickException("the last resume failed")
-        same = fingerprint(run) == fingerprint(whole)
+        same = fingerprint(run) == fingerprint(undisturbed)
         slowest = max(delays, default=0)
-        print(
-            json.dumps(
-                {
-                    "kills": kills,
-                    "ends": ends,
-                    "slowest_save_and_exit_seconds": slowest,
-                    "same": same,
-                }
-            )
-        )
+        print_json(kills=kills, ends=ends, slowest_save_and_exit_seconds=slowest, same=same)
         sys.exit(not same)
 
 

@@ -1,6 +1,9 @@
-"""Damaged files by the million: python tests/bench/fuzz.py --count 1000000 [--target bundle] [--seed 1]
+"""Feed millions of damaged files to the readers.
 
-An input that is neither read nor refused ends it, named by target, seed and number; --first repeats it.
+python tests/bench/fuzz.py --count 1000000 [--target bundle] [--seed 1]
+
+It stops at an input that is neither accepted nor refused, and names its target, seed and number.
+--first starts at that number.
 """
 
 import sys
@@ -8,9 +11,10 @@ from pathlib import Path
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # a script sees only its own directory
+sys.path.append(str(Path(__file__).parents[2]))
 
-from tests.support import bridge_targets, checkpoint_targets, fuzzing, targets
+from tests.support import bridge_targets, checkpoint_targets, targets
+from tests.support.fuzzing import attack
 
 TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 
@@ -21,12 +25,16 @@ TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
     type=click.IntRange(min=1),
     default=100_000,
     show_default=True,
-    help="Inputs a target.",
+    help="Inputs per target.",
 )
 @click.option(
-    "--target", type=click.Choice(list(TARGETS)), multiple=True, help="Only this reader [all]."
+    "--target",
+    "names",
+    type=click.Choice(list(TARGETS)),
+    multiple=True,
+    help="Only this target [all].",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The tests have seed 0.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The tests use seed 0.")
 @click.option(
     "--first",
     type=click.IntRange(min=0),
@@ -34,13 +42,14 @@ TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
     show_default=True,
     help="Number of the first input.",
 )
-def main(count: int, target: tuple[str, ...], seed: int, first: int) -> None:
-    """Attack, and print a line for each reader."""
-    for name in target or TARGETS:
-        inputs = max(1, round(count * TARGETS[name].share))
-        found = fuzzing.attack(name, TARGETS[name], inputs, seed, first)
-        became = f"{found.accepted:9,} accepted, {found.refused:9,} refused"
-        click.echo(f"{name:14} {inputs:9,} inputs: {became}, {found.seconds:.1f} s")
+def main(count: int, names: tuple[str, ...], seed: int, first: int) -> None:
+    """Attack every target, and print a line for each."""
+    for name in names or TARGETS:
+        target = TARGETS[name]
+        inputs = max(1, round(count * target.share))
+        outcome = attack(name, target, inputs, seed, first)
+        counts = f"{outcome.accepted:9,} accepted, {outcome.refused:9,} refused"
+        click.echo(f"{name:14} {inputs:9,} inputs: {counts}, {outcome.seconds:.1f} s")
 
 
 if __name__ == "__main__":

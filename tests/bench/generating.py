@@ -1,6 +1,7 @@
-"""Text from a run beside `transformers`: one text on one thread, and 32 at a time; and text into tokens in TorchScript.
+"""Compare generation with `transformers`, and measure encoding in TorchScript.
 
-Uses the newest run under runs/ and `valyrian-generate` on the PATH (the README has both lines).
+It uses the newest run under runs/ and `valyrian-generate` on the PATH; the README has the commands
+that make both.
 """
 
 import shutil
@@ -14,119 +15,142 @@ import click
 import numpy as np
 import torch
 import transformers
-from measuring import ROOT, Row, in_turns, peak_bytes, peak_flops, seconds
+from measuring import ROOT, Row, measure_flops, measure_in_turns, measure_read_speed, time_call
 
 from bridge import torchscript
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import find_run, load_run_bundle
 
-PROMPT, NEW = "valar", 60  # NEW fits the context: what goes beyond it, transformers cannot do
+PROMPT, NEW_TOKENS = "valar", 60  # fit the context; transformers cannot generate beyond it
 SETTINGS: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95}
 CALLS = {1: 8, 32: 4}
-CPP_TEXTS = 120  # so many that the start of the process, which varies, weighs little
+CPP_TEXTS = 120  # so many that the start of the process, which varies, does not matter
+SAMPLE = SampleConfig(PROMPT, NEW_TOKENS, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)
 
 
-def rows(rounds: int) -> Iterator[Row]:
-    """All rows about a run's text."""
+def measure(rounds: int) -> Iterator[Row]:
     program = shutil.which("valyrian-generate")
     if program is None:
         raise click.ClickException(
-            "valyrian-generate is not on the PATH; build it with the line in the README"
+            "cannot find valyrian-generate: expected it on the PATH; "
+            "build it with the commands in README.md"
         )
     run = find_run(None)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "model.pt")
         torchscript.export(run / "bundle", file)
         for batch, threads in ((1, 1), (32, 1), (32, 2)):
-            yield speed(run, file, program, batch, threads, rounds)
-        yield encoding(file, rounds)
+            yield measure_speed(run, file, program, batch, threads, rounds)
+        yield measure_encoding(file, rounds)
 
 
-def speed(run: Path, file: Path, program: str, batch: int, threads: int, rounds: int) -> Row:
-    """Tokens a second in all rows together; `valyrian-generate` draws its texts one at a time."""
-    torch.set_num_threads(threads)
-    peak = peak_flops(threads)
-    bundle = load_run_bundle(run)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(run / "bundle").eval()
-    theirs.generation_config.eos_token_id = None
+def generate_with_cpp(program: str, file: Path, texts: int) -> np.ndarray:
+    """Return the ids of some texts; the program generates one text at a time."""
+    options = ["--prompts", "-", "--ids", "--max-new-tokens", NEW_TOKENS, "--seed", 0]
+    options += ["--temperature", SETTINGS["temperature"], "--top-p", SETTINGS["top_p"]]
+    command = [str(word) for word in (program, file, *options)]
+    output = subprocess.run(
+        command, input=f"{PROMPT}\n" * texts, check=True, capture_output=True, text=True
+    ).stdout
+    return np.array([line.split() for line in output.splitlines()], int)
+
+
+def cpp_tokens_per_second(program: str, file: Path) -> float:
+    """Return the speed of C++ without its start, loading and first texts."""
+    start = time_call(lambda: generate_with_cpp(program, file, 2))
+    seconds = time_call(lambda: generate_with_cpp(program, file, 2 + CPP_TEXTS))
+    return CPP_TEXTS * NEW_TOKENS / (seconds - start)
+
+
+def make_generators(
+    run: Path, bundle: Bundle, file: Path, batch: int
+) -> dict[str, Callable[[], np.ndarray]]:
+    """Return, for every runtime but C++, a function that returns the new ids (B, T)."""
+    reference = transformers.AutoModelForCausalLM.from_pretrained(run / "bundle").eval()
+    reference.generation_config.eos_token_id = None
     params, script = from_tensors(bundle.tensors), torchscript.load(file)[0]
     ids = bundle.tokenizer.encode(PROMPT)
-    start = torch.tensor([ids] * batch)
-    sample = SampleConfig(PROMPT, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)
+    prompts = torch.tensor([ids] * batch)
 
-    def cpp(calls: int) -> np.ndarray:
-        options = ["--prompts", "-", "--ids", "--max-new-tokens", NEW, "--seed", 0]
-        options += ["--temperature", SETTINGS["temperature"], "--top-p", SETTINGS["top_p"]]
-        words = [str(word) for word in (program, file, *options)]
-        out = subprocess.run(
-            words, input=f"{PROMPT}\n" * calls, check=True, capture_output=True, text=True
+    def generate_with_torchscript() -> np.ndarray:
+        tokens = script.generate(
+            prompts, NEW_TOKENS, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0
         )
-        return np.array([line.split() for line in out.stdout.splitlines()], int)
+        return tokens[:, len(ids) :].numpy()
 
-    def scripted() -> np.ndarray:
-        return script.generate(start, NEW, SETTINGS["temperature"], 0, SETTINGS["top_p"], 0)[
-            :, len(ids) :
-        ].numpy()
+    def generate_with_jax() -> np.ndarray:
+        return np.stack(list(stream_tokens(params, bundle.model, ids, SAMPLE, batch)), axis=1)
 
-    def jax() -> np.ndarray:
-        return np.stack(list(stream_tokens(params, bundle.model, ids, sample, batch)), axis=1)
-
-    def hugging_face() -> None:
-        found = theirs.generate(
-            start, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS
+    def generate_with_transformers() -> np.ndarray:
+        tokens = reference.generate(
+            prompts, max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0, pad_token_id=0, **SETTINGS
         )
-        assert found.shape == (batch, len(ids) + NEW)
+        assert tokens.shape == (batch, len(ids) + NEW_TOKENS)
+        return tokens[:, len(ids) :].numpy()
 
-    assert np.array_equal(scripted(), jax())
-    assert batch > 1 or np.array_equal(cpp(1), jax())
+    return {
+        "TorchScript": generate_with_torchscript,
+        "JAX": generate_with_jax,
+        "transformers": generate_with_transformers,
+    }
+
+
+def measure_speed(
+    run: Path, file: Path, program: str, batch: int, threads: int, rounds: int
+) -> Row:
+    """Measure tokens per second in all rows together."""
+    torch.set_num_threads(threads)
+    flops = measure_flops(threads)
+    bundle = load_run_bundle(run)
+    generators = make_generators(run, bundle, file, batch)
+    expected = generators["JAX"]()
+    assert np.array_equal(generators["TorchScript"](), expected)
+    assert batch > 1 or np.array_equal(generate_with_cpp(program, file, 1), expected)
+    if threads == 1 and batch > 1:
+        del generators["JAX"]  # it always uses two threads
     calls = CALLS[batch]
-    tokens = calls * batch * NEW
 
-    def repeated(generate: Callable[[], Any]) -> float:
-        return tokens / seconds(lambda: [generate() for _ in range(calls)])
+    def measure_generator(generate: Callable[[], Any]) -> float:
+        seconds = time_call(lambda: [generate() for _ in range(calls)])
+        return calls * batch * NEW_TOKENS / seconds
 
-    def compiled() -> float:
-        before = seconds(lambda: cpp(2))  # starting, loading and the first texts are left out
-        return CPP_TEXTS * NEW / (seconds(lambda: cpp(2 + CPP_TEXTS)) - before)
-
-    scripts = {"TorchScript": lambda: repeated(scripted)}
-    work: dict[str, Callable[[], float]] = {"C++": compiled, **scripts} if batch == 1 else scripts
-    if threads > 1 or batch == 1:
-        work |= {"JAX": lambda: repeated(jax)}
-    work |= {"transformers": lambda: repeated(hugging_face)}
-    for once in work.values():
-        once()
-    weights = sum(
-        tensor.size
-        for name, tensor in bundle.tensors.items()
-        if not name.endswith(("wte.weight", "wpe.weight"))
+    tasks: dict[str, Callable[[], float]] = {}
+    if batch == 1:
+        tasks["C++"] = lambda: cpp_tokens_per_second(program, file)
+    for name, generate in generators.items():
+        tasks[name] = lambda generate=generate: measure_generator(generate)
+    for task in tasks.values():
+        task()
+    embeddings = ("wte.weight", "wpe.weight")
+    weights = sum(a.size for name, a in bundle.tensors.items() if not name.endswith(embeddings))
+    title = f"generating, batch {batch}, {threads} thread{'s' * (threads > 1)}"
+    title += " (JAX: two)" * (batch == 1)
+    basis = (
+        f"2 FLOP per weight and token, at {flops / 1e9:.0f} GFLOP/s, the speed of large products"
     )
-    what = f"generating, batch {batch}, {threads} thread{'s' * (threads > 1)}" + " (JAX: two)" * (
-        batch == 1
-    )
-    why = f"2 operations a weight and token, at {peak / 1e9:.0f} GFLOP/s, as large products ran"
-    return Row(what, "tokens/s", in_turns(work, rounds), peak / (2 * weights), why)
+    return Row(title, "tokens/s", measure_in_turns(tasks, rounds), flops / (2 * weights), basis)
 
 
-def encoding(file: Path, rounds: int) -> Row:
-    """Text into tokens by the exported file alone, one thread."""
+def measure_encoding(file: Path, rounds: int) -> Row:
+    """Measure how fast the exported file encodes text, on one thread."""
     torch.set_num_threads(1)
     script = torchscript.load(file)[0]
     text = (ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")[:1_000_000]
-    size = len(text.encode()) / 1e6
+    megabytes = len(text.encode()) / 1e6
     data = torch.tensor(list(text.encode()))
     assert script.decode(script.encode(text)) == text
     assert script.bpe.encode(data).tolist() == script.encode(text)
-    work = {
-        "from a tensor of bytes": lambda: size / seconds(lambda: script.bpe.encode(data)),
-        "from a string": lambda: size / seconds(lambda: script.encode(text)),
+    tasks = {
+        "from a tensor of bytes": lambda: megabytes / time_call(lambda: script.bpe.encode(data)),
+        "from a string": lambda: megabytes / time_call(lambda: script.encode(text)),
     }
     return Row(
         "encoding 1 MB in TorchScript, one thread",
         "MB/s",
-        in_turns(work, 3 * rounds),
-        peak_bytes() / 1e6,
+        measure_in_turns(tasks, 3 * rounds),
+        measure_read_speed() / 1e6,
         "reading the bytes once",
     )

@@ -1,8 +1,11 @@
-"""What a GPU does with this project, in at most eight minutes: python tests/bench/gpu.py --out DIR [--sections a,b]
+"""Compare values and measure speed on a GPU, in at most eight minutes.
 
-Each section is a process of its own with a time limit and appends JSON lines to DIR/results.jsonl as it goes, so a stop
-loses nothing. Sections that only compare values run side by side; those that measure time run alone, one after another.
-`--tiny` rehearses all of it on a CPU with shapes that take seconds. `tests/bench/gpu.sh` brings missing packages.
+python tests/bench/gpu.py --out DIR [--sections a,b]
+
+Every section is a process with a time limit. It appends JSON lines to DIR/results.jsonl as it goes,
+so an early stop loses nothing. Sections that compare values run side by side; sections that measure
+time run alone. `--tiny` rehearses all of them on a CPU with small shapes. On a machine without some
+packages, use tests/bench/gpu.sh.
 """
 
 import contextlib
@@ -12,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ import click
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-# Section: where it is, and the seconds it may take. Those of one group run side by side.
+# Section: its module and its time limit in seconds. The sections of a group run side by side.
 GROUPS: list[dict[str, tuple[str, float]]] = [
     {"parity": ("gpu_values", 60)},
     {"tests": ("gpu_values", 90), "texts": ("gpu_values", 90)},
@@ -32,10 +36,14 @@ GROUPS: list[dict[str, tuple[str, float]]] = [
     {"generate": ("gpu_values", 60)},
     {"ways": ("gpu_training", 100)},
 ]
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "torch", "transformers"),
+    *("nvidia-cudnn-cu13", "nvidia-cublas"),
+)
 
 
 def record(section: str, **values: Any) -> None:
-    """Append a result of this process."""
+    """Append a result to the results file, and print it."""
     line = json.dumps({"section": section, "at": round(time.time(), 1), **values})
     with Path(os.environ["GPU_BENCH_OUT"], "results.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -46,108 +54,96 @@ def record(section: str, **values: Any) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Directory for the results."
 )
-@click.option("--sections", default="", help="Some of the sections, with commas [all].")
-@click.option("--seconds", type=float, default=480.0, show_default=True, help="For everything.")
+@click.option("--sections", default="", help="Sections to run, separated by commas [all].")
+@click.option("--seconds", type=float, default=480.0, show_default=True, help="Total time limit.")
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="A trained bundle, for texts and generating."
+    "--bundle", type=click.Path(path_type=Path), help="Trained bundle for texts and generate."
 )
 @click.option(
-    "--nanogpt",
-    type=click.Path(path_type=Path),
-    help="A checkout of nanoGPT to measure beside ours.",
+    "--nanogpt", type=click.Path(path_type=Path), help="Checkout of nanoGPT to compare with."
 )
-@click.option("--tiny", is_flag=True, help="Small shapes on the CPU: a rehearsal.")
+@click.option("--tiny", is_flag=True, help="Rehearse on the CPU with small shapes.")
 def main(
     out: Path, sections: str, seconds: float, bundle: Path | None, nanogpt: Path | None, tiny: bool
 ) -> None:
-    """Run the sections, most important first."""
+    """Run the sections, the most important ones first."""
+    all_sections = {name for group in GROUPS for name in group}
+    selected = set(sections.split(",")) if sections else all_sections
+    if unknown := selected - all_sections:
+        raise click.BadParameter(
+            f"{', '.join(sorted(unknown))}: expected some of {', '.join(sorted(all_sections))}"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    settings = {
+    paths = {
         "GPU_BENCH_OUT": out.resolve(),
         "GPU_BENCH_BUNDLE": bundle,
         "GPU_BENCH_NANOGPT": nanogpt,
     }
-    os.environ |= {name: str(value) for name, value in settings.items() if value}
-    os.environ |= (
-        {"GPU_BENCH_TINY": "1", "JAX_PLATFORMS": "cpu"} if tiny else {"JAX_PLATFORMS": "cuda,cpu"}
-    )
-    end = time.monotonic() + seconds
-    record("machine", **machine())
-    known = {name for group in GROUPS for name in group}
-    wanted = set(sections.split(",")) if sections else known
-    if unknown := wanted - known:
-        raise click.BadParameter(
-            f"{', '.join(sorted(unknown))}: expected some of {', '.join(sorted(known))}"
-        )
+    os.environ |= {name: str(path) for name, path in paths.items() if path}
+    os.environ["JAX_PLATFORMS"] = "cpu" if tiny else "cuda,cpu"
+    if tiny:
+        os.environ["GPU_BENCH_TINY"] = "1"
+    deadline = time.monotonic() + seconds
+    record("machine", **describe_machine())
     for group in GROUPS:
-        running = {name: start(name, *group[name], end, out) for name in group if name in wanted}
-        for name, (process, limit) in running.items():
-            finish(name, process, limit)
+        running = {
+            name: start_section(name, *limits, deadline, out)
+            for name, limits in group.items()
+            if name in selected
+        }
+        for name, (process, section_deadline) in running.items():
+            wait_for_section(name, process, section_deadline)
 
 
-def start(
-    name: str, module: str, seconds: float, end: float, out: Path
+def start_section(
+    name: str, module: str, seconds: float, deadline: float, out: Path
 ) -> tuple[subprocess.Popen[bytes], float]:
-    """Start a section; also say when it must be done."""
+    """Start a section, and return its process and its deadline."""
     code = f"import {module}; {module}.{name}()"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
-    }
+    python_path = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
     with (out / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env=environment,
+            env=os.environ | {"PYTHONPATH": python_path},
             stdout=log,
             stderr=log,
             cwd=ROOT,
             start_new_session=True,
         )
-    return process, min(end, time.monotonic() + seconds)
+    return process, min(deadline, time.monotonic() + seconds)
 
 
-def finish(name: str, process: subprocess.Popen[bytes], limit: float) -> None:
-    """Wait for a section until its limit."""
-    began = time.monotonic()
+def wait_for_section(name: str, process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Wait for a section until its deadline, then kill it and its children."""
+    start = time.monotonic()
     try:
-        status: int | str = process.wait(max(0.0, limit - began))
+        status: int | str = process.wait(max(0.0, deadline - start))
     except subprocess.TimeoutExpired:
         status = "stopped: out of time"
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
-    record("end", of=name, status=status, waited_s=round(time.monotonic() - began, 1))
+        os.killpg(process.pid, signal.SIGKILL)
+    record("end", of=name, status=status, waited_s=round(time.monotonic() - start, 1))
 
 
-def machine() -> dict[str, Any]:
-    """The card, its driver and the versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, Any] = {"python": sys.version.split()[0], "cores": os.cpu_count()}
-    for package in (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "torch",
-        "transformers",
-        "nvidia-cudnn-cu13",
-        "nvidia-cublas",
-    ):
+def describe_machine() -> dict[str, Any]:
+    """Return the card, its driver and the versions of the software."""
+    machine: dict[str, Any] = {"python": sys.version.split()[0], "cores": os.cpu_count()}
+    for package in PACKAGES:
         try:
-            found[package] = version(package)
+            machine[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    query = [
-        "nvidia-smi",
-        "--query-gpu=name,driver_version,clocks.max.sm,power.limit",
-        "--format=csv,noheader",
-    ]
+            machine[package] = None
+    query = "--query-gpu=name,driver_version,clocks.max.sm,power.limit"
     try:
-        found["gpu"] = subprocess.run(
-            query, capture_output=True, text=True, check=True
+        machine["gpu"] = subprocess.run(
+            ["nvidia-smi", query, "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        found["gpu"] = None
-    return found
+        machine["gpu"] = None
+    return machine
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/bench/gpu.py on a machine that lacks some packages: installs the wheels of a directory beside the others first.
+# Runs tests/bench/gpu.py on a machine that lacks some packages, with the wheels in a directory.
 #   tests/bench/gpu.sh WHEELS --out DIR [options of gpu.py]
 set -euo pipefail
 wheels=$1

@@ -1,4 +1,4 @@
-"""Sections of `gpu.py` that compare values: GPU against CPU, run against run, text against text."""
+"""Sections of `gpu.py` that compare values: GPU with CPU, run with run, text with text."""
 
 import functools
 import hashlib
@@ -9,104 +9,110 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gpu import ROOT, record
 
 TINY = bool(os.environ.get("GPU_BENCH_TINY"))
 OUT = Path(os.environ.get("GPU_BENCH_OUT", "."))
+DEVICE = "cpu" if TINY else "cuda"
 STEPS = 20 if TINY else 200
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several sections share the device
+# Several sections share the device.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def gpu() -> str:
-    return "cpu" if TINY else "cuda"
-
-
-def distance(found: Any, expected: Any) -> float:
-    """The norm of the difference of two trees of arrays, as a share of the second one's norm."""
+def relative_distance(tree: Any, expected: Any) -> float:
+    """Return the norm of the difference of two trees of arrays over the norm of the second."""
     import jax
 
-    pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True))
-    apart = sum(float(np.sum(np.square(np.subtract(a, b, dtype=np.float64)))) for a, b in pairs)
-    return float(
-        np.sqrt(apart / sum(float(np.sum(np.square(b, dtype=np.float64))) for _, b in pairs))
-    )
+    pairs = list(zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True))
+    squares = sum(float(np.sum(np.square(np.subtract(a, b, dtype=np.float64)))) for a, b in pairs)
+    norm = sum(float(np.sum(np.square(b, dtype=np.float64))) for _, b in pairs)
+    return float(np.sqrt(squares / norm))
 
 
-def parity() -> None:
-    """The default model on CPU and GPU: logits, gradients, one update, and the losses of 200 steps."""
+class TrainingValues(NamedTuple):
+    """What the default model computes in its first steps."""
+
+    logits: Any
+    gradients: Any
+    update: Any
+    losses: np.ndarray
+
+
+def compute_training_values(
+    config: Any, windows: np.ndarray, platform: str, precision: str
+) -> TrainingValues:
+    """Train on a platform with a precision of products, for as many steps as there are batches."""
     import jax
     import jax.numpy as jnp
 
-    from valyrian_jax.config import load_config
-    from valyrian_jax.data.dataset import open_dataset
     from valyrian_jax.model import sharding
     from valyrian_jax.model.compute_options import ComputeOptions
     from valyrian_jax.model.gpt import forward
     from valyrian_jax.training.optimizer import make_optimizer
     from valyrian_jax.training.train_step import init_state, make_train_step, value_and_gradients
 
-    settings = load_config(ROOT / "configs" / "valyrian.toml")
-    dataset = open_dataset(settings, None, OUT / "parity")
-    windows = dataset.batches(0, STEPS)
-    optimizer = make_optimizer(settings.optim, settings.train.steps)
+    device = jax.devices(platform)[0]
+    mesh = sharding.make_mesh(config.mesh, [device])
+    optimizer = make_optimizer(config.optim, config.train.steps)
+    with jax.default_device(device), jax.default_matmul_precision(precision):
+        state = init_state(config, optimizer, mesh=mesh)
+        logits = jax.jit(functools.partial(forward, config=config.model))(
+            state.params, windows[0, :, :-1]
+        )
+        gradients = jax.jit(functools.partial(value_and_gradients, config))(
+            state.params, windows[0], jax.random.key(0)
+        )[1]
+        # Copies, because a step reuses the memory of the state.
+        logits, gradients, initial = jax.tree.map(np.asarray, (logits, gradients, state.params))
+        train_step = make_train_step(config, optimizer, ComputeOptions(mesh=mesh))
+        losses, params = [], None
+        # A dispatch of one step, to see its update, then up to the next multiple of ten.
+        for start, end in [(0, 1), (1, 10), *((i, i + 10) for i in range(10, len(windows), 10))]:
+            batches = jnp.asarray(windows[start:end], device=sharding.batch_sharding(mesh))
+            state, metrics = train_step(state, batches)
+            losses.append(np.asarray(metrics.loss))
+            params = jax.tree.map(np.asarray, state.params) if params is None else params
+    update = jax.tree.map(np.subtract, params, initial)
+    return TrainingValues(logits, gradients, update, np.concatenate(losses))
 
-    def values(platform: str, precision: str) -> tuple[Any, np.ndarray]:
-        mesh = sharding.make_mesh(settings.mesh, jax.devices(platform)[:1])
-        with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
-            before = init_state(settings, optimizer, mesh=mesh)
-            logits = jax.jit(functools.partial(forward, config=settings.model))(
-                before.params, windows[0, :, :-1]
-            )
-            gradients = jax.jit(functools.partial(value_and_gradients, settings))(
-                before.params, windows[0], jax.random.key(0)
-            )[1]
-            first = jax.tree.map(np.asarray, (logits, gradients, before.params))
-            train_step = make_train_step(settings, optimizer, ComputeOptions(mesh=mesh))
-            now, losses, updated = before, [], None
-            for i in range(0, STEPS, 10):
-                count = (
-                    [windows[i : i + 1], windows[i + 1 : i + 10]]
-                    if i == 0
-                    else [windows[i : i + 10]]
-                )
-                for part in count:
-                    now, metrics = train_step(
-                        now, jnp.asarray(part, device=sharding.batch_sharding(mesh))
-                    )
-                    losses.append(np.asarray(metrics.loss))
-                    updated = jax.tree.map(np.asarray, now.params) if updated is None else updated
-        return (*first[:2], jax.tree.map(np.subtract, updated, first[2])), np.concatenate(losses)
 
-    expected, losses = values("cpu", "highest")
+def parity() -> None:
+    """Compare the GPU with the CPU: logits, gradients, one update, and the losses of 200 steps."""
+    from valyrian_jax.config import load_config
+    from valyrian_jax.data.dataset import open_dataset
+
+    config = load_config(ROOT / "configs" / "valyrian.toml")
+    windows = open_dataset(config, None, OUT / "parity").batches(0, STEPS)
+    expected = compute_training_values(config, windows, "cpu", "highest")
     for precision in ("highest", "default"):
-        found, theirs = values(gpu(), precision)
+        values = compute_training_values(config, windows, DEVICE, precision)
         names = ("logits", "gradients", "update")
+        distances = {
+            name: relative_distance(getattr(values, name), getattr(expected, name))
+            for name in names
+        }
+        differences = np.abs(values.losses - expected.losses)
         record(
             "parity",
             precision=precision,
-            **{name: distance(a, b) for name, a, b in zip(names, found, expected, strict=True)},
-            loss_first=float(theirs[0]),
-            loss_last=[float(theirs[-1]), float(losses[-1])],
+            **distances,
+            loss_first=float(values.losses[0]),
+            loss_last=[float(values.losses[-1]), float(expected.losses[-1])],
             loss_apart={
-                str(n): float(np.abs(theirs[:n] - losses[:n]).max())
-                for n in (1, 10, 50, STEPS)
-                if n <= STEPS
+                str(n): float(differences[:n].max()) for n in (1, 10, 50, STEPS) if n <= STEPS
             },
         )
 
 
-SMALL = ["--config", "configs/valyrian.toml", "--wandb.mode", "off", "--train.steps", str(STEPS)]
-SMALL += [
-    "--train.eval_every",
-    str(STEPS // 2),
-    "--train.sample_every",
-    "0",
-    "--train.checkpoint_every",
-    "10",
+COMMON_OPTIONS = [
+    *("--config", "configs/valyrian.toml", "--wandb.mode", "off", "--train.deterministic", "true"),
+    *("--train.steps", str(STEPS), "--train.eval_every", str(STEPS // 2)),
+    *("--train.sample_every", "0", "--train.checkpoint_every", "10"),
 ]
 SHAPES = {
     "float32": [],
@@ -118,78 +124,68 @@ SHAPES = {
 
 
 def resume() -> None:
-    """Two deterministic runs are equal bit for bit, and one that is killed and resumed is equal to them."""
-    names, where = ("first", "second", "killed"), OUT / "resume"
+    """Compare two deterministic runs, and one that is killed and resumed, bit for bit."""
+    names, directory = ("first", "second", "killed"), OUT / "resume"
     runs = {
-        (shape, name): train(
-            "--out", str(where / shape / name), *SMALL, *options, "--train.deterministic", "true"
+        (shape, name): start_training(
+            "--out", str(directory / shape / name), *COMMON_OPTIONS, *options
         )
         for shape, options in SHAPES.items()
         for name in names
     }
     for shape in SHAPES:
-        run, process = where / shape / "killed", runs[shape, "killed"]
+        run, process = directory / shape / "killed", runs[shape, "killed"]
         while process.poll() is None and not [*(run / "checkpoints").glob("[1-9]*")]:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        runs[shape, "killed"] = train("--resume", str(run))
+        runs[shape, "killed"] = start_training("--resume", str(run))
     for shape in SHAPES:
-        ends = {name: runs[shape, name].wait() for name in names}
-        if any(ends.values()):
-            record("resume", shape=shape, exit_codes=ends)
+        exit_codes = {name: runs[shape, name].wait() for name in names}
+        if any(exit_codes.values()):
+            record("resume", shape=shape, exit_codes=exit_codes)
             continue
-        hashes = {name: fingerprint(where / shape / name) for name in names}
+        hashes = {name: hash_run(directory / shape / name) for name in names}
         record("resume", shape=shape, equal=len({*hashes.values()}) == 1, hashes=hashes)
-    shutil.rmtree(where)
+    shutil.rmtree(directory)
 
 
-def train(*arguments: str) -> subprocess.Popen[bytes]:
-    """Start a training run."""
+def start_training(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "train.py", *arguments], cwd=ROOT)
 
 
-def fingerprint(run: Path) -> str:
-    """A hash of the last state of a run and its losses."""
+def hash_run(run: Path) -> str:
+    """Return a hash of the weights, the last checkpoint's step and the losses of a run."""
     digest = hashlib.sha256((run / "bundle" / "model.safetensors").read_bytes())
     last = max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     digest.update(last.name.encode())
     for line in (run / "metrics.jsonl").read_text().splitlines():
         values = json.loads(line)
-        digest.update(
-            repr((values.get("train/loss"), values.get("held_out/nats_per_token"))).encode()
-        )
+        losses = values.get("train/loss"), values.get("held_out/nats_per_token")
+        digest.update(repr(losses).encode())
     return digest.hexdigest()
 
 
 def tests() -> None:
-    """The tests that are marked gpu."""
+    """Run the tests that are marked gpu."""
     files = ["tests/training/test_gpu.py", "tests/bridge/test_gpu.py"]
-    options = [
-        "-o",
-        "addopts=",
-        "-o",
-        "filterwarnings=default",
-        "-p",
-        "no:cacheprovider",
-        "-v",
-        "--durations=20",
-    ]
-    began, output = time.monotonic(), OUT / "pytest.txt"
-    with output.open("wb") as file:  # as it goes, so that what was done is known if time runs out
-        command = [sys.executable, "-m", "pytest", *options, *([] if TINY else ["--gpu"]), *files]
+    options = ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider"]
+    options += ["-v", "--durations=20", *([] if TINY else ["--gpu"])]
+    start, output = time.monotonic(), OUT / "pytest.txt"
+    with output.open("wb") as file:  # written as it goes, so that a time limit loses nothing
+        command = [sys.executable, "-m", "pytest", *options, *files]
         status = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode
+    seconds = time.monotonic() - start
     lines = output.read_text(encoding="utf-8").splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))]
-    record(
-        "tests", status=status, seconds=time.monotonic() - began, end=lines[-1:], failed=failed[:20]
-    )
+    record("tests", status=status, seconds=seconds, end=lines[-1:], failed=failed[:20])
 
 
 def texts() -> None:
-    """The same texts from JAX and TorchScript on the GPU and on the CPU, for 100 seeds."""
+    """Compare the texts of JAX and TorchScript on GPU and CPU, for 100 seeds."""
     import jax
     import torch
+    from same_text import find_differences
 
     from bridge import torchscript
     from valyrian_jax.bundle.bundle import load_bundle
@@ -198,56 +194,48 @@ def texts() -> None:
     from valyrian_jax.model.parameters import from_tensors
 
     path, seeds, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 4 if TINY else 100, 20 if TINY else 100
-    source, file = load_bundle(path), OUT / "texts.pt"
+    bundle, file = load_bundle(path), OUT / "texts.pt"
     torchscript.export(path, file)
-    prompt, sample = source.tokenizer.encode("valar"), SampleConfig("", new, 0.8, 0, 0.95, 0)
+    prompt, sample = bundle.tokenizer.encode("valar"), SampleConfig("", new, 0.8, 0, 0.95, 0)
 
-    def from_jax(platform: str, precision: str) -> np.ndarray:
+    def generate_with_jax(platform: str, precision: str) -> np.ndarray:
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
-            params = from_tensors(source.tensors)
-            return np.stack(
-                list(stream_tokens(params, source.model, prompt, sample, seeds)), axis=1
-            )
+            params = from_tensors(bundle.tensors)
+            rows = stream_tokens(params, bundle.model, prompt, sample, seeds)
+            return np.stack(list(rows), axis=1)
 
-    def from_script(device: str) -> np.ndarray:
+    def generate_with_torchscript(device: str) -> np.ndarray:
         script = torch.jit.load(str(file), map_location=device)
-        start = torch.tensor([prompt] * seeds, device=device)
-        return script.generate(start, new, 0.8, 0, 0.95, 0)[:, len(prompt) :].cpu().numpy()
+        prompts = torch.tensor([prompt] * seeds, device=device)
+        return script.generate(prompts, new, 0.8, 0, 0.95, 0)[:, len(prompt) :].cpu().numpy()
 
-    expected = from_jax("cpu", "highest")
-    torch_gpu = "cpu" if TINY else "cuda"
-    ways = {
-        "JAX, highest": lambda: from_jax(gpu(), "highest"),
-        "JAX, default": lambda: from_jax(gpu(), "default"),
-        "TorchScript on the CPU": lambda: from_script("cpu"),
-        "TorchScript": lambda: from_script(torch_gpu),
+    expected = generate_with_jax("cpu", "highest")
+    runtimes: dict[str, Callable[[], np.ndarray]] = {
+        "JAX, highest": lambda: generate_with_jax(DEVICE, "highest"),
+        "JAX, default": lambda: generate_with_jax(DEVICE, "default"),
+        "TorchScript on the CPU": lambda: generate_with_torchscript("cpu"),
+        "TorchScript": lambda: generate_with_torchscript(DEVICE),
     }
-    for name, way in ways.items():
-        began = time.monotonic()
-        found = way()
-        parts = [
-            (int(row), int((found[row] != expected[row]).argmax()))
-            for row in (found != expected).any(1).nonzero()[0]
-        ]
+    for name, generate_ids in runtimes.items():
+        start = time.monotonic()
+        ids = generate_ids()
         record(
             "texts",
             runtime=name,
             texts=seeds,
             tokens=new,
-            part_at=parts,
-            seconds=time.monotonic() - began,
+            part_at=find_differences(ids, expected),
+            seconds=time.monotonic() - start,
         )
-    script = torch.jit.load(str(file), map_location=torch_gpu)
-    plain = torch.jit.load(str(file), map_location="cpu")
-    words = [
-        [module.generate_text("valar", new, 0.8, 0, 0.95, n) for n in range(10)]
-        for module in (script, plain)
-    ]
-    record("texts", runtime="generate_text", texts=10, equal=words[0] == words[1])
+    on_device, on_cpu = (
+        [script.generate_text("valar", new, 0.8, 0, 0.95, seed) for seed in range(10)]
+        for script in (torch.jit.load(str(file), map_location=d) for d in (DEVICE, "cpu"))
+    )
+    record("texts", runtime="generate_text", texts=10, equal=on_device == on_cpu)
 
 
 def generate() -> None:
-    """Tokens per second for 1 and 256 texts: JAX, TorchScript and transformers on the GPU."""
+    """Measure tokens per second for 1 and 256 texts in JAX, TorchScript and transformers."""
     import jax
     import torch
     import transformers
@@ -259,38 +247,29 @@ def generate() -> None:
     from valyrian_jax.model.parameters import from_tensors
 
     path, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 8 if TINY else 60
-    source, file, device = load_bundle(path), OUT / "generate.pt", "cpu" if TINY else "cuda"
+    bundle, file = load_bundle(path), OUT / "generate.pt"
     torchscript.export(path, file)
-    script = torch.jit.load(str(file), map_location=device)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(path).eval().to(device)
-    theirs.generation_config.eos_token_id = None
-    params, prompt = from_tensors(source.tensors), source.tokenizer.encode("valar")
+    script = torch.jit.load(str(file), map_location=DEVICE)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(path).eval().to(DEVICE)
+    reference.generation_config.eos_token_id = None
+    params, prompt = from_tensors(bundle.tensors), bundle.tokenizer.encode("valar")
     sample = SampleConfig("", new, 0.8, 0, 0.95, 0)
-    record(
-        "generate",
-        device=str(jax.devices()[0]),
-        parameters=sum(a.size for a in source.tensors.values()),
-    )
+    parameters = sum(tensor.size for tensor in bundle.tensors.values())
+    record("generate", device=str(jax.devices()[0]), parameters=parameters)
     settings = {"do_sample": True, "top_k": 0, "top_p": 0.95, "temperature": 0.8, "pad_token_id": 0}
     for rows in (1, 256):
-        start = torch.tensor([prompt] * rows, device=device)
-        ways = {
-            "JAX": lambda rows=rows: list(
-                stream_tokens(params, source.model, prompt, sample, rows)
-            ),
-            "TorchScript": lambda start=start: script.generate(start, new, 0.8, 0, 0.95, 0).cpu(),
-            "transformers": lambda start=start: theirs.generate(
-                start, max_new_tokens=new, **settings
+        prompts = torch.tensor([prompt] * rows, device=DEVICE)
+        runtimes: dict[str, Callable[[], Any]] = {
+            "JAX": lambda n=rows: list(stream_tokens(params, bundle.model, prompt, sample, n)),
+            "TorchScript": lambda p=prompts: script.generate(p, new, 0.8, 0, 0.95, 0).cpu(),
+            "transformers": lambda p=prompts: reference.generate(
+                p, max_new_tokens=new, **settings
             ).cpu(),
         }
-        for way in ways.values():
-            way()
-        for name, way in [item for _ in range(3) for item in ways.items()]:
-            began = time.monotonic()
-            way()
-            record(
-                "generate",
-                runtime=name,
-                rows=rows,
-                tokens_per_second=rows * new / (time.monotonic() - began),
-            )
+        for run in runtimes.values():
+            run()
+        for name, run in [item for _ in range(3) for item in runtimes.items()]:
+            start = time.monotonic()
+            run()
+            speed = rows * new / (time.monotonic() - start)
+            record("generate", runtime=name, rows=rows, tokens_per_second=speed)

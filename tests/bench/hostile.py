@@ -1,6 +1,9 @@
-"""Texts that nobody writes: how time grows with them, and whether they come back: python tests/bench/hostile.py
+"""Measure how time grows with hostile text, and check that random strings round-trip.
 
-Every operation gets each kind of text at n, 2n, 4n and 8n in one process; fitted is time as size to a power.
+python tests/bench/hostile.py [--only NAME] [--strings 1000000]
+
+Every operation gets each kind of text at n, 2n, 4n and 8n bytes in one process. The fitted exponent
+is that of time as a power of size.
 """
 
 import functools
@@ -14,9 +17,9 @@ from unittest import mock
 
 import click
 import numpy as np
-import texts as prose
+import texts
 import torch
-from measuring import ROOT, machine, seconds
+from measuring import ROOT, describe_machine, time_call
 from rich.console import Console
 from rich.table import Table
 
@@ -30,8 +33,8 @@ from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
 sys.path.append(str(ROOT))
 
-from tests.support import hostile_texts as hostile
-from tests.support.oracles import as_tiktoken
+from tests.support.hostile_texts import HOSTILE_TEXTS
+from tests.support.oracles import make_tiktoken
 
 DOUBLINGS = 3
 ALPHABETS = (
@@ -48,130 +51,138 @@ ALPHABETS = (
 )
 
 
-def colliding(size: int) -> bytes:
-    """Pieces of 7 bytes that all met in one slot when the tables of the compiled code began their search at
-    (piece x 0x9E3779B97F4A7C15) >> 20, as they once did.
+def make_collisions(size: int) -> bytes:
+    """Return pre-tokens of 7 bytes that all had the same slot in an earlier hash table.
+
+    The compiled code once began its search at slot (pre-token x 0x9E3779B97F4A7C15) >> 20.
     """
-    low = (1 << 42) - 1  # the bits that decided, for tables of up to 2^22 slots
-    inverse = pow(0x9E3779B97F4A7C15, -1, low + 1)
-    keys = np.arange(1 << 20, dtype=np.uint64) * np.uint64(inverse) & np.uint64(low)
-    bytes_of = keys[:, None] >> np.arange(32, -1, -8, dtype=np.uint64) & np.uint64(255)
-    single = np.isin(
-        np.arange(256), [*range(0x80, 0xC0), *b'!"#$%&()*+,-./:;<=>?@[]^_`{|}~']
-    )  # neither letters nor UTF-8
-    first = np.flatnonzero(
-        single & (np.arange(256) % 4 == 0)
-    )  # the two lowest bits of the second byte are given
-    found = bytes_of[single[bytes_of[:, :5].astype(int)].all(axis=1)].astype(np.uint8)
+    mask = (1 << 42) - 1  # the bits that choose the slot, for tables of up to 2^22 slots
+    inverse = pow(0x9E3779B97F4A7C15, -1, mask + 1)
+    keys = np.arange(1 << 20, dtype=np.uint64) * np.uint64(inverse) & np.uint64(mask)
+    key_bytes = keys[:, None] >> np.arange(32, -1, -8, dtype=np.uint64) & np.uint64(255)
+    # Bytes that are neither letters nor UTF-8.
+    allowed = np.isin(np.arange(256), [*range(0x80, 0xC0), *b'!"#$%&()*+,-./:;<=>?@[]^_`{|}~'])
+    # The key fixes the two lowest bits of the second byte.
+    second_bytes = np.flatnonzero(allowed & (np.arange(256) % 4 == 0))
+    suffixes = key_bytes[allowed[key_bytes[:, :5].astype(int)].all(axis=1)].astype(np.uint8)
     rows = []
-    for a in np.flatnonzero(single):
-        for b in first:
-            rows.append(np.insert(np.insert(found, 0, b, axis=1), 0, a, axis=1))
+    for first in np.flatnonzero(allowed):
+        for second in second_bytes:
+            rows.append(np.insert(np.insert(suffixes, 0, second, axis=1), 0, first, axis=1))
             if sum(map(len, rows)) * 8 >= size:
-                whole = np.concatenate(rows)
-                return np.insert(whole, 7, ord("a"), axis=1).tobytes()[:size]
-    raise ValueError("too many")
+                return np.insert(np.concatenate(rows), 7, ord("a"), axis=1).tobytes()[:size]
+    raise ValueError(f"cannot make {size} bytes of collisions")
 
 
-KINDS = hostile.KINDS | {"crafted collisions": colliding}
+KINDS = HOSTILE_TEXTS | {"crafted collisions": make_collisions}
 
 
 class Operation(NamedTuple):
-    """What is timed: a function of bytes, from so many bytes on."""
+    """A function of bytes to time.
+
+    Attributes:
+        name: Name in the table.
+        smallest: Number of bytes of the smallest text.
+        run: The function.
+    """
 
     name: str
     smallest: int
-    work: Callable[[bytes], Any]
+    run: Callable[[bytes], Any]
 
 
-def scripted(tokenizer: Tokenizer) -> Any:
-    """The tokenizer in TorchScript, with the smallest of models around it."""
+def compile_tokenizer(tokenizer: Tokenizer) -> Any:
+    """Return a TorchScript module with the tokenizer and a minimal model."""
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, n_positions=4, n_embd=2, n_layer=1, n_head=1
     )
-    tensors = {
-        name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()
-    }
-    return torchscript.script(torchscript.TextGenerator(Bundle(config, tensors, tokenizer)))
+    shapes = parameter_shapes(config)
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    return torchscript.compile_module(torchscript.TextGenerator(Bundle(config, tensors, tokenizer)))
 
 
-def tensor(text: bytes) -> torch.Tensor:
+def to_tensor(text: bytes) -> torch.Tensor:
     return torch.tensor(np.frombuffer(text, np.uint8).astype(np.int64))
 
 
-def vocabularies() -> tuple[Tokenizer, Tokenizer]:
+def train_tokenizers() -> tuple[Tokenizer, Tokenizer]:
+    """Return a tokenizer of 500 tokens of Valyrian, and one of 20,000 tokens of English."""
     corpus = (ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")
-    return train_bpe(corpus[:400_000], 500), train_bpe(prose.prose(8_000_000), 20_000)
+    return train_bpe(corpus[:400_000], 500), train_bpe(texts.load_docstrings(8_000_000), 20_000)
 
 
-def operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
-    def compiled(work: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        def run(text: bytes) -> Any:
-            with mock.patch.object(batch, "_COMPILED_FROM", 0):
-                return work(text)
+def round_trip(tokenizer: Tokenizer, text: bytes) -> None:
+    assert tokenizer.decode_bytes(tokenizer.encode_bytes(text)) == text
 
-        return run
 
-    def back(tokenizer: Tokenizer) -> Callable[[bytes], Any]:
-        def run(text: bytes) -> None:
-            assert tokenizer.decode_bytes(tokenizer.encode_bytes(text)) == text
+def round_trip_compiled(tokenizer: Tokenizer, text: bytes) -> None:
+    with mock.patch.object(batch, "_MIN_COMPILED_BYTES", 0):
+        round_trip(tokenizer, text)
 
-        return run
 
-    def scripted_back(script: Any) -> Callable[[bytes], Any]:
-        def run(text: bytes) -> None:
-            assert torch.equal(script.bpe.decode(script.bpe.encode(tensor(text))), tensor(text))
+def round_trip_script(script: Any, text: bytes) -> None:
+    data = to_tensor(text)
+    assert torch.equal(script.bpe.decode(script.bpe.encode(data)), data)
 
-        return run
 
-    def learn(text: bytes) -> None:
-        batch.learn(batch.count([text]), 200)
+def split_text(text: bytes) -> None:
+    decoded = text.decode("utf-8", "replace")
+    find_sentences([decoded])
+    split_documents("0 " * 20 + decoded, 0.1)
 
-    def cut(text: bytes) -> None:
-        whole = text.decode("utf-8", "replace")
-        find_sentences([whole])
-        split_documents("0 " * 20 + whole, 0.1)
 
-    yield Operation("encode, decode: readable, 500", 62_500, back(small))
-    yield Operation("encode, decode: readable, 20,000", 62_500, back(large))
-    yield Operation("encode, decode: compiled, 500", 1_250_000, compiled(back(small)))
-    yield Operation("encode, decode: compiled, 20,000", 1_250_000, compiled(back(large)))
-    yield Operation("encode, decode: TorchScript, 500", 62_500, scripted_back(scripted(small)))
-    yield Operation("encode, decode: TorchScript, 20,000", 62_500, scripted_back(scripted(large)))
-    yield Operation("learning 200 merges", 500_000, learn)
+def list_operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
+    for label, smallest, function, convert in (
+        ("readable", 62_500, round_trip, None),
+        ("compiled", 1_250_000, round_trip_compiled, None),
+        ("TorchScript", 62_500, round_trip_script, compile_tokenizer),
+    ):
+        for tokenizer, vocabulary in ((small, "500"), (large, "20,000")):
+            subject = convert(tokenizer) if convert else tokenizer
+            run = functools.partial(function, subject)
+            yield Operation(f"encode, decode: {label}, {vocabulary}", smallest, run)
+    yield Operation(
+        "learning 200 merges",
+        500_000,
+        lambda text: batch.learn_merges(batch.count_pieces([text]), 200),
+    )
     yield Operation("check", 62_500, lambda text: check(text.decode("utf-8", "replace")))
-    yield Operation("data.split, data.sentences", 1_250_000, cut)
+    yield Operation("data.split, data.sentences", 1_250_000, split_text)
 
 
-def growth(small: Tokenizer, large: Tokenizer, chosen: str, longest: float) -> Table:
-    """Seconds of the largest text, and the exponent, of every operation on every kind."""
-    table = Table(title=" · ".join(f"{name} {value}" for name, value in machine().items()))
+def measure_growth(operation: Operation, make: Callable[[int], bytes], longest: float) -> list[str]:
+    """Return the size of the largest text, its seconds, and the exponent."""
+    operation.run(make(1000))
+    sizes, times = [], []
+    for doubling in range(DOUBLINGS + 1):
+        text = make(operation.smallest << doubling)
+        sizes.append(len(text))
+        run = functools.partial(operation.run, text)
+        times.append(min(time_call(run) for _ in range(2)))
+        if times[-1] > longest:
+            break
+    slope = np.polyfit(np.log(sizes), np.log(times), 1)[0] if len(times) > 1 else float("nan")
+    return [f"{sizes[-1]:,}", f"{times[-1]:.4f}", f"{slope:.2f}"]
+
+
+def make_growth_table(small: Tokenizer, large: Tokenizer, only: str, longest: float) -> Table:
+    """Measure the operations whose names contain `only`, on every kind of text."""
+    machine = describe_machine()
+    table = Table(title=" · ".join(f"{name} {value}" for name, value in machine.items()))
     for heading in ("operation", "text", "bytes", "seconds", "exponent"):
         table.add_column(heading)
-    for operation in operations(small, large):
-        if chosen not in operation.name:
+    for operation in list_operations(small, large):
+        if only not in operation.name:
             continue
         for kind, make in KINDS.items():
-            operation.work(make(1000))
-            sizes, times = [], []
-            for doubling in range(DOUBLINGS + 1):
-                text = make(operation.smallest << doubling)
-                sizes.append(len(text))
-                once = functools.partial(operation.work, text)
-                times.append(min(seconds(once) for _ in range(2)))
-                if times[-1] > longest:
-                    break
-            slope = (
-                np.polyfit(np.log(sizes), np.log(times), 1)[0] if len(times) > 1 else float("nan")
-            )
-            row = operation.name, kind, f"{sizes[-1]:,}", f"{times[-1]:.4f}", f"{slope:.2f}"
+            row = operation.name, kind, *measure_growth(operation, make, longest)
             click.echo(" | ".join(row), err=True)
             table.add_row(*row)
     return table
 
 
-def strings(count: int) -> Iterator[bytes | str]:
-    """Random bytes, random code points of all planes, and mixtures that have some structure, in turns."""
+def draw_strings(count: int) -> Iterator[bytes | str]:
+    """Yield, in turns, random bytes, random code points of all planes, and structured mixtures."""
     draw = random.Random(count)
     planes = [range(plane << 16, (plane + 1) << 16) for plane in range(17)]
     for i in range(count):
@@ -183,41 +194,44 @@ def strings(count: int) -> Iterator[bytes | str]:
                     chr(draw.choice(draw.choice(planes))) for _ in range(draw.randrange(20))
                 )
             case _:
-                parts = (
+                runs = (
                     draw.choices(draw.choice(ALPHABETS), k=draw.randrange(1, 12))
                     for _ in range(draw.randrange(6))
                 )
-                yield "".join("".join(part) for part in parts)
+                yield "".join("".join(run) for run in runs)
 
 
-def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
-    """Encode and decode so many strings; compare 3 of 20 with TorchScript, and 3 of 5 that are text with tiktoken."""
-    scripts = [scripted(tokenizer) for tokenizer in tokenizers]
-    oracles = [as_tiktoken(tokenizer) for tokenizer in tokenizers]
-    asked = {"TorchScript": 0, "tiktoken": 0, "with lone surrogates": 0}
-    for i, given in enumerate(strings(count)):
-        encoded = given if isinstance(given, bytes) else batch.utf8(given)
+def check_round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
+    """Encode and decode random strings, and compare some of the ids with other tokenizers.
+
+    TorchScript gets 3 of 20 strings, tiktoken 3 of 5 if they are valid UTF-8.
+    """
+    scripts = [compile_tokenizer(tokenizer) for tokenizer in tokenizers]
+    encodings = [make_tiktoken(tokenizer) for tokenizer in tokenizers]
+    script_count = tiktoken_count = surrogate_count = 0
+    for i, string in enumerate(draw_strings(count)):
+        encoded = string if isinstance(string, bytes) else batch.encode_utf8(string)
         text = encoded.decode("utf-8", "replace")
-        lone = isinstance(given, str) and any("\ud800" <= letter <= "\udfff" for letter in given)
-        asked["with lone surrogates"] += lone
-        for tokenizer, script, oracle in zip(tokenizers, scripts, oracles, strict=True):
-            ids = (
-                tokenizer.encode_bytes(encoded)
-                if isinstance(given, bytes)
-                else tokenizer.encode(given)
-            )
-            assert tokenizer.decode_bytes(ids) == encoded, given
-            assert isinstance(given, bytes) or lone or tokenizer.decode(ids) == given, given
+        surrogates = isinstance(string, str) and any("\ud800" <= c <= "\udfff" for c in string)
+        surrogate_count += surrogates
+        for tokenizer, script, encoding in zip(tokenizers, scripts, encodings, strict=True):
+            is_bytes = isinstance(string, bytes)
+            ids = tokenizer.encode_bytes(encoded) if is_bytes else tokenizer.encode(string)
+            assert tokenizer.decode_bytes(ids) == encoded, string
+            assert is_bytes or surrogates or tokenizer.decode(ids) == string, string
             if i % 20 < 3:
-                asked["TorchScript"] += 1
-                assert script.bpe.encode(tensor(encoded)).tolist() == ids, given
-                assert script.decode(ids) == tokenizer.decode(ids), given
+                script_count += 1
+                assert script.bpe.encode(to_tensor(encoded)).tolist() == ids, string
+                assert script.decode(ids) == tokenizer.decode(ids), string
             if i % 5 < 3 and text.encode() == encoded:
-                asked["tiktoken"] += 1
-                assert oracle.encode_ordinary(text) == ids, given
+                tiktoken_count += 1
+                assert encoding.encode_ordinary(text) == ids, string
     sizes = " and ".join(f"{tokenizer.vocab_size:,}" for tokenizer in tokenizers)
-    compared = ", ".join(f"{n:,} {name}" for name, n in asked.items())
-    return f"{count:,} strings came back exactly through vocabularies of {sizes}; compared or seen: {compared}"
+    return (
+        f"{count:,} strings, {surrogate_count:,} of them with lone surrogates, round-trip with "
+        f"vocabularies of {sizes}; {script_count:,} encodings equal TorchScript's and "
+        f"{tiktoken_count:,} tiktoken's"
+    )
 
 
 @click.command()
@@ -226,9 +240,9 @@ def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
     "count",
     type=click.IntRange(min=0),
     default=0,
-    help="Round trips of random strings, instead.",
+    help="Check this many random strings instead.",
 )
-@click.option("--only", default="", help="A part of the name of the operations to time.")
+@click.option("--only", default="", help="A part of the names of the operations to time.")
 @click.option(
     "--longest",
     default=20.0,
@@ -237,15 +251,16 @@ def round_trips(tokenizers: Sequence[Tokenizer], count: int) -> str:
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write the table to.")
 def main(count: int, only: str, longest: float, out: Path | None) -> None:
-    """Time every operation on every kind of hostile text, or send random strings there and back."""
+    """Time every operation on every kind of hostile text, or check random strings."""
     torch.set_num_threads(1)
-    found = vocabularies()
-    begin = time.perf_counter()
+    tokenizers = train_tokenizers()
     if count:
-        click.echo(f"{round_trips(found, count)} ({time.perf_counter() - begin:.0f} s)")
+        start = time.perf_counter()
+        summary = check_round_trips(tokenizers, count)
+        click.echo(f"{summary} ({time.perf_counter() - start:.0f} s)")
         return
     console = Console(width=120, record=True)
-    console.print(growth(*found, only, longest))
+    console.print(make_growth_table(*tokenizers, only, longest))
     if out:
         out.write_text(console.export_text(), encoding="utf-8")
 

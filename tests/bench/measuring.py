@@ -1,4 +1,4 @@
-"""What all benchmarks share: taking turns, processes to work in, what the machine can do, and the table."""
+"""Time work in turns, measure the limits of the machine, and print the results as a table."""
 
 import json
 import os
@@ -20,27 +20,27 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
-    "jax",
-    "flax",
-    "optax",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "tiktoken",
-    "rustbpe",
-    "numba",
-    "numpy",
+    *("jax", "flax", "optax", "torch", "transformers"),
+    *("tokenizers", "tiktoken", "rustbpe", "numba", "numpy"),
 )
 
 
 class Row(NamedTuple):
-    """One thing measured in turns; the first name is ours."""
+    """The measurements of one task.
 
-    what: str
-    unit: str  # of all numbers; "s" and "ms ..." are better when lower
-    found: dict[str, list[float]]
-    limit: float | None = None  # what the machine could do at best
-    why: str = ""  # how the limit is reckoned
+    Attributes:
+        title: What was measured.
+        unit: Unit of all numbers.
+        values: Measurements by competitor; ours is the first.
+        limit: Best value that the machine allows.
+        limit_basis: How the limit is computed.
+    """
+
+    title: str
+    unit: str
+    values: dict[str, list[float]]
+    limit: float | None = None
+    limit_basis: str = ""
 
     @property
     def lower_is_better(self) -> bool:
@@ -48,50 +48,59 @@ class Row(NamedTuple):
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times as good ours is as each peer: the median over the turns."""
-        ours, *peers = self.found
-        out = {}
-        for peer in peers:
-            pairs = zip(self.found[ours], self.found[peer], strict=True)
-            out[peer] = statistics.median(
+        """How much better ours is than each competitor: the median over the rounds."""
+        ours, *competitors = self.values
+        ratios = {}
+        for name in competitors:
+            pairs = zip(self.values[ours], self.values[name], strict=True)
+            ratios[name] = statistics.median(
                 b / a if self.lower_is_better else a / b for a, b in pairs
             )
-        return out
+        return ratios
+
+    def limit_share(self, value: float) -> float | None:
+        """Return a value as a fraction of the limit."""
+        if self.limit is None:
+            return None
+        return self.limit / value if self.lower_is_better else value / self.limit
 
 
-def in_turns(work: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call all, again and again: what the machine does meanwhile hits each alike."""
-    found: dict[str, list[float]] = {name: [] for name in work}
+def measure_in_turns(
+    tasks: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """Call all tasks in every round, so that other load on the machine affects all of them."""
+    values: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
-        for name, once in work.items():
-            found[name].append(once())
-    return found
+        for name, task in tasks.items():
+            values[name].append(task())
+    return values
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def time_call(function: Callable[[], Any]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 @contextmanager
-def processes(count: int) -> Iterator[list[Callable[..., Any]]]:
-    """So many processes; each is a function that calls another there, which keeps what it has built and compiled."""
+def start_workers(count: int) -> Iterator[list[Callable[..., Any]]]:
+    """Start processes; yield, for each, a function that calls a function there.
+
+    A process keeps what it has built and compiled.
+    """
     pools = [ProcessPoolExecutor(1, mp_context=get_context("spawn")) for _ in range(count)]
     try:
-        yield [lambda work, *given, pool=pool: pool.submit(work, *given).result() for pool in pools]
+        yield [lambda function, *a, pool=pool: pool.submit(function, *a).result() for pool in pools]
     finally:
         for pool in pools:
             pool.shutdown()
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what this was measured."""
-    names = [
-        line
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
+def describe_machine() -> dict[str, Any]:
+    """Return the date, the processor and the versions of the software."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": names[0].partition(": ")[2] if names else platform.processor(),
@@ -101,55 +110,48 @@ def machine() -> dict[str, Any]:
     }
 
 
-def peak_flops(threads: int) -> float:
-    """Float32 operations a second in the best of several large matrix products."""
+def measure_flops(threads: int) -> float:
+    """Return the float32 FLOP/s of the fastest of several large matrix products."""
     import torch
 
     torch.set_num_threads(threads)
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    return 2 * 2048**3 / min(seconds(lambda: a @ b) for _ in range(20))
+    return 2 * 2048**3 / min(time_call(lambda: a @ b) for _ in range(20))
 
 
-def peak_bytes() -> float:
-    """Bytes a second that one thread reads at best."""
+def measure_read_speed() -> float:
+    """Return the bytes per second that one thread reads from memory."""
     data = np.ones(1 << 25)
-    return data.nbytes / min(seconds(data.sum) for _ in range(10))
+    return data.nbytes / min(time_call(data.sum) for _ in range(10))
 
 
-def show(rows: list[Row], path: Path | None) -> None:
-    """Print the rows, and write them as JSON if there is a path."""
-    table = Table(title=" · ".join(f"{name} {value}" for name, value in machine().items()))
+def print_rows(rows: list[Row]) -> None:
+    """Print a table, and the basis of every limit."""
+    machine = describe_machine()
+    table = Table(title=" · ".join(f"{name} {value}" for name, value in machine.items()))
     for heading in ("what", "who", "median", "from", "to", "unit", "ours is", "share of the limit"):
         table.add_column(heading, justify="left" if heading in {"what", "who", "unit"} else "right")
     for row in rows:
-        for i, (name, values) in enumerate(row.found.items()):
-            middle = statistics.median(values)
-            share = (
-                None
-                if row.limit is None
-                else row.limit / middle
-                if row.lower_is_better
-                else middle / row.limit
-            )
-            ratio = f"{row.ratios[name]:.2f}x" if i else ""
-            numbers = [f"{value:,.4g}" for value in (middle, min(values), max(values))]
-            shown = "" if share is None else f"{share:.1%}"
+        for i, (name, values) in enumerate(row.values.items()):
+            median = statistics.median(values)
+            share = row.limit_share(median)
             table.add_row(
-                "" if i else row.what,
+                "" if i else row.title,
                 name,
-                *numbers,
+                *(f"{value:,.4g}" for value in (median, min(values), max(values))),
                 row.unit,
-                ratio,
-                shown,
-                end_section=i == len(row.found) - 1,
+                f"{row.ratios[name]:.2f}x" if i else "",
+                "" if share is None else f"{share:.1%}",
+                end_section=i == len(row.values) - 1,
             )
     Console(width=150).print(table)
     for row in rows:
         if row.limit is not None:
-            print(f"limit of {row.what}: {row.limit:,.4g} {row.unit}: {row.why}")
-    if path:
-        content = {
-            "machine": machine(),
-            "rows": [{**row._asdict(), "ratios": row.ratios} for row in rows],
-        }
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            print(f"limit of {row.title}: {row.limit:,.4g} {row.unit}: {row.limit_basis}")
+
+
+def write_rows(rows: list[Row], path: Path) -> None:
+    """Write the machine and the rows as JSON."""
+    records = [{**row._asdict(), "ratios": row.ratios} for row in rows]
+    content = {"machine": describe_machine(), "rows": records}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,9 @@
-"""Ours and the peers in turns, in one process tree: python tests/bench/run.py [tokenizer|train|generate|startup|all]
+"""Compare this project with other libraries; all competitors take turns.
 
-Needs the extra [bench]. What is timed is first held to be the same work: the same ids, merges, losses.
+python tests/bench/run.py [tokenizer|train|generate|startup|all]
+
+It needs the extra [bench]. Before it times a task, it checks that all competitors do the same work:
+the same ids, merges and losses.
 """
 
 import importlib
@@ -10,7 +13,7 @@ from pathlib import Path
 import click
 import measuring
 
-PARTS = {
+MODULES = {
     "tokenizer": "tokenizing",
     "train": "training",
     "generate": "generating",
@@ -19,25 +22,28 @@ PARTS = {
 
 
 @click.command()
-@click.argument("part", type=click.Choice([*PARTS, "all"]), default="all")
+@click.argument("section", type=click.Choice([*MODULES, "all"]), default="all")
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Turns each one gets.",
+    help="Measurements per competitor.",
 )
 @click.option(
     "--json", "path", type=click.Path(path_type=Path), help="File to write the figures to."
 )
-def main(part: str, rounds: int, path: Path | None) -> None:
+def main(section: str, rounds: int, path: Path | None) -> None:
     """Measure, and print a table."""
-    modules = [importlib.import_module(name) for key, name in PARTS.items() if part in (key, "all")]
+    names = [name for key, name in MODULES.items() if section in (key, "all")]
+    modules = [importlib.import_module(name) for name in names]
     rows = []
-    for row in itertools.chain.from_iterable(module.rows(rounds) for module in modules):
-        click.echo(f"measured: {row.what}", err=True)
+    for row in itertools.chain.from_iterable(module.measure(rounds) for module in modules):
+        click.echo(f"measured: {row.title}", err=True)
         rows.append(row)
-    measuring.show(rows, path)
+    measuring.print_rows(rows)
+    if path:
+        measuring.write_rows(rows, path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How often the runtimes draw different text from the same seeds, over a million tokens.
+"""Count how often the runtimes generate different texts from the same seeds.
 
 python tests/bench/same_text.py BUNDLE MODEL.pt PATH/TO/valyrian-generate
 """
@@ -14,83 +14,83 @@ import torch
 
 from bridge import torchscript
 from bridge.generator import Generator, stream
-from bridge.torchscript import EXAMPLES
-from valyrian_jax.bundle.bundle import load_bundle
+from bridge.torchscript import EXAMPLE_SETTINGS
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 
-PROMPTS, ROWS, NEW = 100, 13, 200
+PROMPTS, ROWS, NEW_TOKENS = 100, 13, 200
+Runtime = Callable[[SampleConfig], np.ndarray]  # returns the new ids (PROMPTS x ROWS, T)
+
+
+def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
+    """Return prompts of 1 to 100 generated tokens."""
+    start = torch.full((PROMPTS, 1), bundle.tokenizer.end_of_text)
+    texts = generator.generate(start, PROMPTS, 1.0, 0, 1.0, 99)[:, 1:].tolist()
+    return [" ".join(bundle.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]
+
+
+def make_runtimes(bundle_path: str, file: str, program: str) -> dict[str, Runtime]:
+    """Return JAX, PyTorch, TorchScript and C++, each as a function of the sample settings."""
+    bundle = load_bundle(bundle_path)
+    params, generator = from_tensors(bundle.tensors), Generator(bundle)
+    script = torchscript.load(Path(file))[0]
+    prompts = make_prompts(bundle, generator)
+
+    def run_all(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
+        prompt_ids = (encode_prompt(bundle.tokenizer, text) for text in prompts)
+        return np.concatenate(
+            [np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in prompt_ids]
+        )
+
+    def stream_script(ids: list[int], s: SampleConfig, rows: int) -> Iterator[np.ndarray]:
+        settings = s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed
+        tokens = script.generate(torch.tensor([ids] * rows), *settings)
+        return iter(tokens.numpy()[:, len(ids) :].T)
+
+    def run_cpp(sample: SampleConfig) -> np.ndarray:
+        settings = {name: value for name, value in vars(sample).items() if name != "prompt"}
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
+        output = subprocess.run(
+            command, input="\n".join([*prompts, ""]), check=True, capture_output=True, text=True
+        ).stdout
+        return np.asarray([line.split() for line in output.splitlines()], np.int64)
+
+    return {
+        "JAX": lambda s: run_all(lambda *a: stream_tokens(params, bundle.model, *a), s),
+        "PyTorch": lambda s: run_all(lambda *a: stream(generator, *a), s),
+        "TorchScript": lambda s: run_all(stream_script, s),
+        "C++": run_cpp,
+    }
+
+
+def find_differences(ids: np.ndarray, expected: np.ndarray) -> list[tuple[int, int]]:
+    """Return the row and the first different token of every row that differs."""
+    rows = (ids != expected).any(1).nonzero()[0]
+    return [(int(row), int((ids[row] != expected[row]).argmax())) for row in rows]
 
 
 def main() -> None:
-    source, file, program = load_bundle(sys.argv[1]), sys.argv[2], sys.argv[3]
-    params, generator, script = (
-        from_tensors(source.tensors),
-        Generator(source),
-        torchscript.load(Path(file))[0],
-    )
-    start = torch.full((PROMPTS, 1), source.tokenizer.end_of_text)
-    texts = generator.generate(start, PROMPTS, 1.0, 0, 1.0, 99)[:, 1:].tolist()
-    prompts = [
-        " ".join(source.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)
-    ]
-
-    def rows_of(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
-        starts = (encode_prompt(source.tokenizer, text) for text in prompts)
-        return np.concatenate(
-            [np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in starts]
-        )
-
-    def scripted(ids: list[int], s: SampleConfig, rows: int) -> Iterator[np.ndarray]:
-        settings = s.temperature, s.top_k, s.top_p, s.seed
-        return iter(
-            script.generate(torch.tensor([ids] * rows), s.max_new_tokens, *settings)
-            .numpy()[:, len(ids) :]
-            .T
-        )
-
-    def compiled(s: SampleConfig) -> np.ndarray:
-        options = [
-            f"--{name.replace('_', '-')}={value}"
-            for name, value in vars(s).items()
-            if name != "prompt"
-        ]
-        command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
-        out = subprocess.run(
-            command, input="\n".join([*prompts, ""]), check=True, capture_output=True, text=True
-        ).stdout
-        return np.asarray([line.split() for line in out.splitlines()], np.int64)
-
-    runtimes: dict[str, Callable[[SampleConfig], np.ndarray]] = {
-        "JAX": lambda s: rows_of(lambda *a: stream_tokens(params, source.model, *a), s),
-        "PyTorch": lambda s: rows_of(lambda *a: stream(generator, *a), s),
-        "TorchScript": lambda s: rows_of(scripted, s),
-        "C++": compiled,
-    }
-    differ = dict.fromkeys(runtimes, 0)
-    for temperature, top_k, top_p, seed in EXAMPLES:
-        sample = SampleConfig("", NEW, temperature, top_k, top_p, seed)
+    runtimes = make_runtimes(*sys.argv[1:4])
+    counts = dict.fromkeys(runtimes, 0)
+    for temperature, top_k, top_p, seed in EXAMPLE_SETTINGS:
+        sample = SampleConfig("", NEW_TOKENS, temperature, top_k, top_p, seed)
         expected = None
-        for name, generate in runtimes.items():
-            begin = time.perf_counter()
-            found = generate(sample)
-            expected = found if expected is None else expected
-            places = [
-                (int(row), int((found[row] != expected[row]).argmax()))
-                for row in (found != expected).any(1).nonzero()[0]
-            ]
-            differ[name] += len(places)
-            print(
-                f"{name:12} {sample}: {found.size} tokens in {time.perf_counter() - begin:.0f} s, differs at {places}",
-                flush=True,
-            )
-    total = PROMPTS * ROWS * NEW * len(EXAMPLES)
-    for name, count in list(differ.items())[1:]:
-        print(
-            f"{name}: {count} of {PROMPTS * ROWS * len(EXAMPLES)} texts part from JAX, in {total:,} tokens"
-        )
+        for name, run in runtimes.items():
+            start = time.perf_counter()
+            ids = run(sample)
+            seconds = time.perf_counter() - start
+            expected = ids if expected is None else expected
+            differences = find_differences(ids, expected)
+            counts[name] += len(differences)
+            print(f"{name:12} {sample}: {ids.size} tokens in {seconds:.0f} s", end=", ")
+            print(f"differs at {differences}", flush=True)
+    texts = PROMPTS * ROWS * len(EXAMPLE_SETTINGS)
+    for name, count in list(counts.items())[1:]:
+        print(f"{name}: {count} of {texts} texts differ from JAX, in {texts * NEW_TOKENS:,} tokens")
 
 
 if __name__ == "__main__":

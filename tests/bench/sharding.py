@@ -1,4 +1,4 @@
-"""Text to shards and shards to batches: how fast, and how much memory, over the size of the text."""
+"""Measure the speed and memory of encoding text as shards, and of reading batches from them."""
 
 import argparse
 import json
@@ -18,13 +18,14 @@ from valyrian_jax.tokenizer import train_bpe
 
 LENGTH, ROWS = 1024, 32
 
-# The command in a process of its own, then what it and the largest of its workers held at most.
+# Runs the command, then prints the peak memory of its process and of its largest worker.
 COMMAND = """
 import resource, sys
-from valyrian_jax import __main__ as main, command
+from valyrian_jax.cli.entry_point import run_command
+from valyrian_jax.cli.main import main
 if __name__ == "__main__":
     try:
-        command.run(main.main)
+        run_command(main)
     finally:
         lines = open("/proc/self/status").read().splitlines()
         own = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
@@ -41,31 +42,32 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=32768)
     parser.add_argument("--shard-tokens", type=int, default=1 << 22)
     options = parser.parse_args()
-    vocabulary = texts.CACHE / "sharding.json"
-    train_bpe(texts.prose(), options.vocab_size).save(vocabulary)
+    tokenizer = texts.CACHE / "sharding.json"
+    train_bpe(texts.load_docstrings(), options.vocab_size).save(tokenizer)
     out = texts.CACHE / "shards"
     for megabytes in options.megabytes:
-        text = texts.bulk(megabytes * 1_000_000)
+        text = texts.make_large_file(megabytes * 1_000_000)
         for workers in options.workers:
             shutil.rmtree(out, ignore_errors=True)
             arguments = ["--shard-tokens", options.shard_tokens, "--workers", workers]
-            print(json.dumps(encoded(vocabulary, text, out, arguments)), flush=True)
-    print(json.dumps(cut(text)))
-    print(json.dumps(batches(out)))
+            print(json.dumps(measure_encoding(tokenizer, text, out, arguments)), flush=True)
+    print(json.dumps(measure_splitting(text)))
+    print(json.dumps(measure_batches(out)))
 
 
-def encoded(vocabulary: Path, text: Path, out: Path, options: list[Any]) -> dict[str, Any]:
-    begin = time.perf_counter()
-    arguments = map(str, ["tokenizer", "encode", vocabulary, text, "--out", out, *options])
-    done = subprocess.run(
+def measure_encoding(tokenizer: Path, text: Path, out: Path, options: list[Any]) -> dict[str, Any]:
+    """Encode a text as shards."""
+    start = time.perf_counter()
+    arguments = map(str, ["tokenizer", "encode", tokenizer, text, "--out", out, *options])
+    output = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments],
         check=True,
         cwd=ROOT,
         capture_output=True,
         text=True,
-    )
-    seconds = time.perf_counter() - begin
-    own, worker = map(int, done.stdout.split()[-2:])
+    ).stdout
+    seconds = time.perf_counter() - start
+    command_kib, worker_kib = map(int, output.split()[-2:])
     index = json.loads((out / "index.json").read_text())
     return {
         "text": f"{text.stat().st_size / 1e6:.0f} MB",
@@ -74,31 +76,29 @@ def encoded(vocabulary: Path, text: Path, out: Path, options: list[Any]) -> dict
         "tokens/s": round(index["tokens"] / seconds),
         "MB/s": round(index["size"] / seconds / 1e6, 1),
         "shards": len(index["shards"]),
-        "command, MB at most": own // 1024,
-        "largest worker, MB at most": worker // 1024,
+        "command, MB at most": command_kib // 1024,
+        "largest worker, MB at most": worker_kib // 1024,
     }
 
 
-def cut(text: Path) -> dict[str, float]:
-    """What the process that reads does alone: cutting the text, which no number of workers makes faster."""
-    begin = time.perf_counter()
-    count = sum(1 for _ in documents.read_raw(text, documents.LONGEST))
-    return {
-        "documents": count,
-        "cutting, MB/s": round(text.stat().st_size / 1e6 / (time.perf_counter() - begin)),
-    }
+def measure_splitting(text: Path) -> dict[str, float]:
+    """Split a text into documents; one process does that, whatever the number of workers."""
+    start = time.perf_counter()
+    count = sum(1 for _ in documents.read_documents(text, documents.MAX_DOCUMENT_BYTES))
+    seconds = time.perf_counter() - start
+    return {"documents": count, "cutting, MB/s": round(text.stat().st_size / 1e6 / seconds)}
 
 
-def batches(out: Path, steps: int = 300) -> dict[str, float]:
-    """Random windows; what is read stands in the page cache of the system."""
-    begin = time.perf_counter()
+def measure_batches(out: Path, steps: int = 300) -> dict[str, float]:
+    """Read random windows, which are in the page cache."""
+    start = time.perf_counter()
     split = split_shards(out, 1e-4)
     opened = time.perf_counter()
     for step in range(steps):
         shard_dataset.read_batch(split, 0, step, ROWS, LENGTH)
     seconds = (time.perf_counter() - opened) / steps
     return {
-        "opening, ms": round((opened - begin) * 1e3, 1),
+        "opening, ms": round((opened - start) * 1e3, 1),
         f"a batch of {ROWS} windows of {LENGTH}, ms": round(seconds * 1e3, 2),
         "tokens/s": round(ROWS * LENGTH / seconds),
     }

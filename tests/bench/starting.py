@@ -1,4 +1,4 @@
-"""How long it takes until something is learnt: to the first steps, and to the loss that PyTorch's AdamW ends with."""
+"""Measure the time to the first steps, and to the final loss of the PyTorch baseline."""
 
 import json
 import os
@@ -9,29 +9,31 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from measuring import ROOT, Row, in_turns
+from measuring import ROOT, Row, measure_in_turns, time_call
 
 BASELINE = ROOT / "tests" / "bench" / "baseline.py"
-OURS = ("--config", "configs/quick.toml")
+QUICK_OPTIONS = ("--config", "configs/quick.toml")
 
 
-def rows(rounds: int) -> Iterator[Row]:
-    """Both rows."""
+def measure(rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
-        cache = Path(directory, "cache")
-        first_steps(Path(directory, "run"), cache)
-        work = {
-            "train.py": lambda: first_steps(Path(directory, "run"), None),
-            "the same, programs kept by JAX": lambda: first_steps(Path(directory, "run"), cache),
+        run, cache = Path(directory, "run"), Path(directory, "cache")
+        time_first_steps(run, cache)  # fills the cache
+        tasks = {
+            "train.py": lambda: time_first_steps(run, None),
+            "with JAX's compilation cache": lambda: time_first_steps(run, cache),
         }
-        yield Row("from the command to the end of the first ten steps", "s", in_turns(work, rounds))
-        yield to_the_same_loss(Path(directory))
+        title = "from the command to the end of the first ten steps"
+        yield Row(title, "s", measure_in_turns(tasks, rounds))
+        yield measure_time_to_loss(Path(directory))
 
 
-def first_steps(run: Path, cache: Path | None) -> float:
+def time_first_steps(run: Path, cache: Path | None) -> float:
+    """Return the seconds from the command until the first ten steps are logged."""
     shutil.rmtree(run, ignore_errors=True)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     environment = {**os.environ, **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})}
     command = [sys.executable, "train.py", "--out", str(run), "--train.device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
@@ -39,32 +41,30 @@ def first_steps(run: Path, cache: Path | None) -> float:
     while not (metrics.exists() and metrics.stat().st_size):
         assert process.poll() is None
         time.sleep(0.01)
-    took = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     process.kill()
     process.wait()
-    return took
+    return seconds
 
 
-def to_the_same_loss(directory: Path) -> Row:
-    """Wall-clock from the commands to their ends, ours with a loss that is not above the baseline's."""
+def run_python(*arguments: Any) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def measure_time_to_loss(directory: Path) -> Row:
+    """Time both commands, and check that our loss is not above the baseline's."""
     baseline, run = directory / "baseline.json", directory / "quick"
-    begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, BASELINE, baseline], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+    baseline_seconds = time_call(lambda: run_python(BASELINE, baseline))
+    our_seconds = time_call(lambda: run_python("train.py", *QUICK_OPTIONS, "--out", run))
+    manifest = json.loads((run / "bundle" / "manifest.json").read_text())
+    baseline_loss = json.loads(baseline.read_text())["nats_per_token"]
+    our_loss = manifest["held_out"]["nats_per_token"]
+    assert our_loss <= baseline_loss, (our_loss, baseline_loss)
+    title = (
+        f"from the command to a held-out loss of {baseline_loss:.3f} nats (ours: {our_loss:.3f})"
     )
-    theirs = time.perf_counter() - begin
-    begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "train.py", *OURS, "--out", run],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+    return Row(
+        title,
+        "s",
+        {"train.py": [our_seconds], "PyTorch, AdamW, 2,000 steps of batch 12": [baseline_seconds]},
     )
-    ours = time.perf_counter() - begin
-    theirs_loss = json.loads(baseline.read_text())["nats_per_token"]
-    ours_loss = json.loads((run / "bundle" / "manifest.json").read_text())["held_out"][
-        "nats_per_token"
-    ]
-    assert ours_loss <= theirs_loss, (ours_loss, theirs_loss)
-    what = f"from the command to a held-out loss of {theirs_loss:.3f} nats (ours: {ours_loss:.3f})"
-    return Row(what, "s", {"train.py": [ours], "PyTorch, AdamW, 2,000 steps of batch 12": [theirs]})

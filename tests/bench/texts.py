@@ -1,4 +1,4 @@
-"""English to measure on, without a download: the docstrings of what is installed, and, for bulk, all its text files."""
+"""Make large English texts from the installed packages, without a download."""
 
 import ast
 import sysconfig
@@ -8,57 +8,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CACHE = Path(tempfile.gettempdir()) / "valyrian-bench"
-_TEXT = {
-    ".py",
-    ".pyi",
-    ".h",
-    ".hpp",
-    ".cuh",
-    ".md",
-    ".rst",
-    ".txt",
-    ".json",
-    ".js",
-    ".css",
-    ".html",
-    ".csv",
-    ".c",
-    ".cc",
+_TEXT_SUFFIXES = {
+    *(".py", ".pyi", ".c", ".cc", ".h", ".hpp", ".cuh", ".md", ".rst", ".txt"),
+    *(".json", ".js", ".css", ".html", ".csv"),
 }
 
 
-def _files() -> Iterator[Path]:
+def _list_text_files() -> Iterator[Path]:
     for name in ("purelib", "stdlib"):
-        yield from sorted(
-            path for path in Path(sysconfig.get_path(name)).rglob("*") if path.suffix in _TEXT
-        )
+        files = Path(sysconfig.get_path(name)).rglob("*")
+        yield from sorted(path for path in files if path.suffix in _TEXT_SUFFIXES)
 
 
-def prose(size: int = 28_000_000) -> list[str]:
-    """Distinct docstrings, in the order of the files, up to so many characters in all."""
-    kept = CACHE / f"prose-{size}.txt"
-    if not kept.exists():
+def load_docstrings(size: int = 28_000_000) -> list[str]:
+    """Return distinct docstrings in the order of the files, `size` characters in all."""
+    cache = CACHE / f"prose-{size}.txt"
+    if not cache.exists():
         CACHE.mkdir(exist_ok=True)
-        found: dict[str, None] = {}
+        docstrings: dict[str, None] = {}
         total = 0
-        for path in _files():
+        for path in _list_text_files():
             if path.suffix == ".py" and total < size:
-                for text in _docstrings(path):
-                    if text not in found:
-                        found[text] = None
+                for text in _parse_docstrings(path):
+                    if text not in docstrings:
+                        docstrings[text] = None
                         total += len(text) + 2
-        kept.write_text("\n\n".join(found)[:size], encoding="utf-8")
-    return kept.read_text(encoding="utf-8").split("\n\n")
+        cache.write_text("\n\n".join(docstrings)[:size], encoding="utf-8")
+    return cache.read_text(encoding="utf-8").split("\n\n")
 
 
-def bulk(size: int = 1_000_000_000) -> Path:
-    """A file of so many bytes: all text files that are UTF-8, one after the other, from the start again if need be."""
-    kept = CACHE / f"bulk-{size}.txt"
-    if not kept.exists():
+def make_large_file(size: int = 1_000_000_000) -> Path:
+    """Return a file of about `size` bytes: all text files, repeated as often as necessary."""
+    cache = CACHE / f"bulk-{size}.txt"
+    if not cache.exists():
         CACHE.mkdir(exist_ok=True)
-        files = list(_files())
+        files = list(_list_text_files())
         written = 0
-        with kept.open("w", encoding="utf-8", newline="") as out:
+        with cache.open("w", encoding="utf-8", newline="") as out:
             while written < size:
                 for path in files:
                     text = path.read_bytes().decode("utf-8", "ignore")
@@ -66,10 +52,10 @@ def bulk(size: int = 1_000_000_000) -> Path:
                     out.write(text)
                     if written >= size:
                         break
-    return kept
+    return cache
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def _parse_docstrings(path: Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The tokenizer beside `rustbpe`, `tokenizers` and `tiktoken`."""
+"""Compare the tokenizer with `rustbpe`, `tokenizers` and `tiktoken`."""
 
 import json
 import subprocess
@@ -9,112 +9,97 @@ from unittest import mock
 
 import rustbpe
 import texts
-import tiktoken
 import tokenizers
-from measuring import ROOT, Row, in_turns, peak_bytes, seconds
-from tokenizers import models, pre_tokenizers, trainers
+from measuring import ROOT, Row, measure_in_turns, measure_read_speed, time_call
 
-from valyrian_jax.tokenizer import Tokenizer, train_bpe
-from valyrian_jax.tokenizer import batch as ours_texts
+from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
-PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+sys.path.append(str(ROOT))
 
+from tests.support.oracles import GPT2_PATTERN, make_tiktoken, train_reference_tokenizer
 
-def rows(rounds: int) -> Iterator[Row]:
-    """All rows about the tokenizer, that inside TorchScript aside."""
-    speed = peak_bytes()
-    prose, shipped = (
-        texts.prose(),
-        [(ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")],
-    )
-    yield training(
-        "BPE training, 28 MB of docstrings, vocabulary 32,768", prose, 32768, rounds, speed
-    )
-    yield training("BPE training, shipped corpus, vocabulary 500", shipped, 500, 3 * rounds, speed)
-    yield encoding(prose, rounds, speed)
-    yield workers(prose, rounds)
-    yield memory()
+SAVED = texts.CACHE / "tokenizer.json"
+LIMIT_BASIS = "reading the text once, one thread"
 
 
-def training(what: str, documents: list[str], vocab_size: int, rounds: int, speed: float) -> Row:
-    def theirs() -> tokenizers.Tokenizer:
-        made = tokenizers.Tokenizer(models.BPE())
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False
+def measure(rounds: int) -> Iterator[Row]:
+    """Measure everything except the tokenizer inside TorchScript."""
+    speed = measure_read_speed()
+    docstrings = texts.load_docstrings()
+    corpus = [(ROOT / "data" / "High Valyrian.txt").read_text(encoding="utf-8")]
+    title = "BPE training, 28 MB of docstrings, vocabulary 32,768"
+    yield measure_training(title, docstrings, 32768, rounds, speed)
+    title = "BPE training, shipped corpus, vocabulary 500"
+    yield measure_training(title, corpus, 500, 3 * rounds, speed)
+    yield measure_encoding(docstrings, rounds, speed)
+    yield measure_workers(docstrings, rounds)
+    yield measure_memory()
+
+
+def measure_training(
+    title: str, documents: list[str], vocab_size: int, rounds: int, speed: float
+) -> Row:
+    def train_tokenizers() -> tokenizers.Tokenizer:
+        return train_reference_tokenizer(documents, vocab_size)
+
+    def train_rustbpe() -> None:
+        rustbpe.Tokenizer().train_from_iterator(
+            iter(documents), vocab_size - 1, pattern=GPT2_PATTERN
         )
-        made.train_from_iterator(documents, trainer)
-        return made
 
-    merges = json.loads(theirs().to_str())["model"]["merges"]
-    CACHED.parent.mkdir(exist_ok=True)
-    train_bpe(documents, vocab_size).save(CACHED)
-    assert json.loads(CACHED.read_text(encoding="utf-8"))["model"]["merges"] == merges
+    def time_compiled() -> float:
+        with mock.patch.object(batch, "_MIN_COMPILED_BYTES", 0):
+            return time_call(lambda: train_bpe(documents, vocab_size))
 
-    def compiled() -> float:
-        with mock.patch.object(ours_texts, "_COMPILED_FROM", 0):
-            return seconds(lambda: train_bpe(documents, vocab_size))
-
-    compiled()  # loads it
-    work = {
-        "ours": lambda: seconds(lambda: train_bpe(documents, vocab_size)),
-        "ours, compiled whatever the size": compiled,
-        "rustbpe": lambda: seconds(
-            lambda: rustbpe.Tokenizer().train_from_iterator(
-                iter(documents), vocab_size - 1, pattern=PATTERN
-            )
-        ),
-        "tokenizers": lambda: seconds(theirs),
+    merges = json.loads(train_tokenizers().to_str())["model"]["merges"]
+    SAVED.parent.mkdir(exist_ok=True)
+    train_bpe(documents, vocab_size).save(SAVED)
+    assert json.loads(SAVED.read_text(encoding="utf-8"))["model"]["merges"] == merges
+    time_compiled()  # loads the compiled code
+    tasks = {
+        "ours": lambda: time_call(lambda: train_bpe(documents, vocab_size)),
+        "ours, compiled code for any size": time_compiled,
+        "rustbpe": lambda: time_call(train_rustbpe),
+        "tokenizers": lambda: time_call(train_tokenizers),
     }
     size = sum(len(document.encode()) for document in documents)
-    return Row(what, "s", in_turns(work, rounds), size / speed, "reading the text once, one thread")
+    return Row(title, "s", measure_in_turns(tasks, rounds), size / speed, LIMIT_BASIS)
 
 
-CACHED = texts.CACHE / "tokenizer.json"
-
-
-def encoding(documents: list[str], rounds: int, speed: float) -> Row:
-    text = "\n\n".join(documents).replace(
-        "<|endoftext|>", ""
-    )  # `tokenizers` always takes it for the special token
-    train_bpe(documents, 32768).save(CACHED)
-    ours, theirs = Tokenizer.load(CACHED), tokenizers.Tokenizer.from_file(str(CACHED))
-    plain = {token: i for i, token in enumerate(ours.tokens) if i not in ours.special.values()}
-    tik = tiktoken.Encoding(
-        "ours", pat_str=PATTERN, mergeable_ranks=plain, special_tokens=dict(ours.special)
-    )
+def measure_encoding(documents: list[str], rounds: int, speed: float) -> Row:
+    # `tokenizers` always encodes <|endoftext|> as the special token.
+    text = "\n\n".join(documents).replace("<|endoftext|>", "")
+    train_bpe(documents, 32768).save(SAVED)
+    ours, reference = Tokenizer.load(SAVED), tokenizers.Tokenizer.from_file(str(SAVED))
+    tiktoken = make_tiktoken(ours)
     ids = ours.encode(text)
-    assert ids == tik.encode_ordinary(text)
-    assert ids == theirs.encode(text).ids
+    assert ids == tiktoken.encode_ordinary(text)
+    assert ids == reference.encode(text).ids
     megabytes = len(text.encode()) / 1e6
-    work = {
-        "ours": lambda: megabytes / seconds(lambda: ours.encode(text)),
-        "tiktoken": lambda: megabytes / seconds(lambda: tik.encode_ordinary(text)),
-        "tokenizers": lambda: megabytes / seconds(lambda: theirs.encode(text)),
+    tasks = {
+        "ours": lambda: megabytes / time_call(lambda: ours.encode(text)),
+        "tiktoken": lambda: megabytes / time_call(lambda: tiktoken.encode_ordinary(text)),
+        "tokenizers": lambda: megabytes / time_call(lambda: reference.encode(text)),
     }
-    what = "encoding 28 MB of docstrings, one thread, vocabulary 32,768, to a list"
-    return Row(
-        what, "MB/s", in_turns(work, rounds), speed / 1e6, "reading the text once, one thread"
-    )
+    title = "encoding 28 MB of docstrings, one thread, vocabulary 32,768, to a list"
+    return Row(title, "MB/s", measure_in_turns(tasks, rounds), speed / 1e6, LIMIT_BASIS)
 
 
-def workers(documents: list[str], rounds: int) -> Row:
-    ours = Tokenizer.load(CACHED)
+def measure_workers(documents: list[str], rounds: int) -> Row:
+    tokenizer = Tokenizer.load(SAVED)
     megabytes = sum(len(document.encode()) for document in documents) / 1e6
-    work = {
-        f"{n} worker{'s' * (n > 1)}": lambda n=n: (
-            megabytes / seconds(lambda: ours.encode_documents(documents, n))
-        )
-        for n in (2, 1)
-    }
-    return Row(
-        "encoding the same as documents to an array, by workers", "MB/s", in_turns(work, rounds)
-    )
+
+    def encode(workers: int) -> float:
+        return megabytes / time_call(lambda: tokenizer.encode_documents(documents, workers))
+
+    tasks = {"2 workers": lambda: encode(2), "1 worker": lambda: encode(1)}
+    title = "encoding the same as documents to an array, by workers"
+    return Row(title, "MB/s", measure_in_turns(tasks, rounds))
 
 
-# What a process has held at most since it began: getrusage would count what its parent held when it forked.
-RESIDENT = """
+# Prints the peak memory of its process. getrusage would include the memory of the parent process
+# before the fork.
+PEAK_MEMORY_SCRIPT = """
 import runpy, sys
 try:
     runpy.run_module("valyrian_jax", run_name="__main__")
@@ -124,16 +109,18 @@ finally:
 """
 
 
-def memory() -> Row:
-    """The whole command on a file of 1 GB."""
-    options = ["tokenizer", "train", texts.bulk(), "--vocab-size", "32768", "-o", CACHED]
-    begin = time.perf_counter()
-    out = subprocess.run(
-        [sys.executable, "-c", RESIDENT, *options],
+def measure_memory() -> Row:
+    """Measure the memory of the whole command on a file of 1 GB."""
+    file = texts.make_large_file()
+    options = ["tokenizer", "train", file, "--vocab-size", "32768", "-o", SAVED]
+    start = time.perf_counter()
+    output = subprocess.run(
+        [sys.executable, "-c", PEAK_MEMORY_SCRIPT, *options],
         check=True,
         cwd=ROOT,
         capture_output=True,
         text=True,
-    )
-    what = f"memory of BPE training on 1 GB, vocabulary 32,768 (in {time.perf_counter() - begin:.0f} s)"
-    return Row(what, "GB", {"ours": [int(out.stdout.split()[-1]) * 1024 / 1e9]})
+    ).stdout
+    seconds = time.perf_counter() - start
+    title = f"memory of BPE training on 1 GB, vocabulary 32,768 (in {seconds:.0f} s)"
+    return Row(title, "GB", {"ours": [int(output.split()[-1]) * 1024 / 1e9]})

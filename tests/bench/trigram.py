@@ -1,6 +1,9 @@
-"""How far below n-gram models a run is, over the same tokens: python tests/bench/trigram.py RUN
+"""Compare a run with n-gram models over the same tokens.
 
-They learn from the training part and predict the whole held-out part with their full history.
+python tests/bench/trigram.py RUN
+
+The n-gram models learn from the training part and predict the whole held-out part, each token from
+its full history.
 """
 
 import math
@@ -14,27 +17,25 @@ from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.run_directory import find_run, load_run_bundle, load_run_config
 
+ORDERS = {1: "unigram", 2: "bigram", 3: "trigram", 4: "4-gram", 5: "5-gram"}
+
+
+def print_losses(name: str, nats_per_token: float, bits_per_byte: float) -> None:
+    print(f"{name:<12}{nats_per_token:.4f} nats/token  {bits_per_byte:.4f} bits per byte")
+
 
 def main(run: Path) -> None:
-    config, best = load_run_config(run), load_run_bundle(run)
-    config = replace(config, model=best.model)
-    documents = open_dataset(config, best.tokenizer, run).documents
-    held_out = encode_documents(documents.held_out, best.tokenizer, run).tolist()
-    train = encode_documents(documents.train, best.tokenizer, run).tolist()
-    gpt = evaluate_run(run)
-    print(f"{'GPT':<12}{gpt.nats_per_token:.4f} nats/token  {gpt.bits_per_byte:.4f} bits per byte")
+    config, bundle = load_run_config(run), load_run_bundle(run)
+    config = replace(config, model=bundle.model)
+    documents = open_dataset(config, bundle.tokenizer, run).documents
+    held_out = encode_documents(documents.held_out, bundle.tokenizer, run).tolist()
+    train = encode_documents(documents.train, bundle.tokenizer, run).tolist()
+    evaluation = evaluate_run(run)
+    print_losses("GPT", evaluation.nats_per_token, evaluation.bits_per_byte)
     bytes_per_token = count_bytes(documents.held_out) / (len(held_out) - 1)
-    for order, name in (
-        (1, "unigram"),
-        (2, "bigram"),
-        (3, "trigram"),
-        (4, "4-gram"),
-        (5, "5-gram"),
-    ):
-        nats = WittenBell(train, order, best.model.vocab_size).nats(held_out)
-        print(
-            f"{name:<12}{nats:.4f} nats/token  {nats / math.log(2) / bytes_per_token:.4f} bits per byte"
-        )
+    for order, name in ORDERS.items():
+        nats = WittenBell(train, order, bundle.model.vocab_size).cross_entropy(held_out)
+        print_losses(name, nats, nats / math.log(2) / bytes_per_token)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generation in PyTorch and TorchScript against JAX, token for token."""
+"""Generation in PyTorch and TorchScript gives the tokens of JAX."""
 
 import functools
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bridge.generator import Generator, stream, window_start
-from bridge.torchscript import EXAMPLES
+from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
 from valyrian_jax.config import SampleConfig
@@ -25,61 +25,58 @@ def generator(small: Bundle) -> Generator:
     return Generator(small)
 
 
-@pytest.mark.parametrize("settings", EXAMPLES, ids=str)
-def test_tokens_are_those_of_jax_past_the_context_and_in_rows(
+@pytest.mark.parametrize("settings", EXAMPLE_SETTINGS, ids=str)
+def test_tokens_equal_those_of_jax_past_the_context_and_in_rows(
     small: Bundle, generator: Generator, script: Any, settings: tuple[float, int, float, int]
 ) -> None:
     params = jax.tree.map(jax.numpy.asarray, from_tensors(small.tensors))
-    temperature, top_k, top_p, seed = settings
-    sample = SampleConfig("", 60, temperature, top_k, top_p, seed)
-    for start in PROMPTS:
-        expected = np.stack(list(stream_tokens(params, small.model, start, sample, 3)), axis=1)
-        streamed = np.stack(list(stream(generator, start, sample, 3)), axis=1)
+    sample = SampleConfig("", 60, *settings)
+    for prompt in PROMPTS:
+        expected = np.stack(list(stream_tokens(params, small.model, prompt, sample, 3)), axis=1)
+        streamed = np.stack(list(stream(generator, prompt, sample, 3)), axis=1)
         assert np.array_equal(streamed, expected)
         for module in (generator, script):
-            out = module.generate(torch.tensor([start] * 3), 60, *settings)
-            assert np.array_equal(out[:, len(start) :].numpy(), expected)
-            assert out[:, : len(start)].tolist() == [start] * 3
+            out = module.generate(torch.tensor([prompt] * 3), 60, *settings)
+            assert np.array_equal(out[:, len(prompt) :].numpy(), expected)
+            assert out[:, : len(prompt)].tolist() == [prompt] * 3
 
 
-def test_rows_of_different_prompts_are_those_of_each_alone(generator: Generator) -> None:
+def test_a_row_gives_the_same_tokens_alone_and_in_a_batch(generator: Generator) -> None:
     rows = torch.tensor([[1, 2, 3], [4, 5, 6]])
     both = generator.generate(rows, 40, 0.9, 0, 0.9, 5)
     assert torch.equal(both[:1], generator.generate(rows[:1], 40, 0.9, 0, 0.9, 5))
     assert torch.equal(both[1:], generator.generate(rows[1:], 40, 0.9, 0, 0.9, 6))
 
 
-def test_a_prompt_may_be_read_in_any_parts(generator: Generator) -> None:
+def test_a_prompt_gives_the_same_logits_in_one_step_and_in_several(generator: Generator) -> None:
     tokens = torch.arange(60)[None]
-    for cuts in ([60], [1, 60], [24, 25, 60], [20, 36, 37, 60]):
+    expected, _ = generator.step(tokens, generator.new_cache(1))
+    for ends in ([60], [1, 60], [24, 25, 60], [20, 36, 37, 60]):
         cache = generator.new_cache(1)
-        for cut in cuts:
-            logits, cache = generator.step(tokens[:, :cut], cache)
-        at_once, _ = generator.step(tokens, generator.new_cache(1))
-        assert (logits - at_once).abs().max() < 1e-4
+        for end in ends:
+            logits, cache = generator.step(tokens[:, :end], cache)
+        assert (logits - expected).abs().max() < 1e-4
     with pytest.raises(ValueError, match="no tokens to read"):
         generator.step(tokens, cache)
 
 
-def test_the_window_begins_where_it_does_in_jax() -> None:
+def test_the_window_starts_where_it_does_in_jax() -> None:
     for n_positions in (2, 3, 24, 64):
         assert [window_start(n, n_positions) for n in range(1, 300)] == [
             generate.window_start(n, n_positions) for n in range(1, 300)
         ]
 
 
-def test_texts_are_those_of_jax_and_stop_at_the_end_of_the_document(
+def test_texts_equal_those_of_jax_and_stop_at_the_end_of_the_document(
     small: Bundle, script: Any
 ) -> None:
-    params = from_tensors(small.tensors)
+    stream_jax = functools.partial(stream_tokens, from_tensors(small.tensors), small.model)
     tokenizer, ended = small.tokenizer, 0
-    for seed, text in enumerate(
-        ["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4
-    ):
-        sample = SampleConfig(text, 70, 1.0, 0, 1.0, seed)
-        generate = functools.partial(stream_tokens, params, small.model)
-        expected = generate_texts(generate, tokenizer, sample)[0]
-        assert script.generate_text(text, 70, 1.0, 0, 1.0, seed) == expected
-        drawn = [int(row[0]) for row in generate(encode_prompt(tokenizer, text), sample)]
-        ended += tokenizer.end_of_text in drawn
+    prompts = ["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4
+    for seed, prompt in enumerate(prompts):
+        sample = SampleConfig(prompt, 70, 1.0, 0, 1.0, seed)
+        expected = generate_texts(stream_jax, tokenizer, sample)[0]
+        assert script.generate_text(prompt, 70, 1.0, 0, 1.0, seed) == expected
+        ids = [int(row[0]) for row in stream_jax(encode_prompt(tokenizer, prompt), sample)]
+        ended += tokenizer.end_of_text in ids
     assert ended > 0

@@ -1,45 +1,110 @@
-"""The PyTorch model against the GPT-2 of `transformers`, and its cache against itself."""
+"""The PyTorch model equals the GPT-2 of `transformers`, and its weights are those of the bundle."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 import transformers
 
-from bridge.gpt import to_module
+from bridge.gpt import attention_weights, to_module, to_tensors
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.errors import UserError
+from valyrian_jax.model import gpt as jax_gpt
+from valyrian_jax.model.parameters import from_tensors
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_logits_are_those_of_transformers(
+def test_logits_equal_those_of_transformers(
     make: Callable[..., Bundle], tied: bool, activation: Any, tmp_path: Path
 ) -> None:
-    source = make(tie_word_embeddings=tied, activation=activation)
-    save_bundle(source, tmp_path / "bundle")
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "bundle").double().eval()
+    bundle = make(tie_word_embeddings=tied, activation=activation)
+    save_bundle(bundle, tmp_path / "bundle")
+    reference = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "bundle").double().eval()
     tokens = torch.randint(0, 300, (3, 24), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = theirs(tokens).logits, to_module(source).double()(tokens)
-    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+        expected, logits = reference(tokens).logits, to_module(bundle).double()(tokens)
+    assert (logits - expected).abs().max() <= 1e-12 * expected.abs().max()
     assert expected.abs().max() > 1
 
 
-def test_reading_in_parts_gives_the_logits_of_reading_at_once(small: Bundle) -> None:
+def test_the_cache_gives_the_logits_of_a_full_forward_pass(small: Bundle) -> None:
     gpt = to_module(small).double()
     tokens = torch.randint(0, 300, (2, 24), generator=torch.Generator().manual_seed(1))
     expected = gpt(tokens)
-    for cuts in ([24], [1] * 24, [5, 1, 1, 9, 8], [23, 1], [1, 23]):
-        cache, start = gpt.empty_cache(2, 24), 0
-        for size in cuts:
-            logits = gpt.read(tokens[:, start : start + size], cache, start)
+    for sizes in ([24], [1] * 24, [5, 1, 1, 9, 8], [23, 1], [1, 23]):
+        cache, start = gpt.make_cache(2, 24), 0
+        for size in sizes:
+            logits = gpt.forward_cached(tokens[:, start : start + size], cache, start)
             start += size
             assert (logits - expected[:, start - 1]).abs().max() < 1e-12
 
 
-def test_weights_can_be_trained_in_pytorch_too(small: Bundle) -> None:
+def test_every_weight_gets_a_gradient(small: Bundle) -> None:
     gpt = to_module(small).requires_grad_(True)
     gpt(torch.zeros(1, 3, dtype=torch.int64)).logsumexp(-1).sum().backward()
     assert all(p.grad is not None for p in gpt.parameters())
+
+
+def test_attention_weights_equal_those_of_jax_and_transformers(
+    small: Bundle, directory: Path
+) -> None:
+    shape = 2, small.model.n_positions
+    tokens = np.random.default_rng(0).integers(0, small.model.vocab_size, shape)
+    ours = torch.stack([*attention_weights(to_module(small), torch.tensor(tokens))]).numpy()
+    params = from_tensors(small.tensors)
+    from_jax = jax_gpt.attention_weights(params, jnp.asarray(tokens), small.model)
+    reference = transformers.GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager")
+    with torch.no_grad():
+        attentions = reference(torch.tensor(tokens), output_attentions=True).attentions
+    expected = torch.stack(attentions).numpy()
+    assert expected.shape == (2, 2, 3, 24, 24)
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    np.testing.assert_allclose(np.asarray(from_jax), expected, atol=2e-6)
+
+
+def test_attention_is_causal_and_the_weights_of_a_query_sum_to_one(small: Bundle) -> None:
+    weights = torch.stack([*attention_weights(to_module(small), torch.tensor([[5, 6, 7, 8]]))])
+    assert torch.all(weights.triu(1) == 0)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1, 3, 4))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_tensor_survives_the_round_trip(make: Callable[..., Bundle], tied: bool) -> None:
+    bundle = make(tie_word_embeddings=tied)
+    module = to_module(bundle)
+    assert [name for name, _ in module.named_parameters()] == list(bundle.tensors)
+    tensors = to_tensors(module, bundle.model)
+    assert tensors.keys() == bundle.tensors.keys()
+    for name, tensor in bundle.tensors.items():
+        assert np.array_equal(tensors[name], tensor), name
+
+
+def test_changing_the_module_leaves_the_bundle_unchanged(small: Bundle) -> None:
+    before = small.tensors["transformer.wte.weight"].copy()
+    module = to_module(small)
+    module.transformer.wte.weight.zero_()
+    assert np.array_equal(small.tensors["transformer.wte.weight"], before)
+
+
+def test_one_error_lists_all_problems_of_the_weights(small: Bundle) -> None:
+    tensors = dict(small.tensors)
+    wrong = {
+        "transformer.h.0.ln_1.bias": None,
+        "transformer.h.1.mlp.c_fc.weight": tensors["transformer.h.1.mlp.c_fc.weight"].T,
+        "transformer.h.7.ln_1.bias": tensors["transformer.h.0.ln_1.bias"],
+        "transformer.wpe.weight": tensors["transformer.wpe.weight"] * np.nan,
+        **{f"more.{i}": np.zeros(1, np.float32) for i in range(20)},
+    }
+    tensors.update({name: tensor for name, tensor in wrong.items() if tensor is not None})
+    del tensors["transformer.h.0.ln_1.bias"]
+    with pytest.raises(UserError) as error:
+        to_module(Bundle(small.model, tensors, small.tokenizer))
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(name in message for name in wrong)
+    assert "has shape (96, 24), expected (24, 96)" in message

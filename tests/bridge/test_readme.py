@@ -1,4 +1,4 @@
-"""The plain Python blocks of the top README run as they stand, where it says that they run."""
+"""The Python blocks of the README run as they are."""
 
 import re
 import shutil
@@ -17,35 +17,36 @@ BLOCKED = "import sys\nfor name in ('valyrian_jax', 'bridge', 'jax'): sys.module
 
 
 @pytest.fixture
-def place(directory: Path, file: Path, tmp_path: Path) -> Path:
-    """A directory in which a run was trained and its model exported."""
+def home(directory: Path, file: Path, tmp_path: Path) -> Path:
+    """A directory with a trained run and its exported file."""
     shutil.copytree(directory, tmp_path / "runs" / "first" / "bundle")
     shutil.copy(file, tmp_path / "valyrian.pt")
     return tmp_path
 
 
-def block(mark: str) -> str:
-    """The one block that holds the mark."""
-    (found,) = [block for block in BLOCKS if mark in block]
-    return found
+def find_block(code: str) -> str:
+    """Return the only block that contains some code."""
+    (block,) = [block for block in BLOCKS if code in block]
+    return block
 
 
-def output(code: str, place: Path) -> str:
+def run(code: str, home: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_transformers_opens_the_bundle(place: Path, small: Bundle) -> None:
+def test_transformers_opens_the_bundle(home: Path, small: Bundle) -> None:
     facts = "print(model.num_parameters(), len(tokenizer), tokenizer('the wolf')['input_ids'])"
-    expected = sum(tensor.size for tensor in small.tensors.values()), small.tokenizer.vocab_size
-    found = output(f"{block('import AutoModelForCausalLM')}\n{facts}\n", place)
-    assert found.strip() == f"{expected[0]} {expected[1]} {small.tokenizer.encode('the wolf')}"
+    output = run(f"{find_block('import AutoModelForCausalLM')}\n{facts}\n", home)
+    count = sum(tensor.size for tensor in small.tensors.values())
+    tokenizer = small.tokenizer
+    assert output.strip() == f"{count} {tokenizer.vocab_size} {tokenizer.encode('the wolf')}"
 
 
-def test_the_file_needs_only_torch(place: Path) -> None:
-    text = output(BLOCKED + block('torch.jit.load("valyrian.pt")'), place)
+def test_the_file_needs_only_torch(home: Path) -> None:
+    text = run(BLOCKED + find_block('torch.jit.load("valyrian.pt")'), home)
     assert text.startswith("valar morghulis")
     assert len(text.strip()) > len("valar morghulis")

@@ -1,4 +1,4 @@
-"""The sampler in PyTorch and TorchScript against the one in JAX."""
+"""The sampler in PyTorch gives the tokens of the sampler in JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.sampler import check_settings, filter_probabilities, sample_tokens, threefry, uniform
-from valyrian_jax.generation import sampler as in_jax
+from valyrian_jax.generation import sampler as jax_sampler
 
-next_tokens = jax.jit(jax.vmap(in_jax.sample_token, in_axes=(0, 0, None, None, None, None)))
+sample_rows = jax.jit(jax.vmap(jax_sampler.sample_token, in_axes=(0, 0, None, None, None, None)))
 SEEDS = [0, 1, 7, 2**31, 2**32 - 1, 123456789]
 
 
-def test_uniform_numbers_are_those_of_jax_bit_for_bit() -> None:
-    draw = jax.jit(jax.vmap(jax.vmap(in_jax.uniform, (None, 0)), (0, None)))
-    expected = np.asarray(draw(jnp.asarray(SEEDS, jnp.uint32), jnp.arange(2000)))
-    found = [[uniform(seed, i) for i in range(2000)] for seed in SEEDS]
-    assert np.array_equal(np.asarray(found, np.float32), expected)
-    assert np.array_equal(np.asarray(found), expected.astype(np.float64))
+def test_uniform_numbers_equal_those_of_jax_bit_for_bit() -> None:
+    jax_uniform = jax.jit(jax.vmap(jax.vmap(jax_sampler.uniform, (None, 0)), (0, None)))
+    expected = np.asarray(jax_uniform(jnp.asarray(SEEDS, jnp.uint32), jnp.arange(2000)))
+    numbers = np.asarray([[uniform(seed, i) for i in range(2000)] for seed in SEEDS])
+    assert np.array_equal(numbers.astype(np.float32), expected)
+    assert np.array_equal(numbers, expected.astype(np.float64))
 
 
 def test_threefry_gives_its_published_numbers() -> None:
@@ -39,32 +39,32 @@ def test_threefry_gives_its_published_numbers() -> None:
     st.sampled_from([1e-46, 1e-9, 0.3, 0.9, 1.0, 2.0]),
     st.booleans(),
 )
-def test_tokens_are_those_of_jax(
-    seed: int, index: int, temperature: float, top_k: int, top_p: float, tied: bool
+def test_tokens_equal_those_of_jax(
+    seed: int, index: int, temperature: float, top_k: int, top_p: float, ties: bool
 ) -> None:
     logits = np.random.default_rng(seed).normal(size=(2, 40)).astype(np.float32) * 3
-    if tied:
-        logits = np.round(logits)  # many equal ones
-    found = sample_tokens(torch.from_numpy(logits), index, temperature, top_k, top_p, seed)
+    if ties:
+        logits = np.round(logits)
+    tokens = sample_tokens(torch.from_numpy(logits), index, temperature, top_k, top_p, seed)
     seeds = jnp.asarray([seed, (seed + 1) % 2**32], jnp.uint32)
-    expected = next_tokens(jnp.asarray(logits), seeds, index, temperature, top_k, top_p)
-    assert found.tolist() == expected.tolist()
+    expected = sample_rows(jnp.asarray(logits), seeds, index, temperature, top_k, top_p)
+    assert tokens.tolist() == expected.tolist()
 
 
-def test_what_may_be_drawn_is_what_jax_keeps() -> None:
+def test_filtered_probabilities_equal_those_of_jax() -> None:
     rng = np.random.default_rng(0)
     for top_k, top_p in ((0, 1.0), (5, 1.0), (0, 0.7), (9, 0.5), (0, 1e-6)):
         logits = rng.normal(size=(1, 200)).astype(np.float32) * 2
         expected = np.asarray(
-            in_jax.filter_probabilities(jnp.asarray(logits[0]), 0.7, top_k, top_p)
+            jax_sampler.filter_probabilities(jnp.asarray(logits[0]), 0.7, top_k, top_p)
         )
-        found = filter_probabilities(torch.from_numpy(logits), 0.7, top_k, top_p)[0].numpy()
-        assert np.array_equal(found > 0, expected > 0)
-        assert np.abs(found - expected).max() < 1e-6
+        filtered = filter_probabilities(torch.from_numpy(logits), 0.7, top_k, top_p)[0].numpy()
+        assert np.array_equal(filtered > 0, expected > 0)
+        assert np.abs(filtered - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "name"),
     [
         ((-1.0, 0, 1.0, 0), "temperature"),
         ((0.0001, 0, 1.0, 0), "temperature"),
@@ -76,8 +76,8 @@ def test_what_may_be_drawn_is_what_jax_keeps() -> None:
         ((1.0, 0, 1.0, 2**32), "seed"),
     ],
 )
-def test_settings_outside_the_contract_are_refused(
-    settings: tuple[float, int, float, int], named: str
+def test_settings_out_of_range_are_rejected(
+    settings: tuple[float, int, float, int], name: str
 ) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=name):
         check_settings(*settings)

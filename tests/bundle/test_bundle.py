@@ -1,4 +1,4 @@
-"""Bundles: whole or refused, and what `transformers` makes of them."""
+"""Bundles are complete or refused, and `transformers` computes the same from them."""
 
 import dataclasses
 import json
@@ -32,12 +32,12 @@ TEXT = (
 )
 
 
-def make(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
-    # Large weights and biases that are not 0, so that every one of them shows in the logits.
+def make_bundle(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
+    # Large weights and nonzero biases, so every parameter affects the logits.
     rng, tensors = np.random.default_rng(0), {}
     for name, shape in parameter_shapes(config).items():
-        usual = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
-        tensors[name] = (usual + 0.15 * rng.normal(size=shape)).astype(np.float32)
+        mean = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
+        tensors[name] = (mean + 0.15 * rng.normal(size=shape)).astype(np.float32)
     return Bundle(config, tensors, train_bpe(TEXT, 300), manifest)
 
 
@@ -49,7 +49,7 @@ def test_transformers_gives_the_same_logits_and_ids(
     config = dataclasses.replace(
         CONFIG, tie_word_embeddings=tied, activation=activation, layer_norm_epsilon=1e-3
     )
-    ours = make(config)
+    ours = make_bundle(config)
     save_bundle(ours, tmp_path / "bundle")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "bundle").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "bundle")
@@ -59,8 +59,8 @@ def test_transformers_gives_the_same_logits_and_ids(
     tokens = np.array([ours.tokenizer.encode(TEXT)[i : i + 24] for i in range(4)])
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens)).logits.numpy()
-    found = forward(from_tensors(ours.tensors), jnp.asarray(tokens, jnp.int32), config)
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    actual = forward(from_tensors(ours.tensors), jnp.asarray(tokens, jnp.int32), config)
+    assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
     assert np.abs(expected).max() > 3
 
 
@@ -72,51 +72,51 @@ def test_a_gpt2_directory_from_transformers_loads(tmp_path: Path) -> None:
     theirs = transformers.GPT2LMHeadModel(settings).eval()
     theirs.save_pretrained(tmp_path / "foreign")
     train_bpe(TEXT, 300).save(tmp_path / "foreign" / "tokenizer.json")
-    found = load_bundle(tmp_path / "foreign")
-    assert found.model.tie_word_embeddings
-    assert found.manifest == {}
+    ours = load_bundle(tmp_path / "foreign")
+    assert ours.model.tie_word_embeddings
+    assert ours.manifest == {}
     tokens = np.arange(40).reshape(2, 20)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens)).logits.numpy()
-    logits = forward(from_tensors(found.tensors), jnp.asarray(tokens, jnp.int32), found.model)
+    logits = forward(from_tensors(ours.tensors), jnp.asarray(tokens, jnp.int32), ours.model)
     assert np.abs(logits - expected).max() <= 1e-5
 
 
 def test_names_without_prefix_and_old_mask_buffers_load(tmp_path: Path) -> None:
-    ours = make(dataclasses.replace(CONFIG, tie_word_embeddings=True))
+    ours = make_bundle(dataclasses.replace(CONFIG, tie_word_embeddings=True))
     save_bundle(ours, tmp_path / "b")
     (tmp_path / "b" / "manifest.json").unlink()
     weights = tmp_path / "b" / "model.safetensors"
     old = {name.removeprefix("transformer."): tensor for name, tensor in load_file(weights).items()}
     old["h.0.attn.bias"] = np.tril(np.ones((1, 1, 24, 24), np.float32))
     save_file(old, weights)
-    found = load_bundle(tmp_path / "b")
-    assert found.tensors.keys() == ours.tensors.keys()
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.tensors.keys() == ours.tensors.keys()
 
 
-def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
-    ours = make(step=7)
+def test_a_saved_bundle_loads_unchanged(tmp_path: Path) -> None:
+    ours = make_bundle(step=7)
     save_bundle(ours, tmp_path / "b")
-    found = load_bundle(tmp_path / "b")
-    assert found.model == ours.model
-    assert found.tokenizer == ours.tokenizer
-    assert found.manifest["step"] == 7
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.model == ours.model
+    assert loaded.tokenizer == ours.tokenizer
+    assert loaded.manifest["step"] == 7
     for name, tensor in ours.tensors.items():
-        np.testing.assert_array_equal(found.tensors[name], tensor)
+        np.testing.assert_array_equal(loaded.tensors[name], tensor)
 
 
-def test_transposed_views_are_written_as_they_read(tmp_path: Path) -> None:
-    ours = make()
+def test_transposed_views_are_saved_correctly(tmp_path: Path) -> None:
+    ours = make_bundle()
     strided = {name: np.asfortranarray(tensor) for name, tensor in ours.tensors.items()}
     save_bundle(dataclasses.replace(ours, tensors=strided), tmp_path / "b")
     for name, tensor in load_bundle(tmp_path / "b").tensors.items():
         np.testing.assert_array_equal(tensor, ours.tensors[name])
 
 
-def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    save_bundle(make(step=1), tmp_path / "b")
-    (tmp_path / "b.partial").mkdir()  # what a killed save leaves
-    save_bundle(make(step=2), tmp_path / "b")
+def test_saving_again_replaces_the_bundle_and_leaves_no_other_files(tmp_path: Path) -> None:
+    save_bundle(make_bundle(step=1), tmp_path / "b")
+    (tmp_path / "b.partial").mkdir()  # left by a killed save
+    save_bundle(make_bundle(step=2), tmp_path / "b")
     assert load_bundle(tmp_path / "b").manifest["step"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -124,19 +124,19 @@ def test_saving_again_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None
 def test_a_save_that_fails_keeps_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_bundle(make(step=1), tmp_path / "b")
+    save_bundle(make_bundle(step=1), tmp_path / "b")
 
-    def full(*_: Any, **__: Any) -> None:
+    def raise_disk_full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "serialize", full)
+    monkeypatch.setattr(bundle, "serialize", raise_disk_full)
     with pytest.raises(OSError, match="No space left"):
-        save_bundle(make(step=2), tmp_path / "b")
+        save_bundle(make_bundle(step=2), tmp_path / "b")
     assert load_bundle(tmp_path / "b").manifest["step"] == 1
 
 
-def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
-    ours = make()
+def test_the_message_lists_every_problem_with_the_weights(tmp_path: Path) -> None:
+    ours = make_bundle()
     broken = dict(ours.tensors)
     del broken["transformer.ln_f.bias"]
     broken["extra"] = np.zeros(3, np.float32)
@@ -148,7 +148,7 @@ def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
         "transformer.ln_f.bias is missing",
         "extra is unknown",
         "lm_head.weight has shape (32, 300), expected (300, 32)",
-        "transformer.wte.weight holds values that are not finite",
+        "transformer.wte.weight contains values that are not finite",
     ):
         assert problem in str(caught.value)
     assert not (tmp_path / "b").exists()
@@ -158,7 +158,7 @@ def test_every_problem_with_the_weights_is_named(tmp_path: Path) -> None:
     "name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"]
 )
 def test_a_changed_or_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    save_bundle(make(), tmp_path / "b")
+    save_bundle(make_bundle(), tmp_path / "b")
     file = tmp_path / "b" / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -182,11 +182,11 @@ CONFIG_CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), CONFIG_CHANGES)
-def test_a_model_we_do_not_compute_is_refused(
+def test_an_unsupported_model_is_refused(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    save_bundle(make(), tmp_path / "b")
-    (tmp_path / "b" / "manifest.json").unlink()  # a foreign directory has none
+    save_bundle(make_bundle(), tmp_path / "b")
+    (tmp_path / "b" / "manifest.json").unlink()  # other directories have none
     path = tmp_path / "b" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError) as caught:
@@ -198,7 +198,7 @@ def test_a_model_we_do_not_compute_is_refused(
 def test_damaged_directories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bundle at"):
         load_bundle(tmp_path / "none")
-    save_bundle(make(), tmp_path / "b")
+    save_bundle(make_bundle(), tmp_path / "b")
     manifest = tmp_path / "b" / "manifest.json"
     good = json.loads(manifest.read_text())
     for change, message in (
@@ -219,7 +219,7 @@ def test_damaged_directories_are_refused(tmp_path: Path) -> None:
         load_bundle(tmp_path / "b")
 
 
-def test_the_end_of_text_token_is_known_to_the_model(tmp_path: Path) -> None:
-    save_bundle(make(), tmp_path / "b")
+def test_transformers_knows_the_end_of_text_token(tmp_path: Path) -> None:
+    save_bundle(make_bundle(), tmp_path / "b")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
     assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == 299

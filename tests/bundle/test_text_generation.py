@@ -1,15 +1,15 @@
-"""Prompts in, text out."""
+"""Prompts become tokens, and tokens become text."""
 
 from valyrian_jax.bundle.text_generation import encode_prompt, stream_text
 from valyrian_jax.tokenizer import train_bpe
 
 
-def test_text_streams_whole_characters_and_stops_at_the_end() -> None:
+def test_text_streams_in_whole_characters_and_stops_at_end_of_text() -> None:
     tokenizer = train_bpe("ab", 258)
     ids = [*tokenizer.encode("ȳñ a🐉"), tokenizer.end_of_text, *tokenizer.encode("never")]
-    pieces = list(stream_text(tokenizer, ids))
-    assert "".join(pieces) == "ȳñ a🐉"
-    assert "�" not in "".join(pieces)
+    chunks = list(stream_text(tokenizer, ids))
+    assert "".join(chunks) == "ȳñ a🐉"
+    assert "�" not in "".join(chunks)
     assert "".join(stream_text(tokenizer, tokenizer.encode("ȳ")[:1])) == "�"
 
 

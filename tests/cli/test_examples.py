@@ -1,5 +1,6 @@
-"""Every command shows an example in its help, and the example runs, in a directory that has what it names."""
+"""The help of every command shows an example, and the example runs."""
 
+import io
 import os
 import shlex
 import shutil
@@ -17,21 +18,21 @@ import torch
 import train
 from bridge import __main__ as bridge_main
 from tests.support.commands import call
-from valyrian_jax import __main__ as main
+from valyrian_jax.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-OLD = ROOT / "tests" / "artifacts" / "0.1.0"  # with a run so small that its examples take no time
+ARTIFACTS = ROOT / "tests" / "artifacts" / "0.1.0"  # has a run that is very small
 PROGRAMS = {
     "python train.py": train.main,
-    "python -m valyrian_jax": main.main,
+    "python -m valyrian_jax": main,
     "python -m bridge": bridge_main.main,
 }
 
-torch.set_num_threads(1)  # at these sizes a second one only waits
+torch.set_num_threads(1)  # A second thread only waits at these sizes.
 
 
 class Entry(NamedTuple):
-    """A command: the program that it belongs to, and the words that call it there."""
+    """A command, with the program it belongs to and its path of names there."""
 
     program: str
     path: tuple[str, ...]
@@ -40,96 +41,93 @@ class Entry(NamedTuple):
     @property
     def example(self) -> str:
         """The arguments of the program in the example of this command."""
-        found = [
+        examples = [
             line for line in (self.command.epilog or "").splitlines() if line.startswith("Example:")
         ]
-        assert len(found) == 1, "expected one line with an example in the epilog"
+        assert len(examples) == 1, "expected one line with an example in the epilog"
         start = " ".join(("Example:", self.program, *self.path))
-        assert f"{found[0]} ".startswith(f"{start} ")
-        return found[0].removeprefix(f"Example: {self.program}").lstrip()
+        assert f"{examples[0]} ".startswith(f"{start} ")
+        return examples[0].removeprefix(f"Example: {self.program}").lstrip()
 
 
-def entries(program: str, command: click.Command, path: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """A command and all those in it."""
+def walk_commands(
+    program: str, command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[Entry]:
+    """Yield a command and every command inside it."""
     yield Entry(program, path, command)
-    for name, inner in command.commands.items() if isinstance(command, click.Group) else ():
-        yield from entries(program, inner, (*path, name))
+    for name, subcommand in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from walk_commands(program, subcommand, (*path, name))
 
 
-EVERY = [entry for program, command in PROGRAMS.items() for entry in entries(program, command)]
-WITH_EXAMPLE = [entry for entry in EVERY if not isinstance(entry.command, click.Group)]
+ENTRIES = [entry for name, program in PROGRAMS.items() for entry in walk_commands(name, program)]
+WITH_EXAMPLE = [entry for entry in ENTRIES if not isinstance(entry.command, click.Group)]
 (SERVE,) = (entry for entry in WITH_EXAMPLE if entry.command.name == "serve")
-ELSEWHERE = {
-    "serve",
-    "verify",
-}  # the one does not end, the other takes long: tests/bridge/conftest.py runs it
+# `serve` runs until it is stopped; `verify` is slow, and tests/bridge/conftest.py runs its example.
+RUN_ELSEWHERE = {"serve", "verify"}
 
 
-def name(entry: Entry) -> str:
+def entry_id(entry: Entry) -> str:
     return " ".join((*entry.program.split()[-1:], *entry.path))
 
 
 @pytest.fixture
-def home(small_text: Path, tmp_path: Path) -> Path:
-    """A directory with all that the examples name; in the place of the shipped text stands a smaller one."""
-    shutil.copytree(OLD / "run", tmp_path / "runs" / "first")
-    shutil.copytree(OLD / "run" / "bundle", tmp_path / "gpt2")
+def home(valyrian: str, tmp_path: Path) -> Path:
+    """A directory like a clone in which a small model is trained, with a part of the corpus."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "README.md", tmp_path)
     (tmp_path / "data").mkdir()
-    shutil.copy(small_text, tmp_path / "data" / "High Valyrian.txt")
-    shutil.copy(OLD / "text.txt", tmp_path)  # what the run was trained on
-    shutil.copy(OLD / "run" / "tokenizer.json", tmp_path)
-    shutil.copy(OLD / "model.pt", tmp_path / "valyrian.pt")
-    (tmp_path / "poem.txt").write_text("Vale ēdrus. Valar morghūlis.\n", encoding="utf-8")
-    (tmp_path / "ids.txt").write_text("1 2 3\n")
+    (tmp_path / "data" / "High Valyrian.txt").write_text(valyrian[:50_000], encoding="utf-8")
+    shutil.copytree(ARTIFACTS / "run", tmp_path / "runs" / "first")
+    shutil.copy(ARTIFACTS / "text.txt", tmp_path)  # the corpus of that run
+    shutil.copytree(ARTIFACTS / "run" / "bundle", tmp_path / "gpt2")
+    shutil.copy(ARTIFACTS / "run" / "tokenizer.json", tmp_path)
+    shutil.copy(ARTIFACTS / "model.pt", tmp_path / "valyrian.pt")
     return tmp_path
 
 
-@pytest.mark.parametrize("entry", EVERY, ids=name)
-def test_every_command_has_help(
+@pytest.mark.parametrize("entry", ENTRIES, ids=entry_id)
+def test_every_command_has_help_of_at_most_80_columns(
     entry: Entry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status, shown, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *entry.path, "--help")
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *entry.path, "--help")
     assert (status, err) == (0, "")
-    assert shown.startswith("Usage: ")
+    assert out.startswith("Usage: ")
+    assert max(map(len, out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("entry", WITH_EXAMPLE, ids=name)
+@pytest.mark.parametrize("entry", WITH_EXAMPLE, ids=entry_id)
 def test_every_help_shows_an_example_on_one_line(
     entry: Entry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shown = call(PROGRAMS[entry.program], capsys, monkeypatch, *entry.path, "--help")[1]
+    out = call(PROGRAMS[entry.program], capsys, monkeypatch, *entry.path, "--help")[1]
     line = f"Example: {entry.program} {entry.example}".rstrip()
-    assert f"  {line}\n" in shown, "the example does not fit into a line of 80 columns; shorten it"
+    assert f"  {line}\n" in out, "the example does not fit into a line of 80 columns; shorten it"
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for entry in WITH_EXAMPLE if entry.command.name not in ELSEWHERE], ids=name
+    "entry",
+    [entry for entry in WITH_EXAMPLE if entry.command.name not in RUN_ELSEWHERE],
+    ids=entry_id,
 )
-def test_every_example_runs_and_writes_plain_text_where_there_is_no_terminal(
+def test_every_example_runs_and_prints_plain_text_without_a_terminal(
     entry: Entry, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    status, out, err = call(
-        PROGRAMS[entry.program], capsys, monkeypatch, *shlex.split(entry.example)
-    )
+    arguments, _, text = entry.example.partition(" <<< ")
+    standard_input = io.BytesIO("".join(shlex.split(text)).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(standard_input))
+    status, out, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *shlex.split(arguments))
     assert status == 0, err
     assert out
     assert "\x1b" not in out + err
 
 
 def test_the_example_of_serve_opens_the_page(home: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "bridge",
-        *shlex.split(SERVE.example),
-        "--port",
-        "0",
-    ]  # 8000 may be taken
+    example = [*shlex.split(SERVE.example), "--port", "0"]  # The default port can be in use.
     with subprocess.Popen(
-        command,
+        [sys.executable, "-m", "bridge", *example],
         cwd=home,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Tables fit into the terminal, and are whole where there is none."""
+"""Tables fit into the terminal, and are complete where the output is not a terminal."""
 
 import re
 from pathlib import Path
@@ -8,18 +8,18 @@ import pytest
 
 from bridge import parity_report
 from tests.support.commands import call_on_terminal
-from valyrian_jax import __main__ as main
+from valyrian_jax.cli.main import main
 from valyrian_jax.cli.tables import print_table, report_table
 from valyrian_jax.evaluation.report import ReportRow
 from valyrian_jax.evaluation.text_metrics import TextMetrics
 
-OLD = Path(__file__).parents[1] / "artifacts" / "0.1.0"
-LINES = {
+ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "0.1.0"
+REPORT = {
     "model": ReportRow(1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996)),
     "trigram": ReportRow(1.8743, 1.1571, None, None),
     "held-out text": ReportRow(None, 0.7991, 0.0, TextMetrics(3060, 1.0, 1.0, 1.0, 1.0)),
 }
-ROWS = [
+CELLS = [
     ["model", "trigram", "held-out text"],
     ["nats/token", "1.4633", "1.8743"],
     ["bits/byte", "0.9034", "1.1571", "0.7991"],
@@ -33,36 +33,36 @@ ROWS = [
 
 
 @click.command()
-def show() -> None:
-    print_table(report_table(LINES))
+def show_report() -> None:
+    print_table(report_table(REPORT))
 
 
 @pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A narrow terminal that has colours."""
+def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describe a terminal of 60 columns that has colours."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "60")
 
 
-def rows(shown: str) -> list[list[str]]:
-    """The cells of a table, without the line under its head."""
-    return [re.split(r"  +", line.strip()) for line in shown.splitlines() if line.strip(" ─")]
+def parse_cells(output: str) -> list[list[str]]:
+    """Return the cells of a printed table, without the line under its header."""
+    return [re.split(r"  +", line.strip()) for line in output.splitlines() if line.strip(" ─")]
 
 
-def test_an_evaluation_fits_into_a_narrow_terminal(
+def test_a_report_fits_into_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    print_table(report_table(LINES))
-    assert rows(capsys.readouterr().out) == ROWS
-    assert rows(call_on_terminal(show, monkeypatch)) == ROWS
+    print_table(report_table(REPORT))
+    assert parse_cells(capsys.readouterr().out) == CELLS
+    assert parse_cells(call_on_terminal(show_report, monkeypatch)) == CELLS
 
 
-def test_a_table_fits_into_the_terminal_and_is_whole_where_there_is_none(
+def test_a_table_wraps_on_a_terminal_and_is_complete_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    what = (
+    what = (  # brackets and :x: are no markup here
         "[bold]step 1:[/bold] " + "transformer.h.0.attn.c_attn.weight " * 9 + ":x:"
-    )  # and nothing is markup
+    )
     finding = {
         "runtime": "PyTorch",
         "what": what,
@@ -70,22 +70,19 @@ def test_a_table_fits_into_the_terminal_and_is_whole_where_there_is_none(
         "allowed": 1e-5,
         "passed": True,
     }
-    found = {"findings": [finding], "passed": True, "first_divergence": None}
-    parity_report.print_report(found)
-    assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in rows(capsys.readouterr().out)
-    shown = call_on_terminal(
-        click.Command("show", callback=lambda: parity_report.print_report(found)), monkeypatch
-    )
-    assert max(map(len, shown.partition("not compared")[0].splitlines())) <= 60
+    report = {"findings": [finding], "passed": True, "first_divergence": None}
+    show_parity = click.Command("show", callback=lambda: parity_report.print_report(report))
+    parity_report.print_report(report)
+    assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in parse_cells(capsys.readouterr().out)
+    output = call_on_terminal(show_parity, monkeypatch)
+    assert max(map(len, output.partition("not compared")[0].splitlines())) <= 60
 
 
-def test_no_colour_means_no_escape_sequence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_color_means_no_escape_sequence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in call_on_terminal(show, monkeypatch)
+    assert "\x1b" not in call_on_terminal(show_report, monkeypatch)
     (tmp_path / "poem.txt").write_text("Vale ēdrus.\n", encoding="utf-8")
-    assert "\x1b" not in call_on_terminal(main.main, monkeypatch, "check", tmp_path / "poem.txt")
-    monkeypatch.chdir(OLD)  # where the text of the run is
-    assert "\x1b" not in call_on_terminal(main.main, monkeypatch, "eval", "run")
-    assert "\x1b" not in call_on_terminal(main.main, monkeypatch, "sample", "run", "--top-k", 3)
+    assert "\x1b" not in call_on_terminal(main, monkeypatch, "check", tmp_path / "poem.txt")
+    monkeypatch.chdir(ARTIFACTS)  # The run's text has a relative path.
+    assert "\x1b" not in call_on_terminal(main, monkeypatch, "eval", "run")
+    assert "\x1b" not in call_on_terminal(main, monkeypatch, "sample", "run", "--top-k", 3)

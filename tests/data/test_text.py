@@ -1,4 +1,4 @@
-"""Split, tokens and batches."""
+"""Text: split, tokens, batches and windows."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -17,29 +17,29 @@ PARAGRAPHS = [f"Paragraph {i} says this.\nAnd that, {i}." for i in range(100)]
 
 
 def test_the_held_out_part_is_the_last_documents() -> None:
-    parts = text.split_documents("\n\n".join(PARAGRAPHS) + "\n", 0.1)
-    assert parts.train + parts.held_out == PARAGRAPHS
-    assert 8 <= len(parts.held_out) <= 12
+    split = text.split_documents("\n\n".join(PARAGRAPHS) + "\n", 0.1)
+    assert split.train + split.held_out == PARAGRAPHS
+    assert 8 <= len(split.held_out) <= 12
 
 
 @pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n\n"])
 def test_blank_lines_of_any_kind_separate_documents(blank: str) -> None:
     paragraphs = [p.replace("\n", " ") for p in PARAGRAPHS]
-    parts = text.split_documents(blank.join(paragraphs), 0.2)
-    assert parts.train + parts.held_out == paragraphs
+    split = text.split_documents(blank.join(paragraphs), 0.2)
+    assert split.train + split.held_out == paragraphs
 
 
 def test_text_without_paragraphs_is_cut_between_lines_or_words() -> None:
     lines = "".join(f"line {i}\n" for i in range(50))
-    parts = text.split_documents(lines, 0.1)
-    assert len(parts.train) == len(parts.held_out) == 1
-    assert f"{parts.train[0]}\n{parts.held_out[0]}\n" == lines
+    split = text.split_documents(lines, 0.1)
+    assert len(split.train) == len(split.held_out) == 1
+    assert f"{split.train[0]}\n{split.held_out[0]}\n" == lines
     words = " ".join(f"word{i}" for i in range(50))
-    parts = text.split_documents(words, 0.1)
-    assert f"{parts.train[0]} {parts.held_out[0]}" == words
+    split = text.split_documents(words, 0.1)
+    assert f"{split.train[0]} {split.held_out[0]}" == words
 
 
-def test_blank_space_around_the_text_counts_for_nothing() -> None:
+def test_white_space_around_the_text_does_not_change_the_split() -> None:
     words = "one paragraph of more than twenty words " * 10
     padded = "\n" * 400 + words + " " * 200_000 + "\n" * 400
     assert text.split_documents(padded, 0.1) == text.split_documents(words, 0.1)
@@ -47,21 +47,21 @@ def test_blank_space_around_the_text_counts_for_nothing() -> None:
 
 def test_the_share_is_as_near_as_whole_documents_allow() -> None:
     sizes = [5] * 10 + [1000] + [5] * 10
-    parts = text.split_documents("\n\n".join("x" * size for size in sizes), 0.1)
-    assert len(parts.held_out) == 10
+    split = text.split_documents("\n\n".join("x" * size for size in sizes), 0.1)
+    assert len(split.held_out) == 10
 
 
 def test_no_held_out_sentence_of_the_shipped_corpus_is_trained_on(valyrian: str) -> None:
-    parts = text.split_documents(valyrian, 0.1)
-    assert text.sentence_overlap(parts) == 0
-    assert len(parts.held_out) > 100
-    found = text.find_sentences(parts.train + parts.held_out)
-    assert len(set(found)) == len(found)
+    split = text.split_documents(valyrian, 0.1)
+    assert text.measure_overlap(split) == 0
+    assert len(split.held_out) > 100
+    sentences = text.find_sentences(split.train + split.held_out)
+    assert len(set(sentences)) == len(sentences)
 
 
 def test_overlap_is_the_share_of_repeated_sentences() -> None:
-    parts = text.DataSplit(["A b. C d!", "E f?\nG h"], ["C d! X y.", "G h Z.\nE f?"])
-    assert text.sentence_overlap(parts) == 0.5
+    split = text.DataSplit(["A b. C d!", "E f?\nG h"], ["C d! X y.", "G h Z.\nE f?"])
+    assert text.measure_overlap(split) == 0.5
 
 
 def test_tokens_are_documents_between_end_of_text(
@@ -79,7 +79,7 @@ def test_tokens_are_documents_between_end_of_text(
     mapped = text.encode_documents(PARAGRAPHS, tokenizer, tmp_path / "tokens")
     assert isinstance(mapped, np.memmap)
     text.encode_documents(PARAGRAPHS[:3], tokenizer, tmp_path / "tokens")
-    assert not list((tmp_path / "tokens").iterdir())  # nothing that a killed process would leave
+    assert not list((tmp_path / "tokens").iterdir())  # a killed process would leave no file
     np.testing.assert_array_equal(mapped, tokens)
     np.testing.assert_array_equal(
         sample_batch(mapped, 0, 3, 2, 8), sample_batch(tokens, 0, 3, 2, 8)
@@ -106,7 +106,7 @@ def test_the_first_batch_is_the_same_in_every_version() -> None:
     ]
 
 
-def test_batches_reach_every_place_equally() -> None:
+def test_batches_start_at_every_position_equally_often() -> None:
     tokens = np.arange(40, dtype=np.uint16)
     starts = np.concatenate([sample_batch(tokens, 0, step, 64, 8)[:, 0] for step in range(500)])
     counts = np.bincount(starts)
@@ -117,19 +117,19 @@ def test_batches_reach_every_place_equally() -> None:
 @given(st.integers(2, 400), st.integers(1, 5), st.integers(2, 20))
 def test_windows_count_every_token_but_the_first_once(size: int, rows: int, length: int) -> None:
     tokens = np.arange(1, size + 1, dtype=np.uint16)
-    found = make_eval_windows(tokens, rows, length)
-    assert found.tokens.shape[1:] == (rows, length + 1)
-    targets = found.tokens[:, :, 1:][found.counted]
+    windows = make_eval_windows(tokens, rows, length)
+    assert windows.tokens.shape[1:] == (rows, length + 1)
+    targets = windows.tokens[:, :, 1:][windows.counted]
     np.testing.assert_array_equal(targets, tokens[1:])
-    inputs = found.tokens[:, :, :-1][found.counted]
+    inputs = windows.tokens[:, :, :-1][windows.counted]
     np.testing.assert_array_equal(inputs, tokens[:-1])
 
 
-def test_bytes_count_documents_and_the_blank_lines_between() -> None:
+def test_bytes_include_the_blank_line_after_each_document() -> None:
     assert text.count_bytes(["ab", "ñ"]) == 2 + 2 + 2 + 2
 
 
-def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_bad_text_is_refused_with_its_name(tmp_path: Path) -> None:
     cases = {
         "empty": (b" \n\n ", "is empty"),
         "latin": (b"abc \xf1 def", "not UTF-8: byte 0xf1 at offset 4"),
@@ -142,7 +142,7 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         list(text.read_blocks(tmp_path / "latin"))
     with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
         text.read_corpus(tmp_path / "none")
-    with pytest.raises(UserError, match="too short to hold a part of it out: 3 words"):
+    with pytest.raises(UserError, match="too short to hold out .*at least 20 words, found 3"):
         text.split_documents("only three words", 0.1)
     with pytest.raises(UserError, match="at least 33 tokens for model.n_positions = 32, found 20"):
         sample_batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
@@ -150,8 +150,8 @@ def test_bad_texts_are_refused_by_name(tmp_path: Path) -> None:
         make_eval_windows(np.zeros(1, np.uint16), 1, 4)
 
 
-def test_rows_of_a_batch_do_not_depend_on_who_makes_them() -> None:
+def test_rows_of_a_batch_can_be_made_separately() -> None:
     tokens = np.arange(1000, dtype=np.uint16)
     whole = sample_batch(tokens, 0, 3, 8, 16)
-    parts = [sample_batch(tokens, 0, 3, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    rows = [sample_batch(tokens, 0, 3, 8, 16, slice(first, first + 2)) for first in range(0, 8, 2)]
+    np.testing.assert_array_equal(np.concatenate(rows), whole)

@@ -1,4 +1,4 @@
-"""What a run is judged by: texts counted by the checker, a trigram model, and the entropy of a generated corpus."""
+"""The report of a run: text metrics, a trigram model and the entropy of a generated corpus."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.support.commands import call
 from tests.support.tiny import TINY
-from valyrian_jax import __main__ as main
+from valyrian_jax.cli.main import main
 from valyrian_jax.config import load_config
 from valyrian_jax.data.corpus_entropy import (
     CorpusSource,
@@ -22,7 +22,7 @@ from valyrian_jax.data.corpus_entropy import (
     save_source,
     source_path,
 )
-from valyrian_jax.data.text import read_corpus, sentence_overlap, split_documents
+from valyrian_jax.data.text import measure_overlap, read_corpus, split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import make_report
@@ -35,58 +35,58 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of a small corpus whose source is known."""
-    home = tmp_path_factory.mktemp("judged")
+    """Train a small model on a small generated corpus."""
+    directory = tmp_path_factory.mktemp("report")
     generated = generate_corpus(800, seed=5, exact=2)
-    text = home / "text.txt"
+    text = directory / "text.txt"
     text.write_text(generated.text, encoding="utf-8")
     save_source(generated.source, source_path(text))
-    changes = TINY | {"data.path": str(text), "train.sample_every": 60}
-    settings = load_config(ROOT / "configs" / "tiny.toml", changes)
-    return train(settings, home / "run", console=Console(file=io.StringIO())).directory
+    overrides = TINY | {"data.path": str(text), "train.sample_every": 60}
+    config = load_config(ROOT / "configs" / "tiny.toml", overrides)
+    return train(config, directory / "run", console=Console(file=io.StringIO())).directory
 
 
-def test_quality_counts() -> None:
+def test_text_metrics_count_finished_sentences() -> None:
     texts = ["Valar morghūlis. Vale ēdrus.", "Valar morghūlis. Xyz riñe urnes. Taoba"]
-    found = measure_texts(texts, {"Vale ēdrus."})
-    assert found == TextMetrics(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
+    metrics = measure_texts(texts, {"Vale ēdrus."})
+    assert metrics == TextMetrics(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
     assert measure_texts([], set()).sentences == 0
 
 
-def test_report_of_a_run(
+def test_report_compares_model_trigram_and_held_out_text(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = make_report(run, texts=20)
-    model, trigram, own = lines["model"], lines["trigram"], lines["held-out text"]
-    assert own.quality
-    assert own.quality[1:4] == (1, 1, 1)
-    assert own.bits_per_byte
-    assert own.above_source == 0
-    for line in (model, trigram):
-        assert line.quality
-        assert line.bits_per_byte
-        assert line.above_source == pytest.approx(line.bits_per_byte - own.bits_per_byte)
-        assert line.above_source > 0
-    assert make_report(run, texts=20) == lines  # the seeds are fixed
-    status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 20, "--json")
+    rows = make_report(run, texts=20)
+    model, trigram, held_out = rows["model"], rows["trigram"], rows["held-out text"]
+    assert held_out.quality
+    assert held_out.quality[1:4] == (1, 1, 1)
+    assert held_out.bits_per_byte
+    assert held_out.above_source == 0
+    for row in (model, trigram):
+        assert row.quality
+        assert row.bits_per_byte
+        assert row.above_source == pytest.approx(row.bits_per_byte - held_out.bits_per_byte)
+        assert row.above_source > 0
+    assert make_report(run, texts=20) == rows  # the seeds are fixed
+    status, out, _ = call(main, capsys, monkeypatch, "eval", run, "--texts", 20, "--json")
     record = json.loads(out)
     assert status == 0
     assert record["bits_per_byte"] == pytest.approx(model.bits_per_byte)
     assert trigram.quality
     assert record["trigram"]["quality"] == trigram.quality._asdict()
-    status, out, _ = call(main.main, capsys, monkeypatch, "eval", run, "--texts", 0)
+    status, out, _ = call(main, capsys, monkeypatch, "eval", run, "--texts", 0)
     assert out.splitlines()[0] == str(run)
     assert out.splitlines()[2].split() == ["model", "trigram", "held-out", "text"]
     assert f"{model.bits_per_byte:.4f}" in out
 
 
-def test_training_logs_how_grammatical_its_samples_are(run: Path) -> None:
+def test_training_logs_the_share_of_grammatical_samples(run: Path) -> None:
     shares = [r["samples/grammatical"] for r in read_metrics(run) if "samples/grammatical" in r]
     assert len(shares) == 1
     assert 0 <= shares[0] <= 1
 
 
-def test_training_logs_the_entropy_under_its_loss(run: Path) -> None:
+def test_training_logs_the_entropy_with_its_loss(run: Path) -> None:
     evaluated = [r for r in read_metrics(run) if "held_out/bits_per_byte" in r]
     floor = make_report(run, texts=0)["held-out text"].bits_per_byte
     assert [r["held_out/entropy_bits_per_byte"] for r in evaluated] == [floor] * 3
@@ -96,37 +96,45 @@ def test_trigram_probabilities_are_a_distribution() -> None:
     tokens = [int(t) for t in np.random.default_rng(0).integers(0, 9, 400)]
     trigram = WittenBell(tokens, 3, 10)
     for history in ([], [3], [1, 2], [9, 9], [4, 4, 4]):
-        found = trigram.distribution(history)
-        assert found.sum() == pytest.approx(1)
-        assert found == pytest.approx([trigram.probability(token, history) for token in range(10)])
-    assert WittenBell([1, 2] * 50, 3, 10).nats([1, 2] * 5) < 0.2
-    assert math.exp(WittenBell([0], 1, 10).nats([0, 5])) > 10
-    drawn = trigram.sample(0, 9, 30, 0.9, seed=1)
-    assert drawn == trigram.sample(0, 9, 30, 0.9, seed=1)
-    assert len(drawn) == 30
+        distribution = trigram.distribution(history)
+        assert distribution.sum() == pytest.approx(1)
+        single = [trigram.probability(token, history) for token in range(10)]
+        assert distribution == pytest.approx(single)
 
 
-def test_rate_and_its_error() -> None:
-    found = estimate_entropy([10.0, 20.0], [10, 10])
-    assert found.bits_per_byte == 1.5
-    assert found.standard_error == pytest.approx(0.5)  # the two rates are 1 and 2
+def test_trigram_loss_is_low_for_known_tokens_and_high_for_unknown_ones() -> None:
+    assert WittenBell([1, 2] * 50, 3, 10).cross_entropy([1, 2] * 5) < 0.2
+    assert math.exp(WittenBell([0], 1, 10).cross_entropy([0, 5])) > 10
+
+
+def test_trigram_samples_depend_on_the_seed_only() -> None:
+    tokens = [int(t) for t in np.random.default_rng(0).integers(0, 9, 400)]
+    trigram = WittenBell(tokens, 3, 10)
+    sampled = trigram.sample(0, 9, 30, 0.9, seed=1)
+    assert sampled == trigram.sample(0, 9, 30, 0.9, seed=1)
+    assert len(sampled) == 30
+
+
+def test_entropy_estimate_has_a_standard_error() -> None:
+    estimate = estimate_entropy([10.0, 20.0], [10, 10])
+    assert estimate.bits_per_byte == 1.5
+    assert estimate.standard_error == pytest.approx(0.5)  # the two rates are 1 and 2
     assert estimate_entropy([10.0, 20.0, 30.0], [10, 20, 30]).standard_error == 0
 
 
-def test_the_shipped_corpus_has_a_floor() -> None:
+def test_the_shipped_corpus_has_a_known_entropy() -> None:
     text = read_corpus(ROOT / "data" / "High Valyrian.txt")
-    parts = split_documents(text, 0.05)
-    described = json.loads(
-        (ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8")
-    )
-    known = load_source(ROOT / "data" / "High Valyrian.txt", described["sha256"])
-    assert known
-    assert len(known.bits) == len(parts.train) + len(parts.held_out)
-    assert 0.7 < entropy_floor(known, parts.held_out).bits_per_byte < 0.95
-    assert sentence_overlap(parts) == 0
+    split = split_documents(text, 0.05)
+    file = ROOT / "data" / "High Valyrian.source.json"
+    sha256 = json.loads(file.read_text(encoding="utf-8"))["sha256"]
+    source = load_source(ROOT / "data" / "High Valyrian.txt", sha256)
+    assert source
+    assert len(source.bits) == len(split.train) + len(split.held_out)
+    assert 0.7 < entropy_floor(source, split.held_out).bits_per_byte < 0.95
+    assert measure_overlap(split) == 0
 
 
-def test_a_source_that_does_not_fit_is_not_used(tmp_path: Path) -> None:
+def test_a_source_of_another_text_is_not_used(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     assert load_source(text, "0") is None
     save_source(CorpusSource("0", [1.0, 2.0], 0.0), source_path(text))

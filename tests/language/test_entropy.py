@@ -1,4 +1,4 @@
-"""Probabilities: of a derivation, that of its choices; of a text, the sum over its derivations; of all texts, one."""
+"""Probabilities: of a derivation, of a text as the sum over its derivations, and of all texts."""
 
 from collections import Counter
 from contextlib import suppress
@@ -8,37 +8,37 @@ from math import inf, log2
 import pytest
 
 from valyrian_jax.language import generate_paragraphs, load_grammar, text_bits
-from valyrian_jax.language.generator.entropy import derivations
-from valyrian_jax.language.generator.paragraphs import draw, to_text
+from valyrian_jax.language.generator.entropy import find_derivations
+from valyrian_jax.language.generator.paragraphs import generate_sentence, join_words
 from valyrian_jax.language.generator.realize import realize
-from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
+from valyrian_jax.language.generator.sentence_state import Discourse, SentenceState
 from valyrian_jax.language.generator.weighted_choice import (
     DeadEndError,
     WeightedChoice,
     seeded_choice,
     zipf_weights,
 )
-from valyrian_jax.language.grammar import Grammar, Pattern
+from valyrian_jax.language.grammar import Grammar, Template
 
 GRAMMAR = load_grammar()
 
 
-def only(*names: str) -> Grammar:
-    return replace(GRAMMAR, sentences=tuple(p for p in GRAMMAR.sentences if p.name in names))
+def select_templates(*names: str) -> Grammar:
+    return replace(GRAMMAR, sentences=tuple(t for t in GRAMMAR.sentences if t.name in names))
 
 
 def test_bits_are_those_of_the_choices() -> None:
-    chance = WeightedChoice(lambda items, weights: 1)
-    assert chance.pick("abc", [1, 1, 2]) == "b"
-    assert chance.happens(0.25) is False
-    assert chance.bits == pytest.approx(2 - log2(0.75))
+    choice = WeightedChoice(lambda items, weights: 1)
+    assert choice.pick("abc", [1, 1, 2]) == "b"
+    assert choice.happens(0.25) is False
+    assert choice.bits == pytest.approx(2 - log2(0.75))
     with pytest.raises(DeadEndError):
-        chance.pick([], [])
+        choice.pick([], [])
 
 
 def test_choices_follow_their_weights() -> None:
-    chance = seeded_choice(3)
-    counts = Counter(chance.pick("ab", [1, 3]) for _ in range(20_000))
+    choice = seeded_choice(3)
+    counts = Counter(choice.pick("ab", [1, 3]) for _ in range(20_000))
     assert counts["b"] / 20_000 == pytest.approx(0.75, abs=0.01)
     weights = zipf_weights(3, 1, 2)
     assert sum(weights) == pytest.approx(1)
@@ -46,29 +46,32 @@ def test_choices_follow_their_weights() -> None:
 
 
 @pytest.mark.parametrize("name", ["5, realm", "6, ships", "16, and"])
-def test_probabilities_are_frequencies(name: str) -> None:
-    """Of all that a small grammar can say: the exact probability of a sentence is how often it is drawn."""
-    grammar = only(name) if name != "16, and" else only("16, and", "2, no one")
-    chance, counts, dead = seeded_choice(1), Counter[str](), 0
+def test_the_probability_of_a_sentence_is_its_frequency(name: str) -> None:
+    grammar = select_templates(name, "2, no one") if name == "16, and" else select_templates(name)
+    choice, counts, dead_ends = seeded_choice(1), Counter[str](), 0
     for _ in range(4000):
         try:
-            counts[draw(grammar, chance, Scene())[0]] += 1
+            counts[generate_sentence(grammar, choice, Discourse())[0]] += 1
         except DeadEndError:
-            dead += 1
-    assert dead < 80
+            dead_ends += 1
+    assert dead_ends < 80
     for sentence, count in counts.most_common(3):
-        exact = sum(probability for _, probability in derivations(sentence, Scene(), grammar))
-        spread = (exact * (1 - exact) / 4000) ** 0.5
-        assert abs(count / 4000 - exact) < 4 * spread, (sentence, count / 4000, exact)
+        exact = sum(
+            probability for _, probability in find_derivations(sentence, Discourse(), grammar)
+        )
+        deviation = (exact * (1 - exact) / 4000) ** 0.5
+        assert abs(count / 4000 - exact) < 4 * deviation, (sentence, count / 4000, exact)
 
 
 def test_probabilities_sum_to_one() -> None:
-    """What was drawn has the probability that is left when as much is unseen as was seen once (Good and Turing)."""
-    grammar = only("5, realm")
-    chance = seeded_choice(2)
-    counts = Counter(draw(grammar, chance, Scene())[0] for _ in range(3000))
+    """Compare the total of the sentences drawn with the Good-Turing estimate of the rest."""
+    grammar = select_templates("5, realm")
+    choice = seeded_choice(2)
+    counts = Counter(generate_sentence(grammar, choice, Discourse())[0] for _ in range(3000))
     unseen = sum(count == 1 for count in counts.values()) / 3000
-    total = sum(p for sentence in counts for _, p in derivations(sentence, Scene(), grammar))
+    total = sum(
+        p for sentence in counts for _, p in find_derivations(sentence, Discourse(), grammar)
+    )
     assert total == pytest.approx(1 - unseen, abs=0.02)
     assert 0.8 < total < 1
 
@@ -83,22 +86,22 @@ def test_a_text_is_at_least_as_probable_as_its_derivation() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [p for p in GRAMMAR.sentences if "clause" in {r.category for r in p.roles.values()}]
+    "template", [t for t in GRAMMAR.sentences if "clause" in {r.category for r in t.roles.values()}]
 )
-def test_sentences_of_clauses_are_derived(pattern: Pattern) -> None:
-    """A clause inside another sentence loses its mark: a statement in `lo ..., ...!` has no full stop."""
-    chance, text = seeded_choice(4), "." * 99
+def test_a_sentence_with_a_clause_has_derivations(template: Template) -> None:
+    """A clause has no final mark: a statement in `lo ..., ...!` has no full stop."""
+    choice, text = seeded_choice(4), "." * 99
     while len(text) > 50:
-        chance.bits = 0.0
+        choice.bits = 0.0
         with suppress(DeadEndError):
-            text = to_text(realize(SentenceState(GRAMMAR, pattern, chance, set()), Scene())[0])
-    alone = sum(p for _, p in derivations(text, Scene(), GRAMMAR))
-    weight = pattern.weight / sum(p.weight for p in GRAMMAR.sentences)
-    assert alone >= weight * 2**-chance.bits * (1 - 1e-9)
+            text = join_words(realize(SentenceState(GRAMMAR, template, choice), Discourse())[0])
+    probability = sum(p for _, p in find_derivations(text, Discourse(), GRAMMAR))
+    weight = template.weight / sum(t.weight for t in GRAMMAR.sentences)
+    assert probability >= weight * 2**-choice.bits * (1 - 1e-9)
 
 
 def test_a_form_with_two_numbers_has_two_derivations() -> None:
     """`zaldrīzī` is accusative singular and plural."""
-    found = derivations("Vala zaldrīzī urnes.", Scene(), only("2"))
-    assert len(found) == 2
-    assert {scene.other.number for scene, _ in found if scene.other} == {"sg", "pl"}
+    results = find_derivations("Vala zaldrīzī urnes.", Discourse(), select_templates("2"))
+    assert len(results) == 2
+    assert {d.mention.number for d, _ in results if d.mention} == {"sg", "pl"}

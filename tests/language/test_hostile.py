@@ -1,4 +1,4 @@
-"""No text stops the judge, and what it says of one stays one short line."""
+"""Hostile text: the checker returns short verdicts for any text, and normalises it quickly."""
 
 from unicodedata import normalize
 
@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.hostile_texts import KINDS
-from valyrian_jax.cli.tables import format_verdicts
+from tests.support.hostile_texts import HOSTILE_TEXTS
+from valyrian_jax.cli.verdicts import format_verdicts
 from valyrian_jax.language import check
-from valyrian_jax.language.checker.verdict import judge
-from valyrian_jax.language.words.nfc import nfc
+from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.words.spelling import nfc
 
-HUGE = {
+HUGE_TEXTS = {
     "a word": "qz" * 50_000,
     "vowels": "ā" * 100_000,
     "known words": "valar " * 20_000,
     "unknown words": "qqzzqq " * 20_000,
     "accents in two orders": "a" + "\u0301\u0323" * 50_000,
-    "a known word again and again": "huno " * 38,
+    "one known word repeated": "huno " * 38,
     "a number": "1" * 100_000,
     "an escape": "valar \x1b[31m morghūlis.",
     "other line ends": "valar\u2028morghūlis\x85\x0b\r x",
@@ -30,29 +30,27 @@ def is_one_short_line(reason: str) -> bool:
     return reason.isprintable() and len(reason) < 250
 
 
-@pytest.mark.parametrize("name", HUGE)
-def test_a_verdict_is_one_short_line(name: str) -> None:
-    verdict = judge(HUGE[name])
+@pytest.mark.parametrize("name", HUGE_TEXTS)
+def test_a_reason_is_one_short_line(name: str) -> None:
+    verdict = check_sentence(HUGE_TEXTS[name])
     assert not verdict.grammatical
     assert is_one_short_line(verdict.reason)
-    assert verdict.text == HUGE[name]
+    assert verdict.text == HUGE_TEXTS[name]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_hostile_text_gets_verdicts_and_lines(kind: str) -> None:
-    encoded = KINDS[kind](4000).decode("utf-8", "replace").encode()
+@pytest.mark.parametrize("kind", HOSTILE_TEXTS)
+def test_hostile_text_gets_printable_verdicts(kind: str) -> None:
+    encoded = HOSTILE_TEXTS[kind](4000).decode("utf-8", "replace").encode()
     verdicts = check(encoded.decode())
     assert all(is_one_short_line(verdict.reason) for verdict in verdicts)
-    if not verdicts:  # white space alone
+    if not verdicts:  # The text is white space.
         return
-    *shown, last = format_verdicts(encoded, as_json=False)
+    *printed, last = format_verdicts(encoded, as_json=False)
     if last.startswith("note: "):
-        last = shown.pop()
-    assert (
-        last
-        == f"{sum(verdict.grammatical for verdict in verdicts)} of {len(verdicts)} sentences are grammatical"
-    )
-    for lines in shown:
+        last = printed.pop()
+    right = sum(verdict.grammatical for verdict in verdicts)
+    assert last == f"{right} of {len(verdicts)} sentences are grammatical"
+    for lines in printed:
         assert all(line.isprintable() and len(line) < 400 for line in lines.split("\n"))
         assert lines.count("\n") <= 1
 
@@ -61,14 +59,14 @@ MARKS = st.text(st.sampled_from("\u0301\u0323\u0304\u0345aē \u2014\U0001f409\u1
 
 
 @given(MARKS)
-def test_composed_is_nfc_with_a_joiner_after_thirty_marks(text: str) -> None:
-    found = nfc(text)
-    assert found == normalize("NFC", found)
-    assert found.replace("\u034f", "") == normalize("NFC", text) or "\u034f" in found
-    assert normalize("NFD", found.replace("\u034f", "")) == normalize("NFD", text)
+def test_nfc_is_normal_and_adds_only_joiners(text: str) -> None:
+    result = nfc(text)
+    assert result == normalize("NFC", result)
+    assert result.replace("\u034f", "") == normalize("NFC", text) or "\u034f" in result
+    assert normalize("NFD", result.replace("\u034f", "")) == normalize("NFD", text)
 
 
-def test_thirty_marks_are_left_alone_and_dashes_too() -> None:
+def test_nfc_adds_a_joiner_only_after_thirty_marks() -> None:
     marks = "\u0301\u0323" * 15
     assert nfc("a" + marks) == normalize("NFC", "a" + marks)
     assert nfc("a" + marks + "\u0301").endswith("\u034f\u0301")

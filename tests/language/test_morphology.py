@@ -1,4 +1,4 @@
-"""Inflection against forms attested in the sources, and the ending tables against their own axes."""
+"""Inflection: forms attested in the sources, and complete ending tables."""
 
 import csv
 from collections.abc import Mapping
@@ -9,23 +9,24 @@ import pytest
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
 from valyrian_jax.language.words.morphology import (
-    ADJECTIVAL,
+    ADJECTIVE_TABLES,
     CASES,
     GENDERS,
     MOODS,
     NO_PERSON,
-    NOMINAL,
+    NOMINAL_TABLES,
     NUMBERS,
     PERSONS,
     POSITIONS,
     TENSES,
-    VERBAL,
+    VERB_TABLES,
     Form,
     concord_case,
     conjugate,
     decline,
     inflect_adjective,
     lengthen_last_vowel,
+    shorten_last_vowel,
 )
 
 with (Path(__file__).parent / "attested.csv").open(encoding="utf-8") as file:
@@ -33,7 +34,7 @@ with (Path(__file__).parent / "attested.csv").open(encoding="utf-8") as file:
 LEXICON = {(word.lemma, word.pos): word for word in load_lexicon()}
 
 
-def produced(row: Mapping[str, str]) -> Form | None:
+def inflect_cell(row: Mapping[str, str]) -> Form | None:
     lexeme = Lexeme("?", row["kind"], row["class"], row["stem"], row["perfect_stem"])
     key = row["cell"].split("/")
     if row["kind"] == "noun":
@@ -43,16 +44,16 @@ def produced(row: Mapping[str, str]) -> Form | None:
     return conjugate(lexeme).get((key[0], key[1], key[2]))
 
 
-def text(form: Form | None) -> str:
+def form_text(form: Form | None) -> str:
     return form.text if form else "—"
 
 
 @pytest.mark.parametrize("row", ATTESTED, ids=lambda row: row["form"])
-def test_attested_form(row: dict[str, str]) -> None:
-    assert text(produced(row)) == (row["tables_give"] or row["form"])
+def test_an_attested_form_is_generated(row: dict[str, str]) -> None:
+    assert form_text(inflect_cell(row)) == (row["tables_give"] or row["form"])
 
 
-def test_differing_forms_are_ten_and_explained() -> None:
+def test_ten_forms_differ_and_the_file_says_why() -> None:
     differing = [row for row in ATTESTED if row["tables_give"]]
     assert len(ATTESTED) == 216
     assert len(differing) == 10
@@ -60,32 +61,34 @@ def test_differing_forms_are_ten_and_explained() -> None:
     assert not any(row["reason"] for row in ATTESTED if not row["tables_give"])
 
 
-def test_every_word_with_a_class_gives_back_its_lemma() -> None:
+def test_every_word_with_a_class_generates_its_lemma() -> None:
     wrong = []
     for word in load_lexicon():
         if word.paradigm in ("", "indecl"):
             continue
         if word.pos in ("noun", "name", "pron"):
             forms = decline(word)
-            found = forms.get(("nom", "sg")) or forms.get(("nom", "pl"))
+            lemma = forms.get(("nom", "sg")) or forms.get(("nom", "pl"))
         elif word.pos == "verb":
-            found = conjugate(word).get(("present", "infinitive", NO_PERSON))
+            lemma = conjugate(word).get(("present", "infinitive", NO_PERSON))
         else:
-            found = inflect_adjective(word, "full").get(("lunar", "sg", "nom"))
-        if found != Form(word.lemma, True):
-            wrong.append((word.lemma, text(found)))
+            lemma = inflect_adjective(word, "full").get(("lunar", "sg", "nom"))
+        if lemma != Form(word.lemma, True):
+            wrong.append((word.lemma, form_text(lemma)))
     assert not wrong
 
 
-def test_declinable_genders_agree_with_the_tables() -> None:
-    genders = {row["class"]: row["gender"] for row in read_table("nouns.csv", NOMINAL["nouns.csv"])}
+def test_the_gender_of_a_noun_is_that_of_its_class() -> None:
+    genders = {
+        row["class"]: row["gender"] for row in read_table("nouns.csv", NOMINAL_TABLES["nouns.csv"])
+    }
     assert [
         w.lemma for w in load_lexicon() if w.paradigm in genders and w.gender != genders[w.paradigm]
     ] == []
 
 
 def test_noun_tables_are_complete() -> None:
-    rows = read_table("nouns.csv", NOMINAL["nouns.csv"])
+    rows = read_table("nouns.csv", NOMINAL_TABLES["nouns.csv"])
     blocks = {(row["class"], row["after"]) for row in rows}
     assert sorted((r["class"], r["after"], r["number"]) for r in rows) == sorted(
         (*b, n) for b in blocks for n in NUMBERS
@@ -95,7 +98,7 @@ def test_noun_tables_are_complete() -> None:
 
 
 def test_adjective_tables_are_complete() -> None:
-    rows = read_table("adjectives.csv", ADJECTIVAL["adjectives.csv"])
+    rows = read_table("adjectives.csv", ADJECTIVE_TABLES["adjectives.csv"])
     cells = [
         (row["class"], position, gender, row["number"])
         for row in rows
@@ -103,40 +106,40 @@ def test_adjective_tables_are_complete() -> None:
         for position in row["position"].split()
         for gender in row["gender"].split()
     ]
-    wanted = [
+    expected = [
         (c, p, g, n)
         for c in ("I", "II", "IIr", "III")
         for p in POSITIONS
         for g in GENDERS
         for n in ("sg", "pl")
     ]
-    assert sorted(cells) == sorted(wanted)
+    assert sorted(cells) == sorted(expected)
     assert all(row[case] for row in rows for case in CASES)
 
 
 def test_verb_tables_are_complete() -> None:
-    rows = read_table("verbs.csv", VERBAL["verbs.csv"])
-    people = {"imperative": ["2s", "2p"], "infinitive": [NO_PERSON], "participle": [NO_PERSON]}
+    rows = read_table("verbs.csv", VERB_TABLES["verbs.csv"])
+    persons = {"imperative": ["2s", "2p"], "infinitive": [NO_PERSON], "participle": [NO_PERSON]}
     for row in rows:
         filled = [column for column in (*PERSONS, NO_PERSON) if row[column]]
-        assert filled == people.get(row["mood"], list(PERSONS)), row
+        assert filled == persons.get(row["mood"], list(PERSONS)), row
         assert row["tense"] in TENSES, row
         assert row["mood"] in MOODS, row
     for cls in ("c-fin", *(f"v-fin-{vowel}" for vowel in "aeiou")):
-        have = {
+        cells = {
             (r["tense"], r["mood"]) for r in rows if cls in r["class"].split() and not r["after"]
         }
-        wanted = {(t, m) for t in TENSES[:-1] for m in ("indicative", "subjunctive")}
-        assert wanted | {("past habitual", "indicative")} <= have, cls
+        expected = {(t, m) for t in TENSES[:-1] for m in ("indicative", "subjunctive")}
+        assert expected | {("past habitual", "indicative")} <= cells, cls
 
 
 def test_pronoun_table_is_complete() -> None:
-    rows = read_table("pronouns.csv", NOMINAL["pronouns.csv"])
+    rows = read_table("pronouns.csv", NOMINAL_TABLES["pronouns.csv"])
     assert [row["person"] for row in rows] == ["1s", "2s", "3s", "3s", "1p", "2p", "3p"]
     assert all(row[case] and not row[case].startswith("-") for row in rows for case in CASES)
 
 
-def test_pronoun_forms() -> None:
+def test_pronouns_are_declined() -> None:
     def form(lemma: str, case: str, number: str) -> str:
         return decline(LEXICON[lemma, "pron"])[case, number].text
 
@@ -177,7 +180,9 @@ def test_pronoun_forms() -> None:
         ("averilla", ("acc", "sg"), None),  # class unknown
     ],
 )
-def test_noun_warnings(lemma: str, cell: tuple[str, str], expected: Form | None) -> None:
+def test_unusual_nouns_are_declined(
+    lemma: str, cell: tuple[str, str], expected: Form | None
+) -> None:
     assert decline(LEXICON[lemma, "noun"]).get(cell) == expected
 
 
@@ -205,11 +210,13 @@ def test_noun_warnings(lemma: str, cell: tuple[str, str], expected: Form | None)
         ("ipradagon", ("present", "passive", "3s"), Form("ipradaks", False)),
     ],
 )
-def test_verb_warnings(lemma: str, cell: tuple[str, str, str], expected: Form | None) -> None:
+def test_unusual_verbs_are_conjugated(
+    lemma: str, cell: tuple[str, str, str], expected: Form | None
+) -> None:
     assert conjugate(LEXICON[lemma, "verb"]).get(cell) == expected
 
 
-def test_adjective_positions() -> None:
+def test_adjectives_have_forms_for_each_position() -> None:
     my, good = LEXICON["ñuha", "det"], LEXICON["sȳz", "adj"]
     assert inflect_adjective(my, "prepositive")["solar", "pl", "nom"] == Form("ñuhyz", True)
     assert inflect_adjective(my, "full")["solar", "pl", "nom"] == Form("ñuhyssy", False)
@@ -220,23 +227,23 @@ def test_adjective_positions() -> None:
     assert ("solar", "pl", "acc") not in inflect_adjective(my, "prepositive")
 
 
-def test_concord_and_joining() -> None:
+def test_nouns_that_merge_cases_have_one_concord_case() -> None:
     assert concord_case(LEXICON["loktys", "noun"], "ins") == "com"
     assert concord_case(LEXICON["issaros", "noun"], "com") == "ins"
     assert concord_case(LEXICON["vala", "noun"], "com") == "com"
-    assert [lengthen_last_vowel(w) for w in ("taoba", "ossēnis", "kostōba", "zoklā", "ēn", "")] == [
-        "taobā",
-        "ossēnīs",
-        "kostōbā",
-        None,
-        None,
-        None,
-    ]
 
 
-def test_unknown_class_is_the_users_error() -> None:
+def test_only_a_short_last_vowel_is_lengthened() -> None:
+    long = {"taoba": "taobā", "ossēnis": "ossēnīs", "kostōba": "kostōbā"}
+    assert {word: lengthen_last_vowel(word) for word in long} == long
+    assert {word: shorten_last_vowel(long[word]) for word in long} == {word: word for word in long}
+    assert {lengthen_last_vowel(word) for word in ("zoklā", "ēn", "")} == {None}
+    assert {shorten_last_vowel(word) for word in ("taoba", "")} == {None}
+
+
+def test_an_unknown_class_is_a_user_error() -> None:
     with pytest.raises(
-        UserError, match=r"'x' has the class '9lun', unknown to nouns.csv and pronouns.csv"
+        UserError, match=r"'x' has the class '9lun', which is not in nouns.csv or pronouns.csv"
     ):
         decline(Lexeme("x", "noun", "9lun", "x"))
     with pytest.raises(ValueError, match="position must be one of"):

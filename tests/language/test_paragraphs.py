@@ -1,4 +1,4 @@
-"""The generator: its promises about a corpus, and its grammar re-read from the text by table lookup."""
+"""The generator: its promises about a corpus, and its words looked up in the ending tables."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ import pytest
 from valyrian_jax.data.corpus_entropy import GeneratedCorpus
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import generate_paragraphs
-from valyrian_jax.language.generator.vocabulary import words
-from valyrian_jax.language.grammar import PUNCTUATION, load_grammar, parse_pattern
-from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.generator.vocabulary import find_words
+from valyrian_jax.language.grammar import PUNCTUATION, load_grammar, parse_template
+from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, load_lexicon
 from valyrian_jax.language.words.morphology import (
     POSITIONS,
     Form,
@@ -34,118 +34,91 @@ def paragraphs() -> list[str]:
     return [paragraph.text for paragraph in generate_paragraphs(2000, seed=3)]
 
 
-def split(paragraph: str) -> list[str]:
+def split_sentences(paragraph: str) -> list[str]:
     return re.split(r"(?<=[.!?]) ", paragraph)
 
 
 @cache
-def readings() -> dict[str, set[tuple[str, ...]]]:
-    """Every sure form and uninflected word -> its analyses, straight from the tables."""
-    found: dict[str, set[tuple[str, ...]]] = {}
-
-    def add(form: Form, *analysis: str) -> None:
-        if form.sure:
-            found.setdefault(form.text, set()).add(analysis)
-
+def attested_forms() -> set[str]:
+    """Return every form that a source attests, coordinated ones and uninflected words included."""
+    nominal: list[Form] = []
+    others: list[Form] = []
     for word in load_lexicon():
-        if word.pos in ("noun", "name", "pron"):
-            for (case, number), form in decline(word).items():
-                person = {"nyke": "1", "ao": "2", "īlon": "1", "jeme": "2"}.get(word.lemma, "3")
-                add(
-                    form,
-                    "noun",
-                    case,
-                    person + ("s" if number in ("sg", "collective") else "p"),
-                    word.lemma,
-                )
-        elif word.pos == "verb":
-            for (tense, mood, person), form in conjugate(word).items():
-                add(form, "verb", mood, person, word.lemma, tense)
-        elif word.pos in ("adj", "det", "num"):
+        if word.pos in NOMINAL_POS:
+            nominal += decline(word).values()
+        elif word.pos in ADJECTIVAL_POS:
             for position in POSITIONS:
-                for cell, form in inflect_adjective(word, position).items():
-                    add(form, "adj", *cell, position)
+                nominal += inflect_adjective(word, position).values()
+        elif word.pos == "verb":
+            others += conjugate(word).values()
         else:
-            add(Form(word.lemma, True), word.pos)
-    return found
+            others.append(Form(word.lemma, True))
+    texts = {form.text for form in nominal if form.attested}
+    coordinated = {longer for text in texts if (longer := lengthen_last_vowel(text))}
+    return texts | coordinated | {form.text for form in others if form.attested}
 
 
-def is_known(word: str, joined: set[str]) -> bool:
-    return any(w in readings() or w in joined for w in (word, word[:1].lower() + word[1:]))
+def is_attested(word: str) -> bool:
+    return not attested_forms().isdisjoint((word, word[:1].lower() + word[1:]))
 
 
-def joined_forms() -> set[str]:
-    nominal = (
-        form
-        for form, found in readings().items()
-        if {"noun", "adj"} & {analysis[0] for analysis in found}
-    )
-    return {longer for form in nominal if (longer := lengthen_last_vowel(form))}
-
-
-def test_deterministic_and_seeded() -> None:
+def test_the_seed_determines_the_paragraphs() -> None:
     assert list(generate_paragraphs(200, 1)) == list(generate_paragraphs(200, 1))
     assert list(generate_paragraphs(200, 1)) != list(generate_paragraphs(200, 2))
 
 
-def test_the_shipped_corpus_is_what_the_generator_writes(corpus_again: GeneratedCorpus) -> None:
-    """Who changes tables, lexicon or templates rebuilds the corpus too: data/README.md has the command."""
+def test_the_shipped_corpus_is_what_the_generator_writes(
+    regenerated_corpus: GeneratedCorpus,
+) -> None:
+    """A change of tables, lexicon or templates needs a new corpus; see data/README.md."""
     corpus = ROOT / "data" / "High Valyrian.txt"
-    described = json.loads(
-        (ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8")
-    )
+    source = json.loads((ROOT / "data" / "High Valyrian.source.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
-    assert digest == described["sha256"]
-    assert hashlib.sha256(corpus_again.text.encode()).hexdigest() == digest
-    assert described["bits"] == pytest.approx(corpus_again.source.bits, abs=1e-3)
+    assert digest == source["sha256"]
+    assert hashlib.sha256(regenerated_corpus.text.encode()).hexdigest() == digest
+    assert source["bits"] == pytest.approx(regenerated_corpus.source.bits, abs=1e-3)
 
 
-def test_exact_number_and_no_sentence_twice(paragraphs: list[str]) -> None:
-    sentences = [sentence for paragraph in paragraphs for sentence in split(paragraph)]
+def test_there_are_as_many_sentences_as_requested_and_all_differ(paragraphs: list[str]) -> None:
+    sentences = [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph)]
     assert len(sentences) == 2000
     assert len(set(sentences)) == 2000
-    assert max(len(split(p)) for p in paragraphs) <= 6
+    assert max(len(split_sentences(p)) for p in paragraphs) <= 6
 
 
-def test_spelling(paragraphs: list[str]) -> None:
+def test_sentences_are_spelt_in_the_alphabet_in_nfc(paragraphs: list[str]) -> None:
     for paragraph in paragraphs:
         assert is_normalized("NFC", paragraph)
         assert set(paragraph.lower()) <= ALPHABET | set(" .,!?")
-        for sentence in split(paragraph):
+        for sentence in split_sentences(paragraph):
             assert re.fullmatch(r"[^\W\d_a-zñāēīōūȳ][^.!?]*[^ ,.!?][.!?]", sentence), sentence
 
 
-def test_every_word_is_a_sure_form(paragraphs: list[str]) -> None:
-    joined = joined_forms()
-    unknown = {
-        w for p in paragraphs for w in re.findall(r"[^\W\d_]+", p) if not is_known(w, joined)
-    }
-    assert not unknown
+def test_every_word_is_an_attested_form(paragraphs: list[str]) -> None:
+    words = {word for paragraph in paragraphs for word in re.findall(r"[^\W\d_]+", paragraph)}
+    assert [word for word in words if not is_attested(word)] == []
 
 
-def test_small_words_of_templates_and_examples_are_known() -> None:
-    joined, unknown = joined_forms(), []
-    for item in (*GRAMMAR.sentences, *GRAMMAR.phrases):
-        literals = [t.name for t in item.tokens if not t.is_letter and t.name not in PUNCTUATION]
-        printed = [*literals, *re.findall(r"[^\W\d_]+", item.example)]
-        unknown += [(item.name, word) for word in printed if not is_known(word, joined)]
-    assert not unknown
-
-
-# ------------------------------------------------------------------------------------------------ errors
+def test_literal_words_and_examples_of_templates_are_attested() -> None:
+    for template in (*GRAMMAR.sentences, *GRAMMAR.phrases):
+        literals = {token.name for token in template.tokens if not token.is_letter}
+        words = literals - {*PUNCTUATION} | {*re.findall(r"[^\W\d_]+", template.example)}
+        assert [word for word in words if not is_attested(word)] == [], template.name
 
 
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="must be at least 1, found 0"):
         next(generate_paragraphs(0, 1))
-    with pytest.raises(UserError, match="uses V without explaining it; add V = "):
-        parse_pattern({"words": "x:nom V:x .", "weight": 1, "x": "person"})
+    with pytest.raises(UserError, match="uses V without defining it; add V = "):
+        parse_template({"words": "x:nom V:x .", "weight": 1, "x": "person"})
     with pytest.raises(UserError, match="must begin with one of verb"):
-        parse_pattern({"words": "V:3s .", "weight": 1, "V": "werb intransitive x"})
+        parse_template({"words": "V:3s .", "weight": 1, "V": "werb intransitive x"})
     with pytest.raises(UserError, match="no verb in lexicon.csv has the frame 'motoin' of"):
-        parse_pattern({"words": "V:3s .", "weight": 1, "V": "verb rest|motoin x"})
+        parse_template({"words": "V:3s .", "weight": 1, "V": "verb rest|motoin x"})
     with pytest.raises(UserError, match=r"'xyz', which lexicon\.csv does not list"):
-        words(("xyz",))
+        find_words(("xyz",))
     monkeypatch.setattr("valyrian_jax.language.generator.paragraphs.ATTEMPTS", 0)
-    with pytest.raises(UserError, match="no new sentence found after 0; ask for fewer"):
+    with pytest.raises(
+        UserError, match="no new sentence in 0 attempts after 0 sentences; ask for fewer"
+    ):
         next(generate_paragraphs(5, 1))

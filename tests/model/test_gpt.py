@@ -1,4 +1,4 @@
-"""The model: what it may see, what it drops, what it is called, and that it learns."""
+"""The model: causality, dropout, initialisation, parameter names, cache and learning."""
 
 import functools
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_changing_a_token_changes_no_logit_before_it(params: Params) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_parameters_are_those_of_the_name_table(tied: bool) -> None:
+def test_parameters_match_the_name_table(tied: bool) -> None:
     config = replace(WIDE, tie_word_embeddings=tied)
     params = init_params(config, jax.random.key(0))
     tensors = to_tensors(params)
@@ -67,7 +67,7 @@ def test_the_default_model_has_929536_parameters() -> None:
     ("layers", "width", "heads", "count"),
     [(12, 768, 12, 124_439_808), (48, 1600, 25, 1_557_611_200)],
 )
-def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count: int) -> None:
+def test_gpt2_sizes_have_gpt2_shapes(layers: int, width: int, heads: int, count: int) -> None:
     config = ModelConfig(50257, 1024, width, layers, heads, tie_word_embeddings=True)
     shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
@@ -79,7 +79,7 @@ def test_shapes_at_the_sizes_of_gpt2(layers: int, width: int, heads: int, count:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_initial_weights_are_gaussian_and_as_wide_as_they_should_be(tied: bool) -> None:
+def test_initial_weights_have_the_configured_mean_and_spread(tied: bool) -> None:
     config = replace(WIDE, tie_word_embeddings=tied)
     tensors = to_tensors(init_params(config, jax.random.key(1)))
     for name, array in tensors.items():
@@ -92,11 +92,11 @@ def test_initial_weights_are_gaussian_and_as_wide_as_they_should_be(tied: bool) 
             expected *= 4 if "wte" in name and not tied else 1
             assert array.std() == pytest.approx(expected, rel=0.02), name
             assert abs(array.mean()) < 0.02 * expected + 1e-4, name
-    c_fc = [tensors[f"transformer.h.{i}.mlp.c_fc.weight"] for i in range(2)]
-    assert not np.array_equal(*c_fc)
+    weights = [tensors[f"transformer.h.{i}.mlp.c_fc.weight"] for i in range(2)]
+    assert not np.array_equal(*weights)
 
 
-def test_dropout_is_off_without_a_key_and_differs_by_key(params: Params) -> None:
+def test_dropout_needs_a_key_and_depends_on_it(params: Params) -> None:
     off = forward(params, TOKENS, CONFIG)
     np.testing.assert_array_equal(off, forward(params, TOKENS, CONFIG))
     one, again, two = (forward(params, TOKENS, CONFIG, jax.random.key(k)) for k in (1, 1, 2))
@@ -111,37 +111,34 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(rate: float) -> None:
     dropped = np.asarray(dropout(x, rate, jax.random.key(3)))
     assert (dropped == 0).mean() == pytest.approx(rate, abs=0.003)
     assert dropped.mean() == pytest.approx(1, abs=0.003)
-    assert (
-        np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005
-    )  # the bytes of a word
+    # The bytes of one random word are independent.
+    assert np.abs(np.corrcoef(dropped.ravel()[:-1], dropped.ravel()[1:])[0, 1]) < 0.005
     np.testing.assert_array_equal(dropout(x, 0.0, jax.random.key(3)), x)
 
 
-def test_every_place_drops_differently(monkeypatch: pytest.MonkeyPatch, params: Params) -> None:
-    drop = dropout
-
+def test_every_dropout_has_a_different_key(monkeypatch: pytest.MonkeyPatch, params: Params) -> None:
     @jax.jit
-    def keys() -> list[jax.Array]:
-        seen = []
+    def collect_keys() -> list[jax.Array]:
+        keys = []
 
-        def recording(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-            seen.append(jax.random.key_data(key))
-            return drop(x, rate, key)
+        def record_key(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+            keys.append(jax.random.key_data(key))
+            return dropout(x, rate, key)
 
-        monkeypatch.setattr(gpt, "dropout", recording)
+        monkeypatch.setattr(gpt, "dropout", record_key)
         gpt.forward(params, TOKENS, CONFIG, jax.random.key(0))
-        return seen
+        return keys
 
-    found = [tuple(key.tolist()) for key in keys()]
-    assert len(found) == len(set(found)) == 1 + 3 * CONFIG.n_layer
+    keys = [tuple(key.tolist()) for key in collect_keys()]
+    assert len(keys) == len(set(keys)) == 1 + 3 * CONFIG.n_layer
 
 
-def test_reading_through_a_cache_gives_the_same_logits(params: Params) -> None:
-    whole = forward(params, TOKENS, CONFIG)
+def test_cached_forward_gives_the_same_logits(params: Params) -> None:
+    expected = forward(params, TOKENS, CONFIG)
     cache = gpt.empty_cache(CONFIG, 2)
     for start, stop in ((0, 5), (5, 6), (6, 11), (11, 16)):
-        part, cache = forward_cached(params, TOKENS[:, start:stop], CONFIG, cache)
-        np.testing.assert_allclose(part, whole[:, start:stop], atol=1e-5)
+        logits, cache = forward_cached(params, TOKENS[:, start:stop], CONFIG, cache)
+        np.testing.assert_allclose(logits, expected[:, start:stop], atol=1e-5)
     assert int(cache.length) == 16
 
 

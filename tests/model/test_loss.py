@@ -1,4 +1,4 @@
-"""The loss against PyTorch's."""
+"""The loss equals PyTorch's."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import torch
 from valyrian_jax.model.loss import cross_entropy, summed_cross_entropy, token_cross_entropy
 
 
-def test_cross_entropy_equals_torch() -> None:
+def test_cross_entropy_equals_the_one_of_torch() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(3, 5, 11)).astype(np.float32) * 30
     targets = rng.integers(0, 11, (3, 5))
@@ -26,7 +26,7 @@ def test_cross_entropy_equals_torch() -> None:
     )
 
 
-def test_the_gradient_is_no_scatter() -> None:
-    """For which XLA on a GPU keeps all logits in float32, three times what the products need."""
+def test_the_gradient_contains_no_scatter() -> None:
+    """For a scatter, XLA on a GPU keeps all logits in float32: three times the products' memory."""
     logits, targets = jnp.zeros((3, 5, 11), jnp.bfloat16), jnp.zeros((3, 5), jnp.int32)
     assert "scatter" not in str(jax.make_jaxpr(jax.grad(cross_entropy))(logits, targets))

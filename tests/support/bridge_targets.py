@@ -1,4 +1,4 @@
-"""As `tests.support.targets`, the readers of the bridge: TorchScript files, and GPT-2 directories from elsewhere."""
+"""Fuzzing targets of the bridge: TorchScript files, and GPT-2 directories of other tools."""
 
 import functools
 import io
@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as serialize
+from safetensors.torch import load, save
 
 from bridge import torchscript
-from bridge.__main__ import describe
-from bridge.export_metadata import METADATA_FILES, read_metadata
-from bridge.importers.hf_gpt2 import load_file, read_gpt2
+from bridge.export_metadata import METADATA_FILES, describe_certificate, read_metadata
+from bridge.importers.hf_gpt2 import read_gpt2
 from tests.support.fuzzing import Files, Target
-from tests.support.mutating import damaged_bytes, damaged_text_of
-from tests.support.targets import MODEL, bundle_files, damaged_weights, use_bundle
+from tests.support.mutating import damage_bytes, damage_json_text
+from tests.support.targets import MODEL, damage_weights, exercise_bundle, make_bundle_files
 from valyrian_jax.bundle.names import parameter_shapes
 
-# The papers of a TorchScript file. A small archive with the same papers stands for it: torch is not asked.
+# The metadata of a TorchScript file, in a small archive that PyTorch does not have to open.
 
 
-def archive(members: list[tuple[str, bytes]]) -> bytes:
+def make_archive(members: list[tuple[str, bytes]]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file, warnings.catch_warnings(action="ignore"):
         for name, data in members:
@@ -33,7 +32,7 @@ def archive(members: list[tuple[str, bytes]]) -> bytes:
     return content.getvalue()
 
 
-def paper_files() -> Files:
+def make_metadata_files() -> Files:
     example = {"settings": [0.8, 0, 0.95, 1], "tokens": [259, 97, 98], "text": "ab"}
     certificate = {
         "format_version": 1,
@@ -43,84 +42,84 @@ def paper_files() -> Files:
         "examples": [example],
     }
     names = ("config.json", "tokenizer.json", "manifest.json")
-    members = [(f"m/extra/{name}", bundle_files()[name]) for name in names]
+    members = [(f"m/extra/{name}", make_bundle_files()[name]) for name in names]
     members += [
         ("m/extra/certificate.json", json.dumps(certificate).encode()),
         ("m/version", b"3\n"),
     ]
-    return {"m.pt": archive(members)}
+    return {"m.pt": make_archive(members)}
 
 
-def damage_papers(draw: random.Random, files: Files) -> Files:
+def damage_metadata(draw: random.Random, files: Files) -> Files:
+    """Damage the bytes of the archive, or one of its JSON files and sometimes its list of members.
+
+    The certificate is damaged more often than the other files.
+    """
     if draw.random() < 0.4:
-        return {"m.pt": damaged_bytes(draw, files["m.pt"])}
-    with zipfile.ZipFile(io.BytesIO(files["m.pt"])) as whole:
-        members = [[name, whole.read(name)] for name in whole.namelist()]
+        return {"m.pt": damage_bytes(draw, files["m.pt"])}
+    with zipfile.ZipFile(io.BytesIO(files["m.pt"])) as archive:
+        members = [[name, archive.read(name)] for name in archive.namelist()]
     member = draw.choice(members[:4] + members[3:4] * 3)
-    member[1] = damaged_text_of(draw, member[1])
-    return {"m.pt": archive([(name, data) for name, data in damaged_json_list(draw, members)])}
+    member[1] = damage_json_text(draw, member[1])
+    return {"m.pt": make_archive([(name, data) for name, data in damage_members(draw, members)])}
 
 
-def damaged_json_list(draw: random.Random, members: list[Any]) -> list[Any]:
-    """Now and then a member twice, or one less, or under another name."""
-    kind, place = draw.randrange(20), draw.randrange(len(members))
+def damage_members(draw: random.Random, members: list[Any]) -> list[Any]:
+    """Three times in twenty, repeat, remove or rename a member; return the members."""
+    kind, index = draw.randrange(20), draw.randrange(len(members))
     if kind == 0:
-        members.append(members[place])
+        members.append(members[index])
     elif kind == 1:
-        del members[place]
+        del members[index]
     elif kind == 2:
-        members[place][0] = draw.choice(
+        members[index][0] = draw.choice(
             ("../x", "/x", "m/../x", "m//x", "x", "m/extra/config.json", "m\\x")
         )
     return members
 
 
-def read_papers(directory: Path) -> None:
-    found = read_metadata(directory / "m.pt")
-    assert found.keys() == {*METADATA_FILES}
-    assert "\n" not in describe(found["certificate.json"])
+def read_export_metadata(directory: Path) -> None:
+    metadata = read_metadata(directory / "m.pt")
+    assert metadata.keys() == {*METADATA_FILES}
+    assert "\n" not in describe_certificate(metadata["certificate.json"])
 
 
-# GPT-2 directories from elsewhere.
+# GPT-2 directories of other tools.
 
 
-def foreign_files() -> Files:
-    files = bundle_files()
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "model.safetensors"
-        path.write_bytes(files["model.safetensors"])
-        tensors = load_file(path)
+def make_gpt2_files() -> Files:
+    files = make_bundle_files()
+    tensors = load(files["model.safetensors"])
     names, shards = sorted(tensors), {}
-    places = {tensor: f"{i % 2}.safetensors" for i, tensor in enumerate(names)}
+    weight_map = {tensor: f"{i % 2}.safetensors" for i, tensor in enumerate(names)}
     for shard in ("0.safetensors", "1.safetensors"):
-        shards[shard] = serialize({name: tensors[name] for name in names if places[name] == shard})
-    index = {"metadata": {"total_size": 1}, "weight_map": places}
+        shards[shard] = save({name: tensors[name] for name in names if weight_map[name] == shard})
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
     model = json.loads(files["tokenizer.json"])["model"]
+    merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
     return {
         "config.json": files["config.json"],
         "model.safetensors.index.json": json.dumps(index).encode(),
         **shards,
         "vocab.json": json.dumps(model["vocab"]).encode(),
-        "merges.txt": "\n".join(
-            ["#version: 0.2", *(" ".join(pair) for pair in model["merges"]), ""]
-        ).encode(),
+        "merges.txt": "\n".join(merges).encode(),
     }
 
 
-def damage_foreign(draw: random.Random, files: Files) -> Files:
+def damage_gpt2(draw: random.Random, files: Files) -> Files:
     name = draw.choice(sorted(files))
-    damage = damaged_weights if name.endswith(".safetensors") else damaged_text_of
+    damage = damage_weights if name.endswith(".safetensors") else damage_json_text
     if name == "merges.txt":
-        damage = damaged_bytes
+        damage = damage_bytes
     return files | {name: damage(draw, files[name])}
 
 
-def read_foreign(directory: Path) -> None:
-    use_bundle(read_gpt2(directory))
+def read_gpt2_directory(directory: Path) -> None:
+    exercise_bundle(read_gpt2(directory))
 
 
-def pickled_files() -> Files:
-    files, content = bundle_files(), io.BytesIO()
+def make_pickled_files() -> Files:
+    files, content = make_bundle_files(), io.BytesIO()
     tensors = {name: torch.zeros(shape) for name, shape in parameter_shapes(MODEL).items()}
     torch.save(tensors, content)
     return {name: files[name] for name in ("config.json", "tokenizer.json")} | {
@@ -129,33 +128,33 @@ def pickled_files() -> Files:
 
 
 def damage_pickled(draw: random.Random, files: Files) -> Files:
-    """Damage to the bytes of the archive, or to its list of tensors with checksums that are right."""
+    """Damage the bytes of the archive or, with valid checksums, its pickled list of tensors."""
     data = files["pytorch_model.bin"]
     if draw.random() < 0.3:
-        return files | {"pytorch_model.bin": damaged_bytes(draw, data)}
-    with zipfile.ZipFile(io.BytesIO(data)) as whole:
-        members = {name: whole.read(name) for name in whole.namelist()}
+        return files | {"pytorch_model.bin": damage_bytes(draw, data)}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in members if name.endswith("data.pkl"))
-    members[name] = damaged_bytes(draw, members[name])
-    return files | {"pytorch_model.bin": archive([*members.items()])}
+    members[name] = damage_bytes(draw, members[name])
+    return files | {"pytorch_model.bin": make_archive([*members.items()])}
 
 
 @functools.cache
-def scripted_files() -> Files:
+def make_torchscript_files() -> Files:
     with tempfile.TemporaryDirectory() as name:
-        for file, content in bundle_files().items():
+        for file, content in make_bundle_files().items():
             (Path(name) / file).write_bytes(content)
         torchscript.write(Path(name), Path(name) / "m.pt")
         return {"m.pt": (Path(name) / "m.pt").read_bytes()}
 
 
-def read_scripted(directory: Path) -> None:
+def read_torchscript(directory: Path) -> None:
     torchscript.check(directory / "m.pt")
 
 
 TARGETS = {
-    "papers": Target(paper_files, damage_papers, read_papers),
-    "gpt2": Target(foreign_files, damage_foreign, read_foreign),
-    "pickled": Target(pickled_files, damage_pickled, read_foreign, share=0.03),
-    "torchscript": Target(scripted_files, damage_papers, read_scripted, share=0.002),
+    "metadata": Target(make_metadata_files, damage_metadata, read_export_metadata),
+    "gpt2": Target(make_gpt2_files, damage_gpt2, read_gpt2_directory),
+    "pickled": Target(make_pickled_files, damage_pickled, read_gpt2_directory, share=0.03),
+    "torchscript": Target(make_torchscript_files, damage_metadata, read_torchscript, share=0.002),
 }

@@ -1,50 +1,52 @@
-"""A command line, called in this process."""
+"""Run commands in the process of the test."""
 
 import contextlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, AnyStr
 
 import click
 import pytest
 
-from valyrian_jax.cli.options import run_command
+from valyrian_jax.cli.entry_point import run_command
 
 
 def call(
-    entry: click.Command,
-    capsys: pytest.CaptureFixture[str],
+    program: click.Command,
+    capsys: pytest.CaptureFixture[AnyStr],
     monkeypatch: pytest.MonkeyPatch,
     *arguments: Any,
-) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a command, run in this process."""
+) -> tuple[int, AnyStr, AnyStr]:
+    """Run a command; return its exit status, standard output and standard error."""
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        run_command(entry)
+    with pytest.raises(SystemExit) as exit_info:
+        run_command(program)
     out, err = capsys.readouterr()
-    return int(stopped.value.code or 0), out, err
+    return int(exit_info.value.code or 0), out, err
 
 
-def call_on_terminal(entry: click.Command, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> str:
-    """What a command prints where standard output is a terminal, run in this process; it must succeed."""
+def call_on_terminal(
+    program: click.Command, monkeypatch: pytest.MonkeyPatch, *arguments: Any
+) -> str:
+    """Run a command that must succeed; return what it prints when standard output is a terminal."""
     leader, follower = os.openpty()
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
-        shown = pool.submit(_read, leader)
+        output = pool.submit(_read, leader)
         with os.fdopen(follower, "w", encoding="utf-8") as terminal:
             patch.setattr(sys, "stdout", terminal)
             patch.setattr(sys, "argv", ["program", *map(str, arguments)])
-            with pytest.raises(SystemExit) as stopped:
-                run_command(entry)
+            with pytest.raises(SystemExit) as exit_info:
+                run_command(program)
     os.close(leader)
-    assert not stopped.value.code
-    return shown.result().decode().replace("\r\n", "\n")
+    assert not exit_info.value.code
+    return output.result().decode().replace("\r\n", "\n")
 
 
 def _read(leader: int) -> bytes:
-    """What is written to a terminal until it is closed."""
-    shown = b""
-    with contextlib.suppress(OSError):  # what Linux says of a closed one
-        while part := os.read(leader, 4096):
-            shown += part
-    return shown
+    """Read what is written to a terminal until it is closed."""
+    output = b""
+    with contextlib.suppress(OSError):  # Linux reports the closed terminal as an error.
+        while block := os.read(leader, 4096):
+            output += block
+    return output

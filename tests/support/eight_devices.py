@@ -1,6 +1,9 @@
-"""One training on several meshes of eight forced CPU devices: python -m tests.support.eight_devices SCRATCH; prints JSON.
+"""Train one configuration on several meshes of eight forced CPU devices, and print the results.
 
-A process of its own, because JAX counts its devices once. The tests in tests/model/test_sharding.py judge what it prints.
+python -m tests.support.eight_devices SCRATCH
+
+It is a process of its own because JAX counts its devices once. tests/model/test_sharding.py checks
+the JSON that it prints.
 """
 
 import json
@@ -29,7 +32,7 @@ from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import abstract_state, init_state, make_train_step
 
-SETTINGS = config_from_tree(
+CONFIG = config_from_tree(
     {
         "model": {
             "vocab_size": 300,
@@ -43,72 +46,74 @@ SETTINGS = config_from_tree(
     }
 )
 PLAIN = replace(
-    SETTINGS,
-    model=replace(SETTINGS.model, dropout=0.0, n_layer=2),
-    optim=replace(SETTINGS.optim, name="muon"),
+    CONFIG,
+    model=replace(CONFIG.model, dropout=0.0, n_layer=2),
+    optim=replace(CONFIG.optim, name="muon"),
 )
 LEAN = replace(PLAIN, train=replace(PLAIN.train, accumulate=2, scan_layers=True, remat=True))
-BATCHES = (
-    np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)
-)  # few tokens, which can be learnt
-HELD_OUT = EvalSet(make_eval_windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
+# Few different tokens, so that the model learns something.
+BATCHES = np.random.default_rng(0).integers(0, 30, (50, 8, 17)).astype(np.int32)
+EVAL_SET = EvalSet(make_eval_windows(np.arange(280, dtype=np.uint16), 8, 16), 500)
 
 
 class Training:
-    """A configuration on a mesh, its compiled step and its state."""
+    """A configuration on a mesh, with its compiled step and its state."""
 
-    def __init__(self, settings: Config, *sizes: int) -> None:
-        self.mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())  # or the first of them
-        self.settings, self.optimizer = settings, make_optimizer(settings.optim, 50)
-        self.how = choose_options(settings, jax.devices()[0], self.mesh)
-        self.step = make_train_step(settings, self.optimizer, self.how)
-        self.state = init_state(settings, self.optimizer, None, self.mesh)
+    def __init__(self, config: Config, *sizes: int) -> None:
+        self.mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())
+        self.config, self.optimizer = config, make_optimizer(config.optim, 50)
+        self.options = choose_options(config, jax.devices()[0], self.mesh)
+        self.step = make_train_step(config, self.optimizer, self.options)
+        self.state = init_state(config, self.optimizer, None, self.mesh)
 
-    def losses(self, until: int) -> list[float]:
-        found: list[float] = []
-        for first in range(int(self.state.step), until, 5):
-            placed = sharding.shard(BATCHES[first : first + 5], sharding.batch_sharding(self.mesh))
-            self.state, metrics = self.step(self.state, placed)
-            found += np.asarray(metrics.loss).tolist()
-        return found
+    def train_until(self, end: int) -> list[float]:
+        """Train until a step, and return the losses."""
+        losses: list[float] = []
+        for start in range(int(self.state.step), end, 5):
+            batches = BATCHES[start : start + 5]
+            sharded = sharding.shard(batches, sharding.batch_sharding(self.mesh))
+            self.state, metrics = self.step(self.state, sharded)
+            losses += np.asarray(metrics.loss).tolist()
+        return losses
 
-    def held_out(self) -> float:
-        eval_step = make_eval_step(self.settings.model, self.how)
-        return evaluate(eval_step, self.state.params, HELD_OUT, self.mesh).nats_per_token
+    def evaluate(self) -> float:
+        """Return the loss on the held-out set, in nats per token."""
+        eval_step = make_eval_step(self.config.model, self.options)
+        return evaluate(eval_step, self.state.params, EVAL_SET, self.mesh).nats_per_token
 
-    def bytes_of_state(self) -> int:
-        """On one device, by XLA's own account, without the batches."""
-        like = abstract_state(self.settings, self.optimizer, self.mesh)
+    def count_state_bytes(self) -> int:
+        """Return the bytes of the state on one device, as XLA reports them."""
+        state = abstract_state(self.config, self.optimizer, self.mesh)
         batches = jax.ShapeDtypeStruct(
             (5, 8, 17), np.int32, sharding=sharding.batch_sharding(self.mesh)
         )
-        analysis = self.step.lower(like, batches).compile().memory_analysis()  # type: ignore[attr-defined]
-        rows = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
-        return int(analysis.argument_size_in_bytes) - rows
+        analysis = self.step.lower(state, batches).compile().memory_analysis()  # type: ignore[attr-defined]
+        batch_bytes = BATCHES[:5].nbytes // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])
+        return int(analysis.argument_size_in_bytes) - batch_bytes
 
 
 def main(scratch: Path) -> None:
-    found: dict[str, Any] = {"losses": {}, "held_out": {}, "bytes": {}, "norm": {}}
+    results: dict[str, Any] = {"losses": {}, "held_out": {}, "bytes": {}, "norm": {}}
     for sizes in [(1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)]:
-        training = Training(SETTINGS, *sizes)
-        losses = training.losses(25)
-        if sizes == (2, 2, 2):  # cut along all axes, to be put together elsewhere
-            record = CheckpointMetadata(25, Progress(), {}, "", "", {})
-            checkpoint.save(scratch, training.state, record)
+        training = Training(CONFIG, *sizes)
+        losses = training.train_until(25)
+        if sizes == (2, 2, 2):  # sharded along all axes; other meshes resume from it below
+            metadata = CheckpointMetadata(25, Progress(), {}, "", "", {})
+            checkpoint.save(scratch, training.state, metadata)
         name = "x".join(map(str, sizes))
-        found["losses"][name] = losses + training.losses(50)
-        found["held_out"][name] = training.held_out()
-        found["bytes"][name] = training.bytes_of_state()
-        whole = to_tensors(sharding.gather(training.state.params, training.mesh))
-        found["norm"][name] = float(sum(np.square(tensor).sum() for tensor in whole.values()))
+        results["losses"][name] = losses + training.train_until(50)
+        results["held_out"][name] = training.evaluate()
+        results["bytes"][name] = training.count_state_bytes()
+        tensors = to_tensors(sharding.gather(training.state.params, training.mesh))
+        results["norm"][name] = float(sum(np.square(tensor).sum() for tensor in tensors.values()))
     for name, sizes in {"8 to 1": (1, 1, 1), "8 to 8 others": (1, 8, 1)}.items():
-        training = Training(SETTINGS, *sizes)
-        like = abstract_state(SETTINGS, training.optimizer, training.mesh)
-        training.state = checkpoint.restore(checkpoint.find_newest(scratch), like)
-        found["losses"][name] = found["losses"]["1x1x1"][:25] + training.losses(50)
-    for name, settings, sizes in [("plain", PLAIN, (1, 1, 1)), ("lean", LEAN, (2, 2, 2))]:
-        found["losses"][name] = Training(settings, *sizes).losses(50)
-    json.dump(found, sys.stdout)
+        training = Training(CONFIG, *sizes)
+        template = abstract_state(CONFIG, training.optimizer, training.mesh)
+        training.state = checkpoint.restore(checkpoint.find_newest(scratch), template)
+        results["losses"][name] = results["losses"]["1x1x1"][:25] + training.train_until(50)
+    for name, config, sizes in [("plain", PLAIN, (1, 1, 1)), ("lean", LEAN, (2, 2, 2))]:
+        results["losses"][name] = Training(config, *sizes).train_until(50)
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Readers under damaged files: whatever is in them, they end in success or in a UserError, soon, in little memory.
+"""Feed damaged files to a reader: it must accept or refuse them, quickly and in little memory.
 
-`attack` damages the files of a target and reads them. Targets stand in `tests.support.targets` and `tests.support.bridge_targets`; a
-reader more is an entry more there: its whole files, how to damage them, and how to read and use them.
+The targets are in `targets`, `bridge_targets` and `checkpoint_targets`. A new reader needs an entry
+there: how to make its files, how to damage them, and how to read and use them.
 """
 
 import os
@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,31 +20,30 @@ from valyrian_jax.errors import UserError
 
 Files = dict[str, bytes]
 
-SECONDS = 10.0  # for one input; what takes longer hangs
-MEMORY = (3 << 30) + (
-    (os.cpu_count() or 1) << 27
-)  # bytes above what is mapped already; some for each thread to come
+SECONDS = 10.0  # for one input
+# Bytes above what the process has mapped; every thread that starts later needs some.
+MEMORY = (3 << 30) + ((os.cpu_count() or 1) << 27)
 _SHARED_MEMORY = Path("/dev/shm")
 
 
 class Target(NamedTuple):
-    """A reader.
+    """A reader of files.
 
     Attributes:
-        whole: makes the undamaged files, once.
-        damage: the files (a copy) -> damaged ones.
-        read: a directory with the files; returns if they were read and are of use, or raises UserError.
-        share: how much of the inputs asked for it gets; less where a reader is slow by nature.
+        make_files: Makes the undamaged files.
+        damage: Takes a copy of the files and returns damaged ones.
+        read: Reads and uses the files of a directory, or raises UserError.
+        share: Fraction of the inputs that this target gets; below 1 for slow readers.
     """
 
-    whole: Callable[[], Files]
+    make_files: Callable[[], Files]
     damage: Callable[[random.Random, Files], Files]
     read: Callable[[Path], None]
     share: float = 1.0
 
 
 class Outcome(NamedTuple):
-    """What became of the inputs."""
+    """How many inputs were accepted and refused, and the time that took."""
 
     accepted: int
     refused: int
@@ -52,81 +51,88 @@ class Outcome(NamedTuple):
 
 
 class HungError(BaseException):
-    """An input took too long. No Exception, so that no reader catches it."""
+    """An input took too long; not an Exception, so that no reader catches it."""
 
 
 def attack(name: str, target: Target, count: int, seed: int = 0, first: int = 0) -> Outcome:
-    """Read inputs number `first` to `first + count - 1`; each depends on the seed and its number alone.
+    """Read damaged files; every input depends only on the name, the seed and its own number.
+
+    Args:
+        name: Name of the target.
+        target: Reader to attack.
+        count: Number of inputs.
+        seed: Seed of the damage.
+        first: Number of the first input.
 
     Raises:
-        AssertionError: one ended neither in success nor in a UserError of one line; it names the input.
+        AssertionError: An input was neither accepted nor refused with a UserError.
     """
-    whole, accepted, begin = target.whole(), 0, time.perf_counter()
-    with _directory() as directory, little_memory(), warnings.catch_warnings():
-        warnings.simplefilter("error")  # a warning would be a line more on the terminal
-        _replace(directory, {}, whole)
+    files, accepted, start = target.make_files(), 0, time.perf_counter()
+    with _temporary_directory() as directory, limit_memory(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning would add a line to the terminal
+        _replace_files(directory, {}, files)
         target.read(directory)
-        there = whole
+        current = files
         for number in range(first, first + count):
-            files = target.damage(random.Random(f"{name} {seed} {number}"), dict(whole))
-            _replace(directory, there, files)
-            there = files
-            accepted += _survives(target, directory, f"{name}, input {number} of seed {seed}")
-    return Outcome(accepted, count - accepted, time.perf_counter() - begin)
+            damaged = target.damage(random.Random(f"{name} {seed} {number}"), dict(files))
+            _replace_files(directory, current, damaged)
+            current = damaged
+            accepted += _is_accepted(target, directory, f"{name}, input {number} of seed {seed}")
+    return Outcome(accepted, count - accepted, time.perf_counter() - start)
 
 
-def _survives(target: Target, directory: Path, which: str) -> bool:
-    """Whether an input is accepted; it is refused where this is false."""
+def _is_accepted(target: Target, directory: Path, label: str) -> bool:
+    """Return whether the target accepts the files of a directory instead of refusing them."""
     try:
-        with soon():
+        with limit_time():
             target.read(directory)
     except UserError:
         return False
     except BaseException as error:
-        raise AssertionError(f"{which}: {type(error).__name__}: {str(error)[:300]}") from error
+        raise AssertionError(f"{label}: {type(error).__name__}: {str(error)[:300]}") from error
     return True
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
+def _temporary_directory() -> Iterator[Path]:
     parent = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=parent) as name:
         yield Path(name)
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
-    """Who asks for much more memory than the process has, gets a MemoryError."""
+def limit_memory() -> Iterator[None]:
+    """Raise a MemoryError where the process asks for much more memory than it has."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, before[1]))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @contextmanager
-def soon() -> Iterator[None]:
-    """Who takes long, gets a HungError."""
+def limit_time() -> Iterator[None]:
+    """Raise a HungError after `SECONDS`."""
 
-    def hang(*_: object) -> None:
+    def raise_hung_error(*_: object) -> None:
         raise HungError(f"more than {SECONDS:.0f} s")
 
-    before = signal.signal(signal.SIGALRM, hang)
+    previous_handler = signal.signal(signal.SIGALRM, raise_hung_error)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
-def _replace(directory: Path, there: Mapping[str, bytes], files: Mapping[str, bytes]) -> None:
-    """Make the files of a directory others; most of them are the same."""
-    for name in there.keys() - files.keys():
+def _replace_files(directory: Path, current: Files, files: Files) -> None:
+    """Replace the current files of a directory; files that are the same object stay."""
+    for name in current.keys() - files.keys():
         (directory / name).unlink()
     for name, content in files.items():
-        if there.get(name) is not content:
+        if current.get(name) is not content:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(content)

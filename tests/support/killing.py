@@ -1,10 +1,9 @@
-"""Killing a training run, again and again: what the tests and tests/bench/chaos.py share.
+"""Train in processes that can be killed, and compare what they saved.
 
-The runs are processes forked from one that has imported everything, so that most of their life is training.
+A fork server imports everything once, so the processes start quickly.
 """
 
 import hashlib
-import io
 import multiprocessing
 import os
 import signal
@@ -14,73 +13,64 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 
+from tests.support.runs import load_last_state, make_text_console, read_values, resume
 from valyrian_jax.config import Config
-from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.training import checkpoint
-from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import train
-from valyrian_jax.training.train_step import init_state
 
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(["tests.support.killing"])
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["tests.support.killing"])
 
 
-class End(NamedTuple):
-    """How a process ended: its exit code, the negative of the signal that ended it, and the operations it made."""
+class ProcessEnd(NamedTuple):
+    """The exit code of a process, or minus the signal that killed it, and its file operations."""
 
     code: int | None
     operations: int
 
 
-def spawned(settings: Config, run: Path, last: int = 0) -> End:
-    """Start a run, or go on with it, in a process of its own, killed at operation number `last` on the run's files."""
-    operations = FORKING.Value("q", 0)
-    process = FORKING.Process(target=train_killed, args=(settings, run, last, operations))
+def train_in_process(config: Config, run: Path, kill_at: int = 0) -> ProcessEnd:
+    """Start or resume a run in a process; kill it at its `kill_at`-th file operation, unless 0."""
+    operations = FORK_SERVER.Value("q", 0)
+    process = FORK_SERVER.Process(target=_train, args=(config, run, kill_at, operations))
     process.start()
     process.join()
-    return End(process.exitcode, operations.value)
+    return ProcessEnd(process.exitcode, operations.value)
 
 
-def train_killed(settings: Config, run: Path, last: int, operations: Any) -> None:
-    count_operations(run, last, operations)
-    quiet = Console(file=io.StringIO())
+def _train(config: Config, run: Path, kill_at: int, operations: Any) -> None:
+    _count_operations(run, kill_at, operations)
     if (run / "config.toml").exists():
-        train(load_resume_config(run, {}), resume=run, console=quiet)
+        resume(run)
     else:
-        train(settings, run, console=quiet)
+        train(config, run, console=make_text_console())
 
 
-def count_operations(run: Path, last: int, operations: Any) -> None:
-    """Count what this process does to paths in a directory (open, rename, remove...), and kill it at number `last`."""
+def _count_operations(directory: Path, kill_at: int, operations: Any) -> None:
+    """Count the operations on paths in a directory (open, rename, ...); kill the process at one."""
 
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
+    def count_event(event: str, arguments: tuple[Any, ...]) -> None:
         if (
             event.startswith(("open", "os.", "shutil."))
             and arguments
-            and str(run) in str(arguments[0])
+            and str(directory) in str(arguments[0])
         ):
             operations.value += 1
-            if operations.value == last:
+            if operations.value == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(count)
+    sys.addaudithook(count_event)
 
 
 def fingerprint(run: Path) -> str:
-    """A hash of the last state and progress of a run, its numbers but for its speed, its samples, its best weights."""
-    settings = load_run_config(run)
-    like = init_state(settings, make_optimizer(settings.optim, settings.train.steps))
+    """Return a hash of the last state, progress, metrics, samples and best weights of a run."""
     digest = hashlib.sha256((run / "samples.txt").read_bytes())
-    found = checkpoint.find_newest(run / "checkpoints")
-    digest.update(repr(found.metadata.progress).encode())
-    for array in jax.tree.leaves(checkpoint.restore(found, like)):
+    progress = checkpoint.find_newest(run / "checkpoints").metadata.progress
+    digest.update(repr(progress).encode())
+    for array in jax.tree.leaves(load_last_state(run)):
         digest.update(np.asarray(array).tobytes())
-    for record in read_metrics(run):
-        digest.update(
-            repr([item for item in record.items() if item[0] != "train/tokens_per_second"]).encode()
-        )
+    for record in read_values(run):
+        digest.update(repr([*record.items()]).encode())
     digest.update((run / "bundle" / "model.safetensors").read_bytes())
     return digest.hexdigest()

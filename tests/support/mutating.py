@@ -1,6 +1,6 @@
-"""Damage, drawn at random: to bytes, and to the values of JSON, which reaches deeper into a reader.
+"""Random damage to bytes and to JSON values; damage to values gets past the parser.
 
-Everything is drawn from the `random.Random` given, so that the same seed does the same damage.
+All randomness comes from a `random.Random`, so the same seed does the same damage.
 """
 
 import copy
@@ -10,100 +10,46 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-# What readers stumble over, to be put anywhere into a text.
+# Byte strings that parsers often mishandle; they are inserted anywhere into a text.
 _WORDS = (
-    *(
-        b"NaN",
-        b"-Infinity",
-        b"1e999",
-        b"-1",
-        b"0",
-        b"9" * 5000,
-        b"1" + b"0" * 30,
-        b"0x" + b"f" * 5000,
-        b"1_0",
-        b"1.5",
-    ),
-    *(
-        b"[" * 2000,
-        b'{"a":' * 2000,
-        b"[" * 400 + b"]" * 400,
-        b".a" * 1200,
-        b'"\\ud800"',
-        b"\\u0000",
-        b'""',
-        b'"',
-        b"\\",
-    ),
-    *(
-        b"\xef\xbb\xbf",
-        b"\xff\xfe",
-        b"\0",
-        b"\n",
-        b"\r",
-        b"\x85",
-        "\u2028".encode(),
-        b"\x1b[31m",
-        b"\xed\xa0\x80",
-    ),
-    *(
-        b"../",
-        b"/etc/passwd",
-        b"null",
-        b"true",
-        b"{}",
-        b"[]",
-        b",",
-        b":",
-        b"=",
-        b".",
-        b" ",
-        b"#",
-        b"[[x]]",
-    ),
+    *(b"NaN", b"-Infinity", b"1e999", b"-1", b"0", b"9" * 5000, b"1" + b"0" * 30),
+    *(b"0x" + b"f" * 5000, b"1_0", b"1.5"),
+    *(b"[" * 2000, b'{"a":' * 2000, b"[" * 400 + b"]" * 400, b".a" * 1200),
+    *(b'"\\ud800"', b"\\u0000", b'""', b'"', b"\\"),
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\0", b"\n", b"\r", b"\x85", "\u2028".encode()),
+    *(b"\x1b[31m", b"\xed\xa0\x80"),
+    *(b"../", b"/etc/passwd", b"null", b"true", b"{}", b"[]", b",", b":", b"=", b".", b" ", b"#"),
+    b"[[x]]",
 )
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 7, 2**31, 2**32 - 1, 2**63, 2**64, 10**12, 10**400, -(10**400)),
     *(0.5, 1.0, -0.0, 1e-300, 1e308, math.inf, -math.inf, math.nan),
-    *(
-        "",
-        "a",
-        "0",
-        "\0",
-        "\ud800",
-        "\u2028",
-        "\x1b[31m",
-        "Ġ",
-        "a b",
-        "..",
-        "../x",
-        "/etc/passwd",
-        "x" * 300,
-    ),
+    *("", "a", "0", "\0", "\ud800", "\u2028", "\x1b[31m", "Ġ", "a b", "..", "../x", "/etc/passwd"),
+    "x" * 300,
     *("<|endoftext|>", "I32", "F16", [], {}, [[]], [0], [None], ["a", "b"], {"": 0}, {"a": {}}),
 )
-# Numbers that Python does not write and nests that it does not fold: names for them, filled in afterwards.
+# Placeholders for numbers and nested lists that `json.dumps` cannot write; `to_json` fills them in.
 _LONG = {"@digits": "9" * 5000, "@largest": "-" + "9" * 4300, "@hexadecimal": "0x" + "f" * 5000}
 _DEEP = "@deep"
 
 
-def damaged_bytes(draw: random.Random, data: bytes) -> bytes:
-    """Some bytes, changed in one to four places."""
+def damage_bytes(draw: random.Random, data: bytes) -> bytes:
+    """Change the data in one, two or four ways."""
     for _ in range(draw.choice((1, 1, 2, 4))):
         data = draw.choice(_CHANGES)(draw, data)
     return data
 
 
-def damaged_json(draw: random.Random, value: Any) -> Any:
-    """A value of JSON, changed in place in one to three nodes."""
-    whole = [value]
+def damage_json(draw: random.Random, value: Any) -> Any:
+    """Change one to three nodes of a JSON value in place, and return it."""
+    root = [value]
     for _ in range(draw.choice((1, 1, 2, 3))):
-        _change_node(draw, whole)
-    return whole[0] if whole else None
+        _change_node(draw, root)
+    return root[0] if root else None
 
 
-def written(draw: random.Random, value: Any) -> bytes:
-    """A value as JSON; what `damaged_json` left to fill in is filled in."""
+def to_json(draw: random.Random, value: Any) -> bytes:
+    """Write a value as JSON, and fill in the placeholders of `damage_json`."""
     text = json.dumps(value)
     for name, number in _LONG.items():
         text = text.replace(f'"{name}"', number)
@@ -113,16 +59,16 @@ def written(draw: random.Random, value: Any) -> bytes:
     return text.encode()
 
 
-def damaged_text_of(draw: random.Random, text: bytes) -> bytes:
-    """The text of a JSON value, changed in its nodes or, one time in three, in its bytes."""
+def damage_json_text(draw: random.Random, text: bytes) -> bytes:
+    """Change the nodes of a JSON text or, one time in three, its bytes."""
     if draw.random() < 1 / 3:
-        return damaged_bytes(draw, text)
-    return written(draw, damaged_json(draw, json.loads(text)))
+        return damage_bytes(draw, text)
+    return to_json(draw, damage_json(draw, json.loads(text)))
 
 
-def _change_node(draw: random.Random, whole: list[Any]) -> None:
-    """Change one node of what stands in a list; a node is the likelier to be drawn the higher it stands."""
-    node: Any = whole
+def _change_node(draw: random.Random, root: list[Any]) -> None:
+    """Change one node below a root; nodes near the root are more likely."""
+    node: Any = root
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
@@ -135,42 +81,39 @@ def _change_node(draw: random.Random, whole: list[Any]) -> None:
     if kind == 0:
         del node[key]
     elif kind == 1 and isinstance(node, dict):
-        node[draw.choice([*_names(key), str(key) + "x", str(key)[:-1]])] = node.pop(key)
+        node[draw.choice([*_new_keys(key), str(key) + "x", str(key)[:-1]])] = node.pop(key)
     elif kind == 1:
         node.insert(key, copy.deepcopy(node[key]))
-    elif kind == 2 and len(keys) > 1:  # what stands elsewhere in the same container
+    elif kind == 2 and len(keys) > 1:  # a copy of a value of the same container
         node[key] = copy.deepcopy(node[draw.choice(keys)])
     elif type(node[key]) is int and kind == 3:
         node[key] += draw.choice((-1, 1, 256))
-    else:
-        node[key] = copy.copy(draw.choice((*_VALUES, *_LONG, _DEEP)))  # a list of its own
+    else:  # copied, because later changes happen in place
+        node[key] = copy.copy(draw.choice((*_VALUES, *_LONG, _DEEP)))
 
 
-def _names(key: Any) -> list[str]:
+def _new_keys(key: Any) -> list[str]:
     return [str(key), *(value for value in _VALUES if isinstance(value, str))]
 
 
-def _span(draw: random.Random, data: bytes) -> tuple[int, int]:
+def _draw_span(draw: random.Random, data: bytes) -> tuple[int, int]:
     start = draw.randint(0, len(data))
     return start, min(len(data), start + draw.choice((1, 1, 2, 8, 100)))
 
 
-def _flip(draw: random.Random, data: bytes) -> bytes:
-    place = draw.randrange(len(data) + 1)
-    return (
-        data[:place]
-        + bytes(byte ^ 1 << draw.randrange(8) for byte in data[place : place + 1])
-        + data[place + 1 :]
-    )
+def _flip_bit(draw: random.Random, data: bytes) -> bytes:
+    index = draw.randrange(len(data) + 1)
+    flipped = bytes(byte ^ 1 << draw.randrange(8) for byte in data[index : index + 1])
+    return data[:index] + flipped + data[index + 1 :]
 
 
-def _set(draw: random.Random, data: bytes) -> bytes:
-    place = draw.randrange(len(data) + 1)
-    return data[:place] + draw.randbytes(1) + data[place + 1 :]
+def _set_byte(draw: random.Random, data: bytes) -> bytes:
+    index = draw.randrange(len(data) + 1)
+    return data[:index] + draw.randbytes(1) + data[index + 1 :]
 
 
-def _cut(draw: random.Random, data: bytes) -> bytes:
-    start, end = _span(draw, data)
+def _delete_span(draw: random.Random, data: bytes) -> bytes:
+    start, end = _draw_span(draw, data)
     return data[:start] + data[end:]
 
 
@@ -178,24 +121,24 @@ def _truncate(draw: random.Random, data: bytes) -> bytes:
     return data[: draw.randint(0, len(data))]
 
 
-def _repeat(draw: random.Random, data: bytes) -> bytes:
-    start, end = _span(draw, data)
+def _repeat_span(draw: random.Random, data: bytes) -> bytes:
+    start, end = _draw_span(draw, data)
     return data[:end] + data[start:]
 
 
-def _move(draw: random.Random, data: bytes) -> bytes:
-    start, end = _span(draw, data)
+def _move_span(draw: random.Random, data: bytes) -> bytes:
+    start, end = _draw_span(draw, data)
     rest = data[:start] + data[end:]
-    place = draw.randint(0, len(rest))
-    return rest[:place] + data[start:end] + rest[place:]
+    index = draw.randint(0, len(rest))
+    return rest[:index] + data[start:end] + rest[index:]
 
 
-def _splice(draw: random.Random, data: bytes) -> bytes:
-    start, end = _span(draw, data)
+def _insert_word(draw: random.Random, data: bytes) -> bytes:
+    start, end = _draw_span(draw, data)
     return data[:start] + draw.choice(_WORDS) + data[draw.choice((start, end)) :]
 
 
 _CHANGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
-    *(_flip, _set, _cut, _truncate, _repeat, _move),
-    *(_splice, _splice, _splice),
+    *(_flip_bit, _set_byte, _delete_span, _truncate, _repeat_span, _move_span),
+    *(_insert_word, _insert_word, _insert_word),  # more likely than the others
 )

@@ -1,4 +1,4 @@
-"""Tokenizers that others wrote, given our vocabulary."""
+"""Tokenizers of other libraries with our vocabulary, as references."""
 
 import json
 
@@ -10,7 +10,7 @@ from valyrian_jax.tokenizer import Tokenizer
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-HOSTILE = [
+HOSTILE_STRINGS = [
     "",
     " ",
     "\n",
@@ -37,22 +37,33 @@ HOSTILE = [
 ]
 
 
-def trained_by_tokenizers(texts: list[str], vocab_size: int) -> list[list[str]]:
-    """The merges that the `tokenizers` package learns, without room for a special token."""
-    theirs = tokenizers.Tokenizer(models.BPE())
-    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    theirs.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False
-        ),
+def train_reference_tokenizer(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Train a tokenizer with the `tokenizers` package.
+
+    Args:
+        texts: Texts to learn from.
+        vocab_size: Size of our vocabulary, including its special token, which the reference lacks.
+    """
+    reference = tokenizers.Tokenizer(models.BPE())
+    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    return json.loads(theirs.to_str())["model"]["merges"]
+    reference.train_from_iterator(texts, trainer)
+    return reference
 
 
-def as_tiktoken(ours: Tokenizer) -> tiktoken.Encoding:
-    plain = {token: i for i, token in enumerate(ours.tokens) if i not in ours.special.values()}
+def learn_reference_merges(texts: list[str], vocab_size: int) -> list[list[str]]:
+    """Return the merges that the `tokenizers` package learns."""
+    return json.loads(train_reference_tokenizer(texts, vocab_size).to_str())["model"]["merges"]
+
+
+def make_tiktoken(tokenizer: Tokenizer) -> tiktoken.Encoding:
+    """Return a tiktoken encoding with the vocabulary of a tokenizer."""
+    special = tokenizer.special
+    ranks = {token: i for i, token in enumerate(tokenizer.tokens) if i not in special.values()}
     return tiktoken.Encoding(
-        "ours", pat_str=GPT2_PATTERN, mergeable_ranks=plain, special_tokens=dict(ours.special)
+        "ours", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=dict(special)
     )

@@ -1,4 +1,4 @@
-"""The playground's server in a process of its own, as a user starts it."""
+"""Start the server of the page in its own process, as a user does."""
 
 import signal
 import subprocess
@@ -8,32 +8,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from valyrian_jax.config import SampleConfig
+
 ROOT = Path(__file__).parents[2]
+SAMPLE = SampleConfig(
+    prompt="the dragon, Ȳdra ", max_new_tokens=60, temperature=0.2, top_k=0, top_p=0.7, seed=7
+)
 
 
-class Served(NamedTuple):
-    """A server that runs."""
+class PageServer(NamedTuple):
+    """A running server."""
 
     process: subprocess.Popen[str]
     url: str
     port: int
 
-    def ended(self, seed: int) -> str:
-        """What the server says of the next text with a seed when it ends: how many tokens, and how."""
-        start = f"seed {seed}: "
-        return next(line for line in lines(self.process.stderr) if line.startswith(start))[
-            len(start) :
-        ].rstrip()
+    def wait_for_end(self, seed: int) -> str:
+        """Return what the log says when the next text with a seed ends, as in "60 tokens"."""
+        prefix = f"seed {seed}: "
+        lines = read_lines(self.process.stderr)
+        return next(line for line in lines if line.startswith(prefix))[len(prefix) :].rstrip()
 
 
-def lines(file: IO[str] | None) -> Iterator[str]:
+def read_lines(file: IO[str] | None) -> Iterator[str]:
     assert file
     return iter(file.readline, "")
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Served]:
-    """A server of a bundle."""
+def start_server(directory: Path) -> Iterator[PageServer]:
+    """Serve a bundle directory on a free port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bridge", "serve", directory, "--port", "0"],
         cwd=ROOT,
@@ -42,10 +46,10 @@ def serving(directory: Path) -> Iterator[Served]:
         text=True,
     )
     try:
-        line = next(lines(process.stdout), "")
+        line = next(read_lines(process.stdout), "")
         assert "is at http://127.0.0.1:" in line, line
         url = line.split()[3]
-        yield Served(process, url, int(url.rstrip("/").rpartition(":")[2]))
+        yield PageServer(process, url, int(url.rstrip("/").rpartition(":")[2]))
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate()

@@ -1,6 +1,7 @@
-"""The settings that most trained runs of the tests share, so that a program one of them compiled serves the others.
+"""The settings and the words of the runs that tests train.
 
-Steps, rate and sizes are part of the compiled step: a run that changes one of them compiles anew.
+Runs with the same settings share one compiled program. A run that changes the number of steps, the
+learning rate or a size compiles again.
 """
 
 TINY = {
@@ -11,5 +12,9 @@ TINY = {
     "wandb.mode": "off",
 }
 
-# For programs that run once: XLA on a CPU compiles them in half the time and computes the same to rounding.
+# For programs that run once: XLA on a CPU compiles them in half the time, and the results are equal
+# up to rounding.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+WORDS = """the a red blue dragon wolf king queen sees hears loves eats sleeps and but in under city
+river seventeen mountains quickly jumped beyond wooden harbours yesterday"""

@@ -1,4 +1,4 @@
-"""The fast algorithms against slow ones that are plainly right."""
+"""The fast algorithms give the results of slow, obviously correct ones."""
 
 from collections import Counter
 from itertools import pairwise
@@ -13,35 +13,35 @@ WORDS = st.dictionaries(
 )
 
 
-def replaced(word: tuple[int, ...], pair: bpe.Pair, new: int) -> tuple[int, ...]:
-    out: list[int] = []
+def replace_pair(word: tuple[int, ...], pair: bpe.Pair, new: int) -> tuple[int, ...]:
+    ids: list[int] = []
     for i in word:
-        if out and (out[-1], i) == pair:
-            out[-1] = new
+        if ids and (ids[-1], i) == pair:
+            ids[-1] = new
         else:
-            out.append(i)
-    return tuple(out)
+            ids.append(i)
+    return tuple(ids)
 
 
 def learn_slowly(words: dict[tuple[int, ...], int], first_id: int, count: int) -> list[bpe.Pair]:
-    """Count every pair afresh before each merge."""
+    """Learn merges, counting every pair before each merge."""
     merges: list[bpe.Pair] = []
-    spelled = list(words.items())
+    spellings = list(words.items())
     while len(merges) < count:
         counts: Counter[bpe.Pair] = Counter()
-        for word, n in spelled:
+        for word, n in spellings:
             for pair in pairwise(word):
                 counts[pair] += n
         if not counts:
             break
         best = min(counts, key=lambda pair: (-counts[pair], pair))
-        spelled = [(replaced(word, best, first_id + len(merges)), n) for word, n in spelled]
+        spellings = [(replace_pair(word, best, first_id + len(merges)), n) for word, n in spellings]
         merges.append(best)
     return merges
 
 
 def apply_slowly(word: list[int], merges: dict[bpe.Pair, tuple[int, int]]) -> list[int]:
-    """Look for the best pair afresh before each merge."""
+    """Merge a word, searching for the best pair before each merge."""
     while candidates := [
         (merges[pair], i) for i, pair in enumerate(pairwise(word)) if pair in merges
     ]:
@@ -51,17 +51,21 @@ def apply_slowly(word: list[int], merges: dict[bpe.Pair, tuple[int, int]]) -> li
 
 
 @given(WORDS, st.integers(0, 12))
-def test_learn_equals_counting_afresh(words: dict[tuple[int, ...], int], count: int) -> None:
+def test_learn_gives_the_merges_of_counting_before_each_merge(
+    words: dict[tuple[int, ...], int], count: int
+) -> None:
     assert bpe.learn(words, 4, count) == learn_slowly(words, 4, count)
 
 
 @given(WORDS, st.lists(st.integers(0, 3), max_size=40))
-def test_apply_equals_searching_afresh(words: dict[tuple[int, ...], int], word: list[int]) -> None:
+def test_apply_gives_the_ids_of_searching_before_each_merge(
+    words: dict[tuple[int, ...], int], word: list[int]
+) -> None:
     merges = {pair: (rank, 4 + rank) for rank, pair in enumerate(bpe.learn(words, 4, 10))}
     assert bpe.apply(word, merges) == apply_slowly(word, merges)
 
 
-def test_ties_go_to_the_smaller_pair() -> None:
+def test_among_equally_frequent_pairs_the_smaller_one_is_merged() -> None:
     assert bpe.learn({(3, 1): 2, (1, 3): 2, (0, 9): 1}, 10, 1) == [(1, 3)]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, and never believed unseen."""
+"""Checkpoints are whole or absent, and every damage is noticed."""
 
 import json
 import random
@@ -18,183 +18,168 @@ from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState
 
-RECORD = CheckpointMetadata(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
+METADATA = CheckpointMetadata(0, Progress(), {"model": {"n_embd": 2}}, "a", "b", {"jax": "0"})
 
 
-def at(step: int) -> TrainState:
-    return TrainState(
-        jnp.int32(step),
-        {"w": jnp.arange(6.0) + step},
-        (jnp.zeros((3, 2)), {"count": jnp.int32(step)}),
-    )
+def make_state(step: int) -> TrainState:
+    opt_state = (jnp.zeros((3, 2)), {"count": jnp.int32(step)})
+    return TrainState(jnp.int32(step), {"w": jnp.arange(6.0) + step}, opt_state)
 
 
-def saved(directory: Path, *steps: int) -> Path:
-    for step in steps:
-        checkpoint.save(directory, at(step), replace(RECORD, step=step))
-    return directory
+def save(directory: Path, step: int) -> None:
+    checkpoint.save(directory, make_state(step), replace(METADATA, step=step))
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that three checkpoints were saved to."""
-    return saved(tmp_path_factory.mktemp("checkpoints"), 0, 5, 10)
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the checkpoints of steps 0, 5 and 10 were saved."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    for step in (0, 5, 10):
+        save(directory, step)
+    return directory
 
 
-def test_the_newest_two_are_kept_and_come_back_exactly(three: Path) -> None:
-    assert checkpoint.list_steps(three) == [5, 10]
-    assert {path.name for path in three.iterdir()} == {"5", "10"}
-    found = checkpoint.find_newest(three)
-    assert found.metadata.arrays["params.w"] == "float32[6]"
-    assert replace(found.metadata, arrays={}) == replace(RECORD, step=10)
-    assert found.damaged == {}
-    state = checkpoint.restore(found, at(0))
-    np.testing.assert_array_equal(state.params["w"], at(10).params["w"])
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def test_the_newest_two_are_kept_and_restored_exactly(saved: Path) -> None:
+    assert checkpoint.list_steps(saved) == [5, 10]
+    assert {path.name for path in saved.iterdir()} == {"5", "10"}
+    newest = checkpoint.find_newest(saved)
+    assert newest.metadata.arrays["params.w"] == "float32[6]"
+    assert replace(newest.metadata, arrays={}) == replace(METADATA, step=10)
+    assert newest.damaged == {}
+    state = checkpoint.restore(newest, make_state(0))
+    np.testing.assert_array_equal(state.params["w"], make_state(10).params["w"])
     assert int(state.opt_state[1]["count"]) == 10
 
 
-def flip(file: Path, draw: random.Random) -> None:
+def flip_bit(file: Path, generator: random.Random) -> None:
     content = bytearray(file.read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
     file.write_bytes(content)
 
 
-def cut(file: Path, draw: random.Random) -> None:
-    file.write_bytes(
-        file.read_bytes()[: draw.randrange(max(file.stat().st_size - 1, 1))]
-    )  # more than a last newline
+def truncate(file: Path, generator: random.Random) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: generator.randrange(max(len(content) - 1, 1))])
 
 
-def lose(file: Path, draw: random.Random) -> None:
+def delete(file: Path, generator: random.Random) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("damage", [flip, cut, lose])
-def test_whatever_happens_to_a_file_is_noticed(
-    damage: Callable[[Path, random.Random], None], three: Path, tmp_path: Path
+@pytest.mark.parametrize("damage", [flip_bit, truncate, delete])
+def test_damage_of_any_file_is_noticed(
+    damage: Callable[[Path, random.Random], None], saved: Path, tmp_path: Path
 ) -> None:
-    draw = random.Random(0)
-    files = sorted(file.relative_to(three) for file in (three / "10").rglob("*") if file.is_file())
-    assert len(files) > 8
-    for name in files:
-        if not (three / name).stat().st_size and damage is not lose:
+    generator, copy = random.Random(0), tmp_path / "copy"
+    names = sorted(file.relative_to(saved) for file in (saved / "10").rglob("*") if file.is_file())
+    assert len(names) > 8
+    for name in names:
+        if not (saved / name).stat().st_size and damage is not delete:
             continue
-        shutil.copytree(three, tmp_path / "copy")
-        damage(tmp_path / "copy" / name, draw)
-        found = checkpoint.find_newest(tmp_path / "copy")
-        assert found.metadata.step == 5, name
-        assert list(found.damaged) == [tmp_path / "copy" / "10"]
-        assert "copy/10 is damaged: " in found.damaged[tmp_path / "copy" / "10"]
-        shutil.rmtree(tmp_path / "copy")
+        shutil.copytree(saved, copy)
+        damage(copy / name, generator)
+        newest = checkpoint.find_newest(copy)
+        assert newest.metadata.step == 5, name
+        assert list(newest.damaged) == [copy / "10"]
+        assert "copy/10 is damaged: " in newest.damaged[copy / "10"]
+        shutil.rmtree(copy)
 
 
-def test_without_a_whole_one_nothing_is_made_up(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="no checkpoint to resume from: .* holds none; start a new run"
-    ):
+def test_a_directory_without_a_whole_checkpoint_is_refused(copy: Path, tmp_path: Path) -> None:
+    expected = "cannot resume: .* contains no checkpoint; start a new run"
+    with pytest.raises(UserError, match=expected):
         checkpoint.find_newest(tmp_path / "none")
-    shutil.copytree(three, tmp_path / "copy")
     for step in (5, 10):
-        flip(tmp_path / "copy" / str(step) / "record.json", random.Random(0))
-    with pytest.raises(
-        UserError,
-        match="/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged",
-    ):
-        checkpoint.find_newest(tmp_path / "copy")
+        flip_bit(copy / str(step) / "record.json", random.Random(0))
+    expected = "/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged"
+    with pytest.raises(UserError, match=expected):
+        checkpoint.find_newest(copy)
 
 
-def test_a_damaged_one_does_not_count_and_leftovers_go(three: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(three, copy)
-    flip(copy / "10" / "record.json", random.Random(0))
-    shutil.copytree(copy / "5", copy / "15.partial")  # as a save that was killed leaves it
+def test_damaged_and_partial_checkpoints_do_not_count(copy: Path) -> None:
+    flip_bit(copy / "10" / "record.json", random.Random(0))
+    shutil.copytree(copy / "5", copy / "15.partial")  # A killed save leaves this.
     for damaged in checkpoint.find_newest(copy).damaged:
         checkpoint.set_aside(damaged)
-    saved(copy, 12)
+    save(copy, 12)
     assert {path.name for path in copy.iterdir()} == {"5", "10.damaged", "12"}
-    flip(copy / "12" / "record.json", random.Random(0))
+    flip_bit(copy / "12" / "record.json", random.Random(0))
     assert checkpoint.find_newest(copy).metadata.step == 5
 
 
-def test_leftovers_go_before_space_is_measured(
-    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_partial_checkpoints_are_removed_before_the_free_space_is_read(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, usage = tmp_path / "copy", shutil.disk_usage(tmp_path)
-    shutil.copytree(three, copy)
-    shutil.copytree(copy / "5", copy / "15.partial")
+    usage, partial = shutil.disk_usage(copy), copy / "15.partial"
+    shutil.copytree(copy / "5", partial)
     monkeypatch.setattr(
-        shutil,
-        "disk_usage",
-        lambda path: usage._replace(free=0 if (copy / "15.partial").exists() else 10**9),
+        shutil, "disk_usage", lambda _: usage._replace(free=0 if partial.exists() else 10**9)
     )
-    saved(copy, 20)
+    save(copy, 20)
     assert checkpoint.list_steps(copy) == [10, 20]
 
 
-def test_a_full_disk_is_told_of_and_harms_nothing(
-    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_reported_and_older_checkpoints_stay(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(three, tmp_path / "copy")
-    full = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(
-        OSError, match="checkpoint .*20 could not be written: it needs 0 MB and 0 MB are free"
-    ):
-        saved(tmp_path / "copy", 20)
-    assert checkpoint.find_newest(tmp_path / "copy").metadata.step == 10
+    usage = shutil.disk_usage(copy)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    expected = "cannot write checkpoint .*20: it needs 0 MB, but only 0 MB are free"
+    with pytest.raises(OSError, match=expected):
+        save(copy, 20)
+    assert checkpoint.find_newest(copy).metadata.step == 10
 
 
-def forged(three: Path, copy: Path, change: Callable[[dict[str, object]], object]) -> Path:
-    """A copy whose newest record is changed and whose hashes agree."""
-    shutil.copytree(three, copy)
-    content = json.loads((copy / "10" / "record.json").read_text())
-    change(content)
-    (copy / "10" / "record.json").write_text(json.dumps(content))
-    (copy / "10" / "sha256.json").write_text(json.dumps(checkpoint.hash_files(copy / "10")))
-    return copy
+def forge_metadata(directory: Path, **changes: object) -> None:
+    """Change the metadata of the newest checkpoint, and make its hashes agree."""
+    newest = directory / "10"
+    content = json.loads((newest / "record.json").read_text()) | changes
+    (newest / "record.json").write_text(json.dumps(content))
+    (newest / "sha256.json").write_text(json.dumps(checkpoint.hash_files(newest)))
 
 
-def test_a_newer_format_is_refused_by_name(three: Path, tmp_path: Path) -> None:
-    copy = forged(three, tmp_path / "copy", lambda content: content.update(format_version=2))
-    with pytest.raises(
-        UserError, match="checkpoint .*copy/10 has format 2; this version reads up to 1: upgrade"
-    ):
+def test_a_newer_format_is_refused_by_its_number(copy: Path) -> None:
+    forge_metadata(copy, format_version=2)
+    expected = "checkpoint .*copy/10 has format 2; this version reads up to 1: upgrade"
+    with pytest.raises(UserError, match=expected):
         checkpoint.find_newest(copy)
 
 
 @pytest.mark.parametrize(
-    "change",
+    "changes",
     [
         {"progress": 3},
         {"progress": {"best": 1}},
         {"step": "x"},
+        {"step": 5},
         {"config": {"a": 1}},
         {"versions": None},
         {"more": 1},
     ],
 )
-def test_a_record_of_another_form_is_refused(
-    change: dict[str, object], three: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match="record.json: "):
-        checkpoint.find_newest(
-            forged(three, tmp_path / "copy", lambda content: content.update(change))
-        )
+def test_metadata_that_does_not_fit_is_refused(changes: dict[str, object], copy: Path) -> None:
+    forge_metadata(copy, **changes)
+    with pytest.raises(UserError, match=r"record.json(: | belongs to another)"):
+        checkpoint.find_newest(copy)
 
 
-def test_a_state_of_another_shape_is_refused(three: Path) -> None:
-    class Other(NamedTuple):
+def test_a_state_of_another_structure_is_refused(saved: Path) -> None:
+    class TwoFields(NamedTuple):
         step: object
         params: object
 
-    wider = at(0)._replace(params={"w": jnp.zeros(7)})
-    for other in (
-        wider,
-        at(0)._replace(params={"v": jnp.zeros(6)}),
-        Other(jnp.int32(0), {"w": jnp.zeros(6)}),
-    ):
-        with pytest.raises(
-            UserError,
-            match=r"does not fit this run's model and optimizer: expected [.\w]+ to be \w+.*, found \w+",
-        ):
-            checkpoint.restore(checkpoint.find_newest(three), other)  # type: ignore[arg-type]
+    state = make_state(0)
+    templates = (
+        state._replace(params={"w": jnp.zeros(7)}),
+        state._replace(params={"v": jnp.zeros(6)}),
+        TwoFields(jnp.int32(0), {"w": jnp.zeros(6)}),
+    )
+    expected = r"not fit the model and optimizer .*: expected [.\w]+ to be \w+.*, found \w+"
+    for template in templates:
+        with pytest.raises(UserError, match=expected):
+            checkpoint.restore(checkpoint.find_newest(saved), template)  # type: ignore[arg-type]

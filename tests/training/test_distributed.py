@@ -1,4 +1,4 @@
-"""Two processes as one run: the same losses as one, also across stops and kills, and a clear end when one is gone."""
+"""Two processes as one run: the losses of one process, and a clear end if one of them fails."""
 
 import os
 import re
@@ -7,257 +7,229 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.tiny import TINY
-from valyrian_jax.config import Config, config_to_toml, load_config
+from tests.support.runs import ROOT, find_last_step, load_tiny_config, make_text_console, resume
+from valyrian_jax.config import Config, config_to_toml
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
-from valyrian_jax.training import checkpoint, distributed
-from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training import distributed
 from valyrian_jax.training.run import train
 
-ROOT = Path(__file__).parents[2]
-Pair = tuple[subprocess.Popen[str], subprocess.Popen[str]]
-LONG = TINY | {
-    "train.steps": 200,
-    "train.eval_every": 50,
-    "train.checkpoint_every": 50,
-    "train.sample_every": 0,
-}
+Process = subprocess.Popen[str]
+StartProcess = Callable[..., Process]
 
 
 @pytest.fixture(scope="module")
-def settings(small_text: Path) -> Config:
-    return load_config(ROOT / "configs" / "tiny.toml", LONG | {"data.path": str(small_text)})
+def config(small_text: Path) -> Config:
+    every = {"train.eval_every": 50, "train.checkpoint_every": 50, "train.sample_every": 0}
+    return load_tiny_config(small_text, **every, **{"train.steps": 200})
 
 
 @pytest.fixture(scope="module")
-def alone(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process from start to end."""
-    return train(settings, tmp_path_factory.mktemp("alone") / "run").directory
+def single(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one process."""
+    run = tmp_path_factory.mktemp("single") / "run"
+    return train(config, run, console=make_text_console()).directory
 
 
-def free_port() -> str:
+@pytest.fixture
+def config_option(config: Config, tmp_path: Path) -> str:
+    file = tmp_path / "config.toml"
+    file.write_text(config_to_toml(config), encoding="utf-8")
+    return f"--config={file}"
+
+
+@pytest.fixture
+def start() -> Iterator[StartProcess]:
+    """Return a function that starts train.py; its processes end with the test."""
+    processes: list[Process] = []
+
+    def start_process(*arguments: str, **environment: str) -> Process:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start_process
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def find_free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def started(arguments: list[str], second: list[str] | None = None, flags: str = "") -> Pair:
-    """Two processes of one run; the first one prints what it does.
+def start_pair(
+    start: StartProcess, *arguments: str, second: tuple[str, ...] = (), second_flags: str = ""
+) -> tuple[Process, Process]:
+    """Start two processes of one run.
 
     Args:
-        arguments: of both.
-        second: of the second one, if they are others.
-        flags: more of XLA's, for the second one.
+        start: Function that starts a process.
+        arguments: Arguments of both processes.
+        second: Additional arguments of the second process.
+        second_flags: Additional XLA flags of the second process.
     """
-    meeting = free_port()
-
-    def process(index: int, given: list[str], flags: str) -> subprocess.Popen[str]:
-        environment = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"}
-        return training(
-            [*given, "--coordinator", meeting, "--processes", "2", "--process", str(index)],
-            environment,
-        )
-
-    return process(0, arguments, ""), process(1, second or arguments, flags)
-
-
-def training(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    group = [*arguments, "--coordinator", find_free_address(), "--processes", "2"]
+    flags = f"{os.environ['XLA_FLAGS']} {second_flags}"
+    return (
+        start(*group, "--process", "0"),
+        start(*group, "--process", "1", *second, XLA_FLAGS=flags),
     )
 
 
-def given(settings: Config, run: Path) -> list[str]:
-    file = run.with_suffix(".toml")
-    file.write_text(config_to_toml(settings), encoding="utf-8")
-    return ["--config", str(file), "--out", str(run)]
-
-
-def begin(settings: Config, run: Path) -> Pair:
-    return started(given(settings, run))
-
-
-def go_on(run: Path) -> Pair:
-    return started(["--resume", str(run)])
-
-
-def wait_for_evaluation(process: subprocess.Popen[str]) -> None:
+def wait_for_evaluation(process: Process) -> None:
     assert process.stdout
-    assert any(line.startswith("step ") for line in process.stdout), (
-        process.stderr and process.stderr.read()
-    )
+    assert process.stderr
+    assert any(line.startswith("step ") for line in process.stdout), process.stderr.read()
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def wait_for_end(process: Process) -> tuple[int, str]:
+    """Return the exit status and the standard error."""
     _, errors = process.communicate(timeout=120)
     return process.returncode, errors
 
 
-def losses(run: Path) -> dict[int, dict[str, Any]]:
-    return {record["step"]: record for record in read_metrics(run)}
+def last_line(errors: str) -> str:
+    return errors.splitlines()[-1]
 
 
-def assert_same_curve(run: Path, alone: Path, least: int) -> None:
-    found, expected = losses(run), losses(alone)
-    assert len(found) >= least
-    for step, record in found.items():
+def assert_same_losses(run: Path, single: Path, minimum: int) -> None:
+    """Check that the records of a run, at least `minimum`, agree with those of one process."""
+    records, expected = (
+        {record["step"]: record for record in read_metrics(path)} for path in (run, single)
+    )
+    assert len(records) >= minimum
+    for step, record in records.items():
         for name in record.keys() & {"train/loss", "train/grad_norm", "held_out/nats_per_token"}:
             np.testing.assert_allclose(record[name], expected[step][name], rtol=2e-5)
 
 
-@pytest.fixture
-def pair_ends() -> Iterator[list[Pair]]:
-    """Processes that end with the test, whatever happens in it."""
-    pairs: list[Pair] = []
-    yield pairs
-    for process in (process for pair in pairs for process in pair):
-        process.kill()
-        process.communicate()
-
-
-def test_two_processes_stop_are_killed_and_end_as_one(
-    settings: Config, alone: Path, tmp_path: Path, pair_ends: list[Pair]
+def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
+    config_option: str, single: Path, tmp_path: Path, start: StartProcess
 ) -> None:
     run = tmp_path / "run"
-    pair = begin(settings, run)
-    pair_ends.append(pair)
-    wait_for_evaluation(pair[0])
-    pair[1].send_signal(signal.SIGTERM)  # asks one; both stop, after the same step
-    (first, said), (second, _) = ended(pair[0]), ended(pair[1])
-    assert first == second == 128 + signal.SIGTERM, said
-    assert f"resume with: python train.py --resume {run}" in said
-    stopped = checkpoint.find_newest(run / "checkpoints").metadata.step
+    first, second = start_pair(start, config_option, f"--out={run}")
+    wait_for_evaluation(first)
+    second.send_signal(signal.SIGTERM)  # Only one receives it; both stop after the same step.
+    (first_status, errors), (second_status, _) = wait_for_end(first), wait_for_end(second)
+    assert first_status == second_status == 128 + signal.SIGTERM, errors
+    assert f"resume with: python train.py --resume {run}" in errors
+    stopped = find_last_step(run)
     assert 50 <= stopped < 200
-    assert_same_curve(run, alone, stopped // 10)
+    assert_same_losses(run, single, stopped // 10)
 
-    pair = go_on(run)
-    pair_ends.append(pair)
-    wait_for_evaluation(pair[0])
-    pair[1].kill()
-    status, said = ended(pair[0])
+    first, second = start_pair(start, f"--resume={run}")
+    wait_for_evaluation(first)
+    second.kill()
+    status, errors = wait_for_end(first)
     assert status == 2
-    last = said.splitlines()[-1]
-    assert re.match(
-        r"error: a computation across the 2 processes failed \(.+\); another may have ended; the last checkpoint is of step ",
-        last,
+    expected = (
+        r"error: a computation across the 2 processes failed \(.+\); another may have ended; "
+        "the last checkpoint is of step "
     )
-    assert last.endswith(f"start all processes again, resume with: python train.py --resume {run}")
+    assert re.match(expected, last_line(errors))
+    hint = f"start all processes again, resume with: python train.py --resume {run}"
+    assert last_line(errors).endswith(hint)
 
-    pair = go_on(run)
-    pair_ends.append(pair)
-    wait_for_evaluation(pair[0])
-    pair[0].kill()  # the one that the other has met
-    status, said = ended(pair[1])
+    first, second = start_pair(start, f"--resume={run}")
+    wait_for_evaluation(first)
+    first.kill()
+    status, errors = wait_for_end(second)
     assert status != 0
-    assert (
-        "a computation across the 2 processes failed" in said or "another task died" in said
-    )  # ours, or JAX was faster with its own
+    # JAX may report the death of process 0 before we do.
+    failure = "a computation across the 2 processes failed"
+    assert failure in errors or "another task died" in errors
 
-    train(load_resume_config(run, {}), resume=run)
-    assert_same_curve(run, alone, 20)
+    resume(run)
+    assert_same_losses(run, single, 20)
 
 
-def test_two_processes_go_on_where_one_was(
-    alone: Path, tmp_path: Path, pair_ends: list[Pair]
+def test_two_processes_resume_the_run_of_one(
+    single: Path, tmp_path: Path, start: StartProcess
+) -> None:
+    run = shutil.copytree(single, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "200")
+    pair = start_pair(start, f"--resume={run}")
+    assert [wait_for_end(process)[0] for process in pair] == [0, 0]
+    assert find_last_step(run) == 200
+    assert_same_losses(run, single, 20)
+
+
+def test_if_one_process_cannot_start_none_does(
+    config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
     run = tmp_path / "run"
-    shutil.copytree(alone, run)
-    shutil.rmtree(run / "checkpoints" / "200")
-    pair = go_on(run)
-    pair_ends.append(pair)
-    assert [ended(process)[0] for process in pair] == [0, 0]
-    assert checkpoint.find_newest(run / "checkpoints").metadata.step == 200
-    assert_same_curve(run, alone, 20)
+    run.mkdir()
+    (run / "something").touch()  # Only the primary process looks at it.
+    first, second = map(wait_for_end, start_pair(start, config_option, f"--out={run}"))
+    assert (first[0], second[0]) == (2, 2)
+    assert last_line(first[1]) == f"error: {run} is not empty; choose another --out"
+    assert last_line(second[1]).startswith("error: another of the 2 processes cannot start")
 
 
-def test_where_one_process_cannot_begin_none_does(
-    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+def test_processes_with_different_numbers_of_devices_are_refused(
+    config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "something").touch()  # which only the first process minds
-    pair = begin(settings, tmp_path / "run")
-    pair_ends.append(pair)
-    said = [ended(process) for process in pair]
-    assert [status for status, _ in said] == [2, 2]
-    assert (
-        said[0][1].splitlines()[-1]
-        == f"error: {tmp_path / 'run'} is not empty; choose another --out"
-    )
-    assert said[1][1].splitlines()[-1].startswith("error: another of the 2 processes cannot start")
-
-
-def test_processes_with_other_numbers_of_devices_are_refused(
-    settings: Config, tmp_path: Path, pair_ends: list[Pair]
-) -> None:
-    pair = started(
-        given(settings, tmp_path / "run"), flags="--xla_force_host_platform_device_count=2"
-    )
-    pair_ends.append(pair)
-    for process in pair:
-        status, said = ended(process)
+    run = tmp_path / "run"
+    flags = "--xla_force_host_platform_device_count=2"
+    for process in start_pair(start, config_option, f"--out={run}", second_flags=flags):
+        status, errors = wait_for_end(process)
         assert status == 2
-        assert said.splitlines()[-1].endswith(
-            "in every process, found 1 in process 0, 2 in process 1"
-        )
-    assert not (tmp_path / "run").exists()
+        assert "in every process, found 1 in process 0, 2 in process 1" in last_line(errors)
+    assert not run.exists()
 
 
-def test_processes_with_other_directories_are_refused(
-    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+def test_processes_with_different_directories_are_refused(
+    config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
-    pair = started(given(settings, tmp_path / "run"), given(settings, tmp_path / "other"))
-    pair_ends.append(pair)
-    (first, said), (second, other) = (ended(process) for process in pair)
-    assert (first, second) == (2, 2)
-    assert said.splitlines()[-1].startswith("error: another of the 2 processes cannot start")
-    assert f"there is no {tmp_path / 'other' / 'tokenizer.json'} here" in other.splitlines()[-1]
+    run, other = tmp_path / "run", tmp_path / "other"
+    pair = start_pair(start, config_option, f"--out={run}", second=(f"--out={other}",))
+    first, second = map(wait_for_end, pair)
+    assert (first[0], second[0]) == (2, 2)
+    assert last_line(first[1]).startswith("error: another of the 2 processes cannot start")
+    assert f"cannot find {other / 'tokenizer.json'}" in last_line(second[1])
 
 
-def test_processes_that_differ_are_refused(
-    settings: Config, tmp_path: Path, pair_ends: list[Pair]
+def test_processes_of_slurm_with_different_settings_are_refused(
+    config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
-    """As Slurm starts them, which says in the environment what else is said by options."""
-    file = tmp_path / "settings.toml"
-    file.write_text(config_to_toml(settings), encoding="utf-8")
-    rates = {"0": "0.001", "1": "0.002"}
     slurm = {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_LOCALID": "0",
     }
-    slurm |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
-    first, second = (
-        training(
-            ["--config", str(file), "--out", str(tmp_path / "run"), "--optim.lr", rate],
-            slurm | {"SLURM_PROCID": index},
-        )
-        for index, rate in rates.items()
-    )
-    pair = first, second
-    pair_ends.append(pair)
+    arguments = [config_option, f"--out={tmp_path / 'run'}"]
+    pair = [
+        start(*arguments, "--optim.lr", rate, SLURM_PROCID=process, **slurm)
+        for process, rate in (("0", "0.001"), ("1", "0.002"))
+    ]
+    expected = "error: the processes of this run do not have the same configuration"
     for process in pair:
-        status, said = ended(process)
+        status, errors = wait_for_end(process)
         assert status == 2
-        assert said.splitlines()[-1].startswith(
-            "error: the processes of this run do not have the same configuration"
-        )
+        assert last_line(errors).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("meeting", "message"),
+    ("arguments", "message"),
     [
         (("127.0.0.1:1", 2, None), "go together"),
         ((None, 2, 0), "go together"),
@@ -267,36 +239,32 @@ def test_processes_that_differ_are_refused(
         (("127.0.0.1:0", 2, 0), "expected HOST:PORT"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(
-    meeting: tuple[Any, Any, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message), distributed.initialize(*meeting):
+def test_inconsistent_arguments_are_refused(arguments: tuple[Any, Any, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message), distributed.initialize(*arguments):
         pass
 
 
-def test_a_port_that_is_taken_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        message = f"cannot listen at port {port} of --coordinator: .*; choose another port"
-        with (
-            pytest.raises(UserError, match=message),
-            distributed.initialize(f"127.0.0.1:{port}", 2, 0),
-        ):
+def test_an_occupied_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        expected = f"cannot listen at port {port} of --coordinator: .*; choose another port"
+        address = f"127.0.0.1:{port}"
+        with pytest.raises(UserError, match=expected), distributed.initialize(address, 2, 0):
             pass
 
 
-def test_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "CONNECT_TIMEOUT", 0)
-    meeting = free_port()
-    message = f"no answer from --coordinator {meeting} .*; start the process with --process 0 there"
-    with pytest.raises(UserError, match=message), distributed.initialize(meeting, 2, 1):
+    address = find_free_address()
+    expected = f"no answer from --coordinator {address} .*; start the process with --process 0"
+    with pytest.raises(UserError, match=expected), distributed.initialize(address, 2, 1):
         pass
 
 
-@pytest.mark.parametrize("number", ["1", "", "two"])
-def test_one_process_of_slurm_or_open_mpi_is_no_group(
-    number: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", ["1", "", "two"])
+def test_one_process_of_slurm_or_open_mpi_runs_alone(
+    count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", number)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", count)
     with distributed.initialize():
         assert distributed.process_count() == 1

@@ -1,52 +1,44 @@
-"""Runs that are killed: what is on disk is always whole, and the end is the same as without."""
+"""Killed runs: the files are whole at every moment, and the result is that of a quiet run."""
 
 import random
 import signal
 from pathlib import Path
 
-import pytest
-
-from tests.support.killing import FORKING, fingerprint, spawned
-from tests.support.tiny import TINY
-from valyrian_jax.config import Config, load_config
+from tests.support.killing import FORK_SERVER, fingerprint, train_in_process
+from tests.support.runs import load_tiny_config
+from valyrian_jax.errors import stop_signals
 from valyrian_jax.training import checkpoint
-from valyrian_jax.training.signals import stop_signals
 
-ROOT = Path(__file__).parents[2]
 KILLS = 8
 
 
-@pytest.fixture(scope="module")
-def settings(small_text: Path) -> Config:
-    return load_config(ROOT / "configs" / "tiny.toml", TINY | {"data.path": str(small_text)})
-
-
-def test_a_run_killed_again_and_again_is_the_undisturbed_run(
-    settings: Config, tmp_path: Path
+def test_a_run_killed_eight_times_equals_the_undisturbed_run(
+    small_text: Path, tmp_path: Path
 ) -> None:
+    config = load_tiny_config(small_text)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed = spawned(settings, whole)
+    undisturbed = train_in_process(config, whole)
     assert undisturbed.code == 0
-    draw, ends, reached = random.Random(0), [], set[int]()
-    for _ in range(
-        KILLS
-    ):  # up to half of a run further each, so that they come early and late, and some get nowhere
-        ends.append(spawned(settings, killed, draw.randint(1, undisturbed.operations // 2)).code)
+    generator, codes, reached = random.Random(0), set[int | None](), set[int]()
+    for _ in range(KILLS):
+        # Each start gets half of a run further at most; some are killed before the first step.
+        kill_at = generator.randint(1, undisturbed.operations // 2)
+        codes.add(train_in_process(config, killed, kill_at).code)
         reached.update(checkpoint.list_steps(killed / "checkpoints"))
-    assert {*ends} <= {-signal.SIGKILL, 0}
+    assert codes <= {-signal.SIGKILL, 0}
     assert len(reached) >= 3
-    assert spawned(settings, killed).code == 0
+    assert train_in_process(config, killed).code == 0
     assert fingerprint(killed) == fingerprint(whole)
 
 
-def stopped_twice() -> None:
+def receive_two_signals() -> None:
     with stop_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_second_signal_ends_a_process_at_once() -> None:
-    process = FORKING.Process(target=stopped_twice)
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    process = FORK_SERVER.Process(target=receive_two_signals)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGTERM

@@ -1,1 +1,1 @@
-"""The bundle: the trained weights as a plain Hugging Face GPT-2 directory, and text around any generator of tokens."""
+"""The bundle: trained weights as a plain Hugging Face GPT-2 directory, and text generation."""

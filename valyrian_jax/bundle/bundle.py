@@ -1,8 +1,8 @@
-"""The bundle: trained weights as a Hugging Face GPT-2 directory, the one neutral format between all sides.
+"""The bundle: trained weights as a Hugging Face GPT-2 directory, the format that all sides share.
 
-A bundle holds `config.json`, `model.safetensors` (float32, GPT-2's names, matrices [in, out]), `tokenizer.json`,
-`tokenizer_config.json`, `generation_config.json` and `manifest.json`. `transformers` opens it unmodified, and a GPT-2
-directory from anywhere loads as a bundle (the manifest is then empty).
+A bundle contains `config.json`, `model.safetensors` (float32, GPT-2's names, matrices [in, out]),
+`tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and `manifest.json`.
+`transformers` opens it unmodified. Any GPT-2 directory loads as a bundle with an empty manifest.
 """
 
 import json
@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as serialize
 
+from valyrian_jax.bundle.hf_format import canonicalize_tensors, make_json_files, read_model_config
 from valyrian_jax.bundle.names import Tensors, parameter_shapes
-from valyrian_jax.config import ModelConfig, explain_error
+from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object, sha256_of_file
-from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
+from valyrian_jax.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 BUNDLE_FILES = (
@@ -34,12 +34,11 @@ BUNDLE_FILES = (
     "tokenizer_config.json",
     "generation_config.json",
 )
-_SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new"}  # two names of `transformers` for one function
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Weights with all that is needed to use them."""
+    """Weights with everything that is needed to use them."""
 
     model: ModelConfig
     tensors: Tensors
@@ -48,10 +47,11 @@ class Bundle:
 
 
 def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Hold tensors to the name table.
+    """Check tensors against the name table.
 
     Raises:
-        UserError: a name is missing or unknown, a shape is wrong, or a value is not finite; the problems in one line.
+        UserError: A name is missing or unknown, a shape is wrong, or a value is not finite. One
+            line lists all problems.
     """
     expected = parameter_shapes(config)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
@@ -63,45 +63,55 @@ def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -
         elif tensor.dtype.kind != "f":
             problems.append(f"{name} has type {tensor.dtype}, expected floating point")
         elif not np.isfinite(tensor).all():
-            problems.append(f"{name} holds values that are not finite")
+            problems.append(f"{name} contains values that are not finite")
     if problems:
         raise UserError("weights do not fit the model: " + "; ".join(sorted(problems)))
 
 
-def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
-    """Write a bundle; at every moment the directory is whole or absent.
-
-    Args:
-        bundle: what to write; `manifest` may carry further facts (the run's config, hashes), kept as they are.
-        path: the directory; an existing bundle there is replaced.
+def check_vocabulary(bundle: Bundle, path: Path) -> None:
+    """Check that the tokenizer and the model have the same vocabulary size.
 
     Raises:
-        UserError: the weights do not fit the model (see `check`).
+        UserError: The sizes differ.
+    """
+    if bundle.tokenizer.vocab_size != bundle.model.vocab_size:
+        raise UserError(
+            f"vocabulary mismatch in {path}: the tokenizer has {bundle.tokenizer.vocab_size} "
+            f"tokens, the model {bundle.model.vocab_size}; use the tokenizer of this model"
+        )
+
+
+def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
+    """Write a bundle; the directory is complete or absent at every moment.
+
+    Args:
+        bundle: Content of the directory. The file keeps all entries of its manifest, such as the
+            config of the run.
+        path: Directory; an existing bundle is replaced.
+
+    Raises:
+        UserError: The weights do not fit the model.
     """
     check_bundle(bundle.model, bundle.tensors)
     path = Path(path)
-    partial, previous = (
-        path.with_name(path.name + ".partial"),
-        path.with_name(path.name + ".previous"),
-    )
+    partial = path.with_name(path.name + ".partial")
+    previous = path.with_name(path.name + ".previous")
     recover_bundle(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
-    # safetensors writes the buffer as it lies in memory: a transposed view would be written wrong.
+    # safetensors writes the memory buffer, so it would write a transposed view wrongly.
     weights = {
         name: np.ascontiguousarray(tensor, dtype=np.float32)
         for name, tensor in bundle.tensors.items()
     }
     (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
     bundle.tokenizer.save(partial / "tokenizer.json")
-    for name, content in _json_files(bundle).items():
+    for name, content in make_json_files(bundle.model, bundle.tokenizer).items():
         _write_json(partial / name, content)
     hashes = {file.name: sha256_of_file(file) for file in sorted(partial.iterdir())}
-    _write_json(
-        partial / "manifest.json",
-        {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes},
-    )
+    manifest = {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes}
+    _write_json(partial / "manifest.json", manifest)
 
     shutil.rmtree(previous, ignore_errors=True)
     if path.exists():
@@ -110,28 +120,23 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
 def recover_bundle(path: Path) -> None:
-    """Put the bundle back that a save was about to replace, if it was killed between its two renames."""
+    """Restore the previous bundle if a save was killed between its two renames."""
     previous = path.with_name(path.name + ".previous")
     if previous.exists() and not path.exists():
         previous.rename(path)
 
 
-def step_of(path: Path) -> int:
-    """The step that a run's bundle is of; 0 if there is none, or it does not say."""
-    try:
-        step = read_json_object(path / "manifest.json").get("step")
-    except UserError:
-        return 0
-    return step if isinstance(step, int) else 0
-
-
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle, or any GPT-2 directory in Hugging Face layout with one safetensors file.
+    """Read a bundle, or any GPT-2 directory of Hugging Face with one safetensors file.
 
     Raises:
-        UserError: the directory is missing or incomplete, a file does not match the manifest, the model is no GPT-2
-            that this package computes, or the weights do not fit it.
+        UserError: The directory is missing or incomplete, a file does not match the manifest, the
+            model is not a supported GPT-2, or the weights do not fit it.
     """
     path = Path(path)
     if not path.is_dir():
@@ -140,173 +145,60 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         )
     manifest = _read_manifest(path) if (path / "manifest.json").exists() else {}
     model = read_model_config(read_json_object(path / "config.json"))
+    tensors = canonicalize_tensors(model, _read_tensors(path / "model.safetensors"))
+    check_bundle(model, tensors)
+    bundle = Bundle(model, tensors, Tokenizer.load(path / "tokenizer.json"), manifest)
+    check_vocabulary(bundle, path)
+    return bundle
+
+
+def _read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        tensors = load_file(path / "model.safetensors")
+        return load_file(path)
     except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (TypeError, AttributeError) as error:  # bfloat16 and smaller types
         raise UserError(
-            f"cannot read {path / 'model.safetensors'}: {error.strerror or error}"
-        ) from error
-    except (TypeError, AttributeError) as error:  # bfloat16 and smaller have no NumPy type
-        raise UserError(
-            f"{path / 'model.safetensors'} holds a type NumPy lacks: {error}; convert to float32"
+            f"{path} contains a type that NumPy lacks: {error}; convert it to float32"
         ) from error
     except (SafetensorError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
-        raise UserError(f"{path / 'model.safetensors'} is damaged: {error}") from error
-    named = canonical_names(model, tensors)
-    check_bundle(model, named)
-    found = Bundle(model, named, Tokenizer.load(path / "tokenizer.json"), manifest)
-    check_vocabulary(found, path)
-    return found
-
-
-def check_vocabulary(bundle: Bundle, path: Path) -> None:
-    """Hold the tokenizer to the model's vocabulary.
-
-    Raises:
-        UserError: they have different sizes.
-    """
-    if bundle.tokenizer.vocab_size != bundle.model.vocab_size:
-        sizes = f"tokenizer has {bundle.tokenizer.vocab_size} tokens, the model {bundle.model.vocab_size}"
-        raise UserError(f"{path}: {sizes}; they must be the same")
-
-
-def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
-    """The contents of a GPT-2 `config.json` as a ModelConfig.
-
-    Raises:
-        UserError: not a GPT-2, or with an option that this package does not compute.
-    """
-    computed: dict[str, Any] = {
-        "model_type": "gpt2",
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    }
-    for key, value in computed.items():
-        if content.get(key, value) != value:
-            raise UserError(
-                f"config.json has {key} = {content[key]!r}; only {value!r} is supported"
-            )
-    activation = content.get("activation_function", "gelu_new")
-    try:
-        model = ModelConfig(
-            vocab_size=content["vocab_size"],
-            n_positions=content["n_positions"],
-            n_embd=content["n_embd"],
-            n_layer=content["n_layer"],
-            n_head=content["n_head"],
-            activation=_SAME_ACTIVATION.get(activation, activation),
-            layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
-            tie_word_embeddings=content.get("tie_word_embeddings", True),
-            dropout=content.get("resid_pdrop", 0.1),
-            init_std=content.get("initializer_range") or 0.02,
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"config.json is no GPT-2 configuration: {type(error).__name__} {error}"
-        ) from error
-    except ValidationError as error:
-        raise UserError(f"config.json: {explain_error(error)}") from error
-    if content.get("n_inner") not in (None, 4 * model.n_embd):
-        raise UserError(
-            f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported"
-        )
-    return model
-
-
-def _json_files(bundle: Bundle) -> dict[str, Any]:
-    model, end = bundle.model, bundle.tokenizer.special.get(END_OF_TEXT)
-    return {
-        "config.json": {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "vocab_size": model.vocab_size,
-            "n_positions": model.n_positions,
-            "n_embd": model.n_embd,
-            "n_layer": model.n_layer,
-            "n_head": model.n_head,
-            "n_inner": None,
-            "activation_function": model.activation,
-            "layer_norm_epsilon": model.layer_norm_epsilon,
-            "tie_word_embeddings": model.tie_word_embeddings,
-            "embd_pdrop": model.dropout,
-            "attn_pdrop": model.dropout,
-            "resid_pdrop": model.dropout,
-            "initializer_range": model.init_std,
-            "bos_token_id": end,
-            "eos_token_id": end,
-            "dtype": "float32",
-        },
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": model.n_positions,
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "clean_up_tokenization_spaces": False,
-        },
-        "generation_config.json": {"bos_token_id": end, "eos_token_id": end, "do_sample": True},
-    }
-
-
-def canonical_names(
-    model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Names as in the table: GPT-2's base model leaves out the prefix, and old files carry mask buffers."""
-    named = {}
-    for name, tensor in tensors.items():
-        if name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue
-        if not name.startswith(("transformer.", "lm_head.")):
-            name = f"transformer.{name}"
-        if name in named:
-            raise UserError(
-                f"weights do not fit the model: {name} is there with and without its prefix"
-            )
-        with np.errstate(
-            all="ignore"
-        ):  # what is too large for float32 becomes infinite, which `check` refuses
-            named[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
-    if (
-        model.tie_word_embeddings and "lm_head.weight" in named
-    ):  # some files keep only one of the two
-        named.setdefault("transformer.wte.weight", named.pop("lm_head.weight"))
-    return named
+        raise UserError(f"{path} is damaged: {error}; copy or export it again") from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a bundle whose files are those that it lists."""
-    manifest = read_json_object(path / "manifest.json")
+    """Read the manifest of a bundle and check that every file matches it."""
+    file = path / "manifest.json"
+    manifest = read_json_object(file)
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
-    settings = manifest.get("config", {})
-    if (
-        not isinstance(version, int)
-        or not isinstance(hashes, dict)
-        or not isinstance(settings, dict)
-    ):
-        raise UserError(
-            f"{path / 'manifest.json'} is damaged: format_version, sha256 or config is missing or wrong"
-        )
+    has_settings = isinstance(manifest.get("config", {}), dict)
+    if not isinstance(version, int) or not isinstance(hashes, dict) or not has_settings:
+        raise UserError(f"{file} is damaged: format_version, sha256 or config is missing or wrong")
     if version > FORMAT_VERSION:
         raise UserError(
-            f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
+            f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: "
+            "upgrade to read it"
         )
-    present = {file.name for file in path.iterdir() if file.is_file()}
+    present = {entry.name for entry in path.iterdir() if entry.is_file()}
     for name, digest in hashes.items():
         if Path(name).name != name:
-            raise UserError(f"{path / 'manifest.json'} names {name!r}, which is outside the bundle")
+            raise UserError(f"{file} names {name!r}, which is outside the bundle")
         if name not in present:
-            raise UserError(f"{path / name} is missing, though the manifest lists it")
+            raise UserError(f"{path / name} is missing, but the manifest lists it")
         if sha256_of_file(path / name) != digest:
             raise UserError(
-                f"{path / name} does not match the manifest: the file was changed or is damaged"
+                f"{path / name} does not match the manifest: it was changed or is damaged; copy or "
+                "export the bundle again"
             )
     unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
-        raise UserError(
-            f"{path / 'manifest.json'} is damaged: it does not list {', '.join(unlisted)}"
-        )
+        raise UserError(f"{file} is damaged: it does not list {', '.join(unlisted)}")
     return manifest
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def read_bundle_step(path: Path) -> int:
+    """Return the step of a run's bundle, or 0 if there is no bundle or no step in it."""
+    try:
+        step = read_json_object(path / "manifest.json").get("step")
+    except UserError:
+        return 0
+    return step if isinstance(step, int) else 0

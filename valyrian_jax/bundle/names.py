@@ -1,7 +1,7 @@
-"""The name table: every parameter of the model, and what its axes are.
+"""The name table: every parameter of the model, with its axes.
 
-Names are those of GPT-2 as Hugging Face writes it. An axis is named by what runs along it, and from that follow both
-its size (here) and how it is cut over devices (`valyrian_jax.model.sharding`).
+The names are those of GPT-2 at Hugging Face. The name of an axis determines its size, here, and how
+it is sharded, in `valyrian_jax.model.sharding`.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from valyrian_jax.config import ModelConfig
 
-Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]  # flat name -> array
+Tensors = Mapping[str, npt.NDArray[np.floating[Any]]]  # by name
 
 
 def parameter_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """Every parameter and its axes, in the order of the forward pass."""
+    """Return the axes of every parameter, in the order of the forward pass."""
     norm = {"weight": ("embed",), "bias": ("embed",)}
     block = {
         **{f"ln_1.{name}": axes for name, axes in norm.items()},
@@ -41,7 +41,7 @@ def parameter_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 
 def axis_sizes(config: ModelConfig) -> dict[str, int]:
-    """The size of every axis; that of the vocabulary is a multiple of `model.vocab_multiple` (see `padding`)."""
+    """Return the size of every axis; the vocabulary is padded to a multiple of vocab_multiple."""
     D, multiple = config.n_embd, config.vocab_multiple
     return {
         "embed": D,
@@ -54,13 +54,13 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every parameter and its shape, in the order of the forward pass."""
-    size = axis_sizes(config)
+    """Return the shape of every parameter, in the order of the forward pass."""
+    sizes = axis_sizes(config)
     return {
-        name: tuple(size[axis] for axis in axes) for name, axes in parameter_axes(config).items()
+        name: tuple(sizes[axis] for axis in axes) for name, axes in parameter_axes(config).items()
     }
 
 
 def unpad_config(config: ModelConfig) -> ModelConfig:
-    """The same model with a row for every token and no more, as in a bundle."""
+    """Return the same model without padded vocabulary rows, as in a bundle."""
     return dataclasses.replace(config, vocab_multiple=1)

@@ -1,1 +1,1 @@
-"""Command lines: one file for each group of commands, the options they share, and tables."""
+"""Command lines: one file for each group of commands, their shared options, and tables."""

@@ -1,1 +1,1 @@
-"""From text or shards to token windows: reading, splitting, encoding, batches."""
+"""Data: reading, splitting and encoding text, and the batches and windows of a run."""

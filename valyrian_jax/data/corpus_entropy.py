@@ -1,6 +1,6 @@
-"""What is known of the source of a text: how much information its documents hold, the floor for every model's loss.
+"""The entropy of a generated text: a lower bound for the loss of every model.
 
-`python -m valyrian_jax corpus -o TEXT` writes it beside the text it generates, as TEXT with the suffix .source.json.
+`python -m valyrian_jax corpus -o TEXT` writes it beside the text, with the suffix .source.json.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ class EntropyEstimate(NamedTuple):
 
 
 class CorpusSource(NamedTuple):
-    """The information of a generated text.
+    """The information content of a generated text.
 
     Attributes:
-        sha256: of the text.
-        bits: of each document: -log2 of the probability of its derivation.
-        excess: how much more than the text itself its derivations say, in bits per byte; from a sample.
+        sha256: SHA-256 of the text.
+        bits: For each document, -log2 of the probability of its derivation.
+        excess: Bits per byte by which derivations exceed the texts themselves, from a sample.
     """
 
     sha256: str
@@ -37,7 +37,7 @@ class CorpusSource(NamedTuple):
 
 
 class GeneratedCorpus(NamedTuple):
-    """A text drawn from the grammar, and what is known of it."""
+    """A text that the grammar generated, its source, and a summary of both in one line."""
 
     text: str
     source: CorpusSource
@@ -45,108 +45,109 @@ class GeneratedCorpus(NamedTuple):
 
 
 def generate_corpus(sentences: int, seed: int, exact: int) -> GeneratedCorpus:
-    """Draw a text and measure its information.
+    """Generate a text and measure its entropy.
 
     Args:
-        sentences: how many.
-        seed: the same seed gives the same text.
-        exact: of how many other texts (drawn with the next seed) to find the exact probability too, which takes
-            seconds for each.
+        sentences: Number of sentences.
+        seed: Seed; the same one gives the same text.
+        exact: Number of other texts (from the next seed) whose exact probability is computed too,
+            which takes seconds for each.
 
     Raises:
-        UserError: the grammar cannot say so much.
+        UserError: The grammar cannot write so many sentences.
     """
-    found = list(generate_paragraphs(sentences, seed))
-    text = "\n\n".join(paragraph.text for paragraph in found) + "\n"
-    size = len(text.encode())
-    along = estimate_entropy([p.bits for p in found], [_size(p) for p in found])
-    attempts = sum(p.attempts for p in found) / sentences
+    paragraphs = list(generate_paragraphs(sentences, seed))
+    text = "\n\n".join(paragraph.text for paragraph in paragraphs) + "\n"
+    bits = [paragraph.bits for paragraph in paragraphs]
+    derivations = estimate_entropy(bits, [_count_bytes(p) for p in paragraphs])
     summary = (
-        f"{sentences:,} sentences in {len(found):,} texts, {size:,} bytes; entropy "
-        f"{along.bits_per_byte:.4f} ± {along.standard_error:.4f} bits per byte along the derivations"
+        f"{sentences:,} sentences in {len(paragraphs):,} texts, {len(text.encode()):,} bytes; "
+        f"entropy {derivations.bits_per_byte:.4f} ± {derivations.standard_error:.4f} bits per byte "
+        "of the derivations"
     )
     excess = EntropyEstimate(0.0, 0.0)
     if exact:
         sample = list(generate_paragraphs(10 * exact, seed + 1))[:exact]
         grammar = load_grammar()
-        less = [p.bits - text_bits(p.sentences, grammar) for p in sample]
-        excess = estimate_entropy(less, [_size(p) for p in sample])
-        summary += f"; the text itself {excess.bits_per_byte:.4f} ± {excess.standard_error:.4f} less ({exact} texts)"
-    summary += f"; {attempts - 1:.1%} of the sentences were drawn again (not new, or a dead end)"
+        excess_bits = [p.bits - text_bits(p.sentences, grammar) for p in sample]
+        excess = estimate_entropy(excess_bits, [_count_bytes(p) for p in sample])
+        summary += (
+            f", {excess.bits_per_byte:.4f} ± {excess.standard_error:.4f} less of the texts "
+            f"themselves (from {exact} texts)"
+        )
+    attempts = sum(p.attempts for p in paragraphs) / sentences
+    summary += f"; {attempts - 1:.1%} of the sentences were redrawn (not new, or a dead end)"
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return GeneratedCorpus(
-        text, CorpusSource(digest, [p.bits for p in found], excess.bits_per_byte), summary
-    )
+    return GeneratedCorpus(text, CorpusSource(digest, bits, excess.bits_per_byte), summary)
 
 
-def _size(paragraph: Paragraph) -> int:
+def _count_bytes(paragraph: Paragraph) -> int:
     return len(paragraph.text.encode()) + 2  # with the blank line after it
 
 
 def source_path(text: str | Path) -> Path:
-    """Where the source of a text is described."""
+    """Return the path of the source of a text."""
     return Path(text).with_suffix(".source.json")
 
 
 def save_source(source: CorpusSource, path: Path) -> None:
-    """Write the description of a source."""
+    """Write the source of a text."""
     bits = ",\n".join(f"{value:.3f}" for value in source.bits)
     head = json.dumps({"sha256": source.sha256, "excess": round(source.excess, 5)})[1:-1]
     write_atomically(path, f'{{{head}, "bits": [\n{bits}\n]}}\n')
 
 
 def load_source(text: str | Path, sha256: str) -> CorpusSource | None:
-    """The description of the source of a text; None: there is none for this text as it is.
+    """Return the source of a text; None if it has none, or one for another version of the text.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
     path = source_path(text)
     if not path.exists():
         return None
     try:
         record = json.loads(read_text(path))
-        found = CorpusSource(
-            record["sha256"], [float(value) for value in record["bits"]], float(record["excess"])
-        )
-        if not all(map(math.isfinite, [*found.bits, found.excess])):
+        bits = [float(value) for value in record["bits"]]
+        source = CorpusSource(record["sha256"], bits, float(record["excess"]))
+        if not all(map(math.isfinite, [*source.bits, source.excess])):
             raise ValueError("a number is not finite")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({error!r}); write it again with `corpus`, or delete it"
         ) from error
-    return found if found.sha256 == sha256 else None
+    return source if source.sha256 == sha256 else None
 
 
 def estimate_entropy(bits: Sequence[float], sizes: Sequence[int]) -> EntropyEstimate:
-    """Bits per byte of documents, and its standard error as that of a ratio (Cochran 1977, section 6.3).
+    """Estimate the bits per byte of documents as a ratio (Cochran 1977, section 6.3).
 
     Args:
-        bits: of each document; from one alone the error is infinite.
-        sizes: bytes of each document, with the blank line after it.
+        bits: Bits of each document; the error of a single one is infinite.
+        sizes: Bytes of each document, with the blank line after it.
     """
     ratio = sum(bits) / sum(sizes)
     squares = sum((b - ratio * n) ** 2 for b, n in zip(bits, sizes, strict=True))
     count = len(bits)
-    return EntropyEstimate(
-        ratio, math.sqrt(squares / (count - 1) * count) / sum(sizes) if count > 1 else math.inf
-    )
+    error = math.sqrt(squares / (count - 1) * count) / sum(sizes) if count > 1 else math.inf
+    return EntropyEstimate(ratio, error)
 
 
 def entropy_floor(source: CorpusSource, documents: Sequence[str]) -> EntropyEstimate:
-    """The entropy of the last documents of a text: no model can expect to need fewer bits per byte.
+    """Return the entropy of the last documents of a text; no model can expect fewer bits per byte.
 
     Args:
-        source: of the whole text.
-        documents: its last ones.
+        source: Source of the whole text.
+        documents: Its last documents.
 
     Raises:
-        UserError: the source tells of fewer.
+        UserError: The source describes fewer documents.
     """
     if len(source.bits) < len(documents):
         raise UserError(
-            f"the source.json of the text tells of {len(source.bits)} documents, of which it has more"
+            f"the .source.json of the text is damaged: expected at least {len(documents)} "
+            f"documents, found {len(source.bits)}; write it again with `corpus`, or delete it"
         )
     sizes = [len(document.encode()) + 2 for document in documents]
-    found = estimate_entropy(source.bits[-len(documents) :], sizes)
-    return EntropyEstimate(found.bits_per_byte - source.excess, found.standard_error)
+    estimate = estimate_entropy(source.bits[-len(documents) :], sizes)
+    return EntropyEstimate(estimate.bits_per_byte - source.excess, estimate.standard_error)

@@ -1,6 +1,6 @@
-"""What a run learns from: training batches as a function of (seed, step), and an evaluation set.
+"""Datasets: training batches as a function of (seed, step), and an evaluation set.
 
-`open_dataset` is the one place that asks whether a path is a text or a directory of shards.
+Only `open_dataset` asks whether a path is a text or a directory of shards.
 """
 
 from pathlib import Path
@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Int
 
 from valyrian_jax.config import Config
-from valyrian_jax.data import shards
-from valyrian_jax.data.shard_dataset import open_shards_dataset
+from valyrian_jax.data.shard_dataset import open_shard_dataset
+from valyrian_jax.data.shard_index import INDEX_NAME, TOKENIZER_NAME
+from valyrian_jax.data.shards import is_shard_directory
 from valyrian_jax.data.text import DataSplit
 from valyrian_jax.data.text_dataset import open_text_dataset
 from valyrian_jax.data.windows import EvalSet
@@ -28,7 +29,7 @@ class Dataset(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the text, or of the index of the shards; a resume with another one is refused."""
+        """SHA-256 of the text or of the shards; a run resumes only with the same one."""
 
     @property
     def eval_set(self) -> EvalSet:
@@ -36,15 +37,15 @@ class Dataset(Protocol):
 
     @property
     def entropy(self) -> float | None:
-        """Bits per byte of the held-out part below which no model can expect to come; None: unknown."""
+        """Entropy of the held-out part in bits per byte, a bound for every model; None: unknown."""
 
     @property
     def documents(self) -> DataSplit | None:
-        """The text itself; None where it does not fit into memory."""
+        """The text itself; None if it does not fit into memory."""
 
     @property
     def training_sentences(self) -> frozenset[str] | None:
-        """Sentences of the training part if the language's grammar wrote them, so that samples can be judged."""
+        """Sentences of the training part if the grammar generated them; a sample may repeat one."""
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> Int[np.ndarray, "N B W"]:
         """Return the batches of `count` steps from `step` on, int32 [N, B, T + 1].
@@ -64,26 +65,27 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
 
     Args:
         config: Configuration of the run.
-        tokenizer: Tokenizer of the run or bundle that this run continues; None: the configured one, that of the shards,
-            or one trained on the training part.
+        tokenizer: Tokenizer of the run or bundle that this run continues; None: the configured
+            one, that of the shards, or one trained on the training part.
         scratch: Directory for the tokens of a large text, while the process lives.
 
     Returns:
         The dataset.
 
     Raises:
-        UserError: The text is missing, unreadable or too short, or the tokenizer fits neither the model nor the shards.
+        UserError: The text is missing, unreadable or too short, or the tokenizer does not match
+            the model or the shards.
     """
     path, name = Path(config.data.path), "that of the run or bundle to continue"
     if tokenizer is None and config.data.tokenizer:
         tokenizer, name = Tokenizer.load(config.data.tokenizer), config.data.tokenizer
-    if path.name in (shards.INDEX, shards.TOKENIZER) and path.with_name(shards.INDEX).exists():
+    if path.name in (INDEX_NAME, TOKENIZER_NAME) and path.with_name(INDEX_NAME).exists():
         raise UserError(
-            f"data.path = {path} is a part of shards; give their directory, {path.parent}"
+            f"data.path = {path} is a file of a shard directory; set --data.path {path.parent}"
         )
     dataset: Dataset
-    if shards.is_shard_directory(config.data.path):
-        dataset = open_shards_dataset(config, tokenizer, name)
+    if is_shard_directory(config.data.path):
+        dataset = open_shard_dataset(config, tokenizer, name)
     else:
         dataset = open_text_dataset(config, tokenizer, scratch)
     if dataset.tokenizer.vocab_size != config.model.vocab_size:

@@ -1,7 +1,7 @@
-"""Shards as a dataset: windows in an order that is reshuffled every epoch; the training part is never held in memory.
+"""The dataset of shards: windows that are reshuffled every epoch and read from disk when needed.
 
-Windows begin at every T-th token. The window at a position of an epoch's order is a function of the step and the row,
-so there is no loader whose state a checkpoint would have to carry (`grain` would have one).
+Windows begin at every T-th token. A batch is a function of the seed and the step, so there is no
+loader whose state a checkpoint would have to save (`grain` has one).
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
-from valyrian_jax.data import permutation, shards
+from valyrian_jax.data.permutation import permute
+from valyrian_jax.data.shard_index import INDEX_NAME, TOKENIZER_NAME, hash_index
 from valyrian_jax.data.shard_split import ShardSplit, split_shards
-from valyrian_jax.data.shards import ShardSet, Tokens
-from valyrian_jax.data.text import DOCUMENT_SEPARATOR
+from valyrian_jax.data.shards import ShardSet, read_tokens
+from valyrian_jax.data.text import DOCUMENT_SEPARATOR, Tokens
 from valyrian_jax.data.windows import EvalSet, check_window_count, make_eval_windows
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -23,11 +24,11 @@ from valyrian_jax.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class ShardDataset:
-    """See `valyrian_jax.data.dataset.Dataset`."""
+    """A `valyrian_jax.data.dataset.Dataset` of shards."""
 
     config: Config
     split: ShardSplit
-    entropy: None = None  # the source of so much text is unknown
+    entropy: None = None
     documents: None = None
     training_sentences: None = None
 
@@ -38,11 +39,11 @@ class ShardDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what the index says of the tokens."""
-        return shards.sha256(self.split.shards.index)
+        """SHA-256 of the contents of the shards."""
+        return hash_index(self.split.shards.index)
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
-        """Return the next windows in the order of the epoch; see `valyrian_jax.data.dataset.Dataset`."""
+        """Return the next windows of the epoch; see `valyrian_jax.data.dataset.Dataset`."""
         train, length = self.config.train, self.config.model.n_positions
         return np.stack(
             [
@@ -53,7 +54,7 @@ class ShardDataset:
 
     @cached_property
     def eval_set(self) -> EvalSet:
-        """The held-out part in batches as large as those that training has in memory at a time."""
+        """Windows of the held-out part, in batches as large as training has in memory at a time."""
         train, tokens = self.config.train, read_held_out(self.split)
         windows = make_eval_windows(
             tokens, train.batch_size // train.accumulate, self.config.model.n_positions
@@ -65,30 +66,31 @@ class ShardDataset:
         index = self.split.shards.index
         return (
             f"{self.config.data.path}: {index.size:,} bytes in {index.documents:,} documents and "
-            f"{len(index.shards):,} shards; {self.split.training_tokens:,} tokens to train on, "
-            f"{self.split.held_out_tokens - 1:,} held out; whether held-out sentences also stand in the training part "
-            "is not measured"
+            f"{len(index.shards):,} shards; {self.split.training_tokens:,} training and "
+            f"{self.split.held_out_tokens - 1:,} held-out tokens; the overlap of the two parts is "
+            "not measured"
         )
 
 
-def open_shards_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -> ShardDataset:
+def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -> ShardDataset:
     """Open and split the shards of a run.
 
     Args:
         config: Configuration of the run.
-        tokenizer: Tokenizer that the run brings; None: that of the shards.
-        name: What the run's tokenizer is called in a message.
+        tokenizer: Tokenizer of the run; None: that of the shards.
+        name: Name of the run's tokenizer, for a message.
 
     Raises:
-        UserError: The shards are damaged or unfinished, or another tokenizer made them.
+        UserError: The shards are damaged, unfinished or encoded with another tokenizer.
     """
     split = split_shards(Path(config.data.path), config.data.held_out)
-    ours = split.shards.tokenizer
-    if tokenizer is not None and tokenizer.sha256 != ours.sha256:
+    expected = split.shards.tokenizer
+    if tokenizer is not None and tokenizer.sha256 != expected.sha256:
         raise UserError(
-            f"tokenizer mismatch: expected that of the shards, {split.shards.directory / shards.TOKENIZER} (SHA-256 "
-            f"{ours.sha256[:12]}), found {name} ({tokenizer.sha256[:12]}); encode the text again with the one, or train "
-            "with the other"
+            "tokenizer mismatch: expected that of the shards, "
+            f"{split.shards.directory / TOKENIZER_NAME} (SHA-256 {expected.sha256[:12]}), found "
+            f"{name} ({tokenizer.sha256[:12]}); train with the first, or encode the text again "
+            "with the second"
         )
     return ShardDataset(config, split)
 
@@ -98,11 +100,11 @@ def read_batch(
 ) -> npt.NDArray[np.int32]:
     """Read the training batch of one step: the next windows in the order of the epoch.
 
-    Window w begins at token w T, so each target of the training part comes once an epoch, but for fewer than T at its
-    end. A step takes the next B windows, also across the end of an epoch.
+    Window w begins at token w T, so each target of the training part comes once an epoch, except
+    for fewer than T at its end. A step takes the next B windows, also across the end of an epoch.
 
     Args:
-        split: Shards, and where their training part ends.
+        split: Shards and the end of their training part.
         seed: Seed of the run.
         step: Step of the run.
         batch_size: B.
@@ -121,39 +123,40 @@ def read_batch(
     batch = np.empty((len(epochs), length + 1), np.int32)
     for epoch in np.unique(epochs).tolist():
         of_epoch = np.flatnonzero(epochs == epoch)
-        shuffled = permutation.permute(indices[of_epoch].astype(np.uint64), windows, seed, epoch)
+        shuffled = permute(indices[of_epoch].astype(np.uint64), windows, seed, epoch)
         for row, window in zip(of_epoch.tolist(), shuffled.tolist(), strict=True):
-            batch[row] = shards.read(split.shards, window * length, length + 1)
+            batch[row] = read_tokens(split.shards, window * length, length + 1)
     check_token_ids(split.shards, batch)
     return batch
 
 
 def read_held_out(split: ShardSplit) -> Tokens:
-    """Read the held-out part, as `encode_documents` would give it.
+    """Read the held-out part, the same tokens as `encode_documents` returns for it.
 
     Raises:
         UserError: A token id is out of range.
     """
-    tokens = shards.read(split.shards, split.cut, split.held_out_tokens)
+    tokens = read_tokens(split.shards, split.cut, split.held_out_tokens)
     check_token_ids(split.shards, tokens)
     return tokens
 
 
 def count_token_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
-    """Count the bytes of held-out documents as `count_bytes` does: <|endoftext|> is the blank line after each."""
+    """Return the bytes of held-out documents, with a blank line for every <|endoftext|>."""
     lengths = np.array([len(token) for token in tokenizer.tokens], np.int32)
     lengths[tokenizer.end_of_text] = len(DOCUMENT_SEPARATOR)
     return int(lengths[tokens[1:]].sum())
 
 
-def check_token_ids(found: ShardSet, tokens: npt.NDArray[np.integer]) -> None:
-    """Check token ids that were read: JAX would silently take the last token for one that is out of range.
+def check_token_ids(shards: ShardSet, tokens: npt.NDArray[np.integer]) -> None:
+    """Check token ids; for one that is out of range JAX would silently use the last token.
 
     Raises:
         UserError: A token id is out of range.
     """
-    if (largest := tokens.max(initial=0)) >= found.index.vocab_size:
+    if (largest := tokens.max(initial=0)) >= shards.index.vocab_size:
         raise UserError(
-            f"the shards in {found.directory} are damaged: expected token ids below {found.index.vocab_size}, found "
-            f"{largest}; compare the files with the SHA-256 in {shards.INDEX}, or encode the text again"
+            f"the shards in {shards.directory} are damaged: expected token ids below "
+            f"{shards.index.vocab_size}, found {largest}; compare the files with the SHA-256 in "
+            f"{INDEX_NAME}, or encode the text again"
         )

@@ -1,4 +1,4 @@
-"""Where the held-out part of shards begins: at a document, near the end."""
+"""The split of shards: the held-out part begins at a document near the end."""
 
 import math
 from pathlib import Path
@@ -7,25 +7,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.data import shards
-from valyrian_jax.data.shards import ShardSet
+from valyrian_jax.data.shards import ShardSet, open_shards, read_tokens
 from valyrian_jax.errors import UserError
 
-MAX_HELD_OUT = (
-    50_000_000  # tokens: evaluation holds all of them in memory, several times, and computes on all
-)
+MAX_HELD_OUT = 50_000_000  # tokens; evaluation holds several copies of them in memory
 _BLOCK = 1 << 20  # tokens searched at a time
 
 
 class ShardSplit(NamedTuple):
-    """Shards, and the position where their held-out part begins: the <|endoftext|> before its first document."""
+    """Shards, and where their held-out part begins: the <|endoftext|> before its first document."""
 
     shards: ShardSet
     cut: int
 
     @property
     def training_tokens(self) -> int:
-        """Number of tokens of the training part; as in `encode_documents`, <|endoftext|> ends its last document."""
+        """Number of tokens of the training part, with the <|endoftext|> after its last document."""
         return self.cut + 1
 
     @property
@@ -35,32 +32,37 @@ class ShardSplit(NamedTuple):
 
 
 def split_shards(directory: Path, held_out: float) -> ShardSplit:
-    """Open shards and hold out their end, from the first document that begins in the last `held_out` of the tokens.
+    """Open shards and hold out their end.
 
-    If no document begins there, the last document is held out.
+    The held-out part begins at the first document that begins in the last `held_out` of the tokens.
+    If none begins there, the last document is held out.
 
     Raises:
-        UserError: The shards are damaged or unfinished, hold one document only, or too much would be held out.
+        UserError: The shards are damaged or unfinished, hold only one document, or the held-out
+            part is too large.
     """
-    found = shards.open_shards(directory)
-    tokens = found.index.tokens
+    shards = open_shards(directory)
+    tokens = shards.index.tokens
     if tokens * held_out > MAX_HELD_OUT:
         raise UserError(
-            f"data.held_out = {held_out} of the {tokens:,} tokens in {directory} is more than evaluation can hold, "
-            f"{MAX_HELD_OUT:,}; set --data.held_out {_round_down(MAX_HELD_OUT / tokens)}"
+            f"data.held_out = {held_out} of the {tokens:,} tokens in {directory} is more than an "
+            f"evaluation can hold, {MAX_HELD_OUT:,}; set --data.held_out "
+            f"{_round_down(MAX_HELD_OUT / tokens)}"
         )
     start = math.ceil(tokens * (1 - held_out))
-    cut = _next_document(found, start) or _last_document(found, min(start, tokens - 1))
+    cut = _find_next_document(shards, start) or _find_last_document(shards, min(start, tokens - 1))
     if not cut:
         raise UserError(
-            f"the shards in {directory} hold one document, expected two or more: one is held out"
+            f"the shards in {directory} hold one document, expected two or more: one is held out; "
+            "encode more text"
         )
     if tokens - cut > MAX_HELD_OUT:
         raise UserError(
-            f"the last document in {directory} has {tokens - cut:,} tokens, more than evaluation can hold, "
-            f"{MAX_HELD_OUT:,}; encode the text with a shorter one at its end"
+            f"the last document in {directory} has {tokens - cut:,} tokens, more than an "
+            f"evaluation can hold, {MAX_HELD_OUT:,}; encode the text with a shorter document at "
+            "its end"
         )
-    return ShardSplit(found, cut)
+    return ShardSplit(shards, cut)
 
 
 def _round_down(share: float) -> float:
@@ -69,26 +71,26 @@ def _round_down(share: float) -> float:
     return float(f"{math.floor(share / unit) * unit:.2g}")
 
 
-def _next_document(found: ShardSet, start: int) -> int:
+def _find_next_document(shards: ShardSet, start: int) -> int:
     """Return the first position from `start` on where a document begins; 0 if there is none."""
-    last = found.index.tokens - 1  # <|endoftext|> too, but nothing begins there
+    last = shards.index.tokens - 1  # <|endoftext|> too, but no document begins there
     for first in range(start, last, _BLOCK):
-        ends = _document_ends(found, first, min(first + _BLOCK, last))
+        ends = _find_ends(shards, first, min(first + _BLOCK, last))
         if len(ends):
             return first + int(ends[0])
     return 0
 
 
-def _last_document(found: ShardSet, stop: int) -> int:
+def _find_last_document(shards: ShardSet, stop: int) -> int:
     """Return the last position before `stop` where a document begins; 0 if there is none."""
     for last in range(stop, 0, -_BLOCK):
         first = max(last - _BLOCK, 0)
-        ends = _document_ends(found, first, last)
+        ends = _find_ends(shards, first, last)
         if len(ends):
             return first + int(ends[-1])
     return 0
 
 
-def _document_ends(found: ShardSet, start: int, stop: int) -> npt.NDArray[np.intp]:
+def _find_ends(shards: ShardSet, start: int, stop: int) -> npt.NDArray[np.intp]:
     """Return the offsets of <|endoftext|> between two positions."""
-    return np.flatnonzero(shards.read(found, start, stop - start) == found.tokenizer.end_of_text)
+    return np.flatnonzero(read_tokens(shards, start, stop - start) == shards.tokenizer.end_of_text)

@@ -1,4 +1,4 @@
-"""Documents to tokens by worker processes, as many ahead as there are workers, in the order of the documents."""
+"""Encode groups of documents in worker processes, ahead of their use and in order."""
 
 import collections
 import contextlib
@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -16,84 +16,118 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.data import shards
-from valyrian_jax.data.documents import GOOD, REASONS, decode
+from valyrian_jax.data.documents import GOOD, REASONS, decode_document
+from valyrian_jax.data.shards import token_dtype
+from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StopSignal, UserError
-from valyrian_jax.tokenizer import Tokenizer, batch
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.batch import encode_utf8
 
 Int64 = npt.NDArray[np.int64]
-Raw = tuple[
-    bytes | None, str | None
-]  # a document as it stands in its file, and the key of the text in it
+RawDocument = tuple[bytes | None, str | None]  # arguments of `decode_document`
 
 
 class Group(NamedTuple):
-    """Documents to encode in one go, and where each stands: [D, 2], its file and its number there."""
-
-    places: Int64
-    documents: list[Raw]
-
-
-class Encoded(NamedTuple):
-    """What a worker gives back of D documents.
+    """D documents that a worker encodes in one go.
 
     Attributes:
-        tokens: of those that are good, <|endoftext|> before each.
-        ends: int64[D], where those of each document end; where the one before ends if it has none.
-        sizes: int64[D], bytes of UTF-8.
-        reasons: uint8[D], index into `documents.REASONS`.
+        positions: int64[D, 2]: the file of each document, and its number in the file.
+        documents: The documents.
     """
 
-    tokens: shards.Tokens
+    positions: Int64
+    documents: list[RawDocument]
+
+
+class EncodedGroup(NamedTuple):
+    """The tokens of a group of D documents.
+
+    Attributes:
+        positions: int64[D, 2]: the file of each document, and its number in the file.
+        tokens: Tokens of the good documents, with <|endoftext|> before each.
+        ends: int64[D]: where the tokens of each document end; a skipped document has none.
+        sizes: int64[D]: bytes of each text, in UTF-8.
+        reasons: uint8[D]: index into `documents.REASONS`.
+    """
+
+    positions: Int64
+    tokens: Tokens
     ends: Int64
     sizes: Int64
     reasons: npt.NDArray[np.uint8]
 
 
-def encoded(
+def encode_groups(
     groups: Iterable[Group], tokenizer: Path, workers: int, stop_signal: StopSignal
-) -> Generator[tuple[Int64, Encoded]]:
-    """Groups through worker processes, in order, some of them ahead of what is asked for: (places, encoded)."""
-    waiting: collections.deque[tuple[Int64, Future[Encoded]]] = collections.deque()
+) -> Generator[EncodedGroup]:
+    """Yield encoded groups in order, while workers encode the next ones.
+
+    Args:
+        groups: The documents.
+        tokenizer: A tokenizer.json; every worker loads it once.
+        workers: Number of processes.
+        stop_signal: Checked before each group.
+
+    Raises:
+        UserError: A worker was killed.
+    """
+    pending: collections.deque[Future[EncodedGroup]] = collections.deque()
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, spawn, _exit_with_parent) as pool:
         try:
-            for places, group in groups:
+            for group in groups:
                 if stop_signal() is not None:
                     break
-                with (
-                    _interrupts_withheld()
-                ):  # the processes that this starts leave Ctrl-C to this one
-                    waiting.append((places, pool.submit(encode_group, tokenizer, group)))
-                if len(waiting) > 2 * workers:
-                    yield _result(waiting.popleft())
-            while waiting and stop_signal() is None:
-                yield _result(waiting.popleft())
+                with _block_interrupts():  # submitting starts workers, which inherit the block
+                    pending.append(pool.submit(encode_group, tokenizer, group))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending and stop_signal() is None:
+                yield pending.popleft().result()
         except BrokenProcessPool as error:
             if stop_signal() is None:
                 raise UserError(
-                    "a worker process was killed, as systems do where memory is short; finished shards are kept: the "
-                    "same command goes on, with fewer --workers if need be"
+                    "a worker process was killed, perhaps because memory is short; finished shards "
+                    "are kept: run the same command again to resume, with fewer --workers if needed"
                 ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _result(waiting: tuple[Int64, Future[Encoded]]) -> tuple[Int64, Encoded]:
-    return waiting[0], waiting[1].result()
+def encode_group(tokenizer: Path, group: Group) -> EncodedGroup:
+    """Encode documents as `text.encode_documents` does, without the last <|endoftext|>."""
+    loaded = _load_tokenizer(tokenizer)
+    decoded = [decode_document(*document) for document in group.documents]
+    is_good = np.array([reason == GOOD for _, reason in decoded])
+    texts = [text for text, reason in decoded if reason == GOOD]
+    ids, ends = loaded.encode_documents(texts)
+    dtype = token_dtype(loaded.vocab_size)
+    starts = np.concatenate([[0], ends])[: len(texts)]
+    tokens = np.insert(ids.astype(dtype), starts, dtype.type(loaded.end_of_text))
+    counts, sizes = np.zeros(len(decoded), np.int64), np.zeros(len(decoded), np.int64)
+    counts[is_good] = np.diff(ends, prepend=0) + 1
+    sizes[is_good] = [len(encode_utf8(text)) for text in texts]
+    reasons = np.array([REASONS.index(reason) for _, reason in decoded], np.uint8)
+    return EncodedGroup(group.positions, tokens, np.cumsum(counts), sizes, reasons)
+
+
+@functools.cache
+def _load_tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer.load(path)
 
 
 @contextlib.contextmanager
-def _interrupts_withheld() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _block_interrupts() -> Iterator[None]:
+    """Block SIGINT; workers that start meanwhile leave Ctrl-C to their parent."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the process that started it has, however that was."""
+def _exit_with_parent() -> None:
+    """Start a thread that ends this worker when its parent ends, even if that is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -102,26 +136,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@functools.cache
-def _loaded(tokenizer: Path) -> Tokenizer:
-    return Tokenizer.load(tokenizer)  # once in every worker
-
-
-def encode_group(tokenizer: Path, group: Sequence[Raw]) -> Encoded:
-    """The tokens of documents, as `data.tokenize` gives them but for the last <|endoftext|>."""
-    loaded = _loaded(tokenizer)
-    found = [decode(*document) for document in group]
-    good = np.array([reason == GOOD for _, reason in found])
-    kept = [text for text, reason in found if reason == GOOD]
-    ids, ends = loaded.encode_documents(kept)
-    dtype = shards.token_dtype(loaded.vocab_size)
-    tokens = np.insert(
-        ids.astype(dtype), np.concatenate([[0], ends])[: len(kept)], dtype.type(loaded.end_of_text)
-    )
-    counts, sizes = np.zeros(len(group), np.int64), np.zeros(len(group), np.int64)
-    counts[good] = np.diff(ends, prepend=0) + 1
-    sizes[good] = [len(batch.utf8(text)) for text in kept]
-    reasons = np.array([REASONS.index(reason) for _, reason in found], np.uint8)
-    return Encoded(tokens, np.cumsum(counts), sizes, reasons)

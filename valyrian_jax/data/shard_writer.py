@@ -1,40 +1,84 @@
-"""Any amount of text to shards of tokens: documents as a stream, encoded by worker processes, cut to one size.
+"""Encode any amount of text as shards, in stages: read, group, encode in workers, write, index.
 
-The shards depend on the text, the tokenizer and their size alone, not on the number of workers or on how often the work
-was stopped. After every shard the index says where the next one begins, so that a killed run goes on from there.
+The shards depend on the text, the tokenizer and the shard size only. They do not depend on the
+number of workers or on interruptions: the index is written after every shard and says where the
+next one begins, so a killed run resumes there.
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
-import stat
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from valyrian_jax.data import documents, shard_workers, shards
-from valyrian_jax.data.shard_workers import Encoded, Group, Int64, Raw
-from valyrian_jax.data.shards import InputFile, Position, ShardIndex
+from valyrian_jax.data.documents import (
+    GOOD,
+    MAX_DOCUMENT_BYTES,
+    REASONS,
+    is_json_lines,
+    read_documents,
+)
+from valyrian_jax.data.shard_index import (
+    INDEX_NAME,
+    TOKENIZER_NAME,
+    Position,
+    ShardIndex,
+    describe_skipped,
+    find_difference,
+    make_index,
+    read_index,
+    write_index,
+)
+from valyrian_jax.data.shard_progress import (
+    make_progress_bar,
+    note_unused_file,
+    start_tally,
+    tally_group,
+    update_progress_bar,
+)
+from valyrian_jax.data.shard_workers import EncodedGroup, Group, RawDocument, encode_groups
+from valyrian_jax.data.shards import check_shard, token_dtype, write_shard
+from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26
-_GROUP_BYTES, _GROUP_DOCUMENTS = (
-    1 << 24,
-    1 << 17,
-)  # that one worker gets at a time: enough to pay for compiled code
-_END_BYTES = 1 << 20  # of either end of a text, by which it is known again beside its size
-_BEFORE_INDEX = {"lock", shards.TOKENIZER, f"{shards.TOKENIZER}.partial", f"{shards.INDEX}.partial"}
+# A worker gets this much at a time, enough for compiled code to pay off.
+_GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17
+_BEFORE_INDEX = {"lock", TOKENIZER_NAME, f"{TOKENIZER_NAME}.partial", f"{INDEX_NAME}.partial"}
 
 
-def encode(
+class Document(NamedTuple):
+    """A document of the input: its file, its number in the file, and what to decode."""
+
+    file: int
+    number: int
+    raw: RawDocument
+
+
+@dataclass(frozen=True)
+class WriterState:
+    """The state of the writer between two groups.
+
+    Attributes:
+        index: Index of all shards so far. It counts the documents of all groups so far, the index
+            on disk only those that end before its `position`.
+        pending: Tokens after the last full shard.
+        skip: Number of tokens of the next group that are in shards already.
+    """
+
+    index: ShardIndex
+    pending: list[Tokens]
+    skip: int
+
+
+def encode_files(
     vocabulary: Path,
     files: Sequence[Path],
     out: Path,
@@ -44,296 +88,193 @@ def encode(
     workers: int | None = None,
     stop_signal: StopSignal = lambda: None,
 ) -> ShardIndex:
-    """Write the tokens of files as shards, or go on with it.
+    """Write the tokens of files as shards, or resume writing them.
 
     Args:
-        vocabulary: a tokenizer.json.
-        files: texts, see `documents`.
-        out: directory of the shards.
-        console: where to show progress, if it is a terminal.
-        text_key: of the text in JSON lines.
-        shard_tokens: tokens of a shard, which are held in memory until it is written.
-        workers: processes; None: one for each core.
-        stop_signal: asked again and again whether to stop.
+        vocabulary: A tokenizer.json.
+        files: Texts; see `valyrian_jax.data.documents`.
+        out: Directory of the shards.
+        console: Where to print notes, and progress if it is a terminal.
+        text_key: Key of the text in JSON lines.
+        shard_tokens: Tokens of a shard; they are held in memory until it is written.
+        workers: Number of processes; None: one for each core.
+        stop_signal: Checked before each document and group.
 
     Returns:
-        The finished index; also if it was finished before.
+        The finished index, also if it was finished before.
 
     Raises:
-        UserError: bad input, another text (by name, size and both its ends) or tokenizer than what was begun, or
-            nowhere to write.
-        StoppedError: a signal asked for it; the finished shards stay.
+        UserError: An input is bad, differs from that of the unfinished shards, or `out` cannot be
+            written.
+        StoppedError: A signal asked to stop; finished shards are kept.
     """
     tokenizer = Tokenizer.load(vocabulary)
-    wanted = _index(tokenizer, files, text_key, shard_tokens)
-    end = np.array([tokenizer.end_of_text], shards.token_dtype(tokenizer.vocab_size))
-    there = {file.name for file in out.iterdir()} if out.is_dir() else set()
-    if shards.INDEX not in there and there - _BEFORE_INDEX:
-        raise UserError(f"{out} is not empty and has no {shards.INDEX}; choose another --out")
+    new_index = make_index(tokenizer, files, text_key, shard_tokens)
+    check_directory(out)
     with lock_directory(out, "encoding text"):
-        index = begun(out, wanted, tokenizer)
+        index = open_index(out, new_index, tokenizer)
         if index.finished:
-            console.print(
-                f"{out} is finished already", markup=False, highlight=False, soft_wrap=True
-            )
+            note = f"{out} is finished already"
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
             return index
-        start = index.position
-        found = itertools.takewhile(
-            lambda _: stop_signal() is None, _documents(files, text_key, start.file)
-        )
-        rest = itertools.dropwhile(
-            lambda document: document[:2] < (start.file, start.document), found
-        )
-        encoded = shard_workers.encoded(
-            _groups(rest), out / shards.TOKENIZER, workers or os.cpu_count() or 1, stop_signal
-        )
-        with contextlib.closing(encoded), contextlib.closing(_shown(encoded, console)) as shown:
-            index, parts = _write(out, index, _noticed(shown, index, console, stop_signal))
+        workers = workers or os.cpu_count() or 1
+        state = write_groups(out, index, files, console, workers, stop_signal)
         if stop := stop_signal():
             raise StoppedError(
-                f"stopped by {stop.name} after {len(index.shards):,} shards, {index.tokens:,} tokens, which are kept; "
-                "the same command goes on",
+                f"stopped after {len(state.index.shards):,} shards, {state.index.tokens:,} tokens "
+                f"({stop.name}); they are saved: run the same command again to resume",
                 stop,
             )
-        return _finish(out, index, [*parts, end])
+        return write_last_shard(out, state, tokenizer)
 
 
-def _index(
-    tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int
-) -> ShardIndex:
-    """The index of a directory in which there is no shard yet."""
-    return ShardIndex(
-        format=1,
-        finished=False,
-        tokenizer_sha256=tokenizer.sha256,
-        vocab_size=tokenizer.vocab_size,
-        shard_tokens=shard_tokens,
-        text_key=text_key,
-        inputs=tuple(map(_input, files)),
-        tokens=0,
-        documents=0,
-        size=0,
-        skipped={},
-        position=Position(0, 0, 0),
-        shards=(),
-    )
-
-
-def begun(out: Path, wanted: ShardIndex, tokenizer: Tokenizer) -> ShardIndex:
-    """What is in a directory already, or the beginning of it.
+def check_directory(out: Path) -> None:
+    """Check that a directory holds shards, or that shards may be written there.
 
     Raises:
-        UserError: what is there was made of something else.
+        UserError: It holds other files.
     """
-    index = shards.read_index(out) if (out / shards.INDEX).exists() else None
-    if index is None or not index.shards:  # nothing would be lost
-        tokenizer.save(out / shards.TOKENIZER)
-        shards.write_index(out, wanted)
-        return wanted
-    for what, before, now in _told(index, wanted):
-        if before != now:
-            raise UserError(
-                f"{out} was begun with {what} {before}, and this is {now}; give the same to go on, or choose another "
-                "--out"
-            )
+    names = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    if INDEX_NAME not in names and names - _BEFORE_INDEX:
+        raise UserError(f"{out} is not empty and has no {INDEX_NAME}; choose another --out")
+
+
+def open_index(out: Path, new_index: ShardIndex, tokenizer: Tokenizer) -> ShardIndex:
+    """Return the index to resume from; write a new one if there is no shard yet.
+
+    Raises:
+        UserError: The shards were made from something else, or are damaged.
+    """
+    index = read_index(out) if (out / INDEX_NAME).exists() else None
+    if index is None or not index.shards:
+        tokenizer.save(out / TOKENIZER_NAME)
+        write_index(out, new_index)
+        return new_index
+    if difference := find_difference(index, new_index):
+        raise UserError(
+            f"{out} was started with {difference}; use the same to resume, or choose another --out"
+        )
     for number in range(len(index.shards)):
-        shards.check(out, index, number)
-    if not index.finished or not (out / shards.TOKENIZER).exists():
-        tokenizer.save(out / shards.TOKENIZER)  # as it was; it may have been lost
+        check_shard(out, index, number)
+    if not index.finished or not (out / TOKENIZER_NAME).exists():
+        tokenizer.save(out / TOKENIZER_NAME)  # the same; it may have been lost
     return index
 
 
-def _told(before: ShardIndex, now: ShardIndex) -> Iterator[tuple[str, str | int, str | int]]:
-    """What must stay the same for the shards to be the same, as a message names it."""
-    yield "a tokenizer of SHA-256", before.tokenizer_sha256, now.tokenizer_sha256
-    yield "--shard-tokens", before.shard_tokens, now.shard_tokens
-    yield "--text-key", before.text_key, now.text_key
-    yield "a number of files of", len(before.inputs), len(now.inputs)
-    for one, other in zip(before.inputs, now.inputs, strict=True):
-        yield "the file", _told_file(one), _told_file(other)
+def write_groups(
+    out: Path,
+    index: ShardIndex,
+    files: Sequence[Path],
+    console: Console,
+    workers: int,
+    stop_signal: StopSignal,
+) -> WriterState:
+    """Run all stages from `index.position` on, to the end of the files or until a signal."""
+    state, tally = WriterState(index, [], index.position.token), start_tally(index.position)
+    documents = read_files(files, index.text_key, index.position, stop_signal)
+    groups = encode_groups(group_documents(documents), out / TOKENIZER_NAME, workers, stop_signal)
+    with contextlib.closing(groups), make_progress_bar(console) as bar:
+        for group in groups:
+            state = write_full_shards(out, state, group)
+            *finished, tally = tally_group(tally, group)
+            for finished_tally in finished:
+                note_unused_file(finished_tally, index, console)
+            update_progress_bar(bar, group)
+    if stop_signal() is None:
+        note_unused_file(tally, index, console)
+    return state
 
 
-def _told_file(file: InputFile) -> str:
-    return f"{file.name} ({file.size:,} bytes, {file.ends_sha256[:12]})"
+def read_files(
+    files: Sequence[Path], text_key: str, start: Position, stop_signal: StopSignal
+) -> Iterator[Document]:
+    """Yield the documents of all files from a position on, until a signal stops it."""
+    for file, path in itertools.islice(enumerate(files), start.file, None):
+        key = text_key if is_json_lines(path) else None
+        for number, content in enumerate(read_documents(path, MAX_DOCUMENT_BYTES)):
+            if stop_signal() is not None:
+                return
+            if (file, number) >= (start.file, start.document):
+                yield Document(file, number, (content, key))
 
 
-def _input(path: Path) -> InputFile:
-    """A file as the index names it; no JSON can hold a name that is not UTF-8 as it is."""
-    digest = hashlib.sha256()
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(
-                f"cannot read the text {path}: with --out it must be a file, which can be read again"
-            )
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            for place in (0, max(size - _END_BYTES, 0)):
-                file.seek(place)
-                digest.update(file.read(_END_BYTES))
-        return InputFile(
-            os.fsencode(path).decode("utf-8", "backslashreplace"), size, digest.hexdigest()
-        )
-    except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
-
-
-def _documents(files: Sequence[Path], text_key: str, first: int) -> Iterator[tuple[int, int, Raw]]:
-    """File, number and content of every document from a file on."""
-    for file, path in itertools.islice(enumerate(files), first, None):
-        key = text_key if documents.has_lines(path) else None
-        for number, document in enumerate(documents.read_raw(path, documents.LONGEST)):
-            yield file, number, (document, key)
-
-
-def _groups(found: Iterable[tuple[int, int, Raw]]) -> Iterator[Group]:
-    places: list[tuple[int, int]] = []
-    group: list[Raw] = []
+def group_documents(documents: Iterable[Document]) -> Iterator[Group]:
+    """Yield documents in groups for the workers."""
+    positions: list[tuple[int, int]] = []
+    raw: list[RawDocument] = []
     size = 0
-    for file, number, document in found:
-        places.append((file, number))
-        group.append(document)
-        size += len(document[0] or b"")
-        if size >= _GROUP_BYTES or len(group) >= _GROUP_DOCUMENTS:
-            yield Group(np.array(places), group)
-            places, group, size = [], [], 0
-    if group:
-        yield Group(np.array(places), group)
+    for document in documents:
+        positions.append((document.file, document.number))
+        raw.append(document.raw)
+        size += len(document.raw[0] or b"")
+        if size >= _GROUP_BYTES or len(raw) >= _GROUP_DOCUMENTS:
+            yield Group(np.array(positions), raw)
+            positions, raw, size = [], [], 0
+    if raw:
+        yield Group(np.array(positions), raw)
 
 
-def _write(
-    out: Path, index: ShardIndex, results: Iterable[tuple[Int64, Encoded]]
-) -> tuple[ShardIndex, list[shards.Tokens]]:
-    """Cut tokens into shards and write those that are full.
+def write_full_shards(out: Path, state: WriterState, group: EncodedGroup) -> WriterState:
+    """Write the shards that a group fills, each with its index; keep the tokens after them."""
+    index, pending, start = state.index, list(state.pending), state.skip
+    while start < len(group.tokens):
+        missing = index.shard_tokens - sum(map(len, pending))
+        stop = min(start + missing, len(group.tokens))
+        pending.append(group.tokens[start:stop])
+        if stop - start == missing:
+            shard = write_shard(out, len(index.shards), pending, index.tokenizer_sha256)
+            complete = int(np.searchsorted(group.ends, stop, "right"))
+            index = replace(
+                index,
+                position=find_position(group, complete, stop),
+                tokens=index.tokens + shard.tokens,
+                shards=(*index.shards, shard),
+            )
+            write_index(out, count_documents(index, group, complete))
+            pending = []
+        start = stop
+    return WriterState(count_documents(index, group, len(group.ends)), pending, 0)
 
-    Returns:
-        The index, which counts all documents now, and the tokens after the last full shard.
+
+def write_last_shard(out: Path, state: WriterState, tokenizer: Tokenizer) -> ShardIndex:
+    """Write the pending tokens with a last <|endoftext|>, and the finished index.
+
+    Raises:
+        UserError: There is no document, or a file cannot be written.
     """
-    parts: list[shards.Tokens] = []
-    written, counted, begin = index, index, index.position.token
-    for places, encoded in results:
-        while begin < len(encoded.tokens):
-            end = min(begin + index.shard_tokens - sum(map(len, parts)), len(encoded.tokens))
-            parts.append(encoded.tokens[begin:end])
-            begin = end
-            if sum(map(len, parts)) == index.shard_tokens:
-                shard = shards.write_shard(out, len(written.shards), parts, index.tokenizer_sha256)
-                whole = int(
-                    np.searchsorted(encoded.ends, end, "right")
-                )  # documents that end here or before
-                written = replace(
-                    _counted(counted, encoded, whole),
-                    position=_position(places, encoded.ends, whole, end),
-                    tokens=written.tokens + shard.tokens,
-                    shards=(*written.shards, shard),
-                )
-                shards.write_index(out, written)
-                parts = []
-        counted, begin = _counted(counted, encoded, len(encoded.ends)), 0
-    return replace(
-        written, documents=counted.documents, size=counted.size, skipped=counted.skipped
-    ), parts
-
-
-def _counted(index: ShardIndex, encoded: Encoded, whole: int) -> ShardIndex:
-    """An index with the first documents of a group counted."""
-    reasons = np.bincount(encoded.reasons[:whole], minlength=len(documents.REASONS)).tolist()
-    skipped = {
-        reason: index.skipped.get(reason, 0) + n
-        for reason, n in zip(documents.REASONS, reasons, strict=True)
-    }
-    return replace(
-        index,
-        documents=index.documents + reasons[0],
-        size=index.size + int(encoded.sizes[:whole].sum()),
-        skipped={reason: n for reason, n in skipped.items() if n and reason != documents.GOOD},
-    )
-
-
-def _position(places: Int64, ends: Int64, whole: int, end: int) -> Position:
-    """Where to go on after token `end` of a group, in which so many documents end."""
-    if whole == len(ends):
-        return Position(int(places[-1, 0]), int(places[-1, 1]) + 1, 0)
-    file, number = places[whole].tolist()
-    return Position(file, number, end - int(ends[whole - 1] if whole else 0))
-
-
-def _finish(out: Path, index: ShardIndex, parts: Sequence[shards.Tokens]) -> ShardIndex:
-    """Write the last shard, and an index that says that it is the last."""
+    index = state.index
     if not index.documents:
-        shown = describe_skipped(index)
-        raise UserError(
-            f"there is no document in {', '.join(file.name for file in index.inputs)}{shown}"
-        )
-    shard = shards.write_shard(out, len(index.shards), parts, index.tokenizer_sha256)
+        names = ", ".join(file.name for file in index.inputs)
+        raise UserError(f"there is no document in {names}{describe_skipped(index)}")
+    end = np.array([tokenizer.end_of_text], token_dtype(tokenizer.vocab_size))
+    shard = write_shard(out, len(index.shards), [*state.pending, end], index.tokenizer_sha256)
     index = replace(
         index, finished=True, tokens=index.tokens + shard.tokens, shards=(*index.shards, shard)
     )
-    shards.write_index(out, index)
+    write_index(out, index)
     return index
 
 
-def describe(index: ShardIndex) -> str:
-    """What is in finished shards, in one line."""
-    return (
-        f"{index.tokens:,} tokens in {len(index.shards):,} shards, of {index.documents:,} documents with "
-        f"{index.size:,} bytes{describe_skipped(index)}"
+def count_documents(index: ShardIndex, group: EncodedGroup, complete: int) -> ShardIndex:
+    """Return the index with the first `complete` documents of a group counted."""
+    counts = np.bincount(group.reasons[:complete], minlength=len(REASONS)).tolist()
+    skipped = {
+        reason: index.skipped.get(reason, 0) + count
+        for reason, count in zip(REASONS, counts, strict=True)
+        if reason != GOOD
+    }
+    return replace(
+        index,
+        documents=index.documents + counts[0],
+        size=index.size + int(group.sizes[:complete].sum()),
+        skipped={reason: count for reason, count in skipped.items() if count},
     )
 
 
-def describe_skipped(index: ShardIndex) -> str:
-    """How many documents are not in the shards, and why."""
-    if not index.skipped:
-        return ""
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in index.skipped.items())
-    return f"; skipped {sum(index.skipped.values()):,}: {reasons}"
-
-
-def _noticed(
-    results: Iterable[tuple[Int64, Encoded]],
-    index: ShardIndex,
-    console: Console,
-    stop_signal: StopSignal,
-) -> Iterator[tuple[Int64, Encoded]]:
-    """The same results, with a line for every file, read from its beginning to its end, of which nothing is taken."""
-    start, none = index.position, np.zeros(len(documents.REASONS), np.int64)
-    current, counts = start.file, none
-    is_whole = (start.document, start.token) == (0, 0)
-
-    def note() -> None:
-        if is_whole and counts.any() and not counts[0]:
-            reasons = ", ".join(
-                f"{n:,} {reason}" for reason, n in zip(documents.REASONS, counts, strict=True) if n
-            )
-            line = f"note: nothing is taken of {index.inputs[current].name}: {reasons}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    for places, encoded in results:
-        yield places, encoded
-        files, firsts = np.unique(places[:, 0], return_index=True)
-        for file, reasons in zip(
-            files.tolist(), np.split(encoded.reasons, firsts[1:]), strict=True
-        ):
-            if file != current:
-                note()
-                current, counts, is_whole = file, none, True
-            counts = counts + np.bincount(reasons, minlength=len(none))
-    if stop_signal() is None:
-        note()
-
-
-def _shown(
-    results: Iterable[tuple[Int64, Encoded]], console: Console
-) -> Generator[tuple[Int64, Encoded]]:
-    """The same results, with a line that tells how far they are."""
-    columns = TextColumn("{task.description}"), TimeElapsedColumn()
-    began, done, size = time.perf_counter(), 0, 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("encoding", total=None)
-        for places, encoded in results:
-            yield places, encoded
-            done, size = done + len(encoded.tokens), size + int(encoded.sizes.sum())
-            speed = done / (time.perf_counter() - began)
-            bar.update(
-                task,
-                description=f"{done:,} tokens, {size / 1e6:,.0f} MB of text, {speed:,.0f} tokens/s",
-            )
+def find_position(group: EncodedGroup, complete: int, stop: int) -> Position:
+    """Return the position of token `stop` of a group, before which `complete` documents end."""
+    if complete == len(group.ends):
+        file, number = group.positions[-1].tolist()
+        return Position(file, number + 1, 0)
+    file, number = group.positions[complete].tolist()
+    return Position(file, number, stop - int(group.ends[complete - 1] if complete else 0))

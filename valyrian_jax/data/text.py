@@ -1,7 +1,4 @@
-"""Text to batches: read, split, tokenize, and cut windows.
-
-There is no cursor: a batch is a function of the tokens, the seed and the step, so a resumed run sees the same data.
-"""
+"""Read a text, split off a held-out part and tokenize it."""
 
 import codecs
 import os
@@ -15,58 +12,47 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import make_utf8_error, read_text
 from valyrian_jax.tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
-DOCUMENT_SEPARATOR = "\n\n"  # what <|endoftext|> stands for in the file
+DOCUMENT_SEPARATOR = "\n\n"  # <|endoftext|> replaces it
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
 _LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
-_WORD_BREAK = re.compile(
-    r"(?<=\S)[ \n](?=\S)"
-)  # the pre-tokenizer cuts before such a space, whatever stands around it
-_BLOCK, _TAIL = (
-    1 << 24,
-    1 << 12,
-)  # bytes read at a time; characters looked through for a place to cut
-_FEWEST_PARTS = 20
-_LARGE_TEXT = 1 << 26  # characters; above, tokens are kept in a file and mapped
-_TOKENIZED_TOGETHER = 1 << 17  # documents
+_WORD_BREAK = re.compile(r"(?<=\S)[ \n](?=\S)")  # the pre-tokenizer always cuts before this space
+_BLOCK = 1 << 24  # bytes read at a time
+_TAIL = 1 << 12  # characters at the end of a block that are searched for a word break
+_MIN_UNITS = 20  # paragraphs, lines or words
+_LARGE_TEXT = 1 << 26  # characters; the tokens of a larger text are kept in a file and mapped
+_DOCUMENTS_AT_ONCE = 1 << 17
 
 
 class DataSplit(NamedTuple):
-    """The two parts of a corpus, each a list of documents."""
+    """The training and the held-out documents of a corpus."""
 
     train: list[str]
     held_out: list[str]
 
 
 def read_corpus(path: str | Path) -> str:
-    """Read a corpus.
+    """Return the text of a corpus.
 
     Raises:
-        UserError: the file is missing, empty or not UTF-8.
+        UserError: The file is missing, empty or not UTF-8.
     """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+    text = read_text(path, "the text", max_bytes=None)
     if not text.strip():
         raise UserError(f"the text {path} is empty")
     return text
 
 
 def read_blocks(path: str | Path) -> Iterator[str]:
-    """Read a text a block of some 16 MB at a time, cut only where every tokenizer cut would be anyway.
+    """Yield a text in blocks of about 16 MB, cut only where every tokenizer would cut.
 
     Raises:
-        UserError: the file is missing or not UTF-8.
+        UserError: The file is missing or not UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     text, decoded = "", 0
@@ -75,109 +61,99 @@ def read_blocks(path: str | Path) -> Iterator[str]:
             while block := file.read(_BLOCK):
                 text += decoder.decode(block)
                 decoded = file.tell() - len(decoder.getstate()[0])
-                places = [
-                    found.start() for found in _WORD_BREAK.finditer(text, max(len(text) - _TAIL, 0))
-                ]
-                if places:
-                    yield text[: places[-1]]
-                    text = text[places[-1] :]
+                tail = max(len(text) - _TAIL, 0)
+                if breaks := [match.start() for match in _WORD_BREAK.finditer(text, tail)]:
+                    yield text[: breaks[-1]]
+                    text = text[breaks[-1] :]
             yield text + decoder.decode(b"", final=True)
     except OSError as error:
         raise UserError(
             f"cannot read the text {path}: {error.strerror}; expected a UTF-8 text file"
         ) from error
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error, decoded) from error
-
-
-def _not_utf8(path: str | Path, error: UnicodeDecodeError, before: int = 0) -> UserError:
-    byte, place = error.object[error.start], before + error.start
-    return UserError(
-        f"the text {path} is not UTF-8: byte 0x{byte:02x} at offset {place}; convert it first"
-    )
+        raise make_utf8_error(f"the text {path}", error, decoded) from error
 
 
 def split_documents(text: str, held_out: float) -> DataSplit:
     """Hold out the end of a text, cut between documents.
 
-    Documents are what blank lines separate. A text with fewer than 20 of them is cut between lines instead, and one
-    with fewer than 20 lines between words; each part is then one document.
+    Blank lines separate documents. A text with fewer than 20 of them is cut between lines instead,
+    and one with fewer than 20 lines between words; each part is then one document.
 
     Args:
-        text: the corpus.
-        held_out: share of the characters to hold out, at least one document.
-
-    Returns:
-        The training and the held-out documents.
+        text: The corpus.
+        held_out: Share of the characters to hold out; at least one document is.
 
     Raises:
-        UserError: there is nothing to cut between.
+        UserError: The text has fewer than 20 words.
     """
     text = text.strip()
     paragraphs = _PARAGRAPH_BREAK.split(text)
-    if len(paragraphs) >= _FEWEST_PARTS:
-        cut = _cut(paragraphs, held_out)
+    if len(paragraphs) >= _MIN_UNITS:
+        cut = _find_cut(paragraphs, held_out)
         return DataSplit(paragraphs[:cut], paragraphs[cut:])
-    for part in (_LINE, _WORD):
-        parts = part.findall(text)
-        if len(parts) >= _FEWEST_PARTS:
-            cut = _cut(parts, held_out)
-            return DataSplit(["".join(parts[:cut]).strip()], ["".join(parts[cut:])])
+    for pattern in (_LINE, _WORD):
+        units = pattern.findall(text)
+        if len(units) >= _MIN_UNITS:
+            cut = _find_cut(units, held_out)
+            return DataSplit(["".join(units[:cut]).strip()], ["".join(units[cut:])])
     raise UserError(
-        f"the text is too short to hold a part of it out: {len(parts)} words, expected at least {_FEWEST_PARTS}"
+        f"the text is too short to hold out a part: expected at least {_MIN_UNITS} words, found "
+        f"{len(units)}; use a longer text"
     )
 
 
-def _cut(parts: Sequence[str], held_out: float) -> int:
-    """Index of the first held-out part, so that the share comes as near as whole parts allow; both sides get one."""
-    sizes = np.cumsum([len(part) for part in parts])
+def _find_cut(units: Sequence[str], held_out: float) -> int:
+    """Return the index of the first held-out unit; the share is as near as whole units allow."""
+    sizes = np.cumsum([len(unit) for unit in units])
     return int(np.abs(sizes[:-1] - sizes[-1] * (1 - held_out)).argmin()) + 1
 
 
 def find_sentences(documents: Iterable[str]) -> list[str]:
-    """The sentences of documents: cut after . ! or ? and at line ends."""
-    found = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
-    return [sentence for sentence in found if sentence]
+    """Return the sentences of documents: cut after . ! or ? and at line ends."""
+    sentences = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
+    return [sentence for sentence in sentences if sentence]
 
 
-def sentence_overlap(parts: DataSplit) -> float:
-    """Share of the held-out sentences that also stand in the training part: 0 means that nothing leaks."""
-    seen = set(find_sentences(parts.train))
-    held_out = find_sentences(parts.held_out)
-    return sum(sentence in seen for sentence in held_out) / max(len(held_out), 1)
+def measure_overlap(split: DataSplit) -> float:
+    """Return the share of held-out sentences that occur in the training part; 0: none leaks."""
+    train = set(find_sentences(split.train))
+    held_out = find_sentences(split.held_out)
+    return sum(sentence in train for sentence in held_out) / max(len(held_out), 1)
 
 
 def count_bytes(documents: Iterable[str]) -> int:
-    """UTF-8 bytes of documents, each with the blank line that follows it."""
+    """Return the UTF-8 bytes of documents, each with the blank line after it."""
     return sum(len(document.encode()) + len(DOCUMENT_SEPARATOR) for document in documents)
 
 
 def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
-    """Documents as one array of tokens: <|endoftext|> before, between and after them.
+    """Encode documents as one array, with <|endoftext|> before, between and after them.
 
     Args:
-        documents: the texts.
-        tokenizer: the vocabulary.
-        scratch: a directory for the tokens of a large text: in a file without a name, which goes with the process.
+        documents: The texts.
+        tokenizer: The tokenizer.
+        scratch: Directory for the tokens of a large text, in a nameless file that the system
+            deletes when the process ends.
 
     Returns:
-        unsigned integers, as small as the vocabulary allows.
+        The smallest unsigned integers that hold the vocabulary.
     """
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     end = np.array([tokenizer.end_of_text], dtype)
 
-    def pieces() -> Iterator[Tokens]:
+    def encode_in_order() -> Iterator[Tokens]:
         yield end
-        for first in range(0, len(documents), _TOKENIZED_TOGETHER):
+        for first in range(0, len(documents), _DOCUMENTS_AT_ONCE):
             ids, ends = tokenizer.encode_documents(
-                documents[first : first + _TOKENIZED_TOGETHER], os.cpu_count() or 1
+                documents[first : first + _DOCUMENTS_AT_ONCE], os.cpu_count() or 1
             )
             yield np.insert(ids.astype(dtype), ends, end)
 
     if sum(map(len, documents)) <= _LARGE_TEXT:
-        return np.concatenate(list(pieces()))
+        return np.concatenate(list(encode_in_order()))
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch) as file:
-        for piece in pieces():
-            piece.tofile(file)
+        for tokens in encode_in_order():
+            tokens.tofile(file)
         return np.memmap(file, dtype, mode="r")

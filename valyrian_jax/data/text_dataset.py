@@ -1,4 +1,4 @@
-"""A text that fits into memory as a dataset: windows at random positions of its training part."""
+"""The dataset of a text that fits into memory: windows at random positions."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from valyrian_jax.data.text import (
     count_bytes,
     encode_documents,
     find_sentences,
+    measure_overlap,
     read_corpus,
-    sentence_overlap,
     split_documents,
 )
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
@@ -26,14 +26,14 @@ from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 @dataclass(frozen=True)
 class TextDataset:
-    """See `valyrian_jax.data.dataset.Dataset`; tokens are computed when they are first asked for."""
+    """A `valyrian_jax.data.dataset.Dataset` of a text, which is tokenized on first use."""
 
     config: Config
     documents: DataSplit
     size: int  # bytes of the whole text
     fingerprint: str
     tokenizer: Tokenizer
-    source: CorpusSource | None  # of a generated corpus
+    source: CorpusSource | None  # None: the text was not generated
     scratch: Path
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
@@ -49,7 +49,7 @@ class TextDataset:
 
     @cached_property
     def eval_set(self) -> EvalSet:
-        """The held-out part in batches as large as those that training has in memory at a time."""
+        """Windows of the held-out part, in batches as large as training has in memory at a time."""
         tokens = encode_documents(self.documents.held_out, self.tokenizer, self.scratch)
         train = self.config.train
         windows = make_eval_windows(
@@ -59,25 +59,24 @@ class TextDataset:
 
     @cached_property
     def entropy(self) -> float | None:
-        """Bits per byte of the held-out part, where the corpus was generated."""
-        return (
-            entropy_floor(self.source, self.documents.held_out).bits_per_byte
-            if self.source
-            else None
-        )
+        """Bits per byte of the held-out part if the corpus was generated."""
+        if self.source is None:
+            return None
+        return entropy_floor(self.source, self.documents.held_out).bits_per_byte
 
     @cached_property
     def training_sentences(self) -> frozenset[str] | None:
-        """The sentences of the training part, where the corpus was generated."""
+        """Sentences of the training part if the corpus was generated."""
         return frozenset(find_sentences(self.documents.train)) if self.source else None
 
     def describe(self) -> str:
         """Describe the text in one line."""
         floor = "" if self.entropy is None else f"; entropy {self.entropy:.4f} bits per byte"
         return (
-            f"{self.config.data.path}: {self.size:,} bytes; {len(self._training_tokens):,} tokens to train on, "
-            f"{self.eval_set.windows.counted.sum():,} held out; {sentence_overlap(self.documents):.1%} of the held-out "
-            f"sentences also stand in the training part{floor}"
+            f"{self.config.data.path}: {self.size:,} bytes; {len(self._training_tokens):,} "
+            f"training and {self.eval_set.windows.counted.sum():,} held-out tokens; "
+            f"{measure_overlap(self.documents):.1%} of the held-out sentences are also in the "
+            f"training part{floor}"
         )
 
     @cached_property
@@ -90,7 +89,7 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
 
     Args:
         config: Configuration of the run.
-        tokenizer: Tokenizer to use; None: one trained on the training part.
+        tokenizer: Tokenizer to use; None trains one on the training part.
         scratch: Directory for the tokens of a large text, while the process lives.
 
     Raises:
@@ -98,13 +97,9 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     """
     text = read_corpus(config.data.path)
     encoded = text.encode()
-    documents, fingerprint = (
-        split_documents(text, config.data.held_out),
-        hashlib.sha256(encoded).hexdigest(),
-    )
-    if tokenizer is None:
-        tokenizer = train_bpe(
-            documents.train, config.model.vocab_size
-        )  # the held-out part must not shape it
+    fingerprint = hashlib.sha256(encoded).hexdigest()
+    documents = split_documents(text, config.data.held_out)
+    if tokenizer is None:  # the held-out part must not influence it
+        tokenizer = train_bpe(documents.train, config.model.vocab_size)
     source = load_source(config.data.path, fingerprint)
     return TextDataset(config, documents, len(encoded), fingerprint, tokenizer, source, scratch)

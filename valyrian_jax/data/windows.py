@@ -1,4 +1,8 @@
-"""Token windows: random ones to train on, and consecutive ones that cover every held-out token once."""
+"""Token windows: random ones for training, consecutive ones that cover every held-out token once.
+
+A batch is a function of the tokens, the seed and the step. There is no cursor, so a resumed run
+sees the same batches.
+"""
 
 import math
 from typing import NamedTuple
@@ -14,11 +18,11 @@ class EvalWindows(NamedTuple):
     """Consecutive windows over a whole token array, in N batches of B windows."""
 
     tokens: npt.NDArray[np.int32]  # (N, B, T + 1)
-    counted: npt.NDArray[np.bool_]  # (N, B, T): every token but the first is counted once
+    counted: npt.NDArray[np.bool_]  # (N, B, T): each token but the first, once
 
 
 class EvalSet(NamedTuple):
-    """What an evaluation covers: the held-out windows, and their bytes of text for bits per byte."""
+    """The held-out windows of an evaluation, and their bytes of text for bits per byte."""
 
     windows: EvalWindows
     text_bytes: int
@@ -45,7 +49,7 @@ def sample_batch(
     """
     positions = len(tokens) - length
     check_window_count(positions, len(tokens), length)
-    # Philox is a counter-based generator (Salmon et al. 2011): each step has its own counter, so its own numbers.
+    # Philox is a counter-based generator (Salmon et al. 2011), and each step has its own counter.
     raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(batch_size)
     starts = (np.asarray(raw, np.uint64)[rows] % np.uint64(positions)).astype(np.int64)
     return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
@@ -59,16 +63,16 @@ def check_window_count(windows: int, tokens: int, length: int) -> None:
     """
     if windows < 1:
         raise UserError(
-            f"the training part is too short: expected at least {length + 1} tokens for model.n_positions = {length}, "
-            f"found {tokens}; give more text or a shorter context"
+            f"the training part is too short: expected at least {length + 1} tokens for "
+            f"model.n_positions = {length}, found {tokens}; use more text or a shorter context"
         )
 
 
 def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindows:
-    """Cut a whole token array into windows that overlap by half; the last batch is filled up.
+    """Cut a whole token array into windows that overlap by half; the last batch is padded.
 
-    A window counts only the targets that the window before it does not have. So every counted target outside the first
-    window has at least T / 2 tokens before it, as it has when text is generated.
+    A window counts only the targets that the window before it does not have. So every counted
+    target after the first window has at least T / 2 tokens of context, as in generation.
 
     Args:
         tokens: Held-out part, at least two tokens.
@@ -83,10 +87,10 @@ def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindo
     """
     targets = len(tokens) - 1
     if targets < 1:
-        raise UserError("the held-out part is empty; give more text or a larger data.held_out")
+        raise UserError("the held-out part is empty; use more text or a larger data.held_out")
     stride = max(length // 2, 1)
-    used = math.ceil(max(targets - length, 0) / stride) + 1  # windows until the last target
-    N = math.ceil(used / batch_size)
+    windows = math.ceil(max(targets - length, 0) / stride) + 1
+    N = math.ceil(windows / batch_size)
     starts = np.arange(N * batch_size) * stride
     padded = np.zeros(starts[-1] + length + 1, np.int32)
     padded[: len(tokens)] = tokens

@@ -1,1 +1,1 @@
-"""How good a model is: held-out loss, and the texts it writes."""
+"""Evaluation of a model: its held-out loss and the quality of its texts."""

@@ -1,4 +1,4 @@
-"""The loss over the whole held-out part, in nats per token and bits per byte."""
+"""The loss of a model over the whole held-out set, in nats per token and bits per byte."""
 
 import math
 from collections.abc import Callable
@@ -22,31 +22,32 @@ EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[A
 
 
 class Evaluation(NamedTuple):
-    """Cross-entropy of the held-out part; bits per byte do not depend on the tokenizer."""
+    """Cross-entropy of the held-out set; bits per byte do not depend on the tokenizer."""
 
     nats_per_token: float
     bits_per_byte: float
 
 
-def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
-    """A function that sums the cross-entropy of the counted tokens of each of N batches, in nats, without dropout."""
-    how = how._replace(
-        remat=False, attention="own"
-    )  # no gradient; and float32, which not every kernel takes
+def make_eval_step(config: ModelConfig, options: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
+    """Return a compiled function that sums the cross-entropy of N batches, in nats.
 
-    def one_batch(
+    It sums the counted tokens of each batch, without dropout.
+    """
+    # Evaluation needs no gradient, and its float32 is not a type that every kernel supports.
+    options = options._replace(remat=False, attention="own")
+
+    def sum_batch(
         params: Params, batch: Int[Array, "B W"], counted: Bool[Array, "B T"]
     ) -> Float[Array, ""]:
-        return summed_cross_entropy(
-            forward(params, batch[:, :-1], config, None, how), batch[:, 1:], counted
-        )
+        logits = forward(params, batch[:, :-1], config, None, options)
+        return summed_cross_entropy(logits, batch[:, 1:], counted)
 
     def eval_step(
         params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]
     ) -> Float[Array, "N"]:
-        return jax.lax.map(lambda pair: one_batch(params, *pair), (batches, jnp.asarray(counted)))
+        return jax.lax.map(lambda pair: sum_batch(params, *pair), (batches, jnp.asarray(counted)))
 
-    mesh = how.mesh or sharding.single_device_mesh()
+    mesh = options.mesh or sharding.single_device_mesh()
     return jax.jit(
         eval_step,
         out_shardings=sharding.named_sharding(mesh),
@@ -57,7 +58,7 @@ def make_eval_step(config: ModelConfig, how: ComputeOptions = DEFAULT_OPTIONS) -
 def evaluate(
     eval_step: EvalStep, params: Params, eval_set: EvalSet, mesh: Mesh | None = None
 ) -> Evaluation:
-    """Return the loss over every held-out token, always in the same order; see `make_eval_windows`."""
+    """Return the loss over every held-out token, always in the same order."""
     windows = sharding.shard(
         eval_set.windows, sharding.batch_sharding(mesh or sharding.single_device_mesh())
     )

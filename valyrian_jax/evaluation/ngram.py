@@ -1,4 +1,4 @@
-"""An n-gram model over tokens: what a GPT has to beat, and what its samples are compared with."""
+"""An n-gram model over tokens: a baseline for the loss and the texts of a GPT."""
 
 import math
 from collections import Counter, defaultdict
@@ -8,61 +8,63 @@ import numpy as np
 
 
 class WittenBell:
-    """n-gram probabilities, each order smoothed by the one below: (count + types x lower) / (total + types).
+    """An n-gram model, each order smoothed by the one below.
 
+    The probability is (count + types x lower) / (total + types).
     Source: Witten and Bell 1991, in the interpolated form of Chen and Goodman 1999.
 
     Args:
-        tokens: to learn from.
-        order: 3 for a trigram.
-        vocab_size: V.
+        tokens: Training tokens.
+        order: Length n of the n-grams; 3 is a trigram model.
+        vocab_size: Number of token ids V.
     """
 
     def __init__(self, tokens: Sequence[int], order: int, vocab_size: int) -> None:
         self.vocab_size, self.order = vocab_size, order
-        self.following: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        self.next_counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
         for i, token in enumerate(tokens):
             for n in range(min(order, i + 1)):
-                self.following[tuple(tokens[i - n : i])][token] += 1
+                self.next_counts[tuple(tokens[i - n : i])][token] += 1
 
     def distribution(self, history: Sequence[int]) -> np.ndarray:
-        """float64[V]: probabilities of the next token."""
-        found = np.full(self.vocab_size, 1 / self.vocab_size)
+        """Return the probabilities of the next token, float64[V]."""
+        probabilities = np.full(self.vocab_size, 1 / self.vocab_size)
         for n in range(min(self.order, len(history) + 1)):
-            counts = self.following.get(tuple(history[len(history) - n :]))
+            counts = self.next_counts.get(tuple(history[len(history) - n :]))
             if counts:
-                found *= len(counts)
-                found[list(counts)] += list(counts.values())
-                found /= counts.total() + len(counts)
-        return found
+                probabilities *= len(counts)
+                probabilities[list(counts)] += list(counts.values())
+                probabilities /= counts.total() + len(counts)
+        return probabilities
 
     def probability(self, token: int, history: Sequence[int]) -> float:
-        """The probability of one token."""
-        found = 1 / self.vocab_size
+        """Return one element of `distribution`, without computing the others."""
+        probability = 1 / self.vocab_size
         for n in range(min(self.order, len(history) + 1)):
-            counts = self.following.get(tuple(history[len(history) - n :]))
+            counts = self.next_counts.get(tuple(history[len(history) - n :]))
             if counts:
-                found = (counts[token] + len(counts) * found) / (counts.total() + len(counts))
-        return found
+                types = len(counts)
+                probability = (counts[token] + types * probability) / (counts.total() + types)
+        return probability
 
-    def nats(self, tokens: Sequence[int]) -> float:
-        """Mean cross-entropy of all tokens but the first, each after its full history."""
+    def cross_entropy(self, tokens: Sequence[int]) -> float:
+        """Return the mean cross-entropy of all tokens but the first, in nats."""
         logs = (
             math.log(self.probability(tokens[i], tokens[max(0, i - self.order + 1) : i]))
             for i in range(1, len(tokens))
         )
         return -sum(logs) / (len(tokens) - 1)
 
-    def sample(self, start: int, end: int, most: int, top_p: float, seed: int) -> list[int]:
-        """Draw tokens after `start` until `end` (left out) or `most` of them, from the nucleus of mass top_p."""
+    def sample(self, start: int, end: int, max_tokens: int, top_p: float, seed: int) -> list[int]:
+        """Sample tokens after `start` from the nucleus of mass top_p; stop before `end`."""
         random = np.random.default_rng(seed)
-        row = [start]
-        while len(row) <= most:
-            p = self.distribution(row)
+        tokens = [start]
+        while len(tokens) <= max_tokens:
+            p = self.distribution(tokens)
             order = np.argsort(-p, kind="stable")
-            kept = order[np.cumsum(p[order]) - p[order] < top_p]
-            token = int(random.choice(kept, p=p[kept] / p[kept].sum()))
+            nucleus = order[np.cumsum(p[order]) - p[order] < top_p]
+            token = int(random.choice(nucleus, p=p[nucleus] / p[nucleus].sum()))
             if token == end:
                 break
-            row.append(token)
-        return row[1:]
+            tokens.append(token)
+        return tokens[1:]

@@ -1,1 +1,1 @@
-"""From logits to tokens: the sampler contract, and generation with a cache."""
+"""Generation of tokens: the sampler and the loop over a cache."""

@@ -1,11 +1,10 @@
-"""Drawing text, to a contract that every runtime keeps, so that the same seed gives the same text everywhere.
+"""The sampler; every runtime implements the same steps, so the same seed gives the same text.
 
-Logits in float32 -> temperature (0: the most probable token, the lowest id on ties) -> top-k -> softmax -> nucleus
-(Holtzman et al. 2020: by falling probability, ties by lower id, keep a token while the probability before it is
-below p) -> draw. The draw uses one uniform number a token, a function of the seed and the token's index: walk the
-kept tokens in id order and take the first whose running sum exceeds it. Id order, unlike probability order, hardly
-reacts to float noise.
-
+Logits in float32 -> temperature (0: the most probable token, the lowest id on ties) -> top-k ->
+softmax -> nucleus (Holtzman et al. 2020: by falling probability, ties by lower id, keep a token
+while the probability before it is below p) -> draw. The draw uses one uniform number a token, a
+function of the seed and the token's index: walk the kept tokens in id order and take the first
+whose running sum exceeds it. Id order is hardly sensitive to rounding; probability order is.
 """
 
 from collections.abc import Callable
@@ -18,71 +17,21 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 Scalar = Float[Array, ""] | float
 
 
-def filter_probabilities(
-    logits: Float[Array, "V"], temperature: Scalar, top_k: Int[Array, ""] | int, top_p: Scalar
-) -> Float[Array, "V"]:
-    """Probabilities of the tokens that may be drawn, 0 for the others.
+class SamplingParams(NamedTuple):
+    """Settings of the sampler for B rows of tokens."""
 
-    They are those of the softmax over the top k, not renormalised over the nucleus.
-    """
-    scaled = logits.astype(jnp.float32) / temperature
-    every = jnp.ones(scaled.shape, bool)
-    top = jax.lax.cond(
-        top_k > 0, lambda: top_mask(scaled, jnp.ones(scaled.shape), top_k), lambda: every
-    )
-    probabilities = jax.nn.softmax(jnp.where(top, scaled, -jnp.inf))
-    limit = jnp.maximum(
-        top_p, jnp.finfo(jnp.float32).tiny
-    )  # a top_p that is 0 in float32 keeps one token too
-    nucleus = jax.lax.cond(top_p < 1, lambda: top_mask(scaled, probabilities, limit), lambda: every)
-    return jnp.where(nucleus, probabilities, 0.0)
+    seeds: UInt32[Array, "B"]
+    temperature: Scalar
+    top_k: Int[Array, ""] | int
+    top_p: Scalar
 
 
-def top_mask(
-    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Int[Array, ""] | int
-) -> Bool[Array, "V"]:
-    """The elements, by falling value and on ties by lower index, before which the weights sum to less than a limit.
-
-    Nothing is sorted, which XLA is slow at: a bisection finds the lowest value above which the weights are below the
-    limit. It runs over the bits of a float32, which, as an integer, has the order of the number they stand for.
-    """
-    bits = jax.lax.bitcast_convert_type(values + 0.0, jnp.int32)  # + 0: minus zero is zero
-    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-
-    def above(threshold: Int[Array, ""]) -> Float[Array, ""]:
-        return jnp.sum(weights, where=order > threshold)
-
-    lowest = bisect(lambda threshold: above(threshold) < limit, -(2**31), 2**31 - 1)
-    tied = jnp.where(order == lowest, weights, 0.0)
-    return (order > lowest) | (order == lowest) & (above(lowest) + jnp.cumsum(tied) - tied < limit)
-
-
-def bisect(
-    holds: Callable[[Int[Array, ""]], Bool[Array, ""]], low: int, high: int
-) -> Int[Array, ""]:
-    """The lowest int32 from low to high for which something holds, which holds for all above it and for high."""
-
-    def halve(_: Int[Array, ""], between: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = between
-        middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
-        enough = holds(middle)
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
-
-    ends = jnp.array(low, jnp.int32), jnp.array(high, jnp.int32)
-    return jax.lax.fori_loop(0, (high - low).bit_length(), halve, ends)[1]
-
-
-def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:
-    """The number in [0, 1) that decides token `index` of a generation, counted from 0."""
-    return jax.random.uniform(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
-
-
-def sample(kept: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:
-    """The first token, in id order, whose running sum of probabilities exceeds u times their total."""
-    ids = jnp.arange(kept.shape[0], dtype=jnp.int32)
-    # By bisection: a sum over fewer tokens, added up in the same tree, is never larger, however it rounds.
-    bound = u * jnp.sum(kept, where=ids >= 0)
-    return bisect(lambda last: jnp.sum(kept, where=ids <= last) > bound, 0, kept.shape[0] - 1)
+def sample_tokens(
+    logits: Float[Array, "B V"], params: SamplingParams, index: Int[Array, ""] | int
+) -> Int[Array, "B"]:
+    """Sample token `index` of every row."""
+    sample_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
+    return sample_rows(logits, params.seeds, index, params.temperature, params.top_k, params.top_p)
 
 
 def sample_token(
@@ -93,28 +42,85 @@ def sample_token(
     top_k: Int[Array, ""] | int,
     top_p: Scalar,
 ) -> Int[Array, ""]:
-    """Token `index` of a generation from its logits."""
-    drawn = sample(
-        filter_probabilities(logits, jnp.where(temperature > 0, temperature, 1.0), top_k, top_p),
-        uniform(seed, index),
+    """Sample token `index` of a generation from its logits."""
+    divisor = jnp.where(temperature > 0, temperature, 1.0)
+    probabilities = filter_probabilities(logits, divisor, top_k, top_p)
+    sampled = sample(probabilities, uniform(seed, index))
+    return jnp.where(temperature > 0, sampled, jnp.argmax(logits).astype(jnp.int32))
+
+
+def filter_probabilities(
+    logits: Float[Array, "V"], temperature: Scalar, top_k: Int[Array, ""] | int, top_p: Scalar
+) -> Float[Array, "V"]:
+    """Return the probabilities of the tokens that may be drawn, and 0 for the others.
+
+    They are those of the softmax over the top k, not renormalised over the nucleus.
+    """
+    scaled = logits.astype(jnp.float32) / temperature
+    all_tokens = jnp.ones(scaled.shape, bool)
+    top = jax.lax.cond(
+        top_k > 0, lambda: top_mask(scaled, jnp.ones(scaled.shape), top_k), lambda: all_tokens
     )
-    return jnp.where(temperature > 0, drawn, jnp.argmax(logits).astype(jnp.int32))
+    probabilities = jax.nn.softmax(jnp.where(top, scaled, -jnp.inf))
+    # A top_p that rounds to 0 in float32 keeps one token too.
+    limit = jnp.maximum(top_p, jnp.finfo(jnp.float32).tiny)
+    nucleus = jax.lax.cond(
+        top_p < 1, lambda: top_mask(scaled, probabilities, limit), lambda: all_tokens
+    )
+    return jnp.where(nucleus, probabilities, 0.0)
 
 
-class SamplingParams(NamedTuple):
-    """How every token of B rows is drawn."""
+def top_mask(
+    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Int[Array, ""] | int
+) -> Bool[Array, "V"]:
+    """Return the elements before which the weights sum to less than a limit.
 
-    seeds: UInt32[Array, "B"]
-    temperature: Scalar
-    top_k: Int[Array, ""] | int
-    top_p: Scalar
+    The order is by falling value, and by lower index on ties. XLA sorts slowly, so a bisection
+    finds the lowest value above which the weights sum to less than the limit. It compares the bits
+    of float32 values as integers, which have the same order.
+    """
+    bits = jax.lax.bitcast_convert_type(values + 0.0, jnp.int32)  # + 0.0 turns -0.0 into 0.0
+    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+    def weight_above(threshold: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.sum(weights, where=order > threshold)
+
+    lowest = bisect(lambda threshold: weight_above(threshold) < limit, -(2**31), 2**31 - 1)
+    tied = jnp.where(order == lowest, weights, 0.0)
+    preceding = weight_above(lowest) + jnp.cumsum(tied) - tied
+    return (order > lowest) | (order == lowest) & (preceding < limit)
 
 
-def sample_tokens(
-    logits: Float[Array, "B V"], drawing: SamplingParams, index: Int[Array, ""] | int
-) -> Int[Array, "B"]:
-    """Token `index` of every row."""
-    draw_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
-    return draw_rows(
-        logits, drawing.seeds, index, drawing.temperature, drawing.top_k, drawing.top_p
+def bisect(
+    predicate: Callable[[Int[Array, ""]], Bool[Array, ""]], low: int, high: int
+) -> Int[Array, ""]:
+    """Return the lowest int32 in [low, high] for which a monotone predicate is true.
+
+    The predicate must be true for `high`, and for all numbers above one for which it is true.
+    """
+
+    def halve(_: Int[Array, ""], bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        is_true = predicate(middle)
+        return jnp.where(is_true, low, middle + 1), jnp.where(is_true, middle, high)
+
+    bounds = jnp.array(low, jnp.int32), jnp.array(high, jnp.int32)
+    return jax.lax.fori_loop(0, (high - low).bit_length(), halve, bounds)[1]
+
+
+def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:
+    """Return the number in [0, 1) that decides token `index` of a generation, counted from 0."""
+    return jax.random.uniform(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
+
+
+def sample(probabilities: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:
+    """Return the first token, in id order, whose running sum exceeds u times the total."""
+    ids = jnp.arange(probabilities.shape[0], dtype=jnp.int32)
+    # Bisection over masked sums: each adds up in the same tree, so rounding keeps them monotone.
+    threshold = u * jnp.sum(probabilities, where=ids >= 0)
+    return bisect(
+        lambda last: jnp.sum(probabilities, where=ids <= last) > threshold,
+        0,
+        probabilities.shape[0] - 1,
     )

@@ -1,15 +1,12 @@
-"""High Valyrian, David J. Peterson's constructed language: lexicon, inflection and a sentence generator.
+"""High Valyrian, David J. Peterson's constructed language: lexicon, inflection, grammar, checker.
 
-Facts live in data that a linguist can edit (lexicon.csv, the ending tables, grammar.toml); code only combines them:
+The facts are data that a linguist can edit: lexicon.csv, the ending tables and grammar.toml. The
+code combines them:
 
-    lexicon.py     words                  morphology.py  word -> all its forms, sure and unsure
-    grammar.py     sentence templates     vocabulary.py  which words suit where, and how often
-    chance.py      choices with bits      draft.py       participants, scene, a template being filled
-    verbs.py       which verb, which form agreement.py   which adjective, which form
-    filling.py     template -> words
-    sentences.py   texts                  entropy.py     text -> its exact probability
-    analysis.py    form -> its readings   parsing.py     words -> a parse, by the same templates
-    checking.py    text -> verdicts       paradigm.py    word -> the table of its forms
+    words/      lexicon, inflection of a word, analysis of a form, spelling, paradigms
+    grammar.py  the sentence templates, which generator and checker share
+    generator/  from templates to sentences, and their exact probability
+    checker/    from a sentence to a verdict with a reason
 """
 
 from valyrian_jax.language.checker.verdict import Verdict, check

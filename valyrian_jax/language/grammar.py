@@ -1,4 +1,7 @@
-"""The sentence templates as values: `grammar.toml`, whose head explains the notation, read and checked."""
+"""The grammar: sentence and noun-phrase templates, and all weights, from `grammar.toml`.
+
+The head of that file explains the notation.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,90 +11,94 @@ from importlib.resources import files
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.words.morphology import VOWELS
 
 CATEGORIES = ("verb", "adj", "det", "num", "time", "place", "manner", "word", "clause")
 PUNCTUATION = (".", ",", "!", "?")
+_WEIGHT_TABLES = ("chances", "words", "sentences", "tenses", "numbers", "persons")
 
 
 @dataclass(frozen=True)
 class Token:
-    """One element of a template: a literal word, or a letter with its features (`V:x:subjunctive`)."""
+    """An element of a template: a literal word, or a letter with features (`V:x:subjunctive`)."""
 
     name: str
     features: tuple[str, ...]
     is_letter: bool
     optional: bool
-    joined: bool  # last vowel long: "and ..."
+    coordinated: bool  # The last vowel is lengthened, "and ...".
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a letter stands for: a category of words with its arguments, or "participant" with its restrictions."""
+    """The definition of a letter."""
 
-    category: str
-    arguments: tuple[str, ...]
+    category: str  # "participant" or one of CATEGORIES
+    arguments: tuple[str, ...]  # of the category, or the restrictions of a participant
+
+    @property
+    def model(self) -> str | None:
+        """The participant whose number and senses this one has (`=x`)."""
+        return next((a[1:] for a in self.arguments if a.startswith("=")), None)
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that it can be a key
-class Pattern:
-    """A sentence template or a noun-phrase shape. `tenses` is empty where all are allowed."""
+@dataclass(frozen=True, eq=False)  # Comparing by identity makes it a dictionary key.
+class Template:
+    """A template of a sentence or of a noun phrase."""
 
     name: str
     weight: float
     tokens: tuple[Token, ...]
     roles: Mapping[str, Role]
-    tenses: tuple[str, ...]
-    clause: str  # "statement", "negative", or "": not to be used inside another sentence
+    tenses: tuple[str, ...]  # empty if all are allowed
+    clause: str  # "statement" or "negative"; "" if it cannot be a clause of another sentence
     example: str
+
+    def modifier_position(self, index: int, following: str) -> str:
+        """Return the position of the modifier with this token index, before a following word."""
+        if not any(token.name == self.tokens[index].features[0] for token in self.tokens[index:]):
+            return "full"
+        return "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
 
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """Everything in grammar.toml.
+    """The contents of grammar.toml."""
 
-    Attributes:
-        sentences, phrases: the templates.
-        weights: its tables chances, words, sentences, tenses, numbers and persons.
-        variants: endings that the checker accepts and the generator does not write.
-    """
-
-    sentences: tuple[Pattern, ...]
-    phrases: tuple[Pattern, ...]
-    weights: Mapping[str, Mapping[str, float]]
-    variants: tuple[Mapping[str, str], ...]
+    sentences: tuple[Template, ...]
+    phrases: tuple[Template, ...]
+    weights: Mapping[str, Mapping[str, float]]  # the tables [chances], [words] ...
+    variants: tuple[Mapping[str, str], ...]  # endings that only the checker uses
 
 
 @cache
 def load_grammar() -> Grammar:
-    """The grammar that the package ships.
+    """Load the grammar of the package.
 
     Raises:
-        UserError: grammar.toml is not TOML or lacks a table, or a template uses a letter that it does not explain.
+        UserError: grammar.toml is not TOML or lacks a table, or a template is invalid.
     """
     text = (files("valyrian_jax.language") / "grammar.toml").read_text(encoding="utf-8")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"grammar.toml is not valid TOML: {error}; correct that line") from error
-    names = ("chances", "words", "sentences", "tenses", "numbers", "persons")
-    if missing := [name for name in (*names, "sentence", "phrase") if name not in data]:
-        raise UserError(f"grammar.toml has no table [{missing[0]}]; restore it")
+    for name in (*_WEIGHT_TABLES, "sentence", "phrase"):
+        if name not in data:
+            raise UserError(f"grammar.toml has no table [{name}]; restore it")
     return Grammar(
-        sentences=tuple(parse_pattern(table) for table in data["sentence"]),
-        phrases=tuple(parse_pattern(table) for table in data["phrase"]),
-        weights={name: data[name] for name in names},
+        sentences=tuple(parse_template(table) for table in data["sentence"]),
+        phrases=tuple(parse_template(table) for table in data["phrase"]),
+        weights={name: data[name] for name in _WEIGHT_TABLES},
         variants=tuple(data.get("variant", ())),
     )
 
 
-def parse_pattern(table: Mapping[str, object]) -> Pattern:
-    """One [[sentence]] or [[phrase]] table as a pattern.
-
-    Args:
-        table: its keys and values; every key of one letter is a role.
+def parse_template(table: Mapping[str, object]) -> Template:
+    """Parse a [[sentence]] or [[phrase]] table; every key of one letter defines a role.
 
     Raises:
-        UserError: `words` uses a letter without a role, or a role names no category.
+        UserError: A letter of `words` has no role, or a role is invalid.
     """
     words = str(table["words"])
     roles = {
@@ -103,10 +110,11 @@ def parse_pattern(table: Mapping[str, object]) -> Pattern:
     for token in tokens:
         if token.is_letter and token.name not in roles:
             raise UserError(
-                f"grammar.toml: {words!r} uses {token.name} without explaining it; add {token.name} = ..."
+                f"grammar.toml: {words!r} uses {token.name} without defining it; "
+                f"add {token.name} = ..."
             )
     tenses = table.get("tense", [])
-    return Pattern(
+    return Template(
         name=str(table.get("template", words)),
         weight=float(str(table["weight"])),
         tokens=tokens,
@@ -122,21 +130,22 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
     if letter.islower() or letter == "N":
         return Role("participant", tuple(arguments))
     if not arguments or arguments[0] not in CATEGORIES:
-        categories = ", ".join(CATEGORIES)
         raise UserError(
-            f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of {categories}"
+            f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of "
+            f"{', '.join(CATEGORIES)}"
         )
-    if arguments[0] == "verb" and (strange := set(arguments[1].split("|")) - _verb_kinds()):
-        kinds = ", ".join(sorted(_verb_kinds()))
+    category, *rest = arguments
+    if category == "verb" and (unknown := set(rest[0].split("|")) - _verb_kinds()):
         raise UserError(
-            f"grammar.toml: no verb in lexicon.csv has the frame {min(strange)!r} of {words!r}; known: {kinds}"
+            f"grammar.toml: no verb in lexicon.csv has the frame {min(unknown)!r} of {words!r}; "
+            f"use one of {', '.join(sorted(_verb_kinds()))}"
         )
-    return Role(arguments[0], tuple(arguments[1:]))
+    return Role(category, tuple(rest))
 
 
 @cache
 def _verb_kinds() -> frozenset[str]:
-    """The kinds of frames that verbs have."""
+    """Return the kinds of frames that verbs have."""
     frames = (
         frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";")
     )
@@ -145,8 +154,7 @@ def _verb_kinds() -> frozenset[str]:
 
 def _parse_token(word: str) -> Token:
     optional = word.startswith("(")
-    bare = word.strip("()")
-    joined = bare.endswith("+")
-    name, *features = bare.removesuffix("+").split(":")
+    text = word.strip("()")
+    name, *features = text.removesuffix("+").split(":")
     is_letter = len(name) == 1 and name not in PUNCTUATION
-    return Token(name, tuple(features), is_letter, optional, joined)
+    return Token(name, tuple(features), is_letter, optional, coordinated=text.endswith("+"))

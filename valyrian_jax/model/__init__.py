@@ -1,1 +1,1 @@
-"""The GPT: its layers, parameters, loss, ways to compute it, and how it is sharded."""
+"""The GPT: its layers, parameters, loss, compute options and sharding."""

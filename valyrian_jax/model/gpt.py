@@ -1,12 +1,15 @@
-"""The GPT, read top to bottom: embed tokens and positions, pass them through blocks, score every next token.
+"""The GPT, read top to bottom: embed the tokens, apply the blocks, score every next token.
 
-Parameters are a nested dict of float32 arrays whose paths, joined with dots, are GPT-2's names (see
-`valyrian_jax.bundle.names.parameter_shapes`). References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
+Parameters are a nested dict of float32 arrays. Their paths, joined with dots, are GPT-2's names
+(see `valyrian_jax.bundle.names.parameter_shapes`).
+References: Radford et al. 2019 (GPT-2); Vaswani et al. 2017 (attention).
 
-Sizes: B rows, T tokens, N = B T, S keys, D width, H heads, K width of a head (D = H K), V vocabulary (rows of
-the token table), L layers. Between the embedding and the logits rows and tokens are one axis, because XLA on a GPU
-would otherwise choose a layout for [B, T, D] that every LayerNorm must transpose.
-Flax stays in this file and `valyrian_jax.model.layers`, which has the layers; callers see pure functions.
+Sizes: B rows, T tokens, N = B T, S keys, D width, H heads, K width of a head (D = H K),
+V vocabulary (rows of the token table), L layers. Between the embedding and the logits, rows and
+tokens are one axis: XLA on a GPU would otherwise choose a layout for [B, T, D] that every LayerNorm
+must transpose.
+
+Callers see pure functions. Flax modules are used only here and in `valyrian_jax.model.layers`.
 """
 
 import functools
@@ -18,23 +21,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions
 from valyrian_jax.model.layers import Embedding, LayerNorm, Linear, at_least_float32, dropout
-from valyrian_jax.model.parameters import (
-    Params,
-    mask_padding,
-)
+from valyrian_jax.model.parameters import Params, mask_padding
+from valyrian_jax.model.sharding import ROW_AXES, constrain
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens seen so far, of every layer; what lies past `length` is not used."""
+    """Keys and values of every layer for the previous tokens; those from `length` on are unused."""
 
     keys: tuple[Float[Array, "B H S K"], ...]
     values: tuple[Float[Array, "B H S K"], ...]
     length: Int[Array, ""]
+
+
+KeyValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
+LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
 
 
 def forward(
@@ -42,26 +45,29 @@ def forward(
     tokens: Int[Array, "B T"],
     config: ModelConfig,
     dropout_key: PRNGKeyArray | None = None,
-    how: ComputeOptions = DEFAULT_OPTIONS,
+    options: ComputeOptions = DEFAULT_OPTIONS,
 ) -> Float[Array, "B T V"]:
-    """Logits of every next token, T <= n_positions.
+    """Return the logits of every next token.
 
     Args:
-        params: as from `init_params`. Activations and products have their type (float32, bfloat16, float64); norms
-            and softmax have at least float32.
-        tokens: token ids.
-        config: the model's shape.
-        dropout_key: drop with this key (training); None: no dropout (evaluation).
-        how: ways to compute that change no value beyond rounding.
+        params: Parameters, as from `init_params`. Activations and products have their type
+            (float32, bfloat16, float64); norms and softmax have at least float32.
+        tokens: Token ids; T is at most n_positions.
+        config: Shape of the model.
+        dropout_key: Key of the dropout in training; None means no dropout.
+        options: Ways to compute, which change values by rounding only.
     """
-    logits, _ = GPT(config, how).apply({"params": params}, tokens, None, dropout_key)
+    logits, _ = GPT(config, options).apply({"params": params}, tokens, None, dropout_key)
     return logits
 
 
 def forward_cached(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig, cache: Cache
 ) -> tuple[Float[Array, "B T V"], Cache]:
-    """Logits of tokens that follow those in the cache, and the cache with them; length + T <= n_positions."""
+    """Return the logits of tokens that follow those in the cache, and the extended cache.
+
+    The length of the cache plus T is at most n_positions.
+    """
     logits, cache = GPT(config).apply({"params": params}, tokens, cache, None)
     return logits, cache
 
@@ -69,8 +75,8 @@ def forward_cached(
 def activations(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig
 ) -> dict[str, Float[Array, "B T _"]]:
-    """What every stage of `forward` gives, by name and in order: embedding, h.0 and on, ln_f, logits."""
-    (logits, _), seen = GPT(config).apply(
+    """Return the output of every stage of `forward`: embedding, h.0, h.1, ..., ln_f, logits."""
+    (logits, _), captured = GPT(config).apply(
         {"params": params},
         tokens,
         None,
@@ -78,227 +84,197 @@ def activations(
         capture_intermediates=True,
         mutable=["intermediates"],
     )
-    stages = seen["intermediates"]["transformer"]
+    stages = captured["intermediates"]["transformer"]
     blocks = {f"h.{i}": stages["h"][str(i)]["__call__"][0][0] for i in range(config.n_layer)}
     states = {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0]}
-    return {name: array.reshape(*tokens.shape, -1) for name, array in states.items()} | {
-        "logits": logits
-    }
+    outputs = {name: array.reshape(*tokens.shape, -1) for name, array in states.items()}
+    return outputs | {"logits": logits}
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def attention_weights(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig
 ) -> Float[Array, "L B H T T"]:
-    """Where each token looks: the weights of every head in `forward`; those of one query [l, b, h, t] sum to 1."""
-    _, seen = GPT(config).apply({"params": params}, tokens, None, None, mutable=["intermediates"])
-    blocks = seen["intermediates"]["transformer"]["h"]
+    """Return the attention weights of every head in `forward`: [l, b, h, query, key]."""
+    _, captured = GPT(config).apply(
+        {"params": params}, tokens, None, None, mutable=["intermediates"]
+    )
+    blocks = captured["intermediates"]["transformer"]["h"]
     return jnp.stack([blocks[str(layer)]["attn"]["weights"][0] for layer in range(config.n_layer)])
 
 
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
-    """A cache with room for n_positions tokens in each of B rows."""
+    """Return a cache with room for n_positions tokens in each row."""
     shape = (rows, config.n_head, config.n_positions, config.n_embd // config.n_head)
     keys, values = (tuple(jnp.zeros(shape) for _ in range(config.n_layer)) for _ in range(2))
     return Cache(keys, values, jnp.zeros((), jnp.int32))
 
 
 class GPT(nn.Module):
-    """The transformer and, unless it is tied to the token embedding, the head."""
+    """The transformer and the head, which may be the token embedding itself."""
 
     config: ModelConfig
-    how: ComputeOptions = DEFAULT_OPTIONS
+    options: ComputeOptions = DEFAULT_OPTIONS
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
-        c = self.config
-        x, wte, cache = Transformer(c, self.how, name="transformer")(tokens, cache, dropout_key)
-        head = (
-            wte
-            if c.tie_word_embeddings
-            else Embedding(axis_sizes(c)["vocab"], c.n_embd, name="lm_head")()
-        )
-        return mask_padding((x @ head.T).reshape(*tokens.shape, -1), c), cache
+        """Return the logits and the extended cache."""
+        transformer = Transformer(self.config, self.options, name="transformer")
+        x, wte, cache = transformer(tokens, cache, dropout_key)
+        head = wte if self.config.tie_word_embeddings else Embedding(name="lm_head")()
+        return mask_padding((x @ head.T).reshape(*tokens.shape, -1), self.config), cache
 
 
 class Transformer(nn.Module):
-    """Embeddings, blocks, final norm; also gives back the token embedding, for a tied head."""
+    """The embeddings, the blocks and the final norm."""
 
     config: ModelConfig
-    how: ComputeOptions = DEFAULT_OPTIONS
+    options: ComputeOptions
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "N D"], Float[Array, "V D"], Cache | None]:
-        c = self.config
+        """Return the final states, the token embedding for a tied head, and the extended cache."""
+        c, mesh = self.config, self.options.mesh
         B, T = tokens.shape
         start = 0 if cache is None else cache.length
-        wte = Embedding(axis_sizes(c)["vocab"], c.n_embd, name="wte")()
-        wpe = Embedding(c.n_positions, c.n_embd, name="wpe")()
-        rows = lookup_table(wte, self.how)[tokens]  # (B, T, D)
-        x = constrain(
-            (rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1), self.how
-        )  # (N, D)
-        self.sow("intermediates", "embedding", x)  # kept only where `activations` asks for it
-        x = dropout(x, c.dropout, _fold(dropout_key, c.n_layer))
-        x, cache = Blocks(c, self.how, B, name="h")(x, cache, dropout_key)
+        wte = Embedding(name="wte")()
+        wpe = Embedding(name="wpe")()
+        # Gather whole rows of the table, so that the lookup does not communicate columns.
+        rows = constrain(wte, mesh, "tensor")[tokens]  # (B, T, D)
+        x = (rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1)
+        x = constrain(x, mesh, ROW_AXES)  # (N, D)
+        self.sow("intermediates", "embedding", x)  # only `activations` keeps it
+        x = dropout(x, c.dropout, _fold_in(dropout_key, c.n_layer))
+        x, cache = Blocks(c, self.options, B, name="h")(x, cache, dropout_key)
         return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache
 
 
 class Blocks(nn.Module):
-    """The stack of blocks (a module for the sake of its name, "h"), each with its own slice of the cache."""
+    """The stack of blocks; a module because GPT-2's parameter names contain its name, "h"."""
 
     config: ModelConfig
-    how: ComputeOptions
+    options: ComputeOptions
     rows: int
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "N D"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "N D"], Cache | None]:
-        if self.how.scan_layers:
-            return self.scanned(x, dropout_key), cache
-        block = nn.remat(Block) if self.how.remat else Block
+        """Return the states after the last block and the extended cache."""
+        if self.options.scan_layers:
+            return self.scan(x, dropout_key), cache
+        block = nn.remat(Block) if self.options.remat else Block
         new = []
-        for layer in range(self.config.n_layer):
-            past = None if cache is None else (cache.keys[layer], cache.values[layer], cache.length)
-            x, kv = block(self.config, self.how, self.rows, name=str(layer))(
-                x, past, _fold(dropout_key, layer)
-            )
-            new.append(kv)
+        for i in range(self.config.n_layer):
+            layer_cache = None if cache is None else (cache.keys[i], cache.values[i], cache.length)
+            layer = block(self.config, self.options, self.rows, name=str(i))
+            x, keys_values = layer(x, layer_cache, _fold_in(dropout_key, i))
+            new.append(keys_values)
         if cache is None:
             return x, None
         keys, values = zip(*new, strict=True)
         return x, Cache(keys, values, cache.length + x.shape[0] // self.rows)
 
-    def scanned(
-        self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None
-    ) -> Float[Array, "N D"]:
-        """The same without a cache, as a loop over one block, for which the layers' parameters are stacked."""
-        block = Block(
-            self.config, self.how, self.rows, parent=None
-        )  # of no module: its parameters come as an argument
+    def scan(self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "N D"]:
+        """Apply the blocks without a cache, as a loop over one block and stacked parameters."""
+        # Without a parent, the block takes its parameters as an argument.
+        block = Block(self.config, self.options, self.rows, parent=None)
 
-        def one(x: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
+        def apply_layer(x: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
             params, index = layer
-            x, _ = block.apply({"params": params}, x, None, _fold(dropout_key, index))
+            x, _ = block.apply({"params": params}, x, None, _fold_in(dropout_key, index))
             return x, None
 
-        # In a loop nothing can be merged with its recomputation, so no barrier is needed against that.
-        one = jax.checkpoint(one, prevent_cse=False) if self.how.remat else one
+        if self.options.remat:
+            # XLA cannot merge a loop's recomputation with its forward pass: no barrier is needed.
+            apply_layer = jax.checkpoint(apply_layer, prevent_cse=False)
         indices = range(self.config.n_layer)
-        layers = (self.variables["params"][str(layer)] for layer in indices)
+        layers = (self.get_variable("params", str(i)) for i in indices)
         stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)  # (L, ...) each
-        return jax.lax.scan(one, x, (stacked, jnp.asarray(indices)))[0]
-
-
-Past = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
-KeysValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
+        return jax.lax.scan(apply_layer, x, (stacked, jnp.asarray(indices)))[0]
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): pre-LayerNorm (Xiong et al. 2020)."""
 
     config: ModelConfig
-    how: ComputeOptions
+    options: ComputeOptions
     rows: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N D"], past: Past | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "N D"], KeysValues]:
+        self, x: Float[Array, "N D"], cache: LayerCache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "N D"], KeyValues]:
+        """Return the states after the block and its keys and values."""
         c = self.config
         normed = LayerNorm(c.layer_norm_epsilon, name="ln_1")(x)
-        attended, kv = Attention(c, self.how, self.rows, name="attn")(
-            normed, past, _fold(dropout_key, 0)
-        )
-        x = x + dropout(attended, c.dropout, _fold(dropout_key, 1))
-        widened = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
-        return constrain(x + dropout(widened, c.dropout, _fold(dropout_key, 2)), self.how), kv
+        attention = Attention(c, self.options, self.rows, name="attn")
+        attention_output, keys_values = attention(normed, cache, _fold_in(dropout_key, 0))
+        x = x + dropout(attention_output, c.dropout, _fold_in(dropout_key, 1))
+        hidden = MLP(c, name="mlp")(LayerNorm(c.layer_norm_epsilon, name="ln_2")(x))
+        x = x + dropout(hidden, c.dropout, _fold_in(dropout_key, 2))
+        return constrain(x, self.options.mesh, ROW_AXES), keys_values
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention: every token looks at itself and at what stands before it."""
+    """Causal multi-head attention: every token attends to itself and to the tokens before it."""
 
     config: ModelConfig
-    how: ComputeOptions
+    options: ComputeOptions
     rows: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N D"], past: Past | None, dropout_key: PRNGKeyArray | None
-    ) -> tuple[Float[Array, "N D"], KeysValues]:
-        c = self.config
+        self, x: Float[Array, "N D"], cache: LayerCache | None, dropout_key: PRNGKeyArray | None
+    ) -> tuple[Float[Array, "N D"], KeyValues]:
+        """Return the mixed values of all heads, projected, and the layer's keys and values."""
+        c, mesh, kernel = self.config, self.options.mesh, self.options.attention
         (N, D), B, H = x.shape, self.rows, c.n_head
         T, K = N // B, D // H
-        qkv = Linear(3 * D, name="c_attn")(x)  # (N, 3 D)
-        parts = (part.reshape(B, T, H, K) for part in jnp.split(qkv, 3, axis=-1))
-        q, k, v = (constrain(part, self.how, None, "tensor") for part in parts)  # (B, T, H, K) each
-        if self.how.attention != "own":  # a kernel without dropout, cache, or weights to look at
-            kernel = self.how.attention
-            mixed = jax.nn.dot_product_attention(
-                q, k, v, is_causal=True, implementation=kernel
-            ).reshape(N, D)
-            return Linear(D, name="c_proj")(mixed), (k, v)
-        q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # (B, H, T, K) each
+        qkv = jnp.split(Linear(name="c_attn")(x), 3, axis=-1)  # (N, D) each
+        heads = (array.reshape(B, T, H, K) for array in qkv)
+        q, k, v = (constrain(array, mesh, ROW_AXES, None, "tensor") for array in heads)
+        if kernel != "own":  # these kernels have no dropout and no cache, and hide their weights
+            mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
+            return Linear(name="c_proj")(mixed.reshape(N, D)), (k, v)
+        q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))  # (B, H, T, K) each
         start: Int[Array, ""] | int = 0
-        if past is not None:
-            past_keys, past_values, start = past
-            k = jax.lax.dynamic_update_slice_in_dim(past_keys, k, start, axis=2)  # (B, H, S, K)
-            v = jax.lax.dynamic_update_slice_in_dim(past_values, v, start, axis=2)  # (B, H, S, K)
+        if cache is not None:
+            cached_keys, cached_values, start = cache
+            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, start, axis=2)  # (B, H, S, K)
+            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, start, axis=2)
         scores = at_least_float32(jnp.einsum("bhtk,bhsk->bhts", q, k)) / math.sqrt(K)
         scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # (B, H, T, S)
-        self.sow("intermediates", "weights", weights)  # kept only where `attention` asks for it
-        weights = dropout(weights, c.dropout, _fold(dropout_key, 0))
+        self.sow("intermediates", "weights", weights)  # only `attention_weights` keeps them
+        weights = dropout(weights, c.dropout, _fold_in(dropout_key, 0))
         mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(N, D)
-        return Linear(D, name="c_proj")(mixed), (k, v)
+        return Linear(name="c_proj")(mixed), (k, v)
 
 
 class MLP(nn.Module):
-    """Widen four times, GELU, and back."""
+    """Two products with a GELU between them; the hidden layer is four times as wide."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        c = self.config
-        gelu = functools.partial(jax.nn.gelu, approximate=c.activation == "gelu_new")
-        x = Linear(4 * c.n_embd, name="c_fc")(x)  # (N, 4 D)
-        x = jax.checkpoint(gelu)(
-            x
-        )  # keeps x for the gradient and nothing else, which is quicker than to read it
-        return Linear(c.n_embd, name="c_proj")(x)
-
-
-def constrain(
-    x: Float[Array, "N *rest"], how: ComputeOptions, *axes: str | None
-) -> Float[Array, "N *rest"]:
-    """Constrain the sharding of x: its first axis over the mesh's rows, the next ones as named; None is not sharded."""
-    if how.mesh is None:
-        return x
-    return jax.lax.with_sharding_constraint(
-        x, sharding.named_sharding(how.mesh, sharding.ROW_AXES, *axes)
-    )
-
-
-def lookup_table(wte: Float[Array, "V D"], how: ComputeOptions) -> Float[Array, "V D"]:
-    """The token embedding where rows of it can be had whole, so that what is looked up need not be moved by columns."""
-    return (
-        wte
-        if how.mesh is None
-        else jax.lax.with_sharding_constraint(wte, sharding.named_sharding(how.mesh, "tensor"))
-    )
+        """Return the output of the second product."""
+        gelu = functools.partial(jax.nn.gelu, approximate=self.config.activation == "gelu_new")
+        x = Linear(name="c_fc")(x)  # (N, 4 D)
+        # The gradient recomputes GELU from x, which is faster than reading its intermediates.
+        return Linear(name="c_proj")(jax.checkpoint(gelu)(x))
 
 
 def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:
-    """True where query t, which stands at start + t, may look at key s."""
+    """Return True where query t, at position start + t, may attend to key s."""
     return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
 
 
-def _fold(key: PRNGKeyArray | None, data: Int[Array, ""] | int) -> PRNGKeyArray | None:
-    """A key of its own for every place that drops."""
-    return None if key is None else jax.random.fold_in(key, data)
+def _fold_in(key: PRNGKeyArray | None, index: Int[Array, ""] | int) -> PRNGKeyArray | None:
+    """Derive a different key for every layer and every dropout in it; None stays None."""
+    return None if key is None else jax.random.fold_in(key, index)

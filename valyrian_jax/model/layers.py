@@ -1,7 +1,10 @@
-"""What the GPT is made of: products, embeddings, norms and dropout, each with GPT-2's names and layout.
+"""The layers of the GPT: products, embeddings, norms and dropout, with GPT-2's names and layout.
 
-Sizes are those of `valyrian_jax.model.gpt`: N is rows times tokens; I and O are inputs and outputs of a product. Only these
-two files import Flax.
+The layers read their parameters and never initialise them; only
+`valyrian_jax.model.parameters.init_params` does, for the whole model at once.
+
+Sizes are those of `valyrian_jax.model.gpt`: N is rows times tokens; I and O are the inputs and
+outputs of a product. Only these two modules use Flax layers.
 """
 
 import flax.linen as nn
@@ -11,37 +14,32 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Linear(nn.Module):
-    """x @ weight + bias, weight [in, out] as in GPT-2."""
+    """The product x @ weight + bias; weight is [in, out], as in GPT-2."""
 
-    features: int
-
-    @nn.compact
     def __call__(self, x: Float[Array, "N I"]) -> Float[Array, "N O"]:
-        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        """Return the product."""
+        weight = self.get_variable("params", "weight")
+        bias = self.get_variable("params", "bias")
         return x @ weight + bias
 
 
 class Embedding(nn.Module):
     """A bare weight: an embedding table or the head."""
 
-    rows: int
-    columns: int
-
-    @nn.compact
     def __call__(self) -> Float[Array, "R C"]:
-        return self.param("weight", nn.initializers.zeros, (self.rows, self.columns))
+        """Return the weight."""
+        return self.get_variable("params", "weight")
 
 
 class LayerNorm(nn.Module):
-    """Normalise over the width, then scale and shift (Ba et al. 2016)."""
+    """Normalisation over the width, then a scale and a shift (Ba et al. 2016)."""
 
     epsilon: float
 
-    @nn.compact
     def __call__(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        weight = self.param("weight", nn.initializers.zeros, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        """Return the normalised states in the type of x."""
+        weight = self.get_variable("params", "weight")
+        bias = self.get_variable("params", "bias")
         wide = at_least_float32(x)
         centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
@@ -49,21 +47,22 @@ class LayerNorm(nn.Module):
 
 
 def at_least_float32(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The same in float32, or wider if it is: for sums and exponentials, which bfloat16's 8 bits are too few for."""
+    """Return x in float32 or its own wider type; bfloat16's 8 bits are too few for sums and exp."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def dropout(
     x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None
 ) -> Float[Array, "*shape"]:
-    """Zero each element with probability `rate` and scale the rest, or do nothing without a key.
+    """Zero each element with probability `rate` and scale the others; without a key, return x.
 
-    Random bits are the dearest part on a CPU, so each element gets one byte, not a word: the rate is rounded to the
-    nearest 1/256, and the scale is that of the rounded rate, so the expectation is exact.
+    Random bits are the most expensive part on a CPU, so each element uses one byte instead of a
+    word. The rate is rounded to the nearest 1/256. The scale is that of the rounded rate, so the
+    expectation is exact.
     """
-    drop = round(rate * 256)
-    if key is None or drop == 0:
+    threshold = round(rate * 256)
+    if key is None or threshold == 0:
         return x
     words = jax.random.bits(key, (-(-x.size // 4),), jnp.uint32)
     byte = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
-    return jnp.where(byte >= drop, x * (256 / (256 - drop)), 0.0)
+    return jnp.where(byte >= threshold, x * (256 / (256 - threshold)), 0.0)

@@ -1,4 +1,9 @@
-"""How wrong the model is: the mean surprise at the next token."""
+"""The loss: cross-entropy of the next token.
+
+`optax.softmax_cross_entropy_with_integer_labels` gathers the logit of the target. The gradient of a
+gather is a scatter, for which XLA on a GPU keeps the logits of the whole batch in float32. This
+module sums over a mask instead, which needs a third of that memory.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +13,19 @@ from jaxtyping import Array, Bool, Float, Int
 def token_cross_entropy(
     logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
 ) -> Float[Array, "B T"]:
-    """Cross-entropy of every target token, in nats: logsumexp(logits) - logits[target]."""
+    """Return the cross-entropy of every target, logsumexp(logits) - logits[target], in nats."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    # A sum over one element, not a gather: the gradient of a gather is a scatter, for which XLA keeps all in float32.
     is_target = jnp.arange(logits.shape[-1]) == targets[..., None]  # (B, T, V)
     return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits, axis=-1, where=is_target)
 
 
 def cross_entropy(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, ""]:
-    """The training loss: cross-entropy per token, in nats."""
+    """Return the training loss: mean cross-entropy in nats per token."""
     return jnp.mean(token_cross_entropy(logits, targets))
 
 
 def summed_cross_entropy(
     logits: Float[Array, "B T V"], targets: Int[Array, "B T"], counted: Bool[Array, "B T"]
 ) -> Float[Array, ""]:
-    """Cross-entropy summed over the tokens that count, in nats."""
+    """Return the sum of the cross-entropy of the counted tokens, in nats."""
     return jnp.sum(token_cross_entropy(logits, targets), where=counted)

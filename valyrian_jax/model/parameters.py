@@ -1,8 +1,8 @@
-"""Parameters: drawn, converted to and from flat names, and padded.
+"""Parameters: initialisation, conversion to and from flat names, and padding.
 
-The token tables may have more rows than tokens (`model.vocab_multiple`), because products of odd sizes are slow on GPUs
-and a table can only be sharded evenly over devices that divide its rows. The extra rows are zero, never looked up and
-never scored; a bundle does not have them.
+The token tables can have more rows than tokens (`model.vocab_multiple`): products of odd sizes are
+slow on GPUs, and a table can only be sharded evenly over devices that divide its rows. The extra
+rows are zero, never looked up and never scored; a bundle does not contain them.
 """
 
 import functools
@@ -30,27 +30,27 @@ Params = dict[str, Any]  # a nested dict of float32 arrays
 
 @functools.partial(jax.jit, static_argnames="config")
 def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
-    """Draw initial weights: normal(0, init_std), biases 0; residual projections over sqrt(2 L), as in GPT-2.
-
-    A token embedding that is not also the head is drawn four times as wide (configs/README.md has what that gave).
-    """
+    """Initialise weights with normal(0, `init_std`), biases with 0 and norms with 1."""
     shapes = dict(sorted(parameter_shapes(unpad_config(config)).items()))
-    # One draw for all, because a program with one generator compiles sooner than one with a generator for every weight.
+    # One draw for all: XLA compiles one generator faster than one for every weight.
     sizes = [math.prod(shape) for shape in shapes.values()]
-    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
+    normals = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
     params = {}
-    for (name, shape), numbers in zip(shapes.items(), drawn, strict=True):
+    for (name, shape), numbers in zip(shapes.items(), normals, strict=True):
         if name.endswith(".bias"):
             params[name] = jnp.zeros(shape)
         elif ".ln_" in name:
             params[name] = jnp.ones(shape)
         else:
             params[name] = numbers.reshape(shape) * init_std(name, config)
-    return unflatten_dict(pad_tensors(params, config), sep=".")
+    return nest(pad_tensors(params, config))
 
 
 def init_std(name: str, config: ModelConfig) -> float:
-    """The standard deviation that a matrix is drawn with."""
+    """Return the standard deviation of a weight: residual projections over sqrt(2 L), as in GPT-2.
+
+    A token embedding that is not also the head is four times as wide (see configs/README.md).
+    """
     if name.endswith("c_proj.weight"):
         return config.init_std / math.sqrt(2 * config.n_layer)
     if name == "transformer.wte.weight" and not config.tie_word_embeddings:
@@ -59,35 +59,35 @@ def init_std(name: str, config: ModelConfig) -> float:
 
 
 def to_tensors(params: Params) -> Tensors:
-    """Parameters under their flat names, as NumPy arrays."""
+    """Convert parameters to NumPy arrays by flat name."""
     return {name: np.asarray(array) for name, array in flatten_dict(params, sep=".").items()}
 
 
 def nest(tensors: Mapping[str, Any]) -> Params:
-    """Whatever has a flat name, as the nested dict that parameters are."""
+    """Convert flat names to the nested dict that parameters are."""
     return unflatten_dict(dict(tensors), sep=".")
 
 
 def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Params:
-    """The inverse of `to_tensors`, of whatever floating-point type they are."""
+    """Convert arrays by flat name to parameters; their floating-point type stays."""
     return nest({name: jnp.asarray(array) for name, array in tensors.items()})
 
 
 def pad_tensors(tensors: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Arrays of NumPy or JAX under the model's flat names, the token tables with rows of zeros up to the multiple."""
+    """Append rows of zeros to the token tables among arrays of NumPy or JAX by flat name."""
     extra = axis_sizes(config)["vocab"] - config.vocab_size
-    tables = _tables(config) if extra else ()
+    tables = _token_tables(config) if extra else ()
 
-    def longer(array: Any) -> Any:
+    def pad(array: Any) -> Any:
         library = np if isinstance(array, np.ndarray) else jnp
         return library.pad(array, ((0, extra), (0, 0)))
 
-    return {name: longer(array) if name in tables else array for name, array in tensors.items()}
+    return {name: pad(array) if name in tables else array for name, array in tensors.items()}
 
 
 def unpad_tensors(tensors: Tensors, config: ModelConfig) -> Tensors:
-    """The inverse of `pad`: what a bundle holds."""
-    tables = _tables(config)
+    """Remove the rows that `pad_tensors` appends."""
+    tables = _token_tables(config)
     return {
         name: array[: config.vocab_size] if name in tables else array
         for name, array in tensors.items()
@@ -95,12 +95,12 @@ def unpad_tensors(tensors: Tensors, config: ModelConfig) -> Tensors:
 
 
 def mask_padding(logits: Float[Array, "B T V"], config: ModelConfig) -> Float[Array, "B T V"]:
-    """Logits of which those of the padding are minus infinity: of probability 0, and without a gradient."""
+    """Set the logits of padding rows to minus infinity: probability 0 and no gradient."""
     if logits.shape[-1] == config.vocab_size:
         return logits
     return jnp.where(jnp.arange(logits.shape[-1]) < config.vocab_size, logits, -jnp.inf)
 
 
-def _tables(config: ModelConfig) -> set[str]:
-    """The parameters that have a row for every token."""
+def _token_tables(config: ModelConfig) -> set[str]:
+    """Return the names of the parameters with a row for every token."""
     return {name for name, axes in parameter_axes(config).items() if axes[0] == "vocab"}

@@ -1,11 +1,16 @@
-"""Where arrays lie: a mesh of devices, and along which of its axes an array is cut.
+"""The mesh of devices, and how arrays are sharded over its axes.
 
-The mesh has three axes. `data`: every device has all parameters and some rows of the batch. `fsdp`: it has some rows
-too, but only a part of parameters, gradients and optimizer state, and borrows the rest while it computes (ZeRO,
-Rajbhandari et al. 2020). `tensor`: the products themselves are cut, as in Megatron (Shoeybi et al. 2019).
+The mesh has three axes. `data`: every device has all parameters and some rows of the batch.
+`fsdp`: every device has some rows and a shard of parameters, gradients and optimizer state; it
+gathers the rest while it computes (ZeRO, Rajbhandari et al. 2020). `tensor`: the products
+themselves are sharded, as in Megatron (Shoeybi et al. 2019).
 
-Nothing here computes or communicates: XLA's partitioner (GSPMD, Xu et al. 2021) makes from these descriptions the
-program of every device. One device is a mesh of 1 x 1 x 1, and the same code.
+This module only describes shardings: XLA's partitioner (GSPMD, Xu et al. 2021) derives every
+device's program from them. One device is a mesh of 1 x 1 x 1 and runs the same code.
+
+Flax's partitioning metadata would wrap every parameter in a box. The name table in
+`valyrian_jax.bundle.names` keeps parameters plain dicts of arrays, and JAX, PyTorch and the bundle
+share it.
 """
 
 import functools
@@ -23,132 +28,151 @@ from valyrian_jax.bundle.names import axis_sizes, parameter_axes
 from valyrian_jax.config import Config, MeshConfig
 from valyrian_jax.errors import UserError
 
-ROW_AXES = ("data", "fsdp")  # the axes that the rows of a batch are cut along
+ROW_AXES = ("data", "fsdp")  # the mesh axes of a batch's rows
 
-# Which axis of the mesh an axis of a parameter is cut along; the others lie whole on every device.
-_CUT = {"embed": "fsdp", "qkv": "tensor", "heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
+# The mesh axis of each parameter axis; other parameter axes are not sharded.
+_MESH_AXES = {
+    "embed": "fsdp",
+    "qkv": "tensor",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+}
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
-    """Arrange devices as the configuration says; if it asks for fewer than there are, the first ones.
+    """Arrange devices in a mesh; a single process can use fewer than it has, the first ones.
 
     Raises:
-        UserError: it says so for another number of devices.
+        UserError: The sizes of the mesh do not fit the number of devices.
     """
     sizes = {"data": config.data, "fsdp": config.fsdp, "tensor": config.tensor}
-    given = math.prod(size for size in sizes.values() if size > 0)
-    shape = tuple(len(devices) // given if size < 0 else size for size in sizes.values())
-    if -1 not in sizes.values() and jax.process_count() == 1:
+    has_free_axis = -1 in sizes.values()
+    fixed = math.prod(size for size in sizes.values() if size > 0)
+    shape = tuple(len(devices) // fixed if size < 0 else size for size in sizes.values())
+    if not has_free_axis and jax.process_count() == 1:
         devices = devices[: math.prod(shape)]
     if math.prod(shape) != len(devices):
-        asked = ", ".join(f"mesh.{name} = {size}" for name, size in sizes.items())
-        fits = (
-            "the rest must divide it"
-            if -1 in sizes.values()
-            else "let one of them be -1, for what is left"
-        )
+        product = f"that divides {len(devices)}" if has_free_axis else f"of {len(devices)}"
+        remedy = "change the others" if has_free_axis else "set one of them to -1"
+        settings = ", ".join(f"mesh.{name} = {size}" for name, size in sizes.items())
         raise UserError(
-            f"{asked} does not fit {len(devices)} device{'s' if len(devices) > 1 else ''}: the product must be their "
-            f"number; {fits}"
+            f"the mesh does not fit the devices: expected sizes with a product {product}, "
+            f"found {settings}; {remedy} to use all devices"
         )
     return jax.make_mesh(shape, tuple(sizes), (AxisType.Auto,) * len(sizes), devices=devices)
 
 
 def single_device_mesh() -> Mesh:
-    """A mesh of the first device of this process alone."""
+    """Return a mesh of this process's first device."""
     return make_mesh(MeshConfig(), jax.local_devices()[:1])
 
 
 def check_divisible(config: Config, mesh: Mesh) -> None:
-    """Hold a model and its batch to a mesh.
+    """Check that the mesh divides the batch and the sizes of the model.
 
     Raises:
-        UserError: something cannot be cut into equal parts.
+        UserError: A size is not a multiple of its number of devices.
     """
     rows = config.train.batch_size // config.train.accumulate
-    cuts = [
+    sharded_sizes = [
         ("train.batch_size / train.accumulate", rows, "data", "fsdp"),
         ("model.n_embd", config.model.n_embd, "fsdp"),
         ("model.n_head", config.model.n_head, "tensor"),
     ]
-    for what, size, *axes in cuts:
-        parts = math.prod(mesh.shape[axis] for axis in axes)
-        if size % parts:
-            over = " x ".join(f"mesh.{axis}" for axis in axes)
+    for name, size, *axes in sharded_sizes:
+        count = math.prod(mesh.shape[axis] for axis in axes)
+        if size % count:
+            product = " x ".join(f"mesh.{axis}" for axis in axes)
             raise UserError(
-                f"{what} = {size} cannot be cut into {over} = {parts} equal parts; change one of them"
+                f"cannot shard {name}: expected a multiple of {product} = {count}, found {size}; "
+                "change one of them"
             )
 
 
 def named_sharding(mesh: Mesh, *axes: str | tuple[str, ...] | None) -> NamedSharding:
-    """Each axis of an array cut along what is named for it (None: not cut); what is not named, whole everywhere."""
+    """Return the sharding of axis i of an array over axes[i]; None and missing axes replicate."""
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
+def constrain(x: Array, mesh: Mesh | None, *axes: str | tuple[str, ...] | None) -> Array:
+    """Constrain the sharding of x in a compiled program to `named_sharding(mesh, *axes)`."""
+    if mesh is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, named_sharding(mesh, *axes))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """N batches (N, B, ...): every device has its rows."""
+    """Return the sharding of N batches (N, B, ...) by rows."""
     return named_sharding(mesh, None, ROW_AXES)
 
 
 def parameter_shardings(config: Config, mesh: Mesh) -> dict[str, NamedSharding]:
-    """The place of every parameter, by its name. An axis that its part of the mesh does not divide stays whole."""
+    """Return the sharding of every parameter by name.
+
+    An axis is replicated if its mesh axis does not divide it.
+    """
     sizes = axis_sizes(config.model)
 
-    def cut(axis: str) -> str | None:
-        along = _CUT.get(axis)
-        return along if along and sizes[axis] % mesh.shape[along] == 0 else None
+    def mesh_axis(axis: str) -> str | None:
+        name = _MESH_AXES.get(axis)
+        return name if name and sizes[axis] % mesh.shape[name] == 0 else None
 
     return {
-        name: NamedSharding(mesh, PartitionSpec(*map(cut, axes)))
+        name: named_sharding(mesh, *map(mesh_axis, axes))
         for name, axes in parameter_axes(config.model).items()
     }
 
 
 def state_shardings(tree: PyTree[Any], config: Config, mesh: Mesh) -> PyTree[NamedSharding]:
-    """The place of every array of a tree that holds parameters, or what an optimizer keeps of each of them.
+    """Return the sharding of every array in a tree of parameters and optimizer state.
 
-    An array belongs to the parameter whose name its path ends in; what belongs to none is small, and is replicated.
+    An array has the sharding of the parameter whose name its path ends with. Other arrays are small
+    and replicated.
     """
-    places, whole = parameter_shardings(config, mesh), named_sharding(mesh)
+    shardings, replicated = parameter_shardings(config, mesh), named_sharding(mesh)
 
-    def place(path: tuple[Any, ...], array: Any) -> NamedSharding:
-        keys = [str(part.key) for part in path if isinstance(part, jax.tree_util.DictKey)]
-        names = (".".join(keys[first:]) for first in range(len(keys)))
-        found = next((places[name] for name in names if name in places), whole)
-        return found if len(found.spec) <= array.ndim else whole
+    def find_sharding(path: tuple[Any, ...], array: Any) -> NamedSharding:
+        keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+        suffixes = (".".join(keys[first:]) for first in range(len(keys)))
+        sharding = next((shardings[name] for name in suffixes if name in shardings), replicated)
+        return sharding if len(sharding.spec) <= array.ndim else replicated
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(find_sharding, tree)
 
 
 def make_global_array(
-    make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], place: NamedSharding
+    make: Callable[[Any], npt.NDArray[Any]], shape: tuple[int, ...], sharding: NamedSharding
 ) -> Array:
-    """An array over a mesh, of which every process makes only the parts that its devices hold, from their slices."""
-    return jax.make_array_from_callback(shape, place, make)
+    """Make an array over a mesh; every process makes only its devices' shards, by their slices."""
+    return jax.make_array_from_callback(shape, sharding, make)
 
 
-def shard(tree: PyTree[npt.ArrayLike], places: PyTree[NamedSharding]) -> PyTree[Array]:
-    """Arrays that every process has, over a mesh; one place for all of them, or one for each."""
+def shard(tree: PyTree[npt.ArrayLike], shardings: PyTree[NamedSharding]) -> PyTree[Array]:
+    """Shard arrays that every process has; `shardings` is a prefix of the tree."""
 
-    def put(place: NamedSharding, array: npt.ArrayLike) -> Array:
-        known = np.asarray(array)
-        return make_global_array(known.__getitem__, known.shape, place)
+    def put(sharding: NamedSharding, array: npt.ArrayLike) -> Array:
+        whole = np.asarray(array)
+        return make_global_array(whole.__getitem__, whole.shape, sharding)
 
     return jax.tree.map(
-        lambda place, part: jax.tree.map(functools.partial(put, place), part), places, tree
+        lambda sharding, subtree: jax.tree.map(functools.partial(put, sharding), subtree),
+        shardings,
+        tree,
     )
 
 
 def gather(tree: PyTree[Array], mesh: Mesh) -> PyTree[Any]:
-    """The whole arrays: as they are on one device, else in the memory of every process, one after another.
+    """Gather whole arrays into the memory of every process; on one device, return them unchanged.
 
-    All processes must ask at the same time.
+    Every process must call it at the same time. It gathers one array after another.
     """
     if mesh.size == 1:
         return tree
-    return jax.tree.map(lambda array: np.asarray(_whole(mesh)(array).addressable_data(0)), tree)
+    replicate = _make_replicate(mesh)
+    return jax.tree.map(lambda array: np.asarray(replicate(array).addressable_data(0)), tree)
 
 
 @functools.cache
-def _whole(mesh: Mesh) -> Callable[[Array], Array]:
+def _make_replicate(mesh: Mesh) -> Callable[[Array], Array]:
     return jax.jit(lambda array: array, out_shardings=named_sharding(mesh))

@@ -1,1 +1,1 @@
-"""Pictures: curves of runs, attention maps."""
+"""Figures: the curves of runs and attention maps."""

@@ -1,8 +1,8 @@
-"""The picture of attention: for every layer and head, how much each token of a text looks at those before it."""
+"""Attention maps: for every layer and head, the weight that each token gives to earlier ones."""
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,26 +10,28 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt
 from valyrian_jax.errors import UserError
-from valyrian_jax.plots.curves import make_drawable
+from valyrian_jax.plots.figures import escape_missing_glyphs
 from valyrian_jax.tokenizer.display import token_label
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-MAX_TOKENS = 48  # tokens: more cannot be read
-_GAP = 1  # tokens, between two maps
-_GREY = 217, 217, 217, 255  # what comes later, where no token can look
-_INCHES = 0.17  # of a token
-_WIDEST = (
-    30  # inches: in those of a large model the labels are small, but memory and files stay so too
-)
+Int64 = npt.NDArray[np.int64]
+
+MAX_TOKENS = 48  # more labels are not readable
+_GAP = 1  # tokens between two maps
+_GREY = 217, 217, 217, 255  # the future, which a token cannot attend to
+_TOKEN_INCHES = 0.17
+_MAX_INCHES = 30  # bounds memory and file size for large models, whose labels become small
 
 
 def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
-    """The attention of a model in a text; see `draw`.
+    """Draw the attention of a bundle's model in a text; see `draw_attention`.
 
     Raises:
-        UserError: the text has too many tokens for the model or for the picture.
+        UserError: The text has too many tokens for the model or for the figure.
     """
     import jax.numpy as jnp
 
@@ -39,77 +41,89 @@ def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
     tokens = encode_prompt(bundle.tokenizer, text)
     if len(tokens) > bundle.model.n_positions:
         raise UserError(
-            f"the prompt has {len(tokens)} tokens, but the model's context is {bundle.model.n_positions}"
+            f"the prompt has {len(tokens)} tokens, but the context of the model is "
+            f"{bundle.model.n_positions}; use a shorter prompt"
         )
     weights = attention_weights(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
-    return draw_attention(
-        [token_label(bundle.tokenizer, token) for token in tokens], np.asarray(weights[:, 0])
-    )
+    labels = [token_label(bundle.tokenizer, token) for token in tokens]
+    return draw_attention(labels, np.asarray(weights[:, 0]))
 
 
 def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
-    """A grid of layers (down) by heads (across).
+    """Draw a grid of maps, with a row for each layer and a column for each head.
 
     Args:
-        labels: of the T tokens, at most `LARGEST`.
-        weights: float32 [L, H, T, T], of query and key; from `valyrian_jax.model.gpt.attention_weights`.
+        labels: Labels of the T tokens, at most `MAX_TOKENS`.
+        weights: Weights [L, H, T, T] by layer, head, query and key.
 
     Raises:
-        UserError: there are too many tokens.
+        UserError: There are too many tokens.
     """
-    if len(labels) > MAX_TOKENS:
+    T = len(labels)
+    if T > MAX_TOKENS:
         raise UserError(
-            f"the prompt has {len(labels)} tokens, of which a map can show {MAX_TOKENS}; take a shorter one"
+            f"the prompt has {T} tokens, but a map shows at most {MAX_TOKENS}; use a shorter prompt"
         )
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    L, H, T, _ = weights.shape
-    rows, columns = (np.arange(count) * (T + _GAP) for count in (L, H))  # where the maps begin
-    shades = colormaps["Blues"]
-    picture = np.full((rows[-1] + T, columns[-1] + T, 4), 255, np.uint8)
-    later = np.triu(np.ones((T, T), bool), k=1)
-    inch = min(_INCHES, _WIDEST / max(picture.shape[:2]))
-    figure = Figure(
-        figsize=(picture.shape[1] * inch + 3, picture.shape[0] * inch + 2), layout="constrained"
-    )
+    tops, lefts = (np.arange(count) * (T + _GAP) for count in weights.shape[:2])
+    colormap = colormaps["Blues"]
+    image = _paint_maps(weights, tops, lefts, colormap)
+    inches = min(_TOKEN_INCHES, _MAX_INCHES / max(image.shape[:2]))
+    size = image.shape[1] * inches + 3, image.shape[0] * inches + 2
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    for (layer, top), (head, left) in itertools.product(enumerate(rows), enumerate(columns)):
-        one = shades(weights[layer, head], bytes=True)
-        one[later] = _GREY
-        picture[top : top + T, left : left + T] = one
+    for top, left in itertools.product(tops, lefts):
         axes.add_patch(
             Rectangle((left - 0.5, top - 0.5), T, T, fill=False, linewidth=0.6, clip_on=False)
         )
-    axes.imshow(picture, interpolation="nearest")
-    shown, places, size = (
-        [make_drawable(label) for label in labels],
-        np.arange(T),
-        7 * inch / _INCHES,
-    )
-    axes.set_xticks(
-        (columns[:, None] + places).ravel(), shown * H, rotation=90, fontsize=size, parse_math=False
-    )
-    axes.set_yticks((rows[:, None] + places).ravel(), shown * L, fontsize=size, parse_math=False)
-    middle = (T - 1) / 2
-    above, beside = axes.secondary_xaxis("top"), axes.secondary_yaxis("right")
-    above.set_xticks(columns + middle, [f"head {head}" for head in range(H)])
-    beside.set_yticks(
-        rows + middle, [f"layer {layer}" for layer in range(L)], rotation=90, va="center"
-    )
-    for side in (axes, above, beside):
-        side.tick_params(length=0)
-        for spine in side.spines.values():
-            spine.set_visible(False)
-    axes.set_xlabel("the token that is looked at")
-    axes.set_ylabel("the token that looks")
+    axes.imshow(image, interpolation="nearest")
+    _label_axes(axes, labels, tops, lefts, fontsize=7 * inches / _TOKEN_INCHES)
     figure.colorbar(
-        ScalarMappable(cmap=shades),
+        ScalarMappable(cmap=colormap),
         ax=axes,
         shrink=0.5,
         aspect=30,
         label="attention weight; a row sums to 1",
     )
     return figure
+
+
+def _paint_maps(
+    weights: npt.NDArray[np.float32], tops: Int64, lefts: Int64, colormap: "Colormap"
+) -> npt.NDArray[np.uint8]:
+    """Return the maps as one RGBA image; `tops` and `lefts` are the positions of the maps."""
+    T = weights.shape[-1]
+    image = np.full((tops[-1] + T, lefts[-1] + T, 4), 255, np.uint8)
+    future = np.triu(np.ones((T, T), bool), k=1)
+    for (layer, top), (head, left) in itertools.product(enumerate(tops), enumerate(lefts)):
+        colours = colormap(weights[layer, head], bytes=True)
+        colours[future] = _GREY
+        image[top : top + T, left : left + T] = colours
+    return image
+
+
+def _label_axes(
+    axes: "Axes", labels: Sequence[str], tops: Int64, lefts: Int64, fontsize: float
+) -> None:
+    """Write the token beside every row and column, and the numbers of layers and heads."""
+    T, L, H = len(labels), len(tops), len(lefts)
+    names, positions = [escape_missing_glyphs(label) for label in labels], np.arange(T)
+    text: dict[str, Any] = {"fontsize": fontsize, "parse_math": False}
+    axes.set_xticks((lefts[:, None] + positions).ravel(), names * H, rotation=90, **text)
+    axes.set_yticks((tops[:, None] + positions).ravel(), names * L, **text)
+    middle = (T - 1) / 2
+    heads, layers = axes.secondary_xaxis("top"), axes.secondary_yaxis("right")
+    heads.set_xticks(lefts + middle, [f"head {head}" for head in range(H)])
+    layers.set_yticks(
+        tops + middle, [f"layer {layer}" for layer in range(L)], rotation=90, va="center"
+    )
+    for side in (axes, heads, layers):
+        side.tick_params(length=0)
+        for spine in side.spines.values():
+            spine.set_visible(False)
+    axes.set_xlabel("the token that is looked at")
+    axes.set_ylabel("the token that looks")

@@ -1,6 +1,7 @@
-"""The picture of a run, or of several at once: losses above the entropy of the source, and what went with them.
+"""The curves of one run or several: losses above the entropy of the source, and small panels.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; runs differ by marker too.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish. Runs
+differ in their markers too.
 """
 
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.plots.figures import escape_missing_glyphs, save_figure
 from valyrian_jax.run_directory import read_metrics
 
 if TYPE_CHECKING:
@@ -23,26 +25,35 @@ Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]  # steps, value
 
 TRAIN, HELD_OUT, BITS = "train/loss", "held_out/nats_per_token", "held_out/bits_per_byte"
 ENTROPY = "held_out/entropy_bits_per_byte"
-BELOW: dict[
-    str, tuple[str, float, float | None]
-] = {  # the small panels: key -> title, factor to the unit in it, top of the axis
-    "train/learning_rate": ("learning rate", 1.0, None),
-    "train/tokens_per_second": ("thousand tokens/s", 1e-3, None),
-    "samples/grammatical": ("grammatical sentences (%)", 100.0, 100.0),
-}
 _COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
 _MARKERS = "osD^vPX"
-_FEW = 30  # points: fewer are marked
-_MOST = 500  # points of a line; of more, neighbours are averaged
+_MIN_UNMARKED = 30  # points; a shorter line has markers
+_MAX_POINTS = 500  # points of a line; neighbours of a longer one are averaged
+
+
+class Panel(NamedTuple):
+    """A small panel below the losses."""
+
+    title: str
+    scale: float = 1.0  # from the logged value to the unit in the title
+    top: float | None = None  # upper limit of the axis
+
+
+PANELS = {
+    "train/learning_rate": Panel("learning rate"),
+    "train/tokens_per_second": Panel("thousand tokens/s", scale=1e-3),
+    "samples/grammatical": Panel("grammatical sentences (%)", scale=100.0, top=100.0),
+}
 
 
 class Curves(NamedTuple):
-    """What is drawn of a run.
+    """The curves of a run.
 
     Attributes:
-        name: of the run.
-        points: by their name in metrics.jsonl; losses are in nats per token.
-        bits: bits per byte for a nat per token, by the run's tokenizer on its held-out text; None: not known.
+        name: Name of the run.
+        points: Steps and values, by their key in metrics.jsonl; losses are in nats per token.
+        bits: Bits per byte for one nat per token, on the held-out text with the tokenizer of the
+            run; None before the first evaluation.
     """
 
     name: str
@@ -51,180 +62,162 @@ class Curves(NamedTuple):
 
 
 def read_curves(run: Path) -> Curves:
-    """The curves of a run, from its metrics.jsonl.
+    """Read the curves of a run from its metrics.jsonl.
 
     Raises:
-        UserError: there are no losses in it.
+        UserError: The file contains no losses.
     """
     records = list(read_metrics(run))
     points = {}
-    for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *BELOW):
-        found = [
+    for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *PANELS):
+        pairs = [
             (record["step"], value) for record in records if (value := record.get(key)) is not None
         ]
-        if found:
-            steps, values = np.array(found, float).T
+        if pairs:
+            steps, values = np.array(pairs, float).T
             points[key] = steps, values
     if not {TRAIN, HELD_OUT} & points.keys():
         raise UserError(
-            f"{run} has no losses to draw yet: its metrics.jsonl is missing or holds none"
+            f"{run} has no losses to draw: expected some in its metrics.jsonl; train the run first"
         )
-    known = HELD_OUT in points and BITS in points and points[HELD_OUT][1][-1] > 0
-    bits = float(points[BITS][1][-1] / points[HELD_OUT][1][-1]) if known else None
+    is_evaluated = HELD_OUT in points and BITS in points and points[HELD_OUT][1][-1] > 0
+    bits = float(points[BITS][1][-1] / points[HELD_OUT][1][-1]) if is_evaluated else None
     name = os.fsencode(run.resolve().name).decode("utf-8", "replace")
     return Curves(name, points, bits)
 
 
-def draw_curves(drawn: Sequence[Curves]) -> "Figure":
-    """One figure of one or more runs.
+def draw_curves(runs: Sequence[Curves]) -> "Figure":
+    """Draw the curves of one run or several in one figure.
 
-    Losses are in bits per byte, which do not depend on the tokenizer, if every run has been evaluated; else in nats
-    per token.
+    Losses are in bits per byte, which do not depend on the tokenizer, if every run has been
+    evaluated, and in nats per token otherwise.
     """
-    from matplotlib.figure import (
-        Figure,
-    )  # here, because it takes half a second that training need not wait for
+    from matplotlib.figure import Figure  # importing it takes half a second; training need not wait
 
-    below = [key for key in BELOW if any(key in curve.points for curve in drawn)]
+    keys = [key for key in PANELS if any(key in run.points for run in runs)]
     figure = Figure(figsize=(8, 6), layout="constrained")
-    rows: list[Any] = [["loss"] * len(below), below] if below else [["loss"]]
+    rows: list[Any] = [["loss"] * len(keys), keys] if keys else [["loss"]]
     panels = figure.subplot_mosaic(rows, height_ratios=[2, 1][: len(rows)])
-    _draw_losses(panels["loss"], drawn)
-    for key in below:
-        _draw_below(panels[key], key, drawn)
+    _draw_losses(panels["loss"], runs)
+    for key in keys:
+        _draw_panel(panels[key], key, runs)
     for axes in panels.values():
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
+    is_single = len(runs) == 1
     title = (
-        make_drawable(drawn[0].name) if len(drawn) == 1 else f"{len(drawn)} runs; thin: training"
+        escape_missing_glyphs(runs[0].name) if is_single else f"{len(runs)} runs; thin: training"
     )
     figure.suptitle(title, parse_math=False)
     return figure
 
 
-def _draw_losses(axes: "Axes", drawn: Sequence[Curves]) -> None:
-    """Training and held-out losses, and what no model of the source can go below."""
-    in_bits = all(curve.bits for curve in drawn)
-    one, seen, floors = len(drawn) == 1, list[float](), set[float]()
-    for i, curve in enumerate(drawn):
-        unit = curve.bits if in_bits and curve.bits else 1.0
-        if TRAIN in curve.points:
-            steps, values = thin_points(curve.points[TRAIN])
-            colour = _COLOURS[-1] if one else _colour(i)
-            named = (
-                "training"
-                if one
-                else ""
-                if HELD_OUT in curve.points
-                else f"training, {make_drawable(curve.name)}"
-            )
-            few = _marker(i) if len(steps) < _FEW else ""
-            axes.plot(
-                steps,
-                values * unit,
-                color=colour,
-                alpha=0.4,
-                linewidth=0.8,
-                marker=few,
-                markersize=3,
-                label=named,
-            )
-            later = (
-                values[steps >= steps[-1] / 20] * unit
-            )  # the first fall would leave no room for the rest,
-            seen += [later.min(), np.quantile(later, 0.99)]  # nor would a spike
-        if HELD_OUT in curve.points:
-            steps, values = curve.points[HELD_OUT]
-            label = "held out" if one else f"held out, {make_drawable(curve.name)}"
-            axes.plot(
-                steps, values * unit, color=_colour(i), marker=_marker(i), markersize=5, label=label
-            )
-            seen += [values.min() * unit, values.max() * unit]
-        if ENTROPY in curve.points and in_bits:
-            floors.add(float(curve.points[ENTROPY][1][-1]))
+def _draw_losses(axes: "Axes", runs: Sequence[Curves]) -> None:
+    """Draw training and held-out losses, and the entropy, which is the lower bound of the loss."""
+    in_bits = all(run.bits for run in runs)
+    limits, floors = list[float](), set[float]()
+    for i, run in enumerate(runs):
+        scale = run.bits if in_bits and run.bits else 1.0
+        if TRAIN in run.points:
+            limits += _draw_training_loss(axes, runs, i, scale)
+        if HELD_OUT in run.points:
+            limits += _draw_held_out_loss(axes, runs, i, scale)
+        if ENTROPY in run.points and in_bits:
+            floors.add(float(run.points[ENTROPY][1][-1]))
     for floor in sorted(floors):
         label = f"entropy of the source, {floor:.4f} bits per byte"
         axes.axhline(floor, color="black", linestyle="--", linewidth=1.2, label=label)
-    low, high = min([*floors, *seen]), max(seen)
-    axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+    low, high = min([*floors, *limits]), max(limits)
+    margin = 0.05 * (high - low)
+    axes.set_ylim(low - margin - 1e-3, high + margin + 1e-3)
     axes.set_ylabel("loss (bits per byte)" if in_bits else "loss (nats per token)")
-    if one and in_bits:
-        bits = drawn[0].bits or 1.0
+    if len(runs) == 1 and in_bits:
+        bits = runs[0].bits or 1.0
         right = axes.secondary_yaxis(
             "right", functions=(partial(np.multiply, 1 / bits), partial(np.multiply, bits))
         )
         right.set_ylabel("nats per token")
     for text in axes.legend().get_texts():
-        text.set_parse_math(False)  # a name may have a dollar sign
+        text.set_parse_math(False)  # the name of a run may contain a dollar sign
 
 
-def _draw_below(axes: "Axes", key: str, drawn: Sequence[Curves]) -> None:
-    """One of the small panels."""
-    name, unit, top = BELOW[key]
-    for i, curve in enumerate(drawn):
-        if key in curve.points:
-            steps, values = thin_points(curve.points[key])
-            few = _marker(i) if len(steps) < _FEW else ""
+def _draw_training_loss(
+    axes: "Axes", runs: Sequence[Curves], i: int, scale: float
+) -> tuple[float, float]:
+    """Draw the thin line of run i, and return the range of values that must be visible."""
+    is_single, name = len(runs) == 1, escape_missing_glyphs(runs[i].name)
+    steps, values = thin_points(runs[i].points[TRAIN])
+    label = "" if HELD_OUT in runs[i].points else f"training, {name}"
+    axes.plot(
+        steps,
+        values * scale,
+        color=_COLOURS[-1] if is_single else _choose_colour(i),
+        alpha=0.4,
+        linewidth=0.8,
+        marker=_choose_marker(i) if len(steps) < _MIN_UNMARKED else "",
+        markersize=3,
+        label="training" if is_single else label,
+    )
+    # The initial fall and spikes would leave no room for the rest.
+    late = values[steps >= steps[-1] / 20] * scale
+    return late.min(), np.quantile(late, 0.99)
+
+
+def _draw_held_out_loss(
+    axes: "Axes", runs: Sequence[Curves], i: int, scale: float
+) -> tuple[float, float]:
+    """Draw the held-out loss of run i, and return the range of its values."""
+    steps, values = runs[i].points[HELD_OUT]
+    name = escape_missing_glyphs(runs[i].name)
+    axes.plot(
+        steps,
+        values * scale,
+        color=_choose_colour(i),
+        marker=_choose_marker(i),
+        markersize=5,
+        label="held out" if len(runs) == 1 else f"held out, {name}",
+    )
+    return values.min() * scale, values.max() * scale
+
+
+def _draw_panel(axes: "Axes", key: str, runs: Sequence[Curves]) -> None:
+    panel = PANELS[key]
+    for i, run in enumerate(runs):
+        if key in run.points:
+            steps, values = thin_points(run.points[key])
             axes.plot(
-                steps, values * unit, color=_colour(i), marker=few, markersize=4, linewidth=1.2
+                steps,
+                values * panel.scale,
+                color=_choose_colour(i),
+                marker=_choose_marker(i) if len(steps) < _MIN_UNMARKED else "",
+                markersize=4,
+                linewidth=1.2,
             )
-    axes.set_title(name, fontsize="medium")
-    axes.set_ylim(0, top)
+    axes.set_title(panel.title, fontsize="medium")
+    axes.set_ylim(0, panel.top)
 
 
 def thin_points(points: Points) -> Points:
-    """At most as many points as can be told apart: the means of equal groups of neighbours."""
-    size = -(-len(points[0]) // _MOST)
-    groups = np.arange(0, len(points[0]), size)
-    counts = np.diff(groups, append=len(points[0]))
-    steps, values = (np.add.reduceat(numbers, groups) / counts for numbers in points)
+    """Return at most `_MAX_POINTS` points: the means of equal groups of neighbours."""
+    size = -(-len(points[0]) // _MAX_POINTS)
+    starts = np.arange(0, len(points[0]), size)
+    counts = np.diff(starts, append=len(points[0]))
+    steps, values = (np.add.reduceat(numbers, starts) / counts for numbers in points)
     return steps, values
 
 
-def _colour(run: int) -> str:
-    return _COLOURS[run % len(_COLOURS)]
+def _choose_colour(i: int) -> str:
+    return _COLOURS[i % len(_COLOURS)]
 
 
-def _marker(run: int) -> str:
-    return _MARKERS[(run + run // len(_COLOURS)) % len(_MARKERS)]
-
-
-def make_drawable(text: str) -> str:
-    """A text without letters that the font lacks, which would all be the same empty box: with their numbers instead."""
-    from matplotlib import font_manager
-
-    known = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    return "".join(
-        c if ord(c) in known else c.encode("ascii", "backslashreplace").decode() for c in text
-    )
-
-
-def save_figure(figure: "Figure", path: Path) -> list[Path]:
-    """Write a figure as PNG and as SVG, both under one name: `path` with these suffixes.
-
-    Raises:
-        UserError: the name is none.
-        OSError: they cannot be written.
-    """
-    import matplotlib
-
-    path = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
-    if path.name in ("", ".."):
-        raise UserError(
-            f"{path} is a directory; expected the name of a file in it, without .png and .svg"
-        )
-    files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # the same figure, the same file
-        figure.savefig(files[0], dpi=150)
-        figure.set_layout_engine("none")  # everything has its place by now
-        figure.savefig(files[1], metadata={"Date": None})
-    return files
+def _choose_marker(i: int) -> str:
+    return _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)]
 
 
 def save_loss_plot(run: Path) -> list[Path]:
     """Draw a run into its loss.png and loss.svg.
 
     Raises:
-        UserError: it has no losses yet.
+        UserError: The run has no losses yet.
     """
     return save_figure(draw_curves([read_curves(run)]), run / "loss")

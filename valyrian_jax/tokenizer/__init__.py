@@ -1,10 +1,10 @@
-"""Byte-level byte-pair encoding: any bytes become token ids, and come back exactly.
+"""Byte-level byte-pair encoding: any bytes become token ids, and the ids become the same bytes.
 
-Read in this order: `split` cuts text into pieces, `bpe` learns and applies merges inside a piece, `texts` does both to
-whole texts, `tokenizer` holds the result, `file` is its form on disk. `compiled_split` and `compiled_bpe` are the first
-two again, for large texts.
+Read in this order: `pretokenizer` splits text into pieces, `bpe` learns and applies merges inside a
+piece, `batch` learns from many texts, `tokenizer` holds the vocabulary, `hf_format` is its file.
+`numba_pretokenizer`, `numba_bpe` and `numba_trainer` are the first two compiled, for large texts.
 """
 
-from .tokenizer import END_OF_TEXT, Tokenizer, train_bpe
+from valyrian_jax.tokenizer.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
 __all__ = ["END_OF_TEXT", "Tokenizer", "train_bpe"]

@@ -1,7 +1,8 @@
-"""Whole texts: count their pieces, learn merges, encode.
+"""Whole texts: count their pieces and learn merges from the counts.
 
-A few megabytes go the readable way, through `split` and `bpe`. More go through their twins compiled with Numba, which
-are ten times as fast but take a second to load; without Numba everything goes the readable way.
+Small texts go through the readable modules, `pretokenizer` and `bpe`. Texts of many megabytes go
+through their Numba twins, which are ten times as fast but take a second to load. Without Numba, all
+texts go through the readable modules.
 """
 
 import importlib.util
@@ -14,80 +15,80 @@ import numpy as np
 
 from valyrian_jax.tokenizer import bpe
 from valyrian_jax.tokenizer.hf_format import BYTE_ORDER
-from valyrian_jax.tokenizer.pretokenizer import class_table, split_texts
+from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
 
-_COMPILED_FROM = 1 << 22  # bytes of text
-_BATCH = 1 << 23  # bytes of text looked at in one go
+_MIN_COMPILED_BYTES = 1 << 22  # bytes of text
+_GROUP_BYTES = 1 << 23  # bytes of text processed at once
 
-# For the tables of the compiled code: odd, and another in every process, so that nobody can write a text for which they
-# are slow.
+# Multiplier of the hashes in the compiled code. It is odd and differs in every process, so nobody
+# can write a text whose pieces all collide.
 MIX = np.uint64(secrets.randbits(64) | 1)
 
 _ID_OF_BYTE = np.argsort(np.array(BYTE_ORDER)).astype(np.int32)
 
 
-def pays_to_compile(size: int) -> bool:
-    """Whether `size` bytes of text are worth loading the compiled code, and it is there."""
-    return size >= _COMPILED_FROM and importlib.util.find_spec("numba") is not None
+def is_worth_compiling(size: int) -> bool:
+    """Return whether Numba is installed and `size` bytes are worth loading compiled code for."""
+    return size >= _MIN_COMPILED_BYTES and importlib.util.find_spec("numba") is not None
 
 
-def utf8(text: str) -> bytes:
-    """UTF-8, with U+FFFD for a lone surrogate (a pair of surrogates is one character)."""
+def encode_utf8(text: str) -> bytes:
+    """Return text as UTF-8: a pair of surrogates as one character, a lone one as U+FFFD."""
     try:
         return text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Texts in groups of some 8 MB, so that no more than that is in memory (a longer text is a group of its own)."""
+def group_texts(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield texts in groups of about 8 MB, which bounds memory; a longer text is its own group."""
     group: list[bytes] = []
     size = 0
     for text in texts:
         group.append(text)
         size += len(text)
-        if size >= _BATCH:
+        if size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
 
 
-def count(texts: Iterable[bytes]) -> Counter[bytes]:
-    """How often every piece occurs in texts, which are read once."""
+def count_pieces(texts: Iterable[bytes]) -> Counter[bytes]:
+    """Return the number of occurrences of every piece; the texts are read once."""
     counts: Counter[bytes] = Counter()
-    for group in batches(texts):
+    for group in group_texts(texts):
         data, ends = b"".join(group), np.cumsum([len(text) for text in group])
-        if pays_to_compile(len(data)):
+        if is_worth_compiling(len(data)):
             from valyrian_jax.tokenizer import numba_pretokenizer
 
-            found = numba_pretokenizer.count(
-                np.frombuffer(data, np.uint8), ends, class_table(), MIX
+            columns = numba_pretokenizer.count_pieces(
+                np.frombuffer(data, np.uint8), ends, load_class_table(), MIX
             )
-            for start, end, n in zip(*(column.tolist() for column in found), strict=True):
+            for start, end, n in zip(*(column.tolist() for column in columns), strict=True):
                 counts[data[start:end]] += n
         else:
             counts.update(data[a:b] for a, b in pairwise(split_texts(group).tolist()))
     return counts
 
 
-def learn(counts: Mapping[bytes, int], merges: int) -> list[bpe.Pair]:
-    """Learn up to `merges` merges from pieces, where the ids of the 256 bytes are those of GPT-2."""
+def learn_merges(counts: Mapping[bytes, int], merge_count: int) -> list[bpe.Pair]:
+    """Learn up to `merge_count` merges from counted pieces, with GPT-2's ids for the 256 bytes."""
     pieces = b"".join(counts)
-    if not pays_to_compile(
-        len(pieces) * merges // 16
-    ):  # what a merge does to a piece is less than cutting it
+    # One merge costs less per byte than splitting the text does.
+    if not is_worth_compiling(len(pieces) * merge_count // 16):
         ids = _ID_OF_BYTE.tolist()
         words = {tuple(ids[b] for b in piece): n for piece, n in counts.items()}
-        return bpe.learn(words, 256, merges)
-    from valyrian_jax.tokenizer import numba_bpe
+        return bpe.learn(words, 256, merge_count)
+    from valyrian_jax.tokenizer import numba_trainer
 
     lengths = np.fromiter(map(len, counts), np.int64, len(counts))
     word_of = np.zeros(len(pieces) + len(counts) + 1, np.int32)
     symbols = np.full_like(word_of, -1)
-    places = 1 + np.arange(len(pieces)) + np.repeat(np.arange(len(counts)), lengths)
-    symbols[places] = _ID_OF_BYTE[np.frombuffer(pieces, np.uint8)]
-    word_of[places] = np.repeat(np.arange(len(counts)), lengths)
-    weights = np.fromiter(counts.values(), np.int64, len(counts))
-    found = numba_bpe.learn(symbols, word_of, weights, 256, merges, MIX)
-    return list(zip((found >> 32).tolist(), (found & 0xFFFFFFFF).tolist(), strict=True))
+    word_of_byte = np.repeat(np.arange(len(counts)), lengths)
+    positions = 1 + np.arange(len(pieces)) + word_of_byte
+    symbols[positions] = _ID_OF_BYTE[np.frombuffer(pieces, np.uint8)]
+    word_of[positions] = word_of_byte
+    frequencies = np.fromiter(counts.values(), np.int64, len(counts))
+    pairs = numba_trainer.learn(symbols, word_of, frequencies, 256, merge_count, MIX)
+    return list(zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Byte-pair encoding, as two pure functions: `learn` merges from counted words, `apply` them to one word.
+"""Byte-pair encoding as two pure functions: `learn` finds merges, `apply` uses them on one word.
 
-Reference: Sennrich, Haddow and Birch 2016, on bytes as in Radford et al. 2019. The order is total: the most frequent
-pair first, and of equally frequent ones the pair with the smaller ids. That is also the order of the `tokenizers`
-package, so both learn the same merges.
+Reference: Sennrich, Haddow and Birch 2016, on bytes as in Radford et al. 2019. The order of merges
+is total: the most frequent pair first, and among equally frequent pairs the one with the smaller
+ids. The `tokenizers` package uses the same order, so both learn the same merges.
 """
 
 import heapq
@@ -16,77 +16,78 @@ Pair = tuple[int, int]
 def learn(words: Mapping[tuple[int, ...], int], first_id: int, count: int) -> list[Pair]:
     """Learn up to `count` merges; merge m makes the token with id first_id + m.
 
-    Each merge touches only the words that hold its pair, found through an index, and the next pair comes from a heap
-    whose outdated entries are put right when they surface.
+    An index names the words that contain a pair, so a merge touches only those. The next pair comes
+    from a heap; an outdated entry is corrected when it reaches the top.
 
     Args:
-        words: how often each word (a tuple of token ids) occurs.
-        first_id: id of the first new token.
-        count: how many merges to learn.
+        words: Number of occurrences of each word, which is a tuple of token ids.
+        first_id: Id of the first new token.
+        count: Largest number of merges.
 
     Returns:
-        The merged pairs in order; fewer than `count` when no pair is left.
+        The merged pairs in order; fewer than `count` if no pair is left.
     """
-    spelling = [list(word) for word in words]
-    frequency = list(words.values())
+    spellings = [list(word) for word in words]
+    frequencies = list(words.values())
     pair_counts: dict[Pair, int] = defaultdict(int)
-    found_in: dict[Pair, set[int]] = defaultdict(set)
-    for index, word in enumerate(spelling):
+    words_with: dict[Pair, set[int]] = defaultdict(set)
+    for index, word in enumerate(spellings):
         for pair in pairwise(word):
-            pair_counts[pair] += frequency[index]
-            found_in[pair].add(index)
+            pair_counts[pair] += frequencies[index]
+            words_with[pair].add(index)
     heap = [(-n, pair) for pair, n in pair_counts.items()]
     heapq.heapify(heap)
 
     merges: list[Pair] = []
     while heap and len(merges) < count:
-        negative, pair = heapq.heappop(heap)
-        now = pair_counts[pair]
-        if now != -negative:
-            if now > 0:
-                heapq.heappush(heap, (-now, pair))
+        negative_count, pair = heapq.heappop(heap)
+        pair_count = pair_counts[pair]
+        if pair_count != -negative_count:
+            if pair_count > 0:
+                heapq.heappush(heap, (-pair_count, pair))
             continue
         new_id = first_id + len(merges)
         merges.append(pair)
-        grown: set[Pair] = set()
-        for index in found_in.pop(pair):
-            old, new = spelling[index], _replace(spelling[index], pair, new_id)
-            spelling[index] = new
-            for gone in pairwise(old):
-                pair_counts[gone] -= frequency[index]
-            for come in pairwise(new):
-                pair_counts[come] += frequency[index]
-                if new_id in come:
-                    found_in[come].add(index)
-                    grown.add(come)
-        for come in grown:
-            heapq.heappush(heap, (-pair_counts[come], come))
+        new_pairs: set[Pair] = set()
+        for index in words_with.pop(pair):
+            before, after = spellings[index], _replace(spellings[index], pair, new_id)
+            spellings[index] = after
+            for old_pair in pairwise(before):
+                pair_counts[old_pair] -= frequencies[index]
+            for new_pair in pairwise(after):
+                pair_counts[new_pair] += frequencies[index]
+                if new_id in new_pair:
+                    words_with[new_pair].add(index)
+                    new_pairs.add(new_pair)
+        for new_pair in new_pairs:
+            heapq.heappush(heap, (-pair_counts[new_pair], new_pair))
         del pair_counts[pair]
     return merges
 
 
 def _replace(word: Sequence[int], pair: Pair, new_id: int) -> list[int]:
-    """Put new_id for every occurrence of the pair, from left to right."""
-    out: list[int] = []
+    """Replace every occurrence of a pair by new_id, from left to right."""
+    ids: list[int] = []
     i = 0
     while i < len(word):
         if i + 1 < len(word) and (word[i], word[i + 1]) == pair:
-            out.append(new_id)
+            ids.append(new_id)
             i += 2
         else:
-            out.append(word[i])
+            ids.append(word[i])
             i += 1
-    return out
+    return ids
 
 
 def apply(word: Iterable[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
-    """Merge one word: always the pair learnt first, and of equal ones the leftmost. O(n log n), no recursion.
+    """Merge one word: always the pair learnt first, and among equal pairs the leftmost.
 
-    The word is a doubly linked list over its positions; the heap holds candidate pairs by (rank, left position).
+    The word is a doubly linked list over its positions, and a heap holds the candidates as
+    (rank, left position), so the cost is O(n log n).
 
     Args:
-        word: token ids of the single bytes.
-        merges: pair -> (rank, id of the merged token).
+        word: Token ids of the single bytes.
+        merges: Rank of each pair, and id of the token that it becomes.
 
     Returns:
         The token ids after all merges.
@@ -97,16 +98,16 @@ def apply(word: Iterable[int], merges: Mapping[Pair, tuple[int, int]]) -> list[i
     preceding = list(range(-1, end - 1))
     heap = [(merges[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in merges]
     heapq.heapify(heap)
-    dead = -1
+    removed = -1
     while heap:
         rank, left = heapq.heappop(heap)
         right = following[left]
-        if ids[left] == dead or right == end:
+        if ids[left] == removed or right == end:
             continue
-        found = merges.get((ids[left], ids[right]))
-        if found is None or found[0] != rank:  # the pair that was here has been merged away
+        merge = merges.get((ids[left], ids[right]))
+        if merge is None or merge[0] != rank:  # another merge has replaced the pair
             continue
-        ids[left], ids[right] = found[1], dead
+        ids[left], ids[right] = merge[1], removed
         after = following[left] = following[right]
         before = preceding[left]
         if after != end:
@@ -115,4 +116,4 @@ def apply(word: Iterable[int], merges: Mapping[Pair, tuple[int, int]]) -> list[i
                 heapq.heappush(heap, (merges[pair][0], left))
         if before >= 0 and (pair := (ids[before], ids[left])) in merges:
             heapq.heappush(heap, (merges[pair][0], before))
-    return [i for i in ids if i != dead]
+    return [i for i in ids if i != removed]

@@ -1,6 +1,7 @@
-"""Tokens to be seen: each in its colour or, where colours are off, with a mark between them.
+"""Tokens on a terminal or in a figure: colours or separators mark where each one ends.
 
-Colours are off where the output is no terminal, where TERM says that it has none, and where NO_COLOR is set.
+There are no colours if the output is not a terminal, if TERM names a terminal without colours, or
+if NO_COLOR is set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,10 +11,10 @@ from itertools import cycle
 import click
 from rich.console import Console
 
-from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
-MARK = "|"
-# Dark on light and light on dark: told apart by lightness alone, and on any background.
+TOKEN_SEPARATOR = "|"
+# Dark on light and light on dark: lightness alone separates them, on any background.
 _COLOURS = (
     partial(click.style, fg="black", bg="yellow"),
     partial(click.style, fg="bright_white", bg="blue"),
@@ -21,33 +22,33 @@ _COLOURS = (
 
 
 def print_tokens(tokens: Iterable[bytes]) -> None:
-    """Print tokens as they come, then end the line."""
+    """Print each token as it arrives, then end the line."""
     console = Console()
-    coloured = console.is_terminal and console.color_system is not None and not console.no_color
-    mark, styles = ("", _COLOURS) if coloured else (MARK, (str,))
-    for piece in separate_tokens(tokens, mark, styles):
-        click.echo(piece, nl=False, color=True)
+    has_colours = console.is_terminal and console.color_system is not None and not console.no_color
+    separator, styles = ("", _COLOURS) if has_colours else (TOKEN_SEPARATOR, (str,))
+    for text in separate_tokens(tokens, separator, styles):
+        click.echo(text, nl=False, color=True)
     click.echo()
 
 
 def separate_tokens(
-    tokens: Iterable[bytes], mark: str, styles: Sequence[Callable[[str], str]]
+    tokens: Iterable[bytes], separator: str, styles: Sequence[Callable[[str], str]]
 ) -> Iterator[str]:
-    """What to print for every token: a mark between it and the one before, and the styles taking turns.
+    """Yield each token as printed text, with separators between tokens and alternating styles.
 
-    A token that ends a line of the text ends one here too.
+    A token that ends with a newline also ends the printed line.
     """
-    before = ""
+    prefix = ""
     for token, style in zip(tokens, cycle(styles), strict=False):
-        yield before + style(make_visible(token))
-        before = "\n" * token.endswith(b"\n") + mark
+        yield prefix + style(make_visible(token))
+        prefix = "\n" * token.endswith(b"\n") + separator
 
 
 def make_visible(token: bytes) -> str:
-    r"""A token as characters that can be seen.
+    r"""Return a token as visible characters.
 
-    A control character, a part of a character and all else that cannot be seen stands there as its bytes, as Python
-    writes them: `\n`, `\x1b`, `\xc4`. So does a backslash: `\\`.
+    Control characters, incomplete characters and everything else that cannot be seen become the
+    escapes of Python's bytes: `\n`, `\x1b`, `\xc4`. A backslash becomes `\\`.
     """
     letters = token.decode("utf-8", "surrogateescape")
     return "".join(
@@ -59,12 +60,12 @@ def make_visible(token: bytes) -> str:
 
 
 def token_text(token: bytes) -> str:
-    r"""A token for a script: its characters as they are, and `\xc4`, say, for a part of one."""
+    r"""Return a token as text for programs; only incomplete characters are escaped, as `\xc4`."""
     return token.decode("utf-8", "backslashreplace")
 
 
 def token_label(tokenizer: Tokenizer, token: int) -> str:
-    """A token as a name in a picture, where a space would be lost."""
+    """Return a token as a label in a figure, with a visible sign for a space."""
     if token == tokenizer.end_of_text:
-        return "<|endoftext|>"
+        return END_OF_TEXT
     return make_visible(tokenizer.decode_bytes([token])).replace(" ", "␣")

@@ -1,12 +1,15 @@
-"""A vocabulary as a `tokenizer.json`, the file of the `tokenizers` package: both read each other's, and GPT-2's own."""
+"""A vocabulary as a `tokenizer.json`, the file format of the `tokenizers` package.
 
-from collections.abc import Mapping, Sequence
+Both packages read each other's files, and GPT-2's own file.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .bpe import Pair
+from valyrian_jax.tokenizer.bpe import Pair
 
-# GPT-2's byte order: the printable characters of Latin-1 first, then the rest. In tokenizer.json every byte is written
-# as one visible character: printable ones as themselves, the others as U+0100 onward.
+# GPT-2's byte order: the printable characters of Latin-1 first, then the rest. The file spells each
+# byte as one visible character: printable bytes as themselves, the others as U+0100 onward.
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 BYTE_ORDER = (*_PRINTABLE, *(b for b in range(256) if b not in _PRINTABLE))
 _CHARACTER = {
@@ -14,10 +17,18 @@ _CHARACTER = {
     for i, b in enumerate(BYTE_ORDER)
 }
 _BYTE = {character: b for b, character in _CHARACTER.items()}
+_UNSUPPORTED_OPTIONS = (
+    "dropout",
+    "unk_token",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
 
 
 class Vocabulary(NamedTuple):
-    """What the file holds; `tokenizer.Tokenizer` tells more."""
+    """The fields of a `Tokenizer`."""
 
     tokens: Sequence[bytes]
     merges: Sequence[Pair]
@@ -25,35 +36,30 @@ class Vocabulary(NamedTuple):
 
 
 class UnsupportedTokenizerError(Exception):
-    """Why a tokenizer.json is not one of ours."""
+    """A tokenizer.json that describes another kind of tokenizer."""
 
 
-def _written(token: bytes) -> str:
+def _spell(token: bytes) -> str:
     return "".join(_CHARACTER[b] for b in token)
 
 
 def to_json(vocabulary: Vocabulary) -> dict[str, Any]:
-    """The contents of the file."""
+    """Return the content of the file."""
     names = {i: name for name, i in vocabulary.special.items()}
-    plain = {
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    flags["special"] = True
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
         "trim_offsets": True,
         "use_regex": True,
     }
-    written = [names.get(i) or _written(token) for i, token in enumerate(vocabulary.tokens)]
+    spellings = [names.get(i) or _spell(token) for i, token in enumerate(vocabulary.tokens)]
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": name, **plain} for i, name in sorted(names.items())],
+        "added_tokens": [{"id": i, "content": name, **flags} for i, name in sorted(names.items())],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,
@@ -67,20 +73,34 @@ def to_json(vocabulary: Vocabulary) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {name: i for i, name in enumerate(written)},
-            "merges": [[written[a], written[b]] for a, b in vocabulary.merges],
+            "vocab": {name: i for i, name in enumerate(spellings)},
+            "merges": [[spellings[a], spellings[b]] for a, b in vocabulary.merges],
         },
     }
 
 
-_UNSUPPORTED = (
-    "dropout",
-    "unk_token",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "byte_fallback",
-    "ignore_merges",
-)
+def from_json(content: Any) -> Vocabulary:
+    """Return the vocabulary in the content of a file.
+
+    Raises:
+        UnsupportedTokenizerError: The content describes another kind of tokenizer.
+    """
+    try:
+        return _read_vocabulary(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # another structure
+        raise UnsupportedTokenizerError(f"{type(error).__name__} {error}") from error
+
+
+def _read_vocabulary(content: Any) -> Vocabulary:
+    model = content["model"]
+    _check_options(content, model)
+    special = {str(token["content"]): token["id"] for token in content.get("added_tokens") or []}
+    ids = {**model["vocab"], **special}
+    tokens = _read_tokens(ids, special)
+    plain = {spelling for spelling in ids if spelling not in special}
+    missing = [b for b in range(256) if _CHARACTER[b] not in plain]
+    _require(not missing, f"{len(missing)} of the 256 single bytes have no token")
+    return Vocabulary(tokens, _read_merges(model["merges"], ids, plain), special)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -88,56 +108,54 @@ def _require(condition: bool, message: str) -> None:
         raise UnsupportedTokenizerError(message)
 
 
-def from_json(content: Any) -> Vocabulary:
-    """The vocabulary in the contents of a file.
-
-    Raises:
-        RefusedError: they describe another kind of tokenizer (or another error, where they have another form).
-    """
-    model, pre = content["model"], content["pre_tokenizer"]
-    kind = model.get("type", "BPE")  # GPT-2's own file does not say
-    _require(kind == "BPE", f"model type {kind!r}, expected 'BPE'")
-    _require(content.get("normalizer") is None, "it normalises text, which loses bytes")
+def _check_options(content: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Check that the file describes a byte-level BPE with GPT-2's pre-tokenizer."""
+    pre_tokenizer = content["pre_tokenizer"]
+    model_type = model.get("type", "BPE")  # GPT-2's own file has no type
+    _require(model_type == "BPE", f"model type {model_type!r}, expected 'BPE'")
+    _require(content.get("normalizer") is None, "its normalizer changes text; expected none")
     _require(
-        pre["type"] == "ByteLevel" and not pre["add_prefix_space"] and pre.get("use_regex", True),
-        f"pre_tokenizer {pre!r}, expected ByteLevel with use_regex and without add_prefix_space",
+        pre_tokenizer["type"] == "ByteLevel"
+        and not pre_tokenizer["add_prefix_space"]
+        and pre_tokenizer.get("use_regex", True),
+        f"pre_tokenizer {pre_tokenizer!r}, expected ByteLevel with use_regex and without "
+        "add_prefix_space",
     )
-    for option in _UNSUPPORTED:
-        _require(
-            not model.get(option), f"model option {option} = {model.get(option)!r} is not supported"
-        )
+    for option in _UNSUPPORTED_OPTIONS:
+        value = model.get(option)
+        _require(not value, f"model option {option} = {value!r} is not supported")
 
-    special = {str(token["content"]): token["id"] for token in content.get("added_tokens") or []}
-    ids = {**model["vocab"], **special}
+
+def _read_tokens(ids: Mapping[str, int], special: Collection[str]) -> list[bytes]:
+    """Return the bytes of every token, by id."""
     _require(all(type(i) is int for i in ids.values()), "a token id is not an integer")
     _require(
         sorted(ids.values()) == list(range(len(ids))),
         f"token ids are not 0 to {len(ids) - 1}, each once",
     )
-
     _require("" not in ids, "a token is empty")
-
     tokens = [b""] * len(ids)
-    for written, i in ids.items():
+    for spelling, i in ids.items():
         try:
             tokens[i] = (
-                written.encode() if written in special else bytes([_BYTE[c] for c in written])
+                spelling.encode() if spelling in special else bytes(_BYTE[c] for c in spelling)
             )
         except KeyError as error:
             raise UnsupportedTokenizerError(
-                f"token {written!r} holds characters that stand for no byte"
+                f"token {spelling!r} contains characters that spell no byte"
             ) from error
-    known = {written for written in ids if written not in special}
-    missing = [b for b in range(256) if _CHARACTER[b] not in known]
-    _require(not missing, f"{len(missing)} of the 256 single bytes have no token")
+    return tokens
 
-    merges = []
-    for merge in model["merges"]:
+
+def _read_merges(merges: Iterable[Any], ids: Mapping[str, int], plain: set[str]) -> list[Pair]:
+    """Return the merges as pairs of ids; the file has pairs of spellings, or both in one string."""
+    pairs = []
+    for merge in merges:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         _require(
-            {left, right, left + right} <= known,
+            {left, right, left + right} <= plain,
             f"merge {left!r} + {right!r} uses a token not in the vocabulary",
         )
-        merges.append((ids[left], ids[right]))
-    _require(len(set(merges)) == len(merges), "a merge stands there twice")
-    return Vocabulary(tokens, merges, special)
+        pairs.append((ids[left], ids[right]))
+    _require(len(set(pairs)) == len(pairs), "a merge is listed twice")
+    return pairs

@@ -1,8 +1,8 @@
-"""What happens after a dispatch of steps: evaluate, keep the best weights, log, sample.
+"""Callbacks of a run, called after every dispatch: evaluate, keep the best weights, log, sample.
 
-A callback is a small frozen dataclass that holds only what it uses. It is called with a report of the dispatch and
-returns it, with what it adds. All processes of a run call it together, since the weights may be sharded over all of
-them; the primary process writes.
+A callback is a small frozen dataclass that holds only what it uses. It takes the report of a
+dispatch and returns it with its own additions. All processes of a run call it together, because the
+weights may be sharded over all of them; only the primary process writes.
 """
 
 import functools
@@ -37,46 +37,43 @@ from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.console import print_evaluation, print_line
 from valyrian_jax.training.metrics import MetricsLogger, NullLogger
 from valyrian_jax.training.progress import Progress, is_due, update_progress
-from valyrian_jax.training.setup import RunSetup
+from valyrian_jax.training.setup import RunContext
 from valyrian_jax.training.train_step import TrainState
 
-_SHOWN_TEXTS = 3
-_JUDGED_TEXTS = 64
+_LOGGED_TEXTS = 3
+_MEASURED_TEXTS = 64
 _ATTENTION_TOKENS = 24
 
 
 class StepReport(NamedTuple):
-    """What is known after a dispatch of steps."""
+    """The result of a dispatch of steps."""
 
     step: int
     state: TrainState
     progress: Progress
-    values: dict[str, float]  # to log
+    values: dict[str, float]  # to log, by name
 
 
 Callback = Callable[[StepReport], StepReport]
 
 
 def make_callbacks(
-    setup: RunSetup,
-    metadata: CheckpointMetadata,
-    logger: MetricsLogger | NullLogger,
-    console: Console,
+    run: RunContext, logger: MetricsLogger | NullLogger, console: Console
 ) -> list[Callback]:
-    """Return the callbacks of a run, in the order in which they are called."""
-    eval_step = make_eval_step(setup.config.model, setup.options)
+    """Return the callbacks of a run in the order of their calls."""
+    setup, _, metadata = run
+    config, dataset, mesh = setup.config, setup.dataset, setup.mesh
+    eval_step = make_eval_step(config.model, setup.options)
     return [
-        EvaluateAndKeepBest(
-            setup.config, setup.dataset, setup.mesh, eval_step, setup.directory, metadata, console
-        ),
+        EvaluateAndKeepBest(config, dataset, mesh, eval_step, setup.directory, metadata, console),
         LogValues(logger),
-        LogSamples(setup.config, setup.dataset, setup.mesh, logger, console),
+        LogSamples(config, dataset, mesh, logger, console),
     ]
 
 
 @dataclass(frozen=True)
 class EvaluateAndKeepBest:
-    """Evaluate; if the held-out loss is the lowest so far, write the weights as the run's bundle."""
+    """Evaluate; if the held-out loss is the lowest so far, write the weights as the bundle."""
 
     config: Config
     dataset: Dataset
@@ -87,7 +84,7 @@ class EvaluateAndKeepBest:
     console: Console
 
     def __call__(self, report: StepReport) -> StepReport:
-        """Add the evaluation to the values and the progress, where one is due.
+        """Add the evaluation to the values and the progress, if one is due.
 
         Raises:
             UserError: The loss is not finite.
@@ -98,17 +95,18 @@ class EvaluateAndKeepBest:
         evaluation = evaluate(self.eval_step, state.params, self.dataset.eval_set, self.mesh)
         if not math.isfinite(evaluation.nats_per_token):
             failure = describe_failure(self.directory, state, self.mesh)
-            raise UserError(f"the held-out loss at step {step} is not finite; {failure}")
+            raise UserError(
+                f"the held-out loss at step {step} is not finite; {failure}; try a lower --optim.lr"
+            )
         progress = update_progress(progress, step, *evaluation)
-        if progress.best_step == step:
+        is_best = progress.best_step == step
+        if is_best:
             params = sharding.gather(state.params, self.mesh)
             if distributed.is_primary():
                 self._save_best(params, step, evaluation)
-        print_evaluation(
-            self.console, step, values["train/loss"], evaluation, progress.best_step == step
-        )
+        print_evaluation(self.console, step, values["train/loss"], evaluation, is_best)
         held_out = {f"held_out/{name}": value for name, value in evaluation._asdict().items()}
-        if self.dataset.entropy is not None:  # every time, so that it is a line in the picture
+        if self.dataset.entropy is not None:  # Constant, so that plots show it as a line.
             held_out["held_out/entropy_bits_per_byte"] = self.dataset.entropy
         return StepReport(step, state, progress, values | held_out)
 
@@ -121,25 +119,25 @@ class EvaluateAndKeepBest:
             "held_out": evaluation._asdict(),
         }
         tensors = unpad_tensors(to_tensors(params), self.config.model)
-        best = Bundle(unpad_config(self.config.model), tensors, self.dataset.tokenizer, manifest)
-        save_bundle(best, self.directory / "bundle")
+        bundle = Bundle(unpad_config(self.config.model), tensors, self.dataset.tokenizer, manifest)
+        save_bundle(bundle, self.directory / "bundle")
 
 
 @dataclass(frozen=True)
 class LogValues:
-    """Write the numbers of a dispatch to the log."""
+    """Log the values of every dispatch."""
 
     logger: MetricsLogger | NullLogger
 
     def __call__(self, report: StepReport) -> StepReport:
-        """Log the values of a report."""
+        """Log the values."""
         self.logger.log(report.step, report.values)
         return report
 
 
 @dataclass(frozen=True)
 class LogSamples:
-    """Draw texts and log them; judge more of them where the language's grammar wrote the corpus."""
+    """Sample texts and log them; measure more of them if the grammar generated the corpus."""
 
     config: Config
     dataset: Dataset
@@ -148,7 +146,7 @@ class LogSamples:
     console: Console
 
     def __call__(self, report: StepReport) -> StepReport:
-        """Log texts, where they are due."""
+        """Log texts, if they are due."""
         if not is_due(report.step, self.config.train.sample_every, self.config.train.steps):
             return report
         params = sharding.gather(report.state.params, self.mesh)
@@ -157,37 +155,36 @@ class LogSamples:
         return report
 
     def _sample(self, params: Params, step: int) -> None:
-        training = self.dataset.training_sentences
-        generate = functools.partial(stream_tokens, params, self.config.model)
-        count = _SHOWN_TEXTS if training is None else _JUDGED_TEXTS
-        texts = list(
-            generate_many_texts(generate, self.dataset.tokenizer, self.config.sample, count)
-        )
-        if self.logger.draws:
-            self.logger.log_attention(
-                step, *held_out_attention(params, self.config.model, self.dataset)
-            )
-        self.logger.log_text(step, texts[:_SHOWN_TEXTS])
-        line = f"  {texts[0].strip()}"
-        if training is not None:
-            quality = measure_texts(texts, training)
-            self.logger.log(
+        model, tokenizer, logger = self.config.model, self.dataset.tokenizer, self.logger
+        training_sentences = self.dataset.training_sentences
+        generate = functools.partial(stream_tokens, params, model)
+        count = _LOGGED_TEXTS if training_sentences is None else _MEASURED_TEXTS
+        texts = [*generate_many_texts(generate, tokenizer, self.config.sample, count)]
+        if logger.wants_attention:
+            logger.log_attention(step, *attend_to_held_out(params, model, self.dataset))
+        logger.log_text(step, texts[:_LOGGED_TEXTS])
+        print_line(self.console, f"  {texts[0].strip()}")
+        if training_sentences is not None:
+            quality = measure_texts(texts, training_sentences)
+            logger.log(
                 step, {f"samples/{name}": value for name, value in quality._asdict().items()}
             )
-            rates = f"{quality.grammatical:.1%} grammatical, {quality.new:.1%} new"
-            line += f"\n  {quality.sentences} sampled sentences: {rates}"
-        print_line(self.console, line)
+            print_line(
+                self.console,
+                f"  {quality.sentences} sampled sentences: {quality.grammatical:.1%} grammatical, "
+                f"{quality.new:.1%} new",
+            )
 
 
-def held_out_attention(
-    params: Params, model: ModelConfig, dataset: Dataset
+def attend_to_held_out(
+    params: Params, config: ModelConfig, dataset: Dataset
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Return where every head looks in the first held-out tokens: their labels [T], and weights [L, H, T, T]."""
-    tokens = dataset.eval_set.windows.tokens[0, 0, : min(_ATTENTION_TOKENS, model.n_positions)]
-    weights = attention_weights(params, jnp.asarray(tokens[None]), model)
-    return [token_label(dataset.tokenizer, token) for token in tokens.tolist()], np.asarray(
-        weights[:, 0]
-    )
+    """Return the labels [T] and the attention weights [L, H, T, T] of the first held-out tokens."""
+    length = min(_ATTENTION_TOKENS, config.n_positions)
+    tokens = dataset.eval_set.windows.tokens[0, 0, :length]
+    weights = attention_weights(params, jnp.asarray(tokens[None]), config)
+    labels = [token_label(dataset.tokenizer, token) for token in tokens.tolist()]
+    return labels, np.asarray(weights[:, 0])
 
 
 def describe_failure(directory: Path, state: TrainState, mesh: Mesh) -> str:
@@ -196,9 +193,8 @@ def describe_failure(directory: Path, state: TrainState, mesh: Mesh) -> str:
         name: float(np.linalg.norm(tensor.astype(np.float64)))
         for name, tensor in to_tensors(sharding.gather(state.params, mesh)).items()
     }
-    largest = ", ".join(
-        f"{name} {norms[name]:.3g}" for name in sorted(norms, key=norms.__getitem__)[:-4:-1]
-    )
+    largest = sorted(norms, key=norms.__getitem__)[:-4:-1]
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
     last = checkpoint.describe_last(directory / "checkpoints")
-    return f"{last}; parameter norms: {total:.3g} in all, {largest}"
+    listed = ", ".join(f"{name} {norms[name]:.3g}" for name in largest)
+    return f"{last}; parameter norms: {total:.3g} in total, {listed}"

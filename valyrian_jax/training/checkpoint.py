@@ -1,13 +1,16 @@
-"""Checkpoints of a run, by orbax; the only file that imports it.
+"""Checkpoints of a run; the only module that imports orbax.
 
-checkpoints/<step>/  state/ (orbax: step, parameters, optimizer state)  record.json  sha256.json
+checkpoints/<step>/
+    state/        orbax: step, parameters, optimizer state
+    record.json   metadata
+    sha256.json   SHA-256 of every other file
 
-A checkpoint is written under a temporary name, hashed and renamed, so it is whole or absent. `sha256.json` names all of
-its files, so whatever is changed, truncated or lost later is noticed, and the checkpoint before it is used. Saving is
-synchronous: errors surface at once, and the next step reuses the memory of the state being saved.
+A checkpoint is written under a temporary name, hashed and renamed, so it is whole or absent. The
+hashes show later damage; a resumed run then uses the checkpoint before. Saving is synchronous:
+errors surface at once, and the next step reuses the memory of the saved state.
 
-Orbax's CheckpointManager is not used: it renames a checkpoint before its hashes could be in it, so that a kill in
-between would leave a checkpoint without them (tests/training/test_killed.py).
+Orbax's CheckpointManager is not used. It renames a checkpoint before the hashes are in it, so a
+kill in between would leave a checkpoint without hashes (tests/training/test_killed.py).
 """
 
 import contextlib
@@ -35,7 +38,7 @@ _MAX_TO_KEEP = 2
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CheckpointMetadata:
-    """What a checkpoint says about itself, in record.json."""
+    """The content of record.json."""
 
     step: int
     progress: Progress
@@ -43,7 +46,7 @@ class CheckpointMetadata:
     corpus_sha256: str
     tokenizer_sha256: str
     versions: dict[str, str]
-    """Of the software, and the kind of device, that the step was computed with."""
+    """Versions of the software, and the kind of device, that computed the state."""
     arrays: dict[str, str] = field(default_factory=dict)
     """Dtype and shape of every array of the state; `save` fills it in."""
 
@@ -57,47 +60,47 @@ class Checkpoint(NamedTuple):
 
 
 def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> None:
-    """Write a checkpoint, then drop all but the newest two.
+    """Write a checkpoint, then remove all but the newest two.
 
-    Every process writes its own arrays; the primary process writes the rest.
+    Every process writes its own shards; the primary process writes the rest.
 
     Raises:
-        OSError: It could not be written, mostly for lack of space; older checkpoints are intact.
+        OSError: It cannot be written, usually for lack of space; older checkpoints are intact.
     """
     partial = directory / f"{metadata.step}.partial"
     try:
         if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
             remove_partial(directory)
-            needed, free = (
-                sum(array.nbytes for array in jax.tree.leaves(state)),
-                shutil.disk_usage(directory).free,
-            )
-            if needed > free:  # orbax would fail too, but in hundreds of lines
-                raise OSError(f"it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free")
+            _check_free_space(directory, state)
         distributed.barrier("the checkpoint's directory is ready")
-        _checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
+        _make_checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
         if distributed.is_primary():
             _publish(partial, replace(metadata, arrays=_describe_arrays(state)))
-    except (OSError, ValueError) as error:  # orbax reports errors of writing as ValueError
+    except (OSError, ValueError) as error:  # Orbax reports errors of writing as ValueError.
         with contextlib.suppress(OSError):
             remove_partial(directory)
-        reason = str(error).partition("\n")[0]
         raise OSError(
-            f"checkpoint {directory / str(metadata.step)} could not be written: {reason}"
+            f"cannot write checkpoint {directory / str(metadata.step)}: {_first_line(error)}"
         ) from error
     if distributed.is_primary():
-        for old in [step for step in list_steps(directory) if step < metadata.step][
-            : 1 - _MAX_TO_KEEP
-        ]:
-            (directory / str(old)).rename(
-                directory / f"{old}.old.partial"
-            )  # whole or absent at every moment
+        older = [step for step in list_steps(directory) if step < metadata.step]
+        for step in older[: 1 - _MAX_TO_KEEP]:
+            # Renaming first keeps it whole or absent at every moment.
+            (directory / str(step)).rename(directory / f"{step}.old.partial")
         remove_partial(directory)
 
 
+def _check_free_space(directory: Path, state: TrainState) -> None:
+    """Check that a state fits on the disk; orbax would report the error in hundreds of lines."""
+    needed = sum(array.nbytes for array in jax.tree.leaves(state))
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise OSError(f"it needs {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free")
+
+
 def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
-    """Add metadata and hashes to a written state, and give it its name."""
+    """Write metadata and hashes beside a written state, and rename its directory to the step."""
     content = TypeAdapter(CheckpointMetadata).dump_python(metadata)
     content["format_version"] = FORMAT_VERSION
     (partial / "record.json").write_text(
@@ -107,7 +110,7 @@ def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
         json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8"
     )
     final = partial.with_name(str(metadata.step))
-    if final.exists():  # of a start that was killed
+    if final.exists():  # A start that was killed left it.
         final.rename(final.with_name(f"{metadata.step}.old.partial"))
     sync_to_disk(*partial.rglob("*"), partial)
     partial.rename(final)
@@ -115,7 +118,7 @@ def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
 
 
 def find_newest(directory: Path) -> Checkpoint:
-    """Return the newest checkpoint that is whole.
+    """Return the newest whole checkpoint.
 
     Raises:
         UserError: There is none, or a newer version of this package wrote it.
@@ -123,16 +126,16 @@ def find_newest(directory: Path) -> Checkpoint:
     damaged: dict[Path, str] = {}
     for step in reversed(list_steps(directory)):
         path = directory / str(step)
-        problem = _find_damage(path)
-        if problem is None:
+        damage = _describe_damage(path)
+        if damage is None:
             return Checkpoint(path, _read_metadata(path), damaged)
-        damaged[path] = f"checkpoint {path} is damaged: {problem}"
-    found = "; ".join(damaged.values()) or f"{directory} holds none"
-    raise UserError(f"no checkpoint to resume from: {found}; start a new run")
+        damaged[path] = f"checkpoint {path} is damaged: {damage}"
+    reason = "; ".join(damaged.values()) or f"{directory} contains no checkpoint"
+    raise UserError(f"cannot resume: {reason}; start a new run")
 
 
 def open_step(directory: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of a step that another process knows to be whole.
+    """Return the checkpoint of a step, which another process has found to be whole.
 
     Raises:
         UserError: Its metadata cannot be read.
@@ -149,41 +152,42 @@ def describe_last(directory: Path) -> str:
         return str(error)
 
 
-def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
+def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     """Return the state of a checkpoint, exactly as it was saved.
 
     Args:
-        checkpoint: Checkpoint from `find_newest`.
-        like: State of the same structure, abstract or not; its values are not used. Arrays get its shardings.
+        checkpoint: Checkpoint to read.
+        template: State of the same structure, abstract or not, whose shardings the arrays get.
 
     Raises:
-        UserError: The checkpoint does not fit the model and optimizer.
+        UserError: The checkpoint does not fit the model and optimizer, or cannot be read.
     """
-    path, expected, found = checkpoint.path, _describe_arrays(like), checkpoint.metadata.arrays
-    wrong = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
-    if wrong:
+    path = checkpoint.path
+    expected, stored = _describe_arrays(template), checkpoint.metadata.arrays
+    if differences := _find_differences(expected, stored):
+        name = differences[0]
         raise UserError(
-            f"checkpoint {path} does not fit this run's model and optimizer: expected {wrong[0]} to be "
-            f"{expected.get(wrong[0], 'absent')}, found {found.get(wrong[0], 'absent')}"
+            f"checkpoint {path} does not fit the model and optimizer of this run: "
+            f"expected {name} to be {expected.get(name, 'absent')}, "
+            f"found {stored.get(name, 'absent')}; start a new run"
         )
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
     try:
-        state: TrainState = _checkpointer().restore(
+        state: TrainState = _make_checkpointer().restore(
             (path / "state").absolute(), args=ocp.args.StandardRestore(abstract)
         )
-    except Exception as error:  # a crafted file can fail anywhere
-        raise UserError(
-            f"checkpoint {path} cannot be read: {str(error).partition(chr(10))[0]}"
-        ) from error
+    except Exception as error:  # A forged file can fail anywhere in orbax.
+        raise UserError(f"cannot read checkpoint {path}: {_first_line(error)}") from error
     if int(state.step) != checkpoint.metadata.step:
-        raise UserError(f"checkpoint {path} holds the state of step {int(state.step)}")
+        raise UserError(
+            f"checkpoint {path} is damaged: expected the state of step {checkpoint.metadata.step}, "
+            f"found that of step {int(state.step)}; delete it to resume from the one before"
+        )
     return state
 
 
 def list_steps(directory: Path) -> list[int]:
-    """Return the steps that have a checkpoint, whole or damaged, in order."""
+    """Return the steps of all checkpoints, whole or damaged, in ascending order."""
     return sorted(
         int(path.name)
         for path in directory.glob("*")
@@ -192,20 +196,20 @@ def list_steps(directory: Path) -> list[int]:
 
 
 def set_aside(damaged: Path) -> None:
-    """Rename a damaged checkpoint, so that it does not count as one of those that are kept."""
+    """Rename a damaged checkpoint, so that it does not count among the newest two."""
     aside = damaged.with_name(f"{damaged.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     damaged.rename(aside)
 
 
 def remove_partial(directory: Path) -> None:
-    """Remove what interrupted saves left."""
+    """Remove the leftovers of interrupted saves."""
     for path in directory.glob("*.partial*"):
         shutil.rmtree(path)
 
 
 def hash_files(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a checkpoint except sha256.json, by its relative path."""
+    """Return the SHA-256 of every file of a checkpoint except sha256.json, by relative path."""
     files = (
         file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json"
     )
@@ -213,43 +217,53 @@ def hash_files(path: Path) -> dict[str, str]:
 
 
 def _describe_arrays(state: TrainState) -> dict[str, str]:
-    """Return dtype and shape of every array of a state, by its path."""
-    named = jax.tree_util.tree_flatten_with_path(state)[0]
+    """Return dtype and shape of every array of a state, by its path in the tree."""
+    arrays = jax.tree_util.tree_flatten_with_path(state)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): f"{array.dtype}{list(array.shape)}"
-        for path, array in named
+        for path, array in arrays
     }
 
 
-def _checkpointer() -> ocp.Checkpointer:
+def _make_checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
 
-def _find_damage(path: Path) -> str | None:
-    """Return what is wrong with the files of a checkpoint; None: nothing."""
+def _describe_damage(path: Path) -> str | None:
+    """Describe what is wrong with the files of a checkpoint; None: nothing."""
     try:
-        expected, found = read_json_object(path / "sha256.json"), hash_files(path)
+        differences = _find_differences(read_json_object(path / "sha256.json"), hash_files(path))
     except (OSError, UserError) as error:
-        return f"its files cannot be read: {error}"
-    wrong = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
-    return f"{wrong[0]} was changed, truncated or lost" if wrong else None
+        return f"cannot read its files: {error}"
+    return f"{differences[0]} was changed, truncated or lost" if differences else None
+
+
+def _find_differences(expected: dict[str, Any], actual: dict[str, str]) -> list[str]:
+    """Return the sorted keys whose values differ or that only one of the two has."""
+    names = expected.keys() | actual.keys()
+    return sorted(name for name in names if expected.get(name) != actual.get(name))
 
 
 def _read_metadata(path: Path) -> CheckpointMetadata:
-    content = read_json_object(path / "record.json")
+    file = path / "record.json"
+    content = read_json_object(file)
     version = content.pop("format_version", None)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
-            f"checkpoint {path} has format {version!r}; this version reads up to {FORMAT_VERSION}: upgrade to read it"
+            f"checkpoint {path} has format {version!r}; this version reads up to "
+            f"{FORMAT_VERSION}: upgrade to read it"
         )
     try:
         metadata = TypeAdapter(CheckpointMetadata).validate_python(content)
     except ValidationError as error:
-        raise UserError(f"{path / 'record.json'}: {explain_error(error)}") from error
+        raise UserError(f"{file}: {explain_error(error)}") from error
     if str(metadata.step) != path.name:
         raise UserError(
-            f"{path / 'record.json'} is of step {metadata.step}: it belongs to another checkpoint"
+            f"{file} belongs to another checkpoint: expected step {path.name}, "
+            f"found {metadata.step}; put the right file back"
         )
     return metadata
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

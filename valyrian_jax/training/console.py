@@ -1,4 +1,4 @@
-"""What a training run shows on the terminal."""
+"""What a training run prints on the terminal."""
 
 import contextlib
 import shlex
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
-from rich import progress as bars
+from rich import progress as rich_progress
 from rich.console import Console
 
 from valyrian_jax.bundle.names import axis_sizes
+from valyrian_jax.config import ModelConfig
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.training.devices import describe_device
@@ -23,19 +24,19 @@ from valyrian_jax.training.train_step import TrainState
 def progress_bar(
     console: Console, steps: int, completed: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar with loss, speed and time left; nothing where the output is no terminal.
+    """Show a bar with loss, speed and remaining time if the output is a terminal.
 
     Yields:
-        A function that takes the step and the values of a dispatch.
+        A function that updates the bar with the step and the values of a dispatch.
     """
-    bar = bars.Progress(
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("ETA"),
-        bars.TimeRemainingColumn(),
+    bar = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[loss]}  {task.fields[speed]}"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("ETA"),
+        rich_progress.TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
@@ -55,59 +56,66 @@ def _describe_speed(values: Mapping[str, float]) -> str:
 
 
 def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
-    """Print what is about to be trained, on what, where and how."""
-    config, m, rows = setup.config, setup.config.model, axis_sizes(setup.config.model)["vocab"]
-    sizes = [array.size for array in jax.tree.leaves(state.params)]
-    decayed = sum(
-        n for n, on in zip(sizes, jax.tree.leaves(decay_mask(state.params)), strict=True) if on
-    )
+    """Print the directory, device, corpus, model, optimizer and options of a run."""
+    optim, sizes = setup.config.optim, [array.size for array in jax.tree.leaves(state.params)]
+    is_decayed = jax.tree.leaves(decay_mask(state.params))
+    decayed = sum(size for size, decays in zip(sizes, is_decayed, strict=True) if decays)
     lines = {
         "run": str(setup.directory),
         "device": describe_device(setup.device, setup.mesh),
         "corpus": setup.dataset.describe(),
-        "model": (
-            f"{m.n_layer} blocks, {m.n_head} heads, {m.n_embd} wide, context {m.n_positions}, "
-            f"vocabulary {m.vocab_size}{f' in {rows} rows' if rows > m.vocab_size else ''}: {sum(sizes):,} parameters"
-        ),
+        "model": f"{_describe_model(setup.config.model)}, {sum(sizes):,} parameters",
         "optimizer": (
-            f"{config.optim.name}; weight decay {config.optim.weight_decay} on {decayed:,} parameters, "
-            f"none on the {sum(sizes) - decayed:,} of biases and LayerNorm"
+            f"{optim.name}, weight decay {optim.weight_decay} on {decayed:,} parameters; "
+            f"no decay on {sum(sizes) - decayed:,} (biases and LayerNorm)"
         ),
     }
     if int(state.step):
         lines["resumed"] = f"at step {int(state.step)}"
-    if options := describe_options(config, setup.options, setup.device):
+    if options := describe_options(setup.config, setup.options, setup.device):
         lines["compute"] = options
     for name, text in lines.items():
         print_line(console, f"{name:<10}{text}")
 
 
-def print_evaluation(
-    console: Console, step: int, loss: float, found: Evaluation, best: bool
-) -> None:
-    """One line an evaluation."""
-    print_line(
-        console,
-        f"step {step:>6}  loss {loss:.4f}  held out {found.nats_per_token:.4f} nats/token, "
-        f"{found.bits_per_byte:.4f} bits per byte{'  (best)' if best else ''}",
+def _describe_model(config: ModelConfig) -> str:
+    rows = axis_sizes(config)["vocab"]
+    padding = f" (padded to {rows})" if rows > config.vocab_size else ""
+    return (
+        f"{config.n_layer} blocks, {config.n_head} heads, width {config.n_embd}, "
+        f"context {config.n_positions}, vocabulary {config.vocab_size}{padding}"
     )
 
 
-def print_summary(console: Console, run: Path, steps: int, progress: Progress) -> None:
-    """How it ended, where everything is, and what to type next."""
+def print_evaluation(
+    console: Console, step: int, loss: float, evaluation: Evaluation, is_best: bool
+) -> None:
+    """Print one line about an evaluation."""
     print_line(
         console,
-        f"\nbest held-out loss {progress.best_loss:.4f} nats/token, {progress.best_bits_per_byte:.4f} bits per byte, "
-        f"at step {progress.best_step} of {steps}\n"
-        f"weights   {run / 'bundle'}\n"
-        f"numbers   {run / 'metrics.jsonl'}, {run / 'loss.png'}, {run / 'samples.txt'}\n"
-        f'next      python -m valyrian_jax sample {shlex.quote(str(run))} --prompt "valar morghulis"',
+        f"step {step:>6}  training loss {loss:.4f}  held-out loss {evaluation.nats_per_token:.4f} "
+        f"nats/token, {evaluation.bits_per_byte:.4f} bits per byte{'  (best)' if is_best else ''}",
+    )
+
+
+def print_summary(console: Console, directory: Path, steps: int, progress: Progress) -> None:
+    """Print the best loss, the files of the run and the next command."""
+    bits_per_byte = progress.best_bits_per_byte
+    print_line(
+        console,
+        f"\nbest held-out loss {progress.best_loss:.4f} nats/token, {bits_per_byte:.4f} bits per "
+        f"byte, at step {progress.best_step} of {steps}\n"
+        f"weights   {directory / 'bundle'}\n"
+        f"metrics   {directory / 'metrics.jsonl'}, {directory / 'loss.png'}\n"
+        f"samples   {directory / 'samples.txt'}\n"
+        f"next      python -m valyrian_jax sample {shlex.quote(str(directory))} "
+        '--prompt "valar morghulis"',
     )
 
 
 def print_line(console: Console, text: str) -> None:
-    """Plain text, never wrapped or read as markup. Where nobody can read it any more, nothing, and the run goes on."""
+    """Print plain text, never wrapped or read as markup; if the reader is gone, print nothing."""
     try:
         console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
-    except (OSError, SystemExit):  # the latter is what rich makes of a broken pipe
+    except (OSError, SystemExit):  # Rich raises SystemExit for a broken pipe.
         console.quiet = True

@@ -1,7 +1,8 @@
 """Several processes as one run: connect, agree, synchronize and disconnect.
 
-JAX connects the processes (`jax.distributed`). All of them run the same program, and a computation over the common mesh
-waits for all of them. Only the primary process, number 0, prints and writes what is not sharded.
+`jax.distributed` connects the processes. All of them run the same program, and a computation over
+the common mesh waits for all of them. Only the primary process, number 0, prints, and writes the
+files that are not sharded.
 """
 
 import atexit
@@ -23,11 +24,8 @@ from jax.experimental import multihost_utils
 from valyrian_jax.errors import StoppedError, UserError
 
 Result = TypeVar("Result")
-_PROCESS_COUNTS = (
-    "SLURM_STEP_NUM_TASKS",
-    "OMPI_COMM_WORLD_SIZE",
-)  # set by Slurm's srun and by Open MPI
-CONNECT_TIMEOUT = 300.0  # seconds; the same as jax.distributed.initialize
+_PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # Slurm's srun, Open MPI
+CONNECT_TIMEOUT = 300.0  # seconds, as in jax.distributed.initialize
 
 
 class PeerError(Exception):
@@ -40,17 +38,18 @@ def initialize(
 ) -> Iterator[None]:
     """Connect this process to the others of its run.
 
-    Without arguments, Slurm or Open MPI say how many processes there are; where neither started this one, it is alone.
-    JAX itself exits process 0 if the others do not connect within five minutes, and usually all of them if process 0
-    dies, each with JAX's own error message.
+    Without arguments, Slurm or Open MPI give the number of processes; if neither started this
+    process, it runs alone. If the others do not connect within five minutes, process 0 exits with
+    JAX's own error message; if process 0 dies, the others usually do the same.
 
     Args:
-        coordinator: host:port of process 0.
-        processes: How many there are.
-        process: Number of this one, from 0.
+        coordinator: HOST:PORT of process 0.
+        processes: Number of processes.
+        process: Number of this process, from 0.
 
     Raises:
-        UserError: The arguments are incomplete or inconsistent, no connection comes about, or another process fails.
+        UserError: The arguments are incomplete or inconsistent, the processes cannot connect, or
+            another process fails.
     """
     if any(value is not None for value in (coordinator, processes, process)):
         _check_arguments(coordinator, processes, process)
@@ -60,43 +59,44 @@ def initialize(
     try:
         _connect(coordinator, processes, process)
         yield
-    except StoppedError:  # all processes raise it at the same step
+    except StoppedError:  # All processes raise it at the same step.
         raise
     except BaseException as error:
-        # JAX's orderly shutdown would wait for the other processes, which wait for this one's computation.
-        is_lost = is_peer_failure(error)
-        expected = is_lost or isinstance(error, UserError | OSError)
+        # JAX's orderly shutdown waits for the other processes, and they wait for a computation of
+        # this one.
+        has_lost_peer = is_peer_failure(error)
+        is_expected = has_lost_peer or isinstance(error, UserError | OSError)
         atexit.register(
-            _exit_now, 130 if isinstance(error, KeyboardInterrupt) else 2 if expected else 1
+            _exit_now, 130 if isinstance(error, KeyboardInterrupt) else 2 if is_expected else 1
         )
-        if is_lost:
+        if has_lost_peer:
             raise UserError(describe_peer_failure(error)) from error
         raise
 
 
 def _is_launched() -> bool:
     """Return whether Slurm or Open MPI started several processes."""
-    return any(
-        number.isdecimal() and int(number) > 1
-        for number in map(os.environ.get, _PROCESS_COUNTS, ("", ""))
-    )
+    counts = (os.environ.get(name, "") for name in _PROCESS_COUNTS)
+    return any(count.isdecimal() and int(count) > 1 for count in counts)
 
 
 def _check_arguments(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Check what the options say and the port, because JAX would abort this process without a Python exception."""
+    """Check the options and the port; JAX would abort the process without a Python exception."""
     if coordinator is None or processes is None or process is None:
         raise UserError(
-            "--coordinator, --processes and --process go together: host:port, how many, and which one"
+            "--coordinator, --processes and --process go together; pass HOST:PORT, the number of "
+            "processes and the number of this one"
         )
     if not process < processes:
         raise UserError(
-            f"--process {process}: expected 0 to {processes - 1}, as there are --processes {processes}"
+            f"--process {process}: expected 0 to {processes - 1}, because there are "
+            f"--processes {processes}"
         )
     host, _, port = coordinator.rpartition(":")
     if not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
         raise UserError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
     print(
-        f"connecting to {processes} processes at {coordinator}; waiting up to five minutes",
+        f"connecting {processes} processes at {coordinator}; waiting up to five minutes",
         file=sys.stderr,
     )
     if process:
@@ -110,13 +110,13 @@ def _connect(*arguments: str | int | None) -> None:
         jax.distributed.initialize(*arguments)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"cannot connect to the other processes: {_first_line(error)}; pass the same --coordinator and --processes "
-            "to all of them, and a different --process to each"
+            f"cannot connect to the other processes: {_first_line(error)}; pass the same "
+            "--coordinator and --processes to all of them, and a different --process to each"
         ) from error
 
 
 def _wait_for_listener(host: str, port: int) -> None:
-    """Wait until process 0 listens at this address."""
+    """Wait until process 0 accepts connections at this address."""
     end = time.monotonic() + CONNECT_TIMEOUT
     while True:
         try:
@@ -132,14 +132,15 @@ def _wait_for_listener(host: str, port: int) -> None:
 
 
 def _check_port_is_free(port: int) -> None:
-    """Listen at the port for a moment, as JAX will."""
+    """Check that JAX will be able to listen at this port."""
     both = socket.has_dualstack_ipv6()
     try:
         family = socket.AF_INET6 if both else socket.AF_INET
         socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
     except OSError as error:
         raise UserError(
-            f"cannot listen at port {port} of --coordinator: {error.strerror or error}; choose another port"
+            f"cannot listen at port {port} of --coordinator: {error.strerror or error}; "
+            "choose another port"
         ) from error
 
 
@@ -149,36 +150,42 @@ def is_primary() -> bool:
 
 
 def process_count() -> int:
-    """Return how many processes this run has."""
+    """Return the number of processes of this run."""
     return jax.process_count()
 
 
 def is_peer_failure(error: BaseException) -> bool:
     """Return whether an error means that another process cannot be reached.
 
-    Besides our own collectives, a compiled step and orbax's barriers wait for other processes; both raise JAX's error.
+    Our collectives raise PeerError. A compiled step and orbax's barriers raise JAX's error.
     """
     return process_count() > 1 and isinstance(error, PeerError | jax.errors.JaxRuntimeError)
 
 
 def describe_peer_failure(error: BaseException) -> str:
-    """Describe that error, for a message."""
-    return f"a computation across the {process_count()} processes failed ({_first_line(error)}); another may have ended"
+    """Describe the failure of another process, for an error message."""
+    return (
+        f"a computation across the {process_count()} processes failed ({_first_line(error)}); "
+        "another may have ended"
+    )
 
 
 def check_device_counts() -> None:
     """Check that every process has the same number of devices; JAX cannot gather otherwise.
 
     Raises:
-        UserError: They differ.
+        UserError: The numbers differ.
     """
     counts = Counter(device.process_index for device in jax.devices())
     if len({*counts.values()}) > 1:
         shutdown()
-        found = ", ".join(
+        devices = ", ".join(
             f"{count} in process {process}" for process, count in sorted(counts.items())
         )
-        raise UserError(f"expected the same number of devices in every process, found {found}")
+        raise UserError(
+            f"the processes cannot share a mesh: expected the same number of devices in every "
+            f"process, found {devices}; make the same number visible to each"
+        )
 
 
 def barrier(name: str) -> None:
@@ -193,13 +200,13 @@ def barrier(name: str) -> None:
 
 
 def shutdown() -> None:
-    """Disconnect all processes before an error that each of them raises, so that each can print its own message."""
+    """Disconnect before an error that every process raises, so that each can print its message."""
     if process_count() > 1:
         jax.distributed.shutdown()
 
 
 def call_together(function: Callable[[], Result]) -> Result:
-    """Call a function that may fail in only some of the processes; if it does, raise in all of them.
+    """Call a function in every process; if it fails in one of them, raise an error in all.
 
     Raises:
         UserError: The function raised it in this process or in another one.
@@ -214,7 +221,7 @@ def call_together(function: Callable[[], Result]) -> Result:
     if all_max(0):
         shutdown()
         raise UserError(
-            f"another of the {process_count()} processes cannot start; see its own message"
+            f"another of the {process_count()} processes cannot start; its own message says why"
         )
     return result
 
@@ -239,7 +246,7 @@ def all_equal(digest: bytes) -> bool:
 
 
 def _gather(value: np.int32 | npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-    """Return the values of all processes, along a new first axis."""
+    """Return the values of all processes, stacked along a new first axis."""
     if process_count() == 1:
         return np.asarray(value)[None]
     with _peer_errors():
@@ -248,10 +255,10 @@ def _gather(value: np.int32 | npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
 
 @contextlib.contextmanager
 def _peer_errors() -> Iterator[None]:
-    """Raise PeerError for what JAX raises when a collective of ours fails: ValueError if gloo reports it."""
+    """Turn the errors of a failed collective into PeerError."""
     try:
         yield
-    except (ValueError, jax.errors.JaxRuntimeError) as error:
+    except (ValueError, jax.errors.JaxRuntimeError) as error:  # ValueError comes from gloo.
         raise PeerError(str(error)) from error
 
 

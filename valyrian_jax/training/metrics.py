@@ -1,7 +1,7 @@
-"""Where a run's numbers go: always metrics.jsonl, and Weights & Biases if the configuration asks for it.
+"""The log of a run: metrics.jsonl and samples.txt, and Weights & Biases if the config asks for it.
 
-`MetricsLogger` and `NullLogger` have the same methods. Weights & Biases runs in a process of its own that reads
-metrics.jsonl (see `training/wandb_uploader.py`), so it can neither stop a run nor slow it down.
+Weights & Biases runs in a process of its own that reads metrics.jsonl (see
+`valyrian_jax.training.wandb_uploader`), so it can neither stop a run nor slow it down.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from valyrian_jax.errors import StopSignal
 from valyrian_jax.run_directory import format_samples
 from valyrian_jax.training import distributed
 
-_CLOSE_SECONDS = 30.0
-_HURRIED_SECONDS = 5.0  # when a signal has asked to stop
+_CLOSE_TIMEOUT = 30.0  # seconds
+_STOPPED_CLOSE_TIMEOUT = 5.0  # seconds, after a signal
 
 
 class MetricsLogger:
-    """Writes `metrics.jsonl` and `samples.txt` in a run directory, and starts the uploader if it is wanted."""
+    """Writes metrics.jsonl and samples.txt, and starts the uploader if the configuration asks."""
 
     def __init__(self, directory: Path, config: Config) -> None:
         self._directory = directory
@@ -41,127 +41,138 @@ class MetricsLogger:
         except OSError as error:
             self._uploader = None
             print(
-                f"wandb could not be started: {error}; metrics.jsonl is written all the same",
+                f"cannot start wandb: {error}; training continues, and metrics.jsonl is complete",
                 file=sys.stderr,
             )
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record numbers of a step as one JSON line; one that is not finite, which JSON has no word for, as null."""
-        known = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in values.items()
+        """Write the values of a step as one JSON line; numbers that are not finite become null."""
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
         }
-        self._metrics.write(json.dumps({"step": step, **known}, ensure_ascii=False) + "\n")
+        self._metrics.write(json.dumps({"step": step, **finite}, ensure_ascii=False) + "\n")
         self._metrics.flush()
 
     def log_text(self, step: int, texts: list[str]) -> None:
-        """Record generated texts of a step, in metrics.jsonl too."""
+        """Write the sampled texts of a step to samples.txt and metrics.jsonl."""
         self.log(step, {"samples": texts})
         self._samples.write(format_samples(step, texts))
         self._samples.flush()
 
     @property
-    def draws(self) -> bool:
-        """Whether anyone wants to see pictures while the run trains."""
+    def wants_attention(self) -> bool:
+        """Whether `log_attention` has a reader."""
         return self._uploader is not None
 
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
-        """Record the attention [L, H, T, T] of a step in T tokens, to be drawn elsewhere: before that step's texts."""
+        """Write the attention of a step for the uploader, which draws it with that step's texts.
+
+        Args:
+            step: Step of the weights; the texts of this step are logged later.
+            labels: Labels of the T tokens.
+            weights: Attention weights [L, H, T, T].
+        """
         file = attention_path(self._directory, step)
         partial = file.with_name(f"{file.name}.partial")
-        with contextlib.suppress(OSError):  # a picture is nothing to stop for
+        with contextlib.suppress(OSError):  # A missing picture must not stop a run.
             file.parent.mkdir(exist_ok=True)
-            with partial.open("wb") as written:
-                np.savez(written, labels=np.array(labels), weights=weights)
+            with partial.open("wb") as output:
+                np.savez(output, labels=np.array(labels), weights=weights)
             partial.replace(file)
 
-    def close(self, seconds: float) -> None:
-        """Finish writing; the uploader has so many seconds to finish too, and is then ended."""
+    def close(self, timeout: float) -> None:
+        """Close the files, and kill the uploader if it does not finish within `timeout` seconds."""
         for file in (self._metrics, self._samples):
-            with contextlib.suppress(OSError):  # it was raised already where it was written
+            with contextlib.suppress(OSError):  # The write that failed has raised it already.
                 file.close()
         if self._uploader:
-            _end_uploader(self._uploader, seconds)
+            _close_uploader(self._uploader, timeout)
 
 
 class NullLogger:
-    """The same calls, for a process that is not the one that writes."""
+    """A logger that writes nothing, for the processes that are not the primary one."""
 
-    draws = False
+    wants_attention = False
 
-    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
-    def log_text(self, step: int, texts: list[str]) -> None: ...
+    def log_text(self, step: int, texts: list[str]) -> None:
+        """Do nothing."""
 
-    def log_attention(
-        self, step: int, labels: list[str], weights: npt.NDArray[np.float32]
-    ) -> None: ...
+    def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
+        """Do nothing."""
 
-    def close(self, seconds: float) -> None: ...
-
-
-def open_logger(directory: Path, config: Config) -> MetricsLogger | NullLogger:
-    """Return the logger of a run: one that writes in the primary process, one that does not in the others."""
-    return MetricsLogger(directory, config) if distributed.is_primary() else NullLogger()
+    def close(self, timeout: float) -> None:
+        """Do nothing."""
 
 
-def close_seconds(stop_signal: StopSignal) -> float:
-    """Return how long the end of a run waits for the uploader: less if a signal has asked to stop."""
-    return _HURRIED_SECONDS if stop_signal() else _CLOSE_SECONDS
+@contextlib.contextmanager
+def open_logger(
+    directory: Path, config: Config, stop_signal: StopSignal
+) -> Iterator[MetricsLogger | NullLogger]:
+    """Open the log of a run; after a signal, closing it waits less for the uploader."""
+    logger: MetricsLogger | NullLogger = (
+        MetricsLogger(directory, config) if distributed.is_primary() else NullLogger()
+    )
+    try:
+        yield logger
+    finally:
+        logger.close(_STOPPED_CLOSE_TIMEOUT if stop_signal() else _CLOSE_TIMEOUT)
 
 
-def attention_path(run: Path, step: int) -> Path:
-    """Where the attention of a step waits for the uploader."""
-    return run / "wandb" / f"attention-{step}.npz"
+def attention_path(directory: Path, step: int) -> Path:
+    """Return the file in a run directory that passes the attention of a step to the uploader."""
+    return directory / "wandb" / f"attention-{step}.npz"
 
 
 def resolve_wandb_mode(config: Config) -> str:
-    """online, offline or off: off if configured so, else as WANDB_MODE says, else online where `auto` is logged in."""
-    asked = {"online": "online", "offline": "offline", "disabled": "off"}.get(
-        os.environ.get("WANDB_MODE", "")
-    )
+    """Return online, offline or off.
+
+    A configured `off` wins, then WANDB_MODE, then the configuration; `auto` is online if a login
+    exists.
+    """
     if config.wandb.mode == "off":
         return "off"
-    if asked or config.wandb.mode != "auto":
-        return asked or config.wandb.mode
-    return "online" if _logged_in() else "off"
+    modes = {"online": "online", "offline": "offline", "disabled": "off"}
+    if mode := modes.get(os.environ.get("WANDB_MODE", "")):
+        return mode
+    if config.wandb.mode != "auto":
+        return config.wandb.mode
+    return "online" if _is_logged_in() else "off"
 
 
-def _logged_in() -> bool:
+def _is_logged_in() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
         return "api.wandb.ai" in netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, ValueError, netrc.NetrcParseError):  # ValueError: it is not UTF-8
+    except (OSError, ValueError, netrc.NetrcParseError):  # ValueError: the file is not UTF-8.
         return False
 
 
 def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "valyrian_jax.training.wandb_uploader"]
     with (directory / "wandb.log").open("ab") as log:
         return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "valyrian_jax.training.wandb_uploader",
-                str(directory.absolute()),
-                mode,
-            ],
-            stdin=subprocess.PIPE,  # ends when this process does
+            [*command, str(directory.absolute()), mode],
+            stdin=subprocess.PIPE,  # The uploader ends when this pipe closes.
             stdout=log,
             stderr=log,
-            start_new_session=True,  # so that Ctrl-C does not reach it, and it can be ended with what it starts
+            start_new_session=True,  # Ctrl-C does not reach it, and killing its group ends all.
         )
 
 
-def _end_uploader(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _close_uploader(process: subprocess.Popen[bytes], timeout: float) -> None:
     assert process.stdin
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
+        process.wait(timeout)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
         print(
-            "wandb failed or did not finish; wandb.log may say why, metrics.jsonl is complete",
+            "wandb failed or did not finish; see wandb.log; metrics.jsonl is complete",
             file=sys.stderr,
         )

@@ -1,37 +1,32 @@
-"""The update rule: clip, optimizer, decay by parameter path, warm-up and cosine."""
+"""The update rule: clipping, the optimizer, weight decay by parameter path, and the schedule."""
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.model.parameters import Params
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The optax chain of a run.
+    """Return the optimizer of a run.
 
-    `adamw` decays weights apart from the gradient (Loshchilov and Hutter 2019); `adam_l2` adds the decay to the
-    gradient, as Adam with weight decay was first used; `muon` orthogonalises the momentum of the block matrices
-    (Jordan et al. 2024) at Adam's update size, and leaves embeddings, head, biases and norms to Adam. In all of them
-    the momentum is Nesterov's (Dozat 2016) unless the configuration says otherwise.
+    `adamw` decays the weights apart from the gradient (Loshchilov and Hutter 2019). `adam_l2` adds
+    the decay to the gradient. `muon` orthogonalises the momentum of the block matrices (Jordan et
+    al. 2024) and uses Adam for embeddings, head, biases and norms. All three use Nesterov momentum
+    (Dozat 2016) unless the configuration turns it off.
 
     Args:
-        config: the update rule.
-        steps: length of the schedule.
-
-    Returns:
-        (init, update) over parameter trees.
+        config: Configuration of the optimizer.
+        steps: Length of the schedule.
     """
-    rate = make_schedule(config, steps)
-    decay = optax.add_decayed_weights(config.weight_decay, mask=decay_mask)
-    adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
-    descent = optax.scale_by_learning_rate(rate)
+    learning_rate = make_schedule(config, steps)
+    add_decay = optax.add_decayed_weights(config.weight_decay, mask=decay_mask)
+    descend = optax.scale_by_learning_rate(learning_rate)
     match config.name:
         case "adamw":
             rule = optax.adamw(
-                rate,
+                learning_rate,
                 config.beta1,
                 config.beta2,
                 weight_decay=config.weight_decay,
@@ -39,22 +34,28 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
                 nesterov=config.nesterov,
             )
         case "adam_l2":
-            rule = optax.chain(decay, adam, descent)
+            adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
+            rule = optax.chain(add_decay, adam, descend)
         case "muon":
             muon = optax.contrib.muon(
-                -1.0,  # leaves the plain direction; decay and rate follow as for Adam
+                -1.0,  # Cancels the sign of `muon`; `descend` applies sign and learning rate.
                 adam_b1=config.beta1,
                 adam_b2=config.beta2,
                 nesterov=config.nesterov,
-                consistent_rms=0.2,  # updates of Adam's size, so that one rate serves both (Liu et al. 2025)
-                muon_weight_dimension_numbers=_block_matrices,
+                # Updates have Adam's size, so one learning rate fits both (Liu et al. 2025).
+                consistent_rms=0.2,
+                muon_weight_dimension_numbers=_muon_dimension_numbers,
             )
-            rule = optax.chain(muon, decay, descent)
+            rule = optax.chain(muon, add_decay, descend)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Step -> learning rate: linear from 0 to lr, then half a cosine down to lr x min_lr_ratio at the last step."""
+    """Return the learning rate as a function of the step.
+
+    It rises linearly from lr / W at step 0 to lr at step W - 1, where W is the number of warm-up
+    steps, then falls along half a cosine from lr at step W to lr * min_lr_ratio at the last step.
+    """
     warmup = round(config.warmup * steps)
     rise = optax.linear_schedule(config.lr / max(warmup, 1), config.lr, warmup - 1)
     fall = optax.cosine_decay_schedule(config.lr, max(steps - warmup - 1, 1), config.min_lr_ratio)
@@ -62,22 +63,22 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def decay_mask(params: Params) -> PyTree[bool]:
-    """True for the parameters that weight decay shrinks: matrices and embeddings, not biases and LayerNorm."""
+    """Return True for matrices and embeddings, which decay, and False for biases and LayerNorm."""
 
     def decays(path: tuple[jax.tree_util.DictKey, ...], _: Array) -> bool:
-        names = [part.key for part in path]
+        names = [entry.key for entry in path]
         return names[-1] != "bias" and not any(name.startswith("ln_") for name in names)
 
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
-def _block_matrices(params: Params) -> PyTree[optax.contrib.MuonDimensionNumbers | None]:
-    """The matrices inside the blocks, which Muon updates."""
+def _muon_dimension_numbers(params: Params) -> PyTree[optax.contrib.MuonDimensionNumbers | None]:
+    """Return which parameters Muon updates: the matrices inside the blocks."""
 
-    def dimensions(
+    def dimension_numbers(
         path: tuple[jax.tree_util.DictKey, ...], array: Array
     ) -> optax.contrib.MuonDimensionNumbers | None:
-        inside = any(part.key == "h" for part in path) and array.ndim == 2
-        return optax.contrib.MuonDimensionNumbers() if inside else None
+        is_block_matrix = any(entry.key == "h" for entry in path) and array.ndim == 2
+        return optax.contrib.MuonDimensionNumbers() if is_block_matrix else None
 
-    return jax.tree_util.tree_map_with_path(dimensions, params)
+    return jax.tree_util.tree_map_with_path(dimension_numbers, params)

@@ -1,4 +1,4 @@
-"""What a run knows of itself beside its state: its best evaluation, its patience, the steps it skipped."""
+"""Progress of a run: its best evaluation, its patience and the steps it skipped."""
 
 import math
 from dataclasses import replace
@@ -6,10 +6,12 @@ from dataclasses import replace
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from valyrian_jax.config import TrainConfig
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Progress:
-    """Saved with every checkpoint."""
+    """What a run counts beside its steps; every checkpoint contains it."""
 
     best_step: int = 0
     best_loss: float = math.inf
@@ -21,17 +23,22 @@ class Progress:
 def update_progress(
     progress: Progress, step: int, nats_per_token: float, bits_per_byte: float
 ) -> Progress:
-    """Return the progress with an evaluation counted: best step, best loss, patience."""
+    """Return the progress with this evaluation counted: best step, best loss, patience."""
     if nats_per_token < progress.best_loss:
         return Progress(step, nats_per_token, bits_per_byte, 0, progress.skipped_steps)
     return replace(progress, evaluations_since_best=progress.evaluations_since_best + 1)
 
 
 def is_out_of_patience(progress: Progress, patience: int) -> bool:
-    """Return whether the held-out loss has not fallen for `patience` evaluations; 0: never stop early."""
+    """Return whether `patience` evaluations in a row had no lower loss; 0 never stops early."""
     return 0 < patience <= progress.evaluations_since_best
 
 
+def is_finished(progress: Progress, step: int, config: TrainConfig) -> bool:
+    """Return whether a run has taken its last step or is out of patience."""
+    return step == config.steps or is_out_of_patience(progress, config.patience)
+
+
 def is_due(step: int, every: int, steps: int) -> bool:
-    """Return whether something that happens every so many steps, and at the end, happens after a step; 0: never."""
+    """Return whether something is due every `every` steps and at the last step; 0 means never."""
     return every > 0 and (step % every == 0 or step == steps)

@@ -1,13 +1,12 @@
-"""Going on with a run: what may have changed since its last checkpoint, and what must not."""
+"""Resuming a run: what may have changed since its last checkpoint, and what must not."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import optax
 from rich.console import Console
 
-from valyrian_jax.bundle.bundle import recover_bundle, step_of
+from valyrian_jax.bundle.bundle import read_bundle_step, recover_bundle
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
@@ -15,105 +14,112 @@ from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import Checkpoint, CheckpointMetadata
 from valyrian_jax.training.console import print_line
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.setup import RunSetup
+from valyrian_jax.training.setup import RunContext
 from valyrian_jax.training.train_step import TrainState, abstract_state
 
 _MAY_CHANGE = {
-    f"train.{name}" for name in ("steps", "steps_per_dispatch", "device", "patience", "max_skipped")
+    "data.path",  # A text may move; its hash shows that it is the same.
+    "train.steps",
+    "train.steps_per_dispatch",
+    "train.eval_every",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.patience",
+    "train.max_skipped",
+    "train.device",
+    # Another device may need other values of these. They change results by rounding only, except
+    # that `accumulate` also changes which values dropout drops.
+    "train.scan_layers",
+    "train.remat",
+    "train.attention",
+    "train.accumulate",
 }
-_MAY_CHANGE |= {f"train.{name}_every" for name in ("eval", "sample", "checkpoint")}
-# Only rounding follows from these, and from the last of them, if there is dropout, what is dropped; other devices
-# than before may need another choice.
-_MAY_CHANGE |= {f"train.{name}" for name in ("scan_layers", "remat", "attention", "accumulate")}
-_MAY_CHANGE |= {"data.path"}  # a text may move; what it says is held to its hash
-_FREE_SECTIONS = ("mesh", "sample", "wandb")
+_SECTIONS_THAT_MAY_CHANGE = ("mesh", "sample", "wandb")
 
 
 def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
-    """The configuration of a run to go on with, with changes.
+    """Return the configuration of a run to resume, with overrides.
 
     Raises:
-        UserError: no run is there, or a value is wrong.
+        UserError: There is no run, or a value is wrong.
     """
-    return config_from_tree(
-        config_to_tree(load_run_config(find_run(directory))),
-        overrides,
-        f"{directory / 'config.toml'}",
-    )
+    tree = config_to_tree(load_run_config(find_run(directory)))
+    return config_from_tree(tree, overrides, f"{directory / 'config.toml'}")
 
 
 def check_unchanged(
-    now: CheckpointMetadata, then: CheckpointMetadata, directory: Path
+    current: CheckpointMetadata, saved: CheckpointMetadata, directory: Path
 ) -> list[str]:
-    """Hold a run that goes on to its last checkpoint.
+    """Check that nothing has changed that a resumed run must keep.
 
     Args:
-        now: what the next checkpoint would say.
-        then: what the last one says.
-        directory: of the run.
+        current: Metadata of the resumed run.
+        saved: Metadata of its last checkpoint.
+        directory: Directory of the run.
 
     Returns:
-        What has changed and may, but can change the result: software and device.
+        Notices about changes of software and device, which can change results by rounding.
 
     Raises:
-        UserError: text, tokenizer or a setting of the model, the optimizer or the order of batches has changed.
+        UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
+            batches has changed.
     """
-    for section, values in then.config.items():
-        for name, before in values.items():
-            key, value = f"{section}.{name}", now.config.get(section, {}).get(name)
-            if value != before and section not in _FREE_SECTIONS and key not in _MAY_CHANGE:
+    for section, settings in saved.config.items():
+        for name, before in settings.items():
+            key, value = f"{section}.{name}", current.config.get(section, {}).get(name)
+            may_change = section in _SECTIONS_THAT_MAY_CHANGE or key in _MAY_CHANGE
+            if value != before and not may_change:
                 raise UserError(
-                    f"{key} was {before!r} in {directory} so far and would be {value!r}; it cannot change when a run "
-                    "is resumed: leave it as it was, or start a new run"
+                    f"cannot change {key} of a resumed run: expected {before!r} as in {directory}, "
+                    f"found {value!r}; leave it as it was, or start a new run"
                 )
-    if now.corpus_sha256 != then.corpus_sha256:
-        path = now.config["data"]["path"]
+    if current.corpus_sha256 != saved.corpus_sha256:
         raise UserError(
-            f"the text {path} has changed since {directory} was started; start a new run"
+            f"the text {current.config['data']['path']} has changed since {directory} was started; "
+            "put the old text back, or start a new run"
         )
-    if now.tokenizer_sha256 != then.tokenizer_sha256:
+    if current.tokenizer_sha256 != saved.tokenizer_sha256:
         raise UserError(
-            f"{directory / 'tokenizer.json'} has changed since {directory} was started: its tokens would mean other "
-            "text; put the old file back, or start a new run"
+            f"{directory / 'tokenizer.json'} has changed since {directory} was started; put the "
+            "old file back, or start a new run"
         )
     return [
-        f"{name} was {before} and is {now.versions.get(name)}: results may differ in the last bits from here"
-        for name, before in then.versions.items()
-        if now.versions.get(name) != before
+        f"{name} has changed from {before} to {current.versions.get(name)}: results may differ in "
+        "the last bits from here on"
+        for name, before in saved.versions.items()
+        if current.versions.get(name) != before
     ]
 
 
-def resume_run(
-    setup: RunSetup,
-    optimizer: optax.GradientTransformation,
-    metadata: CheckpointMetadata,
-    console: Console,
-) -> tuple[TrainState, Progress]:
-    """Return the state of the newest whole checkpoint; the primary process drops everything logged after it.
+def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]:
+    """Return the state of the newest whole checkpoint, and remove later lines from the logs.
 
     Raises:
-        UserError: There is none, it does not fit, or something has changed that must not.
+        UserError: There is no checkpoint, it does not fit, or something has changed that must not.
     """
+    setup, optimizer, metadata = run
     directory = setup.directory
     newest = distributed.call_together(
         lambda: _find_newest(directory) if distributed.is_primary() else None
     )
     step = distributed.all_max(newest.metadata.step if newest else 0)
-    found = newest or checkpoint.open_step(directory / "checkpoints", step)
-    notices = [*found.damaged.values(), *check_unchanged(metadata, found.metadata, directory)]
-    if (ahead := step_of(directory / "bundle")) > found.metadata.step:
-        notices.append(f"the bundle holds the weights of step {ahead}, until others are the best")
-    state = checkpoint.restore(found, abstract_state(setup.config, optimizer, setup.mesh))
+    last = newest or checkpoint.open_step(directory / "checkpoints", step)
+    notices = [*last.damaged.values(), *check_unchanged(metadata, last.metadata, directory)]
+    if (bundle_step := read_bundle_step(directory / "bundle")) > step:
+        notices.append(
+            f"the bundle has the weights of step {bundle_step}, until an evaluation is better"
+        )
+    state = checkpoint.restore(last, abstract_state(setup.config, optimizer, setup.mesh))
     for notice in notices:
         print_line(console, f"note      {notice}")
     if distributed.is_primary():
-        for damaged in found.damaged:
+        for damaged in last.damaged:
             checkpoint.set_aside(damaged)
-        truncate_logs(directory, found.metadata.step)
-    return state, found.metadata.progress
+        truncate_logs(directory, step)
+    return state, last.metadata.progress
 
 
 def _find_newest(directory: Path) -> Checkpoint:
-    """Finish what a kill interrupted, and return the newest whole checkpoint, which reads all of it."""
+    """Recover the bundle after a kill, then return the newest whole checkpoint."""
     recover_bundle(directory / "bundle")
     return checkpoint.find_newest(directory / "checkpoints")

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: devices, a directory, weights to start from, a dataset, and agreement."""
+"""What a run needs before its first step: devices, directory, dataset, metadata and weights."""
 
 import contextlib
 import hashlib
@@ -23,23 +23,31 @@ from valyrian_jax.run_directory import choose_directory
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import CheckpointMetadata
-from valyrian_jax.training.devices import software_versions
+from valyrian_jax.training.devices import collect_versions
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState, init_state
 
-_POSITIONS = "transformer.wpe.weight"
+_POSITION_TABLE = "transformer.wpe.weight"
 
 
 class RunSetup(NamedTuple):
-    """What a run works with, the same from its first step to its last."""
+    """The input of a run, checked and opened."""
 
     directory: Path
     config: Config  # with the model of the bundle, if the run starts from one
-    device: jax.Device  # stands for all devices of the run
+    device: jax.Device  # the first one of this process
     mesh: Mesh
     options: ComputeOptions
-    initial: Bundle | None
+    init_bundle: Bundle | None
     dataset: Dataset
+
+
+class RunContext(NamedTuple):
+    """What a run that owns its directory uses, the same from its first step to its last."""
+
+    setup: RunSetup
+    optimizer: optax.GradientTransformation
+    metadata: CheckpointMetadata  # of every checkpoint, except step and progress
 
 
 def prepare(
@@ -51,7 +59,7 @@ def prepare(
     init: Path | None = None,
     context: int | None = None,
 ) -> RunSetup:
-    """Check and open everything that a run was given; nothing is written yet.
+    """Check and open the input of a run; nothing is written yet.
 
     See `valyrian_jax.training.run.train` for the arguments.
 
@@ -60,55 +68,57 @@ def prepare(
     """
     mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
     directory = resume or _choose_directory(out)
-    initial = load_bundle(init) if init else None
-    if initial:
-        config = initial_config(initial, config, context)
+    init_bundle = load_bundle(init) if init else None
+    tokenizer = Tokenizer.load(directory / "tokenizer.json") if resume else None
+    if init_bundle:
+        config = use_bundle_model(config, init_bundle, context)
+        tokenizer = init_bundle.tokenizer
     options = choose_options(config, device, mesh)
     sharding.check_divisible(config, mesh)
-    tokenizer = (
-        Tokenizer.load(directory / "tokenizer.json")
-        if resume
-        else initial.tokenizer
-        if initial
-        else None
-    )
     dataset = open_dataset(config, tokenizer, directory)
-    dataset.batches(0, 1, slice(1))  # fail now if the training part has no full window
-    _ = dataset.eval_set  # and now if the held-out part has none
-    return RunSetup(directory, config, device, mesh, options, initial, dataset)
+    # Fail now if the training part or the held-out part has no full window.
+    dataset.batches(0, 1, slice(1))
+    _ = dataset.eval_set
+    return RunSetup(directory, config, device, mesh, options, init_bundle, dataset)
 
 
 def _choose_directory(out: Path | None) -> Path:
-    """Return where a new run will be; several processes must be told, since each has a clock of its own."""
+    """Return the directory of a new run.
+
+    Several processes must get the same name, because the default contains the time of a clock.
+    """
     count = distributed.process_count()
     if count > 1 and out is None:
         raise UserError(
-            f"{count} processes make one run: name its directory, the same for all, with --out"
+            f"{count} processes need one run directory; pass the same --out to all of them"
         )
     return choose_directory(out) if distributed.is_primary() or out is None else out
 
 
 def claim_directory(setup: RunSetup, is_new: bool) -> contextlib.AbstractContextManager[object]:
-    """Lock the directory of a run, and write its tokenizer there; other processes than the primary do nothing.
+    """Lock the directory of a run, and write its tokenizer if the run is new.
+
+    Only the primary process does so.
 
     Raises:
-        UserError: Another process has it, or it cannot be written.
+        UserError: Another process trains in it, or it cannot be written.
     """
     if not distributed.is_primary():
         return contextlib.nullcontext()
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_directory(setup.directory))
         if is_new:
-            choose_directory(setup.directory)  # nobody was faster
+            # Another process may have written here before the lock.
+            choose_directory(setup.directory)
             setup.dataset.tokenizer.save(setup.directory / "tokenizer.json")
         return stack.pop_all()
 
 
 def make_metadata(setup: RunSetup) -> CheckpointMetadata:
-    """Return what every checkpoint says beside step and progress.
+    """Return the metadata of a run at step 0, after checking that all processes agree on it.
 
     Raises:
-        UserError: The processes do not have the same configuration, text and tokenizer.
+        UserError: The processes have different configurations, texts or tokenizers.
     """
     tokenizer_sha256 = distributed.call_together(lambda: _hash_tokenizer(setup.directory))
     metadata = CheckpointMetadata(
@@ -117,68 +127,68 @@ def make_metadata(setup: RunSetup) -> CheckpointMetadata:
         config=config_to_tree(setup.config),
         corpus_sha256=setup.dataset.fingerprint,
         tokenizer_sha256=tokenizer_sha256,
-        versions=software_versions(setup.device),
+        versions=collect_versions(setup.device),
     )
-    facts = json.dumps(
-        [metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256], sort_keys=True
-    )
-    if not distributed.all_equal(hashlib.sha256(facts.encode()).digest()):
+    shared = [metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256]
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()
+    if not distributed.all_equal(digest):
         distributed.shutdown()
         raise UserError(
-            "the processes of this run do not have the same configuration, text and tokenizer; start them with the "
-            "same arguments and files"
+            "the processes of this run do not have the same configuration, text and tokenizer; "
+            "start them with the same arguments and files"
         )
     return metadata
 
 
 def _hash_tokenizer(directory: Path) -> str:
     file = directory / "tokenizer.json"
-    if not file.exists():  # the primary process has just written it
+    if not file.exists():
         raise UserError(
-            f"there is no {file} here, as in the primary process: give all processes the same --out, in a directory "
-            "that all of them see"
+            f"cannot find {file}, which the primary process has written; pass the same --out to "
+            "all processes, in a directory that all of them see"
         )
     return sha256_of_file(file)
 
 
-def start_run(
-    setup: RunSetup, optimizer: optax.GradientTransformation, metadata: CheckpointMetadata
-) -> tuple[TrainState, Progress]:
-    """Return the state of a new run, from new or given weights, and save it as checkpoint 0."""
-    params = initial_params(setup.initial, setup.config.model) if setup.initial else None
+def start_run(run: RunContext) -> tuple[TrainState, Progress]:
+    """Return the state of a new run, from random or given weights, and save it as checkpoint 0."""
+    setup, optimizer, metadata = run
+    bundle = setup.init_bundle
+    params = load_bundle_params(bundle, setup.config.model) if bundle else None
     state = init_state(setup.config, optimizer, params, setup.mesh)
     checkpoint.save(setup.directory / "checkpoints", state, metadata)
     return state, metadata.progress
 
 
-def initial_config(initial: Bundle, config: Config, context: int | None = None) -> Config:
-    """Return the configuration of a run that starts from a bundle: its model and tokenizer, our dropout and padding.
+def use_bundle_model(config: Config, bundle: Bundle, context: int | None = None) -> Config:
+    """Return the configuration of a run that starts from a bundle.
+
+    Model and tokenizer are those of the bundle; dropout and padding stay those of the run.
 
     Args:
-        initial: Bundle to start from.
         config: Configuration of the run.
-        context: Context length, at most the bundle's; None: the bundle's.
+        bundle: Bundle that the run starts from.
+        context: Context length, at most that of the bundle; None: that of the bundle.
 
     Raises:
-        UserError: The context is longer than the bundle's.
+        UserError: The context is longer than that of the bundle.
     """
-    longest = initial.model.n_positions
-    if context is not None and context > longest:
+    learned = bundle.model.n_positions
+    if context is not None and context > learned:
         raise UserError(
-            f"--model.n_positions {context}: the bundle has learnt {longest} positions, and nothing of those after "
-            f"them; choose at most {longest}"
+            f"--model.n_positions {context} is too long: the bundle has learned {learned} "
+            f"positions; choose at most {learned}"
         )
-    ours = config.model
     model = replace(
-        initial.model,
-        dropout=ours.dropout,
-        vocab_multiple=ours.vocab_multiple,
-        n_positions=context or longest,
+        bundle.model,
+        dropout=config.model.dropout,
+        vocab_multiple=config.model.vocab_multiple,
+        n_positions=context or learned,
     )
     return replace(config, model=model, data=replace(config.data, tokenizer=""))
 
 
-def initial_params(initial: Bundle, config: ModelConfig) -> Params:
-    """Return the bundle's weights in NumPy, the position table cut to the context, the token tables padded."""
-    tensors = {**initial.tensors, _POSITIONS: initial.tensors[_POSITIONS][: config.n_positions]}
-    return nest(pad_tensors(tensors, config))
+def load_bundle_params(bundle: Bundle, config: ModelConfig) -> Params:
+    """Return the weights of a bundle, positions cut to the context and token tables padded."""
+    positions = bundle.tensors[_POSITION_TABLE][: config.n_positions]
+    return nest(pad_tensors({**bundle.tensors, _POSITION_TABLE: positions}, config))

@@ -23,7 +23,7 @@ from valyrian_jax.model.parameters import Params, init_params
 
 
 class TrainState(NamedTuple):
-    """Everything that changes while a model is trained; random keys are functions of the seed and the step."""
+    """Everything that changes during training; random keys follow from the seed and the step."""
 
     step: Int[Array, ""]
     params: Params
@@ -31,24 +31,24 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What each of N steps reports."""
+    """Measurements of N steps."""
 
     loss: Float[Array, "N"]
     grad_norm: Float[Array, "N"]
-    taken: Bool[Array, "N"]
+    taken: Bool[Array, "N"]  # False for a skipped step
 
 
 TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
 
 
 def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
-    """Return a TrainState with the dtype, shape and sharding of every array; nothing is allocated."""
+    """Return a TrainState of dtypes, shapes and shardings, without allocating arrays."""
     params = jax.eval_shape(functools.partial(_init_params, config), np.uint32(0))
     step: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
     shardings = sharding.state_shardings(state, config, mesh)
     return jax.tree.map(
-        lambda array, s: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=s),
+        lambda array, target: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=target),
         state,
         shardings,
     )
@@ -65,14 +65,15 @@ def init_state(
     Args:
         config: Configuration of the run.
         optimizer: Optimizer of the run.
-        params: Parameters to start from; None: new ones, drawn with the run's seed. They do not depend on the mesh.
-        mesh: Mesh to put the state on; None: the first device.
+        params: Initial parameters; None: random ones, which depend on the seed of the run but not
+            on the mesh.
+        mesh: Mesh of the state; None: the first device.
     """
     mesh = mesh or sharding.single_device_mesh()
     shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     if params is None:
-        draw = jax.jit(functools.partial(_init_params, config), out_shardings=shardings.params)
-        params = draw(np.uint32(config.train.seed))
+        init = jax.jit(functools.partial(_init_params, config), out_shardings=shardings.params)
+        params = init(np.uint32(config.train.seed))
     else:
         params = sharding.shard(params, shardings.params)
     step = sharding.shard(np.zeros((), np.int32), shardings.step)
@@ -92,8 +93,8 @@ def make_train_step(
 ) -> TrainStep:
     """Return a function that takes N steps in one dispatch, one for each of N batches.
 
-    A step whose loss, gradient or update is not finite is not taken: parameters and optimizer state, with its own
-    count of steps, stay as they were, and only the batch is used up. So parameters are always finite.
+    A step whose loss, gradient or update is not finite is skipped: the parameters and the optimizer
+    state, including its count of steps, stay as they were. So parameters are always finite.
 
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """
@@ -138,32 +139,37 @@ def value_and_gradients(
 ) -> tuple[Float[Array, ""], Params]:
     """Return the training loss of a batch and its gradients, float32.
 
-    They are computed in `train.accumulate` parts of equal size, one after another.
+    The batch is split into `train.accumulate` microbatches of equal size, one after another.
     """
     settings = config.train
     narrow = jax.tree.map(lambda array: array.astype(settings.dtype), params)
 
     @jax.value_and_grad
-    def objective(narrow: Params, part: Int[Array, "P W"], key: PRNGKeyArray) -> Float[Array, ""]:
-        return cross_entropy(forward(narrow, part[:, :-1], config.model, key, options), part[:, 1:])
+    def compute_loss(
+        narrow: Params, windows: Int[Array, "M W"], key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        logits = forward(narrow, windows[:, :-1], config.model, key, options)
+        return cross_entropy(logits, windows[:, 1:])
 
-    def compute_part(part: Int[Array, "P W"], key: PRNGKeyArray) -> tuple[Float[Array, ""], Params]:
-        loss, gradients = objective(narrow, part, key)
+    def compute_microbatch(
+        windows: Int[Array, "M W"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Params]:
+        loss, gradients = compute_loss(narrow, windows, key)
         return loss, jax.tree.map(lambda array: array.astype(jnp.float32), gradients)
 
     if settings.accumulate == 1:
-        return compute_part(batch, key)
+        return compute_microbatch(batch, key)
 
-    def add(
-        total: tuple[Array, Params], part: tuple[Array, Array]
+    def add_microbatch(
+        total: tuple[Array, Params], microbatch: tuple[Array, Array]
     ) -> tuple[tuple[Array, Params], None]:
-        windows, index = part
-        return jax.tree.map(
-            jnp.add, total, compute_part(windows, jax.random.fold_in(key, index))
-        ), None
+        windows, index = microbatch
+        result = compute_microbatch(windows, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, result), None
 
-    parts = batch.reshape(settings.accumulate, -1, batch.shape[1])
+    microbatches = batch.reshape(settings.accumulate, -1, batch.shape[1])
     zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(settings.accumulate)))
+    indices = jnp.arange(settings.accumulate)
+    total, _ = jax.lax.scan(add_microbatch, zero, (microbatches, indices))
     mean: tuple[Array, Params] = jax.tree.map(lambda array: array / settings.accumulate, total)
     return mean

@@ -1,8 +1,8 @@
-"""The process that sends a run to Weights & Biases: `python -m valyrian_jax.training.wandb_uploader RUN MODE`.
+"""The uploader of a run: `python -m valyrian_jax.training.wandb_uploader DIRECTORY MODE`.
 
-It follows `metrics.jsonl` from its beginning and ends when its standard input does, that is, when the training process
-has closed the run or died; should it hang then, it is ended with all it started. The training process never waits for
-it while it trains: see `valyrian_jax.training.metrics`.
+This process sends a run to Weights & Biases. It reads metrics.jsonl from the beginning and ends
+when its standard input closes: the training process has closed the log or died. If it hangs then,
+it kills its process group. Training never waits for it (see `valyrian_jax.training.metrics`).
 """
 
 import io
@@ -25,49 +25,49 @@ from valyrian_jax.config import config_to_tree, load_config
 from valyrian_jax.plots.attention import draw_attention
 from valyrian_jax.training.metrics import attention_path
 
-_SECONDS = 1.0
-_SECONDS_AFTER_END = 60.0  # more than the training process allows where it lives
+_POLL_INTERVAL = 1.0  # seconds
+_EXIT_TIMEOUT = 60.0  # seconds; longer than a living training process waits
 
 
-def upload(run: Path, mode: str) -> None:
-    """Send what is logged, until standard input ends.
+def upload(directory: Path, mode: str) -> None:
+    """Send the log of a run until standard input closes.
 
     Args:
-        run: the run directory.
+        directory: Directory of the run.
         mode: "online" or "offline".
     """
-    settings = load_config(run / "config.toml")
+    config = load_config(directory / "config.toml")
     remote = wandb.init(
-        project=settings.wandb.project,
-        name=run.name,
-        id=_run_id(run / "wandb" / "id"),
+        project=config.wandb.project,
+        name=directory.name,
+        id=_load_run_id(directory / "wandb" / "id"),
         resume="allow",
-        dir=run,
+        dir=directory,
         mode="online" if mode == "online" else "offline",
-        config=config_to_tree(settings),
+        config=config_to_tree(config),
     )
-    with (run / "metrics.jsonl").open(encoding="utf-8") as metrics:
-        closed = False
-        while not closed:
-            closed = bool(select.select([sys.stdin], [], [], _SECONDS)[0])
-            for record in _new_records(metrics):
-                _send(remote, record, run)
+    with (directory / "metrics.jsonl").open(encoding="utf-8") as metrics:
+        is_closed = False
+        while not is_closed:
+            is_closed = bool(select.select([sys.stdin], [], [], _POLL_INTERVAL)[0])
+            for record in _read_new_records(metrics):
+                _send(remote, record, directory)
     remote.finish()
 
 
-def end_with_input(seconds: float) -> None:
-    """When standard input has ended, kill this process group after some seconds."""
+def kill_after_input_closes(timeout: float) -> None:
+    """Kill this process group `timeout` seconds after standard input closes."""
 
-    def wait() -> None:
+    def wait_and_kill() -> None:
         sys.stdin.read()
-        time.sleep(seconds)
+        time.sleep(timeout)
         os.killpg(0, signal.SIGKILL)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=wait_and_kill, daemon=True).start()
 
 
-def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
-    """The whole lines written since the last call."""
+def _read_new_records(metrics: TextIO) -> list[dict[str, Any]]:
+    """Return the records of the whole lines written since the last call."""
     records: list[dict[str, Any]] = []
     while True:
         start = metrics.tell()
@@ -78,28 +78,28 @@ def _new_records(metrics: TextIO) -> list[dict[str, Any]]:
         records.append(json.loads(line))
 
 
-def _send(remote: Any, record: dict[str, Any], run: Path) -> None:
+def _send(remote: Any, record: dict[str, Any], directory: Path) -> None:
     step = record.pop("step")
     if texts := record.pop("samples", None):
         record["samples"] = wandb.Table(
             columns=["step", "text"], data=[[step, text] for text in texts]
         )
-        if (file := attention_path(run, step)).exists():
-            record["attention"] = wandb.Image(_picture(file))
+        if (file := attention_path(directory, step)).exists():
+            record["attention"] = wandb.Image(_draw_attention(file))
             file.unlink()
     remote.log(record, step=step)
 
 
-def _picture(file: Path) -> Image.Image:
-    """The attention in a file; wandb takes figures too, but only those of pyplot."""
-    drawn = io.BytesIO()
-    with np.load(file) as found:
-        draw_attention(found["labels"].tolist(), found["weights"]).savefig(drawn, format="png")
-    return Image.open(drawn)
+def _draw_attention(file: Path) -> Image.Image:
+    """Draw the attention in a file; wandb accepts figures too, but only those of pyplot."""
+    picture = io.BytesIO()
+    with np.load(file) as arrays:
+        draw_attention(arrays["labels"].tolist(), arrays["weights"]).savefig(picture, format="png")
+    return Image.open(picture)
 
 
-def _run_id(path: Path) -> str:
-    """One name for all sessions of a run, so that a resumed run goes on in the same place."""
+def _load_run_id(path: Path) -> str:
+    """Return the identifier of a run, which a resumed run keeps; create it if there is none."""
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(secrets.token_hex(4), encoding="utf-8")
@@ -107,5 +107,5 @@ def _run_id(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    end_with_input(_SECONDS_AFTER_END)
+    kill_after_input_closes(_EXIT_TIMEOUT)
     upload(Path(sys.argv[1]), sys.argv[2])

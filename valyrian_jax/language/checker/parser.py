@@ -1,338 +1,156 @@
-"""From words to a parse: the templates of `grammar.toml` read backwards, from the last word to the first.
+"""The parser: matches the templates of `grammar.toml` from the last word to the first.
 
-The verb, which says most, stands last, and a phrase inside a phrase stands before its noun; so matching from the end
-meets the head before what depends on it, and every phrase inside ends earlier: the search always comes to an end.
-
-Only grammar is judged: what the generator's frequencies, senses and preferred tenses say is not looked at.
+In High Valyrian the verb is last and a phrase inside a phrase precedes its noun. Matching from the
+end therefore meets a head before its dependents, and each inner phrase ends before the outer one,
+so the search terminates. The parser ignores the generator's weights, senses and preferred tenses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from valyrian_jax.language.generator.vocabulary import NOUN_KINDS
-from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
-from valyrian_jax.language.words.analysis import Reading
-from valyrian_jax.language.words.morphology import NUMBERS, VOWELS, concord_case
+from valyrian_jax.language.checker.agreement import match_word, unify
+from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Phrase, Sentence
+from valyrian_jax.language.grammar import Role, Template, Token
+from valyrian_jax.language.words.lexicon import NOMINAL_POS
+from valyrian_jax.language.words.morphology import NUMBERS
 
-FINAL = {".": ".!?", "!": "!.", "?": "?"}  # the marks that may stand where a template has one
-
-# What a template's verb must take, by the kind of frame it asks for; and what verbs with other frames may take too, for
-# an object may be left out.
-_NEEDS = {
-    "transitive": "object",
-    "have": "object",
-    "tool": "object",
-    "benefit": "object",
-    "give": "dative and object",
-    "likes": "dative",
-    "wish": "infinitive",
-    "copula": "predicate",
-    "located": "place",
-}  # all others: nothing
-_ALSO = {
-    "object": {"nothing"},
-    "dative and object": {"object", "nothing"},
-    "dative": {"nothing"},
-    "place": {"nothing"},
-}
-
-
-class Agreement(NamedTuple):
-    """What is known of a participant; "" = not yet. `case` is the one that adjectives show."""
-
-    gender: str = ""
-    number: str = ""  # sg or pl
-    person: str = ""
-    case: str = ""
-
-
-class Leaf(NamedTuple):
-    """A word in a parse: where it stands, what it is read as, and the place that it fills."""
-
-    place: int
-    reading: Reading | None  # None: punctuation and words that the template itself spells out
-    token: Token
-    pattern: Pattern
-
-
-class Parse(NamedTuple):
-    """A match of a template with the words from `start` to the end that was asked for."""
-
-    start: int
-    bound: Mapping[str, Agreement]  # letter -> agreement
-    leaves: tuple[Leaf, ...]
-    tense: str = ""
-
-
-class Phrase(NamedTuple):
-    """A noun phrase that ends at a known place."""
-
-    start: int
-    case: str
-    agreement: Agreement
-    pos: str
-    number: str
-    joined: bool
-    leaves: tuple[Leaf, ...]
-
-
-@dataclass
-class Sentence:
-    """Words with their readings, and what has been found in them so far.
-
-    Attributes:
-        words: words and punctuation marks; the first without its capital unless it is a name.
-        readings: of each word; none of a punctuation mark.
-    """
-
-    grammar: Grammar
-    words: Sequence[str]
-    readings: Sequence[Sequence[Reading]]
-    tense_matters: bool = True
-    phrases: dict[int, list[Phrase]] = field(default_factory=dict)
+# The marks that are accepted where a template has one of these.
+_MARKS = {".": ".!?", "!": "!.", "?": "?"}
 
 
 def parse(sentence: Sentence) -> Parse | None:
-    """The first parse of the whole sentence, in the order of the templates; None: there is none."""
-    present = {*sentence.words, *FINAL}
-    for pattern in sentence.grammar.sentences:
-        if not present.issuperset(token.name for token in pattern.tokens if not token.is_letter):
+    """Return the first parse of the whole sentence, in the order of the templates."""
+    words = {*sentence.words, *_MARKS}
+    for template in sentence.grammar.sentences:
+        if not words.issuperset(token.name for token in template.tokens if not token.is_letter):
             continue
-        for found in _match(
-            sentence, pattern, len(pattern.tokens), Parse(len(sentence.words), {}, ())
-        ):
-            if found.start == 0 and _predicates_agree(pattern, found):
-                return found
+        end = Parse(len(sentence.words), {}, ())
+        for result in _match_tokens(sentence, template, len(template.tokens), end):
+            if result.start == 0 and _predicates_agree(template, result):
+                return result
     return None
 
 
-def _match(sentence: Sentence, pattern: Pattern, count: int, right: Parse) -> Iterator[Parse]:
-    """All ways to match the first `count` tokens of a pattern with words that end where `right` starts."""
+def _match_tokens(
+    sentence: Sentence, template: Template, count: int, suffix: Parse
+) -> Iterator[Parse]:
+    """Yield every match of the first `count` tokens with words that end where `suffix` starts."""
     if count == 0:
-        yield right
+        yield suffix
         return
-    token = pattern.tokens[count - 1]
-    for found in _extend(sentence, pattern, count - 1, token, right):
-        yield from _match(sentence, pattern, count - 1, found)
+    for result in _match_token(sentence, template, count - 1, suffix):
+        yield from _match_tokens(sentence, template, count - 1, result)
 
 
-def _extend(
-    sentence: Sentence, pattern: Pattern, index: int, token: Token, right: Parse
+def _match_token(
+    sentence: Sentence, template: Template, index: int, suffix: Parse
 ) -> Iterator[Parse]:
-    """All ways to match one token with words that end where `right` starts."""
-    role, end = pattern.roles.get(token.name), right.start
+    """Yield every match of one token with words that end where `suffix` starts."""
+    token, end = template.tokens[index], suffix.start
+    role = template.roles.get(token.name)
     if token.optional:
-        yield right
+        yield suffix
     if role is None:
-        if end and sentence.words[end - 1] in FINAL.get(token.name, (token.name,)):
-            yield _with(right, Leaf(end - 1, None, token, pattern))
+        if end and sentence.words[end - 1] in _MARKS.get(token.name, (token.name,)):
+            yield _prepend(Leaf(end - 1, None, token, template), suffix)
     elif role.category == "clause":
-        for inner in sentence.grammar.sentences:
-            if inner.clause in role.arguments:
-                found = _match(sentence, inner, len(inner.tokens) - 1, Parse(end, {}, right.leaves))
-                yield from (
-                    Parse(f.start, right.bound, f.leaves)
-                    for f in found
-                    if _predicates_agree(inner, f)
-                )
+        yield from _match_clause(sentence, role, suffix)
     elif role.category == "participant" and token.features:
-        yield from _participant(sentence, pattern, token, role, right)
+        yield from _match_participant(sentence, template, token, role, suffix)
     elif end:
+        # Whether the last word of a phrase is coordinated depends on the sentence around it.
+        ends_phrase = "N" in template.roles and index == len(template.tokens) - 1
         for reading in sentence.readings[end - 1]:
-            ends_phrase = (
-                "N" in pattern.roles and index == len(pattern.tokens) - 1
-            )  # the sentence says if it is joined
-            if reading.joined != token.joined and not ends_phrase:
+            if reading.coordinated != token.coordinated and not ends_phrase:
                 continue
-            if (bound := _fits(sentence, pattern, index, reading, right)) is not None:
-                tense = (
-                    reading.tense if reading.mood != "infinitive" and reading.tense else right.tense
-                )
-                grown = _with(right, Leaf(end - 1, reading, token, pattern))
-                yield Parse(grown.start, bound, grown.leaves, tense)
+            agreements = match_word(sentence, template, index, reading, suffix)
+            if agreements is not None:
+                result = _prepend(Leaf(end - 1, reading, token, template), suffix)
+                is_finite = reading.tense and reading.mood != "infinitive"
+                tense = reading.tense if is_finite else suffix.tense
+                yield result._replace(agreements=agreements, tense=tense)
 
 
-def _with(right: Parse, leaf: Leaf) -> Parse:
-    return Parse(leaf.place, right.bound, (leaf, *right.leaves), right.tense)
+def _prepend(leaf: Leaf, suffix: Parse) -> Parse:
+    return Parse(leaf.word_index, suffix.agreements, (leaf, *suffix.leaves), suffix.tense)
 
 
-def _participant(
-    sentence: Sentence, pattern: Pattern, token: Token, role: Role, right: Parse
+def _match_clause(sentence: Sentence, role: Role, suffix: Parse) -> Iterator[Parse]:
+    """Yield every match of a whole sentence without its final mark."""
+    end = Parse(suffix.start, {}, suffix.leaves)
+    for template in sentence.grammar.sentences:
+        if template.clause in role.arguments:
+            for result in _match_tokens(sentence, template, len(template.tokens) - 1, end):
+                if _predicates_agree(template, result):
+                    yield Parse(result.start, suffix.agreements, result.leaves)
+
+
+def _match_participant(
+    sentence: Sentence, template: Template, token: Token, role: Role, suffix: Parse
 ) -> Iterator[Parse]:
-    """A noun phrase in the case of the token; nothing, where a subject pronoun may be left out."""
-    kinds = set(role.arguments) & set(NOUN_KINDS)
+    """Yield every noun phrase in the case of the token, or nothing for an omitted subject."""
+    pos = set(role.arguments) & set(NOMINAL_POS)
     numbers = set(role.arguments) & set(NUMBERS)
     case = token.features[0]
-    if (
-        case == "nom"
-        and not kinds
-        and not numbers
-        and not token.joined
-        and _has_subject_verb(pattern, token.name)
-    ):
-        yield right
-    for phrase in phrases_ending(sentence, right.start):
-        if phrase.case != case or phrase.joined != token.joined:
+    is_unrestricted = not pos and not numbers and not token.coordinated
+    if case == "nom" and is_unrestricted and _has_agreeing_verb(template, token.name):
+        yield suffix
+    for phrase in find_phrases(sentence, suffix.start):
+        if phrase.case != case or phrase.coordinated != token.coordinated:
             continue
-        if (kinds and phrase.pos not in kinds) or (numbers and phrase.number not in numbers):
+        if (pos and phrase.pos not in pos) or (numbers and phrase.number not in numbers):
             continue
-        agreement = phrase.agreement
-        if (bound := _bind(right.bound, token.name, agreement)) is not None:
-            yield Parse(phrase.start, bound, (*phrase.leaves, *right.leaves), right.tense)
+        agreements = unify(suffix.agreements, token.name, phrase.agreement)
+        if agreements is not None:
+            leaves = (*phrase.leaves, *suffix.leaves)
+            yield Parse(phrase.start, agreements, leaves, suffix.tense)
 
 
-def phrases_ending(sentence: Sentence, end: int) -> list[Phrase]:
-    """The noun phrases whose last word stands before position `end`."""
+def find_phrases(sentence: Sentence, end: int) -> list[Phrase]:
+    """Find the noun phrases whose last word is the one before index `end`."""
     if end not in sentence.phrases:
-        found: dict[tuple[object, ...], Phrase] = {}
-        for pattern in sentence.grammar.phrases if end else ():
-            for match in _match(sentence, pattern, len(pattern.tokens), Parse(end, {}, ())):
-                head = next(
-                    leaf.reading
-                    for leaf in match.leaves
-                    if leaf.token.name == "N" and leaf.pattern is pattern
-                )
-                assert head is not None
-                last = match.leaves[-1].reading
-                phrase = Phrase(
-                    match.start,
-                    head.case,
-                    match.bound["N"],
-                    head.lexeme.pos,
-                    head.number,
-                    last is not None and last.joined,
-                    match.leaves,
-                )
-                found.setdefault(phrase[:-1], phrase)
-        sentence.phrases[end] = list(found.values())
+        phrases: dict[tuple[object, ...], Phrase] = {}
+        for template in sentence.grammar.phrases if end else ():
+            for result in _match_tokens(
+                sentence, template, len(template.tokens), Parse(end, {}, ())
+            ):
+                phrase = _make_phrase(template, result)
+                # Of the matches that differ only in their leaves, the first is enough.
+                phrases.setdefault(phrase[:-1], phrase)
+        sentence.phrases[end] = list(phrases.values())
     return sentence.phrases[end]
 
 
-def _fits(
-    sentence: Sentence, pattern: Pattern, index: int, reading: Reading, right: Parse
-) -> Mapping[str, Agreement] | None:
-    """What is known of the participants if this token is read so; None if it cannot be."""
-    token, role = pattern.tokens[index], pattern.roles[pattern.tokens[index].name]
-    match role.category:
-        case "participant":
-            return _head(reading, role, right)
-        case "verb":
-            return _verb(token, role, reading, right)
-        case "word" | "adj" | "det" | "num" if token.features:
-            return _agreeing(sentence, pattern, index, reading, right)
-        case "word":
-            return right.bound if reading.lexeme.lemma in role.arguments else None
-        case "time" if reading.kind == "word":
-            tenses = reading.lexeme.frame.split()
-            goes = not sentence.tense_matters or not tenses or right.tense in tenses
-            return right.bound if "time" in reading.lexeme.senses and goes else None
-        case _ if reading.kind == "word":
-            return right.bound if role.category in reading.lexeme.senses else None
-    return None
-
-
-def _head(reading: Reading, role: Role, right: Parse) -> Mapping[str, Agreement] | None:
-    """The noun N of a phrase."""
-    numbers = set(role.arguments) & set(NUMBERS)
-    if reading.kind != "noun" or reading.lexeme.pos not in role.arguments:
-        return None
-    if numbers and reading.number not in numbers:
-        return None
-    number = "sg" if reading.number in ("sg", "collective") else "pl"
-    gender = "" if reading.lexeme.gender == "" else reading.lexeme.gender
-    case = concord_case(reading.lexeme, reading.case)
-    return _bind(right.bound, "N", Agreement(gender, number, reading.person, case))
-
-
-def _verb(
-    token: Token, role: Role, reading: Reading, right: Parse
-) -> Mapping[str, Agreement] | None:
-    """A verb of the right kind in the right mood, agreeing with its subject."""
-    target = token.features[0]
-    mood = "infinitive" if target == "infinitive" else [*token.features, "indicative"][1]
-    if reading.kind != "verb" or reading.mood != mood or not _has_frame(reading, role):
-        return None
-    if mood == "infinitive":
-        return right.bound
-    if len(target) == 2:  # a person, not a participant
-        return right.bound if target == reading.person + reading.number[0] else None
-    person = "" if mood == "imperative" else reading.person  # the vocative noun is who must act
-    return _bind(right.bound, target, Agreement("", reading.number, person))
-
-
-def _has_frame(reading: Reading, role: Role) -> bool:
-    kinds = [frame.split()[0] for frame in reading.lexeme.frame.split(";") if frame]
-    needed = {_NEEDS.get(kind, "nothing") for kind in role.arguments[0].split("|")}
-    if not kinds:  # nothing is known of what it takes
-        return not needed <= {"predicate", "infinitive"}
-    takes = {_NEEDS.get(kind, "nothing") for kind in kinds} | (
-        {"object"} if "speak" in kinds else set()
+def _make_phrase(template: Template, result: Parse) -> Phrase:
+    head = next(
+        leaf.reading
+        for leaf in result.leaves
+        if leaf.token.name == "N" and leaf.template is template
     )
-    return bool(needed & takes.union(*(_ALSO.get(taken, set()) for taken in takes)))
+    assert head is not None
+    last = result.leaves[-1].reading
+    return Phrase(
+        start=result.start,
+        case=head.case,
+        agreement=result.agreements["N"],
+        pos=head.lexeme.pos,
+        number=head.number,
+        coordinated=last is not None and last.coordinated,
+        leaves=result.leaves,
+    )
 
 
-def _agreeing(
-    sentence: Sentence, pattern: Pattern, index: int, reading: Reading, right: Parse
-) -> Mapping[str, Agreement] | None:
-    """An adjective, determiner, numeral or relative, in the position that it has and agreeing with its noun."""
-    role, target = pattern.roles[pattern.tokens[index].name], pattern.tokens[index].features[0]
-    if reading.kind != "adjective":
-        return None
-    if role.category == "word" and reading.lexeme.lemma not in role.arguments:
-        return None
-    if role.category != "word" and (
-        reading.lexeme.pos != role.category or reading.lexeme.lemma == "lua"
-    ):
-        return None
-    if (
-        role.arguments[1:]
-        and role.category != "word"
-        and reading.lexeme.lemma not in role.arguments[1:]
-    ):
-        return None
-    position = "full"
-    if any(later.name == target for later in pattern.tokens[index:]):
-        following = sentence.words[right.start] if right.start < len(sentence.words) else ""
-        position = "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
-    if reading.position != position:
-        return None
-    case = reading.case
-    if target != "N" and not any(
-        token.name == target and token.features[:1] == (case,) for token in pattern.tokens
-    ):
-        return None
-    return _bind(right.bound, target, Agreement(reading.gender, reading.number, "", case))
+def _has_agreeing_verb(template: Template, letter: str) -> bool:
+    """Test whether a verb shows the person of a participant, so that a pronoun can be omitted."""
+    agreeing = (token for token in template.tokens if token.features[:1] == (letter,))
+    return any(template.roles[token.name].category == "verb" for token in agreeing)
 
 
-def _bind(
-    bound: Mapping[str, Agreement], letter: str, new: Agreement
-) -> Mapping[str, Agreement] | None:
-    """What is known of a participant with something more; None if they contradict each other."""
-    old = bound.get(letter, Agreement())
-    merged = []
-    for known, said in zip(old, new, strict=True):
-        if known and said and known != said:
-            return None
-        merged.append(known or said)
-    return {**bound, letter: Agreement(*merged)}
-
-
-def _has_subject_verb(pattern: Pattern, letter: str) -> bool:
-    """Whether a verb shows the person of this participant, so that its pronoun may be left out."""
-    agreeing = (token for token in pattern.tokens if token.features[:1] == (letter,))
-    return any(pattern.roles[token.name].category == "verb" for token in agreeing)
-
-
-def _predicates_agree(pattern: Pattern, found: Parse) -> bool:
-    """Whether predicate nouns (`=x`, not joined) have the number of their subject."""
-    for letter, role in pattern.roles.items():
-        model = next((a[1:] for a in role.arguments if a.startswith("=")), None)
-        joined = any(token.name == letter and token.joined for token in pattern.tokens)
-        if model and not joined:
-            numbers = {
-                found.bound[name].number for name in (letter, model) if name in found.bound
-            } - {""}
-            if len(numbers) > 1:
+def _predicates_agree(template: Template, result: Parse) -> bool:
+    """Test whether predicate nouns (`=x`, not coordinated) have the number of their subject."""
+    for letter, role in template.roles.items():
+        coordinated = any(token.name == letter and token.coordinated for token in template.tokens)
+        if role.model and not coordinated:
+            names = {letter, role.model} & result.agreements.keys()
+            if len({result.agreements[name].number for name in names} - {""}) > 1:
                 return False
     return True

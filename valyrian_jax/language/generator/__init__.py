@@ -1,1 +1,1 @@
-"""TODO."""
+"""The generator: draws sentences from the grammar and computes their exact probability."""

@@ -1,121 +1,145 @@
-"""The exact probability of a text: the sum over every derivation that the grammar has for it.
+"""The exact probability of a text: the sum over all its derivations.
 
-One derivation is what the generator happened to choose; a text may have several, when a form is both singular and
-plural, say, or when a subject that is left out may be one of two. The generator is run again and again along every
-path of choices that can lead to the words of a sentence, and forward through the sentences over every scene that can
-stand between them (the forward algorithm of hidden Markov models; Rabiner 1989).
+A derivation is one sequence of the generator's choices. A text may have several, for example where
+a form is both singular and plural, or where an omitted subject may be either of two participants.
+The generator runs along every path of choices that can lead to the words of a sentence, and forward
+through the sentences over every possible discourse (the forward algorithm of hidden Markov models;
+Rabiner 1989).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import inf, log2
 from typing import Any
 
-from valyrian_jax.language.generator.paragraphs import draw, to_words
-from valyrian_jax.language.generator.sentence_state import Scene
-from valyrian_jax.language.generator.vocabulary import Use, Word, verb_uses
+from valyrian_jax.language.generator.paragraphs import generate_sentence, split_words
+from valyrian_jax.language.generator.sentence_state import Discourse
+from valyrian_jax.language.generator.vocabulary import VerbFrame, WordForm, list_verb_frames
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import PUNCTUATION, Grammar, Pattern, Role
-from valyrian_jax.language.words.analysis import readings
+from valyrian_jax.language.grammar import PUNCTUATION, Grammar, Role, Template
+from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.lexicon import Lexeme
 
 
 def text_bits(sentences: Sequence[str], grammar: Grammar) -> float:
-    """-log2 of the probability that the generator writes these sentences as one text.
+    """Return -log2 of the probability that the generator writes these sentences as one text.
 
-    Its sentences are taken to be independent of those of other texts, that is, without the rule that none stands twice.
-
-    Args:
-        sentences: as `generate_paragraphs` writes them.
-        grammar: the grammar.
-
-    Returns:
-        Bits; infinite if the grammar cannot write the text.
+    The rule that no sentence occurs twice in a corpus is ignored, so texts are independent. The
+    result is infinite if the grammar cannot generate the text.
     """
     total = sum(grammar.weights["sentences"].values())
-    length = grammar.weights["sentences"].get(str(len(sentences)), 0.0) / total
-    scenes = {Scene(): length}
+    length_probability = grammar.weights["sentences"].get(str(len(sentences)), 0.0) / total
+    probabilities = {Discourse(): length_probability}
     for sentence in sentences:
-        after: dict[Scene, float] = {}
-        for scene, probability in scenes.items():
-            for then, share in derivations(sentence, scene, grammar):
-                after[then] = after.get(then, 0.0) + probability * share
-        scenes = after
-    found = sum(scenes.values())
-    return -log2(found) if found else inf
+        next_probabilities: dict[Discourse, float] = {}
+        for discourse, probability in probabilities.items():
+            for after, conditional in find_derivations(sentence, discourse, grammar):
+                joint = next_probabilities.get(after, 0.0) + probability * conditional
+                next_probabilities[after] = joint
+        probabilities = next_probabilities
+    probability = sum(probabilities.values())
+    return -log2(probability) if probability else inf
 
 
-def derivations(sentence: str, scene: Scene, grammar: Grammar) -> list[tuple[Scene, float]]:
-    """Every way to write one sentence: the scene after it, and the probability of its choices."""
-    as_is = to_words(sentence)
-    spoken = [as_is[0][:1].lower() + as_is[0][1:], *as_is]
-    read = [reading for word in spoken for reading in readings(word)]
-    texts = {*spoken, *(reading.plain for reading in read)}
-    shown = {*texts, *PUNCTUATION}  # a clause loses its mark inside another sentence
-    lemmas = {reading.lexeme.lemma for reading in read}
-    kinds = {reading.lexeme.pos for reading in read}
-
-    def present(role: Role) -> bool:
-        """Whether the sentence has a word for a letter of a template, as far as that is easily seen."""
-        match role.category:
-            case "word":
-                return not lemmas.isdisjoint(role.arguments)
-            case "adj" | "det" | "num":
-                return role.category in kinds
-            case "verb":
-                return any(
-                    use.verb.lemma in lemmas
-                    for use in verb_uses(tuple(role.arguments[0].split("|")))
-                )
-            case _:
-                return True
-
-    def visible(item: Any) -> bool:
-        match item:
-            case Word():
-                return item.text in texts
-            case Lexeme():
-                return item.lemma in lemmas
-            case Use():
-                return item.verb.lemma in lemmas
-            case Pattern():
-                small_words = {token.name for token in item.tokens if not token.is_letter}
-                return small_words <= shown and all(map(present, item.roles.values()))
-            case _:
-                return True
-
-    lines = [f" {' '.join(words)} " for words in (as_is, [spoken[0], *as_is[1:]])]
-
-    def can_say(texts: Iterable[str]) -> bool:
-        return any(f" {text} " in line for text in texts for line in lines)
-
-    found: list[tuple[Scene, float]] = []
+def find_derivations(
+    sentence: str, discourse: Discourse, grammar: Grammar
+) -> list[tuple[Discourse, float]]:
+    """Return the discourse after each derivation of a sentence, and its probability."""
+    evidence = _find_evidence(sentence)
+    results: list[tuple[Discourse, float]] = []
     paths: list[list[int]] = [[]]
     while paths:
-        chance = WeightedChoice(_along(paths.pop(), paths, visible), can_say)
+        choose = _follow_path(paths.pop(), paths, evidence.allows)
+        choice = WeightedChoice(choose, evidence.contains_any)
         try:
-            written, after = draw(grammar, chance, scene)
+            text, next_discourse = generate_sentence(grammar, choice, discourse)
         except DeadEndError:
             continue
-        if written == sentence:
-            found.append((after, 2**-chance.bits))
-    return found
+        if text == sentence:
+            results.append((next_discourse, 2**-choice.bits))
+    return results
 
 
-def _along(
-    path: list[int], others: list[list[int]], visible: Callable[[Any], bool]
+@dataclass(frozen=True)
+class _Evidence:
+    """What a sentence shows about its derivations.
+
+    Attributes:
+        texts: Words, and words before their last vowel was lengthened.
+        lemmas: Lemmas of all readings.
+        pos: Parts of speech of all readings.
+        lines: The words between spaces, with and without the capital letter.
+    """
+
+    texts: set[str]
+    lemmas: set[str]
+    pos: set[str]
+    lines: tuple[str, str]
+
+    def contains_any(self, texts: Iterable[str]) -> bool:
+        """Test whether the sentence contains one of these word sequences."""
+        return any(f" {text} " in line for text in texts for line in self.lines)
+
+    def allows(self, item: Any) -> bool:
+        """Test whether a choice of the generator can lead to this sentence."""
+        match item:
+            case WordForm():
+                return item.text in self.texts
+            case Lexeme():
+                return item.lemma in self.lemmas
+            case VerbFrame():
+                return item.verb.lemma in self.lemmas
+            case Template():
+                literals = {token.name for token in item.tokens if not token.is_letter}
+                # A clause inside a sentence loses its final mark.
+                has_literals = literals <= self.texts | {*PUNCTUATION}
+                return has_literals and all(map(self._allows_role, item.roles.values()))
+            case _:
+                return True
+
+    def _allows_role(self, role: Role) -> bool:
+        match role.category:
+            case "word":
+                return not self.lemmas.isdisjoint(role.arguments)
+            case "adj" | "det" | "num":
+                return role.category in self.pos
+            case "verb":
+                frames = list_verb_frames(tuple(role.arguments[0].split("|")))
+                return any(frame.verb.lemma in self.lemmas for frame in frames)
+            case _:
+                return True
+
+
+def _find_evidence(sentence: str) -> _Evidence:
+    words = split_words(sentence)
+    uncapitalized = [words[0][:1].lower() + words[0][1:], *words[1:]]
+    readings = [reading for word in (uncapitalized[0], *words) for reading in analyze(word)]
+    return _Evidence(
+        texts={uncapitalized[0], *words} | {reading.base_text for reading in readings},
+        lemmas={reading.lexeme.lemma for reading in readings},
+        pos={reading.lexeme.pos for reading in readings},
+        lines=(f" {' '.join(words)} ", f" {' '.join(uncapitalized)} "),
+    )
+
+
+def _follow_path(
+    path: list[int], paths: list[list[int]], allows: Callable[[Any], bool]
 ) -> Callable[[Sequence[Any], Sequence[float]], int]:
-    """Choices along a path, then always the first that is possible; the ways not taken are added to `others`."""
+    """Return a chooser that follows a path, and then takes the first choice that is allowed.
+
+    It extends `path` by its own choices and adds the alternatives to `paths`.
+    """
     step = -1
 
     def choose(items: Sequence[Any], weights: Sequence[float]) -> int:
         nonlocal step
         step += 1
         if step == len(path):
-            ways = [i for i, item in enumerate(items) if weights[i] > 0 and visible(item)]
-            if not ways:
+            indices = [i for i, item in enumerate(items) if weights[i] > 0 and allows(item)]
+            if not indices:
                 raise DeadEndError
-            others.extend([*path, way] for way in ways[1:])
-            path.append(ways[0])
+            paths.extend([*path, index] for index in indices[1:])
+            path.append(indices[0])
         return path[step]
 
     return choose

@@ -1,4 +1,4 @@
-"""The generator: short texts of High Valyrian sentences with their probabilities, every sentence new."""
+"""Paragraphs: short texts of new High Valyrian sentences, with their probabilities."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.generator.realize import realize
-from valyrian_jax.language.generator.sentence_state import Scene, SentenceState
+from valyrian_jax.language.generator.sentence_state import Discourse, SentenceState
 from valyrian_jax.language.generator.weighted_choice import (
     DeadEndError,
     WeightedChoice,
@@ -15,17 +15,17 @@ from valyrian_jax.language.generator.weighted_choice import (
 )
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, load_grammar
 
-_WORD = re.compile(r"\w+|[^\w\s]")
-ATTEMPTS = 5_000  # sentences drawn without a new one, after which the grammar counts as used up
+ATTEMPTS = 5_000  # If none of so many sentences is new, the grammar counts as exhausted.
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class Paragraph(NamedTuple):
     """A text of a few sentences.
 
     Attributes:
-        sentences: each with its capital and its final mark, Unicode NFC.
-        bits: -log2 of the probability of its derivation.
-        attempts: sentences drawn for it; more than it has where one was a dead end or not new.
+        sentences: Sentences with a capital and a final mark, in Unicode NFC.
+        bits: -log2 of the probability of the derivation.
+        attempts: Number of sentences drawn, including dead ends and repetitions.
     """
 
     sentences: tuple[str, ...]
@@ -34,76 +34,80 @@ class Paragraph(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The sentences, separated by spaces."""
         return " ".join(self.sentences)
 
 
 def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
-    """Paragraphs of High Valyrian in which no sentence stands twice.
+    """Generate paragraphs of High Valyrian in which no sentence occurs twice.
 
     Args:
-        sentences: how many sentences altogether, at least 1.
-        seed: an integer from 0; the same seed gives the same paragraphs, whatever the platform and Python version.
+        sentences: Total number of sentences, at least 1.
+        seed: Seed from 0; it determines the paragraphs on every platform and Python version.
 
     Yields:
         Paragraphs.
 
     Raises:
-        UserError: `sentences` is less than 1, or more than the grammar can say.
+        UserError: `sentences` is less than 1 or more than the grammar can generate.
     """
     if sentences < 1:
         raise UserError(
             f"the number of sentences must be at least 1, found {sentences}; ask for more"
         )
-    grammar, chance = load_grammar(), seeded_choice(seed)
+    grammar, choice = load_grammar(), seeded_choice(seed)
     seen: set[str] = set()
     while len(seen) < sentences:
-        chance.bits = 0.0
-        length, scene = int(chance.pick_key(grammar.weights["sentences"])), Scene()
-        paragraph, attempts = [], 0
+        choice.bits = 0.0
+        length, discourse = int(choice.pick_key(grammar.weights["sentences"])), Discourse()
+        paragraph, total_attempts = [], 0
         for _ in range(min(length, sentences - len(seen))):
-            text, scene, tries = _draw_new(grammar, chance, scene, seen)
+            text, discourse, attempts = _generate_new_sentence(grammar, choice, discourse, seen)
             seen.add(text)
             paragraph.append(text)
-            attempts += tries
-        yield Paragraph(tuple(paragraph), chance.bits, attempts)
+            total_attempts += attempts
+        yield Paragraph(tuple(paragraph), choice.bits, total_attempts)
 
 
-def draw(grammar: Grammar, chance: WeightedChoice, scene: Scene) -> tuple[str, Scene]:
-    """One sentence, and the scene after it.
+def generate_sentence(
+    grammar: Grammar, choice: WeightedChoice, discourse: Discourse
+) -> tuple[str, Discourse]:
+    """Generate one sentence; return it and the discourse after it.
 
     Raises:
-        DeadEndError: nothing could be said from here: draw again.
+        DeadEndError: No word fits the earlier choices; call again.
     """
-    pattern = chance.pick(grammar.sentences, [pattern.weight for pattern in grammar.sentences])
-    words, scene = realize(SentenceState(grammar, pattern, chance, set()), scene)
-    return to_text(words), scene
+    template = choice.pick(grammar.sentences, [template.weight for template in grammar.sentences])
+    words, discourse = realize(SentenceState(grammar, template, choice), discourse)
+    return join_words(words), discourse
 
 
-def to_text(words: list[str]) -> str:
-    """Words and punctuation marks as a sentence: spaces, a capital first letter, Unicode NFC."""
+def join_words(words: list[str]) -> str:
+    """Join words and punctuation marks to a sentence in Unicode NFC, with a capital letter."""
     text = " ".join(words)
     for mark in PUNCTUATION:
         text = text.replace(f" {mark}", mark)
     return normalize("NFC", text[:1].upper() + text[1:])
 
 
-def to_words(sentence: str) -> list[str]:
-    """The words and marks of a sentence."""
-    return _WORD.findall(sentence)
+def split_words(sentence: str) -> list[str]:
+    """Split a sentence into its words and punctuation marks."""
+    return _TOKEN.findall(sentence)
 
 
-def _draw_new(
-    grammar: Grammar, chance: WeightedChoice, scene: Scene, seen: set[str]
-) -> tuple[str, Scene, int]:
-    before = chance.bits
+def _generate_new_sentence(
+    grammar: Grammar, choice: WeightedChoice, discourse: Discourse, seen: set[str]
+) -> tuple[str, Discourse, int]:
+    bits = choice.bits
     for attempt in range(1, ATTEMPTS + 1):
-        chance.bits = before
+        choice.bits = bits
         try:
-            text, after = draw(grammar, chance, scene)
+            text, next_discourse = generate_sentence(grammar, choice, discourse)
         except DeadEndError:
             continue
         if text not in seen:
-            return text, after, attempt
+            return text, next_discourse, attempt
     raise UserError(
-        f"no new sentence found after {len(seen)}; ask for fewer, or add words or templates"
+        f"no new sentence in {ATTEMPTS:,} attempts after {len(seen):,} sentences; "
+        "ask for fewer sentences, or add words or templates"
     )

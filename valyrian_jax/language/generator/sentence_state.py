@@ -1,32 +1,27 @@
-"""What is said: participants, the scene that a sentence goes on about, and a template while it is being filled."""
+"""What the generator knows while it writes: participants, the discourse and one sentence."""
 
 from dataclasses import dataclass, field
 
-from valyrian_jax.language.generator.vocabulary import NOUN_KINDS, Senses, Use
+from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
-from valyrian_jax.language.grammar import Grammar, Pattern, Role, Token
-from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import NUMBERS
+from valyrian_jax.language.grammar import Grammar, Role, Template, Token
+from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
+from valyrian_jax.language.words.morphology import NUMBERS, concord_number
 
-NOT_SENSES = {
-    *NOUN_KINDS,
-    *NUMBERS,
-    "pronoun",
-    "you",
-}  # what else the line of a participant may say
+NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you"}  # other arguments of a participant
 
 
 @dataclass(frozen=True)
 class Participant:
-    """Somebody or something a sentence speaks of.
+    """A person or thing in a sentence.
 
     Attributes:
-        referent: the noun or name; for I and you the word for a person.
+        referent: The noun or name; for I, you and we the word for a person.
         number: sg, pl, paucal or collective.
-        gender: what adjectives agree with.
+        gender: Gender of agreeing adjectives.
         person: "1", "2" or "3".
-        head: the word that stands for it here: the referent or a pronoun.
-        words: how it is printed here; empty if it is left out.
+        head: The word printed for it: the referent or a pronoun.
+        words: The printed words; empty if it is left out.
     """
 
     referent: Lexeme
@@ -38,64 +33,73 @@ class Participant:
 
     @property
     def agreement(self) -> str:
-        """The number of words that agree: singular with collectives, plural with paucals (Najahho, "Number")."""
-        return "sg" if self.number in ("sg", "collective") else "pl"
+        """The number of agreeing words, "sg" or "pl"."""
+        return concord_number(self.number)
 
     @property
     def verb_person(self) -> str:
-        """The person of a verb whose subject this is, such as 3s."""
+        """The person of a verb with this subject, such as 3s."""
         return self.person + self.agreement[0]
 
     @property
-    def mark(self) -> str:
-        """What may stand in a sentence only once: the noun, or the person of I, you and we."""
+    def identity(self) -> str:
+        """What a sentence may contain only once: the noun, or the person of I, you and we."""
         return self.referent.lemma if self.person == "3" else self.person
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its noun is printed, and not a pronoun."""
+        return bool(self.words) and self.head is self.referent
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a sentence may go on about: its usual tense (that of its first sentence), whom it is about, and what else it
-    spoke of last.
-    """
+class Discourse:
+    """What a sentence can refer to in the sentences before it."""
 
-    tense: str = ""
-    topic: Participant | None = None
-    other: Participant | None = None
+    tense: str = ""  # of the first sentence
+    topic: Participant | None = None  # what the text is about
+    mention: Participant | None = None  # what it mentioned last besides the topic
 
 
 @dataclass
 class SentenceState:
-    """A pattern while it is being filled."""
+    """A sentence or noun phrase, with the choices made for its letters so far."""
 
     grammar: Grammar
-    pattern: Pattern
-    chance: WeightedChoice
-    used: set[str]  # marks of participants and lemmas of other words in the sentence so far
-    head_case: str = "nom"  # of the noun N, if the pattern is a noun phrase
-    depth: int = 0  # phrases around this one
+    template: Template
+    choice: WeightedChoice
+    used: set[str] = field(default_factory=set)  # identities of participants, lemmas of words
+    head_case: str = "nom"  # case of the noun N of a noun phrase
+    depth: int = 0  # number of noun phrases around this one
     tense: str = ""
-    fillers: dict[str, Participant] = field(default_factory=dict)
-    verbs: dict[str, Use] = field(default_factory=dict)
+    participants: dict[str, Participant] = field(default_factory=dict)
+    verbs: dict[str, VerbFrame] = field(default_factory=dict)
     clauses: dict[str, list[str]] = field(default_factory=dict)
 
-    def probability(self, name: str) -> float:
-        return self.grammar.weights["chances"][name]
+    def happens(self, name: str) -> bool:
+        """Return True with the probability that [chances] gives for this name."""
+        return self.choice.happens(self.grammar.weights["chances"][name])
 
-    def printed(self, letter: str) -> Token | None:
-        """Where a participant is printed, if it is."""
-        return next((t for t in self.pattern.tokens if t.name == letter), None)
+    def find_token(self, letter: str) -> Token | None:
+        """Find the token that prints a letter."""
+        return next((token for token in self.template.tokens if token.name == letter), None)
 
     def case(self, letter: str) -> str:
-        """The case of a participant; the nominative if it is not printed."""
-        token = self.printed(letter)
+        """Return the case of a participant: that of its token, or `head_case`."""
+        token = self.find_token(letter)
         return token.features[0] if token and token.features else self.head_case
 
 
 def senses_of(role: Role) -> Senses:
-    """The senses in the line of a participant, without its numbers, parts of speech and references."""
+    """Return the senses among the arguments of a participant."""
     return tuple(a for a in role.arguments if a not in NOT_SENSES and not a.startswith("="))
 
 
-def kinds_of(role: Role) -> tuple[str, ...]:
-    """The parts of speech that the line of a participant allows."""
-    return tuple(kind for kind in NOUN_KINDS if kind in role.arguments) or NOUN_KINDS
+def pos_of(role: Role) -> tuple[str, ...]:
+    """Return the parts of speech that a participant may have."""
+    return tuple(pos for pos in NOMINAL_POS if pos in role.arguments) or NOMINAL_POS
+
+
+def numbers_of(role: Role) -> tuple[str, ...]:
+    """Return the numbers that a participant may have."""
+    return tuple(number for number in role.arguments if number in NUMBERS) or NUMBERS

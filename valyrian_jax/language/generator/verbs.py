@@ -1,148 +1,158 @@
-"""Which verbs and tenses a template can have, given who is settled and what may still be drawn."""
+"""The verbs and tenses that a template allows, given what the sentence has so far."""
 
 from collections.abc import Iterator
 from functools import cache
 
-from valyrian_jax.language.generator.sentence_state import Scene, SentenceState, kinds_of, senses_of
+from valyrian_jax.language.generator.sentence_state import (
+    Discourse,
+    SentenceState,
+    numbers_of,
+    pos_of,
+    senses_of,
+)
 from valyrian_jax.language.generator.vocabulary import (
     Constraints,
-    Open,
+    OpenArgument,
     Senses,
-    Use,
-    fitting_verbs,
-    persons_of,
+    VerbFrame,
+    attested_persons,
+    find_verbs,
 )
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
-from valyrian_jax.language.grammar import Grammar, Pattern, Role
-from valyrian_jax.language.words.morphology import NO_PERSON, NUMBERS, PERSONS, TENSES, conjugate
+from valyrian_jax.language.grammar import Grammar, Role, Template
+from valyrian_jax.language.words.morphology import (
+    NO_PERSON,
+    PERSONS,
+    TENSES,
+    concord_number,
+    conjugate,
+)
 
 
-def verbs_of(pattern: Pattern) -> dict[str, Role]:
-    """The letters of a template that are verbs."""
-    return {letter: role for letter, role in pattern.roles.items() if role.category == "verb"}
+def verb_roles(template: Template) -> dict[str, Role]:
+    """Return the letters of a template that are verbs."""
+    return {letter: role for letter, role in template.roles.items() if role.category == "verb"}
 
 
-def tenses_for(
-    draft: SentenceState, scene: Scene, verbs: dict[str, Role], asked: tuple[str, ...] = ()
+def tense_weights(
+    state: SentenceState, discourse: Discourse, tenses: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    """The weights of the tenses in which there are verbs for this pattern, the usual tense of the scene first."""
-    stay = draft.probability("same_tense") if scene.tense else 0.0
-    table = draft.grammar.weights["tenses"]
-    tenses = asked or draft.pattern.tenses or TENSES
-    begun = draft.fillers or draft.used
-    possible = (
-        _possible_tenses(draft, verbs, tenses)
-        if begun
-        else _tenses_at_first(draft.grammar, draft.pattern, tenses)
-    )
+    """Return the weights of the tenses that have verbs, from `tenses` or those of the template."""
+    same_tense = state.grammar.weights["chances"]["same_tense"] if discourse.tense else 0.0
+    table = state.grammar.weights["tenses"]
+    tenses = tenses or state.template.tenses or TENSES
+    if state.participants or state.used:
+        possible = _possible_tenses(state, tenses)
+    else:
+        possible = _initial_tenses(state.grammar, state.template, tenses)
     total = sum(table.values())
-    return {t: (1 - stay) * table[t] / total + stay * (t == scene.tense) for t in possible}
+    return {
+        tense: (1 - same_tense) * table[tense] / total + same_tense * (tense == discourse.tense)
+        for tense in possible
+    }
 
 
 @cache
-def _tenses_at_first(
-    grammar: Grammar, pattern: Pattern, tenses: tuple[str, ...]
+def _initial_tenses(
+    grammar: Grammar, template: Template, tenses: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Those of the tenses in which there are verbs for a pattern of which nothing is settled."""
-    return _possible_tenses(
-        SentenceState(grammar, pattern, NO_CHOICE, set()), verbs_of(pattern), tenses
-    )
+    """Return the tenses that have verbs before anything else is chosen."""
+    return _possible_tenses(SentenceState(grammar, template, NO_CHOICE), tenses)
 
 
-def _possible_tenses(
-    draft: SentenceState, verbs: dict[str, Role], tenses: tuple[str, ...]
-) -> tuple[str, ...]:
-    found = []
+def _possible_tenses(state: SentenceState, tenses: tuple[str, ...]) -> tuple[str, ...]:
+    possible = []
     for tense in tenses:
-        draft.tense = tense
-        if all(fitting(draft, letter, role) for letter, role in verbs.items()):
-            found.append(tense)
-    return tuple(found)
+        state.tense = tense
+        if has_verbs(state):
+            possible.append(tense)
+    return tuple(possible)
 
 
-def fitting(draft: SentenceState, letter: str, role: Role) -> list[Use]:
-    """The verbs that can stand for a letter: with places for its participants, and a sure form for the subject."""
-    kinds, *letters = role.arguments
-    target, mood = target_of(draft, letter)
+def has_verbs(state: SentenceState) -> bool:
+    """Test whether there is a verb for every verb letter of the template."""
+    return all(find_verb_frames(state, letter) for letter in verb_roles(state.template))
+
+
+def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
+    """Find the verbs for a letter that fit its participants and agree in an attested form."""
+    kinds, *letters = state.template.roles[letter].arguments
+    target, mood = agreement_target(state, letter)
     persons = frozenset(PERSONS)
-    if target in draft.fillers:
-        persons = frozenset({draft.fillers[target].verb_person})
-    elif target in draft.pattern.roles:
-        persons = _possible_persons(draft.pattern.roles[target], mood)
+    if target in state.participants:
+        persons = frozenset({state.participants[target].verb_person})
+    elif target in state.template.roles:
+        persons = _possible_persons(state.template.roles[target], mood)
     elif mood != "infinitive":
         persons = frozenset({target})
-    places = tuple(_place(draft, place) for place in letters)
-    uses = fitting_verbs(tuple(kinds.split("|")), places, draft.tense, mood, persons)
-    return [use for use in uses if use.verb.lemma not in draft.used]
+    arguments = tuple(_verb_argument(state, argument) for argument in letters)
+    frames = find_verbs(tuple(kinds.split("|")), arguments, state.tense, mood, persons)
+    return [frame for frame in frames if frame.verb.lemma not in state.used]
 
 
-def target_of(draft: SentenceState, letter: str) -> tuple[str, str]:
-    """Whom the verb agrees with (a participant, or a person such as 3s), and its mood."""
-    token = next(token for token in draft.pattern.tokens if token.name == letter)
+def agreement_target(state: SentenceState, letter: str) -> tuple[str, str]:
+    """Return what a verb agrees with (a participant, or a person such as 3s), and its mood."""
+    token = next(token for token in state.template.tokens if token.name == letter)
     if token.features == ("infinitive",):
         return "", "infinitive"
     return token.features[0], token.features[1] if len(token.features) > 1 else "indicative"
 
 
-def _place(draft: SentenceState, letter: str) -> Senses | Open:
-    """A participant, as far as it matters to a verb."""
-    if letter in draft.fillers:
-        return draft.fillers[letter].referent.senses
-    role = draft.pattern.roles[letter]
-    return Open(kinds_of(role), (senses_of(role), *asked(draft, letter)), draft.case(letter))
+def _verb_argument(state: SentenceState, letter: str) -> Senses | OpenArgument:
+    if letter in state.participants:
+        return state.participants[letter].referent.senses
+    role = state.template.roles[letter]
+    constraints = (senses_of(role), *verb_constraints(state, letter))
+    return OpenArgument(pos_of(role), constraints, state.case(letter))
 
 
 def _possible_persons(role: Role, mood: str) -> frozenset[str]:
-    """The persons that a participant may turn out to be."""
+    """Return the persons that a participant may turn out to have."""
     if mood == "imperative":
         return frozenset(("2s", "2p"))
     if "pronoun" in role.arguments:
         return frozenset(PERSONS)
-    numbers = set(role.arguments) & set(NUMBERS)
-    singular, plural = (
-        not numbers or numbers & {"sg", "collective"},
-        not numbers or numbers & {"pl", "paucal"},
-    )
-    return frozenset((*(("3s",) if singular else ()), *(("3p",) if plural else ())))
+    return frozenset("3" + concord_number(number)[0] for number in numbers_of(role))
 
 
-def asked(draft: SentenceState, letter: str) -> Constraints:
-    """What the verbs that are settled ask of a participant."""
-    asked = []
-    for verb, use in draft.verbs.items():
-        places = draft.pattern.roles[verb].arguments[1:]
-        asked += [
-            senses for place, senses in zip(places, use.places, strict=False) if place == letter
-        ]
-    return tuple(asked)
+def verb_constraints(state: SentenceState, letter: str) -> Constraints:
+    """Return the senses that the chosen verbs require of a participant."""
+    constraints: list[Senses] = []
+    for verb, frame in state.verbs.items():
+        letters = state.template.roles[verb].arguments[1:]
+        arguments = zip(letters, frame.arguments, strict=False)
+        constraints += (senses for argument, senses in arguments if argument == letter)
+    return tuple(constraints)
 
 
-def persons_asked(draft: SentenceState, letter: str) -> frozenset[str]:
-    """The persons for which all verbs that agree with a participant have a sure form."""
+def allowed_persons(state: SentenceState, letter: str) -> frozenset[str]:
+    """Return the persons for which every verb that agrees with a participant has a form."""
     persons = frozenset(PERSONS)
-    for verb, use in draft.verbs.items():
-        target, mood = target_of(draft, verb)
+    for verb, frame in state.verbs.items():
+        target, mood = agreement_target(state, verb)
         if target == letter:
-            persons &= persons_of(use.verb, draft.tense, mood)
+            persons &= attested_persons(frame.verb, state.tense, mood)
     return persons
 
 
-def possible_forms(draft: SentenceState, letter: str) -> Iterator[str]:
-    """The forms of which a verb will have one, whoever its subject is."""
-    forms, (_, mood) = conjugate(draft.verbs[letter].verb), target_of(draft, letter)
+def possible_forms(state: SentenceState, letter: str) -> Iterator[str]:
+    """Yield the forms that a verb can have, whatever its subject is."""
+    forms = conjugate(state.verbs[letter].verb)
+    _, mood = agreement_target(state, letter)
     if mood == "infinitive":
         yield forms["present", mood, NO_PERSON].text
     else:
-        found = (forms.get((draft.tense, mood, person)) for person in PERSONS)
-        yield from (form.text for form in found if form)
+        finite_forms = (forms.get((state.tense, mood, person)) for person in PERSONS)
+        yield from (form.text for form in finite_forms if form)
 
 
-def verb_form(draft: SentenceState, letter: str) -> str:
-    """The form of a verb that agrees with its subject."""
-    forms, (target, mood) = conjugate(draft.verbs[letter].verb), target_of(draft, letter)
+def verb_form(state: SentenceState, letter: str) -> str:
+    """Return the form of a verb that agrees with its subject."""
+    forms = conjugate(state.verbs[letter].verb)
+    target, mood = agreement_target(state, letter)
     if mood == "infinitive":
         return forms["present", mood, NO_PERSON].text
-    person = draft.fillers[target].verb_person if target in draft.fillers else target
+    person = state.participants[target].verb_person if target in state.participants else target
     if mood == "imperative":
-        person = "2" + person[1]  # the vocative noun is who must act
-    return forms[draft.tense, mood, person].text
+        person = "2" + person[1]  # The vocative noun is the one who has to act.
+    return forms[state.tense, mood, person].text

@@ -1,9 +1,9 @@
-"""Which words may stand where: pools of words by sense, frame and form, each with how often its words are drawn.
+"""The words that fit a slot, by sense, frame and form, with their weights.
 
-Only sure forms are offered, so whatever is drawn can be printed.
+Only attested forms are offered, so that every choice can be printed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -22,220 +22,222 @@ from valyrian_jax.language.words.morphology import (
 )
 
 Senses = tuple[str, ...]
-Constraints = tuple[
-    Senses, ...
-]  # a word must have a sense of each list; an empty list and "any" ask nothing
-
-NOUN_KINDS = ("noun", "name", "pron")
+# A word must have a sense of each list; an empty list and "any" allow every word.
+Constraints = tuple[Senses, ...]
 
 
-class Word(NamedTuple):
-    """A word in one of its forms; `cell` is what tells the forms apart (a number, or nothing)."""
+class WordForm(NamedTuple):
+    """A word in one of its forms; nouns also say in which number."""
 
     lexeme: Lexeme
     text: str
-    cell: str = ""
+    number: str = ""
 
 
-class Use(NamedTuple):
-    """A verb in one of its frames: the kind of frame, and the senses of its places (subject, object ...)."""
+class VerbFrame(NamedTuple):
+    """A verb in one of its frames: the kind of frame, and the senses of subject, object ..."""
 
     verb: Lexeme
     kind: str
-    places: tuple[Senses, ...]
+    arguments: tuple[Senses, ...]
 
 
-class Open(NamedTuple):
-    """A place for a noun that is yet to be drawn: its parts of speech, what is asked of it, and its case."""
+class OpenArgument(NamedTuple):
+    """An argument whose noun is still to be drawn."""
 
-    kinds: tuple[str, ...]
+    pos: tuple[str, ...]
     constraints: Constraints
     case: str
 
 
-class Pool(NamedTuple):
+class NounPool(NamedTuple):
     """Nouns with their weights."""
 
     nouns: tuple[Lexeme, ...]
     weights: tuple[float, ...]
 
 
-def suits(lexeme: Lexeme, constraints: Constraints) -> bool:
-    """Whether the lexeme has a sense of every list."""
+def meets(lexeme: Lexeme, constraints: Constraints) -> bool:
+    """Test whether the lexeme has a sense of every list."""
     return all(
         not senses or "any" in senses or set(senses) & set(lexeme.senses) for senses in constraints
     )
 
 
-def frequencies(count: int) -> list[float]:
-    """Weights of words from frequent to rare."""
+def rank_weights(count: int) -> list[float]:
+    """Return the weights of words that are listed from frequent to rare."""
     law = load_grammar().weights["words"]
     return zipf_weights(count, law["offset"], law["exponent"])
 
 
 @cache
-def numbers_of(noun: Lexeme, case: str, joined: bool = False) -> tuple[Word, ...]:
-    """The noun in this case, in every number whose form is sure and that it may have.
+def noun_forms(noun: Lexeme, case: str, coordinated: bool) -> tuple[WordForm, ...]:
+    """Return the attested forms of a noun in a case, one for each number that it may have.
 
-    Args:
-        noun: the word.
-        case: one of CASES.
-        joined: only forms whose last vowel can be lengthened, "and".
+    A coordinated noun needs a last vowel that can be lengthened.
     """
-    allowed = NUMBERS if noun.pos == "noun" and "single" not in noun.senses else ("sg",)
-    found = ((n, decline(noun).get((case, n))) for n in allowed)
+    numbers = NUMBERS if noun.pos == "noun" and "single" not in noun.senses else ("sg",)
+    forms = ((number, decline(noun).get((case, number))) for number in numbers)
     return tuple(
-        Word(noun, form.text, n)
-        for n, form in found
-        if form and form.sure and (not joined or lengthen_last_vowel(form.text))
+        WordForm(noun, form.text, number)
+        for number, form in forms
+        if form and form.attested and (not coordinated or lengthen_last_vowel(form.text))
     )
 
 
 @cache
-def nouns(
-    kinds: tuple[str, ...],
+def find_nouns(
+    pos: tuple[str, ...],
     constraints: Constraints,
     case: str,
     numbers: tuple[str, ...],
-    joined: bool = False,
-) -> Pool:
-    """Nouns, names or indefinite pronouns (`kinds`) that meet the constraints and have a sure form.
+    coordinated: bool = False,
+) -> NounPool:
+    """Find the nouns, names or indefinite pronouns that meet the constraints.
 
-    A frame lists senses from usual to unusual, the lexicon words from frequent to rare. A word that has several of
-    the senses gets the sum of its weights, so that it can be drawn in one way only.
+    A frame lists senses from usual to unusual, and the lexicon lists words from frequent to rare.
+    A word with several of the senses gets the sum of its weights, so that there is only one way to
+    draw it.
 
     Args:
-        kinds: parts of speech.
-        constraints: lists of senses; the first that asks something sets the weights.
-        case: the case to be printed.
-        numbers: the numbers allowed.
-        joined: only words whose last vowel can be lengthened.
+        pos: Parts of speech.
+        constraints: Lists of senses; the first that is not empty sets the weights.
+        case: Case of the printed form, which must be attested.
+        numbers: Numbers that the form may have.
+        coordinated: Whether the last vowel must be one that can be lengthened.
     """
-    known = [
+    candidates = [
         word
         for word in load_lexicon()
-        if word.pos in kinds
+        if word.pos in pos
         and word.senses
-        and suits(word, constraints)
-        and any(form.cell in numbers for form in numbers_of(word, case, joined))
+        and meets(word, constraints)
+        and any(form.number in numbers for form in noun_forms(word, case, coordinated))
     ]
-    listed = next((senses for senses in constraints if senses), ("any",))
-    groups = [[word for word in known if suits(word, ((sense,),))] for sense in listed]
+    ranked_senses = next((senses for senses in constraints if senses), ("any",))
+    groups = [[word for word in candidates if meets(word, ((s,),))] for s in ranked_senses]
     groups = [group for group in groups if group]
     weights: dict[Lexeme, float] = {}
-    for share, group in zip(frequencies(len(groups)), groups, strict=True):
-        for weight, word in zip(frequencies(len(group)), group, strict=True):
+    for share, group in zip(rank_weights(len(groups)), groups, strict=True):
+        for weight, word in zip(rank_weights(len(group)), group, strict=True):
             weights[word] = weights.get(word, 0.0) + share * weight
-    return Pool(tuple(weights), tuple(weights.values()))
+    return NounPool(tuple(weights), tuple(weights.values()))
 
 
 @cache
-def verb_uses(kinds: tuple[str, ...]) -> tuple[Use, ...]:
-    """Every verb in every frame of these kinds. A frame reads `kind senses > senses`; several are parted by `;`."""
-    uses = []
+def list_verb_frames(kinds: tuple[str, ...]) -> tuple[VerbFrame, ...]:
+    """List every verb in every frame of these kinds.
+
+    The column `frame` reads `kind senses > senses`; a semicolon separates several frames.
+    """
+    frames = []
     for verb in load_lexicon():
         for frame in verb.frame.split(";") if verb.pos == "verb" and verb.frame else []:
-            kind, _, rest = frame.strip().partition(" ")
+            kind, _, senses = frame.strip().partition(" ")
             if kind in kinds:
-                uses.append(
-                    Use(verb, kind, tuple(tuple(place.split()) for place in rest.split(">")))
-                )
-    return tuple(uses)
+                arguments = tuple(tuple(argument.split()) for argument in senses.split(">"))
+                frames.append(VerbFrame(verb, kind, arguments))
+    return tuple(frames)
 
 
 @cache
-def fitting_verbs(
+def find_verbs(
     kinds: tuple[str, ...],
-    places: tuple["Senses | Open", ...],
+    arguments: tuple[Senses | OpenArgument, ...],
     tense: str,
     mood: str,
     persons: frozenset[str],
-) -> tuple[Use, ...]:
-    """The verbs with frames of these kinds that suit their participants.
+) -> tuple[VerbFrame, ...]:
+    """Find the verbs that fit their arguments and have an attested form.
 
     Args:
-        kinds: of frames.
-        places: for the first places of the frame, the senses of who is settled, or what may be drawn.
-        tense: that must have a sure form
-        mood: in this mood
-        persons: and in one of these persons, unless the mood is the infinitive.
+        kinds: Kinds of frames.
+        arguments: The first arguments of the frame: the senses of a participant that is settled,
+            or what may still be drawn.
+        tense: Tense of the form.
+        mood: Mood of the form.
+        persons: Persons of which the form may have any; an infinitive has none.
     """
 
-    def takes(senses: Senses, place: "Senses | Open") -> bool:
-        if isinstance(place, Open):
-            return bool(nouns(place.kinds, (*place.constraints, senses), place.case, NUMBERS).nouns)
-        return not senses or "any" in senses or not set(senses).isdisjoint(place)
+    def accepts(senses: Senses, argument: Senses | OpenArgument) -> bool:
+        if isinstance(argument, OpenArgument):
+            constraints = (*argument.constraints, senses)
+            return bool(find_nouns(argument.pos, constraints, argument.case, NUMBERS).nouns)
+        return not senses or "any" in senses or not set(senses).isdisjoint(argument)
 
     return tuple(
-        use
-        for use in verb_uses(kinds)
-        if len(use.places) >= len(places)
-        and persons_of(use.verb, tense, mood) & persons
-        and all(map(takes, use.places, places))
+        frame
+        for frame in list_verb_frames(kinds)
+        if len(frame.arguments) >= len(arguments)
+        and attested_persons(frame.verb, tense, mood) & persons
+        and all(map(accepts, frame.arguments, arguments))
     )
 
 
 @cache
-def persons_of(verb: Lexeme, tense: str, mood: str) -> frozenset[str]:
-    """The persons for which the verb has a sure form; all of them for an infinitive."""
+def attested_persons(verb: Lexeme, tense: str, mood: str) -> frozenset[str]:
+    """Return the persons for which a verb has an attested form; all of them for an infinitive."""
     forms = conjugate(verb)
     if mood == "infinitive":
         form = forms.get(("present", mood, NO_PERSON))
-        return frozenset(PERSONS) if form and form.sure else frozenset()
-    return frozenset(p for p in PERSONS if (tense, mood, p) in forms and forms[tense, mood, p].sure)
+        return frozenset(PERSONS) if form and form.attested else frozenset()
+    persons = {person: forms.get((tense, mood, person)) for person in PERSONS}
+    return frozenset(person for person, form in persons.items() if form and form.attested)
 
 
 @cache
-def describing(
+def find_modifiers(
     pos: str, lemmas: Senses, senses: Senses, number: str, key: tuple[str, str, str], position: str
-) -> tuple[Word, ...]:
-    """Adjectives, determiners or numerals that may be said of a noun, in the form that agrees with it.
+) -> tuple[WordForm, ...]:
+    """Find the adjectives, determiners or numerals that may describe a noun, in agreeing forms.
 
     Args:
         pos: adj, det or num.
-        lemmas: only these words; empty: all.
-        senses: of the noun.
-        number: of the noun.
-        key: gender, number and case of agreement.
+        lemmas: Lemmas to choose from; empty for all.
+        senses: Senses of the noun.
+        number: Number of the noun.
+        key: Gender, number and case of agreement.
         position: full, prepositive or prevocalic.
     """
-    found = []
+    modifiers = []
     for word in load_lexicon():
-        if word.pos != pos or (number not in word.frame.split() if word.frame else False):
+        if word.pos != pos or (word.frame and number not in word.frame.split()):
             continue
         if word.lemma in lemmas if lemmas else set(word.senses) & {"any", *senses}:
             form = inflect_adjective(word, position).get(key)
-            if form and form.sure:
-                found.append(Word(word, form.text))
-    return tuple(found)
+            if form and form.attested:
+                modifiers.append(WordForm(word, form.text))
+    return tuple(modifiers)
 
 
 @cache
-def adverbs(sense: str, partner: str) -> tuple[Lexeme, ...]:
-    """Adverbs of time, place or manner that go with a tense or a kind of verb (`partner`; "" = with anything)."""
-    found = (word for word in load_lexicon() if word.pos == "adv" and sense in word.senses)
-    return tuple(word for word in found if not word.frame or partner in word.frame.split())
+def find_adverbs(sense: str, partner: str) -> tuple[Lexeme, ...]:
+    """Find the adverbs of time, place or manner that go with a tense or a kind of verb."""
+    adverbs = (word for word in load_lexicon() if word.pos == "adv" and sense in word.senses)
+    return tuple(word for word in adverbs if not word.frame or partner in word.frame.split())
 
 
 @cache
-def words(lemmas: tuple[str, ...]) -> tuple[Lexeme, ...]:
-    """The words with these lemmas, in this order.
+def find_words(lemmas: tuple[str, ...]) -> tuple[Lexeme, ...]:
+    """Find the words with these lemmas, in this order.
 
     Raises:
-        UserError: one of them is not in the lexicon.
+        UserError: The lexicon lacks one of them.
     """
-    by_lemma = {word.lemma: word for word in load_lexicon()}
-    if missing := [lemma for lemma in lemmas if lemma not in by_lemma]:
-        raise UserError(
-            f"grammar.toml uses {missing[0]!r}, which lexicon.csv does not list; add it or correct the word"
-        )
-    return tuple(by_lemma[lemma] for lemma in lemmas)
+    words = {word.lemma: word for word in load_lexicon()}
+    for lemma in lemmas:
+        if lemma not in words:
+            raise UserError(
+                f"grammar.toml uses {lemma!r}, which lexicon.csv does not list; "
+                "add it or correct the word"
+            )
+    return tuple(words[lemma] for lemma in lemmas)
 
 
-def unused(
-    pool: Sequence[Lexeme], weights: Sequence[float], used: Collection[str]
-) -> Mapping[Lexeme, float]:
-    """The words of a pool that the sentence does not have yet, with their weights."""
+def exclude_used(pool: NounPool, used: Collection[str]) -> Mapping[Lexeme, float]:
+    """Return the nouns of a pool that the sentence does not have yet, with their weights."""
     return {
-        word: weight for word, weight in zip(pool, weights, strict=True) if word.lemma not in used
+        noun: weight
+        for noun, weight in zip(pool.nouns, pool.weights, strict=True)
+        if noun.lemma not in used
     }

@@ -1,7 +1,4 @@
-"""Chance that keeps account: every choice of the generator goes through `Chance.pick`, which adds up its information.
-
-The sum over a text, `Chance.bits`, is -log2 of the probability of its derivation.
-"""
+"""Weighted random choices that add up their information."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,43 +11,44 @@ T = TypeVar("T")
 
 
 class DeadEndError(Exception):
-    """Nothing can be said from here: no word fits. The sentence is begun again."""
+    """No word fits after the choices so far, so the sentence has to be drawn again."""
 
 
 class WeightedChoice:
-    """A source of choices.
+    """A source of choices; the generator makes every choice through it.
 
     Args:
-        choose: (items, weights) -> the index of one of them.
-        can_say: whether any of these words can still be printed; who knows what must come out gives up early.
+        choose: Function from (items, weights) to the index of one item.
+        can_print: Whether the sentence can contain one of these texts. A caller that looks for one
+            particular sentence abandons other derivations early with it.
 
     Attributes:
-        bits: information in bits of all choices so far.
+        bits: Information of all choices so far: -log2 of the probability of the derivation.
     """
 
     def __init__(
         self,
         choose: Callable[[Sequence[Any], Sequence[float]], int],
-        can_say: Callable[[Iterable[str]], bool] = lambda _: True,
+        can_print: Callable[[Iterable[str]], bool] = lambda _: True,
     ) -> None:
         self._choose = choose
-        self._can_say = can_say
+        self._can_print = can_print
         self.bits = 0.0
 
-    def will_say(self, texts: Iterable[str]) -> None:
-        """Declares that one of these texts will be printed as it is.
+    def expect(self, texts: Iterable[str]) -> None:
+        """Declare that the sentence will contain one of these texts unchanged.
 
         Raises:
-            DeadEndError: none of them can be.
+            DeadEndError: It can contain none of them.
         """
-        if not self._can_say(texts):
+        if not self._can_print(texts):
             raise DeadEndError
 
     def pick(self, items: Sequence[T], weights: Sequence[float]) -> T:
-        """One item, with probability proportional to its weight.
+        """Pick an item with probability proportional to its weight.
 
         Raises:
-            DeadEndError: there is none.
+            DeadEndError: There are no items.
         """
         if not items:
             raise DeadEndError
@@ -59,19 +57,23 @@ class WeightedChoice:
         return items[index]
 
     def happens(self, probability: float) -> bool:
-        """True with this probability."""
+        """Return True with this probability."""
         return self.pick((True, False), (probability, 1 - probability))
 
     def pick_key(self, weights: Mapping[str, float]) -> str:
-        """One key of a table of weights."""
+        """Pick a key of a table of weights."""
         return self.pick(list(weights), list(weights.values()))
 
 
-NO_CHOICE = WeightedChoice(lambda _items, _weights: 0)  # for who only asks what is possible
+# For code that only asks what is possible.
+NO_CHOICE = WeightedChoice(lambda _items, _weights: 0)
 
 
 def seeded_choice(seed: int) -> WeightedChoice:
-    """Reproducible choices: only `Random.random()`, whose values Python guarantees, and walks along running sums."""
+    """Return reproducible choices.
+
+    They use only `Random.random()`, whose values Python guarantees, and walks along running sums.
+    """
     random = Random(seed).random
 
     def choose(items: Sequence[Any], weights: Sequence[float]) -> int:
@@ -82,9 +84,10 @@ def seeded_choice(seed: int) -> WeightedChoice:
 
 
 def zipf_weights(count: int, offset: float, exponent: float) -> list[float]:
-    """Weights of `count` words from frequent to rare, summing to 1: the law of Zipf and Mandelbrot.
+    """Return `count` weights that sum to 1, by the Zipf-Mandelbrot law.
 
-    The word of rank r = 1, 2 ... gets a weight proportional to (r + offset) ** -exponent (Mandelbrot 1953).
+    The word of rank r = 1, 2 ... has a weight proportional to (r + offset) ** -exponent
+    (Mandelbrot 1953).
     """
     weights = [(rank + offset) ** -exponent for rank in range(1, count + 1)]
     total = sum(weights)

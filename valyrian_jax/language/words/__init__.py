@@ -1,1 +1,1 @@
-"""TODO."""
+"""The words of the language: lexicon, inflection, analysis, spelling and paradigms."""

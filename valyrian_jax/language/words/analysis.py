@@ -1,47 +1,48 @@
-"""From a word back to its readings: every lemma, case, number or person that a form can be, sure or not."""
+"""Analysis: from a word form to every lexeme and every set of features that it can have."""
 
-import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from functools import cache, lru_cache
-from unicodedata import normalize
+from functools import cache
 
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
+from valyrian_jax.language.words.lexicon import (
+    ADJECTIVAL_POS,
+    NOMINAL_POS,
+    Lexeme,
+    load_lexicon,
+    read_table,
+)
 from valyrian_jax.language.words.morphology import (
-    LONG,
     NO_PERSON,
-    NOMINAL,
+    NOMINAL_TABLES,
     POSITIONS,
-    VOWELS,
     conjugate,
     decline,
-    ends_in,
+    has_ending,
     inflect_adjective,
+    shorten_last_vowel,
 )
 
-ALPHABET = "".join(sorted((set(string.ascii_lowercase) - set("cfwx")) | set("ñāēīōūȳ")))
-SHORT = {long: short for short, long in LONG.items()}
-_FOLD = str.maketrans({**SHORT, **{long.upper(): short.upper() for long, short in SHORT.items()}})
+FEATURES = ("case", "number", "gender", "person", "tense", "mood", "position")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One thing that a form can be. Fields that its part of speech does not have are empty.
+    """A lexeme and the features of one of its forms; a feature that does not apply is empty.
 
     Attributes:
-        text: the form.
-        lexeme: the word of the lexicon.
-        kind: "noun" (names and pronouns too), "adjective" (determiners and numerals too), "verb" or "word".
-        case, number, gender, person, tense, mood, position: as in `morphology`.
-        sure: False where the ending is inferred by analogy.
-        joined: the last vowel is long, "and".
+        text: The form.
+        lexeme: The word of the lexicon.
+        word_class: "noun" (also names and pronouns), "adjective" (also determiners and numerals),
+            "verb" or "word".
+        case, number, gender, person, tense, mood, position: The values defined in `morphology`.
+        attested: False if the ending is inferred by analogy.
+        coordinated: Whether the last vowel is lengthened, "and ...".
     """
 
     text: str
     lexeme: Lexeme
-    kind: str
+    word_class: str
     case: str = ""
     number: str = ""
     gender: str = ""
@@ -49,141 +50,94 @@ class Reading:
     tense: str = ""
     mood: str = ""
     position: str = ""
-    sure: bool = True
-    joined: bool = False
+    attested: bool = True
+    coordinated: bool = False
 
     @property
-    def plain(self) -> str:
-        """The form without the long vowel that says "and"."""
-        return shorten_last_vowel(self.text) if self.joined else self.text
+    def base_text(self) -> str:
+        """The form before its last vowel was lengthened."""
+        return shorten_last_vowel(self.text) or self.text if self.coordinated else self.text
+
+    def differing_features(self, other: "Reading") -> list[str]:
+        """Return the names of the features that differ."""
+        return [name for name in FEATURES if getattr(self, name) != getattr(other, name)]
 
 
-def readings(word: str) -> tuple[Reading, ...]:
-    """All readings of a word as it stands, without regard to a capital letter."""
-    found = _index().get(word, ())
-    plain = shorten_last_vowel(word)  # perhaps it was lengthened: "and"
-    joined = (
-        (reading for reading in _index().get(plain, ()) if reading.kind != "word") if plain else ()
+def analyze(word: str) -> tuple[Reading, ...]:
+    """Return all readings of a word; only names match with a capital letter."""
+    readings = build_form_index().get(word, ())
+    base = build_form_index().get(shorten_last_vowel(word) or "", ())
+    return readings + tuple(
+        replace(reading, text=word, coordinated=True)
+        for reading in base
+        if reading.word_class != "word"
     )
-    found += tuple(replace(reading, text=word, joined=True) for reading in joined)
-    return found
-
-
-def shorten_last_vowel(word: str) -> str:
-    """The word that `lengthen_last_vowel` made this one of; "" if it made none."""
-    for i in range(len(word) - 1, -1, -1):
-        if word[i] in VOWELS:
-            return word[:i] + SHORT[word[i]] + word[i + 1 :] if word[i] in SHORT else ""
-    return ""
 
 
 @cache
-def forms(lexeme: Lexeme) -> tuple[Reading, ...]:
-    """Every form of a word, read once."""
-    return tuple(_forms(lexeme))
-
-
-def nearest(word: str) -> tuple[str, ...]:
-    """Known words that are spelt much like this one, at most three: first those that differ in macrons alone."""
-    if alike := _folded().get(word.translate(_FOLD), ()):
-        return alike[:3]
-    return _nearest(word) if len(word) <= 30 else ()
-
-
-@lru_cache(
-    1 << 12
-)  # a text that is not High Valyrian asks for the same words again and again, a millisecond each
-def _nearest(word: str) -> tuple[str, ...]:
-    if edited := sorted(
-        {form for edit in _edits(word.translate(_FOLD)) for form in _folded().get(edit, ())}
-    ):
-        return tuple(edited[:3])
-    return tuple(get_close_matches(word, [lexeme.lemma for lexeme in load_lexicon()], 3))
-
-
-def lacks_macrons(word: str) -> tuple[str, ...]:
-    """The known words that differ from this one in macrons alone."""
-    return () if readings(word) else _folded().get(word.translate(_FOLD), ())
+def inflect(lexeme: Lexeme) -> tuple[Reading, ...]:
+    """Return every form of a word, without coordinated ones."""
+    if lexeme.pos in NOMINAL_POS:
+        return tuple(_inflect_noun(lexeme))
+    if lexeme.pos in ADJECTIVAL_POS:
+        return tuple(_inflect_adjective(lexeme))
+    if lexeme.pos == "verb":
+        return tuple(_inflect_verb(lexeme))
+    return (Reading(lexeme.lemma, lexeme, "word"),)
 
 
 @cache
-def _index() -> dict[str, tuple[Reading, ...]]:
+def build_form_index() -> dict[str, tuple[Reading, ...]]:
+    """Map every form that is not coordinated to its readings."""
     index: dict[str, list[Reading]] = {}
     for lexeme in load_lexicon():
-        for reading in forms(lexeme):
+        for reading in inflect(lexeme):
             index.setdefault(reading.text, []).append(reading)
-    return {text: tuple(found) for text, found in index.items()}
+    return {text: tuple(readings) for text, readings in index.items()}
+
+
+def _inflect_noun(lexeme: Lexeme) -> Iterator[Reading]:
+    person = _pronoun_persons().get(lexeme.lemma, "3")[0]
+    for (case, number), form in decline(lexeme).items():
+        features = case, number, lexeme.gender, person
+        yield Reading(form.text, lexeme, "noun", *features, attested=form.attested)
 
 
 @cache
-def _folded() -> dict[str, tuple[str, ...]]:
-    """Forms without their macrons -> the forms."""
-    folded: dict[str, list[str]] = {}
-    for form in _index():
-        folded.setdefault(form.translate(_FOLD), []).append(form)
-    return {key: tuple(found) for key, found in folded.items()}
+def _pronoun_persons() -> dict[str, str]:
+    """Map every personal pronoun to its person, such as 1s."""
+    rows = read_table("pronouns.csv", NOMINAL_TABLES["pronouns.csv"])
+    return {row["class"]: row["person"] for row in rows}
 
 
-@cache
-def _persons() -> dict[str, str]:
-    """Personal pronoun -> its person, such as 1s."""
-    return {
-        row["class"]: row["person"] for row in read_table("pronouns.csv", NOMINAL["pronouns.csv"])
-    }
-
-
-def _forms(lexeme: Lexeme) -> Iterator[Reading]:
-    if lexeme.pos in ("noun", "name", "pron"):
-        person = _persons().get(lexeme.lemma, "3")[0]
-        for (case, number), form in decline(lexeme).items():
+def _inflect_adjective(lexeme: Lexeme) -> Iterator[Reading]:
+    for position in POSITIONS:
+        for (gender, number, case), form in inflect_adjective(lexeme, position).items():
             yield Reading(
-                form.text, lexeme, "noun", case, number, lexeme.gender, person, sure=form.sure
+                form.text,
+                lexeme,
+                "adjective",
+                case,
+                number,
+                gender,
+                position=position,
+                attested=form.attested,
             )
-    elif lexeme.pos in ("adj", "det", "num"):
-        for position in POSITIONS:
-            for (gender, number, case), form in inflect_adjective(lexeme, position).items():
-                yield Reading(
-                    form.text,
-                    lexeme,
-                    "adjective",
-                    case,
-                    number,
-                    gender,
-                    position=position,
-                    sure=form.sure,
-                )
-    elif lexeme.pos == "verb":
-        for (tense, mood, person), form in conjugate(lexeme).items():
-            yield _verb(form.text, lexeme, tense, mood, person, form.sure)
-        for row in load_grammar().variants:
-            if lexeme.paradigm == row["class"] and ends_in(lexeme.stem, row["after"]):
-                yield _verb(
-                    lexeme.stem + row["ending"],
-                    lexeme,
-                    row["tense"],
-                    row["mood"],
-                    row["person"],
-                    True,
-                )
-    else:
-        yield Reading(lexeme.lemma, lexeme, "word")
 
 
-def _verb(text: str, lexeme: Lexeme, tense: str, mood: str, person: str, sure: bool) -> Reading:
-    who = ("", "") if person == NO_PERSON else (person[0], {"s": "sg", "p": "pl"}[person[1]])
-    return Reading(
-        text, lexeme, "verb", person=who[0], number=who[1], tense=tense, mood=mood, sure=sure
-    )
+def _inflect_verb(lexeme: Lexeme) -> Iterator[Reading]:
+    for features, form in conjugate(lexeme).items():
+        yield _verb_reading(lexeme, form.text, *features, attested=form.attested)
+    for row in load_grammar().variants:
+        if lexeme.paradigm == row["class"] and has_ending(lexeme.stem, row["after"]):
+            text = lexeme.stem + row["ending"]
+            yield _verb_reading(lexeme, text, row["tense"], row["mood"], row["person"])
 
 
-def _edits(word: str) -> Iterator[str]:
-    """Every word one letter away (Norvig 2007), without macrons."""
-    letters = normalize("NFC", "abdeghijklmnñopqrstuvyz")
-    for i in range(len(word) + 1):
-        head, tail = word[:i], word[i:]
-        if tail:
-            yield head + tail[1:]
-            yield from (head + letter + tail[1:] for letter in letters)
-        if len(tail) > 1:
-            yield head + tail[1] + tail[0] + tail[2:]
-        yield from (head + letter + tail for letter in letters)
+def _verb_reading(
+    lexeme: Lexeme, text: str, tense: str, mood: str, person: str, attested: bool = True
+) -> Reading:
+    reading = Reading(text, lexeme, "verb", tense=tense, mood=mood, attested=attested)
+    if person == NO_PERSON:
+        return reading
+    return replace(reading, person=person[0], number={"s": "sg", "p": "pl"}[person[1]])

@@ -1,4 +1,4 @@
-"""The lexicon: one row of `lexicon.csv` is one `Lexeme`. README.md beside it explains the columns."""
+"""The lexicon: every row of `lexicon.csv` is a `Lexeme`; the README explains the columns."""
 
 import csv
 from dataclasses import dataclass
@@ -7,36 +7,8 @@ from importlib.resources import files
 
 from valyrian_jax.errors import UserError
 
-
-@dataclass(frozen=True, eq=False)  # equal only to itself: quick to look up
-class Lexeme:
-    """A word of the lexicon, as its row has it.
-
-    Attributes:
-        lemma: dictionary form: nominative singular, lunar nominative singular, or infinitive.
-        pos: noun, name, adj, det, num, verb, pron, adp, conj, adv or interj.
-        paradigm: the row group of the ending tables (column `class`); "" = unknown, "indecl" = one form only.
-        stem: what the endings of that paradigm attach to.
-        perfect_stem: what the endings of the perfect tenses attach to; "" = not known, so no perfect.
-        gender: lunar, solar, terrestrial, aquatic or "".
-        senses: what a noun is, what an adjective may describe, what kind of adverb it is; the main one first.
-        frame: how the word combines with others, in the notation of README.md.
-        gloss: English meaning.
-        source: keys of the sources, listed in README.md.
-    """
-
-    lemma: str
-    pos: str
-    paradigm: str = ""
-    stem: str = ""
-    perfect_stem: str = ""
-    gender: str = ""
-    senses: tuple[str, ...] = ()
-    frame: str = ""
-    gloss: str = ""
-    source: str = ""
-
-
+NOMINAL_POS = ("noun", "name", "pron")  # parts of speech that decline
+ADJECTIVAL_POS = ("adj", "det", "num")  # parts of speech that agree with a noun
 COLUMNS = [
     "lemma",
     "pos",
@@ -51,18 +23,48 @@ COLUMNS = [
 ]
 
 
+@dataclass(frozen=True, eq=False)  # Comparing by identity makes it a cheap dictionary key.
+class Lexeme:
+    """A word of the lexicon.
+
+    Attributes:
+        lemma: Dictionary form: nominative singular, lunar nominative singular, or infinitive.
+        pos: Part of speech: noun, name, adj, det, num, verb, pron, adp, conj, adv or interj.
+        paradigm: Class in the ending tables; "" if unknown, "indecl" if the word has one form only.
+        stem: Stem that the endings attach to.
+        perfect_stem: Stem of the perfect tenses; "" if unknown, and then the verb has none.
+        gender: lunar, solar, terrestrial, aquatic or "".
+        senses: What a noun is, what an adjective may describe, or the kind of an adverb; the main
+            sense comes first.
+        frame: How the word combines with others, in the notation of the README.
+        gloss: English meaning.
+        source: Keys of the sources, which the README lists.
+    """
+
+    lemma: str
+    pos: str
+    paradigm: str = ""
+    stem: str = ""
+    perfect_stem: str = ""
+    gender: str = ""
+    senses: tuple[str, ...] = ()
+    frame: str = ""
+    gloss: str = ""
+    source: str = ""
+
+
 def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file of this package.
+    """Read a CSV file of this package.
 
     Args:
-        name: file name, such as "nouns.csv".
-        columns: the header that the file must have.
+        name: File name, such as "nouns.csv".
+        columns: Expected header.
 
     Returns:
-        One dictionary per row, column name -> text, in file order.
+        A dictionary from column name to text for every row, in file order.
 
     Raises:
-        UserError: the header differs, or a row has too many or too few cells.
+        UserError: The header differs, or a row has too many or too few cells.
     """
     lines = (files("valyrian_jax.language") / name).read_text(encoding="utf-8").splitlines()
     header, *rows = csv.reader(lines)
@@ -72,14 +74,16 @@ def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
         )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(columns):
-            found = f"{name}, line {number}: expected {len(columns)} cells, found {len(row)}"
-            raise UserError(f"{found}; add or remove commas")
+            raise UserError(
+                f"{name}, line {number}: expected {len(columns)} cells, found {len(row)}; "
+                "add or remove commas"
+            )
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 @cache
 def load_lexicon() -> tuple[Lexeme, ...]:
-    """All words, in file order: within a part of speech from frequent to rare, as far as the generator is concerned.
+    """Load all words in file order, which the generator reads as frequent to rare.
 
     Raises:
         UserError: `lexicon.csv` is malformed or lists a word twice with the same part of speech.

@@ -1,11 +1,11 @@
-"""The table of a word's forms, as a grammar book prints it: ° = inferred by analogy, — = not established."""
+"""The paradigm of a word, as a table for people and as a record for programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.analysis import nearest, readings
-from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.analysis import analyze
+from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import (
     CASES,
     GENDERS,
@@ -20,70 +20,70 @@ from valyrian_jax.language.words.morphology import (
     decline,
     inflect_adjective,
 )
+from valyrian_jax.language.words.spelling import suggest
 
-NOMINAL, ADJECTIVAL = ("noun", "name", "pron"), ("adj", "det", "num")
 Row = tuple[str, Sequence[Form | None]]
 
 
 def find_lexemes(lemma: str) -> list[Lexeme]:
-    """All words with this dictionary form.
+    """Find all words with this dictionary form.
 
     Raises:
-        UserError: there is no such word.
+        UserError: There is no such word.
     """
-    found = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
-    if not found:
-        lemmas = dict.fromkeys(
-            reading.lexeme.lemma for form in nearest(lemma) for reading in readings(form)
-        )
-        alike = ", ".join(lemmas) or "none"
+    lexemes = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
+    if not lexemes:
+        similar = (reading.lexeme.lemma for form in suggest(lemma) for reading in analyze(form))
         raise UserError(
-            f"{lemma!r} is not a dictionary form in the lexicon; words like it: {alike}"
+            f"{lemma!r} is not a dictionary form in the lexicon; "
+            f"similar words: {', '.join(dict.fromkeys(similar)) or 'none'}"
         )
-    return found
+    return lexemes
 
 
 def format_paradigm(lexeme: Lexeme) -> str:
-    """The forms of one word in lines and columns, under a line that says what it is."""
-    parts = [
-        lexeme.lemma,
-        lexeme.pos,
-        lexeme.paradigm and f"class {lexeme.paradigm}",
-        lexeme.gender,
-        lexeme.gloss,
-    ]
-    lines = [", ".join(part for part in parts if part)]
-    if lexeme.pos in NOMINAL:
-        lines += _table(NUMBERS, _noun_rows(lexeme))
-    elif lexeme.pos in ADJECTIVAL:
-        lines += _table(CASES, _adjective_rows(lexeme))
+    """Format all forms of a word as a table under a line that describes the word.
+
+    The sign ° marks a form inferred by analogy; — marks a form that is not established.
+    """
+    paradigm = lexeme.paradigm and f"class {lexeme.paradigm}"
+    description = lexeme.lemma, lexeme.pos, paradigm, lexeme.gender, lexeme.gloss
+    lines = [", ".join(filter(None, description))]
+    if lexeme.pos in NOMINAL_POS:
+        lines += _format_table(NUMBERS, _noun_rows(lexeme))
+    elif lexeme.pos in ADJECTIVAL_POS:
+        lines += _format_table(CASES, _adjective_rows(lexeme))
     elif lexeme.pos == "verb":
-        lines += _table([*PERSONS, NO_PERSON], _verb_rows(lexeme))
+        lines += _format_table([*PERSONS, NO_PERSON], _verb_rows(lexeme))
     else:
         lines.append("does not change")
     return "\n".join(lines)
 
 
 def paradigm_record(lexeme: Lexeme) -> dict[str, Any]:
-    """A word with its forms, each with its features, its text, and whether a source gives it.
+    """Return a word and its established forms as a JSON object.
 
-    A form that is not established is absent; a word that does not change has one, without features.
+    Each form has its features, its text, and "sure": whether a source attests its ending. A word
+    that does not change has one form without features.
     """
-    kind = {
+    return {
         "lemma": lexeme.lemma,
         "pos": lexeme.pos,
         "class": lexeme.paradigm,
         "gender": lexeme.gender,
+        "gloss": lexeme.gloss,
+        "forms": [
+            {**features, "text": form.text, "sure": form.attested}
+            for features, form in _list_forms(lexeme)
+        ],
     }
-    forms = [{**features, **form._asdict()} for features, form in _forms(lexeme)]
-    return {**kind, "gloss": lexeme.gloss, "forms": forms}
 
 
-def _forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
-    if lexeme.pos in NOMINAL:
+def _list_forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
+    if lexeme.pos in NOMINAL_POS:
         for (case, number), form in decline(lexeme).items():
             yield {"case": case, "number": number}, form
-    elif lexeme.pos in ADJECTIVAL:
+    elif lexeme.pos in ADJECTIVAL_POS:
         for position in POSITIONS:
             for (gender, number, case), form in inflect_adjective(lexeme, position).items():
                 yield {"position": position, "gender": gender, "number": number, "case": case}, form
@@ -105,30 +105,22 @@ def _adjective_rows(lexeme: Lexeme) -> Iterator[Row]:
         forms = inflect_adjective(lexeme, position)
         for gender in GENDERS:
             for number in ("sg", "pl"):
-                yield (
-                    f"{position} {gender} {number}",
-                    [forms.get((gender, number, case)) for case in CASES],
-                )
+                row = [forms.get((gender, number, case)) for case in CASES]
+                yield f"{position} {gender} {number}", row
 
 
 def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
     forms = conjugate(lexeme)
     for mood in MOODS:
         for tense in TENSES:
-            if any((tense, mood, person) in forms for person in (*PERSONS, NO_PERSON)):
-                yield f"{mood} {tense}", _verb_row(forms, tense, mood)
+            row = [forms.get((tense, mood, person)) for person in (*PERSONS, NO_PERSON)]
+            if any(row):
+                yield f"{mood} {tense}", row
 
 
-def _verb_row(
-    forms: Mapping[tuple[str, str, str], Form], tense: str, mood: str
-) -> list[Form | None]:
-    return [forms.get((tense, mood, person)) for person in (*PERSONS, NO_PERSON)]
-
-
-def _table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
-    """Rows of equal cells, aligned by characters."""
+def _format_table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
     cells = [["", *columns]]
-    cells += [[name, *map(_cell, row)] for name, row in rows]
+    cells += [[name, *map(_format_cell, row)] for name, row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -136,5 +128,5 @@ def _table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
     ]
 
 
-def _cell(form: Form | None) -> str:
-    return "—" if form is None else form.text + "°" * (not form.sure)
+def _format_cell(form: Form | None) -> str:
+    return "—" if form is None else form.text + "°" * (not form.attested)

@@ -1,0 +1,227 @@
+"""The outputs of each runtime that `bridge.parity` compares: numbers and generated tokens.
+
+This is the only file of the bridge that imports JAX, and it does so inside its functions.
+"""
+
+import copy
+import functools
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bridge import torchscript
+from bridge.generator import Generator, stream
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import TokenGenerator, encode_prompt
+from valyrian_jax.config import OptimConfig, SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
+
+Arrays = dict[str, npt.NDArray[Any]]
+PromptGenerator = Callable[[Sequence[str], SampleConfig], list[list[int]]]
+
+
+class RuntimeOutputs(NamedTuple):
+    """What one runtime computes from the same weights and tokens.
+
+    Attributes:
+        stages: Output of every stage, in the order of the forward pass.
+        gradients: Gradient of the mean loss, by parameter.
+        updated: Weights after one AdamW step, by parameter.
+    """
+
+    stages: Arrays
+    gradients: Arrays
+    updated: Arrays
+
+
+@contextmanager
+def pin_jax() -> Iterator[None]:
+    """Run JAX on the CPU and at full matrix precision.
+
+    Raises:
+        UserError: JAX, Flax or optax is not installed.
+    """
+    try:
+        import jax
+        import optax  # noqa: F401
+
+        from valyrian_jax.model import gpt  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "verify compares with JAX, which is not installed; install jax, flax and optax"
+        ) from error
+    with jax.default_matmul_precision("highest"), jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+def measure_jax(
+    bundle: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str
+) -> RuntimeOutputs:
+    """Return the outputs of `valyrian_jax`."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from valyrian_jax.model.gpt import activations, forward
+    from valyrian_jax.model.loss import cross_entropy
+    from valyrian_jax.model.parameters import Params, from_tensors, to_tensors
+    from valyrian_jax.training.optimizer import make_optimizer
+
+    x = jnp.asarray(tokens, jnp.int32)
+
+    def mean_loss(params: Params) -> jax.Array:
+        return cross_entropy(forward(params, x, bundle.model)[:, :-1], x[:, 1:])
+
+    @jax.jit
+    def measure(params: Params) -> tuple[Any, Any, Any]:
+        stages, gradients = activations(params, x, bundle.model), jax.grad(mean_loss)(params)
+        optimizer = make_optimizer(replace(optim, lr=round_to_float32(optim.lr)), 1)
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        return stages, gradients, optax.apply_updates(params, updates)
+
+    with jax.enable_x64(dtype == "float64"):
+        tensors = {name: tensor.astype(dtype) for name, tensor in bundle.tensors.items()}
+        stages, gradients, updated = measure(from_tensors(tensors))
+        return RuntimeOutputs(
+            {name: np.asarray(stage) for name, stage in stages.items()},
+            dict(to_tensors(gradients)),
+            dict(to_tensors(updated)),
+        )
+
+
+def measure_torch(
+    module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig
+) -> RuntimeOutputs:
+    """Return the outputs of a PyTorch module with GPT-2's names: ours or that of `transformers`."""
+    module = copy.deepcopy(module).requires_grad_(True)
+    stages: Arrays = {}
+
+    def record(name: str, value: Any) -> None:
+        stages[name] = (value[0] if isinstance(value, tuple) else value).detach().numpy()
+
+    transformer: Any = module.transformer
+    transformer.h[0].register_forward_pre_hook(lambda _, inputs: record("embedding", inputs))
+    for i, block in enumerate(transformer.h):
+        block.register_forward_hook(lambda _, __, out, name=f"h.{i}": record(name, out))
+    transformer.ln_f.register_forward_hook(lambda _, __, out: record("ln_f", out))
+
+    ids = torch.from_numpy(tokens)
+    out = module(ids)
+    logits = out if isinstance(out, Tensor) else out.logits
+    record("logits", logits)
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    parameters = dict(module.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+    step_adamw(list(parameters.values()), gradients, optim)
+    return RuntimeOutputs(
+        stages,
+        {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)},
+        {name: p.detach().numpy() for name, p in parameters.items()},
+    )
+
+
+def step_adamw(
+    parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor], optim: OptimConfig
+) -> None:
+    """Clip the gradients and take one AdamW step in place, as `valyrian_jax.training` does."""
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt().item()
+    for p, g in zip(parameters, gradients, strict=True):
+        p.grad = g * min(1.0, optim.clip_norm / norm)
+    groups = [
+        {"params": [p for p in parameters if p.ndim == 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in parameters if p.ndim != 2], "weight_decay": 0.0},
+    ]
+    lr, betas = round_to_float32(optim.lr), (optim.beta1, optim.beta2)
+    torch.optim.AdamW(groups, lr=lr, betas=betas).step()
+
+
+def round_to_float32(lr: float) -> float:
+    """Round a learning rate to float32, which is its type in a training run."""
+    return float(np.float32(lr))
+
+
+def load_transformers_gpt2(directory: Path) -> nn.Module | None:
+    """Load a bundle as the GPT-2 of `transformers`; None if `transformers` is not installed."""
+    try:
+        from transformers import GPT2LMHeadModel
+        from transformers.utils import logging
+    except ImportError:
+        return None
+    logging.disable_progress_bar()
+    return GPT2LMHeadModel.from_pretrained(
+        directory, local_files_only=True, dtype=torch.float32
+    ).eval()
+
+
+def make_generators(bundle: Bundle, file: Path, program: Path | None) -> dict[str, PromptGenerator]:
+    """Return a function for every runtime from prompts to the new tokens of each prompt."""
+    from valyrian_jax.generation.generate import stream_tokens
+    from valyrian_jax.model.parameters import from_tensors
+
+    jax_stream = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    torch_stream = functools.partial(stream, Generator(bundle))
+    generators: dict[str, PromptGenerator] = {
+        "JAX": functools.partial(run_stream, jax_stream, bundle.tokenizer),
+        "PyTorch": functools.partial(run_stream, torch_stream, bundle.tokenizer),
+        "TorchScript": functools.partial(run_script, torchscript.load(file)[0]),
+    }
+    if program:
+        generators["C++"] = functools.partial(run_program, program, file)
+    return generators
+
+
+def run_stream(
+    generate: TokenGenerator, tokenizer: Tokenizer, prompts: Sequence[str], sample: SampleConfig
+) -> list[list[int]]:
+    """Generate with a streaming function, a prompt at a time."""
+    return [
+        [int(row[0]) for row in generate(encode_prompt(tokenizer, prompt), sample, 1)]
+        for prompt in prompts
+    ]
+
+
+def run_script(script: Any, prompts: Sequence[str], sample: SampleConfig) -> list[list[int]]:
+    """Generate with a TorchScript module, which also encodes the prompts."""
+    settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
+    new_tokens = []
+    for prompt in prompts:
+        ids = script.encode(prompt) or [script.end_of_text]
+        out = script.generate(torch.tensor([ids]), sample.max_new_tokens, *settings)
+        new_tokens.append(out[0, len(ids) :].tolist())
+    return new_tokens
+
+
+def run_program(
+    program: Path, file: Path, prompts: Sequence[str], sample: SampleConfig
+) -> list[list[int]]:
+    """Generate with the C++ program, which reads a prompt a line and writes the new ids of each."""
+    settings = asdict(sample)
+    del settings["prompt"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    done = subprocess.run(
+        [program, file, "--ids", "--prompts", "-", *options],
+        input="\n".join([*prompts, ""]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = done.stderr.strip() or "no message"
+        raise UserError(f"{program} failed with status {done.returncode}: {reason}; build it again")
+    lines = done.stdout.splitlines()
+    if len(lines) != len(prompts):
+        raise UserError(
+            f"{program} is not valyrian-generate: expected {len(prompts)} lines for as many "
+            f"prompts, found {len(lines)}; pass valyrian-generate with --program"
+        )
+    return [[int(i) for i in line.split()] for line in lines]

@@ -1,0 +1,50 @@
+// Requests to the server of the page. Every failure is an Error with a message for the reader.
+
+export const UNREACHABLE =
+  "Cannot reach the server; check that `python -m bridge serve` is still running.";
+
+export async function fetchModel() {
+  const response = await send("about");
+  return response.json();
+}
+
+// Yields the events of a text as they arrive.
+export async function* streamEvents(settings, signal) {
+  const response = await post("generate", settings, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let incomplete = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (incomplete + value).split("\n");
+    incomplete = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+// Resolves to the index of the first token in the window, and weights[layer][head][token].
+export async function fetchAttention(ids) {
+  const response = await post("attention", { tokens: ids });
+  return response.json();
+}
+
+function post(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+async function send(path, options) {
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error(UNREACHABLE);
+  });
+  if (!response.ok) throw new Error(await readError(response));
+  return response;
+}
+
+async function readError(response) {
+  try {
+    return (await response.json()).error;
+  } catch {
+    return `The server answered ${response.status} ${response.statusText}.`;
+  }
+}

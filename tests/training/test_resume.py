@@ -1,0 +1,211 @@
+"""Stopped and resumed runs: the result is that of an undisturbed run, bit for bit."""
+
+import contextlib
+import functools
+import platform
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.killing import FORK_SERVER
+from tests.support.runs import (
+    assert_same_runs,
+    find_last_step,
+    list_evaluation_steps,
+    load_tiny_config,
+    make_text_console,
+    read_console,
+    resume,
+)
+from valyrian_jax.config import Config
+from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.files import lock_directory
+from valyrian_jax.run_directory import load_run_config
+from valyrian_jax.training import checkpoint
+from valyrian_jax.training import run as training_run
+from valyrian_jax.training.run import TrainResult, train
+
+
+@pytest.fixture
+def copy(finished: TrainResult, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished.directory, tmp_path / "copy")
+
+
+def train_disturbed(config: Config, run: Path, step: int, disturb: Callable[[], None]) -> None:
+    """Train, and call `disturb` after the dispatch that ends at a step, before its evaluation."""
+    count_skipped_steps = training_run.count_skipped_steps
+
+    def count_and_disturb(setup: Any, state: Any, progress: Any, metrics: Any) -> Any:
+        if int(state.step) == step:
+            disturb()
+        return count_skipped_steps(setup, state, progress, metrics)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "count_skipped_steps", count_and_disturb)
+        train(config, run, console=make_text_console())
+
+
+def crash() -> None:
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("disturb", "step", "saved"),
+    [
+        (crash, 30, 20),
+        (crash, 60, 40),  # The steps after 40 are taken again.
+        # After a signal, the current dispatch is finished and saved.
+        (functools.partial(signal.raise_signal, signal.SIGINT), 10, 10),
+        (functools.partial(signal.raise_signal, signal.SIGTERM), 50, 50),
+    ],
+    ids=["crash-at-30", "crash-at-60", "SIGINT", "SIGTERM"],
+)
+def test_a_resumed_run_equals_the_undisturbed_run_bit_for_bit(
+    disturb: Callable[[], None],
+    step: int,
+    saved: int,
+    finished: TrainResult,
+    small_text: Path,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises((RuntimeError, StoppedError)):
+        train_disturbed(load_tiny_config(small_text), run, step, disturb)
+    assert checkpoint.list_steps(run / "checkpoints")[-1] == saved
+    assert resume(run).progress == finished.progress
+    assert_same_runs(run, finished.directory)
+
+
+def test_a_stopped_run_names_the_command_that_resumes_it(
+    small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        training_run, "print_header", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    handler = signal.getsignal(signal.SIGTERM)
+    expected = r"stopped at step 0 \(SIGTERM\); saved; .*: python train.py --resume .*run$"
+    with pytest.raises(StoppedError, match=expected) as stopped:
+        train(load_tiny_config(small_text), tmp_path / "run", console=make_text_console())
+    assert stopped.value.status == 143
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+@pytest.mark.parametrize("questions", range(4))
+def test_whenever_a_signal_arrives_the_reported_step_is_saved(
+    questions: int, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = chain(repeat(None, questions), repeat(signal.SIGTERM))
+    monkeypatch.setattr(
+        training_run, "stop_signals", lambda: contextlib.nullcontext(lambda: next(answers))
+    )
+    with pytest.raises(StoppedError) as stopped:
+        train(load_tiny_config(small_text), tmp_path / "run", console=make_text_console())
+    step = find_last_step(tmp_path / "run")
+    assert f"stopped at step {step} (SIGTERM); saved" in str(stopped.value)
+
+
+def test_a_finished_run_can_be_extended(copy: Path) -> None:
+    assert resume(copy, **{"train.steps": 65}).steps == 65
+    assert load_run_config(copy).train.steps == 65
+    assert list_evaluation_steps(copy) == [20, 40, 60, 65]
+
+
+def test_evaluations_keep_their_steps_after_an_end_between_dispatches(
+    small_text: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(load_tiny_config(small_text, **{"train.steps": 5}), run, console=make_text_console())
+    resume(run, **{"train.steps": 60})
+    assert list_evaluation_steps(run) == [5, 20, 40, 60]
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    copy: Path, finished: TrainResult
+) -> None:
+    console = make_text_console()
+    (copy / "checkpoints" / "60" / "state" / "manifest.ocdbt").write_bytes(b"")
+    resume(copy, console)
+    expected = "60 is damaged: state/manifest.ocdbt was changed, truncated or lost"
+    assert expected in read_console(console)
+    assert "resumed   at step 40" in read_console(console)
+    assert_same_runs(copy, finished.directory)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.n_layer", 3), ("optim.lr", 1.0), ("train.seed", 3), ("data.held_out", 0.1)],
+)
+def test_a_resumed_run_refuses_a_changed_setting(key: str, value: float, copy: Path) -> None:
+    expected = f"cannot change {key} of a resumed run: expected .*, found {value}; leave it"
+    with pytest.raises(UserError, match=expected):
+        resume(copy, **{key: value})
+
+
+def test_a_resumed_run_refuses_a_changed_tokenizer(copy: Path) -> None:
+    file = copy / "tokenizer.json"
+    file.write_text(file.read_text() + " ")
+    with pytest.raises(UserError, match="tokenizer.json has changed since"):
+        resume(copy)
+
+
+def test_the_text_of_a_resumed_run_may_move_but_not_change(
+    copy: Path, small_text: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.txt"
+    moved.write_text(small_text.read_text() + "\n\nmore.")
+    with pytest.raises(UserError, match="moved.txt has changed since"):
+        resume(copy, **{"data.path": str(moved)})
+    shutil.copy(small_text, moved)
+    assert resume(copy, **{"data.path": str(moved)}).steps == 60
+
+
+def test_a_resumed_run_reports_other_software(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console, version = make_text_console(), platform.python_version()
+    monkeypatch.setattr(platform, "python_version", lambda: "4.0")
+    resume(copy, console)
+    assert f"python has changed from {version} to 4.0: results may" in read_console(console)
+
+
+def test_a_run_refuses_a_directory_that_another_process_trains_in(
+    finished: TrainResult, small_text: Path, tmp_path: Path
+) -> None:
+    expected = "another process is training in"
+    with lock_directory(finished.directory), pytest.raises(UserError, match=expected):
+        resume(finished.directory)
+    with lock_directory(tmp_path / "new"), pytest.raises(UserError, match=expected):
+        train(load_tiny_config(small_text), tmp_path / "new", console=make_text_console())
+
+
+def run_out_of_space(config: Config, run: Path) -> None:
+    """Receive a stop signal at step 50, when no file can grow any more."""
+
+    def disturb() -> None:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit))  # bytes
+        signal.raise_signal(signal.SIGTERM)
+
+    expected = (
+        "cannot write .*50: .*File too large.*; the last checkpoint is of step 40; .*--resume"
+    )
+    with pytest.raises(UserError, match=expected):
+        train_disturbed(config, run, 50, disturb)
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(
+    finished: TrainResult, small_text: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    # In a process, because orbax's unfinished writes raise warnings when they are collected.
+    process = FORK_SERVER.Process(target=run_out_of_space, args=(load_tiny_config(small_text), run))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    resume(run)
+    assert_same_runs(run, finished.directory)

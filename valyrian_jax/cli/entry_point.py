@@ -1,0 +1,64 @@
+"""The entry point of every program: run a command, and end every user error in one line."""
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from valyrian_jax.errors import StoppedError, UserError
+
+_MAX_MESSAGE = 2000  # characters
+
+
+def run_command(command: click.Command) -> NoReturn:
+    """Run a command on sys.argv and exit.
+
+    Every user error, from a mistyped option to an unreadable file, ends in one line on standard
+    error and status 2. `--debug` anywhere on the command line shows the traceback instead.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if "--debug" in sys.argv[1:]:
+        sys.exit(command.main(arguments, standalone_mode=False))
+    try:
+        sys.exit(command.main(arguments, standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error)
+        sys.exit(2)
+    except click.ClickException as error:
+        _exit_with_error(error.format_message())
+    except UserError as error:
+        _exit_with_error(str(error))
+    except StoppedError as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
+    except BrokenPipeError:  # The reader closed the pipe, as in `... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        _exit_with_error(
+            f"cannot print {character!r}: the encoding of the output is {error.encoding}; "
+            "set PYTHONIOENCODING=utf-8"
+        )
+    except OSError as error:
+        _exit_with_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError as error:
+        _exit_with_error(f"not enough memory: {error}; choose smaller sizes")
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _exit_with_error(message: str) -> NoReturn:
+    """Print one printable line of limited length and exit with status 2.
+
+    A message can quote a name from a file. That name can be very long, can contain control
+    characters, and can contain surrogates that no output encoding accepts.
+    """
+    line = " ".join(message.split())
+    if len(line) > _MAX_MESSAGE:
+        line = line[:_MAX_MESSAGE] + " ..."
+    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"error: {clean}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,102 @@
+"""Commands for the language: generate a corpus, check texts and print the forms of a word."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import click
+
+from valyrian_jax.cli.options import PATH, json_option
+from valyrian_jax.errors import UserError
+from valyrian_jax.files import write_atomically
+
+
+@click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
+@click.option(
+    "--sentences",
+    type=click.IntRange(min=1),
+    default=62000,
+    show_default=True,
+    help="Number of sentences.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Random seed; the same seed gives the same text.",
+)
+@click.option(
+    "--exact",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Number of other texts to compute the exact entropy of; each takes seconds.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    show_default="standard output",
+    help="File to write. Its entropy goes into a second file, with the suffix .source.json.",
+)
+def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
+    """Generate paragraphs of High Valyrian from the grammar.
+
+    The last line is a summary with the entropy of the text.
+    """
+    from valyrian_jax.data.corpus_entropy import generate_corpus, save_source, source_path
+
+    generated = generate_corpus(sentences, seed, exact)
+    if out is None:
+        click.echo(generated.text, nl=False)
+    else:
+        write_atomically(out, generated.text)
+        save_source(generated.source, source_path(out))
+    click.echo(generated.summary, err=out is None)
+
+
+@click.command(epilog='Example: python -m valyrian_jax check <<< "Valar morghūlis."')
+@click.argument("inputs", metavar="[FILE|-]", nargs=-1)
+@click.option(
+    "--word",
+    "words",
+    is_flag=True,
+    help="Look up words instead: the arguments are words, and each is printed with its readings.",
+)
+@json_option
+def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
+    """Check every sentence of a text against the grammar.
+
+    FILE is a UTF-8 text; the default is standard input. Every sentence is printed as right or
+    wrong, and a wrong one with the first reason.
+    """
+    from valyrian_jax.cli.verdicts import format_readings, format_verdicts
+
+    if words:
+        lines = format_readings(inputs, as_json)
+    elif len(inputs) > 1:
+        raise UserError(f"expected one file, found {len(inputs)}; pass --word to look up words")
+    else:
+        with click.open_file(inputs[0] if inputs else "-", "rb") as file:
+            lines = format_verdicts(file.read(), as_json)
+    for line in lines:
+        click.echo(line)
+
+
+@click.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
+@click.option("--table", "word", required=True, metavar="WORD", help="Dictionary form of the word.")
+@json_option
+def language(word: str, as_json: bool) -> None:
+    """Print all forms of a word.
+
+    A form marked ° is inferred by analogy. A dash — means that no form is established.
+    """
+    from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
+
+    lexemes = find_lexemes(unicodedata.normalize("NFC", word))
+    if as_json:
+        for lexeme in lexemes:
+            click.echo(json.dumps(paradigm_record(lexeme), ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(format_paradigm, lexemes)))

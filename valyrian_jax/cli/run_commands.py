@@ -1,0 +1,127 @@
+"""Commands for a run: sample from its best weights, evaluate them and draw its curves."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import click
+
+from valyrian_jax.cli.options import (
+    PATH,
+    decode_argument,
+    json_option,
+    run_argument,
+    sample_options,
+)
+
+
+@click.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
+@sample_options
+def sample(run: Path | None, **options: Any) -> None:
+    """Continue a prompt with the best weights of a run.
+
+    RUN is a run directory or a bundle directory; the default is the newest run under runs/.
+    Settings that you leave out are those of the run. A text ends at the end of a document or after
+    --max-new-tokens.
+
+    With --json, --show-tokens adds the list "tokens" to each object.
+    """
+    from valyrian_jax.cli.samples import print_samples
+    from valyrian_jax.generation.generate import stream_tokens
+    from valyrian_jax.model.parameters import from_tensors
+    from valyrian_jax.run_directory import load_run_bundle
+
+    bundle = load_run_bundle(run)
+    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    print_samples(bundle, generate, **options)
+
+
+@click.command("eval", epilog="Example: python -m valyrian_jax eval --texts 100")
+@run_argument
+@click.option(
+    "--texts",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Number of texts to generate and check.",
+)
+@json_option
+def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
+    """Evaluate the best weights of a run on its held-out text.
+
+    RUN is a run directory; the default is the newest one under runs/. If the grammar generated the
+    corpus, the report also has the distance from the corpus's entropy, and the quality of texts
+    that the weights generate (temperature 1, top-p 0.9, seeds from 0).
+    """
+    from valyrian_jax.cli.tables import print_table, report_json, report_table
+    from valyrian_jax.evaluation.report import make_report
+    from valyrian_jax.run_directory import find_run
+
+    directory = find_run(run)
+    rows = make_report(directory, texts)
+    if as_json:
+        click.echo(report_json(directory, rows))
+    else:
+        click.echo(directory)
+        print_table(report_table(rows))
+
+
+@click.command(epilog="Example: python -m valyrian_jax plot")
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=PATH)
+@click.option(
+    "--attention",
+    is_flag=True,
+    help="Draw where every layer and head attends in --prompt.",
+)
+@click.option("--prompt", type=decode_argument, metavar="TEXT", help="Text for --attention.")
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    show_default="RUN/loss, RUN/attention, or comparison for several runs",
+    help="Path of the files, without the suffixes .png and .svg.",
+)
+def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path | None) -> None:
+    """Draw losses, learning rate, speed and grammar of runs.
+
+    RUN is a run directory; the default is the newest one under runs/. The curves of several runs
+    share their axes. Every figure is written as PNG and as SVG.
+
+    With --attention, draw the attention maps of one RUN's best weights instead. That RUN can be a
+    bundle directory too.
+    """
+    if attention != (prompt is not None):
+        raise click.UsageError("--attention and --prompt TEXT go together; pass both or neither")
+    if prompt is None:
+        files = plot_curves(runs, out)
+    elif len(runs) > 1:
+        raise click.UsageError(f"--attention takes one RUN, found {len(runs)}; name only one")
+    else:
+        files = plot_attention(runs[0] if runs else None, prompt, out)
+    for file in files:
+        click.echo(file)
+
+
+def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
+    """Draw the curves of runs, or of the newest run, and return the files."""
+    from valyrian_jax.plots.curves import draw_curves, read_curves
+    from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.run_directory import find_run
+
+    directories = [find_run(run) for run in runs or [None]]
+    figure = draw_curves([read_curves(directory) for directory in directories])
+    default = directories[0] / "loss" if len(directories) == 1 else Path("comparison")
+    return save_figure(figure, out or default)
+
+
+def plot_attention(run: Path | None, prompt: str, out: Path | None) -> list[Path]:
+    """Draw the attention maps of a run or bundle, and return the files."""
+    from valyrian_jax.bundle.bundle import load_bundle
+    from valyrian_jax.plots.attention import draw_bundle_attention
+    from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.run_directory import find_bundle
+
+    bundle = find_bundle(run)
+    is_in_run = (bundle.parent / "config.toml").exists()
+    figure = draw_bundle_attention(load_bundle(bundle), prompt)
+    return save_figure(figure, out or (bundle.parent if is_in_run else Path()) / "attention")

@@ -1,0 +1,74 @@
+"""Print samples of any token generator: as text, as tokens or as JSON."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import (
+    TokenGenerator,
+    encode_prompt,
+    generate_many_tokens,
+    resolve_sample_config,
+    stream_text,
+    take_until_end_of_text,
+)
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import print_tokens, token_text
+
+
+def print_samples(
+    bundle: Bundle,
+    generate: TokenGenerator,
+    prompt: str,
+    num_samples: int,
+    show_tokens: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Continue a prompt and print it: one sample token by token, several samples in batches.
+
+    Sample i uses the seed plus i. A setting that is None keeps the value of the bundle's run.
+    """
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    sample = resolve_sample_config(bundle, {**overrides, "prompt": prompt})
+    tokenizer, print_sample = bundle.tokenizer, _print_tokens if show_tokens else _print_text
+    if num_samples == 1 and not as_json:
+        columns = generate(encode_prompt(tokenizer, prompt), sample, 1)
+        print_sample(tokenizer, prompt, (int(column[0]) for column in columns))
+        return
+    for row, ids in enumerate(generate_many_tokens(generate, tokenizer, sample, num_samples)):
+        seed = (sample.seed + row) % 2**32
+        if as_json:
+            text = prompt + "".join(stream_text(tokenizer, ids))
+            record: dict[str, Any] = {"seed": seed, "text": text}
+            if show_tokens:
+                record["tokens"] = [*map(token_text, _decode_tokens(tokenizer, prompt, ids))]
+            _echo(json.dumps(record, ensure_ascii=False) + "\n")
+        else:
+            _echo(f"[seed {seed}] ")
+            print_sample(tokenizer, prompt, ids)
+
+
+def _print_text(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> None:
+    for text in itertools.chain([prompt], stream_text(tokenizer, ids)):
+        _echo(text)
+    _echo("\n")
+
+
+def _print_tokens(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> None:
+    print_tokens(_decode_tokens(tokenizer, prompt, ids))
+
+
+def _decode_tokens(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> Iterator[bytes]:
+    """Decode each token of a prompt and of its continuation, up to the end of the document."""
+    for i in itertools.chain(tokenizer.encode(prompt), take_until_end_of_text(tokenizer, ids)):
+        yield tokenizer.decode_bytes([i])
+
+
+def _echo(text: str) -> None:
+    """Print text without a newline; `color` keeps click from removing control characters."""
+    click.echo(text, nl=False, color=True)

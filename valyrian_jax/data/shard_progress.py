@@ -1,0 +1,84 @@
+"""Messages while text is encoded: a progress line, and a note for each file that is not used."""
+
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from valyrian_jax.data.documents import REASONS
+from valyrian_jax.data.shard_index import Position, ShardIndex
+from valyrian_jax.data.shard_workers import EncodedGroup, Int64
+
+
+class FileTally(NamedTuple):
+    """Documents of one input file.
+
+    Attributes:
+        file: Index of the file.
+        counts: int64[R]: number of documents for each of `documents.REASONS`.
+        is_complete: Whether the tally began with the first document of the file.
+    """
+
+    file: int
+    counts: Int64
+    is_complete: bool
+
+
+def start_tally(position: Position) -> FileTally:
+    """Return the empty tally of the file in which encoding starts or resumes."""
+    is_complete = (position.document, position.token) == (0, 0)
+    return FileTally(position.file, np.zeros(len(REASONS), np.int64), is_complete)
+
+
+def tally_group(tally: FileTally, group: EncodedGroup) -> list[FileTally]:
+    """Count the documents of a group by file.
+
+    Args:
+        tally: Tally of the file that the previous group ended in.
+        group: The next group.
+
+    Returns:
+        Tallies of the files that are finished, and last that of the file the group ends in.
+    """
+    finished: list[FileTally] = []
+    files, starts = np.unique(group.positions[:, 0], return_index=True)
+    by_file = np.split(group.reasons, starts[1:])
+    for file, reasons in zip(files.tolist(), by_file, strict=True):
+        if file != tally.file:
+            finished.append(tally)
+            tally = start_tally(Position(file, 0, 0))
+        counts = tally.counts + np.bincount(reasons, minlength=len(REASONS))
+        tally = tally._replace(counts=counts)
+    return [*finished, tally]
+
+
+def note_unused_file(tally: FileTally, index: ShardIndex, console: Console) -> None:
+    """Print a note if a whole file was read and all of its documents were skipped."""
+    is_used = tally.counts[0] > 0
+    if tally.is_complete and tally.counts.any() and not is_used:
+        reasons = ", ".join(
+            f"{count:,} {reason}"
+            for reason, count in zip(REASONS, tally.counts, strict=True)
+            if count
+        )
+        line = f"note: no document of {index.inputs[tally.file].name} was used: {reasons}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def make_progress_bar(console: Console) -> Progress:
+    """Return a progress line, which is shown on a terminal only."""
+    columns = TextColumn("{task.description}"), TimeElapsedColumn()
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    bar.add_task("encoding", total=None, size=0)
+    return bar
+
+
+def update_progress_bar(bar: Progress, group: EncodedGroup) -> None:
+    """Add a group to the progress line."""
+    (task,) = bar.tasks
+    tokens = int(task.completed) + len(group.tokens)
+    size = task.fields["size"] + int(group.sizes.sum())
+    speed = tokens / max(task.elapsed or 0.0, 1e-9)
+    description = f"{tokens:,} tokens, {size / 1e6:,.0f} MB of text, {speed:,.0f} tokens/s"
+    bar.update(task.id, completed=tokens, size=size, description=description)

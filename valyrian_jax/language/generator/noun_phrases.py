@@ -1,0 +1,71 @@
+"""Noun phrases around a noun: the possible templates, and the modifiers that agree with it."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from valyrian_jax.language.generator.sentence_state import (
+    Discourse,
+    Participant,
+    SentenceState,
+    senses_of,
+)
+from valyrian_jax.language.generator.verbs import tense_weights, verb_roles
+from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers, find_words, meets
+from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
+from valyrian_jax.language.grammar import Grammar, Template
+from valyrian_jax.language.words.morphology import NUMBERS, concord_case, inflect_adjective
+
+
+@cache
+def find_noun_phrases(
+    grammar: Grammar, noun: Participant, case: str, depth: int
+) -> tuple[Template, ...]:
+    """Return the noun-phrase templates that accept a noun and have attested forms agreeing with it.
+
+    A relative clause needs a phrase that is not inside another one, and no vocative.
+    """
+
+    def accepts_noun(template: Template) -> bool:
+        role = template.roles["N"]
+        numbers = set(role.arguments) & set(NUMBERS) or {noun.number}
+        return (
+            noun.head.pos in role.arguments
+            and noun.number in numbers
+            and meets(noun.referent, (senses_of(role),))
+        )
+
+    def has_forms(template: Template) -> bool:
+        verbs = verb_roles(template)
+        if verbs and (depth or case == "voc"):
+            return False
+        state = SentenceState(
+            grammar, template, NO_CHOICE, head_case=case, participants={"N": noun}
+        )
+        if verbs and not tense_weights(state, Discourse()):
+            return False
+        return all(
+            find_agreeing_forms(state, index, noun.words[0])
+            for index, token in enumerate(template.tokens)
+            if token.features[:1] == ("N",) and token.name not in verbs
+        )
+
+    return tuple(phrase for phrase in grammar.phrases if accepts_noun(phrase) and has_forms(phrase))
+
+
+def find_agreeing_forms(state: SentenceState, index: int, following: str) -> Sequence[WordForm]:
+    """Return the adjectives, determiners, numerals or relatives for a token such as A:x.
+
+    A short form of an adjective depends on the word that follows it.
+    """
+    token = state.template.tokens[index]
+    target = token.features[0]
+    role, noun = state.template.roles[token.name], state.participants[target]
+    position = state.template.modifier_position(index, following)
+    key = noun.gender, noun.agreement, concord_case(noun.head, state.case(target))
+    if role.category == "word":
+        words = find_words(role.arguments)
+        forms = ((word, inflect_adjective(word, position).get(key)) for word in words)
+        return [WordForm(word, form.text) for word, form in forms if form and form.attested]
+    return find_modifiers(
+        role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position
+    )
