@@ -115,7 +115,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 def export(
     run: Path | None, out: Path | None, file_format: str, quantize: str | None, as_json: bool
 ) -> None:
-    """Write the best weights of RUN as one self-contained file.
+    """Write the best weights of RUN as one file.
 
     A TorchScript file takes text and returns text, in Python and in C++. A new process loads and
     checks every file before it gets its name.
@@ -125,12 +125,14 @@ def export(
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
+    if quantize and file_format != "torchscript":
+        raise click.UsageError(
+            f"--quantize requires --format torchscript, found --format {file_format}"
+        )
     if file_format == "torchscript":
         out = out or Path("valyrian.pt")
         certificate = torchscript.export(directory, out, quantize == "int8")
         summary = describe_certificate(certificate)
-    elif quantize:
-        raise click.UsageError("--quantize requires --format torchscript, found --format export")
     else:
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out)

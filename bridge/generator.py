@@ -94,7 +94,10 @@ class Generator(nn.Module):
         seed: int,
         stop_token: int,
     ) -> Tensor:
-        """Continue tokens as `generate` does; one row (B = 1) ends before `stop_token` >= 0."""
+        """Continue tokens as `generate` does; a single row ends before `stop_token` (-1: never).
+
+        TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
+        """
         if max_new_tokens < 0:
             raise ValueError("max_new_tokens must not be negative")
         B, N = tokens.shape
@@ -113,7 +116,8 @@ class Generator(nn.Module):
 def window_start(count: int, n_positions: int) -> int:
     """Return the index of the window's first token after `count` tokens.
 
-    The window drops halves of n_positions, oldest first, until the remaining tokens fit.
+    The window drops halves of n_positions, oldest first, until the remaining tokens fit. It must
+    equal `valyrian_jax.generation.generate.window_start`, because the texts depend on it.
     """
     half = n_positions // 2
     return half * max(0, (count - n_positions + half - 1) // half)

@@ -1,4 +1,4 @@
-"""The proof that JAX, PyTorch, TorchScript and C++ compute the same function.
+"""Check that JAX, PyTorch, TorchScript and C++ compute the same function, within tolerances.
 
 Every runtime is compared with JAX, stage by stage, on the CPU and at full matrix precision. The
 GPT-2 of `transformers`, an independent implementation, must agree to the same tolerances.

@@ -1,8 +1,8 @@
 """The sampler of `valyrian_jax.generation.sampler` as scriptable functions.
 
-The numbers and their order are the same: temperature, top-k, softmax, nucleus, and a draw in id
+The steps and their order are the same: temperature, top-k, softmax, nucleus, and a draw in id
 order. Each token uses one uniform number, which Threefry (JAX's generator) computes from the seed
-and the token's index.
+and the token's index; it is equal bit for bit, the probabilities up to rounding.
 """
 
 import torch
@@ -34,6 +34,7 @@ def uniform(seed: int, index: int) -> float:
 
     It equals jax.random.uniform(fold_in(key(seed), index)), bit for bit.
     """
+    # key(seed) is (0, seed); the inner call is fold_in, the outer one gives the random bits.
     a, b = threefry(threefry((0, seed), (0, index)), (0, 0))
     return float((a ^ b) >> 9) / 8388608.0  # 23 bits, the fraction of a float32
 
@@ -71,7 +72,7 @@ def sample_tokens(
 ) -> Tensor:
     """Draw token `index` of every row from logits [B, V]: int64 [B]; row r draws with seed + r.
 
-    The draw runs on the CPU, which adds from left to right; a GPU adds in another order.
+    The draw runs on the CPU, so that all devices of PyTorch draw the same token.
     """
     if temperature == 0:
         return logits.argmax(-1)

@@ -94,7 +94,7 @@ class OptimConfig:
     min_lr_ratio: Fraction = 0.01
     """Learning rate of the last step, as a share of lr."""
     warmup: Fraction = 0.03
-    """Share of the steps in which the learning rate rises from 0 to lr."""
+    """Share of the steps in which the learning rate rises to lr."""
     weight_decay: NotNegative = 0.1
     """Weight decay of matrices and embeddings; biases and LayerNorm have none."""
     beta1: Fraction = 0.9
@@ -102,7 +102,7 @@ class OptimConfig:
     beta2: Fraction = 0.99
     """Decay of Adam's second moment."""
     nesterov: bool = True
-    """Use Nesterov momentum (NAdam)."""
+    """Use Nesterov momentum; in Adam, that is NAdam."""
     clip_norm: Positive = 1.0
     """Clip gradients to this global norm."""
 
@@ -118,7 +118,7 @@ class TrainConfig:
     seed: Seed = 0
     """Seed of initial weights, batches and dropout."""
     steps_per_dispatch: Count = 10
-    """Steps in each call of the device, without returning to Python."""
+    """Steps in each dispatch, one call of the compiled training function."""
     eval_every: Count = 800
     """Steps between evaluations of the whole held-out part."""
     patience: CountOrZero = 5

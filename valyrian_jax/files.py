@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 26
 def write_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text to a temporary file, then rename it to `path`.
 
+    This survives a kill, but not a power failure; see `rename_durably`.
+
     Raises:
         UserError: The path is a directory.
     """

@@ -20,7 +20,7 @@ from valyrian_jax.files import write_atomically
 
 RUNS = Path("runs")
 # A start that is killed before it writes config.toml may leave these; a new run may replace them.
-_BEFORE_CONFIG = {
+_FILES_BEFORE_CONFIG = {
     "lock",
     "tokenizer.json",
     "tokenizer.json.partial",
@@ -45,13 +45,13 @@ def choose_directory(path: Path | None) -> Path:
             f"{path} already holds a run; resume it with --resume {path} or choose another --out"
         )
     names = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    if names - _BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):
+    if names - _FILES_BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):
         raise UserError(f"{path} is not empty; choose another --out")
     return path
 
 
 def save_config(run: Path, config: Config) -> None:
-    """Write the configuration of a run; write it last, because it makes the directory a run."""
+    """Write config.toml. A new run writes it after checkpoint 0: it makes the directory a run."""
     write_atomically(run / "config.toml", config_to_toml(config))
 
 
@@ -77,7 +77,7 @@ def find_run(path: Path | None) -> Path:
 
 
 def load_run_config(run: Path) -> Config:
-    """Return the configuration that a run was started with."""
+    """Return the configuration of the latest start of a run; a resume rewrites it."""
     return load_config(run / "config.toml")
 
 

@@ -1,5 +1,6 @@
 // valyrian-generate: continues a prompt with a model file. The file holds the model, the tokenizer
-// and the sampler, so this program only parses options, calls the module and prints.
+// and the sampler; this program parses options, asks for one token at a time and prints each as it
+// comes.
 
 #include <ATen/Parallel.h>
 #include <getopt.h>

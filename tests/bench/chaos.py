@@ -1,4 +1,4 @@
-"""Kill and resume one training run many times, and compare it with an undisturbed run.
+"""Kill and resume one training run many times, and compare it with an uninterrupted run.
 
 Every kill starts or resumes `python train.py` and sends SIGKILL, SIGTERM or SIGINT at a random
 moment of its start or its first steps. A run that gets SIGTERM or SIGINT while it trains must save,
@@ -89,9 +89,9 @@ def main(kills: int, steps: int, seconds: float, seed: int) -> None:
     options = ["--train.steps", str(steps), "--train.patience", "0", "--train.sample_every", "500"]
     draw, ends, delays = random.Random(seed), Counter[str](), []
     with tempfile.TemporaryDirectory() as scratch:
-        undisturbed, run = Path(scratch) / "whole", Path(scratch) / "stopped"
-        if start_or_resume(undisturbed, options).wait():
-            raise click.ClickException("the undisturbed run failed")
+        uninterrupted, run = Path(scratch) / "whole", Path(scratch) / "stopped"
+        if start_or_resume(uninterrupted, options).wait():
+            raise click.ClickException("the uninterrupted run failed")
         for kill in range(kills):
             kill_signal = draw.choice(SIGNALS)
             process = start_or_resume(run, options)
@@ -110,7 +110,7 @@ def main(kills: int, steps: int, seconds: float, seed: int) -> None:
             print_json(kill=kill, signal=kill_signal.name, **end._asdict(), checkpoints=steps_saved)
         if start_or_resume(run, []).wait():
             raise click.ClickException("the last resume failed")
-        same = fingerprint(run) == fingerprint(undisturbed)
+        same = fingerprint(run) == fingerprint(uninterrupted)
         slowest = max(delays, default=0)
         print_json(kills=kills, ends=ends, slowest_save_and_exit_seconds=slowest, same=same)
         sys.exit(not same)

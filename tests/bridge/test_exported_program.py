@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,22 @@ def test_the_error_names_a_file_that_is_not_from_export(tmp_path: Path) -> None:
     for name in ("text.pt2", "none.pt2"):
         with pytest.raises(UserError, match=f"cannot read .*{name}: .*--format export` wrote"):
             exported_program.check(tmp_path / name)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_logit_that_is_not_finite_fails_the_check(
+    number: str, archive: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.pt2"
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("example.json"):
+                example = json.loads(content)
+                example["logits"][0][0][0] = float(number)
+                content = json.dumps(example).encode()
+            target.writestr(name, content)
+    with pytest.raises(
+        UserError, match=rf"computes other logits .* found {number}; export the bundle"
+    ):
+        exported_program.check(path)

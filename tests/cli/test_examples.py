@@ -62,7 +62,7 @@ def walk_commands(
 ENTRIES = [entry for name, program in PROGRAMS.items() for entry in walk_commands(name, program)]
 WITH_EXAMPLE = [entry for entry in ENTRIES if not isinstance(entry.command, click.Group)]
 (SERVE,) = (entry for entry in WITH_EXAMPLE if entry.command.name == "serve")
-# `serve` runs until it is stopped; `verify` is slow, and tests/bridge/conftest.py runs its example.
+# `serve` runs until it is stopped; `verify` is slow, and tests/bridge/test_parity.py runs it.
 RUN_ELSEWHERE = {"serve", "verify"}
 
 

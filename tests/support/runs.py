@@ -2,14 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from tests.support.tiny import TINY
-from valyrian_jax.config import Config, load_config
+from valyrian_jax.config import Config, OptimConfig, load_config
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.optimizer import make_optimizer
@@ -18,6 +18,7 @@ from valyrian_jax.training.run import TrainResult, train
 from valyrian_jax.training.train_step import TrainState, init_state
 
 ROOT = Path(__file__).parents[2]
+OPTIMIZERS = get_args(get_type_hints(OptimConfig)["name"])
 
 
 def load_tiny_config(text: Path, **overrides: Any) -> Config:

@@ -9,6 +9,7 @@ import optax
 import pytest
 import torch
 
+from tests.support.runs import OPTIMIZERS
 from valyrian_jax.config import ModelConfig, OptimConfig
 from valyrian_jax.model.parameters import init_params, to_tensors
 from valyrian_jax.training.optimizer import make_optimizer, make_schedule
@@ -71,7 +72,7 @@ def test_nesterov_momentum_follows_dozat() -> None:
         np.testing.assert_allclose(to_tensors(updates)[name], expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam_l2", "muon"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_biases_and_norms_are_never_decayed(name: Any) -> None:
     # Without a gradient, only the decay changes a parameter.
     config = OptimConfig(name=name, weight_decay=0.5)

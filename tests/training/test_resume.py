@@ -1,4 +1,4 @@
-"""Stopped and resumed runs: the result is that of an undisturbed run, bit for bit."""
+"""Stopped and resumed runs: the result is that of an uninterrupted run, bit for bit."""
 
 import contextlib
 import functools
@@ -67,7 +67,7 @@ def crash() -> None:
     ],
     ids=["crash-at-30", "crash-at-60", "SIGINT", "SIGTERM"],
 )
-def test_a_resumed_run_equals_the_undisturbed_run_bit_for_bit(
+def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(
     disturb: Callable[[], None],
     step: int,
     saved: int,

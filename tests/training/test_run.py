@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.runs import (
+    OPTIMIZERS,
     list_evaluation_steps,
     load_tiny_config,
     make_text_console,
@@ -181,8 +182,8 @@ def test_a_configured_tokenizer_is_used(
         train(config, tmp_path / "refused", console=make_text_console())
 
 
-@pytest.mark.parametrize("name", ["adam_l2", "muon"])
-def test_other_optimizers_lower_the_loss(name: str, small_text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_lowers_the_loss(name: str, small_text: Path, tmp_path: Path) -> None:
     config = load_tiny_config(small_text, **{"optim.name": name})
     run = train(config, tmp_path / "run", console=make_text_console()).directory
     losses = [record["train/loss"] for record in read_values(run) if "train/loss" in record]

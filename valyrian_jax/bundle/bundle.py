@@ -82,7 +82,9 @@ def check_vocabulary(bundle: Bundle, path: Path) -> None:
 
 
 def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
-    """Write a bundle; the directory is complete or absent at every moment.
+    """Write a bundle; the old one stays until the new one is complete.
+
+    A kill between the two renames leaves the old one as bundle.previous (see `recover_bundle`).
 
     Args:
         bundle: Content of the directory. The file keeps all entries of its manifest, such as the

@@ -59,7 +59,7 @@ def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
 
 
 def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
-    """Return the JSON files that `transformers` reads beside the weights and the tokenizer."""
+    """Return the JSON files that `transformers` reads besides the weights and the tokenizer."""
     end = tokenizer.special.get(END_OF_TEXT)
     return {
         "config.json": {

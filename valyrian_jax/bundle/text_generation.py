@@ -77,7 +77,7 @@ def generate_many_tokens(
 ) -> Iterator[list[int]]:
     """Yield the tokens of any number of texts, generated in batches.
 
-    Text r uses seed + r mod 2^32.
+    Text r uses (seed + r) mod 2^32.
     """
     for first in range(0, count, BATCH_SIZE):
         batch = replace(sample, seed=(sample.seed + first) % 2**32)

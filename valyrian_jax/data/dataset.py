@@ -21,7 +21,7 @@ from valyrian_jax.tokenizer import Tokenizer
 
 
 class Dataset(Protocol):
-    """Token windows of one text."""
+    """Token windows of one text; `TextDataset` and `ShardDataset` implement it."""
 
     @property
     def tokenizer(self) -> Tokenizer:

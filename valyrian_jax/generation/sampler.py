@@ -1,10 +1,14 @@
 """The sampler; every runtime implements the same steps, so the same seed gives the same text.
 
 Logits in float32 -> temperature (0: the most probable token, the lowest id on ties) -> top-k ->
-softmax -> nucleus (Holtzman et al. 2020: by falling probability, ties by lower id, keep a token
-while the probability before it is below p) -> draw. The draw uses one uniform number a token, a
-function of the seed and the token's index: walk the kept tokens in id order and take the first
-whose running sum exceeds it. Id order is hardly sensitive to rounding; probability order is.
+softmax -> nucleus (Holtzman et al. 2020: in descending order of probability, ties by lower id, keep
+a token while the probability before it is below p) -> draw. The draw uses one uniform number per
+token, a function of the seed and the token's index: walk the kept tokens in id order and take the
+first whose running sum exceeds that number times the total.
+
+Runtimes add in different orders, so two texts can differ where the number falls within about 1e-6
+of a boundary between tokens. Walking in id order keeps this rare, because rounding cannot change
+that order.
 """
 
 from collections.abc import Callable
@@ -29,7 +33,7 @@ class SamplingParams(NamedTuple):
 def sample_tokens(
     logits: Float[Array, "B V"], params: SamplingParams, index: Int[Array, ""] | int
 ) -> Int[Array, "B"]:
-    """Sample token `index` of every row."""
+    """Sample token `index` of every row; the index counts new tokens, without the prompt."""
     sample_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
     return sample_rows(logits, params.seeds, index, params.temperature, params.top_k, params.top_p)
 
@@ -75,7 +79,7 @@ def top_mask(
 ) -> Bool[Array, "V"]:
     """Return the elements before which the weights sum to less than a limit.
 
-    The order is by falling value, and by lower index on ties. XLA sorts slowly, so a bisection
+    The order is by descending value, and by lower index on ties. XLA sorts slowly, so a bisection
     finds the lowest value above which the weights sum to less than the limit. It compares the bits
     of float32 values as integers, which have the same order.
     """

@@ -5,9 +5,9 @@ checkpoints/<step>/
     record.json   metadata
     sha256.json   SHA-256 of every other file
 
-A checkpoint is written under a temporary name, hashed and renamed, so it is whole or absent. The
-hashes show later damage; a resumed run then uses the checkpoint before. Saving is synchronous:
-errors surface at once, and the next step reuses the memory of the saved state.
+A checkpoint is written under a temporary name, hashed and renamed, so it is complete or absent.
+The hashes show later damage; a resumed run then uses the checkpoint before. Saving is synchronous:
+errors surface at once, and the next step may overwrite the memory of the state (donation).
 
 Orbax's CheckpointManager is not used. It renames a checkpoint before the hashes are in it, so a
 kill in between would leave a checkpoint without hashes (tests/training/test_killed.py).
@@ -38,7 +38,7 @@ _MAX_TO_KEEP = 2
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CheckpointMetadata:
-    """The content of record.json."""
+    """Metadata of a checkpoint, stored as record.json."""
 
     step: int
     progress: Progress
@@ -52,7 +52,7 @@ class CheckpointMetadata:
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint."""
+    """An intact checkpoint."""
 
     path: Path
     metadata: CheckpointMetadata
@@ -76,7 +76,7 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         distributed.barrier("the checkpoint's directory is ready")
         _make_checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
         if distributed.is_primary():
-            _publish(partial, replace(metadata, arrays=_describe_arrays(state)))
+            _finish_and_rename(partial, replace(metadata, arrays=_describe_arrays(state)))
     except (OSError, ValueError) as error:  # Orbax reports errors of writing as ValueError.
         with contextlib.suppress(OSError):
             remove_partial(directory)
@@ -84,9 +84,9 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
             f"cannot write checkpoint {directory / str(metadata.step)}: {_first_line(error)}"
         ) from error
     if distributed.is_primary():
-        older = [step for step in list_steps(directory) if step < metadata.step]
-        for step in older[: 1 - _MAX_TO_KEEP]:
-            # Renaming first keeps it whole or absent at every moment.
+        older = [step for step in list_steps(directory) if step <= metadata.step]
+        for step in older[:-_MAX_TO_KEEP]:
+            # Renaming first keeps it complete or absent at all times.
             (directory / str(step)).rename(directory / f"{step}.old.partial")
         remove_partial(directory)
 
@@ -99,7 +99,7 @@ def _check_free_space(directory: Path, state: TrainState) -> None:
         raise OSError(f"it needs {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free")
 
 
-def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
+def _finish_and_rename(partial: Path, metadata: CheckpointMetadata) -> None:
     """Write metadata and hashes beside a written state, and rename its directory to the step."""
     content = TypeAdapter(CheckpointMetadata).dump_python(metadata)
     content["format_version"] = FORMAT_VERSION
@@ -110,7 +110,7 @@ def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
         json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8"
     )
     final = partial.with_name(str(metadata.step))
-    if final.exists():  # A start that was killed left it.
+    if final.exists():  # Left by a run that was killed before it wrote config.toml.
         final.rename(final.with_name(f"{metadata.step}.old.partial"))
     sync_to_disk(*partial.rglob("*"), partial)
     partial.rename(final)
@@ -118,7 +118,7 @@ def _publish(partial: Path, metadata: CheckpointMetadata) -> None:
 
 
 def find_newest(directory: Path) -> Checkpoint:
-    """Return the newest whole checkpoint.
+    """Return the newest intact checkpoint.
 
     Raises:
         UserError: There is none, or a newer version of this package wrote it.
@@ -135,7 +135,7 @@ def find_newest(directory: Path) -> Checkpoint:
 
 
 def open_step(directory: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of a step, which another process has found to be whole.
+    """Return the checkpoint of a step, which another process has found to be intact.
 
     Raises:
         UserError: Its metadata cannot be read.
@@ -145,7 +145,7 @@ def open_step(directory: Path, step: int) -> Checkpoint:
 
 
 def describe_last(directory: Path) -> str:
-    """Describe the newest whole checkpoint, for a message."""
+    """Describe the newest intact checkpoint, for a message."""
     try:
         return f"the last checkpoint is of step {find_newest(directory).metadata.step}"
     except (OSError, UserError) as error:

@@ -53,7 +53,7 @@ def describe_device(device: jax.Device, mesh: Mesh) -> str:
 
 
 def collect_versions(device: jax.Device) -> dict[str, str]:
-    """Return what results depend on beside the configuration: software, flags and hardware."""
+    """Return what results depend on besides the configuration: software, flags and hardware."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},

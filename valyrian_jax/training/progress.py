@@ -11,7 +11,7 @@ from valyrian_jax.config import TrainConfig
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Progress:
-    """What a run counts beside its steps; every checkpoint contains it."""
+    """What a run counts besides its steps; every checkpoint contains it."""
 
     best_step: int = 0
     best_loss: float = math.inf

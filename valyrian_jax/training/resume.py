@@ -1,4 +1,8 @@
-"""Resuming a run: what may have changed since its last checkpoint, and what must not."""
+"""Resuming a run: what may have changed since its newest checkpoint, and what must not.
+
+The configuration comes from config.toml and the command line; the one in the checkpoint is only
+compared with it.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +23,7 @@ from valyrian_jax.training.train_step import TrainState, abstract_state
 
 _MAY_CHANGE = {
     "data.path",  # A text may move; its hash shows that it is the same.
-    "train.steps",
+    "train.steps",  # Also changes the length of the learning-rate schedule.
     "train.steps_per_dispatch",
     "train.eval_every",
     "train.sample_every",
@@ -92,7 +96,9 @@ def check_unchanged(
 
 
 def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]:
-    """Return the state of the newest whole checkpoint, and remove later lines from the logs.
+    """Return the state and the progress of the newest intact checkpoint.
+
+    Also recovers the bundle after a kill, renames damaged checkpoints, and truncates the logs.
 
     Raises:
         UserError: There is no checkpoint, it does not fit, or something has changed that must not.
@@ -100,14 +106,16 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
     setup, optimizer, metadata = run
     directory = setup.directory
     newest = distributed.call_together(
-        lambda: _find_newest(directory) if distributed.is_primary() else None
+        lambda: _recover_and_find_newest(directory) if distributed.is_primary() else None
     )
+    # Only the primary process passes a step, so the maximum is its step.
     step = distributed.all_max(newest.metadata.step if newest else 0)
     last = newest or checkpoint.open_step(directory / "checkpoints", step)
     notices = [*last.damaged.values(), *check_unchanged(metadata, last.metadata, directory)]
     if (bundle_step := read_bundle_step(directory / "bundle")) > step:
         notices.append(
-            f"the bundle has the weights of step {bundle_step}, until an evaluation is better"
+            f"the bundle is from step {bundle_step}, after this checkpoint; the next evaluation "
+            "that beats the best loss of the checkpoint replaces it"
         )
     state = checkpoint.restore(last, abstract_state(setup.config, optimizer, setup.mesh))
     for notice in notices:
@@ -119,7 +127,7 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
     return state, last.metadata.progress
 
 
-def _find_newest(directory: Path) -> Checkpoint:
-    """Recover the bundle after a kill, then return the newest whole checkpoint."""
+def _recover_and_find_newest(directory: Path) -> Checkpoint:
+    """Recover the bundle after a kill, then return the newest intact checkpoint."""
     recover_bundle(directory / "bundle")
     return checkpoint.find_newest(directory / "checkpoints")

@@ -1,4 +1,4 @@
-"""A training run, from configuration to bundle: where time, disk and log files meet."""
+"""The training loop: it connects the compiled step with the clock, checkpoints and logs."""
 
 import contextlib
 import math
@@ -126,12 +126,14 @@ def train_steps(
             values = summarize_steps(setup, progress, metrics, time.perf_counter() - start_time)
             values["train/learning_rate"] = float(learning_rate(step - 1 - progress.skipped_steps))
             report = StepReport(step, state, progress, values)
-            for callback in callbacks:  # Evaluate and keep the best weights, log, sample.
+            for callback in callbacks:  # EvaluateAndKeepBest, LogValues, LogSamples.
                 report = callback(report)
             progress = report.progress
-            # Ask once: a signal between two questions would stop the run without saving.
+            # Read the signal once: one that comes between two reads would stop without a save.
             stop = distributed.all_max(stop_signal() or 0)
             is_last = stop or is_finished(progress, step, settings)
+            # Save last: bundle and logs then hold all that the progress of this checkpoint says,
+            # and a resume only drops what is newer.
             if is_last or is_due(step, settings.checkpoint_every, settings.steps):
                 checkpoint_metadata = replace(metadata, step=step, progress=progress)
                 checkpoint.save(setup.directory / "checkpoints", state, checkpoint_metadata)

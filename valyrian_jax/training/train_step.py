@@ -23,7 +23,10 @@ from valyrian_jax.model.parameters import Params, init_params
 
 
 class TrainState(NamedTuple):
-    """Everything that changes during training; random keys follow from the seed and the step."""
+    """Everything on the devices that changes; random keys follow from the seed and the step.
+
+    `Progress` is the rest.
+    """
 
     step: Int[Array, ""]
     params: Params
@@ -98,6 +101,7 @@ def make_train_step(
 
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """
+    # 1 separates dropout from the initial weights, which use the key itself.
     dropout_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
 
     def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:

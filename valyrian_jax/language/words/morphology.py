@@ -137,8 +137,8 @@ def _replace_last_vowel(word: str, replacements: Mapping[str, str]) -> str | Non
 def concord_case(noun: Lexeme, case: str) -> str:
     """Return the case of an adjective beside a noun that merges instrumental and comitative.
 
-    Adjectives show the comitative beside the second declension (loktomy kirinome) and the
-    instrumental beside the third (issaroso kirinose). Source: Najahho, "High Valyrian Adjectives".
+    Adjectives show the comitative besides the second declension (loktomy kirinome) and the
+    instrumental besides the third (issaroso kirinose). Source: Najahho, "High Valyrian Adjectives".
     """
     if case in ("ins", "com"):
         return {"2": "com", "3": "ins"}.get(noun.paradigm[:1], case)
