@@ -27,7 +27,8 @@ def print_losses(name: str, nats_per_token: float, bits_per_byte: float) -> None
 def main(run: Path) -> None:
     config, bundle = load_run_config(run), load_run_bundle(run)
     config = replace(config, model=bundle.model)
-    documents = open_dataset(config, bundle.tokenizer, run).documents
+    documents = open_dataset(config, bundle.tokenizer, run).read_documents()
+    assert documents, "the text of the run is in shards"
     held_out = encode_documents(documents.held_out, bundle.tokenizer, run).tolist()
     train = encode_documents(documents.train, bundle.tokenizer, run).tolist()
     evaluation = evaluate_run(run)

@@ -20,8 +20,8 @@ from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.data.shard_index import hash_index, shard_name, write_index
 from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.data.shards import open_shards, read_tokens
-from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents, read_corpus
-from valyrian_jax.data.text_dataset import TextDataset
+from valyrian_jax.data.text import count_bytes, encode_documents, read_corpus
+from valyrian_jax.data.text_dataset import make_eval_set
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
 from valyrian_jax.evaluation.report import evaluate_run, make_report
@@ -206,9 +206,8 @@ def test_bits_per_byte_are_those_of_the_same_held_out_text(
         split_shards(Path(settings.data.path), settings.data.held_out)
     )
     count = int((held_out == best.tokenizer.end_of_text).sum()) - 1
-    split = DataSplit(documents[:-count], documents[-count:])
-    of_text = TextDataset(settings, split, 0, "", best.tokenizer, None, result.directory)
-    evaluation = evaluate(make_eval_step(best.model), from_tensors(best.tensors), of_text.eval_set)
+    eval_set = make_eval_set(documents[-count:], best.tokenizer, settings, result.directory)
+    evaluation = evaluate(make_eval_step(best.model), from_tensors(best.tensors), eval_set)
     assert evaluation == evaluate_run(result.directory)
 
 

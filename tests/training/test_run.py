@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from tests.support.runs import (
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
 from valyrian_jax.config import config_to_tree
+from valyrian_jax.data.corpus_entropy import CorpusSource, save_source, source_path
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.generation.generate import stream_tokens
@@ -188,3 +191,15 @@ def test_every_optimizer_lowers_the_loss(name: str, small_text: Path, tmp_path: 
     run = train(config, tmp_path / "run", console=make_text_console()).directory
     losses = [record["train/loss"] for record in read_values(run) if "train/loss" in record]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_damaged_source_is_noticed_before_anything_is_written(
+    small_text: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    shutil.copy(small_text, text)
+    sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
+    save_source(CorpusSource(sha256, [1.0], 0.0), source_path(text))
+    with pytest.raises(UserError, match=r"\.source\.json of the text is damaged"):
+        train(load_tiny_config(text), tmp_path / "run", console=make_text_console())
+    assert not (tmp_path / "run").exists()

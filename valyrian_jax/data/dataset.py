@@ -40,10 +40,6 @@ class Dataset(Protocol):
         """Entropy of the held-out part in bits per byte, a bound for every model; None: unknown."""
 
     @property
-    def documents(self) -> DataSplit | None:
-        """The text itself; None if it does not fit into memory."""
-
-    @property
     def training_sentences(self) -> frozenset[str] | None:
         """Sentences of the training part if the grammar generated them; a sample may repeat one."""
 
@@ -55,6 +51,9 @@ class Dataset(Protocol):
             count: Number of steps, N.
             rows: Rows of each batch to make; the other rows belong to other devices.
         """
+
+    def read_documents(self) -> DataSplit | None:
+        """Read the text again; None if it does not fit into memory."""
 
     def describe(self) -> str:
         """Describe the text in one line."""
@@ -83,14 +82,18 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
         raise UserError(
             f"data.path = {path} is a file of a shard directory; set --data.path {path.parent}"
         )
-    dataset: Dataset
     if is_shard_directory(config.data.path):
         dataset = open_shard_dataset(config, tokenizer, name)
-    else:
-        dataset = open_text_dataset(config, tokenizer, scratch)
-    if dataset.tokenizer.vocab_size != config.model.vocab_size:
+        _check_vocab_size(dataset.tokenizer, config)
+        return dataset
+    if tokenizer is not None:
+        _check_vocab_size(tokenizer, config)
+    return open_text_dataset(config, tokenizer, scratch)
+
+
+def _check_vocab_size(tokenizer: Tokenizer, config: Config) -> None:
+    if tokenizer.vocab_size != config.model.vocab_size:
         raise UserError(
-            f"the tokenizer has {dataset.tokenizer.vocab_size} tokens, but model.vocab_size = "
-            f"{config.model.vocab_size}; set --model.vocab_size {dataset.tokenizer.vocab_size}"
+            f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = "
+            f"{config.model.vocab_size}; set --model.vocab_size {tokenizer.vocab_size}"
         )
-    return dataset

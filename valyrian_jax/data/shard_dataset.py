@@ -29,7 +29,6 @@ class ShardDataset:
     config: Config
     split: ShardSplit
     entropy: None = None
-    documents: None = None
     training_sentences: None = None
 
     @property
@@ -60,6 +59,9 @@ class ShardDataset:
             tokens, train.batch_size // train.accumulate, self.config.model.n_positions
         )
         return EvalSet(windows, count_token_bytes(tokens, self.tokenizer))
+
+    def read_documents(self) -> None:
+        """Return None: the text does not fit into memory."""
 
     def describe(self) -> str:
         """Describe the shards in one line."""

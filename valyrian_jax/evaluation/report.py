@@ -66,10 +66,10 @@ def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
     bundle, dataset = _open_run(directory)
     loss, entropy = _evaluate_bundle(bundle, dataset), dataset.entropy
     model = ReportRow(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
-    if dataset.documents is None:
+    documents, training = dataset.read_documents(), dataset.training_sentences
+    if documents is None:
         return {"model": model}
-    training = dataset.training_sentences
-    row, trigram = _evaluate_trigram(dataset.documents, directory, bundle.tokenizer, entropy)
+    row, trigram = _evaluate_trigram(documents, directory, bundle.tokenizer, entropy)
     if training is None:
         return {"model": model, "trigram": row}
     if texts:
@@ -78,7 +78,7 @@ def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
         model = model._replace(quality=measure_texts(sampled, training))
         sampled = _sample_trigram_texts(trigram, bundle.tokenizer, texts)
         row = row._replace(quality=measure_texts(sampled, training))
-    held_out = ReportRow(None, entropy, 0.0, measure_texts(dataset.documents.held_out, training))
+    held_out = ReportRow(None, entropy, 0.0, measure_texts(documents.held_out, training))
     return {"model": model, "trigram": row, "held-out text": held_out}
 
 
