@@ -162,3 +162,32 @@ run_command(main)
         done.stderr.splitlines(keepends=True)[-1]
         == "error: verify compares with JAX, which is not installed; install jax, flax and optax\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["generate"], ["verify"], ["export", "-o", "x.pt"], ["serve", "--port", "0"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_torch_one_line_names_the_extra(
+    arguments: list[str], directory: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from bridge.__main__ import main, run_command\n"
+        "run_command(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, arguments[0], str(directory), *arguments[1:]],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: cannot run this command: it needs the package torch")
+    assert ".[bridge]" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from tests.support.commands import call
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.text_generation import generate_texts
-from valyrian_jax.cli.entry_point import run_command
+from valyrian_jax.cli.entry_point import describe_missing_package, run_command
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
@@ -320,3 +320,8 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--debug", "--data.path", "none.txt"])
     with pytest.raises(Exception, match="cannot read the text none.txt"):
         run_command(train.main)
+
+
+def test_a_missing_module_that_the_project_does_not_require_is_a_fault_of_the_code() -> None:
+    assert describe_missing_package("valyrian_jax.nonsense") is None
+    assert describe_missing_package("torch._C") is None  # torch is there, and broken

@@ -1,7 +1,9 @@
 """The entry point of every program: run a command, and end every user error in one line."""
 
 import os
+import re
 import sys
+from importlib import metadata
 from typing import NoReturn
 
 import click
@@ -41,6 +43,10 @@ def run_command(command: click.Command) -> NoReturn:
             f"cannot print {character!r}: the encoding of the output is {error.encoding}; "
             "set PYTHONIOENCODING=utf-8"
         )
+    except ModuleNotFoundError as error:
+        if message := describe_missing_package(error.name or ""):
+            _exit_with_error(message)
+        raise
     except OSError as error:
         _exit_with_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError as error:
@@ -48,6 +54,28 @@ def run_command(command: click.Command) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def describe_missing_package(name: str) -> str | None:
+    """Say how to install a package that is missing; None if this project does not require it.
+
+    Args:
+        name: Name of the module that could not be imported.
+    """
+    try:
+        requirements = metadata.requires("valyrian-gpt") or []
+    except metadata.PackageNotFoundError:  # the code runs without being installed
+        requirements = []
+    for requirement in requirements:
+        package = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        if package.replace("-", "_") == name:
+            extra = re.search(r"extra == .(\w+)", requirement)
+            target = f".[{extra[1]}]" if extra else "."
+            return (
+                f"cannot run this command: it needs the package {package}, which is not installed; "
+                f'install it with `pip install -c constraints.txt -e "{target}"`'
+            )
+    return None
 
 
 def _exit_with_error(message: str) -> NoReturn:
