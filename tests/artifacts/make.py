@@ -3,8 +3,8 @@
 python tests/artifacts/make.py
 
 It makes a directory with the name of the version: a run with checkpoints and a bundle, its text,
-its TorchScript file, and the expected logits and text. Run it when a format changes, and never
-change an existing directory.
+its TorchScript file, and the expected logits and text. Run it when a format changes, after
+raising `__version__`; it never changes an existing directory.
 """
 
 import json

@@ -125,5 +125,5 @@ def _label_axes(
         side.tick_params(length=0)
         for spine in side.spines.values():
             spine.set_visible(False)
-    axes.set_xlabel("the token that is looked at")
-    axes.set_ylabel("the token that looks")
+    axes.set_xlabel("key: the token attended to")
+    axes.set_ylabel("query: the token that attends")
