@@ -193,25 +193,40 @@ def check(file: Path, as_json: bool) -> None:
 
 
 @main.command("import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle")
-@click.argument("directory", type=PATH)
+@click.argument("checkpoint", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="Bundle directory to write.")
 @click.option(
     "--tokenizer",
     type=PATH,
-    show_default="the tokenizer in DIRECTORY",
-    help="A tokenizer.json to use.",
+    show_default="the tokenizer beside the weights",
+    help="A tokenizer.json to use, or a directory with a tokenizer.",
 )
-def import_(directory: Path, out: Path, tokenizer: Path | None) -> None:
-    """Check a Hugging Face GPT-2 DIRECTORY and write it as a bundle."""
-    from bridge.importers.hf_gpt2 import read_gpt2
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu", "gelu_new"]),
+    help="GELU of a nanoGPT checkpoint, which does not tell it.",
+    show_default="gelu",
+)
+def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str | None) -> None:
+    """Check a GPT-2 CHECKPOINT and write it as a bundle.
 
-    bundle, out = read_gpt2(directory, tokenizer), out.resolve()
+    CHECKPOINT is a Hugging Face GPT-2 directory, a checkpoint of nanoGPT, or another file of
+    weights with a config.json beside it. Weights are safetensors, whole or sharded, or .bin, .pt
+    and .pth of PyTorch, of which only tensors and plain values are unpickled.
+    """
+    from bridge.importers.gpt2 import read_gpt2
+
+    out = out.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = "existing files" if out.is_dir() else "a file"
         raise UserError(
-            f"cannot write {out}: expected a new or empty directory, found existing files; "
-            "choose another with -o"
+            f"cannot write {out}: expected a new or empty directory, found {found}; choose another "
+            "with -o"
         )
+    bundle, notes = read_gpt2(checkpoint, tokenizer, activation)
     save_bundle(bundle, out)
+    for note in notes:
+        click.echo(f"note: {note}")
     count = sum(tensor.size for tensor in bundle.tensors.values())
     click.echo(f"{out}: {count:,} parameters; train it further with `train.py --init {out}`")
 

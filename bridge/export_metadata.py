@@ -64,7 +64,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     expected = "expected a file that `python -m bridge export` wrote"
     if not path.is_file():
-        raise UserError(f"cannot read {path}: no such file; {expected}")
+        found = "it is a directory" if path.is_dir() else "no such file"
+        raise UserError(f"cannot read {path}: {found}; {expected}")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not a TorchScript file; {expected}")
     members = read_zip_directory(path, "extra")

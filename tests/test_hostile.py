@@ -13,7 +13,8 @@ from safetensors.torch import save as serialize
 
 from bridge import __main__ as bridge_main
 from bridge.export_metadata import METADATA_FILES, read_metadata
-from bridge.importers.hf_gpt2 import read_gpt2, read_tokenizer
+from bridge.importers.gpt2 import read_gpt2
+from bridge.importers.tokenizer_files import read_tokenizer
 from tests.support.bridge_targets import make_metadata_files
 from tests.support.commands import call
 from tests.support.fuzzing import limit_memory, limit_time

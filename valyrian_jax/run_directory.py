@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.bundle import Bundle, check_is_bundle, holds_weights, load_bundle
 from valyrian_jax.config import Config, config_to_toml, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import write_atomically
@@ -87,7 +87,8 @@ def find_bundle(path: Path | None) -> Path:
     Raises:
         UserError: There is no run, or it has no bundle.
     """
-    if path is not None and (path / "model.safetensors").exists():
+    if path is not None and not (path / "config.toml").exists() and holds_weights(path):
+        check_is_bundle(path)
         return path
     run = find_run(path)
     for name in (

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from bridge import torchscript
 from bridge.export_metadata import METADATA_FILES, describe_certificate, read_metadata
-from bridge.importers.hf_gpt2 import read_gpt2
+from bridge.importers.gpt2 import read_gpt2
 from tests.support.fuzzing import Files, Target
 from tests.support.mutating import damage_bytes, damage_json_text
 from tests.support.targets import MODEL, damage_weights, exercise_bundle, make_bundle_files
@@ -115,7 +115,7 @@ def damage_gpt2(draw: random.Random, files: Files) -> Files:
 
 
 def read_gpt2_directory(directory: Path) -> None:
-    exercise_bundle(read_gpt2(directory))
+    exercise_bundle(read_gpt2(directory).bundle)
 
 
 def make_pickled_files() -> Files:
@@ -127,16 +127,29 @@ def make_pickled_files() -> Files:
     }
 
 
+def make_nanogpt_files() -> Files:
+    content = io.BytesIO()
+    tensors = {
+        f"_orig_mod.{name}": torch.zeros(shape[::-1] if ".h." in name else shape)
+        for name, shape in parameter_shapes(MODEL).items()
+        if not name.endswith(".bias")
+    }
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 4, "block_size": 4, "vocab_size": 260}
+    torch.save({"model": tensors, "model_args": sizes | {"bias": False}}, content)
+    return {"tokenizer.json": make_bundle_files()["tokenizer.json"], "ckpt.pt": content.getvalue()}
+
+
 def damage_pickled(draw: random.Random, files: Files) -> Files:
     """Damage the bytes of the archive or, with valid checksums, its pickled list of tensors."""
-    data = files["pytorch_model.bin"]
+    file = next(name for name in files if name.endswith((".bin", ".pt")))
+    data = files[file]
     if draw.random() < 0.3:
-        return files | {"pytorch_model.bin": damage_bytes(draw, data)}
+        return files | {file: damage_bytes(draw, data)}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in members if name.endswith("data.pkl"))
     members[name] = damage_bytes(draw, members[name])
-    return files | {"pytorch_model.bin": make_archive([*members.items()])}
+    return files | {file: make_archive([*members.items()])}
 
 
 @functools.cache
@@ -156,5 +169,6 @@ TARGETS = {
     "metadata": Target(make_metadata_files, damage_metadata, read_export_metadata),
     "gpt2": Target(make_gpt2_files, damage_gpt2, read_gpt2_directory),
     "pickled": Target(make_pickled_files, damage_pickled, read_gpt2_directory, share=0.03),
+    "nanogpt": Target(make_nanogpt_files, damage_pickled, read_gpt2_directory, share=0.03),
     "torchscript": Target(make_torchscript_files, damage_metadata, read_torchscript, share=0.002),
 }

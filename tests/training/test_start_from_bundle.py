@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.runs import load_last_state, load_tiny_config, make_text_console
+from tests.support.runs import load_last_state, load_tiny_config, make_text_console, resume
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config
@@ -34,6 +34,22 @@ def test_a_run_starts_from_the_weights_and_the_model_of_a_bundle(
     assert result.progress.best_loss == pytest.approx(finished.progress.best_loss, abs=0.01)
     expected = dataclasses.replace(load_bundle(init).model, dropout=config.model.dropout)
     assert load_run_config(result.directory).model == expected
+
+
+def test_the_bundle_of_a_run_names_the_one_that_it_started_from(
+    finished: TrainResult, small_text: Path, tmp_path: Path
+) -> None:
+    config = load_tiny_config(small_text, **{"train.steps": 20, "optim.lr": 1e-6})
+    init, run = finished.directory / "bundle", tmp_path / "run"
+    train(config, run, init=init, console=make_text_console())
+    assert load_bundle(run / "bundle").manifest["base_model"] == finished.directory.name
+    assert f'base_model: "{finished.directory.name}"' in (run / "bundle/README.md").read_text()
+    # a better evaluation after a resume writes the bundle anew
+    resume(run, **{"train.steps": 60, "train.eval_every": 20})
+    manifest = load_bundle(run / "bundle").manifest
+    assert manifest["base_model"] == finished.directory.name
+    assert manifest["step"] > 20
+    assert "base_model" not in load_bundle(init).manifest
 
 
 def test_the_context_of_a_bundle_can_be_cut_but_not_extended(

@@ -7,16 +7,47 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from valyrian_jax.bundle.tensor_names import EMBEDDING, HEAD, canonicalize_names
 from valyrian_jax.config import ModelConfig, explain_error
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
-_ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new"}  # `transformers` has two names for it
+# `transformers` has several names for each of the two functions.
+_ACTIVATION_ALIASES = {
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_python_tanh": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_accurate": "gelu_new",
+}
+# Keys of GPT-2, and of other models, that change the function, with the value that leaves it as it
+# is. A missing key and null count as that value.
 _SUPPORTED_OPTIONS: dict[str, Any] = {
     "model_type": "gpt2",
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
+    "auto_map": None,
+    "position_embedding_type": "absolute",
+    "rotary": False,
+    "rotary_dim": None,
+    "rope_theta": None,
+    "rope_scaling": None,
+    "rope_parameters": None,
+    "rms_norm_eps": None,
+    "quantization_config": None,
+}
+# The key in config.json of each field whose name differs, and the name that other models use.
+_KEYS = {
+    "activation": "activation_function",
+    "dropout": "resid_pdrop",
+    "init_std": "initializer_range",
+}
+_OTHER_KEYS = {
+    "n_positions": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
 }
 
 
@@ -26,36 +57,49 @@ def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
     Raises:
         UserError: It describes another model, or an option that this package does not support.
     """
-    for key, value in _SUPPORTED_OPTIONS.items():
-        if content.get(key, value) != value:
+    for key, supported in _SUPPORTED_OPTIONS.items():
+        value = content.get(key)
+        if value is not None and value != supported:
             raise UserError(
-                f"config.json has {key} = {content[key]!r}; only {value!r} is supported"
+                f"config.json has {key} = {value!r}, which is not supported; expected "
+                + ("no such key" if supported is None else repr(supported))
             )
     activation = content.get("activation_function", "gelu_new")
+    shape = {key: content.get(key, content.get(other)) for key, other in _OTHER_KEYS.items()}
+    missing = [
+        key
+        for key, value in {**shape, "vocab_size": content.get("vocab_size")}.items()
+        if value is None
+    ]
+    if missing:
+        raise UserError(f"config.json is not a GPT-2 configuration: it has no {', '.join(missing)}")
     try:
         model = ModelConfig(
             vocab_size=content["vocab_size"],
-            n_positions=content["n_positions"],
-            n_embd=content["n_embd"],
-            n_layer=content["n_layer"],
-            n_head=content["n_head"],
+            **shape,
             activation=_ACTIVATION_ALIASES.get(activation, activation),
             layer_norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
             tie_word_embeddings=content.get("tie_word_embeddings", True),
             dropout=content.get("resid_pdrop", 0.1),
             init_std=content.get("initializer_range") or 0.02,
         )
-    except (KeyError, TypeError) as error:
+    except TypeError as error:  # an activation that is a list
         raise UserError(
             f"config.json is not a GPT-2 configuration: {type(error).__name__} {error}"
         ) from error
     except ValidationError as error:
-        raise UserError(f"config.json: {explain_error(error)}") from error
+        raise UserError(f"config.json: {_name_key(explain_error(error))}") from error
     if content.get("n_inner") not in (None, 4 * model.n_embd):
         raise UserError(
             f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported"
         )
     return model
+
+
+def _name_key(problem: str) -> str:
+    """Return a problem of a `ModelConfig` with the name of the key in config.json."""
+    field, separator, rest = problem.partition(" = ")
+    return _KEYS.get(field, field) + separator + rest
 
 
 def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
@@ -87,36 +131,56 @@ def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[
             "model_max_length": model.n_positions,
             "bos_token": END_OF_TEXT,
             "eos_token": END_OF_TEXT,
+            # No text needs the next two; batches and converters do.
+            "unk_token": END_OF_TEXT,
+            "pad_token": END_OF_TEXT,
+            "padding_side": "left",
             "clean_up_tokenization_spaces": False,
         },
-        "generation_config.json": {"bos_token_id": end, "eos_token_id": end, "do_sample": True},
+        "generation_config.json": {
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "pad_token_id": end,
+            "do_sample": True,
+            "max_length": model.n_positions,
+        },
     }
 
 
 def canonicalize_tensors(
-    model: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]
+    tensors: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return tensors as float32 under the names of the name table.
-
-    Files of GPT-2's base model lack the prefix "transformer.", and old files contain mask buffers.
+    """Return the parameters in a checkpoint as float32 under the names of the name table.
 
     Raises:
-        UserError: A tensor occurs with and without the prefix.
+        UserError: Two tensors that differ have the same canonical name.
     """
+    names = canonicalize_names({name: tensor.shape for name, tensor in tensors.items()})
     canonical = {}
-    for name, tensor in tensors.items():
-        if name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue
-        if not name.startswith(("transformer.", "lm_head.")):
-            name = f"transformer.{name}"
-        if name in canonical:
-            raise UserError(
-                f"weights do not fit the model: {name} occurs with and without its prefix"
-            )
+    for name, (first, *others) in names.items():
+        tensor = tensors[first]
+        for other in others:
+            if not np.array_equal(tensors[other], tensor):
+                raise UserError(
+                    f"weights do not fit the model: {first} and {other} are the same parameter "
+                    "but differ; remove one of them"
+                )
         # A value too large for float32 becomes infinite, which `check_bundle` reports.
         with np.errstate(all="ignore"):
-            canonical[name] = tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
-    # Some files with tied embeddings contain only the head.
-    if model.tie_word_embeddings and "lm_head.weight" in canonical:
-        canonical.setdefault("transformer.wte.weight", canonical.pop("lm_head.weight"))
+            is_float = tensor.dtype.kind == "f"
+            canonical[name] = tensor.astype(np.float32, copy=False) if is_float else tensor
     return canonical
+
+
+def has_untied_head(tensors: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Return whether canonical tensors have a head that differs from the token embedding."""
+    return {EMBEDDING, HEAD} <= tensors.keys() and not np.array_equal(
+        tensors[EMBEDDING], tensors[HEAD]
+    )
+
+
+def tie_head(tensors: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return canonical tensors without the head; it is the embedding if that is missing."""
+    head = tensors.get(HEAD)
+    tied = {name: tensor for name, tensor in tensors.items() if name != HEAD}
+    return tied if head is None else {EMBEDDING: head} | tied

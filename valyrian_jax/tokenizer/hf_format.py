@@ -19,7 +19,6 @@ _CHARACTER = {
 _BYTE = {character: b for b, character in _CHARACTER.items()}
 _UNSUPPORTED_OPTIONS = (
     "dropout",
-    "unk_token",
     "continuing_subword_prefix",
     "end_of_word_suffix",
     "byte_fallback",

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.model_card import base_model_name
 from valyrian_jax.config import Config, ModelConfig, config_to_tree
 from valyrian_jax.data.dataset import Dataset, open_dataset
 from valyrian_jax.errors import UserError
@@ -39,6 +40,7 @@ class RunSetup(NamedTuple):
     mesh: Mesh
     options: ComputeOptions
     init_bundle: Bundle | None
+    base_model: str | None  # name of that bundle, for the model card
     dataset: Dataset
 
 
@@ -68,9 +70,11 @@ def prepare(
     """
     mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
     directory = resume or _choose_directory(out)
-    init_bundle = load_bundle(init) if init else None
     tokenizer = Tokenizer.load(directory / "tokenizer.json") if resume else None
-    if init_bundle:
+    init_bundle, base_model = None, None
+    if init:
+        init_bundle = load_bundle(init)
+        base_model = base_model_name(init_bundle.manifest, init.resolve())
         config = use_bundle_model(config, init_bundle, context)
         tokenizer = init_bundle.tokenizer
     options = choose_options(config, device, mesh)
@@ -79,7 +83,7 @@ def prepare(
     # Fail now if the training part or the held-out part has no full window.
     dataset.batches(0, 1, slice(1))
     _ = dataset.eval_set
-    return RunSetup(directory, config, device, mesh, options, init_bundle, dataset)
+    return RunSetup(directory, config, device, mesh, options, init_bundle, base_model, dataset)
 
 
 def _choose_directory(out: Path | None) -> Path:

@@ -1,0 +1,177 @@
+"""Files of weights: safetensors, whole or sharded, and PyTorch's .bin, .pt and .pth.
+
+Only tensors and plain values are unpickled: `torch.load` runs with weights_only.
+"""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bridge.importers.zip_safety import check_zip
+from valyrian_jax.errors import UserError
+from valyrian_jax.files import read_json_object
+
+Array = npt.NDArray[Any]
+
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "ckpt.pt",  # nanoGPT
+)
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+# What a training program writes beside weights.
+_NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
+# Keys under which training programs store the weights, in a dictionary with other things.
+_CONTAINERS = ("model", "model_state_dict", "state_dict", "module")
+_FOREIGN_CLASS = re.compile(r"nsupported (?:global: )?GLOBAL (\S{1,100})")
+
+
+class Checkpoint(NamedTuple):
+    """The content of a file of weights.
+
+    Attributes:
+        tensors: Tensors by their names in the file; floating-point tensors are float32.
+        values: What else the file holds, such as the model_args of nanoGPT.
+    """
+
+    tensors: dict[str, Array]
+    values: Mapping[str, Any]
+
+
+def find_weights(directory: Path) -> Path:
+    """Return the file, or the index of the files, with the weights in a directory.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    for name in WEIGHTS:
+        if (directory / name).exists():
+            return directory / name
+    others = [
+        path
+        for path in sorted(directory.iterdir())
+        if path.suffix in _SUFFIXES and not _NO_WEIGHTS.fullmatch(path.name)
+    ]
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = ", ".join(path.name for path in others[:8])
+        raise UserError(
+            f"{directory} holds several files of weights and no index: expected one, found "
+            f"{names}; name the one to import"
+        )
+    raise UserError(
+        f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}, or one other file "
+        f"that ends in {', '.join(_SUFFIXES)}"
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of weights, or the files that an index lists.
+
+    Raises:
+        UserError: A file is missing or damaged, or holds something else.
+    """
+    if path.name.endswith(".index.json"):
+        return Checkpoint(_read_shards(path), {})
+    try:
+        if not path.is_file():
+            raise UserError(f"{path} is missing, or is no regular file; copy it again")
+        tensors, values = _find_tensors(_load(path))
+        return Checkpoint(_to_arrays(path, tensors), values)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can raise any error
+        if foreign := _FOREIGN_CLASS.search(str(error)):
+            raise UserError(
+                f"{path} holds a pickled {foreign[1]}, expected tensors and plain values only, "
+                "because unpickling runs code; save its state_dict, and model_args as a dictionary"
+            ) from error
+        raise UserError(
+            f"{path} is damaged or holds more than tensors, so it was not read: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
+
+
+def _read_shards(index: Path) -> dict[str, Array]:
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(file, str) and Path(file).name == file for file in weight_map.values()
+    ):
+        raise UserError(
+            f"{index} is damaged: expected a weight_map from tensors to files beside it; copy it "
+            "again"
+        )
+    tensors: dict[str, Array] = {}
+    for file in sorted(set(weight_map.values())):
+        tensors |= read_checkpoint(index.parent / file).tensors
+    missing = sorted(weight_map.keys() - tensors.keys())
+    if missing:
+        raise UserError(
+            f"{index} lists tensors that are not in their files: {', '.join(missing)}; copy the "
+            "directory again"
+        )
+    return {name: tensors[name] for name in weight_map}
+
+
+def _load(path: Path) -> Any:
+    """Return what a file holds: tensors by name, perhaps inside of other values."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        check_zip(path)
+    # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights.
+    return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
+
+
+def _find_tensors(content: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the state_dict in the content of a file, and the values beside it."""
+    values: dict[str, Any] = {}
+    while isinstance(content, dict):
+        key = next((key for key in _CONTAINERS if isinstance(content.get(key), dict)), None)
+        if key is None:
+            break
+        values |= {name: value for name, value in content.items() if name != key}
+        content = content[key]
+    return content, values
+
+
+def _to_arrays(path: Path, tensors: Any) -> dict[str, Array]:
+    """Return named tensors as arrays; tensors that share memory become one array."""
+    if not (tensors and isinstance(tensors, dict)) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
+        raise UserError(
+            f"{path} holds something other than named tensors; expected the state_dict of a GPT-2, "
+            f"alone or under one of {', '.join(_CONTAINERS)}"
+        )
+    views = {name: _view(tensor) for name, tensor in tensors.items()}
+    unique = {view: tensors[name] for name, view in views.items()}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in unique.values())
+    if size > 2 * path.stat().st_size:
+        raise ValueError(f"its tensors have {size:,} bytes, more than the file")
+    tensors.clear()
+    # Removed one by one, so that converting needs little more memory than the result.
+    arrays = {view: _to_array(unique.pop(view)) for view in [*unique]}
+    return {name: arrays[view] for name, view in views.items()}
+
+
+def _view(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what identifies the memory of a tensor and its layout."""
+    memory = tensor.untyped_storage().data_ptr()
+    return memory, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _to_array(tensor: Tensor) -> Array:
+    tensor = tensor.detach()
+    return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()

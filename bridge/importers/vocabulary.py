@@ -1,0 +1,101 @@
+"""A tokenizer and token tables that fit each other: padded rows, and a token that ends a text."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.bundle.tensor_names import EMBEDDING, HEAD
+from valyrian_jax.config import ModelConfig
+from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
+
+Array = npt.NDArray[Any]
+
+_MULTIPLES = [1 << i for i in range(1, 11)]  # programs pad to 2, ..., 1024 for speed
+_LIKENESS = 0.25  # Rows that no text has trained differ far less in length than trained ones.
+
+
+def set_end_of_text(tokenizer: Tokenizer, end_name: str | None) -> tuple[Tokenizer, str | None]:
+    """Return the tokenizer with `<|endoftext|>` as a special token, and a note if that is new.
+
+    Args:
+        tokenizer: Any tokenizer.
+        end_name: Name of the special token that ends a text, if it is known.
+    """
+    special, tokens, name = tokenizer.special, tokenizer.tokens, END_OF_TEXT.encode()
+    if END_OF_TEXT in special:
+        return tokenizer, None
+    if end_name is not None and end_name in special:
+        i = special[end_name]
+        others = {other: j for other, j in special.items() if j != i}
+        tokens = (*tokens[:i], name, *tokens[i + 1 :])
+        note = f"{end_name}, which ends a text (token {i}), is now called {END_OF_TEXT}"
+        return replace(tokenizer, tokens=tokens, special=others | {END_OF_TEXT: i}), note
+    if name in tokens:
+        i = tokens.index(name)
+        return replace(tokenizer, special={**special, END_OF_TEXT: i}), None
+    i = len(tokens)
+    note = f"the tokenizer has no token that ends a text: added {END_OF_TEXT} as token {i}"
+    return replace(tokenizer, tokens=(*tokens, name), special={**special, END_OF_TEXT: i}), note
+
+
+def fit_rows(
+    model: ModelConfig, tensors: dict[str, Array], tokenizer: Tokenizer, found: int
+) -> tuple[ModelConfig, dict[str, Array], str | None]:
+    """Return model and tensors with a row for every token, and a note if that changes them.
+
+    Args:
+        model: Model of the checkpoint.
+        tensors: Canonical tensors that fit the model.
+        tokenizer: Tokenizer of the bundle.
+        found: Number of tokens of the tokenizer before a token was added to it.
+    """
+    tokens = tokenizer.vocab_size
+    if model.vocab_size == found < tokens:
+        longer = _map_rows(tensors, _append_mean)
+        return replace(model, vocab_size=tokens), longer, "its row is the mean of all other rows"
+    if _is_padded(model.vocab_size, tokens):
+        shorter = _map_rows(tensors, lambda rows: rows[:tokens])
+        note = (
+            f"cut {model.vocab_size - tokens:,} rows of padding from the vocabulary, which has "
+            f"{tokens:,} tokens; {_describe_padding(tensors.get(HEAD, tensors[EMBEDDING]), tokens)}"
+        )
+        return replace(model, vocab_size=tokens), shorter, note
+    return model, tensors, None
+
+
+def _map_rows(tensors: dict[str, Array], function: Callable[[Array], Array]) -> dict[str, Array]:
+    """Return the tensors with other token tables."""
+    return {
+        name: function(tensor) if name in (EMBEDDING, HEAD) else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _append_mean(rows: Array) -> Array:
+    mean = rows.mean(0, np.float64, keepdims=True)  # in float32 the sum may overflow
+    return np.concatenate([rows, mean.astype(rows.dtype)])
+
+
+def _is_padded(vocab_size: int, tokens: int) -> bool:
+    """Return whether a number of rows is a number of tokens, rounded up to a multiple."""
+    return vocab_size > tokens and any(
+        vocab_size == -(-tokens // multiple) * multiple for multiple in _MULTIPLES
+    )
+
+
+def _describe_padding(head: Array, tokens: int) -> str:
+    """Say whether the norms of padded rows show that no token trained them.
+
+    Rows that are never a target all get the same gradients, so their norms stay alike.
+    """
+    with np.errstate(all="ignore"):  # huge weights have infinite norms
+        norms = np.linalg.norm(head, axis=1)
+        kept, cut = norms[:tokens], norms[tokens:]
+        is_alike = not cut.any() or (len(cut) > 1 and cut.std() < _LIKENESS * kept.std())
+    ranges = f"{cut.min():.3g} to {cut.max():.3g}, the others {kept.min():.3g} to {kept.max():.3g}"
+    if is_alike:
+        return f"they were never the target of any token, as their norms are alike ({ranges})"
+    return f"their norms do not tell whether they were trained ({ranges}), so check the tokenizer"

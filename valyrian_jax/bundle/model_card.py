@@ -1,0 +1,143 @@
+"""The model card of a bundle: `README.md` with metadata that model hubs read.
+
+A card says only what the manifest knows, and a manifest may lack any entry.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.config import ModelConfig
+
+_HUB_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MAX_NAME = 96  # characters
+_METRICS = {
+    "bits_per_byte": "Bits per byte on held-out text",
+    "nats_per_token": "Nats per token on held-out text",
+}
+
+_EXAMPLE = """\
+In this directory, with `transformers` and `torch` installed:
+
+```python
+from transformers import pipeline
+
+generate = pipeline("text-generation", model=".")
+print(generate("{prompt}")[0]["generated_text"])
+```
+
+A text has at most {n_positions} tokens, prompt included: the model has learned that many positions.
+"""
+
+
+def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
+    """Return the text of the card.
+
+    Args:
+        model: The shape of the model.
+        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "base_model"
+            and "imported_from", if they are there.
+    """
+    metrics = _read_metrics(manifest)
+    is_valyrian = "entropy_bits_per_byte" in metrics  # known only if the grammar made the corpus
+    front_matter = "\n".join(_front_matter(manifest, metrics, is_valyrian))
+    count = sum(math.prod(shape) for shape in parameter_shapes(model).values())
+    example = _EXAMPLE.format(
+        prompt="Vala" if is_valyrian else "The", n_positions=f"{model.n_positions:,}"
+    )
+    origin = " ".join(_origin(manifest, metrics))
+    title = "A small GPT for High Valyrian" if is_valyrian else "A GPT-2"
+    return (
+        f"---\n{front_matter}\n---\n\n# {title}\n\n"
+        f"{count:,} parameters: {model.n_layer} blocks, width {model.n_embd:,}, {model.n_head} "
+        f"heads, a vocabulary of {model.vocab_size:,} tokens and a context of "
+        f"{model.n_positions:,}.\n\n{origin}{chr(10) * 2 if origin else ''}{example}"
+    )
+
+
+def base_model_name(manifest: Mapping[str, Any], path: PurePath) -> str:
+    """Return the name that the card of a fine-tuned model gives to the bundle that it starts from.
+
+    Args:
+        manifest: Manifest of that bundle.
+        path: Its absolute path. The bundle of a run has the name of the run.
+    """
+    source = manifest.get("imported_from")
+    if isinstance(source, str) and source:
+        return source
+    return clean_name(path.parent.name if path.name == "bundle" else path.name)
+
+
+def clean_name(name: str) -> str:
+    """Return a name without characters that a card or a terminal cannot show."""
+    shown = "".join(c for c in name if c.isprintable() and c != "`")
+    return shown[:_MAX_NAME].strip()
+
+
+def _read_metrics(manifest: Mapping[str, Any]) -> dict[str, float]:
+    held_out = manifest.get("held_out")
+    values = held_out.items() if isinstance(held_out, Mapping) else ()
+    return {
+        name: float(value)
+        for name, value in values
+        if isinstance(value, float) and math.isfinite(value)
+    }
+
+
+def _read_name(manifest: Mapping[str, Any], key: str) -> str:
+    value = manifest.get(key)
+    return clean_name(value) if isinstance(value, str) else ""
+
+
+def _read_data_name(manifest: Mapping[str, Any]) -> str:
+    """Return the name of the file or directory of the text, without its path."""
+    config = manifest.get("config")
+    data = config.get("data") if isinstance(config, Mapping) else None
+    path = data.get("path") if isinstance(data, Mapping) else None
+    return clean_name(PurePath(path).stem) if isinstance(path, str) else ""
+
+
+def _front_matter(
+    manifest: Mapping[str, Any], metrics: Mapping[str, float], is_valyrian: bool
+) -> Iterator[str]:
+    """Yield lines of YAML. JSON strings and numbers are YAML too."""
+    base = _read_name(manifest, "base_model") or _read_name(manifest, "imported_from")
+    if is_valyrian:
+        yield "language: art"  # ISO 639-2 for constructed languages; High Valyrian has no code
+    yield f"license: {'mit' if is_valyrian and not base else 'unknown'}"
+    yield "library_name: transformers"
+    yield "pipeline_tag: text-generation"
+    yield "tags:\n- gpt2\n- valyrian-gpt"
+    if is_valyrian:
+        yield "- high-valyrian"
+    if _HUB_NAME.fullmatch(base):
+        yield f"base_model: {json.dumps(base)}"
+    data = _read_data_name(manifest)
+    shown = {name: title for name, title in _METRICS.items() if name in metrics}
+    if data and shown:
+        yield "model-index:\n- name: valyrian-gpt\n  results:"
+        yield "  - task:\n      type: text-generation"
+        yield f"    dataset:\n      name: {json.dumps(data, ensure_ascii=False)}\n      type: text"
+        yield "    metrics:"
+        for name, title in shown.items():
+            yield f"    - type: {name}\n      name: {title}\n      value: {metrics[name]:.6f}"
+
+
+def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[str]:
+    """Yield the sentences about where the weights come from."""
+    imported, base = _read_name(manifest, "imported_from"), _read_name(manifest, "base_model")
+    data, step = _read_data_name(manifest), manifest.get("step")
+    if imported:
+        yield f"Imported from `{imported}`."
+    if isinstance(step, int) and data:
+        start = f", from the weights of `{base}`," if base else ""
+        yield f"Trained{start} on `{data}` for {step:,} steps with valyrian-gpt."
+    if "bits_per_byte" in metrics:
+        yield f"On held-out text: {metrics['bits_per_byte']:.4f} bits per byte."
+    if "entropy_bits_per_byte" in metrics:
+        entropy = metrics["entropy_bits_per_byte"]
+        yield f"The entropy of that text, which no model can beat, is {entropy:.4f}."
