@@ -21,8 +21,13 @@ from valyrian_jax.cli.options import (
     sample_options,
 )
 from valyrian_jax.cli.samples import print_samples
-from valyrian_jax.errors import UserError
-from valyrian_jax.files import write_atomically
+from valyrian_jax.errors import UserError, escape, quote_argument
+from valyrian_jax.files import (
+    check_output_directory,
+    is_standard_output,
+    is_stream,
+    write_atomically,
+)
 from valyrian_jax.run_directory import find_bundle, load_run_bundle
 
 
@@ -78,7 +83,9 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     from bridge import parity, parity_report
 
     directory = find_bundle(run)
-    click.echo(f"comparing the runtimes on {directory}; this takes about a minute", err=True)
+    click.echo(
+        escape(f"comparing the runtimes on {directory}; this takes about a minute"), err=True
+    )
     report = parity.verify(directory, program)
     if as_json:
         click.echo(json.dumps(report))
@@ -95,7 +102,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     "--out",
     type=PATH,
     show_default="valyrian.pt, or valyrian.pt2 with --format export",
-    help="File to write.",
+    help="File to write; - is standard output.",
 )
 @click.option(
     "--format",
@@ -137,10 +144,11 @@ def export(
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out)
         summary = "logits reproduced"
-    size = out.stat().st_size
+    size = None if is_stream(out) else out.stat().st_size
     record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}
-    text = f"{out}: {size:,} bytes, from {directory}; {summary}"
-    click.echo(json.dumps(record) if as_json else text)
+    shown_size = "" if size is None else f"{size:,} bytes, "
+    text = escape(f"{out}: {shown_size}from {directory}; {summary}")
+    click.echo(json.dumps(record) if as_json else text, err=is_standard_output(out))
 
 
 @main.command(epilog="Example: python -m bridge serve runs/first")
@@ -189,7 +197,9 @@ def check(file: Path, as_json: bool) -> None:
     else:
         result = torchscript.check(file)["certificate.json"]
         summary = describe_certificate(result)
-    click.echo(json.dumps({"file": str(file), **result}) if as_json else f"{file}: {summary}")
+    click.echo(
+        json.dumps({"file": str(file), **result}) if as_json else escape(f"{file}: {summary}")
+    )
 
 
 @main.command("import", epilog="Example: python -m bridge import gpt2/ -o gpt2-bundle")
@@ -216,19 +226,22 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
     """
     from bridge.importers.gpt2 import read_gpt2
 
-    out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = "existing files" if out.is_dir() else "a file"
+    check_output_directory(out)
+    out = Path(os.path.realpath(out))
+    if out.exists() and any(out.iterdir()):
         raise UserError(
-            f"cannot write {out}: expected a new or empty directory, found {found}; choose another "
-            "with -o"
+            f"cannot write {out}: expected a new or empty directory, found existing files; "
+            "choose another with -o"
         )
     bundle, notes = read_gpt2(checkpoint, tokenizer, activation)
     save_bundle(bundle, out)
     for note in notes:
-        click.echo(f"note: {note}")
+        click.echo(escape(f"note: {note}"))
     count = sum(tensor.size for tensor in bundle.tensors.values())
-    click.echo(f"{out}: {count:,} parameters; train it further with `train.py --init {out}`")
+    name = quote_argument(str(out))
+    click.echo(
+        escape(f"{out}: {count:,} parameters; train it further with `train.py --init {name}`")
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 from bridge.importers.zip_safety import read_zip_directory
 from valyrian_jax.config import Seed, explain_error
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import check_regular, write_output
 
 FORMAT_VERSION = 1
 METADATA_FILES = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
@@ -63,9 +64,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         UserError: The file is missing, damaged, of a newer version, or not from `export`.
     """
     expected = "expected a file that `python -m bridge export` wrote"
-    if not path.is_file():
-        found = "it is a directory" if path.is_dir() else "no such file"
-        raise UserError(f"cannot read {path}: {found}; {expected}")
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {expected}") from error
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not a TorchScript file; {expected}")
     members = read_zip_directory(path, "extra")
@@ -111,22 +113,22 @@ def describe_certificate(certificate: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def publish_checked(out: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `out`; at the end, check it and rename it to `out`.
+def publish_checked(out: Path, suffix: str) -> Iterator[Path]:
+    """Yield a temporary file that becomes `out` at the end, after a check.
 
-    `python -m bridge check` runs in a new process. After any error the temporary file is deleted.
+    `python -m bridge check` runs in a new process.
+
+    Args:
+        out: An output; see `valyrian_jax.files.write_output`.
+        suffix: Suffix of the temporary file, by which `check` knows the format.
 
     Raises:
-        UserError: `out` is a directory, or the file fails its check.
+        UserError: `out` cannot be written, or the file fails its check.
     """
-    if not out.name or out.is_dir():
-        raise UserError(f"cannot write {out}: expected the name of a file, found a directory")
-    partial = out.with_name(f"{out.stem}.partial{out.suffix}").absolute()
-    try:
-        partial.touch()  # Fail before the work if the file cannot be written.
+    with write_output(out, suffix) as partial:
         yield partial
         process = subprocess.run(
-            [sys.executable, "-m", "bridge", "check", partial],
+            [sys.executable, "-m", "bridge", "check", partial.absolute()],
             capture_output=True,
             text=True,
             check=False,
@@ -135,6 +137,3 @@ def publish_checked(out: Path) -> Iterator[Path]:
             raise UserError(
                 f"{out} was not written: the file fails its check: {process.stderr.strip()}"
             )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

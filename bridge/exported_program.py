@@ -23,6 +23,7 @@ from bridge.export_metadata import publish_checked
 from bridge.gpt import GPT, to_module
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import is_stream, open_regular, read_text
 
 TOLERANCE = 1e-5  # Relative to the largest logit, or to 1 if that is larger.
 EXAMPLE_LOGITS = 8  # Logits of each position that the example stores: the first ones.
@@ -64,7 +65,7 @@ def export(directory: Path, out: Path) -> None:
     Raises:
         UserError: The bundle is invalid, `out` has another suffix, or the file fails its check.
     """
-    if out.suffix != ".pt2":
+    if out.suffix != ".pt2" and not is_stream(out):
         raise UserError(
             f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
         )
@@ -80,14 +81,11 @@ def export(directory: Path, out: Path) -> None:
     with torch.no_grad():
         programs = _export_programs(gpt, tokens)
         logits = gpt(tokens)[:, :, :EXAMPLE_LOGITS]
-    extra_files = {
-        name: (directory / name).read_text(encoding="utf-8")
-        for name in ("config.json", "tokenizer.json")
-    }
+    extra_files = {name: read_text(directory / name) for name in ("config.json", "tokenizer.json")}
     example = {"tokens": tokens.tolist(), "logits": logits.tolist()}
     extra_files["example.json"] = json.dumps(example)
-    with publish_checked(out) as partial:
-        package_pt2(str(partial), exported_programs=programs, extra_files=extra_files)
+    with publish_checked(out, ".pt2") as partial, partial.open("wb") as file:
+        package_pt2(file, exported_programs=programs, extra_files=extra_files)
 
 
 def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.ExportedProgram]:
@@ -113,7 +111,8 @@ def check(path: Path) -> float:
         UserError: The file is missing, not from `export`, or its logits differ too much.
     """
     try:
-        archive = load_pt2(str(path))
+        with open_regular(path) as file:
+            archive = load_pt2(file)
         prefill, decode = (
             archive.exported_programs[name].module() for name in ("prefill", "decode")
         )

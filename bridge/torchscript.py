@@ -27,6 +27,7 @@ from bridge.tokenizer import ByteBPE, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import open_by_name, read_text
 from valyrian_jax.tokenizer import Tokenizer
 
 # Temperature, top_k, top_p and seed of the example texts that every file must reproduce.
@@ -135,7 +136,7 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Raises:
         UserError: The bundle is invalid, the file cannot be written, or it fails its check.
     """
-    with publish_checked(out) as partial:
+    with publish_checked(out, ".pt") as partial:
         return write(directory, partial, int8)
 
 
@@ -171,8 +172,11 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
     """
     metadata = read_metadata(path)
     try:
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            return torch.jit.load(str(path), map_location="cpu"), metadata
+        with (
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+            open_by_name(path) as name,
+        ):
+            return torch.jit.load(name, map_location="cpu"), metadata
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -238,4 +242,4 @@ def generate_examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[s
 
 
 def _read_or_empty(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else "{}"
+    return read_text(path) if path.exists() else "{}"

@@ -41,7 +41,7 @@ LIBRARY_USERS = {
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/training/checkpoint.py",),
     "wandb": ("valyrian_jax/training/wandb_uploader.py",),
-    "filelock": ("valyrian_jax/files.py",),
+    "filelock": ("valyrian_jax/files/",),
     "flax": ("valyrian_jax/model/",),
     "starlette": ("bridge/web/server.py",),
     "uvicorn": ("bridge/web/server.py",),

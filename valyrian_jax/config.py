@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_text
+from valyrian_jax.files import read_input
 
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -266,7 +266,7 @@ def load_config(
     """
     if path is None:
         return config_from_tree({}, overrides)
-    content = read_text(path, "the configuration", _MAX_BYTES)
+    content = read_input(path, "the configuration", _MAX_BYTES)
     try:
         tree = tomllib.loads(content)
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ wrong, what was expected, what was found and what to do.
 
 import contextlib
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,33 @@ from types import FrameType
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 StopSignal = Callable[[], signal.Signals | None]
 """A function that returns the signal that asks a loop to stop, or None."""
+
+
+def escape(text: str) -> str:
+    r"""Return text in which escapes like \x1b take the place of characters that cannot be printed.
+
+    The name of a file can hold control characters, which would drive the terminal, and bytes that
+    are not UTF-8, which Python keeps as surrogates and no output encoding accepts.
+    """
+    return "".join(c if c.isprintable() else _escape_character(c) for c in text)
+
+
+def _escape_character(character: str) -> str:
+    is_byte = "\udc80" <= character <= "\udcff"  # see `os.fsdecode`
+    return (
+        (chr(ord(character) - 0xDC00) if is_byte else character).encode("unicode_escape").decode()
+    )
+
+
+def quote_argument(argument: str) -> str:
+    """Return an argument of a command as a shell reads it, all of it printable."""
+    if escape(argument) == argument:
+        return shlex.quote(argument)
+    encoded = (
+        chr(b) if 0x20 <= b < 0x7F and b not in b"'\\" else f"\\x{b:02x}"
+        for b in os.fsencode(argument)
+    )
+    return f"$'{''.join(encoded)}'"
 
 
 class UserError(Exception):

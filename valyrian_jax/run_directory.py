@@ -13,20 +13,23 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from valyrian_jax.bundle.bundle import Bundle, check_is_bundle, holds_weights, load_bundle
+from valyrian_jax.bundle.bundle import Bundle, find_previous, load_bundle
+from valyrian_jax.bundle.foreign_directory import check_is_bundle, holds_weights
 from valyrian_jax.config import Config, config_to_toml, load_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import write_atomically
+from valyrian_jax.files import (
+    check_regular,
+    is_temporary,
+    read_lines,
+    remove_temporaries,
+    replace_file,
+    write_atomically,
+)
 
 RUNS = Path("runs")
 # A start that is killed before it writes config.toml may leave these; a new run may replace them.
-_FILES_BEFORE_CONFIG = {
-    "lock",
-    "tokenizer.json",
-    "tokenizer.json.partial",
-    "checkpoints",
-    "config.toml.partial",
-}
+_FILES_BEFORE_CONFIG = {"lock", "tokenizer.json", "checkpoints"}
+_OWN_FILES = "config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt"
 _Integer = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
     dict[str, _Integer | float | list[str] | None], config=ConfigDict(strict=True)
@@ -44,7 +47,8 @@ def choose_directory(path: Path | None) -> Path:
         raise UserError(
             f"{path} already holds a run; resume it with --resume {path} or choose another --out"
         )
-    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    files = path.iterdir() if path.is_dir() else ()
+    names = {file.name for file in files if not is_temporary(file.name)}
     if names - _FILES_BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):
         raise UserError(f"{path} is not empty; choose another --out")
     return path
@@ -53,6 +57,11 @@ def choose_directory(path: Path | None) -> Path:
 def save_config(run: Path, config: Config) -> None:
     """Write config.toml. A new run writes it after checkpoint 0: it makes the directory a run."""
     write_atomically(run / "config.toml", config_to_toml(config))
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove the temporary files that a killed process has left in a run that is locked."""
+    remove_temporaries(*(run / name for name in _OWN_FILES))
 
 
 def find_run(path: Path | None) -> Path:
@@ -78,7 +87,9 @@ def find_run(path: Path | None) -> Path:
 
 def load_run_config(run: Path) -> Config:
     """Return the configuration of the latest start of a run; a resume rewrites it."""
-    return load_config(run / "config.toml")
+    file = run / "config.toml"
+    check_regular(file, "the configuration")  # `load_config` also reads what a user names
+    return load_config(file)
 
 
 def find_bundle(path: Path | None) -> Path:
@@ -91,12 +102,10 @@ def find_bundle(path: Path | None) -> Path:
         check_is_bundle(path)
         return path
     run = find_run(path)
-    for name in (
-        "bundle",
-        "bundle.previous",
-    ):  # a save killed between its renames leaves the latter
-        if (run / name).exists():
-            return run / name
+    bundle = run / "bundle"
+    # A save that is killed between its renames leaves only the previous bundle.
+    if found := bundle if bundle.exists() else find_previous(bundle):
+        return found
     raise UserError(
         f"{run} has no bundle yet: `python train.py` writes it at the first evaluation; resume the "
         "run or name another"
@@ -115,22 +124,32 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
         UserError: Another line is damaged.
     """
     file = run / "metrics.jsonl"
-    content = file.read_bytes() if file.exists() else b""
-    lines = content.removesuffix(b"\n").split(b"\n")  # not splitlines: a sample may hold U+2028
-    for number, line in enumerate(lines, 1):
-        try:
-            record = _RECORD.validate_json(line)
-        except ValidationError:
-            record = {}
-        if isinstance(record.get("step"), int) and all(
-            isinstance(value, list) == (name == "samples") for name, value in record.items()
-        ):
-            yield record
-        elif number < len(lines):
+    if not file.exists():
+        return
+    damaged = 0  # number of the damaged line before
+    for number, line in enumerate(read_lines(file), 1):
+        if damaged:
             raise UserError(
-                f"{file} is damaged: expected a JSON object with a step in line {number}; remove "
+                f"{file} is damaged: expected a JSON object with a step in line {damaged}; remove "
                 "the line"
             )
+        record = _parse_record(line)
+        if record:
+            yield record
+        else:
+            damaged = number
+
+
+def _parse_record(line: bytes) -> dict[str, Any]:
+    """Return the record in a line, or an empty one if there is none."""
+    try:
+        record = _RECORD.validate_json(line)
+    except ValidationError:
+        return {}
+    is_sound = isinstance(record.get("step"), int) and all(
+        isinstance(value, list) == (name == "samples") for name, value in record.items()
+    )
+    return record if is_sound else {}
 
 
 def format_samples(step: int, texts: list[str]) -> str:
@@ -140,12 +159,16 @@ def format_samples(step: int, texts: list[str]) -> str:
 
 def truncate_logs(run: Path, step: int) -> None:
     """Drop the metrics and samples of later steps, which a resumed run writes again."""
-    records = [record for record in read_metrics(run) if record["step"] <= step]
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_atomically(run / "metrics.jsonl", "".join(lines))
-    samples = (
-        format_samples(record["step"], record["samples"])
-        for record in records
-        if "samples" in record
-    )
-    write_atomically(run / "samples.txt", "".join(samples))
+    metrics, samples = run / "metrics.jsonl", run / "samples.txt"
+    with (
+        replace_file(metrics) as new_metrics,
+        replace_file(samples) as new_samples,
+        new_metrics.open("w", encoding="utf-8", newline="") as metrics_file,
+        new_samples.open("w", encoding="utf-8", newline="") as samples_file,
+    ):
+        for record in read_metrics(run):
+            if record["step"] > step:
+                continue
+            metrics_file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if "samples" in record:
+                samples_file.write(format_samples(record["step"], record["samples"]))

@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -159,7 +160,10 @@ Settings resolve_settings(const Options& options, torch::jit::Module& module) {
 }
 
 torch::jit::Module load(const std::string& path) {
-  if (!std::ifstream(path)) throw UserError("cannot read " + path + "; " + kExpectedModel);
+  std::error_code error;  // Opening a FIFO could wait forever.
+  if (!std::filesystem::is_regular_file(path, error) || !std::ifstream(path)) {
+    throw UserError("cannot read " + path + "; " + kExpectedModel);
+  }
   torch::jit::ExtraFilesMap extra_files{{"config.json", ""}};
   torch::jit::Module module;
   try {

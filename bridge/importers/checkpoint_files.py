@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from bridge.importers.zip_safety import check_zip
+from valyrian_jax.bundle.weights_file import check_weights_file
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_json_object
+from valyrian_jax.files import check_regular, read_bytes, read_json_object
 
 Array = npt.NDArray[Any]
 
@@ -84,8 +85,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.name.endswith(".index.json"):
         return Checkpoint(_read_shards(path), {})
     try:
-        if not path.is_file():
-            raise UserError(f"{path} is missing, or is no regular file; copy it again")
+        if not path.exists() or path.is_dir():
+            raise UserError(f"{path} is missing, or is a directory; copy it again")
         tensors, values = _find_tensors(_load(path))
         return Checkpoint(_to_arrays(path, tensors), values)
     except UserError:
@@ -126,7 +127,10 @@ def _read_shards(index: Path) -> dict[str, Array]:
 def _load(path: Path) -> Any:
     """Return what a file holds: tensors by name, perhaps inside of other values."""
     if path.suffix == ".safetensors":
-        return load_file(path)
+        size = path.stat().st_size
+        check_weights_file(path, size)
+        return load(read_bytes(path, max_bytes=size))
+    check_regular(path)
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         check_zip(path)

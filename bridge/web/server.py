@@ -35,7 +35,7 @@ from bridge.web.session import Event, add_verdicts, attention_row, stream_events
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, escape
 
 PAGE = Path(__file__).parent / "page"
 MAX_PROMPT_CHARACTERS = 5_000
@@ -253,8 +253,9 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
         )
         # A small buffer makes the generation wait for its reader.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    except OSError as error:
-        reason = (error.strerror or "").partition(" (")[0]
+    except (OSError, TypeError, ValueError) as error:  # the others: no host has such a name
+        reason = error.strerror if isinstance(error, OSError) else "not the name of a host"
+        reason = (reason or "").partition(" (")[0]
         raise UserError(
             f"cannot listen on {host}, port {port}: {reason}; choose another --host or --port"
         ) from error
@@ -264,5 +265,5 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
     hosts = [url_host, "localhost", "127.0.0.1"] if is_local else ["*"]
     app = create_app(bundle, name, hosts, lambda: server.should_exit)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    click.echo(f"{name} is at http://{url_host}:{port}/ (press Ctrl-C to stop)")
+    click.echo(f"{escape(name)} is at http://{url_host}:{port}/ (press Ctrl-C to stop)")
     server.run(sockets=[listener])

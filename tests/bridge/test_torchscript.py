@@ -174,7 +174,7 @@ def test_a_failed_export_leaves_the_old_file_and_no_partial_one(
         torchscript.export(directory, out)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
     assert out.read_text() == "old"
-    with pytest.raises(UserError, match="found a directory"):
+    with pytest.raises(UserError, match="it is a directory"):
         torchscript.export(directory, tmp_path)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,17 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from valyrian_jax.bundle import bundle
-from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
+from valyrian_jax.bundle.bundle import (
+    Bundle,
+    find_previous,
+    load_bundle,
+    recover_bundle,
+    save_bundle,
+)
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import make_temporary_directory
 from valyrian_jax.model import gpt
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
@@ -115,10 +124,78 @@ def test_transposed_views_are_saved_correctly(tmp_path: Path) -> None:
 
 def test_saving_again_replaces_the_bundle_and_leaves_no_other_files(tmp_path: Path) -> None:
     save_bundle(make_bundle(step=1), tmp_path / "b")
-    (tmp_path / "b.partial").mkdir()  # left by a killed save
     save_bundle(make_bundle(step=2), tmp_path / "b")
     assert load_bundle(tmp_path / "b").manifest["step"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["b.partial", "b.previous", "b.old"])
+def test_a_save_leaves_directories_of_similar_names_alone(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name / "file.txt"
+    file.parent.mkdir()
+    file.write_text("mine")
+    for step in (1, 2):
+        save_bundle(make_bundle(step=step), tmp_path / "b")
+    assert file.read_text() == "mine"
+    assert load_bundle(tmp_path / "b").manifest["step"] == 2
+
+
+def test_a_killed_save_is_recovered_and_cleaned_up(tmp_path: Path) -> None:
+    bundle_path, previous = tmp_path / "b", tmp_path / f".b.{'0' * 16}.previous"
+    save_bundle(make_bundle(step=1), previous)  # killed between the two renames
+    partial = make_temporary_directory(bundle_path)
+    assert find_previous(bundle_path) == previous
+    recover_bundle(bundle_path)
+    assert load_bundle(bundle_path).manifest["step"] == 1
+    assert not partial.exists()
+    save_bundle(make_bundle(step=0), previous)  # killed after them
+    recover_bundle(bundle_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert load_bundle(bundle_path).manifest["step"] == 1
+
+
+def test_a_link_to_a_directory_is_followed_at_every_save(tmp_path: Path) -> None:
+    link, target = tmp_path / "run" / "bundle", tmp_path / "disk" / "b"
+    link.parent.mkdir()
+    link.symlink_to(target)  # which does not exist yet
+    for step in (1, 2, 3):
+        save_bundle(make_bundle(step=step), link)
+        assert load_bundle(target).manifest["step"] == step
+    assert link.is_symlink()
+    target.rename(target.with_name(f".b.{'0' * 16}.previous"))
+    recover_bundle(link)
+    assert load_bundle(link).manifest["step"] == 3
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
+def test_a_bundle_replaces_nothing_but_directories(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "b")
+    with pytest.raises(UserError, match="expected a directory or a new name"):
+        save_bundle(make_bundle(), tmp_path / "b")
+    assert not (tmp_path / "b").is_dir()
+
+
+def test_the_size_of_the_weights_is_checked_before_they_are_hashed(tmp_path: Path) -> None:
+    save_bundle(make_bundle(), tmp_path / "b")
+    weights = tmp_path / "b" / "model.safetensors"
+    os.truncate(weights, 10**11)  # sparse: hashing it would take minutes
+    with pytest.raises(UserError, match="more than .* bytes"):
+        load_bundle(tmp_path / "b")
+
+
+def test_a_weights_file_with_many_names_is_refused_by_its_header(tmp_path: Path) -> None:
+    save_bundle(make_bundle(), tmp_path / "b")
+    (tmp_path / "b" / "manifest.json").unlink()
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    for count, message in ((60_000, "expected a header of"), (5_000, "and [0-9,]+ more")):
+        header = json.dumps({f"tensor {i}": empty for i in range(count)}).encode()
+        content = struct.pack("<Q", len(header)) + header
+        (tmp_path / "b" / "model.safetensors").write_bytes(content)
+        with pytest.raises(UserError, match=message) as caught:
+            load_bundle(tmp_path / "b")
+        assert len(str(caught.value)) < 3_000
 
 
 def test_a_save_that_fails_keeps_the_old_bundle(

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.encoding import read_all_documents, write_tokens
 from tests.support.tiny import WORDS
-from valyrian_jax.data import shards
 from valyrian_jax.data.shards import open_shards, read_tokens
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import writing
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -52,7 +52,7 @@ def test_thousands_of_shards_need_few_open_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The files need not survive a power failure.
-    monkeypatch.setattr(shards, "rename_durably", lambda temporary, path: temporary.replace(path))
+    monkeypatch.setattr(writing, "sync_to_disk", lambda *_: None)
     write_tokens(tmp_path / "s", list(np.arange(6000).reshape(2000, 3) % 280))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, limits[1]))

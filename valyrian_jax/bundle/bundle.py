@@ -7,22 +7,21 @@ float16 weights and a tokenizer.json loads as a bundle with an empty manifest; `
 reads the others.
 """
 
-import contextlib
 import json
 import os
-import shlex
+import re
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from safetensors.numpy import save as serialize
 
+from valyrian_jax.bundle.foreign_directory import check_is_bundle, suggest_import
 from valyrian_jax.bundle.hf_format import (
     canonicalize_tensors,
     has_untied_head,
@@ -32,29 +31,30 @@ from valyrian_jax.bundle.hf_format import (
 )
 from valyrian_jax.bundle.model_card import make_card
 from valyrian_jax.bundle.names import Tensors, parameter_shapes
+from valyrian_jax.bundle.weights_file import check_weights_file, max_file_size, read_weights
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_json_object, sha256_of_file
+from valyrian_jax.files import (
+    MAX_BYTES,
+    check_output_directory,
+    check_regular,
+    make_temporary_directory,
+    read_json_object,
+    remove_temporaries,
+    sha256_of_file,
+)
 from valyrian_jax.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
+WEIGHTS_NAME = "model.safetensors"
 BUNDLE_FILES = (
-    "model.safetensors",
+    WEIGHTS_NAME,
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
 )
-_LISTED_PROBLEMS = 10
-_REQUIRED_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-_WEIGHT_SUFFIXES = (
-    ".safetensors",
-    ".safetensors.index.json",
-    ".bin",
-    ".bin.index.json",
-    ".pt",
-    ".pth",
-)
+_MAX_PROBLEMS = 20  # that a message lists
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -
         elif not np.isfinite(tensor).all():
             problems.append(f"{name} contains values that are not finite")
     if problems:
-        listed = "; ".join(sorted(problems)[:_LISTED_PROBLEMS])
-        if len(problems) > _LISTED_PROBLEMS:
-            listed += f"; and {len(problems) - _LISTED_PROBLEMS:,} more"
-        raise UserError(f"weights do not fit the model: {listed}")
+        listed = sorted(problems)[:_MAX_PROBLEMS]
+        listed += [f"and {len(problems) - len(listed):,} more"] * (len(problems) > len(listed))
+        raise UserError("weights do not fit the model: " + "; ".join(listed))
 
 
 def check_vocabulary(bundle: Bundle, path: Path) -> None:
@@ -108,45 +107,48 @@ def check_vocabulary(bundle: Bundle, path: Path) -> None:
 def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     """Write a bundle; the old one stays until the new one is complete.
 
-    A kill between the two renames leaves the old one as bundle.previous (see `recover_bundle`).
+    A kill between the two renames leaves the old one under another name (see `recover_bundle`).
 
     Args:
         bundle: Content of the directory. The file keeps all entries of its manifest, such as the
             config of the run.
-        path: Directory; an existing bundle is replaced.
+        path: Directory, or a link to one; an existing bundle is replaced.
 
     Raises:
-        UserError: The weights do not fit the model.
+        UserError: The weights do not fit the model, or the path is not that of a directory.
     """
     check_bundle(bundle.model, bundle.tensors)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    previous = path.with_name(path.name + ".previous")
-    recover_bundle(path)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    target = Path(os.path.realpath(path))
+    check_output_directory(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = make_temporary_directory(target)
+    try:
+        _write_files(bundle, partial)
+        previous = target.with_name(f".{target.name}.{secrets.token_hex(8)}.previous")
+        if target.exists():
+            target.rename(previous)
+        partial.rename(target)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
+
+def _write_files(bundle: Bundle, directory: Path) -> None:
     # safetensors writes the memory buffer, so it would write a transposed view wrongly.
     weights = {
         name: np.ascontiguousarray(tensor, dtype=np.float32)
         for name, tensor in bundle.tensors.items()
     }
-    (partial / "model.safetensors").write_bytes(serialize(weights, metadata={"format": "pt"}))
-    bundle.tokenizer.save(partial / "tokenizer.json")
+    (directory / WEIGHTS_NAME).write_bytes(serialize(weights, metadata={"format": "pt"}))
+    bundle.tokenizer.save(directory / "tokenizer.json")
     for name, content in make_json_files(bundle.model, bundle.tokenizer).items():
-        _write_json(partial / name, content)
-    hashes = {file.name: sha256_of_file(file) for file in sorted(partial.iterdir())}
+        _write_json(directory / name, content)
+    hashes = {file.name: sha256_of_file(file) for file in sorted(directory.iterdir())}
     manifest = {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes}
-    _write_json(partial / "manifest.json", manifest)
+    _write_json(directory / "manifest.json", manifest)
     # Not in the manifest: its owner may edit it, and nothing reads it.
     card = make_card(bundle.model, bundle.manifest)
-    (partial / "README.md").write_text(card, encoding="utf-8")
-
-    shutil.rmtree(previous, ignore_errors=True)
-    if path.exists():
-        path.rename(previous)
-    partial.rename(path)
-    shutil.rmtree(previous, ignore_errors=True)
+    (directory / "README.md").write_text(card, encoding="utf-8")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -154,10 +156,32 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def recover_bundle(path: Path) -> None:
-    """Restore the previous bundle if a save was killed between its two renames."""
-    previous = path.with_name(path.name + ".previous")
-    if previous.exists() and not path.exists():
-        previous.rename(path)
+    """Restore the previous bundle if a save was killed between its two renames, and clean up.
+
+    Only a process that has locked the directory of the bundle may call this.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        return
+    if not target.exists() and (previous := find_previous(path)):
+        previous.rename(target)
+    remove_temporaries(target)
+    for leftover in _list_previous(target):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def find_previous(path: Path) -> Path | None:
+    """Return the bundle that a save of `path`, killed between its renames, has left, or None."""
+    target = Path(os.path.realpath(path))
+    old_name = target.with_name(f"{target.name}.previous")  # as version 0.1 called it
+    candidates = [*_list_previous(target), *([old_name] if old_name.is_dir() else [])]
+    return max(candidates, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _list_previous(target: Path) -> list[Path]:
+    name = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{16}\.previous")
+    files = target.parent.iterdir() if target.parent.is_dir() else ()
+    return [file for file in files if name.fullmatch(file.name)]
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -171,13 +195,17 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     check_is_bundle(path)
     if (path / "manifest.json").exists():
         return _read_bundle(path, _read_manifest(path))
-    with _suggest_import(path):
+    with suggest_import(path):
         return _read_bundle(path, {})
 
 
 def _read_bundle(path: Path, manifest: dict[str, Any]) -> Bundle:
     model = read_model_config(read_json_object(path / "config.json"))
-    tensors = canonicalize_tensors(_read_tensors(path / "model.safetensors"))
+    weights, max_bytes = path / WEIGHTS_NAME, max_file_size(model)
+    if manifest:
+        check_weights_file(weights, max_bytes)  # Hashing a file that is far too large takes long.
+        _check_hash(weights, manifest["sha256"][WEIGHTS_NAME])
+    tensors = canonicalize_tensors(read_weights(weights, max_bytes))
     if model.tie_word_embeddings:
         if has_untied_head(tensors):
             raise UserError(
@@ -192,66 +220,8 @@ def _read_bundle(path: Path, manifest: dict[str, Any]) -> Bundle:
     return bundle
 
 
-def check_is_bundle(path: Path) -> None:
-    """Check that a path is a bundle, or a directory with the files that loading needs.
-
-    Raises:
-        UserError: It is not. The message says what it is instead, and what to do.
-    """
-    missing = [name for name in _REQUIRED_FILES if not (path / name).exists()]
-    if path.is_dir() and (not missing or (path / "manifest.json").exists()):
-        return  # a manifest names what is missing
-    expected = f"expected a directory with {', '.join(_REQUIRED_FILES)}"
-    if not path.exists():
-        raise UserError(f"no bundle at {path}: {expected}; check the path")
-    if (path / "config.toml").exists():
-        raise UserError(
-            f"{path} is a run directory, expected the bundle in it; pass {path / 'bundle'}, which "
-            "`python train.py` writes at the first evaluation"
-        )
-    found = f"no {', '.join(missing)} in it" if path.is_dir() else "a file"
-    advice = f"{_import_hint(path)} first" if holds_weights(path) else "check the path"
-    raise UserError(f"{path} is not a bundle: {expected}, found {found}; {advice}")
-
-
-def holds_weights(path: Path) -> bool:
-    """Return whether a path is a file of weights, or a directory with one or a config.json."""
-    files = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
-    return any(name.endswith(_WEIGHT_SUFFIXES) or name == "config.json" for name in files)
-
-
-def _import_hint(path: Path) -> str:
-    return f"import it: run `python -m bridge import {shlex.quote(str(path))} -o NEW`"
-
-
-@contextlib.contextmanager
-def _suggest_import(path: Path) -> Iterator[None]:
-    """Add to an error that a directory of another program must be imported first."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            f"{error}; if another program wrote {path}, {_import_hint(path)} first"
-        ) from error
-
-
-def _read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (TypeError, AttributeError) as error:  # bfloat16 and smaller types
-        raise UserError(f"{path} has a type that NumPy lacks: {error}; expected float32") from error
-    except (SafetensorError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
-        raise UserError(f"{path} is damaged: {error}; copy it again") from error
-    for name, tensor in tensors.items():
-        if tensor.dtype.kind == "V":  # the same types, where JAX has taught them to NumPy
-            raise UserError(f"{path} has {name} in {tensor.dtype}; expected float32")
-    return tensors
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a bundle and check that every file matches it."""
+    """Read the manifest of a bundle and check that every file but the weights matches it."""
     file = path / "manifest.json"
     manifest = read_json_object(file)
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
@@ -269,15 +239,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             raise UserError(f"{file} names {name!r}, which is outside the bundle")
         if name not in present:
             raise UserError(f"{path / name} is missing, but the manifest lists it")
-        if sha256_of_file(path / name) != digest:
-            raise UserError(
-                f"{path / name} does not match the manifest: it was changed or is damaged; copy "
-                "the bundle again"
-            )
+        if name != WEIGHTS_NAME:
+            check_regular(path / name, max_bytes=MAX_BYTES)
+            _check_hash(path / name, digest)
     unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
         raise UserError(f"{file} is damaged: it does not list {', '.join(unlisted)}")
     return manifest
+
+
+def _check_hash(file: Path, digest: str) -> None:
+    """Check that a file of a bundle has the SHA-256 that the manifest lists."""
+    if sha256_of_file(file) != digest:
+        raise UserError(
+            f"{file} does not match the manifest: it was changed or is damaged; copy the "
+            "bundle again"
+        )
 
 
 def read_bundle_step(path: Path) -> int:

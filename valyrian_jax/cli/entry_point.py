@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.errors import StoppedError, UserError, escape
 
 _MAX_MESSAGE = 2000  # characters
 
@@ -19,6 +19,10 @@ def run_command(command: click.Command) -> NoReturn:
     Every user error, from a mistyped option to an unreadable file, ends in one line on standard
     error and status 2. `--debug` anywhere on the command line shows the traceback instead.
     """
+    for name in ("COLUMNS", "LINES"):
+        # A shell without a terminal can set 0, for which rich prints nothing.
+        if not re.fullmatch("0*[1-9][0-9]{0,5}", os.environ.get(name, "")):
+            os.environ.pop(name, None)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
         sys.exit(command.main(arguments, standalone_mode=False))
@@ -32,7 +36,7 @@ def run_command(command: click.Command) -> NoReturn:
     except UserError as error:
         _exit_with_error(str(error))
     except StoppedError as stop:
-        print(stop, file=sys.stderr)
+        print(escape(str(stop)), file=sys.stderr)
         sys.exit(stop.status)
     except BrokenPipeError:  # The reader closed the pipe, as in `... | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,12 +85,10 @@ def describe_missing_package(name: str) -> str | None:
 def _exit_with_error(message: str) -> NoReturn:
     """Print one printable line of limited length and exit with status 2.
 
-    A message can quote a name from a file. That name can be very long, can contain control
-    characters, and can contain surrogates that no output encoding accepts.
+    A message can quote a name from a file, which can be very long; see `escape` too.
     """
-    line = " ".join(message.split())
+    line = " ".join(message[: 2 * _MAX_MESSAGE].split())
     if len(line) > _MAX_MESSAGE:
         line = line[:_MAX_MESSAGE] + " ..."
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    print(f"error: {clean}", file=sys.stderr)
+    print(f"error: {escape(line)}", file=sys.stderr)
     sys.exit(2)

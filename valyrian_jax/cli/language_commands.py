@@ -1,14 +1,14 @@
 """Commands for the language: generate a corpus, check texts and print the forms of a word."""
 
-import json
 import unicodedata
 from pathlib import Path
 
 import click
 
 from valyrian_jax.cli.options import PATH, json_option
+from valyrian_jax.cli.tables import json_line
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import write_atomically
+from valyrian_jax.files import is_standard_output, is_stream, write_output
 
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
@@ -38,7 +38,8 @@ from valyrian_jax.files import write_atomically
     "--out",
     type=PATH,
     show_default="standard output",
-    help="File to write. Its entropy goes into a second file, with the suffix .source.json.",
+    help="File to write, or - for standard output. The entropy of a file goes into a second file, "
+    "with the suffix .source.json.",
 )
 def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     """Generate paragraphs of High Valyrian from the grammar.
@@ -47,13 +48,16 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     """
     from valyrian_jax.data.corpus_entropy import generate_corpus, save_source, source_path
 
-    generated = generate_corpus(sentences, seed, exact)
     if out is None:
+        generated = generate_corpus(sentences, seed, exact)
         click.echo(generated.text, nl=False)
     else:
-        write_atomically(out, generated.text)
-        save_source(generated.source, source_path(out))
-    click.echo(generated.summary, err=out is None)
+        with write_output(out) as temporary:
+            generated = generate_corpus(sentences, seed, exact)
+            temporary.write_text(generated.text, encoding="utf-8", newline="")
+        if not is_stream(out):
+            save_source(generated.source, source_path(out))
+    click.echo(generated.summary, err=out is None or is_standard_output(out))
 
 
 @click.command(epilog='Example: python -m valyrian_jax check <<< "Valar morghūlis."')
@@ -97,6 +101,6 @@ def language(word: str, as_json: bool) -> None:
     lexemes = find_lexemes(unicodedata.normalize("NFC", word))
     if as_json:
         for lexeme in lexemes:
-            click.echo(json.dumps(paradigm_record(lexeme), ensure_ascii=False))
+            click.echo(json_line(paradigm_record(lexeme)))
     else:
         click.echo("\n\n".join(map(format_paradigm, lexemes)))

@@ -13,6 +13,8 @@ from valyrian_jax.cli.options import (
     run_argument,
     sample_options,
 )
+from valyrian_jax.errors import escape
+from valyrian_jax.files import is_standard_output
 
 
 @click.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
@@ -62,7 +64,7 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
     if as_json:
         click.echo(report_json(directory, rows))
     else:
-        click.echo(directory)
+        click.echo(escape(str(directory)))
         print_table(report_table(rows))
 
 
@@ -79,7 +81,8 @@ def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
     "--out",
     type=PATH,
     show_default="RUN/loss, RUN/attention, or comparison for several runs",
-    help="Path of the files, without the suffixes .png and .svg.",
+    help="Path of the files, without the suffixes .png and .svg; - writes one PNG to standard "
+    "output.",
 )
 def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path | None) -> None:
     """Draw losses, learning rate, speed and grammar of runs.
@@ -99,7 +102,7 @@ def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path 
     else:
         files = plot_attention(runs[0] if runs else None, prompt, out)
     for file in files:
-        click.echo(file)
+        click.echo(escape(str(file)), err=is_standard_output(file))
 
 
 def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -47,6 +47,18 @@ def report_json(run: Path, rows: "Mapping[str, ReportRow]") -> str:
     model = rows["model"]
     losses = {"nats_per_token": model.nats_per_token, "bits_per_byte": model.bits_per_byte}
     return json.dumps({"run": str(run), **losses, **record})
+
+
+def json_line(value: Any) -> str:
+    """Return JSON that is printable: escapes take the place of control characters, also of C1."""
+    return "".join(
+        c if c.isprintable() else _escape_in_json(c) for c in json.dumps(value, ensure_ascii=False)
+    )
+
+
+def _escape_in_json(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def report_table(rows: "Mapping[str, ReportRow]") -> Table:

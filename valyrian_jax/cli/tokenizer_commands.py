@@ -7,7 +7,8 @@ from typing import IO, Any
 import click
 
 from valyrian_jax.cli.options import PATH, show_tokens_option
-from valyrian_jax.errors import UserError, stop_signals
+from valyrian_jax.errors import UserError, escape, stop_signals
+from valyrian_jax.files import is_standard_output, write_output
 
 
 @click.group()
@@ -45,9 +46,10 @@ def train(files: tuple[Path, ...], vocab_size: int, text_key: str, out: Path) ->
     from valyrian_jax.tokenizer import train_bpe
 
     texts = (text for file in files for text in read_training_texts(file, text_key))
-    trained = train_bpe(texts, vocab_size)
-    trained.save(out)
-    click.echo(f"{out}: {trained.vocab_size} tokens")
+    with write_output(out) as temporary:
+        trained = train_bpe(texts, vocab_size)
+        trained.save(temporary)
+    click.echo(escape(f"{out}: {trained.vocab_size} tokens"), err=is_standard_output(out))
 
 
 @tokenizer.command(
@@ -153,7 +155,7 @@ def write_shards(
     paths, console = [*map(Path, files)], Console(stderr=True)
     with stop_signals() as stop_signal:
         index = encode_files(vocabulary, paths, out, console, **settings, stop_signal=stop_signal)
-    click.echo(f"{out}: {describe_index(index)}")
+    click.echo(escape(f"{out}: {describe_index(index)}"))
 
 
 def parse_token_ids(text: bytes) -> Iterator[int]:

@@ -1,9 +1,9 @@
 """Format what the language checker says of sentences and words, as lines of text or JSON."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from valyrian_jax.cli.tables import json_line
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import decode_utf8
 from valyrian_jax.language import Verdict, check
@@ -44,7 +44,7 @@ def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
         readings = analyze(word) or analyze(word[:1].lower() + word[1:])
         if as_json:
             record = {"word": word, "readings": [*map(_reading_record, readings)]}
-            yield json.dumps(record, ensure_ascii=False)
+            yield json_line(record)
         elif readings:
             yield word
             yield from map(_reading_text, readings)
@@ -60,7 +60,7 @@ def _verdict_json(verdict: Verdict) -> str:
         "grammatical": verdict.grammatical,
         "reason": verdict.reason,
     }
-    return json.dumps(record, ensure_ascii=False)
+    return json_line(record)
 
 
 def _verdict_text(verdict: Verdict) -> str:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_text, rename_durably, temporary_path
+from valyrian_jax.files import read_text, write_atomically
 from valyrian_jax.tokenizer import Tokenizer
 
 INDEX_NAME, TOKENIZER_NAME = "index.json", "tokenizer.json"
@@ -198,13 +198,11 @@ def read_index(directory: Path) -> ShardIndex:
 
 
 def write_index(directory: Path, index: ShardIndex) -> None:
-    """Write the index atomically; it survives a power failure."""
+    """Write the index atomically."""
     path = directory / INDEX_NAME
     content = json.dumps(dataclasses.asdict(index), indent=1) + "\n"
     try:
-        with temporary_path(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-            rename_durably(temporary, path)
+        write_atomically(path, content)
     except OSError as error:
         raise make_write_error(path, error) from error
 

@@ -9,6 +9,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from valyrian_jax.data.documents import REASONS
 from valyrian_jax.data.shard_index import Position, ShardIndex
 from valyrian_jax.data.shard_workers import EncodedGroup, Int64
+from valyrian_jax.errors import escape
 
 
 class FileTally(NamedTuple):
@@ -63,7 +64,7 @@ def note_unused_file(tally: FileTally, index: ShardIndex, console: Console) -> N
             if count
         )
         line = f"note: no document of {index.inputs[tally.file].name} was used: {reasons}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(escape(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def make_progress_bar(console: Console) -> Progress:

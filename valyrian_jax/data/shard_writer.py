@@ -44,14 +44,14 @@ from valyrian_jax.data.shard_progress import (
 from valyrian_jax.data.shard_workers import EncodedGroup, Group, RawDocument, encode_groups
 from valyrian_jax.data.shards import check_shard, token_dtype, write_shard
 from valyrian_jax.data.text import Tokens
-from valyrian_jax.errors import StoppedError, StopSignal, UserError
-from valyrian_jax.files import lock_directory
+from valyrian_jax.errors import StoppedError, StopSignal, UserError, escape
+from valyrian_jax.files import is_temporary, lock_directory, remove_temporaries
 from valyrian_jax.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 26
 # A worker gets this much at a time, enough for compiled code to pay off.
 _GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17
-_BEFORE_INDEX = {"lock", TOKENIZER_NAME, f"{TOKENIZER_NAME}.partial", f"{INDEX_NAME}.partial"}
+_BEFORE_INDEX = {"lock", TOKENIZER_NAME}
 
 
 class Document(NamedTuple):
@@ -112,9 +112,10 @@ def encode_files(
     new_index = make_index(tokenizer, files, text_key, shard_tokens)
     check_directory(out)
     with lock_directory(out, "encoding text"):
+        remove_temporaries(out / INDEX_NAME, out / TOKENIZER_NAME)
         index = open_index(out, new_index, tokenizer)
         if index.finished:
-            note = f"{out} is finished already"
+            note = escape(f"{out} is finished already")
             console.print(note, markup=False, highlight=False, soft_wrap=True)
             return index
         workers = workers or os.cpu_count() or 1
@@ -134,7 +135,8 @@ def check_directory(out: Path) -> None:
     Raises:
         UserError: It holds other files.
     """
-    names = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    files = out.iterdir() if out.is_dir() else ()
+    names = {file.name for file in files if not is_temporary(file.name)}
     if INDEX_NAME not in names and names - _BEFORE_INDEX:
         raise UserError(f"{out} is not empty and has no {INDEX_NAME}; choose another --out")
 

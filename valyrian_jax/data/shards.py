@@ -11,7 +11,9 @@ Opening checks sizes and headers. The index has the SHA-256 of every file for a 
 import dataclasses
 import functools
 import hashlib
+import os
 import struct
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from valyrian_jax.data.shard_index import (
 )
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import rename_durably, temporary_path
+from valyrian_jax.files import open_regular, remove_temporaries, replace_file
 from valyrian_jax.tokenizer import Tokenizer
 
 MAGIC, VERSION = b"VALSHARD", 1
@@ -39,7 +41,7 @@ _HEADER_FIELDS = (
     "number of tokens",
     "SHA-256 of the tokenizer",
 )
-_MAX_MAPPED = 256  # shards: each holds a file open, and a process may have about a thousand
+_MAX_OPEN = 256  # shards; a process may have about a thousand open files
 _REMEDY = "copy it again, or encode the text into another --out"
 
 
@@ -48,13 +50,13 @@ class ShardSet:
     """Open, finished shards.
 
     Attributes:
-        map_shard: Returns the tokens of a shard, mapped into memory, by its number.
+        open_shard: Returns the open file of a shard by its number.
     """
 
     directory: Path
     index: ShardIndex
     tokenizer: Tokenizer
-    map_shard: Callable[[int], Tokens]
+    open_shard: Callable[[int], "OpenShard"]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
@@ -73,10 +75,10 @@ def is_shard_directory(path: str | Path) -> bool:
 def write_shard(
     directory: Path, number: int, arrays: Sequence[Tokens], tokenizer_sha256: str
 ) -> Shard:
-    """Write one shard atomically; it survives a power failure.
+    """Write one shard atomically.
 
     Args:
-        directory: Directory of the shards.
+        directory: Directory of the shards, which this process has locked.
         number: Number of this one.
         arrays: Its tokens, to be concatenated, all of the type `token_dtype`.
         tokenizer_sha256: SHA-256 of the tokenizer.
@@ -93,14 +95,13 @@ def write_shard(
     header = HEADER.pack(MAGIC, VERSION, arrays[0].itemsize, tokens, sha256)
     digest = hashlib.sha256(header)
     try:
-        with temporary_path(path) as temporary:
-            with temporary.open("wb") as file:
-                file.write(header)
-                for array in arrays:
-                    data = np.ascontiguousarray(array).data.cast("B")
-                    file.write(data)
-                    digest.update(data)
-            rename_durably(temporary, path)
+        remove_temporaries(path)
+        with replace_file(path) as temporary, temporary.open("wb") as file:
+            file.write(header)
+            for array in arrays:
+                data = np.ascontiguousarray(array).data.cast("B")
+                file.write(data)
+                digest.update(data)
     except OSError as error:
         raise make_write_error(path, error) from error
     return Shard(path.name, tokens, digest.hexdigest())
@@ -127,8 +128,8 @@ def open_shards(directory: Path) -> ShardSet:
         )
     for number in range(len(index.shards)):
         check_shard(directory, index, number)
-    map_shard = functools.partial(_map_shard, directory, index)
-    return ShardSet(directory, index, tokenizer, functools.lru_cache(_MAX_MAPPED)(map_shard))
+    open_shard = functools.lru_cache(_MAX_OPEN)(functools.partial(OpenShard, directory))
+    return ShardSet(directory, index, tokenizer, open_shard)
 
 
 def check_shard(directory: Path, index: ShardIndex, number: int) -> None:
@@ -141,11 +142,11 @@ def check_shard(directory: Path, index: ShardIndex, number: int) -> None:
     itemsize = token_dtype(index.vocab_size).itemsize
     expected = (MAGIC, VERSION, itemsize, tokens, bytes.fromhex(index.tokenizer_sha256))
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "the shard") as file:
             header = file.read(HEADER.size)
             size = file.seek(0, 2)
     except OSError as error:
-        raise UserError(f"cannot read the shard {path}: {error.strerror}; {_REMEDY}") from error
+        raise _make_read_error(path, error) from error
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise UserError(
             f"{path} is not a shard: it begins with {header[:8]!r}, expected {MAGIC!r}; {_REMEDY}"
@@ -171,12 +172,47 @@ def read_tokens(shards: ShardSet, start: int, count: int) -> Tokens:
     done = 0
     while done < len(tokens):
         number, offset = divmod(start + done, index.shard_tokens)
-        run = shards.map_shard(number)[offset : offset + len(tokens) - done]
-        tokens[done : done + len(run)] = run  # a copy, so that the cache may unmap the shard
+        run = tokens[done : done + index.shards[number].tokens - offset]
+        shards.open_shard(number).read_into(run, offset)
         done += len(run)
     return tokens
 
 
-def _map_shard(directory: Path, index: ShardIndex, number: int) -> Tokens:
-    path, dtype = directory / shard_name(number), token_dtype(index.vocab_size)
-    return np.asarray(np.memmap(path, dtype, "r", HEADER.size, (index.shards[number].tokens,)))
+class OpenShard:
+    """The open file of a shard.
+
+    It is read, not mapped: a mapped file that someone shortens would kill the process (SIGBUS).
+    """
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self.path = directory / shard_name(number)
+        try:
+            with open_regular(self.path, "the shard") as file:
+                self._descriptor = os.dup(file.fileno())
+        except OSError as error:
+            raise _make_read_error(self.path, error) from error
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read_into(self, tokens: Tokens, offset: int) -> None:
+        """Fill an array with the tokens from position `offset` of the shard on.
+
+        Raises:
+            UserError: The file cannot be read, or it has become shorter.
+        """
+        data, start = tokens.view(np.uint8).data, HEADER.size + tokens.itemsize * offset
+        done = 0
+        while done < len(data):
+            try:
+                size = os.preadv(self._descriptor, [data[done:]], start + done)
+            except OSError as error:
+                raise _make_read_error(self.path, error) from error
+            if not size:
+                raise UserError(
+                    f"the shard {self.path} has become shorter while it was in use: expected at "
+                    f"least {start + len(data):,} bytes, found {start + done:,}; {_REMEDY}"
+                )
+            done += size
+
+
+def _make_read_error(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the shard {path}: {error.strerror}; {_REMEDY}")

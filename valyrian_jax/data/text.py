@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import make_utf8_error, read_text
+from valyrian_jax.files import make_utf8_error, read_input
 from valyrian_jax.tokenizer import Tokenizer
 
 Tokens = npt.NDArray[np.unsignedinteger]
@@ -42,7 +42,7 @@ def read_corpus(path: str | Path) -> str:
     Raises:
         UserError: The file is missing, empty or not UTF-8.
     """
-    text = read_text(path, "the text", max_bytes=None)
+    text = read_input(path, "the text", max_bytes=None)
     if not text.strip():
         raise UserError(f"the text {path} is empty")
     return text

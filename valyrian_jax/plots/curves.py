@@ -5,6 +5,7 @@ differ in their markers too.
 """
 
 import os
+from array import array
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import replace_file
 from valyrian_jax.plots.figures import escape_missing_glyphs, save_figure
 from valyrian_jax.run_directory import read_metrics
 
@@ -67,14 +69,15 @@ def read_curves(run: Path) -> Curves:
     Raises:
         UserError: The file contains no losses.
     """
-    records = list(read_metrics(run))
-    points = {}
-    for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *PANELS):
-        pairs = [
-            (record["step"], value) for record in records if (value := record.get(key)) is not None
-        ]
+    numbers = {key: array("d") for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *PANELS)}
+    for record in read_metrics(run):
+        for key, pairs in numbers.items():
+            if (value := record.get(key)) is not None:
+                pairs.extend((record["step"], value))
+    points: dict[str, Points] = {}
+    for key, pairs in numbers.items():
         if pairs:
-            steps, values = np.array(pairs, float).T
+            steps, values = np.array(pairs).reshape(-1, 2).T
             points[key] = steps, values
     if not {TRAIN, HELD_OUT} & points.keys():
         raise UserError(
@@ -220,4 +223,4 @@ def save_loss_plot(run: Path) -> list[Path]:
     Raises:
         UserError: The run has no losses yet.
     """
-    return save_figure(draw_curves([read_curves(run)]), run / "loss")
+    return save_figure(draw_curves([read_curves(run)]), run / "loss", replace_file)

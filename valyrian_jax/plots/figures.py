@@ -1,9 +1,12 @@
 """Figures of any kind: text that the font can draw, and files."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import is_stream, write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,31 +22,49 @@ def escape_missing_glyphs(text: str) -> str:
     )
 
 
-def save_figure(figure: "Figure", path: Path) -> list[Path]:
+def save_figure(
+    figure: "Figure",
+    path: Path,
+    write: Callable[[Path], AbstractContextManager[Path]] = write_output,
+) -> list[Path]:
     """Write a figure as PNG and as SVG.
 
     Args:
         figure: Figure to write; its layout is fixed afterwards.
-        path: Path of both files, with or without a suffix .png or .svg.
+        path: Path of both files, with or without a suffix .png or .svg; or a stream, which takes
+            one of them.
+        write: `write_output`, or `replace_file` for files that no user names.
 
     Returns:
-        The paths of the two files.
+        The paths that were written.
 
     Raises:
-        UserError: The path is a directory.
-        OSError: A file cannot be written.
+        UserError: The path is a directory, or a file cannot be written.
     """
     import matplotlib
 
+    with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # equal figures give equal files
+        files = _list_files(path)
+        for file in files:
+            with write(file) as temporary:
+                figure.savefig(temporary, **_savefig_options(file))
+            figure.set_layout_engine("none")  # keep the layout of the first file
+    return files
+
+
+def _list_files(path: Path) -> list[Path]:
+    if is_stream(path):
+        return [path]
     path = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
     if path.name in ("", ".."):
         raise UserError(
             f"cannot write {path}: it is a directory; expected the name of a file in it, without "
             ".png and .svg"
         )
-    files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # equal figures give equal files
-        figure.savefig(files[0], dpi=150)
-        figure.set_layout_engine("none")  # keep the layout of the first file
-        figure.savefig(files[1], metadata={"Date": None})
-    return files
+    return [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
+
+
+def _savefig_options(file: Path) -> dict[str, Any]:
+    if file.suffix.lower() == ".svg":
+        return {"format": "svg", "metadata": {"Date": None}}
+    return {"format": "png", "dpi": 150}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_json, write_atomically
+from valyrian_jax.files import parse_json, read_text, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
 from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
 
@@ -25,6 +25,7 @@ END_OF_TEXT = "<|endoftext|>"
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
+_MAX_KEYS = 1 << 20  # of a tokenizer.json; the largest vocabularies have 260,000 tokens
 _MAX_CACHED_PIECES = 1 << 18
 _MAX_CACHED_LENGTH = 64  # bytes of a piece
 
@@ -205,7 +206,14 @@ class Tokenizer:
         Raises:
             UserError: The file is missing, damaged or describes another kind of tokenizer.
         """
-        return cls.from_json(read_json(path, "the tokenizer"), path)
+        content = read_text(path, "the tokenizer")
+        # The vocabulary has a key for each token. Parsing far more would take long.
+        if (keys := content.count('":')) > _MAX_KEYS:
+            raise UserError(
+                f"the tokenizer {path} is too large: expected at most {_MAX_KEYS:,} keys in it, "
+                f"found {keys:,}; check that it is the right file"
+            )
+        return cls.from_json(parse_json(content, path), path)
 
     @classmethod
     def from_json(cls, content: Any, path: str | os.PathLike[str]) -> "Tokenizer":

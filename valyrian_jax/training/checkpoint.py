@@ -15,6 +15,8 @@ kill in between would leave a checkpoint without hashes (tests/training/test_kil
 
 import contextlib
 import json
+import re
+import secrets
 import shutil
 from dataclasses import field, replace
 from pathlib import Path
@@ -34,6 +36,7 @@ from valyrian_jax.training.train_step import TrainState
 
 FORMAT_VERSION = 1
 _MAX_TO_KEEP = 2
+_PARTIAL = re.compile(r"\d+(\.[0-9a-f]{8})?(\.old)?\.partial")  # version 0.1 had no token in it
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -67,7 +70,9 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
     Raises:
         OSError: It cannot be written, usually for lack of space; older checkpoints are intact.
     """
-    partial = directory / f"{metadata.step}.partial"
+    # All processes write into one directory, whose name nobody can guess.
+    token = distributed.all_max(secrets.randbits(31) if distributed.is_primary() else 0)
+    partial = directory / f"{metadata.step}.{token:08x}.partial"
     try:
         if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,7 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         older = [step for step in list_steps(directory) if step <= metadata.step]
         for step in older[:-_MAX_TO_KEEP]:
             # Renaming first keeps it complete or absent at all times.
-            (directory / str(step)).rename(directory / f"{step}.old.partial")
+            (directory / str(step)).rename(directory / f"{step}.{token:08x}.old.partial")
         remove_partial(directory)
 
 
@@ -111,7 +116,7 @@ def _finish_and_rename(partial: Path, metadata: CheckpointMetadata) -> None:
     )
     final = partial.with_name(str(metadata.step))
     if final.exists():  # Left by a run that was killed before it wrote config.toml.
-        final.rename(final.with_name(f"{metadata.step}.old.partial"))
+        final.rename(partial.with_suffix(".old.partial"))
     sync_to_disk(*partial.rglob("*"), partial)
     partial.rename(final)
     sync_to_disk(*final.parent.rglob("*"), final.parent)
@@ -203,9 +208,10 @@ def set_aside(damaged: Path) -> None:
 
 
 def remove_partial(directory: Path) -> None:
-    """Remove the leftovers of interrupted saves."""
-    for path in directory.glob("*.partial*"):
-        shutil.rmtree(path)
+    """Remove the leftovers of interrupted saves, and nothing else."""
+    for path in directory.iterdir():
+        if _PARTIAL.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def hash_files(path: Path) -> dict[str, str]:

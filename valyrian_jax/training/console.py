@@ -1,7 +1,6 @@
 """What a training run prints on the terminal."""
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.errors import escape, quote_argument
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.training.devices import describe_device
@@ -75,7 +75,7 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
     if options := describe_options(setup.config, setup.options, setup.device):
         lines["compute"] = options
     for name, text in lines.items():
-        print_line(console, f"{name:<10}{text}")
+        print_line(console, f"{name:<10}{escape(text)}")
 
 
 def _describe_model(config: ModelConfig) -> str:
@@ -100,15 +100,15 @@ def print_evaluation(
 
 def print_summary(console: Console, directory: Path, steps: int, progress: Progress) -> None:
     """Print the best loss, the files of the run and the next command."""
-    bits_per_byte = progress.best_bits_per_byte
+    bits_per_byte, name = progress.best_bits_per_byte, escape(str(directory))
     print_line(
         console,
         f"\nbest held-out loss {progress.best_loss:.4f} nats/token, {bits_per_byte:.4f} bits per "
         f"byte, at step {progress.best_step} of {steps}\n"
-        f"weights   {directory / 'bundle'}\n"
-        f"metrics   {directory / 'metrics.jsonl'}, {directory / 'loss.png'}\n"
-        f"samples   {directory / 'samples.txt'}\n"
-        f"next      python -m valyrian_jax sample {shlex.quote(str(directory))} "
+        f"weights   {name}/bundle\n"
+        f"metrics   {name}/metrics.jsonl, {name}/loss.png\n"
+        f"samples   {name}/samples.txt\n"
+        f"next      python -m valyrian_jax sample {quote_argument(str(directory))} "
         '--prompt "valar morghulis"',
     )
 

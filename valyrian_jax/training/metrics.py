@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
-from valyrian_jax.errors import StopSignal
+from valyrian_jax.errors import StopSignal, UserError
+from valyrian_jax.files import append_regular, replace_file
 from valyrian_jax.run_directory import format_samples
 from valyrian_jax.training import distributed
 
@@ -33,12 +34,12 @@ class MetricsLogger:
 
     def __init__(self, directory: Path, config: Config) -> None:
         self._directory = directory
-        self._metrics = (directory / "metrics.jsonl").open("a", encoding="utf-8")
-        self._samples = (directory / "samples.txt").open("a", encoding="utf-8")
+        self._metrics = append_regular(directory / "metrics.jsonl")
+        self._samples = append_regular(directory / "samples.txt")
         mode = resolve_wandb_mode(config)
         try:
             self._uploader = None if mode == "off" else _start_uploader(directory, mode)
-        except OSError as error:
+        except (OSError, UserError) as error:
             self._uploader = None
             print(
                 f"cannot start wandb: {error}; training continues, and metrics.jsonl is complete",
@@ -74,12 +75,10 @@ class MetricsLogger:
             weights: Attention weights [L, H, T, T].
         """
         file = attention_path(self._directory, step)
-        partial = file.with_name(f"{file.name}.partial")
-        with contextlib.suppress(OSError):  # A missing picture must not stop a run.
+        with contextlib.suppress(OSError, UserError):  # A missing picture must not stop a run.
             file.parent.mkdir(exist_ok=True)
-            with partial.open("wb") as output:
+            with replace_file(file) as temporary, temporary.open("wb") as output:
                 np.savez(output, labels=np.array(labels), weights=weights)
-            partial.replace(file)
 
     def close(self, timeout: float) -> None:
         """Close the files, and kill the uploader if it does not finish within `timeout` seconds."""
@@ -154,7 +153,7 @@ def _is_logged_in() -> bool:
 
 def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "valyrian_jax.training.wandb_uploader"]
-    with (directory / "wandb.log").open("ab") as log:
+    with append_regular(directory / "wandb.log") as log:
         return subprocess.Popen(
             [*command, str(directory.absolute()), mode],
             stdin=subprocess.PIPE,  # The uploader ends when this pipe closes.

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from valyrian_jax.bundle.bundle import read_bundle_step, recover_bundle
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, escape
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import Checkpoint, CheckpointMetadata
@@ -119,7 +119,7 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
         )
     state = checkpoint.restore(last, abstract_state(setup.config, optimizer, setup.mesh))
     for notice in notices:
-        print_line(console, f"note      {notice}")
+        print_line(console, f"note      {escape(notice)}")
     if distributed.is_primary():
         for damaged in last.damaged:
             checkpoint.set_aside(damaged)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +14,13 @@ import numpy as np
 from rich.console import Console
 
 from valyrian_jax.config import Config
-from valyrian_jax.errors import StoppedError, StopSignal, UserError, stop_signals
+from valyrian_jax.errors import (
+    StoppedError,
+    StopSignal,
+    UserError,
+    quote_argument,
+    stop_signals,
+)
 from valyrian_jax.plots.curves import save_loss_plot
 from valyrian_jax.run_directory import save_config
 from valyrian_jax.training import checkpoint, distributed
@@ -164,7 +169,7 @@ def explain_failures(directory: Path) -> Iterator[None]:
 
 def resume_hint(directory: Path) -> str:
     """Return how to resume a run, for a message."""
-    return f"resume with: python train.py --resume {shlex.quote(str(directory))}"
+    return f"resume with: python train.py --resume {quote_argument(str(directory))}"
 
 
 def count_skipped_steps(

@@ -20,7 +20,7 @@ from valyrian_jax.files import lock_directory, sha256_of_file
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import ComputeOptions, choose_options
 from valyrian_jax.model.parameters import Params, nest, pad_tensors
-from valyrian_jax.run_directory import choose_directory
+from valyrian_jax.run_directory import choose_directory, remove_leftovers
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import CheckpointMetadata
@@ -111,6 +111,7 @@ def claim_directory(setup: RunSetup, is_new: bool) -> contextlib.AbstractContext
         return contextlib.nullcontext()
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_directory(setup.directory))
+        remove_leftovers(setup.directory)
         if is_new:
             # Another process may have written here before the lock.
             choose_directory(setup.directory)

@@ -15,14 +15,16 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import wandb
 from PIL import Image
 
-from valyrian_jax.config import config_to_tree, load_config
+from valyrian_jax.config import config_to_tree
+from valyrian_jax.files import check_regular, open_regular, read_text, write_atomically
 from valyrian_jax.plots.attention import draw_attention
+from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training.metrics import attention_path
 
 _POLL_INTERVAL = 1.0  # seconds
@@ -36,7 +38,7 @@ def upload(directory: Path, mode: str) -> None:
         directory: Directory of the run.
         mode: "online" or "offline".
     """
-    config = load_config(directory / "config.toml")
+    config = load_run_config(directory)
     remote = wandb.init(
         project=config.wandb.project,
         name=directory.name,
@@ -46,7 +48,7 @@ def upload(directory: Path, mode: str) -> None:
         mode="online" if mode == "online" else "offline",
         config=config_to_tree(config),
     )
-    with (directory / "metrics.jsonl").open(encoding="utf-8") as metrics:
+    with open_regular(directory / "metrics.jsonl") as metrics:
         is_closed = False
         while not is_closed:
             is_closed = bool(select.select([sys.stdin], [], [], _POLL_INTERVAL)[0])
@@ -66,13 +68,13 @@ def kill_after_input_closes(timeout: float) -> None:
     threading.Thread(target=wait_and_kill, daemon=True).start()
 
 
-def _read_new_records(metrics: TextIO) -> list[dict[str, Any]]:
+def _read_new_records(metrics: BinaryIO) -> list[dict[str, Any]]:
     """Return the records of the whole lines written since the last call."""
     records: list[dict[str, Any]] = []
     while True:
         start = metrics.tell()
         line = metrics.readline()
-        if not line.endswith("\n"):
+        if not line.endswith(b"\n"):
             metrics.seek(start)
             return records
         records.append(json.loads(line))
@@ -93,6 +95,7 @@ def _send(remote: Any, record: dict[str, Any], directory: Path) -> None:
 def _draw_attention(file: Path) -> Image.Image:
     """Draw the attention in a file; wandb accepts figures too, but only those of pyplot."""
     picture = io.BytesIO()
+    check_regular(file)
     with np.load(file) as arrays:
         draw_attention(arrays["labels"].tolist(), arrays["weights"]).savefig(picture, format="png")
     return Image.open(picture)
@@ -102,8 +105,8 @@ def _load_run_id(path: Path) -> str:
     """Return the identifier of a run, which a resumed run keeps; create it if there is none."""
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(secrets.token_hex(4), encoding="utf-8")
-    return path.read_text(encoding="utf-8")
+        write_atomically(path, secrets.token_hex(4))
+    return read_text(path)
 
 
 if __name__ == "__main__":

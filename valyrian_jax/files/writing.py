@@ -1,0 +1,275 @@
+"""Write files: replace regular ones atomically, write to streams, lock directories."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from filelock import FileLock, Timeout
+
+from valyrian_jax.errors import UserError
+from valyrian_jax.files.reading import describe_type
+
+STANDARD_OUTPUT = Path("-")
+_MAX_LINKS = 40  # as in Linux
+_NAME_LENGTH = 32  # characters of a file's name in the name of its temporary file
+_TEMPORARY = re.compile(r"\..{0,32}\.[0-9a-f]{16}\.partial(\..*)?", re.DOTALL)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file with UTF-8 text; see `replace_file`."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextlib.contextmanager
+def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary file that becomes the content of an output that a user named.
+
+    A stream gets the bytes (see `is_stream`); anything else is replaced as by `replace_file`.
+
+    Args:
+        path: The output.
+        suffix: Suffix of the temporary file, for libraries that look at it.
+
+    Raises:
+        UserError: The output cannot be written.
+    """
+    try:
+        if is_stream(path):
+            with _open_stream(path) as stream, tempfile.TemporaryDirectory() as directory:
+                temporary = Path(directory) / f"output{suffix}"
+                yield temporary
+                with _name_errors(path), temporary.open("rb") as file:
+                    shutil.copyfileobj(file, stream)
+                    stream.flush()
+        else:
+            with replace_file(path, suffix) as temporary:
+                yield temporary
+    except BrokenPipeError:  # The reader has what it wants.
+        raise
+    except OSError as error:
+        if error.filename != str(path):
+            raise
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; expected a file that can be written; choose "
+            "another name"
+        ) from error
+
+
+@contextlib.contextmanager
+def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary file that replaces `path` at the end.
+
+    After a kill or a power failure, `path` has its old content or all of the new one. A symbolic
+    link stays, and the file that it leads to is replaced. After an error nothing has changed.
+
+    Args:
+        path: A regular file, or a name that is free.
+        suffix: Suffix of the temporary file.
+
+    Raises:
+        UserError: Something else has this name.
+    """
+    old = _check_replaceable(path)
+    target = Path(os.path.realpath(path))
+    temporary = _temporary_name(target, suffix)
+    try:
+        with _name_errors(path, temporary):
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            yield temporary
+            if old is not None:
+                with contextlib.suppress(OSError):  # some file systems have no modes
+                    temporary.chmod(stat.S_IMODE(old.st_mode))
+            sync_to_disk(temporary)
+            temporary.replace(target)
+            sync_to_disk(target.parent)  # the new name
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _name_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let the errors of writing name the output, not its temporary file or nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # None: a write, as to a full disk
+            error.filename = str(path)
+        raise
+
+
+def _check_replaceable(path: Path) -> os.stat_result | None:
+    """Return the status of a regular file, or None if there is no file.
+
+    Raises:
+        UserError: There is something else.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"cannot write {path}: it is a directory, expected the name of a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(
+            f"cannot write {path}: it is {describe_type(status)}, expected a regular file or a new "
+            "name; choose another name"
+        )
+    return status
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether an output is written to and never replaced.
+
+    Such are `-` (standard output), open descriptors, FIFOs and character devices.
+    """
+    if _find_descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def is_standard_output(path: Path) -> bool:
+    """Return whether an output is the stream that messages are printed to."""
+    if path == STANDARD_OUTPUT:
+        return True
+    try:
+        return is_stream(path) and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """Open a stream for writing; a FIFO waits for its reader."""
+    descriptor = _find_descriptor(path)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # it may go to the same place
+    with _name_errors(path):
+        if descriptor is None:
+            return os.fdopen(os.open(path, os.O_WRONLY | os.O_NOCTTY), "wb")
+        return os.fdopen(os.dup(descriptor), "wb")  # opening a file again would shorten it
+
+
+def _find_descriptor(path: Path) -> int | None:
+    """Return the number of the open descriptor of this process that a path leads to, or None."""
+    if path == STANDARD_OUTPUT:
+        return 1
+    own_descriptor = rf"/(?:proc/{os.getpid()}(?:/task/\d+)?|dev)/fd/(\d+)"
+    for _ in range(_MAX_LINKS):
+        name = Path(os.path.realpath(path.parent)) / path.name
+        if match := re.fullmatch(own_descriptor, str(name)):
+            return int(match[1])
+        if not name.is_symlink():
+            return None
+        path = name.parent / name.readlink()
+    return None
+
+
+def append_regular(path: Path) -> TextIO:
+    """Open or create a regular file to append UTF-8 text; this never waits.
+
+    Raises:
+        UserError: Something else is there.
+        OSError: The file cannot be written.
+    """
+    _check_replaceable(path)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+
+
+def _temporary_name(path: Path, suffix: str = "") -> Path:
+    """Return a name beside `path` that nobody can guess; `is_temporary` recognises it."""
+    return path.with_name(f".{path.name[:_NAME_LENGTH]}.{secrets.token_hex(8)}.partial{suffix}")
+
+
+def make_temporary_directory(path: Path) -> Path:
+    """Create a directory that can be renamed to `path`, and return its name."""
+    temporary = _temporary_name(path)
+    temporary.mkdir()
+    return temporary
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file has the name of a temporary file, which a killed process may leave."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporaries(*paths: Path) -> None:
+    """Remove what killed writers of these paths have left; nobody else may write to them now."""
+    for path in paths:
+        target = Path(os.path.realpath(path))
+        start = f".{target.name[:_NAME_LENGTH]}."
+        for file in target.parent.glob("*.partial*"):
+            if is_temporary(file.name) and file.name.startswith(start):
+                if file.is_dir() and not file.is_symlink():
+                    shutil.rmtree(file)
+                else:
+                    file.unlink()
+
+
+def sync_to_disk(*paths: Path) -> None:
+    """Flush files, and the names in directories, to the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            if path.is_file():  # some file systems cannot sync a directory
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def check_output_directory(path: Path) -> None:
+    """Check that an output is a directory, a link to one, or a new name.
+
+    Raises:
+        UserError: It is a file or a stream.
+    """
+    if path == STANDARD_OUTPUT or (path.exists() and not path.is_dir()):
+        kind = "standard output" if path == STANDARD_OUTPUT else describe_type(path.stat())
+        raise UserError(
+            f"cannot write the directory {path}: expected a directory or a new name, found {kind}; "
+            "choose another name"
+        )
+
+
+def lock_directory(directory: Path, activity: str = "training") -> AbstractContextManager[object]:
+    """Create a directory if it is missing, and lock it against other processes.
+
+    The system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        directory: Directory that one process at a time may write.
+        activity: What another process would be doing there, for the message.
+
+    Raises:
+        UserError: Another process holds the lock, or the directory cannot be written.
+    """
+    check_output_directory(directory)
+    try:
+        # A link can lead to a directory that does not exist yet.
+        Path(os.path.realpath(directory)).mkdir(parents=True, exist_ok=True)
+        return FileLock(directory / "lock").acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"another process is {activity} in {directory}; wait until it ends, or choose another "
+            "directory"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write the directory {directory}: {error.strerror}; choose another with --out"
+        ) from error
