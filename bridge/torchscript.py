@@ -27,7 +27,7 @@ from bridge.tokenizer import ByteBPE, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import open_by_name, read_text
+from valyrian_jax.files import name_in_utf8, read_text
 from valyrian_jax.tokenizer import Tokenizer
 
 # Temperature, top_k, top_p and seed of the example texts that every file must reproduce.
@@ -174,7 +174,7 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),
-            open_by_name(path) as name,
+            name_in_utf8(path) as name,
         ):
             return torch.jit.load(name, map_location="cpu"), metadata
     except RuntimeError as error:

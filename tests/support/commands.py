@@ -32,7 +32,7 @@ def call_on_terminal(
     """Run a command that must succeed; return what it prints when standard output is a terminal."""
     leader, follower = os.openpty()
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
-        output = pool.submit(_read, leader)
+        output = pool.submit(read_terminal, leader)
         with os.fdopen(follower, "w", encoding="utf-8") as terminal:
             patch.setattr(sys, "stdout", terminal)
             patch.setattr(sys, "argv", ["program", *map(str, arguments)])
@@ -43,7 +43,7 @@ def call_on_terminal(
     return output.result().decode().replace("\r\n", "\n")
 
 
-def _read(leader: int) -> bytes:
+def read_terminal(leader: int) -> bytes:
     """Read what is written to a terminal until it is closed."""
     output = b""
     with contextlib.suppress(OSError):  # Linux reports the closed terminal as an error.

@@ -68,11 +68,17 @@ def open_regular(path: StrPath, kind: str = "", max_bytes: int | None = None) ->
 
 
 @contextlib.contextmanager
-def open_by_name(path: Path) -> Iterator[str]:
-    """Yield a name of a regular file for a library that takes no name but UTF-8."""
-    with open_regular(path) as file:
-        is_utf8 = os.fsencode(path).decode("utf-8", "replace") == str(path)
-        yield str(path) if is_utf8 else f"/dev/fd/{file.fileno()}"
+def name_in_utf8(path: Path) -> Iterator[str]:
+    """Yield an absolute name of a file or directory for a library that takes no name but UTF-8."""
+    name = str(path.absolute())
+    if os.fsencode(name).decode("utf-8", "replace") == name:
+        yield name
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield f"/dev/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def read_text(path: StrPath, kind: str = "", max_bytes: int = MAX_BYTES) -> str:

@@ -4,7 +4,6 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can di
 differ in their markers too.
 """
 
-import os
 from array import array
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, escape
 from valyrian_jax.files import replace_file
 from valyrian_jax.plots.figures import escape_missing_glyphs, save_figure
 from valyrian_jax.run_directory import read_metrics
@@ -85,8 +84,7 @@ def read_curves(run: Path) -> Curves:
         )
     is_evaluated = HELD_OUT in points and BITS in points and points[HELD_OUT][1][-1] > 0
     bits = float(points[BITS][1][-1] / points[HELD_OUT][1][-1]) if is_evaluated else None
-    name = os.fsencode(run.resolve().name).decode("utf-8", "replace")
-    return Curves(name, points, bits)
+    return Curves(escape(run.resolve().name), points, bits)
 
 
 def draw_curves(runs: Sequence[Curves]) -> "Figure":

@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 
 from valyrian_jax.config import explain_error
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_json_object, sha256_of_file, sync_to_disk
+from valyrian_jax.files import name_in_utf8, read_json_object, sha256_of_file, sync_to_disk
 from valyrian_jax.training import distributed
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState
@@ -79,7 +79,9 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
             remove_partial(directory)
             _check_free_space(directory, state)
         distributed.barrier("the checkpoint's directory is ready")
-        _make_checkpointer().save((partial / "state").absolute(), args=ocp.args.StandardSave(state))
+        with name_in_utf8(directory) as name:
+            state_path = Path(name) / partial.name / "state"
+            _make_checkpointer().save(state_path, args=ocp.args.StandardSave(state))
         if distributed.is_primary():
             _finish_and_rename(partial, replace(metadata, arrays=_describe_arrays(state)))
     except (OSError, ValueError) as error:  # Orbax reports errors of writing as ValueError.
@@ -178,9 +180,10 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
         )
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
     try:
-        state: TrainState = _make_checkpointer().restore(
-            (path / "state").absolute(), args=ocp.args.StandardRestore(abstract)
-        )
+        with name_in_utf8(path) as name:
+            state: TrainState = _make_checkpointer().restore(
+                Path(name) / "state", args=ocp.args.StandardRestore(abstract)
+            )
     except Exception as error:  # A forged file can fail anywhere in orbax.
         raise UserError(f"cannot read checkpoint {path}: {_first_line(error)}") from error
     if int(state.step) != checkpoint.metadata.step:
