@@ -89,7 +89,7 @@ USER_ERRORS: list[tuple[list[Any], str]] = [
     (["verify", "nowhere"], "nowhere is not a run directory"),
     (["verify", "BUNDLE", "--program", "nowhere"], "'nowhere' does not exist"),
     (["export", "nowhere"], "nowhere is not a run directory"),
-    (["export", "BUNDLE", "-o", "."], "expected the name of a file, found a directory"),
+    (["export", "BUNDLE", "-o", "."], "it is a directory, expected the name of a file"),
     (["export", "BUNDLE", "-o", "no/such/directory.pt"], "No such file or directory"),
     ([*TO_PT2, "a.pt"], "expects a name that ends in .pt2"),
     ([*TO_PT2, "no/such/directory.pt2"], "No such file or directory"),

@@ -1,5 +1,6 @@
 """valyrian-generate gives the tokens and the text of Python."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -108,9 +109,11 @@ def test_help_shows_an_example(run: Run) -> None:
 def test_user_errors_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no model")
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "linear.pt"))
+    os.mkfifo(tmp_path / "fifo")
     errors: list[tuple[list[Any], str]] = [
         ([tmp_path / "none.pt"], "cannot read"),
-        ([tmp_path], "is not a TorchScript file"),
+        ([tmp_path], "cannot read"),
+        ([tmp_path / "fifo"], "cannot read"),
         ([tmp_path / "text.pt"], "is not a TorchScript file"),
         ([tmp_path / "linear.pt"], "is a TorchScript file without text generation; expected a"),
         ([], "no model file"),

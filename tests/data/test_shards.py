@@ -1,6 +1,7 @@
 """Shard files: the tokens that were written are read, and damaged files are refused."""
 
 import json
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -61,6 +62,29 @@ def test_thousands_of_shards_need_few_open_files(
         assert read_tokens(opened, 0, 6000).tolist() == [i % 280 for i in range(6000)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("size", [0, 64, 100])
+def test_a_shard_that_is_shortened_while_it_is_used_is_an_error(size: int, tmp_path: Path) -> None:
+    write_tokens(tmp_path / "s", [np.arange(200) % 280, np.arange(200) % 280])
+    opened = open_shards(tmp_path / "s")
+    assert len(read_tokens(opened, 190, 20)) == 20  # opens both; mapped, the next would be SIGBUS
+    os.truncate(tmp_path / "s" / "shard-00001.bin", size)
+    assert len(read_tokens(opened, 0, 200)) == 200
+    with pytest.raises(UserError, match=f"shard-00001.bin has become shorter .* found {size:,}"):
+        read_tokens(opened, 190, 100)
+
+
+def test_a_shard_that_is_lost_or_replaced_by_a_fifo_is_an_error(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "s", [np.arange(200) % 280] * 3)
+    opened = open_shards(tmp_path / "s")
+    (tmp_path / "s" / "shard-00000.bin").unlink()
+    (tmp_path / "s" / "shard-00001.bin").unlink()
+    os.mkfifo(tmp_path / "s" / "shard-00001.bin")
+    with pytest.raises(UserError, match="shard-00000.bin: No such file"):
+        read_tokens(opened, 0, 2)
+    with pytest.raises(UserError, match="expected a regular file, found a FIFO"):
+        read_tokens(opened, 200, 2)
 
 
 def overwrite(offset: int, content: bytes) -> Callable[[Path], None]:

@@ -209,7 +209,8 @@ class OpenShard:
             if not size:
                 raise UserError(
                     f"the shard {self.path} has become shorter while it was in use: expected at "
-                    f"least {start + len(data):,} bytes, found {start + done:,}; {_REMEDY}"
+                    f"least {start + len(data):,} bytes, found "
+                    f"{os.fstat(self._descriptor).st_size:,}; {_REMEDY}"
                 )
             done += size
 

@@ -21,7 +21,7 @@ from valyrian_jax.files.reading import describe_type
 STANDARD_OUTPUT = Path("-")
 _MAX_LINKS = 40  # as in Linux
 _NAME_LENGTH = 32  # characters of a file's name in the name of its temporary file
-_TEMPORARY = re.compile(r"\..{0,32}\.[0-9a-f]{16}\.partial(\..*)?", re.DOTALL)
+_TEMPORARY_END = r"\.[0-9a-f]{16}\.partial(\.\w*)?"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -204,20 +204,17 @@ def make_temporary_directory(path: Path) -> Path:
 
 def is_temporary(name: str) -> bool:
     """Return whether a file has the name of a temporary file, which a killed process may leave."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return re.fullmatch(rf"\.[^/]*{_TEMPORARY_END}", name) is not None
 
 
 def remove_temporaries(*paths: Path) -> None:
     """Remove what killed writers of these paths have left; nobody else may write to them now."""
     for path in paths:
         target = Path(os.path.realpath(path))
-        start = f".{target.name[:_NAME_LENGTH]}."
+        pattern = re.escape(f".{target.name[:_NAME_LENGTH]}") + _TEMPORARY_END
         for file in target.parent.glob("*.partial*"):
-            if is_temporary(file.name) and file.name.startswith(start):
-                if file.is_dir() and not file.is_symlink():
-                    shutil.rmtree(file)
-                else:
-                    file.unlink()
+            if re.fullmatch(pattern, file.name):
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def sync_to_disk(*paths: Path) -> None:
