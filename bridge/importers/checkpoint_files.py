@@ -4,6 +4,8 @@ Only tensors and plain values are unpickled: `torch.load` runs with weights_only
 """
 
 import re
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +35,14 @@ _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
 # Keys under which training programs store the weights, in a dictionary with other things.
 _CONTAINERS = ("model", "model_state_dict", "state_dict", "module")
+# In PyTorch's errors, whose other lines advise to unpickle without limits.
 _FOREIGN_CLASS = re.compile(r"nsupported (?:global: )?GLOBAL (\S{1,100})")
+_REASON = re.compile(r"WeightsUnpickler error: (.*)")
+_OTHER_FORMATS = {  # by their first bytes
+    b"GGUF": "a GGUF file",
+    struct.pack("<i", 20240326): "a checkpoint of llm.c",
+    b"\x89HDF": "a file of TensorFlow",
+}
 
 
 class Checkpoint(NamedTuple):
@@ -92,15 +101,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any error
-        if foreign := _FOREIGN_CLASS.search(str(error)):
-            raise UserError(
-                f"{path} holds a pickled {foreign[1]}, expected tensors and plain values only, "
-                "because unpickling runs code; save its state_dict, and model_args as a dictionary"
-            ) from error
-        raise UserError(
-            f"{path} is damaged or holds more than tensors, so it was not read: "
-            f"{str(error).partition(chr(10))[0]}"
-        ) from error
+        raise UserError(_explain_error(path, str(error))) from error
+
+
+def _explain_error(path: Path, message: str) -> str:
+    if foreign := _FOREIGN_CLASS.search(message):
+        return (
+            f"{path} holds a pickled {foreign[1]}, expected tensors and plain values only, because "
+            "unpickling runs code; save its state_dict, and model_args as a dictionary"
+        )
+    reason = _REASON.search(message)
+    return (
+        f"{path} is damaged or holds more than tensors, so it was not read: "
+        f"{reason[1] if reason else message.partition(chr(10))[0]}; copy it again"
+    )
 
 
 def _read_shards(index: Path) -> dict[str, Array]:
@@ -134,8 +148,25 @@ def _load(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         check_zip(path)
-    # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights.
-    return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
+    _check_format(path, is_zip)
+    with warnings.catch_warnings(action="ignore"):  # an error says all
+        # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights.
+        return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
+
+
+def _check_format(path: Path, is_zip: bool) -> None:
+    """Check that a file is none of the other formats that models have."""
+    with path.open("rb") as file:
+        found = _OTHER_FORMATS.get(file.read(4))
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            is_program = any(name.endswith("/constants.pkl") for name in archive.namelist())
+        found = "a TorchScript file, which is a program" if is_program else None
+    if found:
+        raise UserError(
+            f"{path} is {found}, expected a state_dict of PyTorch or safetensors; import the "
+            "checkpoint that it was made from, or convert it to a Hugging Face directory"
+        )
 
 
 def _find_tensors(content: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bridge import __main__ as main
 from tests.support.commands import call
@@ -78,6 +79,36 @@ def test_import_writes_a_bundle_but_into_no_directory_in_use(
         f"error: cannot write {out_path}: expected a new or empty directory, found existing files; "
         "choose another with -o\n"
     )
+
+
+def test_import_reads_a_checkpoint_of_nanogpt_and_says_what_it_changed(
+    small: Bundle,
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tensors = {
+        name: torch.from_numpy(tensor.T if ".h." in name and tensor.ndim == 2 else tensor)
+        for name, tensor in small.tensors.items()
+    }
+    tensors["transformer.wte.weight"] = torch.nn.functional.pad(
+        tensors["transformer.wte.weight"], (0, 0, 0, 20)
+    )
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
+    sizes = {"n_layer": 2, "n_head": 3, "n_embd": 24, "block_size": 24, "vocab_size": 320}
+    torch.save({"model": tensors, "model_args": sizes}, tmp_path / "ckpt.pt")
+    command: tuple[Any, ...] = ("import", tmp_path / "ckpt.pt", "-o", tmp_path / "new")
+    status, _, err = call(main.main, capsys, monkeypatch, *command)
+    assert (status, "pass one with --tokenizer" in err) == (2, True)
+    command = (*command, "--tokenizer", directory, "--activation", "gelu_new")
+    status, out, err = call(main.main, capsys, monkeypatch, *command)
+    assert (status, err) == (0, "")
+    notes, last = out.splitlines()[:-1], out.splitlines()[-1]
+    assert [note[:41] for note in notes] == ["note: cut 20 rows of padding from the voc"]
+    assert "were never the target of any token" in notes[0]
+    assert last.startswith(f"{tmp_path / 'new'}: ")
+    assert call(jax_main, capsys, monkeypatch, "sample", tmp_path / "new")[0] == 0
 
 
 TO_PT2 = ["export", "BUNDLE", "--format", "export", "-o"]

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -294,6 +296,26 @@ def test_nothing_but_tensors_and_plain_values_is_unpickled(
     torch.save({"model": reference.state_dict(), "config": reference.config}, weights)
     with pytest.raises(UserError, match=r"holds a pickled transformers\S+GPT2Config, expected"):
         read_gpt2(gpt2_directory)
+
+
+def test_files_of_other_formats_are_named(gpt2_directory: Path) -> None:
+    path = gpt2_directory / "pytorch_model.bin"
+    for content, name in (
+        (b"GGUF\3\0\0\0", "a GGUF file"),
+        (struct.pack("<3i", 20240326, 3, 1024), "a checkpoint of llm.c"),
+    ):
+        path.write_bytes(content + bytes(1000))
+        with pytest.raises(UserError, match=f"is {name}, expected a state_dict of PyTorch"):
+            read_gpt2(gpt2_directory)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"model/{member}", b"")
+    with pytest.raises(UserError, match="is a TorchScript file"):
+        read_gpt2(gpt2_directory)
+    path.write_bytes(b"junk" * 100)
+    with pytest.raises(UserError) as caught:
+        read_gpt2(gpt2_directory)
+    assert "weights_only" not in str(caught.value)  # whose advice is to run what is in the file
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
