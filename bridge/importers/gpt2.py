@@ -15,7 +15,7 @@ from valyrian_jax.bundle.hf_format import (
     read_model_config,
     tie_head,
 )
-from valyrian_jax.bundle.model_card import clean_name
+from valyrian_jax.bundle.model_card import base_model_name, clean_name
 from valyrian_jax.bundle.tensor_names import POSITIONS
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
@@ -121,6 +121,6 @@ def _check_architecture(tensors: Mapping[str, Array]) -> None:
 
 
 def _name_source(path: Path) -> str:
-    """Return the name of a directory, or of a file without its ending."""
+    """Return the name of a directory or run, or of a file without its ending."""
     path = path.resolve()
-    return clean_name(path.name if path.is_dir() else path.stem)
+    return base_model_name({}, path) if path.is_dir() else clean_name(path.stem)

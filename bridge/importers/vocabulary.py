@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle.tensor_names import EMBEDDING, HEAD
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 Array = npt.NDArray[Any]
@@ -23,22 +24,34 @@ def set_end_of_text(tokenizer: Tokenizer, end_name: str | None) -> tuple[Tokeniz
     Args:
         tokenizer: Any tokenizer.
         end_name: Name of the special token that ends a text, if it is known.
+
+    Raises:
+        UserError: Ordinary text can become a token of that name.
     """
     special, tokens, name = tokenizer.special, tokenizer.tokens, END_OF_TEXT.encode()
     if END_OF_TEXT in special:
         return tokenizer, None
-    if end_name is not None and end_name in special:
-        i = special[end_name]
-        others = {other: j for other, j in special.items() if j != i}
-        tokens = (*tokens[:i], name, *tokens[i + 1 :])
-        note = f"{end_name}, which ends a text (token {i}), is now called {END_OF_TEXT}"
-        return replace(tokenizer, tokens=tokens, special=others | {END_OF_TEXT: i}), note
-    if name in tokens:
-        i = tokens.index(name)
-        return replace(tokenizer, special={**special, END_OF_TEXT: i}), None
-    i = len(tokens)
-    note = f"the tokenizer has no token that ends a text: added {END_OF_TEXT} as token {i}"
-    return replace(tokenizer, tokens=(*tokens, name), special={**special, END_OF_TEXT: i}), note
+    has_end = end_name is not None and end_name in special
+    if name in tokens and (
+        has_end or any(tokens[a] + tokens[b] == name for a, b in tokenizer.merges)
+    ):
+        raise UserError(
+            f"the tokenizer has {END_OF_TEXT} as a token of ordinary text, expected it to end a "
+            "text; pass another with --tokenizer"
+        )
+    if end_name is not None and has_end:
+        i, note = special[end_name], f"{end_name}, which ends a text, is now called {END_OF_TEXT}"
+    elif name in tokens:
+        i, note = tokens.index(name), None
+    else:
+        i, note = len(tokens), f"added {END_OF_TEXT} to the tokenizer, which had no such token"
+    others = {other: j for other, j in special.items() if j != i}
+    named = replace(
+        tokenizer,
+        tokens=(*tokens[:i], name, *tokens[i + 1 :]),
+        special={**others, END_OF_TEXT: i},
+    )
+    return named, note
 
 
 def fit_rows(

@@ -18,6 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from bridge.gpt import to_module
 from bridge.importers.gpt2 import read_gpt2
+from bridge.importers.vocabulary import set_end_of_text
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.config import load_config
 from valyrian_jax.errors import UserError
@@ -208,6 +209,15 @@ def test_other_precisions_become_float32(
     imported = read_gpt2(gpt2_directory).bundle
     assert {tensor.dtype for tensor in imported.tensors.values()} == {np.dtype("float32")}
     assert_equal(imported, reference.to(dtype).float())
+
+
+def test_the_format_of_old_pytorch_versions_is_read(
+    reference: GPT2LMHeadModel, gpt2_directory: Path
+) -> None:
+    (gpt2_directory / "model.safetensors").unlink()
+    state = reference.transformer.state_dict()
+    torch.save(state, gpt2_directory / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert_equal(read_gpt2(gpt2_directory).bundle, reference)
 
 
 def test_mask_buffers_are_ignored_and_biases_are_not(
@@ -423,7 +433,7 @@ def test_a_token_that_ends_a_text_has_one_name(gpt2_directory: Path, tokenizer: 
         path = gpt2_directory / f"{file}.json"
         path.write_text(json.dumps({"eos_token": value}))
         bundle, notes = read_gpt2(gpt2_directory)
-        assert "</s>, which ends a text (token 300), is now called <|endoftext|>" in notes[0]
+        assert notes == ("</s>, which ends a text, is now called <|endoftext|>",)
         assert bundle.tokenizer == tokenizer
         path.unlink()
 
@@ -433,7 +443,7 @@ def test_a_token_that_ends_a_text_is_added(
 ) -> None:
     rename_end(gpt2_directory, "<|other|>")
     bundle, notes = read_gpt2(gpt2_directory)
-    assert "added <|endoftext|> as token 301" in notes[0]
+    assert "added <|endoftext|> to the tokenizer" in notes[0]
     assert "mean of all other rows" in notes[1]
     assert bundle.tokenizer.end_of_text == 301
     with torch.no_grad():
@@ -449,6 +459,28 @@ def test_a_token_that_ends_a_text_is_added(
     bundle, notes = read_gpt2(gpt2_directory)
     assert len(notes) == 1
     assert_equal(bundle, padded)
+
+
+@pytest.mark.usefixtures("reference")
+def test_a_vocabulary_may_hold_the_end_without_saying_that_it_is_special(
+    gpt2_directory: Path, tokenizer: Tokenizer
+) -> None:
+    edit_json(gpt2_directory / "tokenizer.json", added_tokens=[])
+    bundle, notes = read_gpt2(gpt2_directory)
+    assert (bundle.tokenizer, notes) == (tokenizer, ())
+
+
+def test_an_end_that_merges_can_make_is_refused() -> None:
+    tokens, merges, name = [bytes([b]) for b in range(256)], [], b"<|endoftext|>"
+    last = name[0]
+    for byte in name[1:]:
+        merges.append((last, byte))
+        last = len(tokens)
+        tokens.append(tokens[merges[-1][0]] + bytes([byte]))
+    for special, end in (({}, None), ({"</s>": len(tokens)}, "</s>")):
+        ordinary = Tokenizer((*tokens, *map(str.encode, special)), tuple(merges), special)
+        with pytest.raises(UserError, match=r"has <\|endoftext\|> as a token of ordinary text"):
+            set_end_of_text(ordinary, end)
 
 
 # nanoGPT.

@@ -175,7 +175,7 @@ def canonicalize_tensors(
 def has_untied_head(tensors: Mapping[str, npt.NDArray[Any]]) -> bool:
     """Return whether canonical tensors have a head that differs from the token embedding."""
     return {EMBEDDING, HEAD} <= tensors.keys() and not np.array_equal(
-        tensors[EMBEDDING], tensors[HEAD]
+        tensors[EMBEDDING], tensors[HEAD], equal_nan=True
     )
 
 
