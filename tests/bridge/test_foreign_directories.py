@@ -137,9 +137,7 @@ def test_check_and_import_say_which_kind_of_file_they_found(
         assert (status, err.count("\n")) == (2, 1)
         return err
 
-    assert "it is a directory; expected a file that `python -m bridge export`" in run(
-        "check", directory
-    )
+    assert "expected a regular file, found a directory" in run("check", directory)
     (tmp_path / "file").write_text("mine")
     assert "expected a new or empty directory, found a file" in run(
         "import", directory, "-o", tmp_path / "file"
