@@ -246,8 +246,10 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
         UserError: The server cannot listen on the address and port.
     """
     try:
-        if not host:
-            raise UserError("--host is empty; expected an address, 127.0.0.1 for this machine only")
+        if not host.isprintable() or not host:
+            raise UserError(
+                f"--host is {host!r}; expected an address, 127.0.0.1 for this machine only"
+            )
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
