@@ -54,7 +54,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"zzz.qqq": 1}, "unknown key zzz = {'qqq': 1}; see `python train.py --help`"),
     ({"optim.lr": "fast"}, "optim.lr = 'fast': input should be a valid number"),
     ({"train.steps": 2.5}, "train.steps = 2.5: input should be a valid integer"),
-    ({"train.steps": True}, "train.steps = True: input should be a valid integer"),
+    ({"train.steps": True}, "train.steps = true: input should be a valid integer"),
     ({"train.steps": 0}, "train.steps = 0: input should be greater than or equal to 1"),
     ({"data.held_out": 1.0}, "data.held_out = 1.0: input should be less than 1"),
     (
@@ -85,6 +85,24 @@ def test_a_key_outside_a_section_is_refused_with_its_full_name() -> None:
     message = r"lr = 0.1 is outside a section; did you mean optim.lr\?"
     with pytest.raises(UserError, match=message):
         config_from_tree({"lr": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"sample": {"seed": 7, "a\ud800": 1}}, r"'sample.a\ud800 = 1' is not valid Unicode"),
+        ({"sample": {"prompt": "a\ud800b"}}, r"'sample.prompt = a\ud800b' is not valid Unicode"),
+        ({"sample": {"prompt": ["\udfff"]}}, "expected text, numbers, true or false as values"),
+        ({"sample\ud800": {}}, "expected text, numbers, true or false as values"),
+    ],
+)
+def test_a_lone_surrogate_is_named_without_other_settings(
+    tree: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error_info:
+        config_from_tree(tree)
+    assert message in str(error_info.value)
+    assert "seed" not in str(error_info.value)
 
 
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ LIBRARY_USERS = {
     "wandb": ("valyrian_jax/training/wandb_uploader.py",),
     "filelock": ("valyrian_jax/files/",),
     "flax": ("valyrian_jax/model/",),
-    "starlette": ("bridge/web/server.py",),
-    "uvicorn": ("bridge/web/server.py",),
+    "starlette": ("bridge/web/app.py", "bridge/web/request.py"),
+    "uvicorn": ("bridge/web/server.py", "bridge/web/protocol.py"),
     "matplotlib": ("valyrian_jax/plots/",),
     "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }

@@ -294,19 +294,33 @@ def config_from_tree(
         for name, value in tree.items():
             if not isinstance(value, Mapping):
                 raise UserError(
-                    f"{source}: {name} = {value!r} is outside a section; {_suggest_key(name)}"
+                    f"{source}: {name} = {_quote(value)} is outside a section; {_suggest_key(name)}"
                 )
             sections[name] = dict(value)
         for dotted, value in (overrides or {}).items():
             section, _, name = dotted.partition(".")
             sections.setdefault(section, {})[name] = value
+        for section, values in sections.items():
+            for name, value in values.items():
+                _check_unicode(f"{section}.{name} = {value}", source)
         # As JSON, because only there strict types let a mapping become a dataclass.
-        return TypeAdapter(Config).validate_json(json.dumps(sections))
+        content = json.dumps(sections, ensure_ascii=False).encode()
+        return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
         raise UserError(f"{source}: {explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"
+        ) from error
+
+
+def _check_unicode(setting: str, source: str) -> None:
+    """Check the text of a setting; an escape in JSON can be a lone surrogate."""
+    try:
+        setting.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{source}: {setting!r} is not valid Unicode: it has a lone surrogate; remove it"
         ) from error
 
 
@@ -334,10 +348,15 @@ def explain_error(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key} = {problem['input']!r}; {_suggest_key(key)}"
+        return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key)}"
     if problem["type"] == "value_error":  # a check across fields, which names its keys
         return str(problem["ctx"]["error"])
-    return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{key} = {_quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _quote(value: Any) -> str:
+    """Return a value for a message: null, true and false as in JSON and TOML."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _suggest_key(wrong: str) -> str:

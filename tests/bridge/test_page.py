@@ -33,13 +33,17 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """An empty page; the test fails if a script on it fails."""
+    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
     context = browser.new_context(
         viewport={"width": 1000, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
     )
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "console",
+        lambda message: "Content Security" in message.text and errors.append(message.text),
+    )
     yield page
     context.close()
     assert errors == []

@@ -1,9 +1,11 @@
 """The page's server behaves over real sockets."""
 
+import contextlib
 import http.client
 import json
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from bridge import __main__ as main
 from bridge.generator import Generator
-from bridge.web import server
+from bridge.web import app
 from bridge.web.session import stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
@@ -32,7 +34,7 @@ def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple
 def test_the_server_sends_the_events_of_the_session(
     page_server: PageServer, endless: Bundle, generator: Generator
 ) -> None:
-    status, body = post(page_server, "/generate", vars(SAMPLE) | {"judged": False})
+    status, body = post(page_server, "/generate", vars(SAMPLE) | {"check": False})
     assert status == 200
     expected_events = stream_events(generator, endless.tokenizer, SAMPLE)
     for line, expected in zip(body.splitlines(), expected_events, strict=True):
@@ -50,31 +52,44 @@ WRONG_REQUESTS: list[tuple[str, Any, str]] = [
     ("/generate", {"seed": -1}, "sample.seed = -1"),
     ("/generate", {"temperature": 1e-9}, "must be 0 or at least 0.001"),
     ("/generate", {"temprature": 1}, "unknown key sample.temprature"),
-    ("/generate", {"prompt": "a\ud800b"}, "the prompt is not valid Unicode"),
+    ("/generate", {"prompt": "a\ud800b"}, r"'sample.prompt = a\ud800b' is not valid Unicode"),
+    ("/generate", {"a\ud800": 1}, r"'sample.a\ud800 = 1' is not valid Unicode"),
+    ("/generate", {"a\n\ud83d": [None]}, "is not valid Unicode"),
+    ("/generate", {"top_p": None}, "sample.top_p = null: input should be a valid number"),
     (
         "/generate",
         {"prompt": "a" * 5001},
-        "the prompt is too long: expected at most 5,000 characters, found 5,001; use `python -m",
+        "the prompt is too long: expected at most 5,000 characters, found 5,001 characters; use `",
     ),
     (
         "/generate",
         {"max_new_tokens": 1001},
-        "max_new_tokens is too large: expected at most 1,000 tokens, found 1,001",
+        "max_new_tokens is too large: expected at most 1,000 tokens, found 1,001 tokens",
     ),
     ("/generate", b"{", "the request is not JSON"),
     ("/generate", b"[" * 100_000, "the request is not JSON"),
-    ("/generate", b"[]", "the request is not a JSON object"),
-    ("/generate", b" " * 200_000, "the request has more than 131,072 bytes"),
-    ("/generate", {"judged": "no"}, "judged is 'no'; expected true or false"),
-    ("/attention", {}, "tokens must be a list of 1 to"),
-    ("/attention", {"tokens": []}, "tokens must be a list of 1 to"),
+    ("/generate", b"\xff", "the request is not JSON"),
+    ("/generate", b"[]", "the request is an array, expected a JSON object"),
+    ("/attention", b"null", "the request is null, expected a JSON object"),
+    ("/attention", b"1.5", "the request is a number, expected a JSON object"),
+    (
+        "/attention",
+        b" " * 200_000,
+        "the request is too long: expected at most 131,072 bytes, found more; shorten the text",
+    ),
+    ("/generate", {"check": "no"}, "check is a string, expected true or false"),
+    ("/attention", {}, "tokens is null, expected an array of token ids"),
+    ("/attention", {"tokens": {}}, "tokens is an object, expected an array of token ids"),
+    ("/attention", {"tokens": []}, "tokens has 0 token ids, expected 1 to 21,000"),
+    ("/attention", {"tokens": [1] * 21_001}, "tokens has 21,001 token ids, expected 1 to 21,000"),
     (
         "/attention",
         {"tokens": [5, 300]},
-        "300 is not a token id; expected whole numbers from 0 to 299",
+        "300 is not a token id: expected whole numbers from 0 to 299",
     ),
     ("/attention", {"tokens": [1.5]}, "1.5 is not a token id"),
-    ("/attention", {"tokens": [True]}, "True is not a token id"),
+    ("/attention", {"tokens": [True]}, "true is not a token id"),
+    ("/attention", {"tokens": ["1"]}, '"1" is not a token id'),
 ]
 
 
@@ -95,11 +110,47 @@ def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
     # DNS rebinding: the other site's name leads to this machine.
     assert post(page_server, "/generate", vars(SAMPLE), Host="evil.example")[0] == 400
     # The types that a page of another site can send without a CORS preflight.
-    for content_type in ("text/plain", "application/x-www-form-urlencoded"):
+    for content_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "text/application/json",
+    ):
         headers = {"Content-Type": content_type}
         status, text = post(page_server, "/generate", vars(SAMPLE), **headers)
         assert status == 400
         assert "expected Content-Type: application/json" in text
+
+
+@pytest.mark.parametrize("suffix", ["; charset=utf-8", ";charset=UTF-8", " ; boundary=x"])
+def test_json_may_have_parameters(page_server: PageServer, suffix: str) -> None:
+    headers = {"Content-Type": "Application/JSON" + suffix}
+    assert post(page_server, "/attention", {"tokens": [1, 2]}, **headers)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "host", "status"),
+    [
+        ("GET", "/", "localhost", 200),
+        ("HEAD", "/script.js", "localhost", 200),
+        ("GET", "/about", "127.0.0.1", 200),
+        ("POST", "/generate", "localhost", 400),
+        ("GET", "/../server.py", "localhost", 404),
+        ("GET", "/", "evil.example", 400),
+    ],
+)
+def test_every_response_says_what_the_page_may_load_and_who_may_show_it(
+    page_server: PageServer, method: str, path: str, host: str, status: int
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
+    connection.request(method, path, headers={"Host": host})
+    response = connection.getresponse()
+    connection.close()
+    assert response.status == status
+    policy = response.headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'self'", "frame-ancestors 'none'"} <= set(policy)
+    assert not any("unsafe" in directive for directive in policy)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
 def send_request(page_server: PageServer, body: bytes, content_length: int) -> socket.socket:
@@ -120,35 +171,34 @@ def send_request(page_server: PageServer, body: bytes, content_length: int) -> s
 
 def start_long_text(page_server: PageServer, seed: int) -> socket.socket:
     """Request a long text and receive only its beginning."""
-    settings = {"max_new_tokens": 1000, "seed": seed, "judged": False, "top_p": 1}
+    settings = {"max_new_tokens": 1000, "seed": seed, "check": False, "top_p": 1}
     body = json.dumps(settings).encode()
     connection = send_request(page_server, body, len(body))
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
     return connection
 
 
-def test_slow_readers_delay_nobody_and_texts_end_when_their_readers_leave(
+def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
     page_server: PageServer,
 ) -> None:
-    seeds = range(100, 100 + server.MAX_STREAMS - 1)
+    seeds = range(100, 100 + app.MAX_STREAMS - 1)
     readers = {seed: start_long_text(page_server, seed) for seed in seeds}
     assert post(page_server, "/generate", {"max_new_tokens": 1000, "seed": 98})[0] == 200
     assert page_server.wait_for_end(98) == "1000 tokens"
     readers[107] = start_long_text(page_server, 107)
-    short = {"max_new_tokens": 5, "seed": 99}
-    status, text = post(page_server, "/generate", short)
-    assert status == 503
-    assert json.loads(text)["error"].startswith("8 texts are in progress")
-    for seed, reader in readers.items():
-        reader.close()
-        count, rest = page_server.wait_for_end(seed).split(" ", 1)
-        assert rest == "tokens, stopped early"
-        assert int(count) < 1000  # The text waited for its reader.
-    assert post(page_server, "/generate", short)[0] == 200
+    with ThreadPoolExecutor() as pool:
+        short = {"max_new_tokens": 5, "seed": 99}
+        waiting = [pool.submit(post, page_server, "/generate", short) for _ in range(4)]
+        for seed, reader in readers.items():
+            reader.close()
+            count, rest = page_server.wait_for_end(seed).split(" ", 1)
+            assert rest == "tokens, stopped early"
+            assert int(count) < 1000  # The text waited for its reader.
+        assert [future.result()[0] for future in waiting] == [200] * 4
 
 
 def test_incomplete_requests_do_not_count_as_texts(page_server: PageServer) -> None:
-    silent = [send_request(page_server, b"{", 100) for _ in range(2 * server.MAX_STREAMS)]
+    silent = [send_request(page_server, b"{", 100) for _ in range(2 * app.MAX_STREAMS)]
     assert post(page_server, "/generate", {"max_new_tokens": 5})[0] == 200
     for connection in silent:
         connection.close()
@@ -166,6 +216,19 @@ def test_ctrl_c_ends_texts_with_an_event_and_no_traceback(endless_directory: Pat
         assert list(filter(None, rest)) == ["interrupted"]
 
 
+def test_a_second_ctrl_c_ends_the_process_at_once(endless_directory: Path) -> None:
+    with start_server(endless_directory) as page_server, start_long_text(page_server, 1):
+        page_server.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:  # until the first signal has arrived
+                socket.create_connection(("127.0.0.1", page_server.port)).close()
+        page_server.process.send_signal(signal.SIGINT)
+        assert page_server.process.wait() in (-signal.SIGINT, 130)
+        assert page_server.process.stderr
+        lines = page_server.process.stderr.read().splitlines()
+        assert {line.partition(": ")[0] for line in lines if line} <= {"interrupted", "seed 1"}
+
+
 def test_an_address_or_port_that_cannot_be_used_is_an_error_in_one_line(
     page_server: PageServer,
     endless_directory: Path,
@@ -179,6 +242,8 @@ def test_an_address_or_port_that_cannot_be_used_is_an_error_in_one_line(
         f"cannot listen on 127.0.0.1, port {page_server.port}: Address already in use; "
         "choose another --host or --port"
     ) in err
-    command = ("serve", endless_directory, "--host", "no.such.host.invalid")
-    status, _, err = call(main.main, capsys, monkeypatch, *command)
-    assert (status, err.count("\n")) == (2, 1)
+    for host in ("no.such.host.invalid", "\udcff", "a" * 64, "a..b", ""):
+        command = ("serve", endless_directory, "--host", host)
+        status, _, err = call(main.main, capsys, monkeypatch, *command)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "--host" in err

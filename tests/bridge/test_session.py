@@ -77,15 +77,15 @@ def test_a_sentence_gets_its_verdict_when_the_next_token_follows() -> None:
     texts = (" Zaldrīzes ", "kara issa", "!", " Vala")
     events = [*prompt, *({"kind": "token", "text": text} for text in texts)]
     events.append({"kind": "end", "text": ""})
-    judged = list(add_verdicts(events))
-    assert [event for event in judged if event["kind"] != "sentence"] == events
-    first, second = (event for event in judged if event["kind"] == "sentence")
+    checked = list(add_verdicts(events))
+    assert [event for event in checked if event["kind"] != "sentence"] == events
+    first, second = (event for event in checked if event["kind"] == "sentence")
     expected = {"text": "Valar morghūlis.", "grammatical": True, "reason": "", "end": 2}
     assert first == {"kind": "sentence", **expected}
     assert "it must be solar: `karys`" in second.pop("reason")
     expected = {"text": "Zaldrīzes kara issa!", "grammatical": False, "end": 5}
     assert second == {"kind": "sentence", **expected}
-    assert judged.index(second) == judged.index({"kind": "token", "text": " Vala"}) - 1
+    assert checked.index(second) == checked.index({"kind": "token", "text": " Vala"}) - 1
 
 
 def test_the_last_sentence_gets_its_verdict_before_the_end() -> None:

@@ -220,8 +220,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object")
+        raise UserError(f"{path} holds {name_json_type(content)}, expected a JSON object")
     return content
+
+
+def name_json_type(value: Any) -> str:
+    """Return JSON's name for the type of a parsed value, with its article."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
 
 
 def sha256_of_file(path: Path) -> str:

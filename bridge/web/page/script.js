@@ -16,14 +16,14 @@ let model;               // the server's description of the model
 let generation = null;   // AbortController of the text in progress
 let textSettings = {};   // settings of the text on the page
 let tokens = [];         // events of the text's tokens, each with its element
-let judgedCount = 0;     // tokens in sentences that have a verdict
+let checkedCount = 0;     // tokens in sentences that have a verdict
 let showsNewest = true;  // until the reader points at a token
 
 // ---- Settings: in the form, in the address, in the request
 
 function readForm() {
-  const { prompt, judged } = form.elements;
-  const settings = { prompt: prompt.value.toWellFormed(), judged: judged.checked };
+  const { prompt, check } = form.elements;
+  const settings = { prompt: prompt.value.toWellFormed(), check: check.checked };
   for (const name of NUMBERS) settings[name] = Number(form.elements[name].value);
   return settings;
 }
@@ -32,7 +32,7 @@ function fillForm(settings) {
   for (const name of ["prompt", ...NUMBERS]) {
     if (name in settings) form.elements[name].value = settings[name];
   }
-  if ("judged" in settings) form.elements.judged.checked = String(settings.judged) === "true";
+  if ("check" in settings) form.elements.check.checked = String(settings.check) === "true";
 }
 
 async function openPage() {
@@ -95,7 +95,7 @@ async function generate() {
 
 function clearText() {
   tokens = [];
-  judgedCount = 0;
+  checkedCount = 0;
   showsNewest = true;
   for (const id of ["text", "sentences", "choices"]) byId(id).replaceChildren();
   byId("token").textContent = byId("distribution").textContent = "";
@@ -124,10 +124,10 @@ function addToken(event) {
 function showVerdict(sentence) {
   const { grammatical } = sentence;
   const className = grammatical ? "right" : "wrong";
-  for (const token of tokens.slice(judgedCount, sentence.end)) {
+  for (const token of tokens.slice(checkedCount, sentence.end)) {
     token.element.classList.add(className);
   }
-  judgedCount = sentence.end;
+  checkedCount = sentence.end;
   const item = document.createElement("li");
   item.className = className;
   const mark = makeSpan("mark", grammatical ? "✓" : "✗");

@@ -1,0 +1,213 @@
+"""The application of the page: the events of `bridge.web.session` over HTTP.
+
+    GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
+    GET  /about       the model, its default settings, and the limits of a request
+    POST /generate    settings -> events, one JSON object per line, as they happen
+    POST /attention   {"tokens": [...]} -> the attention weights of the last token
+
+A worker thread computes each step of a generation. A slow reader therefore delays nobody, and the
+server notices at the next step that a reader has disconnected.
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from bridge.generator import Generator
+from bridge.web.protocol import MAX_CONNECTIONS, READ_TIMEOUT
+from bridge.web.request import (
+    MAX_NEW_TOKENS,
+    MAX_PROMPT_CHARACTERS,
+    parse_check,
+    parse_settings,
+    parse_tokens,
+    read_json_body,
+)
+from bridge.web.session import Event, add_verdicts, attention_row, stream_events
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import resolve_sample_config
+from valyrian_jax.errors import UserError
+
+PAGE = Path(__file__).parent / "page"
+MAX_STREAMS = 8  # texts in progress
+MAX_SECONDS = 300.0  # for one text
+MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention
+MAX_WAITING = MAX_CONNECTIONS // 3  # requests that wait for a text to end, and for attention
+PLACE_TIMEOUT = READ_TIMEOUT + 5  # seconds that they wait; readers that have stopped are gone then
+_MAX_MESSAGE = 2000  # characters
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+
+class BusyError(Exception):
+    """There is no place for a request."""
+
+
+class Places:
+    """A limited number of places; a request without one waits its turn."""
+
+    def __init__(self, count: int) -> None:
+        self._free = anyio.Semaphore(count)
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a place and hold it.
+
+        Raises:
+            BusyError: Too many requests wait, or no place became free in time.
+        """
+        if not self._free.value and self._free.statistics().tasks_waiting >= MAX_WAITING:
+            raise BusyError(f"too many requests: {MAX_WAITING} others wait; try again later")
+        try:
+            with anyio.fail_after(PLACE_TIMEOUT):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise BusyError(
+                f"too many requests: no place was free for {PLACE_TIMEOUT:.0f} s; try again later"
+            ) from error
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def create_app(
+    bundle: Bundle, name: str, hosts: list[str], is_stopping: Callable[[], bool]
+) -> Starlette:
+    """Create the application that serves the page of a model.
+
+    Args:
+        bundle: Model to serve.
+        name: Name of the model on the page.
+        hosts: Host names that a request may use; "*" allows all. The list stops other sites from
+            reaching the server under their own names (DNS rebinding).
+        is_stopping: Whether all texts must end now.
+    """
+    generator, limiter = Generator(bundle), anyio.CapacityLimiter(MAX_WORKERS)
+    attention_places = Places(1)
+
+    async def send_about(_: Request) -> Response:
+        return JSONResponse(describe_model(bundle, name))
+
+    async def send_attention(request: Request) -> Response:
+        settings = await read_json_body(request)
+        tokens = parse_tokens(settings.get("tokens"), bundle.model.vocab_size)
+        async with attention_places.take():
+            if await request.is_disconnected():
+                return Response()
+            start, weights = await anyio.to_thread.run_sync(
+                attention_row, generator, tokens, limiter=limiter
+            )
+        rounded = [
+            [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
+        ]
+        return JSONResponse({"start": start, "weights": rounded})
+
+    generate = GenerateEndpoint(bundle, generator, limiter, is_stopping)
+    return Starlette(
+        routes=[
+            Route("/about", send_about),
+            Route("/generate", generate, methods=["POST"]),
+            Route("/attention", send_attention, methods=["POST"]),
+            Route("/", make_file_endpoint(PAGE / "index.html")),
+            *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+        exception_handlers={UserError: send_error, BusyError: send_busy},
+    )
+
+
+def make_file_endpoint(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that sends a file of the page, read once."""
+    content, media_type = file.read_bytes(), _MEDIA_TYPES[file.suffix]
+
+    async def send_file(_: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return send_file
+
+
+class GenerateEndpoint:
+    """The endpoint that streams texts, at most `MAX_STREAMS` at a time."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        generator: Generator,
+        limiter: anyio.CapacityLimiter,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._bundle, self._generator = bundle, generator
+        self._limiter, self._is_stopping = limiter, is_stopping
+        self._places = Places(MAX_STREAMS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream one text to the sender of the request."""
+        request = Request(scope, receive)
+        settings = await read_json_body(request)
+        has_verdicts = parse_check(settings.pop("check", True))
+        sample = parse_settings(self._bundle, settings)
+        events = stream_events(self._generator, self._bundle.tokenizer, sample)
+        lines = self._encode(
+            add_verdicts(events) if has_verdicts else events, f"seed {sample.seed}"
+        )
+        async with self._places.take():
+            if not await request.is_disconnected():
+                response = StreamingResponse(lines, media_type="application/x-ndjson")
+                await response(scope, receive, send)
+
+    async def _encode(self, events: Iterator[Event], label: str) -> AsyncIterator[str]:
+        """Yield events as lines of JSON, each computed in a worker thread, and log the end."""
+        count, suffix, deadline = 0, ", stopped early", anyio.current_time() + MAX_SECONDS
+        try:
+            while event := await anyio.to_thread.run_sync(
+                next, events, None, limiter=self._limiter
+            ):
+                count += event["kind"] == "token"
+                yield json.dumps(event) + "\n"
+                if self._is_stopping() or anyio.current_time() > deadline:
+                    yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
+                    return
+            suffix = ""
+        finally:
+            with contextlib.suppress(OSError):  # Standard error may be closed.
+                click.echo(f"{label}: {count} tokens{suffix}", err=True)
+
+
+def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
+    """Describe the model, its default settings, and the limits of a request."""
+    config = bundle.model
+    return {
+        "name": name,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "width": config.n_embd,
+        "context": config.n_positions,
+        "vocabulary": config.vocab_size,
+        "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
+        "settings": vars(resolve_sample_config(bundle, {})),
+        "most_characters": MAX_PROMPT_CHARACTERS,
+        "most_tokens": MAX_NEW_TOKENS,
+    }
+
+
+async def send_error(_: Request, error: Exception) -> Response:
+    """Report a wrong request in one line of limited length; it can quote what was sent."""
+    return JSONResponse({"error": " ".join(str(error).split())[:_MAX_MESSAGE]}, 400)
+
+
+async def send_busy(_: Request, error: Exception) -> Response:
+    """Report that there is no place for a request."""
+    return JSONResponse({"error": str(error)}, 503, {"Retry-After": f"{READ_TIMEOUT:.0f}"})

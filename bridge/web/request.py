@@ -1,0 +1,103 @@
+"""The requests of the page: read and checked, so that every wrong one gets an error in one line."""
+
+import json
+from typing import Any
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import resolve_sample_config
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.files import name_json_type
+
+MAX_PROMPT_CHARACTERS = 5_000
+MAX_NEW_TOKENS = 1_000
+_MAX_BODY_BYTES = 1 << 17
+_BODY_TIMEOUT = 10.0  # seconds until the whole request has arrived
+
+
+async def read_json_body(request: Request) -> dict[str, Any]:
+    """Read the JSON object in the body of a request.
+
+    Raises:
+        UserError: The body is too large, too slow, or not a JSON object.
+    """
+    # A page from another site may send JSON only after a CORS preflight, and this server has none.
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UserError(
+            "the request is not JSON: expected Content-Type: application/json, "
+            f"found {media_type or 'none'!r}; add the header"
+        )
+    body = bytearray()
+    try:
+        with anyio.fail_after(_BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_BODY_BYTES:
+                    raise UserError(
+                        f"the request is too long: expected at most {_MAX_BODY_BYTES:,} bytes, "
+                        "found more; shorten the text"
+                    )
+        value = json.loads(body)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise UserError(
+            f"the request did not arrive within {_BODY_TIMEOUT:.0f} s; send it again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the request is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"the request is {name_json_type(value)}, expected a JSON object")
+    return value
+
+
+def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
+    """Return the sampling settings of a request; the bundle's settings are the defaults.
+
+    Raises:
+        UserError: A setting is unknown, wrong, or above the limit of the page.
+    """
+    sample = resolve_sample_config(bundle, settings)
+    for problem, unit, count, limit in (
+        ("the prompt is too long", "characters", len(sample.prompt), MAX_PROMPT_CHARACTERS),
+        ("max_new_tokens is too large", "tokens", sample.max_new_tokens, MAX_NEW_TOKENS),
+    ):
+        if count > limit:
+            raise UserError(
+                f"{problem}: expected at most {limit:,} {unit}, found {count:,} {unit}; "
+                "use `python -m bridge generate` instead of the page"
+            )
+    return sample
+
+
+def parse_check(value: Any) -> bool:
+    """Return whether a request asks for verdicts on the sentences.
+
+    Raises:
+        UserError: The value is not a boolean.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"check is {name_json_type(value)}, expected true or false")
+    return value
+
+
+def parse_tokens(tokens: Any, vocab_size: int) -> list[int]:
+    """Return the token ids of a request.
+
+    Raises:
+        UserError: The value is not an array of token ids, or the array is too long.
+    """
+    limit = MAX_PROMPT_CHARACTERS * 4 + MAX_NEW_TOKENS
+    if not isinstance(tokens, list):
+        raise UserError(f"tokens is {name_json_type(tokens)}, expected an array of token ids")
+    if not 0 < len(tokens) <= limit:
+        raise UserError(f"tokens has {len(tokens):,} token ids, expected 1 to {limit:,}")
+    for token in tokens:
+        if not (type(token) is int and 0 <= token < vocab_size):
+            raise UserError(
+                f"{json.dumps(token)} is not a token id: expected whole numbers from 0 to "
+                f"{vocab_size - 1}"
+            )
+    return tokens
