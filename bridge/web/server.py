@@ -80,11 +80,12 @@ def listen(host: str, port: int) -> socket.socket:
     if not host:
         raise UserError("--host is empty; expected an address, 127.0.0.1 for this machine only")
     try:
+        host.encode("idna")  # No name has bytes that are not UTF-8, or a part of 64 characters.
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
-    except (OSError, UnicodeError) as error:  # UnicodeError: no host has such a name
-        reason = getattr(error, "strerror", None) or "not the name of a host"
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no host has such a name"
         raise UserError(
             f"cannot listen on {host}, port {port}: {reason.partition(' (')[0]}; "
             "choose another --host or --port"
