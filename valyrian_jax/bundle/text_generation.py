@@ -14,6 +14,10 @@ from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # texts generated together
+NOT_FINITE = (
+    "the logits are not finite: expected finite numbers, found NaN or infinity, because the "
+    "weights overflow float32; use other weights, or train again with a lower --optim.lr"
+)
 
 TokenGenerator = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
 """A function of prompt, settings and number of texts. It yields the next token of every text,

@@ -15,6 +15,7 @@ from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import summed_cross_entropy
 from valyrian_jax.model.parameters import Params
 
@@ -55,6 +56,7 @@ def make_eval_step(config: ModelConfig, options: ComputeOptions = DEFAULT_OPTION
     )
 
 
+@pin_jax_settings()
 def evaluate(
     eval_step: EvalStep, params: Params, eval_set: EvalSet, mesh: Mesh | None = None
 ) -> Evaluation:

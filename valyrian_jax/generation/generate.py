@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Int
 
+from valyrian_jax.bundle.text_generation import NOT_FINITE
 from valyrian_jax.config import ModelConfig, SampleConfig
+from valyrian_jax.errors import UserError
 from valyrian_jax.generation.sampler import SamplingParams, sample_tokens
 from valyrian_jax.model.gpt import Cache, empty_cache, forward_cached
+from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params
 
 CHUNK = 16  # maximum number of tokens in one dispatch
@@ -89,29 +92,39 @@ def stream_tokens(
     Yields:
         The next token of every row, int32[B], `sample.max_new_tokens` times; up to `CHUNK` tokens
         are computed before they are consumed.
+
+    Raises:
+        UserError: The logits of a token are not finite.
     """
     if not prompt:
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
-    seeds = jnp.asarray((sample.seed + np.arange(rows)) % 2**32, jnp.uint32)
+    with pin_jax_settings():
+        seeds = jnp.asarray((sample.seed + np.arange(rows)) % 2**32, jnp.uint32)
     sampling_params = SamplingParams(seeds, sample.temperature, sample.top_k, sample.top_p)
     history = np.empty((rows, len(prompt) + sample.max_new_tokens), np.int32)
     history[:, : len(prompt)] = prompt
     start, cache, index = -1, None, 0
     while index < sample.max_new_tokens:
         count = len(prompt) + index
-        if cache is not None and window_start(count, config.n_positions) == start:
-            free = start + config.n_positions - count + 1  # The last sampled token is not read.
-            chunk = min(CHUNK, sample.max_new_tokens - index, free)
-            newest = history[:, count - 1]
-            sampled, cache = decode(params, newest, cache, sampling_params, index, chunk, config)
-            tokens = np.asarray(sampled)[:chunk]
-        else:
-            start = window_start(count, config.n_positions)
-            length = jnp.asarray(count - start, jnp.int32)
-            window = np.zeros((rows, config.n_positions), np.int32)
-            window[:, : count - start] = history[:, start:count]
-            first, cache = prefill(params, window, length, sampling_params, index, config)
-            tokens = np.asarray(first)[None]
+        with pin_jax_settings():  # never across a yield, where the caller's code runs
+            if cache is not None and window_start(count, config.n_positions) == start:
+                free = start + config.n_positions - count + 1  # The last sampled token is not read.
+                chunk = min(CHUNK, sample.max_new_tokens - index, free)
+                newest = history[:, count - 1]
+                sampled, cache = decode(
+                    params, newest, cache, sampling_params, index, chunk, config
+                )
+                tokens = np.asarray(sampled)[:chunk]
+            else:
+                start = window_start(count, config.n_positions)
+                length = jnp.asarray(count - start, jnp.int32)
+                window = np.zeros((rows, config.n_positions), np.int32)
+                window[:, : count - start] = history[:, start:count]
+                first, cache = prefill(params, window, length, sampling_params, index, config)
+                tokens = np.asarray(first)[None]
         history[:, count : count + len(tokens)] = tokens.T
         index += len(tokens)
-        yield from tokens
+        for column in tokens:
+            if (column < 0).any():
+                raise UserError(NOT_FINITE)
+            yield column

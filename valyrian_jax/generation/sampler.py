@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from valyrian_jax.model.jax_settings import make_key
+
 Scalar = Float[Array, ""] | float
 
 
@@ -33,7 +35,10 @@ class SamplingParams(NamedTuple):
 def sample_tokens(
     logits: Float[Array, "B V"], params: SamplingParams, index: Int[Array, ""] | int
 ) -> Int[Array, "B"]:
-    """Sample token `index` of every row; the index counts new tokens, without the prompt."""
+    """Sample token `index` of every row; the index counts new tokens, without the prompt.
+
+    The token is -1 where the logits are not finite; a single one may be minus infinity.
+    """
     sample_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
     return sample_rows(logits, params.seeds, index, params.temperature, params.top_k, params.top_p)
 
@@ -46,11 +51,12 @@ def sample_token(
     top_k: Int[Array, ""] | int,
     top_p: Scalar,
 ) -> Int[Array, ""]:
-    """Sample token `index` of a generation from its logits."""
+    """Sample token `index` of a generation from its logits; see `sample_tokens`."""
     divisor = jnp.where(temperature > 0, temperature, 1.0)
     probabilities = filter_probabilities(logits, divisor, top_k, top_p)
     sampled = sample(probabilities, uniform(seed, index))
-    return jnp.where(temperature > 0, sampled, jnp.argmax(logits).astype(jnp.int32))
+    token = jnp.where(temperature > 0, sampled, jnp.argmax(logits).astype(jnp.int32))
+    return jnp.where(jnp.isfinite(jnp.max(logits)), token, -1)  # The maximum of NaN is NaN.
 
 
 def filter_probabilities(
@@ -115,7 +121,7 @@ def bisect(
 
 def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:
     """Return the number in [0, 1) that decides token `index` of a generation, counted from 0."""
-    return jax.random.uniform(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
+    return jax.random.uniform(jax.random.fold_in(make_key(seed), index), dtype=jnp.float32)
 
 
 def sample(probabilities: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:

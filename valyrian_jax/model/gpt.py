@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions
+from valyrian_jax.model.jax_settings import pin_jax_settings, pin_trace_settings
 from valyrian_jax.model.layers import Embedding, LayerNorm, Linear, at_least_float32, dropout
 from valyrian_jax.model.parameters import Params, mask_padding
 from valyrian_jax.model.sharding import ROW_AXES, constrain
@@ -40,6 +41,7 @@ KeyValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
 LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
 
 
+@pin_trace_settings()
 def forward(
     params: Params,
     tokens: Int[Array, "B T"],
@@ -61,6 +63,7 @@ def forward(
     return logits
 
 
+@pin_trace_settings()
 def forward_cached(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig, cache: Cache
 ) -> tuple[Float[Array, "B T V"], Cache]:
@@ -72,6 +75,7 @@ def forward_cached(
     return logits, cache
 
 
+@pin_trace_settings()
 def activations(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig
 ) -> dict[str, Float[Array, "B T _"]]:
@@ -91,6 +95,7 @@ def activations(
     return outputs | {"logits": logits}
 
 
+@pin_jax_settings()
 @functools.partial(jax.jit, static_argnames="config")
 def attention_weights(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig
@@ -106,7 +111,9 @@ def attention_weights(
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
     """Return a cache with room for n_positions tokens in each row."""
     shape = (rows, config.n_head, config.n_positions, config.n_embd // config.n_head)
-    keys, values = (tuple(jnp.zeros(shape) for _ in range(config.n_layer)) for _ in range(2))
+    keys, values = (
+        tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.n_layer)) for _ in range(2)
+    )
     return Cache(keys, values, jnp.zeros((), jnp.int32))
 
 

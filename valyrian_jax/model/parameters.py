@@ -24,23 +24,25 @@ from valyrian_jax.bundle.names import (
     unpad_config,
 )
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.model.jax_settings import pin_trace_settings
 
 Params = dict[str, Any]  # a nested dict of float32 arrays
 
 
+@pin_trace_settings()
 @functools.partial(jax.jit, static_argnames="config")
 def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
     """Initialise weights with normal(0, `init_std`), biases with 0 and norms with 1."""
     shapes = dict(sorted(parameter_shapes(unpad_config(config)).items()))
     # One draw for all: XLA compiles one generator faster than one for every weight.
     sizes = [math.prod(shape) for shape in shapes.values()]
-    normals = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes[:-1]))
+    normals = jnp.split(jax.random.normal(key, (sum(sizes),), jnp.float32), np.cumsum(sizes[:-1]))
     params = {}
     for (name, shape), numbers in zip(shapes.items(), normals, strict=True):
         if name.endswith(".bias"):
-            params[name] = jnp.zeros(shape)
+            params[name] = jnp.zeros(shape, jnp.float32)
         elif ".ln_" in name:
-            params[name] = jnp.ones(shape)
+            params[name] = jnp.ones(shape, jnp.float32)
         else:
             params[name] = numbers.reshape(shape) * init_std(name, config)
     return nest(pad_tensors(params, config))
@@ -68,6 +70,7 @@ def nest(tensors: Mapping[str, Any]) -> Params:
     return unflatten_dict(dict(tensors), sep=".")
 
 
+@pin_trace_settings()
 def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Params:
     """Convert arrays by flat name to parameters; their floating-point type stays."""
     return nest({name: jnp.asarray(array) for name, array in tensors.items()})

@@ -16,6 +16,15 @@ from valyrian_jax.errors import UserError
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# JAX's settings that change results by rounding; `valyrian_jax.model.jax_settings` pins the others.
+_ROUNDING_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_disable_most_optimizations",
+    "jax_optimization_level",
+    "jax_use_direct_linearize",
+    "jax_use_shardy_partitioner",
+    "eager_constant_folding",
+)
 
 
 def select_device(name: str, deterministic: bool = False) -> jax.Device:
@@ -53,14 +62,20 @@ def describe_device(device: jax.Device, mesh: Mesh) -> str:
 
 
 def collect_versions(device: jax.Device) -> dict[str, str]:
-    """Return what results depend on besides the configuration: software, flags and hardware."""
+    """Return what results depend on besides the configuration: software, settings and hardware."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        **{name: _read_jax_setting(name) for name in _ROUNDING_SETTINGS},
         "processor": _read_processor(),
         "device": device.device_kind,
     }
+
+
+def _read_jax_setting(name: str) -> str:
+    """Return the value of this thread, for a setting that has one, or the global value."""
+    return str(getattr(jax.config, name, jax.config.values.get(name)))
 
 
 def _read_processor() -> str:

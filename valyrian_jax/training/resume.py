@@ -62,7 +62,8 @@ def check_unchanged(
         directory: Directory of the run.
 
     Returns:
-        Notices about changes of software and device, which can change results by rounding.
+        Notices about changes of software, settings and device, which can change results by
+        rounding.
 
     Raises:
         UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
@@ -88,8 +89,8 @@ def check_unchanged(
             "old file back, or start a new run"
         )
     return [
-        f"{name} has changed from {before} to {current.versions.get(name)}: results may differ in "
-        "the last bits from here on"
+        f"{name} has changed from {before or 'unset'} to {current.versions.get(name) or 'unset'}: "
+        "results may differ in the last bits from here on"
         for name, before in saved.versions.items()
         if current.versions.get(name) != before
     ]

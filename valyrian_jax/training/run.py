@@ -21,6 +21,7 @@ from valyrian_jax.errors import (
     quote_argument,
     stop_signals,
 )
+from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.plots.curves import save_loss_plot
 from valyrian_jax.run_directory import save_config
 from valyrian_jax.training import checkpoint, distributed
@@ -51,6 +52,7 @@ class TrainResult(NamedTuple):
     progress: Progress
 
 
+@pin_jax_settings()
 def train(
     config: Config,
     out: Path | None = None,

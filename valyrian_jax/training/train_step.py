@@ -18,6 +18,7 @@ from valyrian_jax.config import Config
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
+from valyrian_jax.model.jax_settings import make_key
 from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params, init_params
 
@@ -86,7 +87,7 @@ def init_state(
 
 
 def _init_params(config: Config, seed: UInt32[Array, ""]) -> Params:
-    return init_params(config.model, jax.random.key(seed))
+    return init_params(config.model, make_key(seed))
 
 
 def make_train_step(
@@ -102,7 +103,7 @@ def make_train_step(
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """
     # 1 separates dropout from the initial weights, which use the key itself.
-    dropout_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
+    dropout_key = jax.random.fold_in(make_key(config.train.seed), 1)
 
     def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(dropout_key, state.step)
@@ -172,7 +173,7 @@ def value_and_gradients(
         return jax.tree.map(jnp.add, total, result), None
 
     microbatches = batch.reshape(settings.accumulate, -1, batch.shape[1])
-    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    zero = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
     indices = jnp.arange(settings.accumulate)
     total, _ = jax.lax.scan(add_microbatch, zero, (microbatches, indices))
     mean: tuple[Array, Params] = jax.tree.map(lambda array: array / settings.accumulate, total)
