@@ -21,6 +21,8 @@ from torch.export.pt2_archive._package import load_pt2, package_pt2
 
 from bridge.export_metadata import publish_checked
 from bridge.gpt import GPT, to_module
+from bridge.sampler import check_logits
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import is_stream, open_regular, read_text
@@ -55,6 +57,7 @@ class Decode(nn.Module):
         return self.gpt.forward_cached(tokens, cache, past.shape[4]), cache
 
 
+@pin_torch_settings()
 def export(directory: Path, out: Path) -> None:
     """Write a bundle as a .pt2 file and check the file in a new process.
 
@@ -63,7 +66,8 @@ def export(directory: Path, out: Path) -> None:
         out: File to write. After an error, it is as it was before.
 
     Raises:
-        UserError: The bundle is invalid, `out` has another suffix, or the file fails its check.
+        UserError: The bundle is invalid, its logits are not finite, `out` has another suffix, or
+            the file fails its check.
     """
     if out.suffix != ".pt2" and not is_stream(out):
         raise UserError(
@@ -79,10 +83,11 @@ def export(directory: Path, out: Path) -> None:
     gpt = to_module(bundle)
     tokens = torch.arange(2 * T).view(2, T) % vocab_size
     with torch.no_grad():
+        logits = gpt(tokens)
+        check_logits(logits)
         programs = _export_programs(gpt, tokens)
-        logits = gpt(tokens)[:, :, :EXAMPLE_LOGITS]
     extra_files = {name: read_text(directory / name) for name in ("config.json", "tokenizer.json")}
-    example = {"tokens": tokens.tolist(), "logits": logits.tolist()}
+    example = {"tokens": tokens.tolist(), "logits": logits[:, :, :EXAMPLE_LOGITS].tolist()}
     extra_files["example.json"] = json.dumps(example)
     with publish_checked(out, ".pt2") as partial, partial.open("wb") as file:
         package_pt2(file, exported_programs=programs, extra_files=extra_files)
@@ -101,6 +106,7 @@ def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.Exporte
     }
 
 
+@pin_torch_settings()
 def check(path: Path) -> float:
     """Compute the example of a file again, at several lengths.
 

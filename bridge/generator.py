@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bridge.gpt import to_module
 from bridge.sampler import check_settings, sample_tokens
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
 
@@ -130,17 +131,22 @@ def generate_with_logits(
 
     Yields:
         For every new token the logits [B, V] and the tokens drawn from them, int64 [B].
+
+    Raises:
+        UserError: The logits of a token are not finite.
     """
     device = generator.gpt.transformer.wte.weight.device
     N = len(prompt)
-    tokens = torch.zeros(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
-    tokens[:, :N] = torch.tensor(prompt)
     settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
-    cache = generator.new_cache(rows)
+    with pin_torch_settings():
+        tokens = torch.zeros(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
+        tokens[:, :N] = torch.tensor(prompt, device=device)
+        cache = generator.new_cache(rows)
     for index in range(sample.max_new_tokens):
-        logits, cache = generator.step(tokens[:, : N + index], cache)
-        drawn = generator.sample(logits, index, *settings)
-        tokens[:, N + index] = drawn
+        with pin_torch_settings():  # never across a yield, where the caller's code runs
+            logits, cache = generator.step(tokens[:, : N + index], cache)
+            drawn = generator.sample(logits, index, *settings)
+            tokens[:, N + index] = drawn
         yield logits, drawn
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, check_bundle
 from valyrian_jax.bundle.names import Tensors
 from valyrian_jax.config import ModelConfig
@@ -189,6 +190,7 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
         x = block(x, B, None, 0)
 
 
+@pin_torch_settings()
 def to_module(bundle: Bundle) -> GPT:
     """Return a module with the weights of a bundle, in evaluation mode and without gradients.
 

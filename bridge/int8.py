@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bridge.generator import Generator
 from bridge.gpt import Embedding, Linear
+from bridge.sampler import check_logits
 
 
 class Int8Embedding(nn.Module):
@@ -74,18 +75,25 @@ def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
         The cost on texts sampled from the exact model: mean and largest KL divergence of the next
         token in nats (`kl_mean`, `kl_max`), and the share of positions where the most probable
         token stays the same (`top1`).
+
+    Raises:
+        UserError: The logits of the model are not finite, before or after.
     """
     gpt = generator.gpt
-    prompts = torch.full((16, 1), end_of_text)
+    prompts = torch.full((16, 1), end_of_text, dtype=torch.int64)
     tokens = generator.generate(prompts, gpt.n_positions - 1, 1.0, 0, 1.0, 0)
-    exact = gpt(tokens).double().log_softmax(-1)
+    logits = gpt(tokens)
+    check_logits(logits)
+    exact = logits.double().log_softmax(-1)
     for parent in list(gpt.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Embedding):
                 setattr(parent, name, Int8Embedding(child))
             elif isinstance(child, Linear):
                 setattr(parent, name, Int8Linear(child))
-    quantized = gpt(tokens).double().log_softmax(-1)
+    logits = gpt(tokens)
+    check_logits(logits)
+    quantized = logits.double().log_softmax(-1)
     kl = (exact.exp() * (exact - quantized)).sum(-1)
     is_same = (exact.argmax(-1) == quantized.argmax(-1)).double()
     return {"kl_mean": kl.mean().item(), "kl_max": kl.max().item(), "top1": is_same.mean().item()}

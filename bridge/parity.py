@@ -26,6 +26,7 @@ from bridge.parity_runtimes import (
     measure_torch,
     pin_jax,
 )
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
@@ -48,7 +49,7 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     Raises:
         UserError: The bundle is invalid or changes meanwhile, or JAX is not installed.
     """
-    with pin_jax(), tempfile.TemporaryDirectory() as scratch:
+    with pin_jax(), pin_torch_settings(), tempfile.TemporaryDirectory() as scratch:
         sha256 = hash_bundle(directory)
         bundle = load_bundle(directory)
         file = Path(scratch, "model.pt")

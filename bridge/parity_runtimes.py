@@ -8,7 +8,7 @@ import functools
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class RuntimeOutputs(NamedTuple):
 
 @contextmanager
 def pin_jax() -> Iterator[None]:
-    """Run JAX on the CPU and at full matrix precision.
+    """Run JAX on the CPU, at full matrix precision and with its usual settings.
 
     Raises:
         UserError: JAX, Flax or optax is not installed.
@@ -55,12 +55,16 @@ def pin_jax() -> Iterator[None]:
         import jax
         import optax  # noqa: F401
 
-        from valyrian_jax.model import gpt  # noqa: F401
+        from valyrian_jax.model.jax_settings import pin_jax_settings
     except ImportError as error:
         raise UserError(
             "verify compares with JAX, which is not installed; install jax, flax and optax"
         ) from error
-    with jax.default_matmul_precision("highest"), jax.default_device(jax.devices("cpu")[0]):
+    with (
+        pin_jax_settings(),
+        jax.default_matmul_precision("highest"),
+        jax.default_device(jax.devices("cpu")[0]),
+    ):
         yield
 
 
@@ -85,7 +89,7 @@ def measure_jax(
     @jax.jit
     def measure(params: Params) -> tuple[Any, Any, Any]:
         stages, gradients = activations(params, x, bundle.model), jax.grad(mean_loss)(params)
-        optimizer = make_optimizer(replace(optim, lr=round_to_float32(optim.lr)), 1)
+        optimizer = make_optimizer(optim, 1)
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return stages, gradients, optax.apply_updates(params, updates)
 
@@ -141,13 +145,7 @@ def step_adamw(
         {"params": [p for p in parameters if p.ndim == 2], "weight_decay": optim.weight_decay},
         {"params": [p for p in parameters if p.ndim != 2], "weight_decay": 0.0},
     ]
-    lr, betas = round_to_float32(optim.lr), (optim.beta1, optim.beta2)
-    torch.optim.AdamW(groups, lr=lr, betas=betas).step()
-
-
-def round_to_float32(lr: float) -> float:
-    """Round a learning rate to float32, which is its type in a training run."""
-    return float(np.float32(lr))
+    torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2)).step()
 
 
 def load_transformers_gpt2(directory: Path) -> nn.Module | None:

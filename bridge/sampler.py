@@ -5,8 +5,12 @@ order. Each token uses one uniform number, which Threefry (JAX's generator) comp
 and the token's index; it is equal bit for bit, the probabilities up to rounding.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from valyrian_jax.errors import UserError
 
 
 def threefry(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:
@@ -29,14 +33,19 @@ def threefry(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:
     return a, b
 
 
+def random_bits(seed: int, index: int) -> int:
+    """Return the 23 random bits that decide token `index`, the fraction of a float32."""
+    # key(seed) is (0, seed); the inner call is fold_in, the outer one gives the random bits.
+    a, b = threefry(threefry((0, seed), (0, index)), (0, 0))
+    return (a ^ b) >> 9
+
+
 def uniform(seed: int, index: int) -> float:
     """Return the number in [0, 1) that decides token `index`.
 
     It equals jax.random.uniform(fold_in(key(seed), index)), bit for bit.
     """
-    # key(seed) is (0, seed); the inner call is fold_in, the outer one gives the random bits.
-    a, b = threefry(threefry((0, seed), (0, index)), (0, 0))
-    return float((a ^ b) >> 9) / 8388608.0  # 23 bits, the fraction of a float32
+    return random_bits(seed, index) / 8388608.0
 
 
 def filter_probabilities(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -73,15 +82,37 @@ def sample_tokens(
     """Draw token `index` of every row from logits [B, V]: int64 [B]; row r draws with seed + r.
 
     The draw runs on the CPU, so that all devices of PyTorch draw the same token.
+
+    Raises:
+        UserError: The logits of a row are not finite; a single one may be minus infinity.
     """
+    check_logits(logits)
     if temperature == 0:
         return logits.argmax(-1)
-    u = torch.tensor(
-        [uniform((seed + row) % 4294967296, index) for row in range(logits.shape[0])],
-        dtype=torch.float32,
+    # Integers, because TorchScript rounds a list of numbers to the default type first.
+    bits = torch.tensor(
+        [random_bits((seed + row) % 4294967296, index) for row in range(logits.shape[0])],
+        dtype=torch.int64,
+        device="cpu",
     )
+    u = bits.to(torch.float32) / 8388608.0
     probabilities = filter_probabilities(logits.float().cpu(), temperature, top_k, top_p)
     return sample(probabilities, u).to(logits.device)
+
+
+def check_logits(logits: Tensor) -> None:
+    """Check that logits [..., V] give probabilities; the maximum of NaN is NaN.
+
+    Raises:
+        UserError: They do not. TorchScript cannot read a constant, so this is a copy of
+            `valyrian_jax.bundle.text_generation.NOT_FINITE`.
+    """
+    if not math.isfinite(float(logits.amax(-1).sum(dtype=torch.float64))):
+        raise UserError(
+            "the logits are not finite: expected finite numbers, found NaN or infinity, because "
+            "the weights overflow float32; use other weights, or train again with a lower "
+            "--optim.lr"
+        )
 
 
 def check_settings(temperature: float, top_k: int, top_p: float, seed: int) -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.pretokenizer import SPACE, load_class_table
 
@@ -26,6 +27,7 @@ class ByteBPE(nn.Module):
     token_bytes: Tensor  # uint8: bytes of all tokens, concatenated
     token_lengths: Tensor  # int64 [vocab_size]
 
+    @pin_torch_settings()
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.vocab_size = tokenizer.vocab_size

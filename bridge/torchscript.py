@@ -24,6 +24,7 @@ from bridge.generator import Generator
 from bridge.int8 import Int8Embedding, Int8Linear, quantize
 from bridge.parity_report import read_report
 from bridge.tokenizer import ByteBPE, replace_malformed
+from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
@@ -119,7 +120,13 @@ def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
     ):
         torch.jit.export(method)  # A mark; TorchScript skips unmarked methods outside forward.
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        return torch.jit.script(generator)
+        module = torch.jit.script(generator)
+    if not isinstance(module, torch.jit.ScriptModule):
+        raise UserError(
+            "cannot compile the model: expected PYTORCH_JIT to be unset, found a value that turns "
+            "TorchScript off; unset it"
+        )
+    return module
 
 
 def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
@@ -140,8 +147,13 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
         return write(directory, partial, int8)
 
 
+@pin_torch_settings()
 def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
-    """Write a bundle as one TorchScript file, like `export`, but without the check."""
+    """Write a bundle as one TorchScript file, like `export`, but without the check.
+
+    Raises:
+        UserError: The bundle is invalid, its logits are not finite, or PYTORCH_JIT=0 is set.
+    """
     bundle = load_bundle(directory)
     generator = TextGenerator(bundle)
     int8_cost = quantize(generator, generator.end_of_text) if int8 else None
@@ -184,6 +196,7 @@ def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
         ) from error
 
 
+@pin_torch_settings()
 def check(path: Path) -> dict[str, Any]:
     """Generate the example texts of a file again and return its metadata by file name.
 

@@ -2,7 +2,7 @@
 
 An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
 has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
-comes last.
+comes last and says why: the document ended, the length was reached, or the logits are not finite.
 """
 
 import codecs
@@ -15,8 +15,10 @@ from torch import Tensor
 from bridge.generator import Generator, generate_with_logits, window_start
 from bridge.gpt import attention_weights
 from bridge.sampler import filter_probabilities
-from valyrian_jax.bundle.text_generation import encode_prompt
+from bridge.torch_settings import pin_torch_settings
+from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_prompt
 from valyrian_jax.config import SampleConfig
+from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
@@ -50,16 +52,20 @@ def stream_events(
     prompt, reason = encode_prompt(tokenizer, sample.prompt), "length"
     for token in prompt:
         yield {"kind": "prompt"} | describe_token(token)
-    for logits, drawn in generate_with_logits(generator, prompt, sample):
-        token = int(drawn)
-        if token == tokenizer.end_of_text:
-            reason = "document"
-            break
-        distribution = describe_distribution(logits, token, sample, tokenizer)
-        yield {"kind": "token"} | describe_token(token) | distribution
+    try:
+        for logits, drawn in generate_with_logits(generator, prompt, sample):
+            token = int(drawn)
+            if token == tokenizer.end_of_text:
+                reason = "document"
+                break
+            distribution = describe_distribution(logits, token, sample, tokenizer)
+            yield {"kind": "token"} | describe_token(token) | distribution
+    except UserError:  # The answer has begun, so its last event has to say it.
+        reason = "not finite"
     yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason}
 
 
+@pin_torch_settings()
 def describe_distribution(
     logits: Tensor, token: int, sample: SampleConfig, tokenizer: Tokenizer
 ) -> Event:
@@ -127,13 +133,20 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
+@pin_torch_settings()
 def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
     """Return the attention weights of the last token.
 
     Returns:
         The index of the first token in the window, and the weights [L, H, T] of the window's
         tokens.
+
+    Raises:
+        UserError: The weights are not finite.
     """
     start = window_start(len(tokens), generator.gpt.n_positions)
     layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
-    return start, torch.stack([weights[0, :, -1] for weights in layers])
+    row = torch.stack([weights[0, :, -1] for weights in layers])
+    if not row.isfinite().all():
+        raise UserError(NOT_FINITE)
+    return start, row

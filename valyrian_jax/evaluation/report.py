@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import generate_many_texts
+from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
 from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents
@@ -45,7 +45,7 @@ def evaluate_run(directory: Path) -> Evaluation:
     """Return the loss of a run's best weights over the held-out set.
 
     Raises:
-        UserError: The run has no bundle, or its text has changed.
+        UserError: The run has no bundle, its text has changed, or its logits are not finite.
     """
     return _evaluate_bundle(*_open_run(directory))
 
@@ -61,7 +61,7 @@ def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
         texts: Number of texts to sample from each model.
 
     Raises:
-        UserError: The run has no bundle, or its text has changed.
+        UserError: The run has no bundle, its text has changed, or its logits are not finite.
     """
     bundle, dataset = _open_run(directory)
     loss, entropy = _evaluate_bundle(bundle, dataset), dataset.entropy
@@ -96,7 +96,11 @@ def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
 
 
 def _evaluate_bundle(bundle: Bundle, dataset: Dataset) -> Evaluation:
-    return evaluate(make_eval_step(bundle.model), from_tensors(bundle.tensors), dataset.eval_set)
+    params = from_tensors(bundle.tensors)
+    evaluation = evaluate(make_eval_step(bundle.model), params, dataset.eval_set)
+    if not math.isfinite(evaluation.nats_per_token):
+        raise UserError(NOT_FINITE)
+    return evaluation
 
 
 def _evaluate_trigram(

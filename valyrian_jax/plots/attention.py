@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import encode_prompt
+from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_prompt
 from valyrian_jax.errors import UserError
 from valyrian_jax.plots.figures import escape_missing_glyphs
 from valyrian_jax.tokenizer.display import token_label
@@ -31,10 +31,9 @@ def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
     """Draw the attention of a bundle's model in a text; see `draw_attention`.
 
     Raises:
-        UserError: The text has too many tokens for the model or for the figure.
+        UserError: The text has too many tokens for the model or for the figure, or the weights are
+            not finite.
     """
-    import jax.numpy as jnp
-
     from valyrian_jax.model.gpt import attention_weights
     from valyrian_jax.model.parameters import from_tensors
 
@@ -44,9 +43,12 @@ def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
             f"the prompt has {len(tokens)} tokens, but the context of the model is "
             f"{bundle.model.n_positions}; use a shorter prompt"
         )
-    weights = attention_weights(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
+    ids = np.asarray([tokens], np.int32)
+    weights = np.asarray(attention_weights(from_tensors(bundle.tensors), ids, bundle.model))
+    if not np.isfinite(weights).all():
+        raise UserError(NOT_FINITE)
     labels = [token_label(bundle.tokenizer, token) for token in tokens]
-    return draw_attention(labels, np.asarray(weights[:, 0]))
+    return draw_attention(labels, weights[:, 0])
 
 
 def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":

@@ -10,6 +10,7 @@ const END_REASONS = {
   document: "the document ended.",
   length: "the requested length was reached.",
   server: "the server stopped the text.",
+  "not finite": "the logits are not finite: the weights overflow float32.",
 };
 
 let model;               // the server's description of the model
