@@ -210,7 +210,7 @@ def check(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # The program in the file can raise any error.
-        reason = str(error).strip().rpartition("\n")[2]
+        reason = str(error).strip().rpartition("\n")[2].rpartition("UserError: ")[2]
         raise UserError(
             f"{path} fails to generate its example texts: {reason}; export the bundle again"
         ) from error

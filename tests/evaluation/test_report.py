@@ -1,8 +1,11 @@
 """The report of a run: text metrics, a trigram model and the entropy of a generated corpus."""
 
+import functools
 import io
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from rich.console import Console
 
 from tests.support.commands import call
 from tests.support.tiny import TINY
+from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.bundle.text_generation import NOT_FINITE
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import load_config
 from valyrian_jax.data.corpus_entropy import (
@@ -25,7 +30,7 @@ from valyrian_jax.data.corpus_entropy import (
 from valyrian_jax.data.text import measure_overlap, read_corpus, split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
-from valyrian_jax.evaluation.report import make_report
+from valyrian_jax.evaluation.report import evaluate_run, make_report
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training.run import train
@@ -44,6 +49,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = TINY | {"data.path": str(text), "train.sample_every": 60}
     config = load_config(ROOT / "configs" / "tiny.toml", overrides)
     return train(config, directory / "run", console=Console(file=io.StringIO())).directory
+
+
+def test_a_loss_that_is_not_finite_is_an_error(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    bundle = load_bundle(copy / "bundle")
+    tensors = {name: tensor * np.float32(1e30) for name, tensor in bundle.tensors.items()}
+    save_bundle(replace(bundle, tensors=tensors), copy / "bundle")
+    for evaluate in (evaluate_run, functools.partial(make_report, texts=0)):
+        with pytest.raises(UserError) as error:
+            evaluate(copy)
+        assert str(error.value) == NOT_FINITE
 
 
 def test_text_metrics_count_finished_sentences() -> None:

@@ -161,3 +161,12 @@ def test_prompts_and_settings_share_compiled_programs(params: Params) -> None:
     generate([1] * 30, temperature=0.5, top_p=0.3)
     generate([5], temperature=0.0)
     assert (prefill._cache_size(), decode._cache_size()) == cache_sizes
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_give_no_token(temperature: float) -> None:
+    logits = jnp.array([-jnp.inf, 2.0, 1.0])  # as those of padding are
+    arguments = jnp.uint32(0), 0, temperature, 0, 1.0
+    assert jitted_sample_token(logits, *arguments) in (1, 2)
+    for values in ([jnp.nan, 2.0, 1.0], [0.0, jnp.inf, 1.0], [-jnp.inf] * 3):
+        assert jitted_sample_token(jnp.array(values), *arguments) == -1
