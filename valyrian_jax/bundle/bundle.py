@@ -259,18 +259,8 @@ def _check_hash(file: Path, digest: str) -> None:
 
 def read_bundle_step(path: Path) -> int:
     """Return the step of a run's bundle, or 0 if there is no bundle or no step in it."""
-    step = _read_manifest_entry(path, "step")
-    return step if isinstance(step, int) else 0
-
-
-def read_base_model(path: Path) -> str | None:
-    """Return the base model that the manifest of a bundle names, or None."""
-    name = _read_manifest_entry(path, "base_model")
-    return name if isinstance(name, str) else None
-
-
-def _read_manifest_entry(path: Path, key: str) -> Any:
     try:
-        return read_json_object(path / "manifest.json").get(key)
+        step = read_json_object(path / "manifest.json").get("step")
     except UserError:
-        return None
+        return 0
+    return step if isinstance(step, int) else 0

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh
 from rich.console import Console
 
-from valyrian_jax.bundle.bundle import Bundle, read_base_model, save_bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, ModelConfig
@@ -63,12 +63,9 @@ def make_callbacks(
     """Return the callbacks of a run in the order of their calls."""
     setup, _, metadata = run
     config, dataset, mesh = setup.config, setup.dataset, setup.mesh
-    eval_step, directory = make_eval_step(config.model, setup.options), setup.directory
-    base_model = setup.base_model or read_base_model(directory / "bundle")
+    eval_step = make_eval_step(config.model, setup.options)
     return [
-        EvaluateAndKeepBest(
-            config, dataset, mesh, eval_step, directory, metadata, base_model, console
-        ),
+        EvaluateAndKeepBest(config, dataset, mesh, eval_step, setup.directory, metadata, console),
         LogValues(logger),
         LogSamples(config, dataset, mesh, logger, console),
     ]
@@ -84,7 +81,6 @@ class EvaluateAndKeepBest:
     eval_step: EvalStep
     directory: Path
     metadata: CheckpointMetadata
-    base_model: str | None
     console: Console
 
     def __call__(self, report: StepReport) -> StepReport:
@@ -124,8 +120,8 @@ class EvaluateAndKeepBest:
         }
         if self.dataset.entropy is not None:
             manifest["held_out"]["entropy_bits_per_byte"] = self.dataset.entropy
-        if self.base_model:
-            manifest["base_model"] = self.base_model
+        if self.metadata.base_model:
+            manifest["base_model"] = self.metadata.base_model
         tensors = unpad_tensors(to_tensors(params), self.config.model)
         bundle = Bundle(unpad_config(self.config.model), tensors, self.dataset.tokenizer, manifest)
         save_bundle(bundle, self.directory / "bundle")

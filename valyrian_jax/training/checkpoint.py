@@ -52,6 +52,8 @@ class CheckpointMetadata:
     """Versions of the software, and the kind of device, that computed the state."""
     arrays: dict[str, str] = field(default_factory=dict)
     """Dtype and shape of every array of the state; `save` fills it in."""
+    base_model: str | None = None
+    """Name of the bundle that the run started from, for the model card."""
 
 
 class Checkpoint(NamedTuple):
@@ -149,6 +151,14 @@ def open_step(directory: Path, step: int) -> Checkpoint:
     """
     path = directory / str(step)
     return Checkpoint(path, _read_metadata(path), {})
+
+
+def read_base_model(directory: Path) -> str | None:
+    """Return the base model in the newest metadata that can be read, or None."""
+    for step in reversed(list_steps(directory)):
+        with contextlib.suppress(UserError):  # a resume reports a damaged checkpoint
+            return _read_metadata(directory / str(step)).base_model
+    return None
 
 
 def describe_last(directory: Path) -> str:

@@ -40,7 +40,7 @@ class RunSetup(NamedTuple):
     mesh: Mesh
     options: ComputeOptions
     init_bundle: Bundle | None
-    base_model: str | None  # name of that bundle, for the model card
+    base_model: str | None  # name of the bundle that the run started from, for the model card
     dataset: Dataset
 
 
@@ -71,7 +71,8 @@ def prepare(
     mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
     directory = resume or _choose_directory(out)
     tokenizer = Tokenizer.load(directory / "tokenizer.json") if resume else None
-    init_bundle, base_model = None, None
+    init_bundle = None
+    base_model = checkpoint.read_base_model(directory / "checkpoints") if resume else None
     if init:
         init_bundle = load_bundle(init)
         base_model = base_model_name(init_bundle.manifest, init.resolve())
@@ -133,6 +134,7 @@ def make_metadata(setup: RunSetup) -> CheckpointMetadata:
         corpus_sha256=setup.dataset.fingerprint,
         tokenizer_sha256=tokenizer_sha256,
         versions=collect_versions(setup.device),
+        base_model=setup.base_model,
     )
     shared = [metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256]
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()
