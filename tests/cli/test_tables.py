@@ -7,7 +7,7 @@ import click
 import pytest
 
 from bridge import parity_report
-from tests.support.commands import call_on_terminal
+from tests.support.commands import call, call_on_terminal
 from valyrian_jax.cli.main import main
 from valyrian_jax.cli.tables import print_table, report_table
 from valyrian_jax.evaluation.report import ReportRow
@@ -76,6 +76,17 @@ def test_a_table_wraps_on_a_terminal_and_is_complete_elsewhere(
     assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in parse_cells(capsys.readouterr().out)
     output = call_on_terminal(show_parity, monkeypatch)
     assert max(map(len, output.partition("not compared")[0].splitlines())) <= 60
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "-1", "x", "", "²", "9" * 5000])
+def test_a_number_of_columns_that_makes_no_sense_is_ignored(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    assert parse_cells(call(show_report, capsys, monkeypatch)[1]) == CELLS
+    monkeypatch.setenv("COLUMNS", columns)
+    assert parse_cells(call_on_terminal(show_report, monkeypatch)) == CELLS
 
 
 def test_no_color_means_no_escape_sequence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

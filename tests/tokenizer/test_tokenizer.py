@@ -116,6 +116,17 @@ def test_a_saved_tokenizer_loads_unchanged(ours: Tokenizer, saved: Path) -> None
     assert not list(saved.parent.glob("*.partial"))
 
 
+def test_a_vocabulary_of_millions_is_refused_before_it_is_parsed(
+    saved: Path, tmp_path: Path
+) -> None:
+    content = saved.read_text(encoding="utf-8")
+    more = ",".join(f'"x{i}": {i}' for i in range(1_100_000))
+    for text in (content.replace('"vocab": {', f'"vocab": {{{more},'), f"{{{more}"):
+        (tmp_path / "large.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"is too large: expected at most 1,048,576 keys"):
+            Tokenizer.load(tmp_path / "large.json")
+
+
 def test_a_vocabulary_trained_by_tokenizers_loads_unchanged(sources: str, tmp_path: Path) -> None:
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -112,6 +112,31 @@ def test_damaged_and_partial_checkpoints_do_not_count(copy: Path) -> None:
     assert checkpoint.find_newest(copy).metadata.step == 5
 
 
+@pytest.mark.parametrize("name", ["a.partial", "10.partial.txt", "5.partial", "x.old.partial"])
+def test_files_of_the_user_stay_and_stop_no_save(name: str, copy: Path) -> None:
+    (copy / name).write_text("mine")
+    (copy / "my.partial").mkdir()
+    save(copy, 20)
+    save(copy, 30)
+    assert (copy / name).read_text() == "mine"
+    assert {path.name for path in copy.iterdir()} == {"20", "30", name, "my.partial"}
+
+
+def test_an_interrupted_save_is_removed_by_the_next_one(copy: Path) -> None:
+    for name in ("20.0123abcd.partial", "5.0123abcd.old.partial", "15.old.partial"):
+        shutil.copytree(copy / "5", copy / name)
+    save(copy, 20)
+    assert {path.name for path in copy.iterdir()} == {"10", "20"}
+
+
+def test_a_directory_whose_name_is_not_utf8_holds_checkpoints(tmp_path: Path) -> None:
+    directory = tmp_path / "caf\udce9"
+    for step in (0, 5):
+        save(directory, step)
+    state = checkpoint.restore(checkpoint.find_newest(directory), make_state(0))
+    np.testing.assert_array_equal(state.params["w"], make_state(5).params["w"])
+
+
 def test_partial_checkpoints_are_removed_before_the_free_space_is_read(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
