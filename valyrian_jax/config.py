@@ -42,7 +42,7 @@ class DataConfig:
     path: PathString = "data/High Valyrian.txt"
     """A UTF-8 text with blank lines between documents, or shards from tokenizer encode --out."""
     held_out: Share = 0.05
-    """Share of the text to hold out from training: whole documents at its end."""
+    """Share of the text to hold out from training: its end, in whole documents if they allow it."""
     tokenizer: PathString = ""
     """A tokenizer.json; empty: that of the shards, or a new one trained on the training part."""
 

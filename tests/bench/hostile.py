@@ -27,7 +27,9 @@ from bridge import torchscript
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.data.text import find_sentences, split_documents
+from valyrian_jax.data.overlap import measure_overlap
+from valyrian_jax.data.split import split_documents
+from valyrian_jax.data.text import find_documents
 from valyrian_jax.language import check
 from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
@@ -127,8 +129,7 @@ def round_trip_script(script: Any, text: bytes) -> None:
 
 def split_text(text: bytes) -> None:
     decoded = text.decode("utf-8", "replace")
-    find_sentences([decoded])
-    split_documents("0 " * 20 + decoded, 0.1)
+    measure_overlap(split_documents(find_documents("0 " * 20 + decoded), 0.1))
 
 
 def list_operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
@@ -147,7 +148,7 @@ def list_operations(small: Tokenizer, large: Tokenizer) -> Iterator[Operation]:
         lambda text: batch.learn_merges(batch.count_pieces([text]), 200),
     )
     yield Operation("check", 62_500, lambda text: check(text.decode("utf-8", "replace")))
-    yield Operation("data.split, data.sentences", 1_250_000, split_text)
+    yield Operation("data.split, data.overlap", 1_250_000, split_text)
 
 
 def measure_growth(operation: Operation, make: Callable[[int], bytes], longest: float) -> list[str]:

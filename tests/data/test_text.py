@@ -16,52 +16,11 @@ from valyrian_jax.tokenizer import train_bpe
 PARAGRAPHS = [f"Paragraph {i} says this.\nAnd that, {i}." for i in range(100)]
 
 
-def test_the_held_out_part_is_the_last_documents() -> None:
-    split = text.split_documents("\n\n".join(PARAGRAPHS) + "\n", 0.1)
-    assert split.train + split.held_out == PARAGRAPHS
-    assert 8 <= len(split.held_out) <= 12
-
-
 @pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n\n"])
 def test_blank_lines_of_any_kind_separate_documents(blank: str) -> None:
     paragraphs = [p.replace("\n", " ") for p in PARAGRAPHS]
-    split = text.split_documents(blank.join(paragraphs), 0.2)
-    assert split.train + split.held_out == paragraphs
-
-
-def test_text_without_paragraphs_is_cut_between_lines_or_words() -> None:
-    lines = "".join(f"line {i}\n" for i in range(50))
-    split = text.split_documents(lines, 0.1)
-    assert len(split.train) == len(split.held_out) == 1
-    assert f"{split.train[0]}\n{split.held_out[0]}\n" == lines
-    words = " ".join(f"word{i}" for i in range(50))
-    split = text.split_documents(words, 0.1)
-    assert f"{split.train[0]} {split.held_out[0]}" == words
-
-
-def test_white_space_around_the_text_does_not_change_the_split() -> None:
-    words = "one paragraph of more than twenty words " * 10
-    padded = "\n" * 400 + words + " " * 200_000 + "\n" * 400
-    assert text.split_documents(padded, 0.1) == text.split_documents(words, 0.1)
-
-
-def test_the_share_is_as_near_as_whole_documents_allow() -> None:
-    sizes = [5] * 10 + [1000] + [5] * 10
-    split = text.split_documents("\n\n".join("x" * size for size in sizes), 0.1)
-    assert len(split.held_out) == 10
-
-
-def test_no_held_out_sentence_of_the_shipped_corpus_is_trained_on(valyrian: str) -> None:
-    split = text.split_documents(valyrian, 0.1)
-    assert text.measure_overlap(split) == 0
-    assert len(split.held_out) > 100
-    sentences = text.find_sentences(split.train + split.held_out)
-    assert len(set(sentences)) == len(sentences)
-
-
-def test_overlap_is_the_share_of_repeated_sentences() -> None:
-    split = text.DataSplit(["A b. C d!", "E f?\nG h"], ["C d! X y.", "G h Z.\nE f?"])
-    assert text.measure_overlap(split) == 0.5
+    assert text.find_documents(blank.join(paragraphs)) == paragraphs
+    assert text.find_documents("\n" * 400 + blank.join(paragraphs) + blank) == paragraphs
 
 
 def test_tokens_are_documents_between_end_of_text(
@@ -142,8 +101,6 @@ def test_a_bad_text_is_refused_with_its_name(tmp_path: Path) -> None:
         list(text.read_blocks(tmp_path / "latin"))
     with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
         text.read_corpus(tmp_path / "none")
-    with pytest.raises(UserError, match="too short to hold out .*at least 20 words, found 3"):
-        text.split_documents("only three words", 0.1)
     with pytest.raises(UserError, match="at least 33 tokens for model.n_positions = 32, found 20"):
         sample_batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
     with pytest.raises(UserError, match="held-out part is empty"):

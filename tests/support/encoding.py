@@ -17,16 +17,15 @@ from valyrian_jax.data.shard_index import (
 )
 from valyrian_jax.data.shard_writer import encode_files
 from valyrian_jax.data.shards import open_shards, read_tokens, token_dtype, write_shard
-from valyrian_jax.data.text import read_corpus, split_documents
+from valyrian_jax.data.text import find_documents, read_corpus
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 QUIET = Console(quiet=True)
 
 
 def read_all_documents(path: Path) -> list[str]:
-    """Return the documents of both parts of a text."""
-    split = split_documents(read_corpus(path), 0.1)
-    return split.train + split.held_out
+    """Return the documents of a text."""
+    return find_documents(read_corpus(path))
 
 
 def to_json_lines(texts: list[str], key: str = "text") -> bytes:

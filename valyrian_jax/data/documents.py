@@ -1,7 +1,7 @@
 """Documents of a file of any size, one after another, with a reason for each that has no text.
 
 A name that ends in .jsonl or .ndjson means one JSON object a line. Any other file is a text whose
-documents are separated by blank lines, exactly as in `valyrian_jax.data.text.split_documents`.
+documents are separated by blank lines, exactly as in `valyrian_jax.data.text.find_documents`.
 Both kinds may be gzipped (.gz).
 """
 

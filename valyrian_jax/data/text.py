@@ -1,4 +1,4 @@
-"""Read a text, split off a held-out part and tokenize it."""
+"""Read a text, find its documents and tokenize them."""
 
 import codecs
 import os
@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +18,11 @@ Tokens = npt.NDArray[np.unsignedinteger]
 
 DOCUMENT_SEPARATOR = "\n\n"  # <|endoftext|> replaces it
 _PARAGRAPH_BREAK = re.compile(r"(?:\r?\n[ \t]*){2,}")
-_LINE, _WORD = re.compile(r"[^\n]+\n*"), re.compile(r"\S+\s*")
-_SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD_BREAK = re.compile(r"(?<=\S)[ \n](?=\S)")  # the pre-tokenizer always cuts before this space
 _BLOCK = 1 << 24  # bytes read at a time
 _TAIL = 1 << 12  # characters at the end of a block that are searched for a word break
-_MIN_UNITS = 20  # paragraphs, lines or words
 _LARGE_TEXT = 1 << 26  # characters; the tokens of a larger text are kept in a file and mapped
 _DOCUMENTS_AT_ONCE = 1 << 17
-
-
-class DataSplit(NamedTuple):
-    """The training and the held-out documents of a corpus."""
-
-    train: list[str]
-    held_out: list[str]
 
 
 def read_corpus(path: str | Path) -> str:
@@ -74,52 +63,9 @@ def read_blocks(path: str | Path) -> Iterator[str]:
         raise make_utf8_error(f"the text {path}", error, decoded) from error
 
 
-def split_documents(text: str, held_out: float) -> DataSplit:
-    """Hold out the end of a text, cut between documents.
-
-    Blank lines separate documents. A text with fewer than 20 of them is cut between lines instead,
-    and one with fewer than 20 lines between words; each part is then one document.
-
-    Args:
-        text: The corpus.
-        held_out: Share of the characters to hold out; at least one document is.
-
-    Raises:
-        UserError: The text has fewer than 20 words.
-    """
-    text = text.strip()
-    paragraphs = _PARAGRAPH_BREAK.split(text)
-    if len(paragraphs) >= _MIN_UNITS:
-        cut = _find_cut(paragraphs, held_out)
-        return DataSplit(paragraphs[:cut], paragraphs[cut:])
-    for pattern in (_LINE, _WORD):
-        units = pattern.findall(text)
-        if len(units) >= _MIN_UNITS:
-            cut = _find_cut(units, held_out)
-            return DataSplit(["".join(units[:cut]).strip()], ["".join(units[cut:])])
-    raise UserError(
-        f"the text is too short to hold out a part: expected at least {_MIN_UNITS} words, found "
-        f"{len(units)}; use a longer text"
-    )
-
-
-def _find_cut(units: Sequence[str], held_out: float) -> int:
-    """Return the index of the first held-out unit; the share is as near as whole units allow."""
-    sizes = np.cumsum([len(unit) for unit in units])
-    return int(np.abs(sizes[:-1] - sizes[-1] * (1 - held_out)).argmin()) + 1
-
-
-def find_sentences(documents: Iterable[str]) -> list[str]:
-    """Return the sentences of documents: cut after . ! or ? and at line ends."""
-    sentences = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
-    return [sentence for sentence in sentences if sentence]
-
-
-def measure_overlap(split: DataSplit) -> float:
-    """Return the share of held-out sentences that occur in the training part; 0: none leaks."""
-    train = set(find_sentences(split.train))
-    held_out = find_sentences(split.held_out)
-    return sum(sentence in train for sentence in held_out) / max(len(held_out), 1)
+def find_documents(text: str) -> list[str]:
+    """Return the documents of a text; blank lines separate them."""
+    return _PARAGRAPH_BREAK.split(text.strip())
 
 
 def count_bytes(documents: Iterable[str]) -> int:

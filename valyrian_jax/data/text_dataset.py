@@ -10,15 +10,14 @@ import numpy.typing as npt
 
 from valyrian_jax.config import Config
 from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
+from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
+from valyrian_jax.data.split import DataSplit, split_documents
 from valyrian_jax.data.text import (
-    DataSplit,
     Tokens,
     count_bytes,
     encode_documents,
-    find_sentences,
-    measure_overlap,
+    find_documents,
     read_corpus,
-    split_documents,
 )
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
@@ -35,7 +34,8 @@ class TextDataset:
     tokenizer: Tokenizer
     training_tokens: Tokens
     eval_set: EvalSet
-    overlap: float  # share of the held-out sentences that are also in the training part
+    overlap: Overlap
+    cut: str  # of `DataSplit`
     entropy: float | None
     training_sentences: frozenset[str] | None
 
@@ -68,10 +68,12 @@ class TextDataset:
     def describe(self) -> str:
         """Describe the text in one line."""
         floor = "" if self.entropy is None else f"; entropy {self.entropy:.4f} bits per byte"
+        cut = self.cut and f"; {self.cut}"
         return (
             f"{self.config.data.path}: {self.size:,} bytes; {len(self.training_tokens):,} "
             f"training and {self.eval_set.windows.counted.sum():,} held-out tokens; "
-            f"{self.overlap:.1%} of the held-out sentences are also in the training part{floor}"
+            f"{self.overlap.share:.1%} of the held-out {self.overlap.unit} are also in the "
+            f"training part{cut}{floor}"
         )
 
 
@@ -88,6 +90,9 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     """
     documents, size, fingerprint = _read_text(config)
     source = load_source(config.data.path, fingerprint)
+    floor = None
+    if source and not documents.cut:  # the source has the bits of whole documents
+        floor = entropy_floor(source, documents.held_out).bits_per_byte
     if tokenizer is None:  # the held-out part must not influence it
         tokenizer = train_bpe(documents.train, config.model.vocab_size)
     return TextDataset(
@@ -98,7 +103,8 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
         training_tokens=encode_documents(documents.train, tokenizer, scratch),
         eval_set=make_eval_set(documents.held_out, tokenizer, config, scratch),
         overlap=measure_overlap(documents),
-        entropy=entropy_floor(source, documents.held_out).bits_per_byte if source else None,
+        cut=documents.cut,
+        entropy=floor,
         training_sentences=frozenset(find_sentences(documents.train)) if source else None,
     )
 
@@ -125,4 +131,5 @@ def _read_text(config: Config) -> _Text:
     text = read_corpus(config.data.path)
     encoded = text.encode()
     fingerprint = hashlib.sha256(encoded).hexdigest()
-    return _Text(split_documents(text, config.data.held_out), len(encoded), fingerprint)
+    documents = split_documents(find_documents(text), config.data.held_out)
+    return _Text(documents, len(encoded), fingerprint)

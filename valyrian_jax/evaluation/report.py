@@ -10,7 +10,8 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
-from valyrian_jax.data.text import DataSplit, count_bytes, encode_documents
+from valyrian_jax.data.split import DataSplit
+from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step
 from valyrian_jax.evaluation.ngram import WittenBell
@@ -107,7 +108,10 @@ def _evaluate_trigram(
     documents: DataSplit, scratch: Path, tokenizer: Tokenizer, entropy: float | None
 ) -> tuple[ReportRow, WittenBell]:
     """Train a trigram model of the same tokens and return its loss and the model."""
-    train, held_out = (encode_documents(part, tokenizer, scratch).tolist() for part in documents)
+    train, held_out = (
+        encode_documents(part, tokenizer, scratch).tolist()
+        for part in (documents.train, documents.held_out)
+    )
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.cross_entropy(held_out)
     bits = nats * (len(held_out) - 1) / math.log(2) / count_bytes(documents.held_out)
