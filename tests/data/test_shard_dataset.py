@@ -4,14 +4,17 @@ import dataclasses
 import io
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.support.encoding import read_all_documents, write_tokens
+from tests.support.encoding import encode, read_all_documents, write_tokens
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
@@ -56,7 +59,7 @@ def test_the_held_out_part_is_that_of_the_text(
     documents = read_all_documents(small_text)
     tokenizer = open_shards(small_shards).tokenizer
     whole = encode_documents(documents, tokenizer, tmp_path)
-    for share in (0.001, 0.03, 0.1, 0.5, 0.9):
+    for share in (0.02, 0.03, 0.1, 0.5, 0.9):
         split = split_shards(small_shards, share)
         tokens = shard_dataset.read_held_out(split)
         count = int((tokens[:-1] == tokenizer.end_of_text).sum())
@@ -72,25 +75,56 @@ def test_the_held_out_part_is_that_of_the_text(
     assert count > 50
 
 
-def test_a_split_without_two_parts_of_bounded_size_is_refused(
+def test_a_long_document_in_shards_is_cut_at_the_best_boundary(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    split = split_shards(small_shards, 0.007)  # The last document is longer than this.
+    assert "document is longer than the held-out part: cut at a sentence; " in split.description
+    tokens, tokenizer = shard_dataset.read_held_out(split), split.shards.tokenizer
+    assert tokenizer.tokens[tokens[0]].endswith(b".")
+    assert 0.0035 <= split.held_out_tokens / split.shards.index.tokens <= 0.014
+    lengths = [len(tokenizer.tokens[token]) for token in tokens[1:-1]]
+    assert shard_dataset.count_token_bytes(tokens, tokenizer) == sum(lengths) + 2
+    described = open_dataset(make_config(small_shards, **{"data.held_out": 0.007}), None, tmp_path)
+    assert described.describe().endswith(split.description)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([1, 2, 30, 3000]), min_size=1, max_size=12), st.floats(0.01, 0.95))
+@example([20] * 25 + [100_000], 0.05)
+@example([100_000] + [20] * 25, 0.05)
+@example([5000], 0.05)
+def test_both_parts_of_shards_are_within_a_factor_of_two_of_their_shares(
+    lengths: list[int], held_out: float
+) -> None:
+    tokens = np.concatenate([[279], *([*np.arange(n) % 279, 279] for n in lengths)])
+    if len(tokens) * min(held_out, 1 - held_out) < 3:
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        write_tokens(Path(directory) / "shards", [tokens])
+        split = split_shards(Path(directory) / "shards", held_out)
+    slack = 1 / len(tokens)
+    assert held_out / 2 - slack <= split.held_out_tokens / len(tokens) <= 2 * held_out + slack
+    train = 1 - held_out
+    assert train / 2 - slack <= split.training_tokens / len(tokens) <= 2 * train + 2 * slack
+    assert bool(split.description) == (tokens[split.cut] != 279)
+
+
+def test_shards_without_two_parts_of_bounded_size_are_refused(
     small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tokens(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
-    with pytest.raises(UserError, match="hold one document, expected two or more"):
-        split_shards(tmp_path / "one", 0.5)
-    monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 50)
-    with pytest.raises(
-        UserError,
-        match=r"the last document in .* has 102 tokens, more than .*, 50; encode the text",
-    ):
-        split_shards(small_shards, 0.001)
+    assert split_shards(tmp_path / "one", 0.5).held_out_tokens == 2
+    write_tokens(tmp_path / "empty", [np.array([279, 279])])
+    with pytest.raises(UserError, match="hold 2 tokens, expected at least 3; encode more text"):
+        split_shards(tmp_path / "empty", 0.5)
     monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 150)
     with pytest.raises(
         UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$"
     ) as caught:
         split_shards(small_shards, 0.5)
     share = float(str(caught.value).split()[-1])
-    assert split_shards(small_shards, share).held_out_tokens > 0
+    assert 0 < split_shards(small_shards, share).held_out_tokens <= 150
 
 
 def test_every_window_is_seen_once_an_epoch(small_shards: Path) -> None:
@@ -247,7 +281,9 @@ def test_a_run_refuses_changed_shards(
     with pytest.raises(UserError, match="copy has changed since"):
         train(load_resume_config(run, {"data.path": str(copy)}), resume=run, console=make_console())
     save_config(run, make_config(copy))
-    with pytest.raises(UserError, match="copy has changed since .* was trained on it"):
+    with pytest.raises(
+        UserError, match=r"copy have changed since .*run was trained on them: .*put"
+    ):
         evaluate_run(run)
 
 
@@ -262,13 +298,14 @@ def test_shards_refuse_another_tokenizer(
     other = train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280)
     other.save(tmp_path / "other.json")
     refuse(
-        r"tokenizer mismatch: expected .*shards/tokenizer.json \(SHA-256 .*, found .*other.json \(",
+        r"shards do not fit the tokenizer .*other.json: expected shards encoded with it, found "
+        r"shards encoded with .*shards/tokenizer.json, another tokenizer; encode the text again",
         make_config(small_shards, **{"data.tokenizer": str(tmp_path / "other.json")}),
     )
     bundle = load_bundle(finished[0].directory / "bundle")
     save_bundle(dataclasses.replace(bundle, tokenizer=other), tmp_path / "foreign")
     refuse(
-        r"tokenizer mismatch: expected .*, found that of the run or bundle to continue \(",
+        r"shards do not fit the tokenizer of the run or bundle to continue: .*; encode the text",
         make_config(small_shards),
         init=tmp_path / "foreign",
     )
@@ -277,3 +314,25 @@ def test_shards_refuse_another_tokenizer(
         make_config(small_shards, **{"model.vocab_size": 300}),
     )
     refuse(r"cannot read the text .*: Is a directory without index.json", make_config(tmp_path))
+
+
+def test_eval_says_that_the_shards_were_encoded_again(
+    finished: tuple[TrainResult, str], small_text: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished[0].directory, tmp_path / "run"))
+    train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(
+        tmp_path / "t.json"
+    )
+    shutil.copy(small_text, tmp_path / "a.txt")
+    encode(tmp_path, "a.txt", Path("shards"), shard_tokens=333)
+    save_config(run, make_config(tmp_path / "shards"))
+    message = (
+        rf"the shards in {tmp_path}/shards are not those that {run} was trained on: expected "
+        rf"shards encoded with {run}/tokenizer.json, found .*; put the old ones back, or move these"
+    )
+    with pytest.raises(UserError, match=message):
+        evaluate_run(run)
+    shutil.rmtree(tmp_path / "shards")
+    shutil.copy(run / "tokenizer.json", tmp_path / "t.json")
+    encode(tmp_path, "a.txt", Path("shards"), shard_tokens=333)  # as the message says
+    assert evaluate_run(run) == evaluate_run(finished[0].directory)

@@ -75,9 +75,10 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
         UserError: The text is missing, unreadable or too short, or the tokenizer does not match
             the model or the shards.
     """
-    path, name = Path(config.data.path), "that of the run or bundle to continue"
+    path, name = Path(config.data.path), "the tokenizer of the run or bundle to continue"
     if tokenizer is None and config.data.tokenizer:
-        tokenizer, name = Tokenizer.load(config.data.tokenizer), config.data.tokenizer
+        tokenizer = Tokenizer.load(config.data.tokenizer)
+        name = f"the tokenizer {config.data.tokenizer}"
     if path.name in (INDEX_NAME, TOKENIZER_NAME) and path.with_name(INDEX_NAME).exists():
         raise UserError(
             f"data.path = {path} is a file of a shard directory; set --data.path {path.parent}"

@@ -65,13 +65,17 @@ class ShardDataset:
 
     def describe(self) -> str:
         """Describe the shards in one line."""
-        index = self.split.shards.index
+        index, cut = self.split.shards.index, self.split.description
         return (
             f"{self.config.data.path}: {index.size:,} bytes in {index.documents:,} documents and "
             f"{len(index.shards):,} shards; {self.split.training_tokens:,} training and "
             f"{self.split.held_out_tokens - 1:,} held-out tokens; the overlap of the two parts is "
-            "not measured"
+            f"not measured{cut and f'; {cut}'}"
         )
+
+
+class TokenizerMismatchError(UserError):
+    """The shards were encoded with another tokenizer than that of the run."""
 
 
 def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -> ShardDataset:
@@ -83,16 +87,16 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
         name: Name of the run's tokenizer, for a message.
 
     Raises:
-        UserError: The shards are damaged, unfinished or encoded with another tokenizer.
+        TokenizerMismatchError: The shards are encoded with another tokenizer.
+        UserError: The shards are damaged or unfinished.
     """
     split = split_shards(Path(config.data.path), config.data.held_out)
-    expected = split.shards.tokenizer
-    if tokenizer is not None and tokenizer.sha256 != expected.sha256:
-        raise UserError(
-            "tokenizer mismatch: expected that of the shards, "
-            f"{split.shards.directory / TOKENIZER_NAME} (SHA-256 {expected.sha256[:12]}), found "
-            f"{name} ({tokenizer.sha256[:12]}); train with the first, or encode the text again "
-            "with the second"
+    if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
+        directory = split.shards.directory
+        raise TokenizerMismatchError(
+            f"the shards in {directory} do not fit {name}: expected shards encoded with it, found "
+            f"shards encoded with {directory / TOKENIZER_NAME}, another tokenizer; encode the text "
+            "again with the first into another --out, or start a new run with the second"
         )
     return ShardDataset(config, split)
 

@@ -1,6 +1,7 @@
-"""The split of shards: the held-out part begins at a document near the end."""
+"""The split of shards: their end is held out, in whole documents where their lengths allow it."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.data.shards import ShardSet, open_shards, read_tokens
+from valyrian_jax.data.split import TOKEN_BOUNDARY, cut_range
 from valyrian_jax.errors import UserError
 
 MAX_HELD_OUT = 50_000_000  # tokens; evaluation holds several copies of them in memory
@@ -15,10 +17,19 @@ _BLOCK = 1 << 20  # tokens searched at a time
 
 
 class ShardSplit(NamedTuple):
-    """Shards, and where their held-out part begins: the <|endoftext|> before its first document."""
+    """Shards, and where their held-out part begins.
+
+    Attributes:
+        shards: The shards.
+        cut: Position of the last token of the training part, which is also the first token of the
+            held-out part, where it is context only: the <|endoftext|> between two documents, or a
+            token inside a long document.
+        description: Why and where a document was cut, in words; empty if all documents are whole.
+    """
 
     shards: ShardSet
     cut: int
+    description: str = ""
 
     @property
     def training_tokens(self) -> int:
@@ -34,35 +45,41 @@ class ShardSplit(NamedTuple):
 def split_shards(directory: Path, held_out: float) -> ShardSplit:
     """Open shards and hold out their end.
 
-    The held-out part begins at the first document that begins in the last `held_out` of the tokens.
-    If none begins there, the last document is held out.
+    The held-out part begins at the first document that begins in the last `held_out` of the tokens,
+    or else at the last document before. If both are out of the range of `cut_range`, a document is
+    cut: at a line or a sentence near the asked share, else between two tokens.
 
     Raises:
-        UserError: The shards are damaged or unfinished, hold only one document, or the held-out
-            part is too large.
+        UserError: The shards are damaged, unfinished or empty, or the held-out part is too large.
     """
     shards = open_shards(directory)
     tokens = shards.index.tokens
+    if tokens < 3:  # <|endoftext|> before and after a token
+        raise UserError(
+            f"the shards in {directory} hold {tokens} tokens, expected at least 3; encode more text"
+        )
     if tokens * held_out > MAX_HELD_OUT:
         raise UserError(
             f"data.held_out = {held_out} of the {tokens:,} tokens in {directory} is more than an "
             f"evaluation can hold, {MAX_HELD_OUT:,}; set --data.held_out "
             f"{_round_down(MAX_HELD_OUT / tokens)}"
         )
-    start = math.ceil(tokens * (1 - held_out))
-    cut = _find_next_document(shards, start) or _find_last_document(shards, min(start, tokens - 1))
-    if not cut:
-        raise UserError(
-            f"the shards in {directory} hold one document, expected two or more: one is held out; "
-            "encode more text"
-        )
-    if tokens - cut > MAX_HELD_OUT:
-        raise UserError(
-            f"the last document in {directory} has {tokens - cut:,} tokens, more than an "
-            f"evaluation can hold, {MAX_HELD_OUT:,}; encode the text with a shorter document at "
-            "its end"
-        )
-    return ShardSplit(shards, cut)
+    shares = cut_range(held_out)
+    first = min(max(math.ceil(shares[0] * tokens), tokens - MAX_HELD_OUT, 1), tokens - 2)
+    last = max(min(math.floor(shares[1] * tokens), tokens - 2), first)
+    wanted = min(max(math.ceil(tokens * (1 - held_out)), first), last)
+    cut = _find_next_document(shards, wanted, last + 1)
+    if cut := cut or _find_last_document(shards, first, wanted):
+        return ShardSplit(shards, cut)
+    cut, boundary = _find_boundary(shards, first, last, wanted)
+    part = "held-out" if held_out <= 0.5 else "training"
+    share = 100 * (tokens - 1 - cut) / (tokens - 1)
+    return ShardSplit(
+        shards,
+        cut,
+        f"a document is longer than the {part} part: cut at a {boundary}; {share:.3g}% of the "
+        "tokens are held out",
+    )
 
 
 def _round_down(share: float) -> float:
@@ -71,20 +88,39 @@ def _round_down(share: float) -> float:
     return float(f"{math.floor(share / unit) * unit:.2g}")
 
 
-def _find_next_document(shards: ShardSet, start: int) -> int:
+def _find_boundary(shards: ShardSet, first: int, last: int, wanted: int) -> tuple[int, str]:
+    """Return where to cut a document in a range, near `wanted`, and the kind of boundary there."""
+    start, stop = max(first, wanted - _BLOCK), min(last, wanted + _BLOCK) + 1
+    tokens, vocabulary = read_tokens(shards, start, stop - start + 1), shards.tokenizer.tokens
+
+    def find(predicate: Callable[[bytes], bool]) -> npt.NDArray[np.bool_]:
+        return np.isin(tokens, [i for i, token in enumerate(vocabulary) if predicate(token)])
+
+    ends_sentence = find(lambda token: token.endswith((b".", b"!", b"?")))[:-1]
+    is_boundary = {
+        "line": find(lambda token: token.endswith(b"\n"))[:-1],
+        "sentence": ends_sentence & find(lambda token: token[:1].isspace())[1:],
+    }
+    for boundary, mask in is_boundary.items():
+        cuts = start + np.flatnonzero(mask)
+        if len(cuts):
+            return int(cuts[np.abs(cuts - wanted).argmin()]), boundary
+    return wanted, TOKEN_BOUNDARY
+
+
+def _find_next_document(shards: ShardSet, start: int, stop: int) -> int:
     """Return the first position from `start` on where a document begins; 0 if there is none."""
-    last = shards.index.tokens - 1  # <|endoftext|> too, but no document begins there
-    for first in range(start, last, _BLOCK):
-        ends = _find_ends(shards, first, min(first + _BLOCK, last))
+    for first in range(start, stop, _BLOCK):
+        ends = _find_ends(shards, first, min(first + _BLOCK, stop))
         if len(ends):
             return first + int(ends[0])
     return 0
 
 
-def _find_last_document(shards: ShardSet, stop: int) -> int:
+def _find_last_document(shards: ShardSet, start: int, stop: int) -> int:
     """Return the last position before `stop` where a document begins; 0 if there is none."""
-    for last in range(stop, 0, -_BLOCK):
-        first = max(last - _BLOCK, 0)
+    for last in range(stop, start, -_BLOCK):
+        first = max(last - _BLOCK, start)
         ends = _find_ends(shards, first, last)
         if len(ends):
             return first + int(ends[-1])

@@ -10,6 +10,8 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
+from valyrian_jax.data.shard_dataset import TokenizerMismatchError
+from valyrian_jax.data.shards import is_shard_directory
 from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError
@@ -86,8 +88,21 @@ def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
 def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
     """Return a run's best weights and the text it was trained on."""
     config, bundle = load_run_config(directory), load_run_bundle(directory)
-    dataset = open_dataset(config, bundle.tokenizer, directory)
+    path, tokenizer_file = config.data.path, directory / "tokenizer.json"
+    try:
+        dataset = open_dataset(config, bundle.tokenizer, directory)
+    except TokenizerMismatchError as error:
+        raise UserError(
+            f"the shards in {path} are not those that {directory} was trained on: expected shards "
+            f"encoded with {tokenizer_file}, found shards encoded with another tokenizer; put the "
+            f"old ones back, or move these away and encode the text with {tokenizer_file} again"
+        ) from error
     expected = bundle.manifest.get("corpus_sha256")
+    if dataset.fingerprint != expected and is_shard_directory(path):
+        raise UserError(
+            f"the shards in {path} have changed since {directory} was trained on them: expected "
+            "the same tokens in as many shards, found others; put the old ones back, or train again"
+        )
     if dataset.fingerprint != expected:
         raise UserError(
             f"{config.data.path} has changed since {directory} was trained on it: expected SHA-256 "
