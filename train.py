@@ -1,87 +1,12 @@
 """Train a model: arguments -> configuration -> valyrian_jax.training.run.train."""
 
-from pathlib import Path
-from typing import Any
-
-import click
+import copy
 
 from valyrian_jax.cli.entry_point import run_command
-from valyrian_jax.cli.options import PATH, collect_overrides, config_options
-from valyrian_jax.config import load_config
-from valyrian_jax.errors import UserError
+from valyrian_jax.cli.train_command import train
 
-# Settings of the model that a bundle does not contain, or that can differ from the bundle's.
-_SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
-
-
-@click.command(epilog="Example: python train.py --config configs/tiny.toml --optim.lr 1e-3")
-@click.option("--config", "config_file", type=PATH, help="TOML file of settings.")
-@click.option(
-    "--out",
-    type=DIRECTORY,
-    show_default="runs/<date and time>",
-    help="Directory of the new run.",
-)
-@click.option("--resume", type=DIRECTORY, help="Resume this run from its newest checkpoint.")
-@click.option(
-    "--init",
-    type=DIRECTORY,
-    help="Start from the weights, tokenizer and model of this bundle; its context can be cut.",
-)
-@click.option(
-    "--coordinator",
-    metavar="HOST:PORT",
-    help="With several processes: address of process 0, which the others connect to.",
-)
-@click.option(
-    "--processes", type=click.IntRange(min=1), help="With several processes: their number."
-)
-@click.option(
-    "--process",
-    type=click.IntRange(min=0),
-    help="With several processes: the number of this one, from 0.",
-)
-@click.option("--deterministic", is_flag=True, help="The same as --train.deterministic true.")
-@config_options
-def main(
-    config_file: Path | None,
-    out: Path | None,
-    resume: Path | None,
-    init: Path | None,
-    coordinator: str | None,
-    processes: int | None,
-    process: int | None,
-    deterministic: bool,
-    **options: Any,
-) -> None:
-    """Train a GPT on a text and write a run directory with its best weights as a bundle."""
-    overrides = collect_overrides(options)
-    if deterministic:
-        overrides["train.deterministic"] = True
-    if resume and (config_file or out or init):
-        raise UserError(
-            "--resume uses the settings of the run; leave out --config, --out and --init"
-        )
-    for key in overrides if init else ():
-        is_model = key.startswith("model.") and key not in _SETTINGS_WITH_INIT
-        if is_model or key == "data.tokenizer":
-            raise UserError(
-                f"--{key} cannot be combined with --init, whose bundle sets model and tokenizer; "
-                "leave it out"
-            )
-    # Importing JAX takes a second, so mistakes in the arguments are reported first.
-    from valyrian_jax.training import distributed
-    from valyrian_jax.training.resume import load_resume_config
-    from valyrian_jax.training.run import train
-
-    config = (
-        load_resume_config(resume, overrides) if resume else load_config(config_file, overrides)
-    )
-    context = overrides.get("model.n_positions") if init else None
-    with distributed.initialize(coordinator, processes, process):
-        train(config, out, resume, init, context)
-
+main = copy.copy(train)  # the command `train` of `python -m valyrian_jax`, with its own example
+main.epilog = "Example: python train.py --config configs/tiny.toml --optim.lr 1e-3"
 
 if __name__ == "__main__":
     run_command(main)

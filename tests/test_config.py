@@ -9,6 +9,7 @@ import pytest
 
 from valyrian_jax.config import Config, config_from_tree, config_to_toml, list_settings, load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import load_run_config, save_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -124,3 +125,53 @@ def test_configurations_are_hashable_and_frozen() -> None:
     assert hash(Config()) == hash(Config())
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().model.n_head = 2
+
+
+def write_config(directory: Path, path: str, tokenizer: str = "") -> Path:
+    directory.mkdir(exist_ok=True)
+    file = directory / "mine.toml"
+    file.write_text(f'[data]\npath = "{path}"\ntokenizer = "{tokenizer}"\n', encoding="utf-8")
+    return file
+
+
+def test_a_relative_path_is_found_here_then_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_config(tmp_path / "project", "text.txt", "t.json")
+    assert load_config(file).data.path == "text.txt"  # It is nowhere, so it stays as written.
+    for name in ("text.txt", "t.json"):
+        (tmp_path / "project" / name).touch()
+    data = load_config(file).data
+    assert (data.path, data.tokenizer) == (str(file.parent / "text.txt"), f"{file.parent}/t.json")
+    (tmp_path / "text.txt").touch()
+    assert load_config(file).data.path == "text.txt"
+    assert load_config("project/mine.toml").data.tokenizer == "project/t.json"
+    (tmp_path / "project" / "shards").mkdir()
+    assert load_config(file, {"data.path": "shards"}).data.path == str(file.parent / "shards")
+    assert load_config(file, {"data.path": str(tmp_path / "no")}).data.path == str(tmp_path / "no")
+
+
+def test_presets_and_corpus_are_found_from_anywhere_but_nothing_else_of_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    corpus = str(ROOT / "data" / "High Valyrian.txt")
+    assert load_config().data.path == corpus
+    assert load_config("configs/tiny.toml").data.path == corpus
+    assert load_config(write_config(tmp_path, "README.md")).data.path == "README.md"
+    assert load_config(overrides={"data.path": "data/README.md"}).data.path == "data/README.md"
+    write_config(tmp_path / "configs", "here.txt").rename(tmp_path / "configs" / "tiny.toml")
+    assert load_config("configs/tiny.toml").data.path == "here.txt"
+
+
+def test_the_configuration_of_a_run_stays_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = config_from_tree({"data": {"path": "a.txt", "tokenizer": "tokenizer.json"}})
+    save_config(tmp_path, config)
+    (tmp_path / "tokenizer.json").touch()  # Every run has one: a resume compares the settings.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_run_config(tmp_path) == config

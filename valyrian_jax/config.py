@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_input
+from valyrian_jax.files import find_input, read_input
 
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -252,7 +252,10 @@ def list_settings() -> Iterator[Setting]:
 def load_config(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Config:
-    """Read a configuration.
+    """Read a configuration and find its files.
+
+    A relative path of the text or the tokenizer is looked up in the working directory, then in the
+    directory of the configuration file. The presets and the corpus are found anywhere.
 
     Args:
         path: A TOML file; None for the defaults.
@@ -264,8 +267,27 @@ def load_config(
     Raises:
         UserError: The file cannot be read, or a key or value is wrong.
     """
-    if path is None:
-        return config_from_tree({}, overrides)
+    path = path and find_input(path)
+    config = read_config(path, overrides) if path else config_from_tree({}, overrides)
+    directories = [Path(path).parent] if path else []
+    data = dataclasses.replace(
+        config.data,
+        path=find_input(config.data.path, *directories),
+        tokenizer=config.data.tokenizer and find_input(config.data.tokenizer, *directories),
+    )
+    return dataclasses.replace(config, data=data)
+
+
+def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration as it was written.
+
+    Args:
+        path: A TOML file.
+        overrides: Dotted key -> value; they take precedence over the file.
+
+    Raises:
+        UserError: The file cannot be read, or a key or value is wrong.
+    """
     content = read_input(path, "the configuration", _MAX_BYTES)
     try:
         tree = tomllib.loads(content)

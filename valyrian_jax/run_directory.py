@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from valyrian_jax.bundle.bundle import Bundle, find_previous, load_bundle
 from valyrian_jax.bundle.foreign_directory import check_is_bundle, holds_weights
-from valyrian_jax.config import Config, config_to_toml, load_config
+from valyrian_jax.config import Config, config_to_toml, read_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import (
     check_regular,
@@ -88,8 +88,8 @@ def find_run(path: Path | None) -> Path:
 def load_run_config(run: Path) -> Config:
     """Return the configuration of the latest start of a run; a resume rewrites it."""
     file = run / "config.toml"
-    check_regular(file, "the configuration")  # `load_config` also reads what a user names
-    return load_config(file)
+    check_regular(file, "the configuration")  # `read_config` also reads what a user names
+    return read_config(file)
 
 
 def find_bundle(path: Path | None) -> Path:

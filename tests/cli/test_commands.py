@@ -207,10 +207,8 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
     (["--data.path", "empty.txt"], "the text empty.txt is empty"),
     (["--data.path", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1"),
-    (
-        ["--data.path", "short.txt"],
-        "too short to hold out a part: expected at least 20 words, found 2",
-    ),
+    (["--data.path", "short.txt"], "vocabulary size 300 cannot be filled: the text yields"),
+    (["--data.path", "letter.txt"], "too short to hold out a part: expected at least 2 characters"),
     (["--data.path", "."], "cannot read the text .: Is a directory"),
     (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
     (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
@@ -245,6 +243,7 @@ def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
     Path("empty.txt").write_bytes(b" \n")
     Path("latin.txt").write_bytes(b"a \xf1 b")
     Path("short.txt").write_text("two words")
+    Path("letter.txt").write_text("a")
     before = set(tmp_path.iterdir())
     config = [] if {"--config", "--resume"} & {*arguments} else ["--config", TINY_CONFIG]
     data = [] if {"--resume", "--data.path"} & {*arguments} else ["--data.path", small_text]

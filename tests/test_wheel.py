@@ -1,0 +1,90 @@
+"""The wheel: installed into an empty directory it trains on the shipped corpus."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.imports import PACKAGE_FILES, ROOT, path_from_root
+from valyrian_jax.run_directory import load_run_config
+
+SHIPPED = "valyrian_jax/shipped"
+TINY_RUN = (
+    "--train.steps 20 --train.eval_every 20 --train.checkpoint_every 20 --train.sample_every 0"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The contents of the wheel, built in a copy of the clone."""
+    source, out = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("site")
+    for name in ("valyrian_jax", "bridge", "configs", "data"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    code = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=source, check=True, capture_output=True, timeout=120
+    )
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(out)
+    return out
+
+
+def run_python(site: Path, directory: Path, *arguments: str) -> str:
+    """Run Python in a directory with the wheel installed; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_wheel_holds_every_module_and_the_shipped_files_once(site: Path) -> None:
+    files = {file.relative_to(site).as_posix(): file for file in site.rglob("*") if file.is_file()}
+    expected = {
+        **{path_from_root(file): file for file in PACKAGE_FILES if file.parent != ROOT},
+        **{path_from_root(file): file for file in (ROOT / "bridge/web/page").iterdir()},
+        **{f"{SHIPPED}/configs/{file.name}": file for file in (ROOT / "configs").glob("*.toml")},
+        **{f"{SHIPPED}/data/{file.name}": file for file in (ROOT / "data").glob("High*")},
+    }
+    assert len(expected) > 130
+    for name, file in expected.items():
+        assert files[name].read_bytes() == file.read_bytes(), name
+    assert sum(name.endswith("High Valyrian.txt") for name in files) == 1
+    assert not (ROOT / SHIPPED).exists()
+    assert {name.split("/")[0] for name in files if "/" in name and ".dist-info" not in name} == {
+        "bridge",
+        "valyrian_jax",
+    }
+
+
+def test_the_wheel_trains_on_the_shipped_corpus_in_an_empty_directory(
+    site: Path, tmp_path: Path
+) -> None:
+    command = f"-m valyrian_jax train --config configs/tiny.toml --out run {TINY_RUN}"
+    output = run_python(site, tmp_path, *command.split())
+    corpus = site / SHIPPED / "data" / "High Valyrian.txt"
+    assert f"corpus    {corpus}: 1,983,581 bytes; " in output
+    assert "; entropy 0.7991 bits per byte" in output
+    assert load_run_config(tmp_path / "run").data.path == str(corpus)
+    assert (tmp_path / "run" / "bundle" / "model.safetensors").exists()
+
+
+def test_the_console_script_is_the_same_program(site: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from importlib.metadata import distribution; "
+        "(script,) = distribution('valyrian-gpt').entry_points.select(name='valyrian'); "
+        "sys.argv = ['valyrian', 'train', '--help']; script.load()()"
+    )
+    assert run_python(site, tmp_path, "-c", code).startswith("Usage: valyrian train [OPTIONS]")
