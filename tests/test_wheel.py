@@ -13,9 +13,7 @@ from tests.support.imports import PACKAGE_FILES, ROOT, path_from_root
 from valyrian_jax.run_directory import load_run_config
 
 SHIPPED = "valyrian_jax/shipped"
-TINY_RUN = (
-    "--train.steps 20 --train.eval_every 20 --train.checkpoint_every 20 --train.sample_every 0"
-)
+EVERY = ("steps 20", "eval_every 20", "checkpoint_every 20", "sample_every 0")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +70,8 @@ def test_the_wheel_holds_every_module_and_the_shipped_files_once(site: Path) -> 
 def test_the_wheel_trains_on_the_shipped_corpus_in_an_empty_directory(
     site: Path, tmp_path: Path
 ) -> None:
-    command = f"-m valyrian_jax train --config configs/tiny.toml --out run {TINY_RUN}"
+    settings = " ".join(f"--train.{setting}" for setting in EVERY)
+    command = f"-m valyrian_jax train --config configs/tiny.toml --out run {settings}"
     output = run_python(site, tmp_path, *command.split())
     corpus = site / SHIPPED / "data" / "High Valyrian.txt"
     assert f"corpus    {corpus}: 1,983,581 bytes; " in output

@@ -217,7 +217,7 @@ def test_a_run_on_shards_learns_and_eval_gives_the_same_loss(
     assert losses[-1] < 0.8 * losses[0]
     best = result.progress.best_loss, result.progress.best_bits_per_byte
     assert evaluate_run(result.directory) == pytest.approx(best, rel=1e-6)
-    lines = make_report(result.directory, 10)
+    lines = make_report(result.directory, 10).rows
     assert [*lines] == ["model"]
     assert lines["model"][:2] == pytest.approx(best, rel=1e-6)
     assert lines["model"][2:] == (None, None)

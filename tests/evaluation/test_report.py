@@ -74,7 +74,8 @@ def test_text_metrics_count_finished_sentences() -> None:
 def test_report_compares_model_trigram_and_held_out_text(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = make_report(run, texts=20)
+    report = make_report(run, texts=20)
+    rows = report.rows
     model, trigram, held_out = rows["model"], rows["trigram"], rows["held-out text"]
     assert held_out.quality
     assert held_out.quality[1:4] == (1, 1, 1)
@@ -85,7 +86,7 @@ def test_report_compares_model_trigram_and_held_out_text(
         assert row.bits_per_byte
         assert row.above_source == pytest.approx(row.bits_per_byte - held_out.bits_per_byte)
         assert row.above_source > 0
-    assert make_report(run, texts=20) == rows  # the seeds are fixed
+    assert make_report(run, texts=20) == report  # the seeds are fixed
     status, out, _ = call(main, capsys, monkeypatch, "eval", run, "--texts", 20, "--json")
     record = json.loads(out)
     assert status == 0
@@ -106,7 +107,7 @@ def test_training_logs_the_share_of_grammatical_samples(run: Path) -> None:
 
 def test_training_logs_the_entropy_with_its_loss(run: Path) -> None:
     evaluated = [r for r in read_metrics(run) if "held_out/bits_per_byte" in r]
-    floor = make_report(run, texts=0)["held-out text"].bits_per_byte
+    floor = make_report(run, texts=0).rows["held-out text"].bits_per_byte
     assert [r["held_out/entropy_bits_per_byte"] for r in evaluated] == [floor] * 3
 
 

@@ -1,6 +1,7 @@
 """Commands for a run: sample from its best weights, evaluate them and draw its curves."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,29 +44,69 @@ def sample(run: Path | None, **options: Any) -> None:
 @click.option(
     "--texts",
     type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
+    show_default="1000",
     help="Number of texts to generate and check.",
 )
+@click.option("--text", type=PATH, metavar="FILE", help="Evaluate on this text instead.")
 @json_option
-def evaluate(run: Path | None, texts: int, as_json: bool) -> None:
-    """Evaluate the best weights of a run on its held-out text.
+def evaluate(run: Path | None, texts: int | None, text: Path | None, as_json: bool) -> None:
+    """Evaluate the best weights of a run on its held-out text, or on any text.
 
-    RUN is a run directory; the default is the newest one under runs/. If the grammar generated the
-    corpus, the report also has the distance from the corpus's entropy, and the quality of texts
-    that the weights generate (temperature 1, top-p 0.9, seeds from 0).
+    RUN is a run directory; the default is the newest one under runs/. The report compares the model
+    with a trigram model of the same tokens. If the grammar generated the corpus, it also has the
+    distance from the corpus's entropy, and the quality of texts that the weights generate
+    (temperature 1, top-p 0.9, seeds from 0).
+
+    With --text, print only the loss on FILE, in nats per token and bits per byte. RUN can be a
+    bundle directory then.
     """
-    from valyrian_jax.cli.tables import print_table, report_json, report_table
+    if text is not None:
+        if texts is not None:
+            raise click.UsageError("--texts does not apply to --text FILE; leave one of them out")
+        evaluate_on_text(run, text, as_json)
+    else:
+        report_on_run(run, 1000 if texts is None else texts, as_json)
+
+
+def report_on_run(run: Path | None, texts: int, as_json: bool) -> None:
+    """Print the report of a run on its held-out text."""
+    from valyrian_jax.cli.tables import describe_split, print_table, report_json, report_table
     from valyrian_jax.evaluation.report import make_report
     from valyrian_jax.run_directory import find_run
 
     directory = find_run(run)
-    rows = make_report(directory, texts)
+    report = make_report(directory, texts)
     if as_json:
-        click.echo(report_json(directory, rows))
+        click.echo(report_json(directory, report))
     else:
         click.echo(escape(str(directory)))
-        print_table(report_table(rows))
+        print_table(report_table(report.rows))
+        for line in describe_split(report):
+            click.echo(line)
+
+
+def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
+    """Print the loss of the best weights of a run or bundle on a text."""
+    from valyrian_jax.bundle.bundle import load_bundle
+    from valyrian_jax.cli.tables import new_table, print_table
+    from valyrian_jax.data.text import find_documents, read_corpus
+    from valyrian_jax.evaluation.text_loss import evaluate_text
+    from valyrian_jax.run_directory import find_bundle
+
+    bundle = find_bundle(run)
+    loss = evaluate_text(load_bundle(bundle), find_documents(read_corpus(file)))
+    shown, name = str(run or bundle.parent), decode_argument(str(file))
+    if as_json:
+        click.echo(json.dumps({"run": shown, "text": name, **loss._asdict()}))
+        return
+    click.echo(escape(shown))
+    table = new_table("", escape(name))
+    table.columns[1].justify = "right"
+    table.add_row("nats/token", f"{loss.nats_per_token:.4f}")
+    table.add_row("bits/byte", f"{loss.bits_per_byte:.4f}")
+    table.add_row("tokens", f"{loss.tokens:,}")
+    table.add_row("bytes", f"{loss.bytes:,}")
+    print_table(table)
 
 
 @click.command(epilog="Example: python -m valyrian_jax plot")

@@ -1,7 +1,7 @@
 """Tables on the terminal, and the report of a run as a table or as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:  # Evaluation imports JAX, which the bridge's tables do not need.
-    from valyrian_jax.evaluation.report import ReportRow
+    from valyrian_jax.evaluation.report import Report, ReportRow
 
 _MAX_WIDTH = 10_000  # columns of an output that is not a terminal; rich would take 80
 _MEASURES = (
@@ -38,13 +38,17 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def report_json(run: Path, rows: "Mapping[str, ReportRow]") -> str:
+def report_json(run: Path, report: "Report") -> str:
     """Return the report of a run as one JSON object."""
-    record = {
+    record: dict[str, Any] = {
         name: {**row._asdict(), "quality": row.quality._asdict() if row.quality else None}
-        for name, row in rows.items()
+        for name, row in report.rows.items()
     }
-    model = rows["model"]
+    if report.overlap:
+        record |= {"trigram_unit": "tokens", "overlap": report.overlap._asdict()}
+    if report.cut:
+        record["cut"] = report.cut
+    model = report.rows["model"]
     losses = {"nats_per_token": model.nats_per_token, "bits_per_byte": model.bits_per_byte}
     return json.dumps({"run": str(run), **losses, **record})
 
@@ -73,6 +77,16 @@ def report_table(rows: "Mapping[str, ReportRow]") -> Table:
         if any(cells):
             table.add_row(measure, *cells)
     return table
+
+
+def describe_split(report: "Report") -> Iterator[str]:
+    """Yield lines about the text and the baseline of a report, if the grammar did not write it."""
+    if report.overlap:
+        share, unit = report.overlap
+        yield f"The trigram model is one of tokens; {share:.1%} of the held-out {unit} are also in "
+        yield "the training part."
+    if report.cut:
+        yield f"{report.cut[0].upper()}{report.cut[1:]}."
 
 
 def _format_measures(row: "ReportRow") -> list[str]:

@@ -5,6 +5,7 @@ sees the same batches.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -85,16 +86,45 @@ def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindo
     Raises:
         UserError: There is no target.
     """
+    windows = _count_eval_windows(tokens, length)
+    return _cut_windows(tokens, 0, windows, batch_size, length)
+
+
+def iterate_eval_windows(
+    tokens: Tokens, batch_size: int, length: int, batches: int
+) -> Iterator[EvalWindows]:
+    """Yield the windows of `make_eval_windows` in groups of at most `batches` batches."""
+    windows, step = _count_eval_windows(tokens, length), batch_size * batches
+    for first in range(0, windows, step):
+        yield _cut_windows(tokens, first, min(step, windows - first), batch_size, length)
+
+
+def _count_eval_windows(tokens: Tokens, length: int) -> int:
     targets = len(tokens) - 1
     if targets < 1:
         raise UserError("the held-out part is empty; use more text or a larger data.held_out")
-    stride = max(length // 2, 1)
-    windows = math.ceil(max(targets - length, 0) / stride) + 1
+    return math.ceil(max(targets - length, 0) / _stride(length)) + 1
+
+
+def _cut_windows(
+    tokens: Tokens, first: int, windows: int, batch_size: int, length: int
+) -> EvalWindows:
+    """Cut some windows from window `first` on, in batches of which the last is padded."""
+    stride = _stride(length)
     N = math.ceil(windows / batch_size)
-    starts = np.arange(N * batch_size) * stride
-    padded = np.zeros(starts[-1] + length + 1, np.int32)
-    padded[: len(tokens)] = tokens
+    starts = (first + np.arange(N * batch_size)) * stride
+    padded = np.zeros(starts[-1] - starts[0] + length + 1, np.int32)
+    part = tokens[starts[0] : starts[0] + len(padded)]
+    padded[: len(part)] = part
     inputs = starts[:, None] + np.arange(length)  # position of the input before each target
     is_new = (starts[:, None] == 0) | (np.arange(length) >= length - stride)
-    grid = padded[starts[:, None] + np.arange(length + 1)].reshape(N, batch_size, length + 1)
-    return EvalWindows(grid, (is_new & (inputs < targets)).reshape(N, batch_size, length))
+    grid = padded[starts[:, None] - starts[0] + np.arange(length + 1)]
+    counted = is_new & (inputs < len(tokens) - 1)
+    return EvalWindows(
+        grid.reshape(N, batch_size, length + 1), counted.reshape(N, batch_size, length)
+    )
+
+
+def _stride(length: int) -> int:
+    """Return the distance between two windows of evaluation."""
+    return max(length // 2, 1)

@@ -10,6 +10,7 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
+from valyrian_jax.data.overlap import Overlap, measure_overlap
 from valyrian_jax.data.shard_dataset import TokenizerMismatchError
 from valyrian_jax.data.shards import is_shard_directory
 from valyrian_jax.data.split import DataSplit
@@ -44,6 +45,21 @@ class ReportRow(NamedTuple):
     quality: TextMetrics | None
 
 
+class Report(NamedTuple):
+    """The rows of a report by name, and for a text of another source what its split is like.
+
+    Attributes:
+        rows: "model"; for a text "trigram" too; for a text of the grammar "held-out text" too.
+        overlap: Overlap of the two parts; None if the grammar generated the text, in which no
+            sentence occurs twice, or if the text does not fit into memory.
+        cut: Which document was cut, in words; empty if none was.
+    """
+
+    rows: dict[str, ReportRow]
+    overlap: Overlap | None = None
+    cut: str = ""
+
+
 def evaluate_run(directory: Path) -> Evaluation:
     """Return the loss of a run's best weights over the held-out set.
 
@@ -53,7 +69,7 @@ def evaluate_run(directory: Path) -> Evaluation:
     return _evaluate_bundle(*_open_run(directory))
 
 
-def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
+def make_report(directory: Path, texts: int) -> Report:
     """Compare a run's best weights with a trigram model and the held-out text.
 
     The texts are measured only if the language's grammar generated the corpus. If the corpus does
@@ -71,18 +87,20 @@ def make_report(directory: Path, texts: int) -> dict[str, ReportRow]:
     model = ReportRow(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     documents, training = dataset.read_documents(), dataset.training_sentences
     if documents is None:
-        return {"model": model}
+        return Report({"model": model})
     row, trigram = _evaluate_trigram(documents, directory, bundle.tokenizer, entropy)
     if training is None:
-        return {"model": model, "trigram": row}
+        rows = {"model": model, "trigram": row}
+        return Report(rows, measure_overlap(documents), documents.cut)
     if texts:
         generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
         sampled = generate_many_texts(generate, bundle.tokenizer, REPORT_SAMPLE, texts)
         model = model._replace(quality=measure_texts(sampled, training))
         sampled = _sample_trigram_texts(trigram, bundle.tokenizer, texts)
         row = row._replace(quality=measure_texts(sampled, training))
-    held_out = ReportRow(None, entropy, 0.0, measure_texts(documents.held_out, training))
-    return {"model": model, "trigram": row, "held-out text": held_out}
+    quality = measure_texts(documents.held_out, training)
+    held_out = ReportRow(None, entropy, None if entropy is None else 0.0, quality)
+    return Report({"model": model, "trigram": row, "held-out text": held_out}, None, documents.cut)
 
 
 def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
