@@ -81,8 +81,8 @@ def report_on_run(run: Path | None, texts: int, as_json: bool) -> None:
     else:
         click.echo(escape(str(directory)))
         print_table(report_table(report.rows))
-        for line in describe_split(report):
-            click.echo(line)
+        if description := describe_split(report):
+            click.echo(click.wrap_text(description, 80))
 
 
 def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:

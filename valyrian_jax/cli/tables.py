@@ -1,7 +1,7 @@
 """Tables on the terminal, and the report of a run as a table or as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,14 @@ def report_table(rows: "Mapping[str, ReportRow]") -> Table:
     return table
 
 
-def describe_split(report: "Report") -> Iterator[str]:
-    """Yield lines about the text and the baseline of a report, if the grammar did not write it."""
+def describe_split(report: "Report") -> str:
+    """Describe the baseline and the split of a report; empty if there is nothing to say."""
+    facts = []
     if report.overlap:
         share, unit = report.overlap
-        yield f"The trigram model is one of tokens; {share:.1%} of the held-out {unit} are also in "
-        yield "the training part."
-    if report.cut:
-        yield f"{report.cut[0].upper()}{report.cut[1:]}."
+        overlap = f"{share:.1%} of the held-out {unit} are also in the training part"
+        facts += ["the trigram model is one of tokens", overlap]
+    return "; ".join([*facts, report.cut] if report.cut else facts)
 
 
 def _format_measures(row: "ReportRow") -> list[str]:
