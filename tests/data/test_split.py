@@ -108,6 +108,7 @@ documents_of_any_length = st.lists(
 @given(documents_of_any_length, st.floats(0.02, 0.95))
 @example(["short"] * 25 + ["x" * 100_000], 0.05)
 @example(["x" * 100_000] + ["short"] * 25, 0.05)
+@example(["x" * 1000 + " " * 8500 + "\n" + "y" * 500], 0.05)  # cut at the line, 33% would be
 @example(["a" * 1000, "字" * 1000], 0.5)  # characters and bytes differ
 def test_both_parts_are_within_a_factor_of_two_of_their_shares(
     documents: list[str], held_out: float

@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 
 
 def find_sentences(documents: Iterable[str]) -> list[str]:
-    """Return the sentences of documents: cut after . ! or ? and at line ends."""
+    """Return the sentences of documents: cut at line ends and after . ! or ?, Chinese ones too."""
     sentences = (s.strip() for document in documents for s in _SENTENCE_BREAK.split(document))
     return [sentence for sentence in sentences if sentence]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.data.shards import ShardSet, open_shards, read_tokens
-from valyrian_jax.data.split import TOKEN_BOUNDARY, cut_range
+from valyrian_jax.data.split import TOKEN_BOUNDARY, cut_range, describe_cut
 from valyrian_jax.errors import UserError
 
 MAX_HELD_OUT = 50_000_000  # tokens; evaluation holds several copies of them in memory
@@ -72,14 +72,8 @@ def split_shards(directory: Path, held_out: float) -> ShardSplit:
     if cut := cut or _find_last_document(shards, first, wanted):
         return ShardSplit(shards, cut)
     cut, boundary = _find_boundary(shards, first, last, wanted)
-    part = "held-out" if held_out <= 0.5 else "training"
-    share = 100 * (tokens - 1 - cut) / (tokens - 1)
-    return ShardSplit(
-        shards,
-        cut,
-        f"a document is longer than the {part} part: cut at a {boundary}; {share:.3g}% of the "
-        "tokens are held out",
-    )
+    share = (tokens - 1 - cut) / (tokens - 1)
+    return ShardSplit(shards, cut, describe_cut("a document", held_out, boundary, share))
 
 
 def _round_down(share: float) -> float:

@@ -69,10 +69,9 @@ def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
         return _split_short_text(documents, held_out, distances)
     head, tail, boundary = found
     split = DataSplit([*documents[:index], head], [tail, *documents[index + 1 :]])
-    return split._replace(
-        cut=f"{describe_long_document(index, len(documents), held_out)}: cut at a {boundary}; "
-        f"{_describe_share(split)} of the text is held out"
-    )
+    is_last = index == len(documents) - 1
+    name = "the last document" if is_last else f"document {index + 1:,} of {len(documents):,}"
+    return split._replace(cut=describe_cut(name, held_out, boundary, _measure_share(split)))
 
 
 def cut_range(held_out: float) -> tuple[float, float]:
@@ -85,11 +84,20 @@ def cut_range(held_out: float) -> tuple[float, float]:
     return max(1 - 2 * held_out, train / 2), min(1 - held_out / 2, 2 * train)
 
 
-def describe_long_document(index: int, documents: int, held_out: float) -> str:
-    """Say that a document is too long to be whole, if the range of `cut_range` lies inside it."""
-    is_last = index == documents - 1
-    name = "the last document" if is_last else f"document {index + 1:,} of {documents:,}"
-    return f"{name} is longer than the {'held-out' if held_out <= 0.5 else 'training'} part"
+def describe_cut(document: str, held_out: float, boundary: str, share: float) -> str:
+    """Describe the cut of a document around the whole range of `cut_range`.
+
+    Args:
+        document: Which document it is.
+        held_out: Asked share of the held-out part.
+        boundary: Kind of the boundary at which the document is cut.
+        share: Share of the held-out part.
+    """
+    part = "held-out" if held_out <= 0.5 else "training"
+    return (
+        f"{document} is longer than the {part} part: cut at a {boundary}; {100 * share:.3g}% of "
+        "the text is held out"
+    )
 
 
 def _cut_document(
@@ -155,13 +163,13 @@ def _split_short_text(
     else:
         cut = min(max(round(len(text) * (1 - held_out)), 1), len(text) - 1)
         split = DataSplit([text[:cut]], [text[cut:]])
-    share = _describe_share(split)
-    return split._replace(cut=f"the text is so short that {share} of it is held out")
+    share = 100 * _measure_share(split)
+    return split._replace(cut=f"the text is so short that {share:.3g}% of it is held out")
 
 
-def _describe_share(split: DataSplit) -> str:
+def _measure_share(split: DataSplit) -> float:
     train, held_out = (sum(map(_count_bytes, part)) for part in (split.train, split.held_out))
-    return f"{100 * held_out / (train + held_out):.3g}%"
+    return held_out / (train + held_out)
 
 
 def _count_bytes(text: str) -> int:
