@@ -84,9 +84,9 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 
     directory = find_bundle(run)
     click.echo(
-        escape(f"comparing the runtimes on {directory}; this takes about a minute"), err=True
+        escape(f"comparing the runtimes on {directory}; this takes one to five minutes"), err=True
     )
-    report = parity.verify(directory, program)
+    report = parity.verify(directory, program, lambda part: click.echo(f"  {part}", err=True))
     if as_json:
         click.echo(json.dumps(report))
     else:

@@ -2,11 +2,15 @@
 
 Every runtime is compared with JAX, stage by stage, on the CPU and at full matrix precision. The
 GPT-2 of `transformers`, an independent implementation, must agree to the same tolerances.
-`bridge.parity_runtimes` computes the numbers, and `bridge.parity_report` holds the result.
+`bridge.parity_runtimes` computes the numbers, and `bridge.parity_report` holds the result. The
+parts run one after another, and each loads the weights again: a large model fits only so (see
+`bridge.parity_plan`).
 """
 
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,12 @@ import torch
 
 from bridge import torchscript
 from bridge.generator import Generator
-from bridge.gpt import to_module
+from bridge.parity_plan import ROWS, Plan, plan_comparison
 from bridge.parity_report import Comparison, hash_bundle, make_report
 from bridge.parity_runtimes import (
+    MODULE_LOADERS,
     RuntimeOutputs,
-    load_transformers_gpt2,
-    make_generators,
+    make_generator_loaders,
     measure_jax,
     measure_torch,
     pin_jax,
@@ -31,17 +35,22 @@ from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
 
-ROWS = 8
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value, or to 1
 GRADIENT_FACTOR = 10  # a gradient is a sum over all tokens, which rounds as often
 
 
-def verify(directory: Path, program: Path | None) -> dict[str, Any]:
+Progress = Callable[[str], None]
+
+
+def verify(
+    directory: Path, program: Path | None, progress: Progress = lambda _: None
+) -> dict[str, Any]:
     """Compare all runtimes on the weights of a bundle.
 
     Args:
         directory: Directory of the bundle.
         program: The C++ program; None if it is not built.
+        progress: Function that is told the name of each part before it runs.
 
     Returns:
         The contents of parity.json: versions, comparisons, and whether all of them passed.
@@ -51,45 +60,55 @@ def verify(directory: Path, program: Path | None) -> dict[str, Any]:
     """
     with pin_jax(), pin_torch_settings(), tempfile.TemporaryDirectory() as scratch:
         sha256 = hash_bundle(directory)
-        bundle = load_bundle(directory)
+        progress("writing the TorchScript file")
         file = Path(scratch, "model.pt")
         torchscript.write(directory, file)
+        bundle = replace(load_bundle(directory), tensors={})
+        plan = plan_comparison(bundle.model)
         comparisons = [
-            *compare_numbers(bundle, directory, file),
-            *compare_tokens(bundle, file, program),
+            *compare_numbers(bundle, directory, file, plan, progress),
+            *compare_tokens(directory, file, program, plan, progress),
         ]
     if hash_bundle(directory) != sha256:
         raise UserError(
             f"{directory} changed during the comparison, perhaps by a training run; verify it again"
         )
-    return make_report(sha256, comparisons)
+    return make_report(sha256, comparisons, plan.left_out)
 
 
-def compare_numbers(bundle: Bundle, directory: Path, file: Path) -> Iterator[Comparison]:
-    """Compare stages, gradients and one AdamW step in float32 and float64.
+def compare_numbers(
+    bundle: Bundle, directory: Path, file: Path, plan: Plan, progress: Progress
+) -> Iterator[Comparison]:
+    """Compare stages and gradients in float32 and float64, and one AdamW step in float64.
 
     Only the logits of the TorchScript file are compared: it is float32 and has no other outputs.
     """
-    shape = ROWS, bundle.model.n_positions
-    ids = np.arange(ROWS * bundle.model.n_positions) % bundle.model.vocab_size
+    shape = plan.rows, plan.length
+    ids = np.arange(math.prod(shape)) % bundle.model.vocab_size
     tokens = np.random.default_rng(0).permutation(ids).reshape(shape)
     settings = bundle.manifest.get("config", {}).get("optim", {})
     adamw = {**settings, "name": "adamw", "nesterov": False}  # torch's AdamW has no Nesterov
-    optim = config_from_tree({"optim": adamw}).optim
-    modules = {"PyTorch": to_module(bundle), "transformers": load_transformers_gpt2(directory)}
-    for dtype, tolerance in TOLERANCE.items():
-        reference = measure_jax(bundle, tokens, optim, dtype)
-        for name, module in modules.items():
+    for dtype in plan.dtypes:
+        tolerance = TOLERANCE[dtype]
+        optim = config_from_tree({"optim": adamw}).optim if dtype == "float64" else None
+        progress(f"JAX {dtype}: stages and gradients")
+        reference = measure_jax(load_bundle(directory), tokens, optim, dtype)
+        for name, load_module in MODULE_LOADERS.items():
+            runtime = f"{name} {dtype}"
+            progress(f"{runtime}: stages and gradients")
+            module = load_module(directory)
             if module is not None:
                 outputs = measure_torch(module.to(getattr(torch, dtype)), tokens, optim)
-                runtime = f"{name} {dtype}"
                 yield from compare_outputs(runtime, reference, outputs, tolerance)
-                if dtype == "float64":
+                if optim:
                     yield from compare_update(runtime, reference, outputs, tolerance, optim.lr)
+                del module, outputs
         if dtype == "float32":
+            progress("TorchScript float32: logits")
             logits = torchscript.load(file)[0](torch.from_numpy(tokens)).numpy()
             expected = reference.stages["logits"]
             yield compare_stage("TorchScript float32", "logits", expected, logits, tolerance)
+        del reference
 
 
 def compare_outputs(
@@ -138,30 +157,48 @@ def compare_update(
         yield Comparison(runtime, f"weights after a step: {name}", difference, allowed)
 
 
-def compare_tokens(bundle: Bundle, file: Path, program: Path | None) -> Iterator[Comparison]:
+def compare_tokens(
+    directory: Path,
+    file: Path,
+    program: Path | None,
+    plan: Plan,
+    progress: Progress,
+) -> Iterator[Comparison]:
     """Compare generated tokens of PyTorch, TorchScript and, if it is built, C++."""
-    generators = make_generators(bundle, file, program)
-    generate_reference = generators.pop("JAX")
-    prompts = make_prompts(bundle)
-    for settings in torchscript.EXAMPLE_SETTINGS:
-        sample = SampleConfig("", bundle.model.n_positions * 3 // 2, *settings)
-        reference = generate_reference(prompts, sample)
-        temperature, top_k, top_p, _ = settings
+    progress("prompts from the model")
+    prompts = make_prompts(load_bundle(directory), plan)
+    samples = [
+        SampleConfig("", plan.new_tokens, *settings) for settings in torchscript.EXAMPLE_SETTINGS
+    ]
+    tokens = {}
+    for name, load_generator in make_generator_loaders(directory, file, program).items():
+        progress(f"{name}: {len(samples)} x {len(prompts)} texts")
+        generate = load_generator()
+        tokens[name] = [generate(prompts, sample) for sample in samples]
+        del generate
+    references = tokens.pop("JAX")
+    for index, (reference, sample) in enumerate(zip(references, samples, strict=True)):
         quantity = (
-            f"texts of {len(prompts)} that differ "
-            f"(temperature {temperature}, top-k {top_k}, top-p {top_p})"
+            f"texts of {len(prompts)} that differ (temperature {sample.temperature}, "
+            f"top-k {sample.top_k}, top-p {sample.top_p})"
         )
-        for name, generate in generators.items():
-            pairs = zip(reference, generate(prompts, sample), strict=True)
+        for name, generated in tokens.items():
+            pairs = zip(reference, generated[index], strict=True)
             yield Comparison(name, quantity, sum(a != b for a, b in pairs), 0)
 
 
-def make_prompts(bundle: Bundle) -> list[str]:
-    """Return one-line prompts from the model itself: empty, short, and longer than the context."""
-    start = torch.full((ROWS, 1), bundle.tokenizer.end_of_text)
-    tokens = Generator(bundle).generate(start, bundle.model.n_positions + ROWS, 1.0, 0, 1.0, 1)
+def make_prompts(bundle: Bundle, plan: Plan) -> list[str]:
+    """Return one-line prompts from the model itself: longer than the context, short, and empty.
+
+    If the model is too large to fill its context, the first prompt repeats what it generated.
+    """
+    context = bundle.model.n_positions
+    start = torch.full((plan.texts, 1), bundle.tokenizer.end_of_text)
+    length = context + ROWS if plan.new_tokens > context else plan.new_tokens
+    tokens = Generator(bundle).generate(start, length, 1.0, 0, 1.0, 1)
     rows = tokens[:, 1:].tolist()
-    prompts = [rows[0], *(row[: 3 * i] for i, row in enumerate(rows[1:]))]
+    long = rows[0] * math.ceil((context + ROWS) / length)
+    prompts = [long, *(row[: 3 * i] for i, row in enumerate(rows[1:]))]
     return [" ".join(bundle.tokenizer.decode(ids).split()) for ids in prompts]
 
 

@@ -28,12 +28,15 @@ class Comparison(NamedTuple):
         return self.difference <= self.allowed
 
 
-def make_report(sha256: dict[str, str], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def make_report(
+    sha256: dict[str, str], comparisons: Sequence[Comparison], left_out: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the contents of `parity.json`.
 
     Args:
         sha256: Hashes of the bundle, from `hash_bundle`.
         comparisons: All comparisons, in the order of the forward pass.
+        left_out: What was not compared because the model is large, a line each.
     """
     failed = [comparison for comparison in comparisons if not comparison.passed]
     return {
@@ -47,6 +50,7 @@ def make_report(sha256: dict[str, str], comparisons: Sequence[Comparison]) -> di
             dict(zip(FINDING_KEYS, (*comparison, comparison.passed), strict=True))
             for comparison in comparisons
         ],
+        "left_out": [*left_out],
     }
 
 
@@ -81,6 +85,8 @@ def print_report(report: dict[str, Any]) -> None:
     compared = {finding["runtime"].split()[0] for finding in report["findings"]}
     for name in sorted({"transformers", "C++"} - compared):
         print(f"not compared: {name}, which is not installed or built")
+    for line in report["left_out"]:
+        print(f"left out: {line}")
     if report["passed"]:
         print("all runtimes agree")
     else:

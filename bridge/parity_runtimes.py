@@ -3,7 +3,6 @@
 This is the only file of the bridge that imports JAX, and it does so inside its functions.
 """
 
-import copy
 import functools
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 
 from bridge import torchscript
 from bridge.generator import Generator, stream
-from valyrian_jax.bundle.bundle import Bundle
+from bridge.gpt import to_module
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import TokenGenerator, encode_prompt
 from valyrian_jax.config import OptimConfig, SampleConfig
 from valyrian_jax.errors import UserError
@@ -36,7 +36,7 @@ class RuntimeOutputs(NamedTuple):
     Attributes:
         stages: Output of every stage, in the order of the forward pass.
         gradients: Gradient of the mean loss, by parameter.
-        updated: Weights after one AdamW step, by parameter.
+        updated: Weights after one AdamW step, by parameter; empty if none was taken.
     """
 
     stages: Arrays
@@ -69,9 +69,9 @@ def pin_jax() -> Iterator[None]:
 
 
 def measure_jax(
-    bundle: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig, dtype: str
+    bundle: Bundle, tokens: npt.NDArray[np.int64], optim: OptimConfig | None, dtype: str
 ) -> RuntimeOutputs:
-    """Return the outputs of `valyrian_jax`."""
+    """Return the outputs of `valyrian_jax`; with `optim`, also those of one AdamW step."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -89,12 +89,16 @@ def measure_jax(
     @jax.jit
     def measure(params: Params) -> tuple[Any, Any, Any]:
         stages, gradients = activations(params, x, bundle.model), jax.grad(mean_loss)(params)
+        if optim is None:
+            return stages, gradients, {}
         optimizer = make_optimizer(optim, 1)
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return stages, gradients, optax.apply_updates(params, updates)
 
     with jax.enable_x64(dtype == "float64"):
-        tensors = {name: tensor.astype(dtype) for name, tensor in bundle.tensors.items()}
+        tensors = {
+            name: tensor.astype(dtype, copy=False) for name, tensor in bundle.tensors.items()
+        }
         stages, gradients, updated = measure(from_tensors(tensors))
         return RuntimeOutputs(
             {name: np.asarray(stage) for name, stage in stages.items()},
@@ -104,10 +108,13 @@ def measure_jax(
 
 
 def measure_torch(
-    module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig
+    module: nn.Module, tokens: npt.NDArray[np.int64], optim: OptimConfig | None
 ) -> RuntimeOutputs:
-    """Return the outputs of a PyTorch module with GPT-2's names: ours or that of `transformers`."""
-    module = copy.deepcopy(module).requires_grad_(True)
+    """Return the outputs of a PyTorch module with GPT-2's names: ours or that of `transformers`.
+
+    With `optim`, the module takes one AdamW step, which changes its weights.
+    """
+    module.requires_grad_(True)
     stages: Arrays = {}
 
     def record(name: str, value: Any) -> None:
@@ -126,12 +133,12 @@ def measure_torch(
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     parameters = dict(module.named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()))
-    step_adamw(list(parameters.values()), gradients, optim)
-    return RuntimeOutputs(
-        stages,
-        {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)},
-        {name: p.detach().numpy() for name, p in parameters.items()},
-    )
+    updated: Arrays = {}
+    if optim:
+        step_adamw(list(parameters.values()), gradients, optim)
+        updated = {name: p.detach().numpy() for name, p in parameters.items()}
+    by_name = {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)}
+    return RuntimeOutputs(stages, by_name, updated)
 
 
 def step_adamw(
@@ -161,21 +168,41 @@ def load_transformers_gpt2(directory: Path) -> nn.Module | None:
     ).eval()
 
 
-def make_generators(bundle: Bundle, file: Path, program: Path | None) -> dict[str, PromptGenerator]:
-    """Return a function for every runtime from prompts to the new tokens of each prompt."""
+# Functions from a bundle directory to a module; None if `transformers` is not installed.
+MODULE_LOADERS: dict[str, Callable[[Path], nn.Module | None]] = {
+    "PyTorch": lambda directory: to_module(load_bundle(directory)),
+    "transformers": load_transformers_gpt2,
+}
+
+
+def make_generator_loaders(
+    directory: Path, file: Path, program: Path | None
+) -> dict[str, Callable[[], PromptGenerator]]:
+    """Return for every runtime a function that loads it.
+
+    It returns a function from prompts to the new tokens of each prompt.
+    """
+    loaders: dict[str, Callable[[], PromptGenerator]] = {
+        "JAX": lambda: _load_jax_generator(load_bundle(directory)),
+        "PyTorch": lambda: _load_torch_generator(load_bundle(directory)),
+        "TorchScript": lambda: functools.partial(run_script, torchscript.load(file)[0]),
+    }
+    if program:
+        loaders["C++"] = lambda: functools.partial(run_program, program, file)
+    return loaders
+
+
+def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
     from valyrian_jax.generation.generate import stream_tokens
     from valyrian_jax.model.parameters import from_tensors
 
-    jax_stream = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
-    torch_stream = functools.partial(stream, Generator(bundle))
-    generators: dict[str, PromptGenerator] = {
-        "JAX": functools.partial(run_stream, jax_stream, bundle.tokenizer),
-        "PyTorch": functools.partial(run_stream, torch_stream, bundle.tokenizer),
-        "TorchScript": functools.partial(run_script, torchscript.load(file)[0]),
-    }
-    if program:
-        generators["C++"] = functools.partial(run_program, program, file)
-    return generators
+    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    return functools.partial(run_stream, generate, bundle.tokenizer)
+
+
+def _load_torch_generator(bundle: Bundle) -> PromptGenerator:
+    generate = functools.partial(stream, Generator(bundle))
+    return functools.partial(run_stream, generate, bundle.tokenizer)
 
 
 def run_stream(

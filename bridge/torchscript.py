@@ -38,6 +38,7 @@ EXAMPLE_SETTINGS = (
     (1.0, 20, 1.0, 2),
     (1.3, 0, 1.0, 4294967295),
 )
+EXAMPLE_READ_BYTES = 1 << 36  # bytes of weights that generating all examples may read
 
 
 class TextGenerator(Generator):
@@ -155,14 +156,15 @@ def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
         UserError: The bundle is invalid, its logits are not finite, or PYTORCH_JIT=0 is set.
     """
     bundle = load_bundle(directory)
-    generator = TextGenerator(bundle)
+    generator, tokenizer = TextGenerator(bundle), bundle.tokenizer
+    del bundle  # The generator has a copy of the weights.
     int8_cost = quantize(generator, generator.end_of_text) if int8 else None
     certificate = {
         "format_version": FORMAT_VERSION,
         "torch": torch.__version__,
         "parity": read_report(directory),
         "int8": int8_cost,
-        "examples": generate_examples(generator, bundle.tokenizer),
+        "examples": generate_examples(generator, tokenizer),
     }
     extra_files = {name: _read_or_empty(directory / name) for name in METADATA_FILES[:3]}
     extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
@@ -244,9 +246,15 @@ def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example)
 
 
 def generate_examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Generate the example texts, each 1.5 times as long as the context."""
+    """Generate the example texts, each 1.5 times as long as the context, or shorter.
+
+    Every token reads all weights, so texts of a large model are shorter.
+    """
     examples = []
-    start, length = torch.tensor([[tokenizer.end_of_text]]), generator.gpt.n_positions * 3 // 2
+    weights = sum(tensor.nbytes for tensor in generator.gpt.state_dict().values())
+    longest = max(1, EXAMPLE_READ_BYTES // weights // len(EXAMPLE_SETTINGS))
+    length = min(generator.gpt.n_positions * 3 // 2, longest)
+    start = torch.tensor([[tokenizer.end_of_text]])
     for settings in EXAMPLE_SETTINGS:
         tokens = generator.generate(start, length, *settings)[0].tolist()
         text = tokenizer.decode(tokens[1:])

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.memory import MAX_TEXTS
 from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.tokenizer import Tokenizer
 
-BATCH_SIZE = 64  # texts generated together
 NOT_FINITE = (
     "the logits are not finite: expected finite numbers, found NaN or infinity, because the "
     "weights overflow float32; use other weights, or train again with a lower --optim.lr"
@@ -77,20 +77,28 @@ def generate_texts(
 
 
 def generate_many_tokens(
-    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, count: int
+    generate: TokenGenerator,
+    tokenizer: Tokenizer,
+    sample: SampleConfig,
+    count: int,
+    batch_size: int = MAX_TEXTS,
 ) -> Iterator[list[int]]:
-    """Yield the tokens of any number of texts, generated in batches.
+    """Yield the tokens of any number of texts, generated `batch_size` at a time.
 
-    Text r uses (seed + r) mod 2^32.
+    Text r uses (seed + r) mod 2^32, whatever the batches.
     """
-    for first in range(0, count, BATCH_SIZE):
+    for first in range(0, count, batch_size):
         batch = replace(sample, seed=(sample.seed + first) % 2**32)
-        yield from generate_tokens(generate, tokenizer, batch, min(BATCH_SIZE, count - first))
+        yield from generate_tokens(generate, tokenizer, batch, min(batch_size, count - first))
 
 
 def generate_many_texts(
-    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, count: int
+    generate: TokenGenerator,
+    tokenizer: Tokenizer,
+    sample: SampleConfig,
+    count: int,
+    batch_size: int = MAX_TEXTS,
 ) -> Iterator[str]:
-    """Yield any number of texts with their prompts, generated in batches."""
-    for ids in generate_many_tokens(generate, tokenizer, sample, count):
+    """Yield any number of texts with their prompts, generated `batch_size` at a time."""
+    for ids in generate_many_tokens(generate, tokenizer, sample, count, batch_size):
         yield sample.prompt + "".join(stream_text(tokenizer, ids))

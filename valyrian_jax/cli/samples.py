@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.text_generation import (
     TokenGenerator,
     encode_prompt,
@@ -40,7 +41,9 @@ def print_samples(
         columns = generate(encode_prompt(tokenizer, prompt), sample, 1)
         print_sample(tokenizer, prompt, (int(column[0]) for column in columns))
         return
-    for row, ids in enumerate(generate_many_tokens(generate, tokenizer, sample, num_samples)):
+    batch_size = count_texts(bundle.model)
+    texts = generate_many_tokens(generate, tokenizer, sample, num_samples, batch_size)
+    for row, ids in enumerate(texts):
         seed = (sample.seed + row) % 2**32
         if as_json:
             text = prompt + "".join(stream_text(tokenizer, ids))

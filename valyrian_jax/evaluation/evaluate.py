@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from valyrian_jax.config import ModelConfig
-from valyrian_jax.data.windows import EvalSet
+from valyrian_jax.bundle.memory import estimate_memory
+from valyrian_jax.config import ModelConfig, TrainConfig
+from valyrian_jax.data.windows import EvalSet, EvalWindows
 from valyrian_jax.model import sharding
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
 from valyrian_jax.model.gpt import forward
@@ -53,6 +54,29 @@ def make_eval_step(config: ModelConfig, options: ComputeOptions = DEFAULT_OPTION
         eval_step,
         out_shardings=sharding.named_sharding(mesh),
         compiler_options=compiler_options(mesh),
+    )
+
+
+def split_batches(
+    windows: EvalWindows, config: ModelConfig, limit: int, multiple: int = 1
+) -> EvalWindows:
+    """Return the same windows in smaller batches, if a batch takes more memory than a limit.
+
+    Args:
+        windows: N batches of B windows.
+        config: Shape of the model.
+        limit: Bytes for the forward pass of a batch.
+        multiple: Number of devices that share the rows of a batch.
+    """
+    B, W = windows.tokens.shape[1:]
+
+    def fits(rows: int) -> bool:
+        return estimate_memory(config, TrainConfig(batch_size=rows)).evaluation <= limit
+
+    divisors = [rows for rows in range(B, 0, -1) if B % rows == 0 and rows % multiple == 0]
+    rows = next(filter(fits, divisors), divisors[-1])
+    return EvalWindows(
+        windows.tokens.reshape(-1, rows, W), windows.counted.reshape(-1, rows, W - 1)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
@@ -16,7 +17,7 @@ from valyrian_jax.data.shards import is_shard_directory
 from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError
-from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step
+from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.generation.generate import stream_tokens
@@ -94,7 +95,9 @@ def make_report(directory: Path, texts: int) -> Report:
         return Report(rows, measure_overlap(documents), documents.cut)
     if texts:
         generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
-        sampled = generate_many_texts(generate, bundle.tokenizer, REPORT_SAMPLE, texts)
+        sampled = generate_many_texts(
+            generate, bundle.tokenizer, REPORT_SAMPLE, texts, count_texts(bundle.model)
+        )
         model = model._replace(quality=measure_texts(sampled, training))
         sampled = _sample_trigram_texts(trigram, bundle.tokenizer, texts)
         row = row._replace(quality=measure_texts(sampled, training))
@@ -130,8 +133,9 @@ def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
 
 
 def _evaluate_bundle(bundle: Bundle, dataset: Dataset) -> Evaluation:
-    params = from_tensors(bundle.tensors)
-    evaluation = evaluate(make_eval_step(bundle.model), params, dataset.eval_set)
+    windows = split_batches(dataset.eval_set.windows, bundle.model, GENERATION_BYTES)
+    eval_set = dataset.eval_set._replace(windows=windows)
+    evaluation = evaluate(make_eval_step(bundle.model), from_tensors(bundle.tensors), eval_set)
     if not math.isfinite(evaluation.nats_per_token):
         raise UserError(NOT_FINITE)
     return evaluation

@@ -24,6 +24,7 @@ from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.data.dataset import Dataset
+from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import EvalStep, Evaluation, evaluate, make_eval_step
 from valyrian_jax.evaluation.text_metrics import measure_texts
@@ -33,6 +34,7 @@ from valyrian_jax.model.gpt import attention_weights
 from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
 from valyrian_jax.tokenizer.display import token_label
 from valyrian_jax.training import checkpoint, distributed
+from valyrian_jax.training.budget import TextBudget, limit_eval_set, limit_texts
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.console import print_evaluation, print_line
 from valyrian_jax.training.metrics import MetricsLogger, NullLogger
@@ -41,7 +43,6 @@ from valyrian_jax.training.setup import RunContext
 from valyrian_jax.training.train_step import TrainState
 
 _LOGGED_TEXTS = 3
-_MEASURED_TEXTS = 64
 _ATTENTION_TOKENS = 24
 
 
@@ -64,10 +65,22 @@ def make_callbacks(
     setup, _, metadata = run
     config, dataset, mesh = setup.config, setup.dataset, setup.mesh
     eval_step = make_eval_step(config.model, setup.options)
+    whole = dataset.eval_set
+    eval_set = limit_eval_set(whole, config, setup.options)
+    budget = limit_texts(config, setup.options)
+    counted, total = int(eval_set.windows.counted.sum()), int(whole.windows.counted.sum())
+    if counted < total:
+        print_line(
+            console,
+            f"the held-out loss of this run covers {counted:,} of {total:,} held-out tokens, to "
+            "save time; `python -m valyrian_jax eval` covers all",
+        )
     return [
-        EvaluateAndKeepBest(config, dataset, mesh, eval_step, setup.directory, metadata, console),
+        EvaluateAndKeepBest(
+            config, dataset, eval_set, mesh, eval_step, setup.directory, metadata, console
+        ),
         LogValues(logger),
-        LogSamples(config, dataset, mesh, logger, console),
+        LogSamples(config, dataset, budget, mesh, logger, console),
     ]
 
 
@@ -77,6 +90,7 @@ class EvaluateAndKeepBest:
 
     config: Config
     dataset: Dataset
+    eval_set: EvalSet
     mesh: Mesh
     eval_step: EvalStep
     directory: Path
@@ -92,7 +106,7 @@ class EvaluateAndKeepBest:
         step, state, progress, values = report
         if not is_due(step, self.config.train.eval_every, self.config.train.steps):
             return report
-        evaluation = evaluate(self.eval_step, state.params, self.dataset.eval_set, self.mesh)
+        evaluation = evaluate(self.eval_step, state.params, self.eval_set, self.mesh)
         if not math.isfinite(evaluation.nats_per_token):
             failure = describe_failure(self.directory, state, self.mesh)
             raise UserError(
@@ -145,6 +159,7 @@ class LogSamples:
 
     config: Config
     dataset: Dataset
+    budget: TextBudget
     mesh: Mesh
     logger: MetricsLogger | NullLogger
     console: Console
@@ -162,8 +177,10 @@ class LogSamples:
         model, tokenizer, logger = self.config.model, self.dataset.tokenizer, self.logger
         training_sentences = self.dataset.training_sentences
         generate = functools.partial(stream_tokens, params, model)
-        count = _LOGGED_TEXTS if training_sentences is None else _MEASURED_TEXTS
-        texts = [*generate_many_texts(generate, tokenizer, self.config.sample, count)]
+        count, batch_size = self.budget
+        count = min(count, _LOGGED_TEXTS) if training_sentences is None else count
+        sample = self.config.sample
+        texts = [*generate_many_texts(generate, tokenizer, sample, count, batch_size)]
         if logger.wants_attention:
             logger.log_attention(step, *attend_to_held_out(params, model, self.dataset))
         logger.log_text(step, texts[:_LOGGED_TEXTS])

@@ -23,6 +23,7 @@ from valyrian_jax.model.parameters import Params, nest, pad_tensors
 from valyrian_jax.run_directory import choose_directory, remove_leftovers
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.training import checkpoint, distributed
+from valyrian_jax.training.budget import check_training_memory
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.devices import collect_versions
 from valyrian_jax.training.progress import Progress
@@ -80,6 +81,7 @@ def prepare(
         tokenizer = init_bundle.tokenizer
     options = choose_options(config, device, mesh)
     sharding.check_divisible(config, mesh)
+    check_training_memory(config, options, mesh)
     dataset = open_dataset(config, tokenizer, directory)
     # Fail now if the training part or the held-out part has no full window.
     dataset.batches(0, 1, slice(1))

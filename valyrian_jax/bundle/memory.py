@@ -1,0 +1,119 @@
+"""The memory that a model needs, estimated from its configuration before anything is allocated.
+
+The estimates are within a factor of `ACCURACY` of what XLA reports for its compiled programs
+(tests/bundle/test_memory.py). They count arrays; Python and its libraries come on top.
+"""
+
+import contextlib
+import math
+import os
+import resource
+from pathlib import Path
+from typing import NamedTuple
+
+from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.config import ModelConfig, TrainConfig
+from valyrian_jax.errors import UserError
+
+ACCURACY = 1.5
+# Limits of a container: cgroup 2, then 1.
+_CGROUP_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+MAX_TEXTS = 64  # texts generated together
+GENERATION_BYTES = 1 << 31  # memory of texts generated together, outside of a run
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes that a model needs on one device.
+
+    Attributes:
+        weights: Parameters in float32.
+        optimizer: The two moments of Adam.
+        gradients: Gradients, and new values before they replace the old ones.
+        activations: What a forward pass keeps for the gradients of one microbatch.
+        evaluation: A forward pass of one microbatch in float32, without gradients.
+        text: Cache, logits and scores while one text is generated.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: int
+    evaluation: int
+    text: int
+
+    @property
+    def training(self) -> int:
+        """Bytes of a training step."""
+        return self.weights + self.optimizer + self.gradients + self.activations
+
+
+def estimate_memory(
+    model: ModelConfig, train: TrainConfig | None = None, keeps_scores: bool = True
+) -> MemoryEstimate:
+    """Estimate the memory of training, evaluation and generation on one device.
+
+    Args:
+        model: Shape of the model.
+        train: Batches and types of training; None: the defaults.
+        keeps_scores: Whether attention keeps its scores for the gradient; cuDNN's does not.
+    """
+    train = train or TrainConfig()
+    rows, T = train.batch_size // train.accumulate, model.n_positions
+    D, L = model.n_embd, model.n_layer
+    weights = 4 * sum(math.prod(shape) for shape in parameter_shapes(model).values())
+    width = 2 if train.dtype == "bfloat16" else 4
+    states, scores = rows * T * D, rows * model.n_head * T * T  # numbers in one block
+    logits = rows * T * model.vocab_size
+    block = 17 * states + 3 * scores * keeps_scores
+    kept = L * states + block if train.remat else L * block
+    return MemoryEstimate(
+        weights=weights,
+        optimizer=2 * weights,
+        gradients=2 * weights,
+        activations=width * (kept + 2 * logits),
+        evaluation=4 * max(10 * states + scores, 2 * logits),
+        # The cache is there twice: empty, and with the tokens of the prompt.
+        text=4 * (4 * L * T * D + max(10 * T * D + model.n_head * T * T, T * model.vocab_size)),
+    )
+
+
+def count_texts(model: ModelConfig, limit: int = GENERATION_BYTES) -> int:
+    """Return how many texts may be generated together within a limit in bytes, at least one."""
+    return max(1, min(MAX_TEXTS, limit // estimate_memory(model).text))
+
+
+def memory_bytes() -> int:
+    """Return the bytes of memory that this process may use: of the machine, or its limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            limits.append(int(file.read_text()))
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min([*limits, soft] if soft != resource.RLIM_INFINITY else limits)
+
+
+def check_memory(needed: int, memory: int, purpose: str, remedy: str) -> None:
+    """Check an estimate of memory before it is allocated.
+
+    Args:
+        needed: The estimate in bytes.
+        memory: Bytes of memory, of the host or of a device.
+        purpose: What needs the memory, for the message ("training this model").
+        remedy: What the user can do, for the message.
+
+    Raises:
+        UserError: Even a need smaller by the factor `ACCURACY` would not fit.
+    """
+    if needed > ACCURACY * memory:
+        raise UserError(
+            f"{purpose} does not fit into memory: expected at most "
+            f"{format_bytes(memory)}, found an estimate of {format_bytes(needed)}; {remedy}"
+        )
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in GB or MB, for messages."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

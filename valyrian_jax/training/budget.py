@@ -1,0 +1,112 @@
+"""What a run may spend on evaluation and samples, and whether it fits into memory at all.
+
+The limits depend on the configuration, never on a clock, so a resumed run evaluates and samples the
+same. What is small is never limited: `FREE_BYTES` of memory, and `FREE_FLOPS` of operations, which
+two CPU cores compute in a few seconds.
+"""
+
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from valyrian_jax.bundle.memory import (
+    MAX_TEXTS,
+    check_memory,
+    count_texts,
+    estimate_memory,
+    memory_bytes,
+)
+from valyrian_jax.config import Config
+from valyrian_jax.data.windows import EvalSet, EvalWindows
+from valyrian_jax.evaluation.evaluate import split_batches
+from valyrian_jax.model.compute_options import ComputeOptions
+from valyrian_jax.training.devices import flops_per_token
+
+MEMORY_SHARE = 1 / 2  # of the memory of a training step
+TIME_SHARE = 1 / 20  # of the time between two evaluations, each for evaluation and for samples
+FREE_BYTES = 1 << 28
+FREE_FLOPS = 3 * 10**11
+# A step that reads all weights for one token takes as long as a pass over about so many tokens.
+_TOKENS_PER_READ = 16
+
+
+class TextBudget(NamedTuple):
+    """How many texts a run samples at most, and how many of them together."""
+
+    texts: int
+    batch_size: int
+
+
+def limit_memory(config: Config, options: ComputeOptions) -> int:
+    """Return the bytes that evaluation or sampling may take beside the state of the run."""
+    keeps_scores = options.attention != "cudnn"
+    step = estimate_memory(config.model, config.train, keeps_scores).training
+    return max(FREE_BYTES, int(MEMORY_SHARE * step))
+
+
+def limit_tokens(config: Config) -> int:
+    """Return how many tokens a forward pass may read for an evaluation, or for samples.
+
+    A training step computes three times as much for a token: forward, and backward twice that.
+    """
+    model, train = config.model, config.train
+    steps = min(train.eval_every, train.steps)
+    trained = 3 * steps * train.batch_size * model.n_positions
+    free = 3 * FREE_FLOPS // flops_per_token(model)
+    return max(int(TIME_SHARE * trained), free)
+
+
+def limit_texts(config: Config, options: ComputeOptions) -> TextBudget:
+    """Return how many texts a run may sample at a time, at least one."""
+    T, new = config.model.n_positions, config.sample.max_new_tokens
+    batch_size = count_texts(config.model, limit_memory(config, options))
+    windows = 1 + new // max(1, T // 2)  # read again when the window moves
+    tokens = windows * T + new * max(1, _TOKENS_PER_READ // batch_size)
+    return TextBudget(max(1, min(MAX_TEXTS, limit_tokens(config) // tokens)), batch_size)
+
+
+def limit_eval_set(eval_set: EvalSet, config: Config, options: ComputeOptions) -> EvalSet:
+    """Return the evaluation set, or evenly spaced batches of it if all of them take too long.
+
+    Bytes of text are counted as if every token had as many.
+    """
+    rows = eval_set.windows.tokens.shape[1]
+    allowed = max(1, limit_tokens(config) // config.model.n_positions // rows)
+    stride = -(-len(eval_set.windows.tokens) // allowed)
+    tokens, counted = eval_set.windows
+    windows = EvalWindows(tokens[::stride], counted[::stride])
+    share = windows.counted.sum() / counted.sum()
+    text_bytes = round(eval_set.text_bytes * float(share))
+    row_devices = options.mesh.shape["data"] * options.mesh.shape["fsdp"] if options.mesh else 1
+    limit = limit_memory(config, options)
+    return EvalSet(split_batches(windows, config.model, limit, row_devices), text_bytes)
+
+
+def check_training_memory(config: Config, options: ComputeOptions, mesh: Mesh) -> None:
+    """Check before anything is allocated that a training step fits into the memory of a device.
+
+    Raises:
+        UserError: It does not; the message has an estimate of what it needs.
+    """
+    estimate = estimate_memory(config.model, config.train, options.attention != "cudnn")
+    state = estimate.training - estimate.activations
+    needed = state // (mesh.shape["fsdp"] * mesh.shape["tensor"])
+    needed += estimate.activations // mesh.size
+    device = mesh.local_devices[0]
+    statistics = device.memory_stats() if device.platform != "cpu" else None
+    memory = (statistics or {}).get("bytes_limit", memory_bytes() // len(mesh.local_devices))
+    check_memory(
+        needed,
+        memory,
+        "training this model",
+        "lower --train.batch_size, raise --train.accumulate, set --train.remat true, or train a "
+        "smaller model",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device or the host had no memory left."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
