@@ -15,11 +15,11 @@ from tests.support.commands import call
 from tests.support.runs import make_text_console, read_console
 from tests.support.targets import make_bundle_files, make_metrics_files
 from valyrian_jax.cli.main import main
-from valyrian_jax.cli.tables import json_line
 from valyrian_jax.config import Config
 from valyrian_jax.errors import escape, quote_argument
 from valyrian_jax.files import name_in_utf8
 from valyrian_jax.run_directory import save_config
+from valyrian_jax.tokenizer.display import to_json
 from valyrian_jax.training.console import print_summary
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.run import resume_hint
@@ -56,9 +56,9 @@ def test_printable_text_is_not_escaped() -> None:
 
 def test_json_is_printable_and_means_the_same() -> None:
     value = {"a\x9b\x7f": "\x1b\u2028\U000e0001 Ȳ\\ \n"}
-    assert json_line(value).isprintable()
-    assert "Ȳ" in json_line(value)
-    assert json.loads(json_line(value)) == value
+    assert to_json(value).isprintable()
+    assert "Ȳ" in to_json(value)
+    assert json.loads(to_json(value)) == value
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

@@ -7,12 +7,20 @@ The docstring of a field is the help text of its option.
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.errors import UserError
@@ -32,6 +40,35 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+BLANK_LINE = "blank line"  # the separator of documents unless one is set
+REGULAR_EXPRESSION = "re:"  # how a separator begins that is one
+
+
+def check_separator(separator: str) -> str:
+    """Return a separator of documents.
+
+    Raises:
+        ValueError: It is empty, or is no regular expression, or one that matches everywhere.
+    """
+    if not separator:
+        raise ValueError(f"the separator is empty; expected {BLANK_LINE!r}, a string or re:PATTERN")
+    if separator.startswith(REGULAR_EXPRESSION):
+        try:
+            matches_all = re.compile(separator.removeprefix(REGULAR_EXPRESSION)).match("")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(
+                f"the separator {separator!r} is not a regular expression: {error}; correct it, or "
+                "leave out re: to separate at that very string"
+            ) from error
+        if matches_all:
+            raise ValueError(
+                f"the separator {separator!r} matches between all characters; write a pattern that "
+                "needs at least one"
+            )
+    return separator
+
+
+Separator = Annotated[str, AfterValidator(check_separator)]
 PathString = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file name has a NUL
 
 
@@ -40,7 +77,11 @@ class DataConfig:
     """The text and its split."""
 
     path: PathString = "data/High Valyrian.txt"
-    """A UTF-8 text with blank lines between documents, or shards from tokenizer encode --out."""
+    """A text (plain, JSON or Parquet; also gzip or zstd), or shards from tokenizer encode --out."""
+    separator: Separator = BLANK_LINE
+    """What separates the documents of plain text: blank line, any string, or re:PATTERN."""
+    text_key: str = "text"
+    """Key of the text in JSON, or its column in Parquet; empty: JSON is plain text."""
     held_out: Share = 0.05
     """Share of the text to hold out from training: its end, in whole documents if they allow it."""
     tokenizer: PathString = ""

@@ -70,7 +70,12 @@ def test_a_table_wraps_on_a_terminal_and_is_complete_elsewhere(
         "allowed": 1e-5,
         "passed": True,
     }
-    report = {"findings": [finding], "passed": True, "first_divergence": None}
+    report = {
+        "findings": [finding],
+        "passed": True,
+        "first_divergence": None,
+        "left_out": [],
+    }
     show_parity = click.Command("show", callback=lambda: parity_report.print_report(report))
     parity_report.print_report(report)
     assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in parse_cells(capsys.readouterr().out)

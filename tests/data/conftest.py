@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.encoding import encode
 from valyrian_jax.data import shard_writer
-from valyrian_jax.data.text import read_corpus
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -35,7 +34,7 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_shards(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Many shards of the small text."""
     directory = tmp_path_factory.mktemp("small")
-    train_bpe(read_corpus(small_text), 280).save(directory / "t.json")
+    train_bpe(small_text.read_text(encoding="utf-8"), 280).save(directory / "t.json")
     encode(directory, str(small_text), directory / "shards", shard_tokens=333)
     return directory / "shards"
 

@@ -6,8 +6,8 @@ import pytest
 
 from valyrian_jax.data import overlap
 from valyrian_jax.data.overlap import find_sentences, measure_overlap
+from valyrian_jax.data.separators import find_documents
 from valyrian_jax.data.split import DataSplit, split_documents
-from valyrian_jax.data.text import find_documents
 
 
 def random_digits(count: int, seed: int = 0) -> str:

@@ -23,7 +23,7 @@ from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.data.shard_index import hash_index, shard_name, write_index
 from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.data.shards import open_shards, read_tokens
-from valyrian_jax.data.text import count_bytes, encode_documents, read_corpus
+from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.data.text_dataset import make_eval_set
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
@@ -295,7 +295,8 @@ def test_shards_refuse_another_tokenizer(
             train(config, tmp_path / "new", console=make_console(), **options)
         assert not (tmp_path / "new").exists()
 
-    other = train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280)
+    text = small_text.read_text(encoding="utf-8")
+    other = train_bpe("the red dragon sleeps " * 9 + text[:2000], 280)
     other.save(tmp_path / "other.json")
     refuse(
         r"shards do not fit the tokenizer .*other.json: expected shards encoded with it, found "
@@ -320,9 +321,9 @@ def test_eval_says_that_the_shards_were_encoded_again(
     finished: tuple[TrainResult, str], small_text: Path, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(finished[0].directory, tmp_path / "run"))
-    train_bpe("the red dragon sleeps " * 9 + read_corpus(small_text)[:2000], 280).save(
-        tmp_path / "t.json"
-    )
+    train_bpe(
+        "the red dragon sleeps " * 9 + small_text.read_text(encoding="utf-8")[:2000], 280
+    ).save(tmp_path / "t.json")
     shutil.copy(small_text, tmp_path / "a.txt")
     encode(tmp_path, "a.txt", Path("shards"), shard_tokens=333)
     save_config(run, make_config(tmp_path / "shards"))

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from tests.support.encoding import to_json_lines
 from valyrian_jax.data import shard_writer
-from valyrian_jax.data.documents import GOOD, NOT_JSON, REASONS
+from valyrian_jax.data.documents import GOOD, NOT_JSON, REASONS, RawDocument
 from valyrian_jax.data.shard_index import Position, ShardIndex, make_index, read_index
 from valyrian_jax.data.shard_progress import (
     FileTally,
@@ -30,7 +31,7 @@ from valyrian_jax.data.shard_writer import (
     write_full_shards,
     write_last_shard,
 )
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import StopSignal, UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 EMPTY = REASONS.index("empty")
@@ -50,26 +51,33 @@ def new_index(home: Path) -> ShardIndex:
     return make_index(Tokenizer.load(home / "t.json"), [home / "a.txt"], "text", 4)
 
 
-def test_reading_yields_all_documents_from_a_position_on(tmp_path: Path) -> None:
+def test_reading_yields_all_documents_from_a_position_on(
+    new_index: ShardIndex, tmp_path: Path
+) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"text": 1}\n{"text": 2}\n')
     (tmp_path / "y.txt").write_bytes(b"one\n\ntwo\n\nthree")
     files = [tmp_path / "x.jsonl", tmp_path / "y.txt"]
-    read = [*read_files(files, "text", Position(0, 1, 5), lambda: None)]
+
+    def read_from(position: Position, stop_signal: StopSignal = lambda: None) -> list[Document]:
+        index = replace(new_index, position=position)
+        return [*read_files(files, index, stop_signal, lambda _: None)]
+
+    read = read_from(Position(0, 1, 5))
     assert read == [
-        Document(0, 1, (b'{"text": 2}\n', "text")),
-        *(Document(1, i, (text, None)) for i, text in enumerate((b"one", b"two", b"three"))),
+        Document(0, 1, RawDocument(b'{"text": 2}\n', "text")),
+        *(Document(1, i, RawDocument(text)) for i, text in enumerate((b"one", b"two", b"three"))),
     ]
-    assert [*read_files(files, "text", Position(1, 2, 0), lambda: None)] == read[-1:]
-    assert [*read_files(files, "text", Position(0, 0, 0), lambda: signal.SIGINT)] == []
+    assert read_from(Position(1, 2, 0)) == read[-1:]
+    assert read_from(Position(0, 0, 0), lambda: signal.SIGINT) == []
 
 
 def test_groups_end_at_a_number_of_bytes_or_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_writer, "_GROUP_BYTES", 6)
     monkeypatch.setattr(shard_writer, "_GROUP_DOCUMENTS", 3)
     contents = [b"abc", b"def", b"", None, b"a", b"b"]
-    documents = [Document(0, i, (content, None)) for i, content in enumerate(contents)]
+    documents = [Document(0, i, RawDocument(content)) for i, content in enumerate(contents)]
     groups = [*group_documents(documents)]
-    assert [[content for content, _ in group.documents] for group in groups] == [
+    assert [[document.content for document in group.documents] for group in groups] == [
         [b"abc", b"def"],
         [b"", None, b"a"],
         [b"b"],
@@ -81,7 +89,12 @@ def test_groups_end_at_a_number_of_bytes_or_documents(monkeypatch: pytest.Monkey
 
 def test_a_group_is_encoded_with_end_of_text_before_each_good_document(home: Path) -> None:
     tokenizer = Tokenizer.load(home / "t.json")
-    raw = [(b"Rytsas", None), (b"{", "text"), (to_json_lines(["daor"]), "text"), (b" ", None)]
+    raw = [
+        RawDocument(b"Rytsas"),
+        RawDocument(b"{", "text"),
+        RawDocument(to_json_lines(["daor"]), "text"),
+        RawDocument(b" "),
+    ]
     group = encode_group(home / "t.json", Group(np.zeros((4, 2), np.int64), raw))
     first, second = ([tokenizer.end_of_text, *tokenizer.encode(t)] for t in ("Rytsas", "daor"))
     assert group.tokens.tolist() == first + second
@@ -92,7 +105,7 @@ def test_a_group_is_encoded_with_end_of_text_before_each_good_document(home: Pat
 
 
 def test_workers_return_groups_in_order_and_stop_at_a_signal(home: Path) -> None:
-    groups = [Group(np.array([(0, i)]), [(b"text", None)]) for i in range(12)]
+    groups = [Group(np.array([(0, i)]), [RawDocument(b"text")]) for i in range(12)]
     encoded = [*encode_groups(groups, home / "t.json", 2, lambda: None)]
     assert [group.positions.tolist() for group in encoded] == [[[0, i]] for i in range(12)]
     assert [*encode_groups(groups, home / "t.json", 2, lambda: signal.SIGTERM)] == []
@@ -100,7 +113,7 @@ def test_workers_return_groups_in_order_and_stop_at_a_signal(home: Path) -> None
 
 def test_a_killed_worker_is_reported_in_one_line(home: Path) -> None:
     others = {*multiprocessing.active_children()}
-    group = Group(np.zeros((1, 2), np.int64), [(b"text", None)])
+    group = Group(np.zeros((1, 2), np.int64), [RawDocument(b"text")])
     encoded = encode_groups([group] * 9, home / "t.json", 1, lambda: None)
     next(encoded)
     (worker,) = {*multiprocessing.active_children()} - others

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from rich.console import Console
 
 from tests.support.commands import call
@@ -84,7 +85,7 @@ def test_bad_documents_are_counted_and_skipped(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard_writer, "MAX_DOCUMENT_BYTES", 200_000)  # the message keeps 64 MB
-    long = b"a" * 200_001
+    long, whole = b"a" * 200_001, b"a" * 200_000  # a document of plain text is cut instead
     lines = [
         b'{"body": "one"}',
         *(b"{", b'{"body": 1' + b"0" * 5000 + b"}", b"[" * 100_000),  # not JSON
@@ -93,7 +94,7 @@ def test_bad_documents_are_counted_and_skipped(
         *(b"", b"  ", b'{"body": "two \\ud800."}'),  # blank lines are no documents
     ]
     (tmp_path / "bad.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines), 1))
-    paragraphs = b"three", b"\xc3", b"\xe3\x80\x80\x0b", b"four\nfour", long, b"f\xc3\xbcnf"
+    paragraphs = b"three", b"\xc3", b"\xe3\x80\x80\x0b", b"four\nfour", whole, b"f\xc3\xbcnf"
     (tmp_path / "bad.txt.gz").write_bytes(gzip.compress(b"\n\n".join(paragraphs), 1))
     options = ["--out", tmp_path / "s", "--text-key", "body", "--workers", "1"]
     names = (tmp_path / "bad.jsonl.gz", tmp_path / "bad.txt.gz")
@@ -107,16 +108,15 @@ def test_bad_documents_are_counted_and_skipped(
         "invalid JSON": 3,
         "no text under the key": 4,
         "empty": 2,
-        "longer than 64 MB": 2,
+        "longer than 64 MB": 1,
     }
-    expected = encode_documents(
-        ["one", "two \ufffd.", "three", "four\nfour", "fünf"], shards.tokenizer, tmp_path
-    )
+    texts = ["one", "two \ufffd.", "three", "four\nfour", whole.decode(), "fünf"]
+    expected = encode_documents(texts, shards.tokenizer, tmp_path)
     assert read_all_tokens(tmp_path / "s") == expected.tolist()
     assert out == (
-        f"{tmp_path / 's'}: {len(expected)} tokens in 1 shards, from 5 documents with 30 bytes; "
-        "skipped 13: 2 not UTF-8, 3 invalid JSON, 4 no text under the key, 2 empty, 2 longer than "
-        "64 MB\n"
+        f"{tmp_path / 's'}: {len(expected):,} tokens in 1 shard, from 6 documents with 200,030 "
+        "bytes; skipped 12: 2 not UTF-8, 3 invalid JSON, 4 no text under the key, 2 empty, 1 "
+        "longer than 64 MB\n"
     )
 
 
@@ -185,10 +185,9 @@ def test_a_full_disk_is_reported_with_how_to_resume(home: Path, tmp_path: Path) 
     assert not [*(tmp_path / "s").glob("shard*")]
 
 
-def test_input_that_cannot_be_read_twice_is_refused(home: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(UserError, match=f"cannot read the text {path}: --out needs a regular"):
+def test_directories_and_devices_are_refused(home: Path, tmp_path: Path) -> None:
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(UserError, match=f"cannot read the text {path}: expected a regular"):
             encode(home, str(path), tmp_path / "s")
 
 
@@ -196,8 +195,8 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
     compressed = gzip.compress((home / "a.txt").read_bytes())
     damaged = {
         "cut.gz": compressed[:-100],
-        "plain.txt.gz": b"no gzip",
         "bits.jsonl.gz": compressed[:500] + b"?" * 9 + compressed[509:],
+        "cut.zst": zstandard.compress(compressed)[:-100],
     }
     for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
@@ -213,14 +212,18 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         (["a.txt", "b.txt"], "expected one FILE, found 2; pass --out DIRECTORY to write shards"),
         (
             ["--workers", "2", "a.txt"],
-            "--text-key, --shard-tokens and --workers need --out; pass --out DIRECTORY",
+            "--text-key, --separator, --shard-tokens and --workers need --out; pass --out "
+            "DIRECTORY",
         ),
         (["--out", "s"], "--out expects at least one FILE and no --show-tokens"),
         (
             ["--out", "s", "a.txt", "--show-tokens"],
             "--out expects at least one FILE and no --show-tokens",
         ),
-        (["none.txt"], "none.txt: No such file or directory"),
+        (
+            ["none.txt"],
+            "cannot read the text none.txt: No such file or directory; expected a UTF-8 text file",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -239,4 +242,4 @@ def test_a_terminal_shows_the_progress(home: Path, tmp_path: Path) -> None:
     output = io.StringIO()
     terminal = Console(file=output, force_terminal=True, width=100)
     encode(home, "a.txt", tmp_path / "s", console=terminal)
-    assert re.search(r"[\d,]+ tokens, 0 MB of text, [\d,]+ tokens/s", output.getvalue())
+    assert re.search(r"[\d,]+ tokens, [\d.]+ kB of text, [\d,]+ tokens/s", output.getvalue())

@@ -155,7 +155,7 @@ def edit_index(**changes: Any) -> Callable[[Path], None]:
         ),
         (edit_index(tokens=5), "tokens = 5 is not the sum"),
         (edit_index(shard_tokens=332), "shard 0 is shard-00000.bin with 333 tokens"),
-        (edit_index(format=2), "index.json is not an index of shards: format"),
+        (edit_index(format=3), "index.json is not an index of shards: format"),
         (edit_index(more=1), "index.json is not an index of shards: more"),
     ],
 )

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from valyrian_jax.data.separators import find_documents
 from valyrian_jax.data.split import DataSplit, split_documents
-from valyrian_jax.data.text import find_documents
 from valyrian_jax.errors import UserError
 
 PARAGRAPHS = [f"Paragraph {i} says this.\nAnd that, {i}." for i in range(100)]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from valyrian_jax.data import text
+from valyrian_jax.data.separators import find_documents
 from valyrian_jax.data.windows import make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import train_bpe
@@ -19,8 +20,8 @@ PARAGRAPHS = [f"Paragraph {i} says this.\nAnd that, {i}." for i in range(100)]
 @pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n\n"])
 def test_blank_lines_of_any_kind_separate_documents(blank: str) -> None:
     paragraphs = [p.replace("\n", " ") for p in PARAGRAPHS]
-    assert text.find_documents(blank.join(paragraphs)) == paragraphs
-    assert text.find_documents("\n" * 400 + blank.join(paragraphs) + blank) == paragraphs
+    assert find_documents(blank.join(paragraphs)) == paragraphs
+    assert find_documents("\n" * 400 + blank.join(paragraphs) + blank) == paragraphs
 
 
 def test_tokens_are_documents_between_end_of_text(
@@ -88,19 +89,7 @@ def test_bytes_include_the_blank_line_after_each_document() -> None:
     assert text.count_bytes(["ab", "ñ"]) == 2 + 2 + 2 + 2
 
 
-def test_a_bad_text_is_refused_with_its_name(tmp_path: Path) -> None:
-    cases = {
-        "empty": (b" \n\n ", "is empty"),
-        "latin": (b"abc \xf1 def", "not UTF-8: byte 0xf1 at offset 4"),
-    }
-    for name, (content, message) in cases.items():
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=f"{name}.*{message}"):
-            text.read_corpus(tmp_path / name)
-    with pytest.raises(UserError, match="latin.*not UTF-8: byte 0xf1 at offset 4"):
-        list(text.read_blocks(tmp_path / "latin"))
-    with pytest.raises(UserError, match=r"cannot read the text .*none: No such file"):
-        text.read_corpus(tmp_path / "none")
+def test_a_text_without_a_window_is_refused() -> None:
     with pytest.raises(UserError, match="at least 33 tokens for model.n_positions = 32, found 20"):
         sample_batch(np.zeros(20, np.uint16), 0, 0, 1, 32)
     with pytest.raises(UserError, match="held-out part is empty"):

@@ -27,9 +27,9 @@ from valyrian_jax.data.corpus_entropy import (
     save_source,
     source_path,
 )
+from valyrian_jax.data.documents import load_text
 from valyrian_jax.data.overlap import measure_overlap
 from valyrian_jax.data.split import split_documents
-from valyrian_jax.data.text import find_documents, read_corpus
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import evaluate_run, make_report
@@ -142,8 +142,8 @@ def test_entropy_estimate_has_a_standard_error() -> None:
 
 
 def test_the_shipped_corpus_has_a_known_entropy() -> None:
-    text = read_corpus(ROOT / "data" / "High Valyrian.txt")
-    split = split_documents(find_documents(text), 0.05)
+    text = load_text(ROOT / "data" / "High Valyrian.txt")
+    split = split_documents(text.documents, 0.05)
     file = ROOT / "data" / "High Valyrian.source.json"
     sha256 = json.loads(file.read_text(encoding="utf-8"))["sha256"]
     source = load_source(ROOT / "data" / "High Valyrian.txt", sha256)

@@ -123,5 +123,5 @@ def test_a_bad_text_or_option_or_weight_is_refused_in_one_line(
         assert message in err
         assert err.count("\n") == 1
     overflowing = {name: np.full_like(tensor, 1e38) for name, tensor in bundle.tensors.items()}
-    with pytest.raises(UserError, match=r"the logits are not finite: .* found a loss of (nan|inf)"):
+    with pytest.raises(UserError, match="the logits are not finite"):
         evaluate_text(dataclasses.replace(bundle, tensors=overflowing), ["x"])

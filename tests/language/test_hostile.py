@@ -45,11 +45,14 @@ def test_hostile_text_gets_printable_verdicts(kind: str) -> None:
     assert all(is_one_short_line(verdict.reason) for verdict in verdicts)
     if not verdicts:  # The text is white space.
         return
-    *printed, last = format_verdicts(encoded, as_json=False)
+    *printed, last = format_verdicts([encoded.decode()], as_json=False)
     if last.startswith("note: "):
         last = printed.pop()
     right = sum(verdict.grammatical for verdict in verdicts)
-    assert last == f"{right} of {len(verdicts)} sentences are grammatical"
+    if len(verdicts) == 1:
+        assert last == f"1 sentence is {'' if right else 'not '}grammatical"
+    else:
+        assert last == f"{right} of {len(verdicts)} sentences are grammatical"
     for lines in printed:
         assert all(line.isprintable() and len(line) < 400 for line in lines.split("\n"))
         assert lines.count("\n") <= 1

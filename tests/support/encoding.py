@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from valyrian_jax.data.documents import load_text
 from valyrian_jax.data.shard_index import (
     InputFile,
     Position,
@@ -17,7 +18,6 @@ from valyrian_jax.data.shard_index import (
 )
 from valyrian_jax.data.shard_writer import encode_files
 from valyrian_jax.data.shards import open_shards, read_tokens, token_dtype, write_shard
-from valyrian_jax.data.text import find_documents, read_corpus
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 QUIET = Console(quiet=True)
@@ -25,7 +25,7 @@ QUIET = Console(quiet=True)
 
 def read_all_documents(path: Path) -> list[str]:
     """Return the documents of a text."""
-    return find_documents(read_corpus(path))
+    return load_text(path).documents
 
 
 def to_json_lines(texts: list[str], key: str = "text") -> bytes:

@@ -4,6 +4,7 @@ import codecs
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,14 @@ from bridge import __main__ as bridge_main
 from tests.support.commands import call, call_on_terminal
 from valyrian_jax.cli.main import main
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
-from valyrian_jax.tokenizer.display import make_visible, token_text
+from valyrian_jax.tokenizer.display import (
+    count_noun,
+    escape_controls,
+    format_size,
+    make_visible,
+    to_json,
+    token_text,
+)
 
 RUN = Path(__file__).parents[1] / "artifacts" / "0.1.0" / "run"
 TEXT = "Ābri ābri.\n\nKo \x1b[2J\x9b31m\u202e ābri ȳ \\ 🐉\n"
@@ -121,3 +129,74 @@ def test_generate_shows_the_tokens_of_the_prompt_and_the_text(
         json.loads(line) for line in generate("--num-samples", 2, "--json").splitlines()
     ] == records
     assert generate() == records[0]["text"] + "\n"
+
+
+@given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\u2028\r\x7f\0\u200d\u3000")))
+def test_no_text_can_drive_a_terminal(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    shown = escape_controls(text)
+    assert not re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", shown)
+    encoded = to_json({"text": text})
+    assert encoded.isprintable()
+    assert json.loads(encoded) == {"text": text}
+
+
+def test_what_people_read_is_left_as_it_is() -> None:
+    for text in ("第一章\u3000龍。", "می\u200cخواهم", "👩\u200d🚀 a\u00a0b\tc\n", "zaldrīzes"):
+        assert escape_controls(text) == text
+    assert escape_controls("a\rb\x1b[2J\x9b1m\u202e\ud800") == r"a\rb\x1b[2J\x9b1m\u202e\ud800"
+
+
+@pytest.mark.parametrize("program", [main, bridge_main.main], ids=["sample", "generate"])
+def test_a_sample_is_escaped_on_a_terminal_only(
+    program: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "sample" if program is main else "generate"
+    arguments = (command, RUN, "--prompt", "\x1b[2J\x9bm\u202e", "--max-new-tokens", 3)
+    assert call(program, capsys, monkeypatch, *arguments)[1].startswith("\x1b[2J\x9bm\u202e")
+    shown = call_on_terminal(program, monkeypatch, *arguments)
+    assert shown.startswith(r"\x1b[2J\x9bm\u202e")
+    assert escape_controls(shown) == shown
+    shown = call_on_terminal(program, monkeypatch, *arguments, "--json")
+    assert escape_controls(shown) == shown
+
+
+NAME = "a\x1b[2Jb\x9bm"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", NAME),
+        ("check", "--json", NAME),
+        ("check", "--word", "--json", NAME),
+        ("tokenizer", "train", NAME, "--vocab-size", 260, "-o", NAME + ".json"),
+        ("tokenizer", "encode", "tokenizer.json", NAME, "--out", NAME + "-shards"),
+        ("plot", NAME + "-run", "-o", NAME),
+    ],
+    ids=lambda arguments: "-".join(map(str, arguments[:2])),
+)
+def test_names_and_texts_are_escaped_on_a_terminal(
+    arguments: tuple[Any, ...], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(NAME).write_text(f"Valar {NAME} Valar Valar", encoding="utf-8")
+    Path(NAME + "-run").symlink_to(RUN)
+    shown = call_on_terminal(main, monkeypatch, *arguments)
+    assert escape_controls(shown) == shown
+    assert "2Jb" in shown
+
+
+def test_counts_and_sizes_are_exact_and_never_zero_of_a_larger_unit() -> None:
+    assert [count_noun(n, "shard") for n in (0, 1, 1234)] == ["0 shards", "1 shard", "1,234 shards"]
+    sizes = 0, 1, 999, 1000, 12_345, 999_999, 1_000_000, 123_456_789, 2_500_000_000
+    assert [*map(format_size, sizes)] == [
+        "0 bytes",
+        "1 byte",
+        "999 bytes",
+        "1.00 kB",
+        "12.3 kB",
+        "1,000 kB",
+        "1.00 MB",
+        "123 MB",
+        "2.50 GB",
+    ]

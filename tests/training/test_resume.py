@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from valyrian_jax.files import lock_directory
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training import run as training_run
+from valyrian_jax.training.resume import check_unchanged
 from valyrian_jax.training.run import TrainResult, train
 
 
@@ -140,12 +142,28 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("model.n_layer", 3), ("optim.lr", 1.0), ("train.seed", 3), ("data.held_out", 0.1)],
+    [
+        ("model.n_layer", 3),
+        ("optim.lr", 1.0),
+        ("train.seed", 3),
+        ("data.held_out", 0.1),
+        ("data.separator", "--"),
+    ],
 )
-def test_a_resumed_run_refuses_a_changed_setting(key: str, value: float, copy: Path) -> None:
-    expected = f"cannot change {key} of a resumed run: expected .*, found {value}; leave it"
+def test_a_resumed_run_refuses_a_changed_setting(key: str, value: Any, copy: Path) -> None:
+    expected = f"cannot change {key} of a resumed run: expected .*, found {value!r}; leave it"
     with pytest.raises(UserError, match=expected):
         resume(copy, **{key: value})
+
+
+def test_a_setting_that_an_old_checkpoint_lacks_had_its_default(copy: Path) -> None:
+    saved = checkpoint.find_newest(copy / "checkpoints").metadata
+    data = {key: value for key, value in saved.config["data"].items() if key != "separator"}
+    old = replace(saved, config=saved.config | {"data": data})
+    assert check_unchanged(saved, old, copy) == []
+    current = replace(saved, config=saved.config | {"data": data | {"separator": "--"}})
+    with pytest.raises(UserError, match=r"cannot change data.separator.*expected 'blank line'"):
+        check_unchanged(current, old, copy)
 
 
 def test_a_resumed_run_refuses_a_changed_tokenizer(copy: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from valyrian_jax.cli.options import PATH, json_option
-from valyrian_jax.cli.tables import json_line
+from valyrian_jax.cli.options import PATH, json_option, text_key_option
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import is_standard_output, is_stream, write_output
+from valyrian_jax.files import STANDARD_INPUT, is_standard_output, is_stream, write_output
+from valyrian_jax.tokenizer.display import print_text, to_json
 
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
@@ -68,24 +68,27 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     is_flag=True,
     help="Look up words instead: the arguments are words, and each is printed with its readings.",
 )
+@text_key_option
 @json_option
-def check(inputs: tuple[str, ...], words: bool, as_json: bool) -> None:
+def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) -> None:
     """Check every sentence of a text against the grammar.
 
-    FILE is a UTF-8 text; the default is standard input. Every sentence is printed as right or
-    wrong, and a wrong one with the first reason.
+    FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
+    compressed with gzip or zstd; the default is standard input. Every sentence is printed as right
+    or wrong, and a wrong one with the first reason.
     """
     from valyrian_jax.cli.verdicts import format_readings, format_verdicts
+    from valyrian_jax.data.documents import read_texts
 
     if words:
         lines = format_readings(inputs, as_json)
     elif len(inputs) > 1:
         raise UserError(f"expected one file, found {len(inputs)}; pass --word to look up words")
     else:
-        with click.open_file(inputs[0] if inputs else "-", "rb") as file:
-            lines = format_verdicts(file.read(), as_json)
+        path = inputs[0] if inputs else STANDARD_INPUT
+        lines = format_verdicts(read_texts(path, text_key, document_end="\n"), as_json)
     for line in lines:
-        click.echo(line)
+        print_text(line)
 
 
 @click.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
@@ -101,6 +104,6 @@ def language(word: str, as_json: bool) -> None:
     lexemes = find_lexemes(unicodedata.normalize("NFC", word))
     if as_json:
         for lexeme in lexemes:
-            click.echo(json_line(paradigm_record(lexeme)))
+            click.echo(to_json(paradigm_record(lexeme)))
     else:
         click.echo("\n\n".join(map(format_paradigm, lexemes)))

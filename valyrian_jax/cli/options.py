@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from valyrian_jax.config import list_settings
+from valyrian_jax.config import BLANK_LINE, check_separator, list_settings
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
 Callback = Callable[..., None]
@@ -17,6 +17,30 @@ PATH = click.Path(path_type=Path)
 run_argument = click.argument("run", type=PATH, required=False)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line."
+)
+text_key_option = click.option(
+    "--text-key",
+    metavar="KEY",
+    default="text",
+    show_default=True,
+    help="Key of the text in JSON, or its column in Parquet; empty: read JSON as plain text.",
+)
+
+
+def _check_separator(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        return check_separator(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+separator_option = click.option(
+    "--separator",
+    metavar="TEXT",
+    default=BLANK_LINE,
+    show_default=True,
+    callback=_check_separator,
+    help="What separates the documents of plain text: blank line, any string, or re:PATTERN.",
 )
 show_tokens_option = click.option(
     "--show-tokens",

@@ -57,8 +57,8 @@ def evaluate(run: Path | None, texts: int | None, text: Path | None, as_json: bo
     distance from the corpus's entropy, and the quality of texts that the weights generate
     (temperature 1, top-p 0.9, seeds from 0).
 
-    With --text, print only the loss on FILE, in nats per token and bits per byte. RUN can be a
-    bundle directory then.
+    With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read as
+    the text of the run is (plain, JSON or Parquet). RUN can be a bundle directory then.
     """
     if text is not None:
         if texts is not None:
@@ -89,13 +89,17 @@ def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
     """Print the loss of the best weights of a run or bundle on a text."""
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.cli.tables import new_table, print_table
-    from valyrian_jax.data.text import find_documents, read_corpus
+    from valyrian_jax.config import config_from_tree
+    from valyrian_jax.data.documents import load_text
     from valyrian_jax.evaluation.text_loss import evaluate_text
     from valyrian_jax.run_directory import find_bundle
 
-    bundle = find_bundle(run)
-    loss = evaluate_text(load_bundle(bundle), find_documents(read_corpus(file)))
-    shown, name = str(run or bundle.parent), decode_argument(str(file))
+    directory = find_bundle(run)
+    bundle = load_bundle(directory)
+    data = config_from_tree(bundle.manifest.get("config", {})).data
+    documents = load_text(file, data.text_key, data.separator).documents
+    loss = evaluate_text(bundle, documents)
+    shown, name = str(run or directory.parent), decode_argument(str(file))
     if as_json:
         click.echo(json.dumps({"run": shown, "text": name, **loss._asdict()}))
         return

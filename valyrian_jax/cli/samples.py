@@ -1,11 +1,8 @@
 """Print samples of any token generator: as text, as tokens or as JSON."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
-
-import click
 
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import count_texts
@@ -18,7 +15,7 @@ from valyrian_jax.bundle.text_generation import (
     take_until_end_of_text,
 )
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tokenizer.display import print_tokens, token_text
+from valyrian_jax.tokenizer.display import print_text, print_tokens, to_json, token_text
 
 
 def print_samples(
@@ -50,16 +47,16 @@ def print_samples(
             record: dict[str, Any] = {"seed": seed, "text": text}
             if show_tokens:
                 record["tokens"] = [*map(token_text, _decode_tokens(tokenizer, prompt, ids))]
-            _echo(json.dumps(record, ensure_ascii=False) + "\n")
+            print_text(to_json(record))
         else:
-            _echo(f"[seed {seed}] ")
+            print_text(f"[seed {seed}] ", end="")
             print_sample(tokenizer, prompt, ids)
 
 
 def _print_text(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> None:
     for text in itertools.chain([prompt], stream_text(tokenizer, ids)):
-        _echo(text)
-    _echo("\n")
+        print_text(text, end="")
+    print_text("")
 
 
 def _print_tokens(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> None:
@@ -70,8 +67,3 @@ def _decode_tokens(tokenizer: Tokenizer, prompt: str, ids: Iterable[int]) -> Ite
     """Decode each token of a prompt and of its continuation, up to the end of the document."""
     for i in itertools.chain(tokenizer.encode(prompt), take_until_end_of_text(tokenizer, ids)):
         yield tokenizer.decode_bytes([i])
-
-
-def _echo(text: str) -> None:
-    """Print text without a newline; `color` keeps click from removing control characters."""
-    click.echo(text, nl=False, color=True)

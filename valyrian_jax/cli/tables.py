@@ -1,6 +1,5 @@
 """Tables on the terminal, and the report of a run as a table or as JSON."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from valyrian_jax.tokenizer.display import to_json
 
 if TYPE_CHECKING:  # Evaluation imports JAX, which the bridge's tables do not need.
     from valyrian_jax.evaluation.report import Report, ReportRow
@@ -50,19 +51,7 @@ def report_json(run: Path, report: "Report") -> str:
         record["cut"] = report.cut
     model = report.rows["model"]
     losses = {"nats_per_token": model.nats_per_token, "bits_per_byte": model.bits_per_byte}
-    return json.dumps({"run": str(run), **losses, **record})
-
-
-def json_line(value: Any) -> str:
-    """Return JSON that is printable: escapes take the place of control characters, also of C1."""
-    return "".join(
-        c if c.isprintable() else _escape_in_json(c) for c in json.dumps(value, ensure_ascii=False)
-    )
-
-
-def _escape_in_json(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+    return to_json({"run": str(run), **losses, **record})
 
 
 def report_table(rows: "Mapping[str, ReportRow]") -> Table:

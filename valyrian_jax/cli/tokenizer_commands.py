@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from valyrian_jax.cli.options import PATH, show_tokens_option
+from valyrian_jax.cli.options import (
+    PATH,
+    separator_option,
+    show_tokens_option,
+    text_key_option,
+)
 from valyrian_jax.errors import UserError, escape, stop_signals
-from valyrian_jax.files import is_standard_output, write_output
+from valyrian_jax.files import STANDARD_INPUT, is_standard_output, write_output
+from valyrian_jax.tokenizer.display import print_text
 
 
 @click.group()
@@ -27,29 +34,34 @@ def tokenizer() -> None:
     show_default=True,
     help="Number of tokens: 256 bytes, the merges and <|endoftext|>.",
 )
-@click.option(
-    "--text-key",
-    metavar="KEY",
-    default="text",
-    show_default=True,
-    help="Key of the text in JSON lines.",
-)
+@text_key_option
+@separator_option
 @click.option(
     "-o", "--out", type=PATH, default="tokenizer.json", show_default=True, help="File to write."
 )
-def train(files: tuple[Path, ...], vocab_size: int, text_key: str, out: Path) -> None:
+def train(
+    files: tuple[Path, ...], vocab_size: int, text_key: str, separator: str, out: Path
+) -> None:
     """Train a tokenizer of exactly --vocab-size tokens.
 
-    FILES are UTF-8 texts or JSON lines (.jsonl), and can be gzipped (.gz). Documents that
-    `tokenizer encode --out` skips are skipped here too.
+    FILES are texts of any size: plain, JSON (an object a line, or one array) or Parquet, also
+    compressed with gzip or zstd; - is standard input. Documents of JSON and Parquet that `tokenizer
+    encode --out` skips are skipped here too.
     """
+    from valyrian_jax.data.documents import read_texts
     from valyrian_jax.tokenizer import train_bpe
 
-    texts = (text for file in files for text in read_training_texts(file, text_key))
+    texts = (
+        text for file in files for text in read_texts(file, text_key, separator, note=_print_note)
+    )
     with write_output(out) as temporary:
         trained = train_bpe(texts, vocab_size)
         trained.save(temporary)
     click.echo(escape(f"{out}: {trained.vocab_size} tokens"), err=is_standard_output(out))
+
+
+def _print_note(line: str) -> None:
+    print_text(f"note: {line}", to_stderr=True)
 
 
 @tokenizer.command(
@@ -59,9 +71,8 @@ def train(files: tuple[Path, ...], vocab_size: int, text_key: str, out: Path) ->
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 @show_tokens_option
 @click.option("--out", type=PATH, help="Directory for shards of tokens to train on.")
-@click.option(
-    "--text-key", metavar="KEY", show_default="text", help="Key of the text in JSON lines."
-)
+@text_key_option
+@separator_option
 @click.option(
     "--shard-tokens",
     type=click.IntRange(1, 2**30),
@@ -79,68 +90,71 @@ def encode(
 ) -> None:
     """Print the token ids of a text on one line.
 
-    VOCABULARY is a tokenizer.json. FILE is any file; the default is standard input.
+    VOCABULARY is a tokenizer.json. FILE is any file, also compressed with gzip or zstd; the default
+    is standard input.
 
     With --out, write the tokens of any number of FILEs of any size as shards, which `train.py
-    --data.path` reads. Then a FILE is a UTF-8 text with blank lines between documents, or JSON
-    lines (.jsonl), and can be gzipped (.gz). After an interruption, the same command continues.
+    --data.path` reads. Then a FILE is plain text, JSON (an object a line, or one array) or Parquet,
+    also compressed. After an interruption, the same command continues.
     """
-    settings = {name: value for name, value in settings.items() if value is not None}
+    context = click.get_current_context()
+    settings = {
+        name: value
+        for name, value in settings.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
     if out is not None:
         if show_tokens or not files:
             raise click.UsageError("--out expects at least one FILE and no --show-tokens")
         write_shards(vocabulary, files, out, settings)
     elif settings:
         raise click.UsageError(
-            "--text-key, --shard-tokens and --workers need --out; pass --out DIRECTORY"
+            "--text-key, --separator, --shard-tokens and --workers need --out; pass --out DIRECTORY"
         )
     elif len(files) > 1:
         raise click.UsageError(
             f"expected one FILE, found {len(files)}; pass --out DIRECTORY to write shards"
         )
     else:
-        with click.open_file(files[0] if files else "-", "rb") as file:
-            print_ids(vocabulary, file, show_tokens)
+        print_ids(vocabulary, files[0] if files else STANDARD_INPUT, show_tokens)
 
 
 @tokenizer.command(
     epilog='Example: python -m valyrian_jax tokenizer decode tokenizer.json <<< "39 72"'
 )
 @click.argument("vocabulary", type=PATH)
-@click.argument("file", type=click.File("rb"), default="-")
-def decode(vocabulary: Path, file: IO[bytes]) -> None:
+@click.argument("file", default=STANDARD_INPUT)
+def decode(vocabulary: Path, file: str) -> None:
     """Print the bytes of token ids.
 
     VOCABULARY is a tokenizer.json. FILE contains token ids separated by white space, as `tokenizer
     encode` prints them; the default is standard input.
     """
+    from valyrian_jax.data.text_reader import read_blocks
     from valyrian_jax.tokenizer import Tokenizer
 
-    ids = parse_token_ids(file.read())
-    click.echo(Tokenizer.load(vocabulary).decode_bytes(ids), nl=False)
+    blocks = map(parse_token_ids, read_blocks(file))
+    loaded = Tokenizer.load(vocabulary)
+    for ids in blocks:
+        click.echo(loaded.decode_bytes(ids), nl=False)
 
 
-def read_training_texts(file: Path, text_key: str) -> Iterator[str]:
-    """Read a plain text in blocks, and JSON lines or a gzipped file by documents."""
-    from valyrian_jax.data import documents
-    from valyrian_jax.data.text import read_blocks
-
-    if documents.is_json_lines(file) or documents.is_gzipped(file):
-        return documents.read_texts(file, text_key)
-    return read_blocks(file)
-
-
-def print_ids(vocabulary: Path, file: IO[bytes], show_tokens: bool) -> None:
+def print_ids(vocabulary: Path, file: str, show_tokens: bool) -> None:
     """Print the token ids of a file on one line, or its tokens."""
+    from valyrian_jax.data.text_reader import read_blocks
     from valyrian_jax.tokenizer import Tokenizer
     from valyrian_jax.tokenizer.display import print_tokens
 
     loaded = Tokenizer.load(vocabulary)
-    ids = loaded.encode_bytes(file.read())
+    blocks = map(loaded.encode_bytes, read_blocks(file))
     if show_tokens:
-        print_tokens(loaded.tokens[i] for i in ids)
-    else:
-        click.echo(" ".join(map(str, ids)))
+        print_tokens(loaded.tokens[i] for ids in blocks for i in ids)
+        return
+    separator = ""
+    for ids in filter(None, blocks):
+        click.echo(separator + " ".join(map(str, ids)), nl=False)
+        separator = " "
+    click.echo()
 
 
 def write_shards(
@@ -152,7 +166,8 @@ def write_shards(
     from valyrian_jax.data.shard_index import describe_index
     from valyrian_jax.data.shard_writer import encode_files
 
-    paths, console = [*map(Path, files)], Console(stderr=True)
+    paths = [Path("/dev/stdin" if file == STANDARD_INPUT else file) for file in files]
+    console = Console(stderr=True)
     with stop_signals() as stop_signal:
         index = encode_files(vocabulary, paths, out, console, **settings, stop_signal=stop_signal)
     click.echo(escape(f"{out}: {describe_index(index)}"))

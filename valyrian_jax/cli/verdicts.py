@@ -1,35 +1,46 @@
 """Format what the language checker says of sentences and words, as lines of text or JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from valyrian_jax.cli.tables import json_line
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import decode_utf8
-from valyrian_jax.language import Verdict, check
+from valyrian_jax.language import Verdict
+from valyrian_jax.language.checker.verdict import check_sentence, stream_sentences
 from valyrian_jax.language.words.analysis import FEATURES, Reading, analyze
 from valyrian_jax.language.words.spelling import nfc, suggest
+from valyrian_jax.tokenizer.display import escape_controls, to_json
 
 _MAX_SENTENCE, _MAX_WORD = 300, 40  # characters printed for people
 
 
-def format_verdicts(encoded: bytes, as_json: bool) -> Iterator[str]:
+def format_verdicts(blocks: Iterable[str], as_json: bool) -> Iterator[str]:
     """Yield the verdict of each sentence and, without JSON, the number of grammatical sentences.
 
+    Args:
+        blocks: A text of any size, in blocks.
+        as_json: Whether to yield JSON.
+
     Raises:
-        UserError: The text is not UTF-8 or has no sentence.
+        UserError: The text has no sentence.
     """
-    text = decode_utf8(encoded, "the text")
-    verdicts = check(text)
-    if not verdicts:
-        raise UserError("the text has no sentence to check; expected at least one word")
-    for verdict in verdicts:
+    right, total, is_nfc = 0, 0, True
+    for sentence in stream_sentences(blocks):
+        verdict = check_sentence(sentence)
         yield _verdict_json(verdict) if as_json else _verdict_text(verdict)
+        right, total = right + verdict.grammatical, total + 1
+        is_nfc = is_nfc and sentence == nfc(sentence)
+    if not total:
+        raise UserError("the text has no sentence to check; expected at least one word")
     if not as_json:
-        right = sum(verdict.grammatical for verdict in verdicts)
-        yield f"{right} of {len(verdicts)} sentences are grammatical"
-        if text != nfc(text):
+        yield _summarize(right, total)
+        if not is_nfc:
             yield "note: the text is not NFC (its accents are separate characters); checked as NFC"
+
+
+def _summarize(right: int, total: int) -> str:
+    if total == 1:
+        return f"1 sentence is {'' if right else 'not '}grammatical"
+    return f"{right} of {total} sentences are grammatical"
 
 
 def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
@@ -43,37 +54,33 @@ def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
     for word in map(nfc, words):
         readings = analyze(word) or analyze(word[:1].lower() + word[1:])
         if as_json:
-            record = {"word": word, "readings": [*map(_reading_record, readings)]}
-            yield json_line(record)
+            yield to_json({"word": word, "readings": [*map(_reading_record, readings)]})
         elif readings:
             yield word
             yield from map(_reading_text, readings)
         else:
             neighbours = ", ".join(suggest(word))
             hint = f"; the nearest are {neighbours}" if neighbours else ""
-            raise UserError(f"{_printable(word, _MAX_WORD)!r} is not a known word{hint}")
+            raise UserError(f"'{_shorten(word, _MAX_WORD)}' is not a known word{hint}")
 
 
 def _verdict_json(verdict: Verdict) -> str:
-    record = {
-        "text": verdict.text,
-        "grammatical": verdict.grammatical,
-        "reason": verdict.reason,
-    }
-    return json_line(record)
+    return to_json(
+        {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
+    )
 
 
 def _verdict_text(verdict: Verdict) -> str:
-    sentence = _printable(verdict.text, _MAX_SENTENCE)
+    sentence = _shorten(verdict.text, _MAX_SENTENCE)
     if verdict.grammatical:
         return f"right  {sentence}"
     return f"wrong  {sentence}\n       {verdict.reason}"
 
 
-def _printable(text: str, length: int) -> str:
-    """Return the beginning of a text, with U+FFFD for each character that cannot be printed."""
-    beginning = text if len(text) <= length else text[:length] + "…"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in beginning)
+def _shorten(text: str, length: int) -> str:
+    """Return the beginning of a text in one line, with control characters as escapes."""
+    escaped = escape_controls(text[: length + 1], kept="")
+    return escaped if len(escaped) <= length else escaped[:length] + "…"
 
 
 def _features(reading: Reading) -> dict[str, str]:

@@ -43,6 +43,10 @@ class Dataset(Protocol):
     def training_sentences(self) -> frozenset[str] | None:
         """Sentences of the training part if the grammar generated them; a sample may repeat one."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the text, a line each."""
+
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> Int[np.ndarray, "N B W"]:
         """Return the batches of `count` steps from `step` on, int32 [N, B, T + 1].
 

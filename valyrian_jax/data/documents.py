@@ -1,154 +1,316 @@
-"""Documents of a file of any size, one after another, with a reason for each that has no text.
+"""Documents of a text of any size, one after another, with a reason for each that has no text.
 
-A name that ends in .jsonl or .ndjson means one JSON object a line. Any other file is a text whose
-documents are separated by blank lines, exactly as in `valyrian_jax.data.text.find_documents`.
-Both kinds may be gzipped (.gz).
+A document is what lies between two separators of plain text, an object a line or in an array of
+JSON, or a row of Parquet; `valyrian_jax.data.text_reader` opens the text. Only a long document of
+plain text comes in several pieces.
 """
 
-import gzip
+import hashlib
 import json
-import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import NamedTuple
 
+from valyrian_jax.config import BLANK_LINE
+from valyrian_jax.data.json_texts import JsonForm, detect_json, read_elements, read_lines
+from valyrian_jax.data.memory import memory_bytes
+from valyrian_jax.data.parquet import read_rows
+from valyrian_jax.data.separators import (
+    describe_end_of_text_lines,
+    find_documents,
+    split_stream,
+)
+from valyrian_jax.data.text_reader import (
+    PARQUET_MAGIC,
+    TextStream,
+    cut_between_words,
+    decode_blocks,
+    open_text,
+    refuse_other_formats,
+)
 from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer.batch import encode_utf8
+from valyrian_jax.tokenizer.display import format_size
 
-MAX_DOCUMENT_BYTES = 1 << 26  # also of a line of JSON
-GOOD = ""
+MAX_DOCUMENT_BYTES = 1 << 26  # of a line or element of JSON, and of a piece of plain text
+GOOD, CONTINUATION = "", "continuation"
 NOT_UTF8, NOT_JSON, NO_TEXT = "not UTF-8", "invalid JSON", "no text under the key"
 EMPTY, TOO_LONG = "empty", f"longer than {MAX_DOCUMENT_BYTES >> 20} MB"
-REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG)
+REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION)
+# A run holds a text, its documents, its tokens and its sentences at a time: 12 times its bytes.
+_MEMORY_SHARE = 1 / 16
 
-# The paragraph break of `text`, without its first carriage return: a pattern that begins with one
-# fixed character is ten times as fast. In UTF-8 no other character contains these bytes.
-_BREAK = re.compile(rb"\n[ \t]*\r?\n[ \t]*(?:\r?\n[ \t]*)*")
-_BREAK_BYTES = b" \t\r\n"
-_BLOCK = 1 << 22  # bytes read at a time
-
-
-def is_gzipped(path: Path) -> bool:
-    """Return whether the name is that of a gzipped file."""
-    return path.name.lower().endswith(".gz")
+Note = Callable[[str], None]
+_NO_NOTE: Note = lambda _: None  # noqa: E731
 
 
-def is_json_lines(path: Path) -> bool:
-    """Return whether the name is that of a file of JSON lines."""
-    return path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+class RawDocument(NamedTuple):
+    """A document before it is decoded.
+
+    Attributes:
+        content: Its bytes; None if there are too many.
+        text_key: Key of the text in JSON; None if the bytes are the text.
+        is_continuation: Whether it continues the document before it.
+    """
+
+    content: bytes | None
+    text_key: str | None = None
+    is_continuation: bool = False
 
 
-def read_documents(path: Path, max_bytes: int) -> Iterator[bytes | None]:
-    """Yield the documents of a file as raw bytes: paragraphs, or lines of JSON.
+class DecodedDocument(NamedTuple):
+    """The text of a document, or the reason why it has none; see `REASONS`."""
 
-    Blank lines of JSON and paragraphs of white space are skipped.
+    text: str
+    reason: str
+
+
+class Text(NamedTuple):
+    """A text in memory.
+
+    Attributes:
+        documents: Its documents.
+        size: Its bytes in UTF-8.
+        fingerprint: SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet.
+        notes: What a person should know about it, a line each.
+    """
+
+    documents: list[str]
+    size: int
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def read_documents(
+    path: str | Path,
+    text_key: str = "text",
+    separator: str = BLANK_LINE,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    note: Note = _NO_NOTE,
+) -> Iterator[RawDocument]:
+    """Yield the documents of a text; white space is none.
 
     Args:
-        path: The file.
-        max_bytes: Largest size of a document. Memory does not grow with longer ones.
-
-    Yields:
-        Input of `decode_document`; None for a document that is too long.
+        path: The text; see `valyrian_jax.data.text_reader`.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+        max_bytes: Largest size of a document or a piece. Memory does not grow with longer ones.
+        note: Called with a line about the text.
 
     Raises:
-        UserError: The file cannot be read to its end.
+        UserError: The text cannot be read to its end.
     """
-    try:
-        with cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped(path) else path.open("rb") as file:
-            yield from (_lines if is_json_lines(path) else _paragraphs)(file, max_bytes)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UserError(f"cannot read the text {path}: {reason}") from error
+    with open_text(path) as stream:
+        yield from _read_stream(stream, text_key, separator, max_bytes, note)
 
 
-def decode_document(document: bytes | None, text_key: str | None) -> tuple[str, str]:
-    """Return the text of a document.
+def _read_stream(
+    stream: TextStream,
+    text_key: str,
+    separator: str,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    note: Note = _NO_NOTE,
+) -> Iterator[RawDocument]:
+    if stream.head.startswith(PARQUET_MAGIC):
+        yield from map(RawDocument, read_rows(stream, text_key))
+        return
+    match _detect_json(stream, text_key):
+        case "lines":
+            for line in read_lines(stream.file, max_bytes):
+                yield RawDocument(line, text_key)
+        case "array":
+            for element in read_elements(stream, max_bytes):
+                yield RawDocument(element, text_key)
+        case _:
+            _note_separators(stream, separator, note)
+            yield from _read_plain(stream, separator, max_bytes)
 
-    Args:
-        document: Raw bytes; None if there were too many.
-        text_key: Key of the text in a line of JSON; None if the document is the text.
 
-    Returns:
-        The text and `GOOD`; or an empty text and the reason, one of `REASONS`.
+def _is_plain(stream: TextStream, text_key: str) -> bool:
+    return not stream.head.startswith(PARQUET_MAGIC) and not _detect_json(stream, text_key)
+
+
+def _detect_json(stream: TextStream, text_key: str) -> JsonForm:
+    """Return the form of JSON to read, "" for plain text.
+
+    Raises:
+        UserError: The text is neither.
     """
-    if document is None:
-        return "", TOO_LONG
+    refuse_other_formats(stream)
+    form = detect_json(stream.head) if text_key else ""
+    if form == "other":
+        raise UserError(
+            f"{stream.name} is one value of JSON over several lines; expected an object a line, or "
+            "one array of objects, with the text under a key: convert it, or set the key to '' "
+            "(--data.text_key or --text-key) to read the JSON itself as plain text"
+        )
+    return form
+
+
+def _read_plain(stream: TextStream, separator: str, max_bytes: int) -> Iterator[RawDocument]:
+    """Yield documents; after a piece that is left out, a new document begins."""
+    previous = RawDocument(b"")
+    for piece in split_stream(stream.file, separator, max_bytes):
+        is_continuation = not piece.is_first and decode_document(previous).reason in (
+            GOOD,
+            CONTINUATION,
+        )
+        previous = RawDocument(piece.text, None, is_continuation)
+        yield previous
+
+
+def _note_separators(stream: TextStream, separator: str, note: Note) -> None:
+    if line := describe_end_of_text_lines(stream.head.decode("utf-8", "replace"), separator):
+        note(line)
+
+
+def decode_document(document: RawDocument) -> DecodedDocument:
+    """Return the text of a document, or the reason why it has none."""
+    if document.content is None:
+        return DecodedDocument("", TOO_LONG)
     try:
-        text: object = document.decode("utf-8")
-        if text_key is not None:
-            value = json.loads(document.decode("utf-8-sig"))
-            text = value.get(text_key) if isinstance(value, dict) else None
+        text: object = document.content.decode("utf-8")
+        if document.text_key is not None:
+            value = json.loads(document.content.decode("utf-8-sig"))
+            text = value.get(document.text_key) if isinstance(value, dict) else value
     except UnicodeDecodeError:
-        return "", NOT_UTF8
+        return DecodedDocument("", NOT_UTF8)
     except (ValueError, RecursionError):
-        return "", NOT_JSON
+        return DecodedDocument("", NOT_JSON)
     if not isinstance(text, str):
-        return "", NO_TEXT
-    return (text, GOOD) if text.strip() else ("", EMPTY)
+        return DecodedDocument("", NO_TEXT)
+    if document.is_continuation:
+        return DecodedDocument(text, CONTINUATION)
+    return DecodedDocument(text, GOOD) if text.strip() else DecodedDocument("", EMPTY)
 
 
-def read_texts(path: Path, text_key: str) -> Iterator[str]:
-    """Yield the texts of a file's documents; documents without one are skipped.
+def read_texts(
+    path: str | Path,
+    text_key: str = "text",
+    separator: str = BLANK_LINE,
+    note: Note = _NO_NOTE,
+    document_end: str = "",
+) -> Iterator[str]:
+    """Yield a text of any size in parts: plain text in blocks, else a document at a time.
+
+    A text that is not read at its own separators is cut only where every tokenizer would cut.
+
+    Args:
+        path: The text; see `valyrian_jax.data.text_reader`.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+        note: Called with a line about the text.
+        document_end: Added to every document.
 
     Raises:
-        UserError: The file cannot be read to its end.
+        UserError: The text cannot be read to its end, is not UTF-8 or has no document.
     """
-    for document in read_documents(path, MAX_DOCUMENT_BYTES):
-        text, reason = decode_document(document, text_key if is_json_lines(path) else None)
-        if reason == GOOD:
-            yield text
+    with open_text(path) as stream:
+        if separator == BLANK_LINE and _is_plain(stream, text_key):
+            _note_separators(stream, separator, note)
+            yield from cut_between_words(decode_blocks(stream))
+            return
+        reasons: Counter[str] = Counter()
+        for document in _read_stream(stream, text_key, separator):
+            text, reason = decode_document(document)
+            reasons[reason] += 1
+            if reason in (GOOD, CONTINUATION):
+                yield text + document_end
+        _check_any_document(stream.name, text_key, reasons)
 
 
-def _lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
-    while line := file.readline(max_bytes + 1):
-        if len(line) > max_bytes and not line.endswith(b"\n"):
-            while (rest := file.readline(max_bytes)) and not rest.endswith(b"\n"):
-                pass
-            yield None
-        elif line.strip():
-            yield line
+def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
+    """Read a text into memory.
+
+    Args:
+        path: The text; see `valyrian_jax.data.text_reader`.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+
+    Raises:
+        UserError: The text cannot be read to its end, is not UTF-8, is empty, or is too large for
+            memory.
+    """
+    max_bytes = int(memory_bytes() * _MEMORY_SHARE)
+    with open_text(path) as stream:
+        if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        if _is_plain(stream, text_key):
+            return _read_plain_text(stream, separator, max_bytes)
+        return _read_text_of_documents(stream, text_key, max_bytes)
 
 
-def _paragraphs(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
-    """Yield paragraphs; the first and the last lose the white space at the ends of the text."""
-    previous: list[bytes | None] = []  # one paragraph, which may turn out to be the last
-    is_first = True
-    for chunk in _split_at_breaks(file, max_bytes):
-        if chunk is not None and _is_blank(chunk):
+def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
+    blocks: list[str] = []
+    size, digest = 0, hashlib.sha256()
+    for block in decode_blocks(stream):
+        encoded = block.encode()
+        size += len(encoded)
+        if size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        digest.update(encoded)
+        blocks.append(block)
+    text = "".join(blocks)
+    blocks.clear()
+    documents = find_documents(text, separator)
+    if not any(map(str.strip, documents)):
+        raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
+    line = describe_end_of_text_lines(text, separator)
+    return Text(documents, size, digest.hexdigest(), (line,) if line else ())
+
+
+def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -> Text:
+    documents: list[str] = []
+    reasons: Counter[str] = Counter()
+    size, digest = 0, hashlib.sha256()
+    for document in _read_stream(stream, text_key, BLANK_LINE):
+        text, reason = decode_document(document)
+        reasons[reason] += 1
+        if reason != GOOD:
             continue
-        yield from previous
-        previous = [_strip(chunk, str.lstrip) if is_first else chunk]
-        is_first = False
-    yield from (_strip(chunk, str.rstrip) for chunk in previous)
+        encoded = encode_utf8(text)
+        size += len(encoded)
+        if size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        documents.append(text)
+    _check_any_document(stream.name, text_key, reasons)
+    skipped = describe_skipped(reasons)
+    notes = (f"{stream.name} is not used whole{skipped}",) if skipped else ()
+    return Text(documents, size, digest.hexdigest(), notes)
 
 
-def _split_at_breaks(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
-    """Yield the bytes between paragraph breaks; None where there are too many."""
-    rest = b""
-    is_long = False  # whether the document that continues in `rest` is too long already
-    while block := file.read(_BLOCK):
-        rest += block
-        end = len(rest.rstrip(_BREAK_BYTES))  # later bytes cannot change a break before this
-        *chunks, last = _BREAK.split(rest[:end])
-        for chunk in chunks:
-            yield None if is_long or len(chunk) > max_bytes else chunk.removesuffix(b"\r")
-            is_long = False
-        if len(last) > max_bytes:
-            last, is_long = b"-", True
-        blank = rest[end:]
-        rest = last + (blank if len(blank) <= max_bytes else b"\n\n")  # so long, it is a break
-    for chunk in _BREAK.split(rest):
-        yield None if is_long or len(chunk) > max_bytes else chunk.removesuffix(b"\r")
-        is_long = False
+def describe_skipped(reasons: Mapping[str, int]) -> str:
+    """Describe how many documents were skipped and why; empty if none were."""
+    skipped = {
+        reason: count
+        for reason, count in reasons.items()
+        if count and reason not in (GOOD, CONTINUATION)
+    }
+    if not skipped:
+        return ""
+    described = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    return f"; skipped {sum(skipped.values()):,}: {described}"
 
 
-def _is_blank(chunk: bytes) -> bool:
-    start = chunk[:64].decode("utf-8", "ignore")  # nearly always enough
-    return not start.strip() and not chunk.decode("utf-8", "replace").strip()
+def _check_any_document(name: str, text_key: str, reasons: Mapping[str, int]) -> None:
+    """Check that a text has a document.
+
+    Raises:
+        UserError: It has none.
+    """
+    if not reasons.get(GOOD):
+        raise UserError(
+            f"there is no document in {name}{describe_skipped(reasons)}; expected text, in JSON "
+            f"under the key {text_key!r}: name another text, or another key with --data.text_key "
+            "(or --text-key)"
+        )
 
 
-def _strip(chunk: bytes | None, strip: Callable[[str], str]) -> bytes | None:
-    try:
-        return chunk if chunk is None else strip(chunk.decode("utf-8")).encode()
-    except UnicodeDecodeError:
-        return chunk
+def _make_size_error(name: str, max_bytes: int) -> UserError:
+    return UserError(
+        f"{name} does not fit into memory: expected at most {format_size(max_bytes)} "
+        "(a sixteenth of the memory), found more; encode it to shards with `python -m "
+        "valyrian_jax tokenizer encode TOKENIZER TEXT --out DIR` and train with --data.path DIR"
+    )

@@ -30,6 +30,7 @@ class ShardDataset:
     split: ShardSplit
     entropy: None = None
     training_sentences: None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -12,9 +12,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from valyrian_jax.config import BLANK_LINE
+from valyrian_jax.data.documents import describe_skipped
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_text, write_atomically
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import count_noun
 
 INDEX_NAME, TOKENIZER_NAME = "index.json", "tokenizer.json"
 _END_BYTES = 1 << 20  # bytes of each end of an input file that are hashed
@@ -58,14 +61,16 @@ class ShardIndex:
     Attributes:
         finished: Whether the shards hold all input.
         shard_tokens: Tokens of every shard but the last.
-        text_key: Key of the text in JSON lines.
+        format: 2; 1 had neither a separator nor documents in pieces.
+        text_key: Key of the text in JSON and Parquet.
         documents: Number of documents that end in the finished shards.
         size: Bytes of these documents, in UTF-8.
         skipped: Reason -> number of documents that were skipped for it.
         position: Where encoding resumes.
+        separator: What separates the documents of plain text.
     """
 
-    format: Literal[1]
+    format: Literal[1, 2]
     finished: bool
     tokenizer_sha256: _Sha256
     vocab_size: Annotated[int, Field(ge=257, lt=2**31)]
@@ -78,6 +83,7 @@ class ShardIndex:
     skipped: dict[str, _Count]
     position: Position
     shards: tuple[Shard, ...]
+    separator: str = BLANK_LINE
 
     @model_validator(mode="after")
     def _check_shards(self) -> "ShardIndex":
@@ -104,7 +110,11 @@ def shard_name(number: int) -> str:
 
 
 def make_index(
-    tokenizer: Tokenizer, files: Sequence[Path], text_key: str, shard_tokens: int
+    tokenizer: Tokenizer,
+    files: Sequence[Path],
+    text_key: str,
+    shard_tokens: int,
+    separator: str = BLANK_LINE,
 ) -> ShardIndex:
     """Return the index of a directory that has no shards yet.
 
@@ -112,7 +122,7 @@ def make_index(
         UserError: An input file cannot be read.
     """
     return ShardIndex(
-        format=1,
+        format=2,
         finished=False,
         tokenizer_sha256=tokenizer.sha256,
         vocab_size=tokenizer.vocab_size,
@@ -125,6 +135,7 @@ def make_index(
         skipped={},
         position=Position(0, 0, 0),
         shards=(),
+        separator=separator,
     )
 
 
@@ -132,23 +143,29 @@ def identify_file(path: Path) -> InputFile:
     """Return what a resumed encoding recognises an input file by.
 
     Raises:
-        UserError: The file cannot be read, or only once.
+        UserError: The file cannot be read, or is neither a regular file nor a pipe.
     """
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(
-                f"cannot read the text {path}: --out needs a regular file, which it can read again"
-            )
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            for start in (0, max(size - _END_BYTES, 0)):
-                file.seek(start)
-                digest.update(file.read(_END_BYTES))
+        if not is_pipe(path):
+            if not path.is_file():
+                raise UserError(
+                    f"cannot read the text {path}: expected a regular file or a pipe; name one"
+                )
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                for start in (0, max(size - _END_BYTES, 0)):
+                    file.seek(start)
+                    digest.update(file.read(_END_BYTES))
     except OSError as error:
         raise UserError(f"cannot read the text {path}: {error.strerror}") from error
     name = os.fsencode(path).decode("utf-8", "backslashreplace")  # JSON cannot hold other bytes
     return InputFile(name, size, digest.hexdigest())
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether a file is a pipe, which can be read only once."""
+    return stat.S_ISFIFO(path.stat().st_mode)
 
 
 def find_difference(old: ShardIndex, new: ShardIndex) -> str:
@@ -157,12 +174,15 @@ def find_difference(old: ShardIndex, new: ShardIndex) -> str:
         ("a tokenizer of SHA-256", old.tokenizer_sha256, new.tokenizer_sha256),
         ("--shard-tokens", old.shard_tokens, new.shard_tokens),
         ("--text-key", old.text_key, new.text_key),
+        ("--separator", old.separator, new.separator),
         ("this number of files:", len(old.inputs), len(new.inputs)),
         *(
             ("the file", _describe_file(old_file), _describe_file(new_file))
             for old_file, new_file in zip(old.inputs, new.inputs, strict=False)
         ),
     ]
+    if not old.finished:
+        facts.append(("index format", old.format, new.format))
     for name, old_value, new_value in facts:
         if old_value != new_value:
             return f"{name} {old_value}, found {new_value}"
@@ -224,14 +244,7 @@ def hash_index(index: ShardIndex) -> str:
 def describe_index(index: ShardIndex) -> str:
     """Describe finished shards in one line."""
     return (
-        f"{index.tokens:,} tokens in {len(index.shards):,} shards, from {index.documents:,} "
-        f"documents with {index.size:,} bytes{describe_skipped(index)}"
+        f"{count_noun(index.tokens, 'token')} in {count_noun(len(index.shards), 'shard')}, from "
+        f"{count_noun(index.documents, 'document')} with {count_noun(index.size, 'byte')}"
+        f"{describe_skipped(index.skipped)}"
     )
-
-
-def describe_skipped(index: ShardIndex) -> str:
-    """Describe how many documents were skipped and why; empty if none were."""
-    if not index.skipped:
-        return ""
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in index.skipped.items())
-    return f"; skipped {sum(index.skipped.values()):,}: {reasons}"

@@ -10,6 +10,7 @@ from valyrian_jax.data.documents import REASONS
 from valyrian_jax.data.shard_index import Position, ShardIndex
 from valyrian_jax.data.shard_workers import EncodedGroup, Int64
 from valyrian_jax.errors import escape
+from valyrian_jax.tokenizer.display import format_size
 
 
 class FileTally(NamedTuple):
@@ -63,8 +64,14 @@ def note_unused_file(tally: FileTally, index: ShardIndex, console: Console) -> N
             for reason, count in zip(REASONS, tally.counts, strict=True)
             if count
         )
-        line = f"note: no document of {index.inputs[tally.file].name} was used: {reasons}"
-        console.print(escape(line), markup=False, highlight=False, soft_wrap=True)
+        print_line(
+            console, f"note: no document of {index.inputs[tally.file].name} was used: {reasons}"
+        )
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line, never wrapped; control characters appear as escapes."""
+    console.print(escape(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def make_progress_bar(console: Console) -> Progress:
@@ -81,5 +88,5 @@ def update_progress_bar(bar: Progress, group: EncodedGroup) -> None:
     tokens = int(task.completed) + len(group.tokens)
     size = task.fields["size"] + int(group.sizes.sum())
     speed = tokens / max(task.elapsed or 0.0, 1e-9)
-    description = f"{tokens:,} tokens, {size / 1e6:,.0f} MB of text, {speed:,.0f} tokens/s"
+    description = f"{tokens:,} tokens, {format_size(size)} of text, {speed:,.0f} tokens/s"
     bar.update(task.id, completed=tokens, size=size, description=description)

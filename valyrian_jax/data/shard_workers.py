@@ -16,7 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.data.documents import GOOD, REASONS, decode_document
+from valyrian_jax.data.documents import (
+    CONTINUATION,
+    GOOD,
+    REASONS,
+    RawDocument,
+    decode_document,
+)
 from valyrian_jax.data.shards import token_dtype
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StopSignal, UserError
@@ -24,7 +30,6 @@ from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.batch import encode_utf8
 
 Int64 = npt.NDArray[np.int64]
-RawDocument = tuple[bytes | None, str | None]  # arguments of `decode_document`
 
 
 class Group(NamedTuple):
@@ -44,7 +49,8 @@ class EncodedGroup(NamedTuple):
 
     Attributes:
         positions: int64[D, 2]: the file of each document, and its number in the file.
-        tokens: Tokens of the good documents, with <|endoftext|> before each.
+        tokens: Tokens of the good documents, with <|endoftext|> before each; none before a piece
+            that continues a document.
         ends: int64[D]: where the tokens of each document end; a skipped document has none.
         sizes: int64[D]: bytes of each text, in UTF-8.
         reasons: uint8[D]: index into `documents.REASONS`.
@@ -97,16 +103,18 @@ def encode_groups(
 def encode_group(tokenizer: Path, group: Group) -> EncodedGroup:
     """Encode documents as `text.encode_documents` does, without the last <|endoftext|>."""
     loaded = _load_tokenizer(tokenizer)
-    decoded = [decode_document(*document) for document in group.documents]
-    is_good = np.array([reason == GOOD for _, reason in decoded])
-    texts = [text for text, reason in decoded if reason == GOOD]
+    decoded = [*map(decode_document, group.documents)]
+    is_first = np.array([reason == GOOD for _, reason in decoded])
+    is_used = is_first | np.array([reason == CONTINUATION for _, reason in decoded])
+    texts = [text for text, reason in decoded if reason in (GOOD, CONTINUATION)]
     ids, ends = loaded.encode_documents(texts)
     dtype = token_dtype(loaded.vocab_size)
-    starts = np.concatenate([[0], ends])[: len(texts)]
+    starts = np.concatenate([[0], ends])[: len(texts)][is_first[is_used]]
     tokens = np.insert(ids.astype(dtype), starts, dtype.type(loaded.end_of_text))
     counts, sizes = np.zeros(len(decoded), np.int64), np.zeros(len(decoded), np.int64)
-    counts[is_good] = np.diff(ends, prepend=0) + 1
-    sizes[is_good] = [len(encode_utf8(text)) for text in texts]
+    counts[is_used] = np.diff(ends, prepend=0)
+    counts += is_first
+    sizes[is_used] = [len(encode_utf8(text)) for text in texts]
     reasons = np.array([REASONS.index(reason) for _, reason in decoded], np.uint8)
     return EncodedGroup(group.positions, tokens, np.cumsum(counts), sizes, reasons)
 

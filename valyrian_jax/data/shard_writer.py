@@ -16,11 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
+from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.documents import (
+    CONTINUATION,
     GOOD,
     MAX_DOCUMENT_BYTES,
     REASONS,
-    is_json_lines,
+    Note,
+    RawDocument,
+    describe_skipped,
     read_documents,
 )
 from valyrian_jax.data.shard_index import (
@@ -28,8 +32,8 @@ from valyrian_jax.data.shard_index import (
     TOKENIZER_NAME,
     Position,
     ShardIndex,
-    describe_skipped,
     find_difference,
+    is_pipe,
     make_index,
     read_index,
     write_index,
@@ -37,16 +41,18 @@ from valyrian_jax.data.shard_index import (
 from valyrian_jax.data.shard_progress import (
     make_progress_bar,
     note_unused_file,
+    print_line,
     start_tally,
     tally_group,
     update_progress_bar,
 )
-from valyrian_jax.data.shard_workers import EncodedGroup, Group, RawDocument, encode_groups
+from valyrian_jax.data.shard_workers import EncodedGroup, Group, encode_groups
 from valyrian_jax.data.shards import check_shard, token_dtype, write_shard
 from valyrian_jax.data.text import Tokens
-from valyrian_jax.errors import StoppedError, StopSignal, UserError, escape
+from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.files import is_temporary, lock_directory, remove_temporaries
 from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import count_noun
 
 SHARD_TOKENS = 1 << 26
 # A worker gets this much at a time, enough for compiled code to pay off.
@@ -86,6 +92,7 @@ def encode_files(
     text_key: str = "text",
     shard_tokens: int = SHARD_TOKENS,
     workers: int | None = None,
+    separator: str = BLANK_LINE,
     stop_signal: StopSignal = lambda: None,
 ) -> ShardIndex:
     """Write the tokens of files as shards, or resume writing them.
@@ -95,9 +102,10 @@ def encode_files(
         files: Texts; see `valyrian_jax.data.documents`.
         out: Directory of the shards.
         console: Where to print notes, and progress if it is a terminal.
-        text_key: Key of the text in JSON lines.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         shard_tokens: Tokens of a shard; they are held in memory until it is written.
         workers: Number of processes; None: one for each core.
+        separator: What separates the documents of plain text.
         stop_signal: Checked before each document and group.
 
     Returns:
@@ -109,21 +117,26 @@ def encode_files(
         StoppedError: A signal asked to stop; finished shards are kept.
     """
     tokenizer = Tokenizer.load(vocabulary)
-    new_index = make_index(tokenizer, files, text_key, shard_tokens)
+    new_index = make_index(tokenizer, files, text_key, shard_tokens, separator)
     check_directory(out)
     with lock_directory(out, "encoding text"):
         remove_temporaries(out / INDEX_NAME, out / TOKENIZER_NAME)
         index = open_index(out, new_index, tokenizer)
+        if index.shards and (pipe := next(filter(is_pipe, files), None)):
+            raise UserError(
+                f"{out} has shards already, but the pipe {pipe} cannot be read again; expected "
+                "regular files to resume: choose another --out"
+            )
         if index.finished:
-            note = escape(f"{out} is finished already")
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"{out} is finished already")
             return index
         workers = workers or os.cpu_count() or 1
         state = write_groups(out, index, files, console, workers, stop_signal)
         if stop := stop_signal():
             raise StoppedError(
-                f"stopped after {len(state.index.shards):,} shards, {state.index.tokens:,} tokens "
-                f"({stop.name}); they are saved: run the same command again to resume",
+                f"stopped after {count_noun(len(state.index.shards), 'shard')}, "
+                f"{count_noun(state.index.tokens, 'token')} ({stop.name}); they are "
+                "saved: run the same command again to resume",
                 stop,
             )
         return write_last_shard(out, state, tokenizer)
@@ -173,7 +186,9 @@ def write_groups(
 ) -> WriterState:
     """Run all stages from `index.position` on, to the end of the files or until a signal."""
     state, tally = WriterState(index, [], index.position.token), start_tally(index.position)
-    documents = read_files(files, index.text_key, index.position, stop_signal)
+    documents = read_files(
+        files, index, stop_signal, lambda line: print_line(console, f"note: {line}")
+    )
     groups = encode_groups(group_documents(documents), out / TOKENIZER_NAME, workers, stop_signal)
     with contextlib.closing(groups), make_progress_bar(console) as bar:
         for group in groups:
@@ -188,16 +203,17 @@ def write_groups(
 
 
 def read_files(
-    files: Sequence[Path], text_key: str, start: Position, stop_signal: StopSignal
+    files: Sequence[Path], index: ShardIndex, stop_signal: StopSignal, note: Note
 ) -> Iterator[Document]:
-    """Yield the documents of all files from a position on, until a signal stops it."""
+    """Yield the documents of all files from the index's position on, until a signal stops it."""
+    start = index.position
     for file, path in itertools.islice(enumerate(files), start.file, None):
-        key = text_key if is_json_lines(path) else None
-        for number, content in enumerate(read_documents(path, MAX_DOCUMENT_BYTES)):
+        documents = read_documents(path, index.text_key, index.separator, MAX_DOCUMENT_BYTES, note)
+        for number, document in enumerate(documents):
             if stop_signal() is not None:
                 return
             if (file, number) >= (start.file, start.document):
-                yield Document(file, number, (content, key))
+                yield Document(file, number, document)
 
 
 def group_documents(documents: Iterable[Document]) -> Iterator[Group]:
@@ -208,7 +224,7 @@ def group_documents(documents: Iterable[Document]) -> Iterator[Group]:
     for document in documents:
         positions.append((document.file, document.number))
         raw.append(document.raw)
-        size += len(document.raw[0] or b"")
+        size += len(document.raw.content or b"")
         if size >= _GROUP_BYTES or len(raw) >= _GROUP_DOCUMENTS:
             yield Group(np.array(positions), raw)
             positions, raw, size = [], [], 0
@@ -247,7 +263,7 @@ def write_last_shard(out: Path, state: WriterState, tokenizer: Tokenizer) -> Sha
     index = state.index
     if not index.documents:
         names = ", ".join(file.name for file in index.inputs)
-        raise UserError(f"there is no document in {names}{describe_skipped(index)}")
+        raise UserError(f"there is no document in {names}{describe_skipped(index.skipped)}")
     end = np.array([tokenizer.end_of_text], token_dtype(tokenizer.vocab_size))
     shard = write_shard(out, len(index.shards), [*state.pending, end], index.tokenizer_sha256)
     index = replace(
@@ -263,7 +279,7 @@ def count_documents(index: ShardIndex, group: EncodedGroup, complete: int) -> Sh
     skipped = {
         reason: index.skipped.get(reason, 0) + count
         for reason, count in zip(REASONS, counts, strict=True)
-        if reason != GOOD
+        if reason not in (GOOD, CONTINUATION)
     }
     return replace(
         index,

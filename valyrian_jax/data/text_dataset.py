@@ -1,23 +1,20 @@
 """The dataset of a text that fits into memory: windows at random positions."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
 from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
+from valyrian_jax.data.documents import Text, load_text
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
 from valyrian_jax.data.split import DataSplit, split_documents
 from valyrian_jax.data.text import (
     Tokens,
     count_bytes,
     encode_documents,
-    find_documents,
-    read_corpus,
 )
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
@@ -38,6 +35,7 @@ class TextDataset:
     cut: str  # of `DataSplit`
     entropy: float | None
     training_sentences: frozenset[str] | None
+    notes: tuple[str, ...] = ()
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
         """Return windows at random positions; see `valyrian_jax.data.dataset.Dataset`."""
@@ -63,7 +61,7 @@ class TextDataset:
                 f"{self.config.data.path} has changed: expected SHA-256 {self.fingerprint}, found "
                 f"{text.fingerprint}; run the command again"
             )
-        return text.documents
+        return split_documents(text.documents, self.config.data.held_out)
 
     def describe(self) -> str:
         """Describe the text in one line."""
@@ -88,8 +86,9 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     Raises:
         UserError: The text is missing, unreadable or too short, or its .source.json is damaged.
     """
-    documents, size, fingerprint = _read_text(config)
-    source = load_source(config.data.path, fingerprint)
+    text = _read_text(config)
+    documents = split_documents(text.documents, config.data.held_out)
+    source = load_source(config.data.path, text.fingerprint)
     floor = None
     if source and not documents.cut:  # the source has the bits of whole documents
         floor = entropy_floor(source, documents.held_out).bits_per_byte
@@ -97,8 +96,8 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
         tokenizer = train_bpe(documents.train, config.model.vocab_size)
     return TextDataset(
         config=config,
-        size=size,
-        fingerprint=fingerprint,
+        size=text.size,
+        fingerprint=text.fingerprint,
         tokenizer=tokenizer,
         training_tokens=encode_documents(documents.train, tokenizer, scratch),
         eval_set=make_eval_set(documents.held_out, tokenizer, config, scratch),
@@ -106,7 +105,13 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
         cut=documents.cut,
         entropy=floor,
         training_sentences=frozenset(find_sentences(documents.train)) if source else None,
+        notes=text.notes,
     )
+
+
+def _read_text(config: Config) -> Text:
+    """Read the text of a run."""
+    return load_text(config.data.path, config.data.text_key, config.data.separator)
 
 
 def make_eval_set(
@@ -118,18 +123,3 @@ def make_eval_set(
     return EvalSet(
         make_eval_windows(tokens, rows, config.model.n_positions), count_bytes(documents)
     )
-
-
-class _Text(NamedTuple):
-    documents: DataSplit
-    size: int  # bytes
-    fingerprint: str
-
-
-def _read_text(config: Config) -> _Text:
-    """Read and split the text of a run."""
-    text = read_corpus(config.data.path)
-    encoded = text.encode()
-    fingerprint = hashlib.sha256(encoded).hexdigest()
-    documents = split_documents(find_documents(text), config.data.held_out)
-    return _Text(documents, len(encoded), fingerprint)

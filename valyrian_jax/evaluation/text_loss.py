@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import NOT_FINITE
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.data.windows import iterate_eval_windows
 from valyrian_jax.errors import UserError
@@ -48,9 +49,6 @@ def evaluate_text(bundle: Bundle, documents: Sequence[str]) -> TextLoss:
         losses = eval_step(params, *map(jnp.asarray, windows))
         nats += float(np.sum(np.asarray(losses), dtype=np.float64))
     if not math.isfinite(nats):
-        raise UserError(
-            "the logits are not finite: expected weights that do not overflow in float32, found a "
-            f"loss of {nats}; use the weights of another run"
-        )
+        raise UserError(NOT_FINITE)
     size, predicted = count_bytes(documents), len(tokens) - 1
     return TextLoss(nats / predicted, nats / math.log(2) / size, predicted, size)

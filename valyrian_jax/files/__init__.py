@@ -3,6 +3,7 @@
 from valyrian_jax.files.lookup import find_input
 from valyrian_jax.files.reading import (
     MAX_BYTES,
+    STANDARD_INPUT,
     check_regular,
     decode_utf8,
     make_utf8_error,
@@ -36,6 +37,7 @@ from valyrian_jax.files.writing import (
 
 __all__ = [
     "MAX_BYTES",
+    "STANDARD_INPUT",
     "STANDARD_OUTPUT",
     "append_regular",
     "check_output_directory",

@@ -19,6 +19,7 @@ from valyrian_jax.errors import UserError
 # Bytes of a text file. Parsed JSON takes up to 20 times as much memory; a tokenizer of 260,000
 # tokens needs half of this.
 MAX_BYTES = 1 << 26
+STANDARD_INPUT = "-"  # as the name of a text
 _TYPES = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",

@@ -1,16 +1,24 @@
-"""Tokens on a terminal or in a figure: colours or separators mark where each one ends.
+"""Text, tokens, counts and sizes as a person sees them.
+
+Whatever is printed to a terminal goes through `print_text`, so that no text can drive the terminal.
+Colours or separators mark where each token ends.
 
 There are no colours if the output is not a terminal, if TERM names a terminal without colours, or
 if NO_COLOR is set.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import click
 from rich.console import Console
 
+from valyrian_jax.errors import escape
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 TOKEN_SEPARATOR = "|"
@@ -19,6 +27,59 @@ _COLOURS = (
     partial(click.style, fg="black", bg="yellow"),
     partial(click.style, fg="bright_white", bg="blue"),
 )
+
+
+# Characters without a shape of their own that some scripts need.
+_JOINERS = "\u200c\u200d"
+
+
+def escape_controls(text: str, kept: str = "\n\t") -> str:
+    r"""Return a text with an escape for every character that could drive or confuse a terminal.
+
+    These are control characters (C0 and C1), those that change the direction of writing, and
+    everything else without a shape of its own; spaces of any width stay.
+
+    Args:
+        text: The text.
+        kept: Control characters to keep.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c in kept or c in _JOINERS or unicodedata.category(c) == "Zs" else escape(c)
+        for c in text
+    )
+
+
+def print_text(text: str, end: str = "\n", to_stderr: bool = False) -> None:
+    """Print a text: on a terminal with `escape_controls`, else exactly as it is."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    if stream is not None and stream.isatty():
+        text = escape_controls(text)
+    # `color` keeps click from removing control characters.
+    click.echo(text + end, nl=False, err=to_stderr, color=True)
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    r"""Return a record as JSON in one line, readable, and with control characters as `\uXXXX`."""
+    text = json.dumps(record, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def count_noun(count: int, noun: str) -> str:
+    """Return a count and its noun, in the plural unless there is one."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes with three digits and a unit."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            digits = max(0, 3 - len(str(size // unit)))
+            return f"{size / unit:,.{digits}f} {name}"
+    return count_noun(size, "byte")
 
 
 def print_tokens(tokens: Iterable[bytes]) -> None:

@@ -13,6 +13,7 @@ from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import escape, quote_argument
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.model.compute_options import describe_options
+from valyrian_jax.tokenizer.display import escape_controls
 from valyrian_jax.training.devices import describe_device
 from valyrian_jax.training.optimizer import decay_mask
 from valyrian_jax.training.progress import Progress
@@ -76,6 +77,8 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         lines["compute"] = options
     for name, text in lines.items():
         print_line(console, f"{name:<10}{escape(text)}")
+    for note in setup.dataset.notes:
+        print_line(console, f"note      {escape(note)}")
 
 
 def _describe_model(config: ModelConfig) -> str:
@@ -115,6 +118,7 @@ def print_summary(console: Console, directory: Path, steps: int, progress: Progr
 
 def print_line(console: Console, text: str) -> None:
     """Print plain text, never wrapped or read as markup; if the reader is gone, print nothing."""
+    text = escape_controls(text) if console.is_terminal else text
     try:
         console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit):  # Rich raises SystemExit for a broken pipe.

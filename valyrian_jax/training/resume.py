@@ -69,8 +69,9 @@ def check_unchanged(
         UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
             batches has changed.
     """
-    for section, settings in saved.config.items():
-        for name, before in settings.items():
+    for section, defaults in config_to_tree(Config()).items():
+        # A setting that the version of the checkpoint did not have had its default.
+        for name, before in (defaults | saved.config.get(section, {})).items():
             key, value = f"{section}.{name}", current.config.get(section, {}).get(name)
             may_change = section in _SECTIONS_THAT_MAY_CHANGE or key in _MAY_CHANGE
             if value != before and not may_change:

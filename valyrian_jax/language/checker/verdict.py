@@ -1,7 +1,7 @@
 """Verdicts: whether a sentence is grammatical, and if not, the first reason."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.diagnosis import diagnose
@@ -13,6 +13,7 @@ from valyrian_jax.language.words.analysis import Reading, analyze
 from valyrian_jax.language.words.spelling import nfc
 
 MAX_TOKENS = 40  # words and marks; the sentences of the generator are shorter
+MAX_SENTENCE = 1 << 20  # characters; a longer one is cut
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|\S")
 
@@ -43,6 +44,22 @@ def check(text: str) -> list[Verdict]:
 def split_sentences(text: str) -> list[str]:
     """Split a text into sentences, each of which ends with . ! ? or its line."""
     return [part.strip() for part in _SENTENCE.findall(text) if part.strip()]
+
+
+def stream_sentences(blocks: Iterable[str]) -> Iterator[str]:
+    """Yield the sentences of a text of any size, which comes in blocks, as `split_sentences`."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        parts = [*_SENTENCE.finditer(rest)]
+        for part in parts[:-1]:
+            yield from split_sentences(part[0])
+        # The last one may go on in the next block.
+        rest = rest[parts[-1].start() :] if parts else ""
+        while len(rest) > MAX_SENTENCE:
+            yield from split_sentences(rest[:MAX_SENTENCE])
+            rest = rest[MAX_SENTENCE:]
+    yield from split_sentences(rest)
 
 
 def check_sentence(text: str) -> Verdict:

@@ -1,0 +1,67 @@
+"""Rows of Parquet as documents; needs `pyarrow`, which is optional."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from valyrian_jax.data.text_reader import TextStream
+from valyrian_jax.errors import UserError
+
+_BATCH_BYTES = 1 << 24
+_MAX_BATCH_ROWS = 1 << 13
+_TEXT_TYPES = ("string", "large_string", "string_view", "dictionary<values=string")
+
+
+def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
+    """Yield the text of every row; a missing one is empty.
+
+    Args:
+        stream: A file of Parquet.
+        text_key: Name of the column.
+
+    Raises:
+        UserError: `pyarrow` is not installed, the file is damaged or not seekable, or it has no
+            such column of text.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(
+            f"{stream.name} is Parquet, which needs pyarrow: pip install 'valyrian-gpt[parquet]'"
+        ) from error
+    if not stream.file.seekable():
+        raise UserError(
+            f"{stream.name} is Parquet in a pipe or compressed; expected a file, because its index "
+            "is at its end: name the .parquet file itself"
+        )
+    try:
+        # Small buffers, because by default a whole column of a row group is read at once.
+        file = parquet.ParquetFile(stream.file, pre_buffer=False, buffer_size=1 << 20)
+        _check_column(stream.name, file.schema_arrow, text_key)
+        for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):
+            for value in batch.column(0):
+                yield (value.as_py() or "").encode("utf-8", "surrogatepass")
+    except (pyarrow.ArrowException, UnicodeError) as error:
+        raise UserError(
+            f"cannot read {stream.name}: {error}; expected undamaged Parquet: copy it again"
+        ) from error
+
+
+def _check_column(name: str, schema: Any, text_key: str) -> None:
+    """Check that the column exists, once, and holds text."""
+    columns = {field.name: str(field.type) for field in schema}
+    texts = [column for column, kind in columns.items() if kind.startswith(_TEXT_TYPES)]
+    if text_key not in texts:
+        found = f"{text_key} of {columns[text_key]}" if text_key in columns else "none of that name"
+        raise UserError(
+            f"{name} has no column of text {text_key!r}: found {found}, and columns of text "
+            f"{', '.join(texts[:20]) or 'nowhere'}; name one of them with --data.text_key (or "
+            "--text-key)"
+        )
+
+
+def _choose_batch_rows(metadata: Any) -> int:
+    """Return how many rows hold about 16 MB."""
+    sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    row_bytes = max(sum(sizes) // max(metadata.num_rows, 1), 1)
+    return max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes))
