@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from valyrian_jax.data import documents, text_reader
-from valyrian_jax.data.documents import load_text, read_texts
+from valyrian_jax.data import text_loader, text_reader
+from valyrian_jax.data.documents import read_texts
+from valyrian_jax.data.text_loader import load_text
 from valyrian_jax.data.text_reader import read_blocks
 from valyrian_jax.errors import UserError
 
@@ -235,7 +236,7 @@ def test_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_device_as_standard_input_is_refused() -> None:
-    code = "from valyrian_jax.data.documents import load_text; load_text('-')"
+    code = "from valyrian_jax.data.text_loader import load_text; load_text('-')"
     with Path("/dev/zero").open("rb") as zeros:
         ended = subprocess.run(
             [sys.executable, "-c", code], stdin=zeros, capture_output=True, text=True
@@ -246,7 +247,7 @@ def test_a_device_as_standard_input_is_refused() -> None:
 def test_a_text_larger_than_memory_names_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "memory_bytes", lambda: 16_000)
+    monkeypatch.setattr(text_loader, "memory_bytes", lambda: 16_000)
     (tmp_path / "fits").write_bytes(b"a " * 500)
     assert load_text(tmp_path / "fits").size == 1000
     for content in (b"a " * 501, gzip.compress(b"a " * 501), b'{"text": "abcdefghi"}\n' * 200):

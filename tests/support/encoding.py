@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from valyrian_jax.data.documents import load_text
 from valyrian_jax.data.shard_index import (
     InputFile,
     Position,
@@ -18,6 +17,7 @@ from valyrian_jax.data.shard_index import (
 )
 from valyrian_jax.data.shard_writer import encode_files
 from valyrian_jax.data.shards import open_shards, read_tokens, token_dtype, write_shard
+from valyrian_jax.data.text_loader import load_text
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 QUIET = Console(quiet=True)

@@ -5,6 +5,7 @@ accepted file must be able to do.
 """
 
 import functools
+import gzip
 import hashlib
 import json
 import random
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import zstandard
+from pyarrow import parquet
 
 from tests.support.fuzzing import Files, Target
 from tests.support.mutating import damage_bytes, damage_json, damage_json_text, to_json
@@ -23,12 +27,22 @@ from valyrian_jax.bundle.bundle import Bundle, check_bundle, load_bundle, save_b
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.cli.tokenizer_commands import parse_token_ids
-from valyrian_jax.config import Config, ModelConfig, config_to_toml, config_to_tree, load_config
+from valyrian_jax.config import (
+    BLANK_LINE,
+    Config,
+    ModelConfig,
+    config_to_toml,
+    config_to_tree,
+    load_config,
+)
 from valyrian_jax.data import shard_dataset
 from valyrian_jax.data.corpus_entropy import load_source
+from valyrian_jax.data.documents import GOOD, decode_document, read_documents
 from valyrian_jax.data.shard_index import InputFile, Position, ShardIndex, write_index
 from valyrian_jax.data.shard_split import split_shards
 from valyrian_jax.data.shards import write_shard
+from valyrian_jax.data.text_loader import load_text
+from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -263,7 +277,55 @@ def read_token_ids(directory: Path) -> None:
     make_tokenizer().decode_bytes(parse_token_ids((directory / "ids.txt").read_bytes()))
 
 
+# Texts in every form, named by a form that they need not have.
+
+
+@functools.cache
+def make_texts() -> Files:
+    """Return the same documents as plain text, JSON and Parquet, also compressed."""
+    documents = ["Ēza zaldrīzes.", "a \0 b\x1b[m\n<|endoftext|>", "龍。"]
+    plain = "\n\n".join(documents)
+    records = [{"text": document} for document in documents]
+    output = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table({"text": documents}), output)
+    lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+    return {
+        "plain": plain.encode(),
+        "utf-16": plain.encode("utf-16"),
+        "utf-32": plain.encode("utf-32"),
+        "gzip": gzip.compress(lines),
+        "zstd": zstandard.compress(plain.encode("utf-16")),
+        "lines": lines,
+        "array": json.dumps(records, indent=1, ensure_ascii=False).encode(),
+        "parquet": output.getvalue().to_pybytes(),
+    }
+
+
+def damage_text(draw: random.Random, files: Files) -> Files:
+    """Keep one of the texts, damaged."""
+    name = draw.choice(sorted(make_texts()))
+    damage = damage_json_text if name == "array" else damage_bytes
+    return {"text": damage(draw, make_texts()[name])}
+
+
+def read_any_text(directory: Path) -> None:
+    """Read a text into memory and as a stream, at two separators."""
+    path = directory / "text"
+    for separator in (BLANK_LINE, "re:<.*?>"):
+        try:
+            text = load_text(path, separator=separator)
+        except UserError:
+            for document in read_documents(path, separator=separator):
+                decode_document(document)
+            raise
+        decoded = map(decode_document, read_documents(path, separator=separator))
+        assert [d.text for d in decoded if d.reason == GOOD] == [
+            document for document in text.documents if document.strip()
+        ]
+
+
 TARGETS = {
+    "text": Target(lambda: {"text": make_texts()["plain"]}, damage_text, read_any_text),
     "tokenizer": Target(
         lambda: {"tokenizer.json": make_bundle_files()["tokenizer.json"]},
         make_damage(("tokenizer.json",)),

@@ -5,7 +5,6 @@ JSON, or a row of Parquet; `valyrian_jax.data.text_reader` opens the text. Only 
 plain text comes in several pieces.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +13,9 @@ from typing import NamedTuple
 
 from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.json_texts import JsonForm, detect_json, read_elements, read_lines
-from valyrian_jax.data.memory import memory_bytes
 from valyrian_jax.data.parquet import read_rows
 from valyrian_jax.data.separators import (
     describe_end_of_text_lines,
-    find_documents,
     split_stream,
 )
 from valyrian_jax.data.text_reader import (
@@ -30,16 +27,12 @@ from valyrian_jax.data.text_reader import (
     refuse_other_formats,
 )
 from valyrian_jax.errors import UserError
-from valyrian_jax.tokenizer.batch import encode_utf8
-from valyrian_jax.tokenizer.display import format_size
 
 MAX_DOCUMENT_BYTES = 1 << 26  # of a line or element of JSON, and of a piece of plain text
 GOOD, CONTINUATION = "", "continuation"
 NOT_UTF8, NOT_JSON, NO_TEXT = "not UTF-8", "invalid JSON", "no text under the key"
 EMPTY, TOO_LONG = "empty", f"longer than {MAX_DOCUMENT_BYTES >> 20} MB"
 REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION)
-# A run holds a text, its documents, its tokens and its sentences at a time: 12 times its bytes.
-_MEMORY_SHARE = 1 / 16
 
 Note = Callable[[str], None]
 _NO_NOTE: Note = lambda _: None  # noqa: E731
@@ -64,22 +57,6 @@ class DecodedDocument(NamedTuple):
 
     text: str
     reason: str
-
-
-class Text(NamedTuple):
-    """A text in memory.
-
-    Attributes:
-        documents: Its documents.
-        size: Its bytes in UTF-8.
-        fingerprint: SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet.
-        notes: What a person should know about it, a line each.
-    """
-
-    documents: list[str]
-    size: int
-    fingerprint: str
-    notes: tuple[str, ...]
 
 
 def read_documents(
@@ -127,7 +104,12 @@ def _read_stream(
             yield from _read_plain(stream, separator, max_bytes)
 
 
-def _is_plain(stream: TextStream, text_key: str) -> bool:
+def is_plain(stream: TextStream, text_key: str) -> bool:
+    """Return whether a text is neither JSON nor Parquet.
+
+    Raises:
+        UserError: It is no text, or JSON in a form that has no documents.
+    """
     return not stream.head.startswith(PARQUET_MAGIC) and not _detect_json(stream, text_key)
 
 
@@ -207,78 +189,39 @@ def read_texts(
         UserError: The text cannot be read to its end, is not UTF-8 or has no document.
     """
     with open_text(path) as stream:
-        if separator == BLANK_LINE and _is_plain(stream, text_key):
+        if separator == BLANK_LINE and is_plain(stream, text_key):
             _note_separators(stream, separator, note)
             yield from cut_between_words(decode_blocks(stream))
             return
-        reasons: Counter[str] = Counter()
-        for document in _read_stream(stream, text_key, separator):
-            text, reason = decode_document(document)
-            reasons[reason] += 1
-            if reason in (GOOD, CONTINUATION):
-                yield text + document_end
-        _check_any_document(stream.name, text_key, reasons)
+        for text in read_good_texts(stream, text_key, separator, Counter()):
+            yield text + document_end
 
 
-def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
-    """Read a text into memory.
+def read_good_texts(
+    stream: TextStream, text_key: str, separator: str, reasons: Counter[str]
+) -> Iterator[str]:
+    """Yield the texts of documents and pieces that have one.
 
     Args:
-        path: The text; see `valyrian_jax.data.text_reader`.
+        stream: The text.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
+        reasons: Counts the documents for each of `REASONS`.
 
     Raises:
-        UserError: The text cannot be read to its end, is not UTF-8, is empty, or is too large for
-            memory.
+        UserError: The text cannot be read to its end, or no document has a text.
     """
-    max_bytes = int(memory_bytes() * _MEMORY_SHARE)
-    with open_text(path) as stream:
-        if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
-        if _is_plain(stream, text_key):
-            return _read_plain_text(stream, separator, max_bytes)
-        return _read_text_of_documents(stream, text_key, max_bytes)
-
-
-def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
-    blocks: list[str] = []
-    size, digest = 0, hashlib.sha256()
-    for block in decode_blocks(stream):
-        encoded = block.encode()
-        size += len(encoded)
-        if size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
-        digest.update(encoded)
-        blocks.append(block)
-    text = "".join(blocks)
-    blocks.clear()
-    documents = find_documents(text, separator)
-    if not any(map(str.strip, documents)):
-        raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
-    line = describe_end_of_text_lines(text, separator)
-    return Text(documents, size, digest.hexdigest(), (line,) if line else ())
-
-
-def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -> Text:
-    documents: list[str] = []
-    reasons: Counter[str] = Counter()
-    size, digest = 0, hashlib.sha256()
-    for document in _read_stream(stream, text_key, BLANK_LINE):
+    for document in _read_stream(stream, text_key, separator):
         text, reason = decode_document(document)
         reasons[reason] += 1
-        if reason != GOOD:
-            continue
-        encoded = encode_utf8(text)
-        size += len(encoded)
-        if size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        documents.append(text)
-    _check_any_document(stream.name, text_key, reasons)
-    skipped = describe_skipped(reasons)
-    notes = (f"{stream.name} is not used whole{skipped}",) if skipped else ()
-    return Text(documents, size, digest.hexdigest(), notes)
+        if reason in (GOOD, CONTINUATION):
+            yield text
+    if not reasons[GOOD]:
+        raise UserError(
+            f"there is no document in {stream.name}{describe_skipped(reasons)}; expected text, in "
+            f"JSON under the key {text_key!r}: name another text, or another key with "
+            "--data.text_key (or --text-key)"
+        )
 
 
 def describe_skipped(reasons: Mapping[str, int]) -> str:
@@ -292,25 +235,3 @@ def describe_skipped(reasons: Mapping[str, int]) -> str:
         return ""
     described = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
     return f"; skipped {sum(skipped.values()):,}: {described}"
-
-
-def _check_any_document(name: str, text_key: str, reasons: Mapping[str, int]) -> None:
-    """Check that a text has a document.
-
-    Raises:
-        UserError: It has none.
-    """
-    if not reasons.get(GOOD):
-        raise UserError(
-            f"there is no document in {name}{describe_skipped(reasons)}; expected text, in JSON "
-            f"under the key {text_key!r}: name another text, or another key with --data.text_key "
-            "(or --text-key)"
-        )
-
-
-def _make_size_error(name: str, max_bytes: int) -> UserError:
-    return UserError(
-        f"{name} does not fit into memory: expected at most {format_size(max_bytes)} "
-        "(a sixteenth of the memory), found more; encode it to shards with `python -m "
-        "valyrian_jax tokenizer encode TOKENIZER TEXT --out DIR` and train with --data.path DIR"
-    )

@@ -175,7 +175,7 @@ def _count_blank(text: bytes) -> int:
     if match := _find_open_break(text):
         return len(text) - match.start()
     newline = text.rfind(b"\n", len(text.rstrip(_BREAK_BYTES)))
-    return len(text) - newline if 0 <= newline and len(text) - newline <= _MAX_BLANK else 0
+    return len(text) - newline if newline >= 0 and len(text) - newline <= _MAX_BLANK else 0
 
 
 def _shorten_blank(text: bytes) -> bytes:

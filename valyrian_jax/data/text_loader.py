@@ -1,0 +1,115 @@
+"""Read a text into memory, if it fits."""
+
+import contextlib
+import hashlib
+import os
+import resource
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from valyrian_jax.config import BLANK_LINE
+from valyrian_jax.data.documents import describe_skipped, is_plain, read_good_texts
+from valyrian_jax.data.separators import describe_end_of_text_lines, find_documents
+from valyrian_jax.data.text_reader import TextStream, decode_blocks, open_text
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer.batch import encode_utf8
+from valyrian_jax.tokenizer.display import format_size
+
+# A run holds a text, its documents, its tokens and its sentences at a time: 12 times its bytes.
+_MEMORY_SHARE = 1 / 16
+# Limits of a container: cgroup 2, then 1.
+_CGROUP_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+class Text(NamedTuple):
+    """A text in memory.
+
+    Attributes:
+        documents: Its documents.
+        size: Its bytes in UTF-8.
+        fingerprint: SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet.
+        notes: What a person should know about it, a line each.
+    """
+
+    documents: list[str]
+    size: int
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
+    """Read a text into memory.
+
+    Args:
+        path: The text; see `valyrian_jax.data.text_reader`.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+
+    Raises:
+        UserError: The text cannot be read to its end, is not UTF-8, is empty, or is too large for
+            memory.
+    """
+    max_bytes = int(memory_bytes() * _MEMORY_SHARE)
+    with open_text(path) as stream:
+        if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        if is_plain(stream, text_key):
+            return _read_plain_text(stream, separator, max_bytes)
+        return _read_text_of_documents(stream, text_key, max_bytes)
+
+
+def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
+    blocks: list[str] = []
+    size, digest = 0, hashlib.sha256()
+    for block in decode_blocks(stream):
+        encoded = block.encode()
+        size += len(encoded)
+        if size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        digest.update(encoded)
+        blocks.append(block)
+    text = "".join(blocks)
+    blocks.clear()
+    documents = find_documents(text, separator)
+    if not any(map(str.strip, documents)):
+        raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
+    line = describe_end_of_text_lines(text, separator)
+    return Text(documents, size, digest.hexdigest(), (line,) if line else ())
+
+
+def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -> Text:
+    documents: list[str] = []
+    reasons: Counter[str] = Counter()
+    size, digest = 0, hashlib.sha256()
+    for text in read_good_texts(stream, text_key, BLANK_LINE, reasons):
+        encoded = encode_utf8(text)
+        size += len(encoded)
+        if size > max_bytes:
+            raise _make_size_error(stream.name, max_bytes)
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        documents.append(text)
+    skipped = describe_skipped(reasons)
+    notes = (f"{stream.name} is not used whole{skipped}",) if skipped else ()
+    return Text(documents, size, digest.hexdigest(), notes)
+
+
+def memory_bytes() -> int:
+    """Return the bytes of memory that this process may use: of the machine, or its limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            limits.append(int(file.read_text()))
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min([*limits, soft] if soft != resource.RLIM_INFINITY else limits)
+
+
+def _make_size_error(name: str, max_bytes: int) -> UserError:
+    return UserError(
+        f"{name} does not fit into memory: expected at most {format_size(max_bytes)} "
+        "(a sixteenth of the memory), found more; encode it to shards with `python -m "
+        "valyrian_jax tokenizer encode TOKENIZER TEXT --out DIR` and train with --data.path DIR"
+    )
