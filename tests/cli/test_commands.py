@@ -1,9 +1,12 @@
 """The command lines as a user meets them: they work, and every mistake ends in one line."""
 
 import functools
+import gzip
+import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +26,9 @@ from valyrian_jax.cli.entry_point import describe_missing_package, run_command
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.language.checker.verdict import stream_sentences
 from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +218,9 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--data.path", "short.txt"], "vocabulary size 300 cannot be filled: the text yields"),
     (["--data.path", "letter.txt"], "too short to hold out a part: expected at least 2 characters"),
     (["--data.path", "."], "cannot read the text .: Is a directory"),
+    (["--data.path", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["--data.separator", "re:x*"], "matches between all characters"),
+    (["--data.path", "one.json"], "is one value of JSON over several lines; expected an object a"),
     (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
     (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
     (["--out", "/dev/null/run"], "cannot write the directory /dev/null/run: Not a directory"),
@@ -247,6 +255,7 @@ def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
     Path("latin.txt").write_bytes(b"a \xf1 b")
     Path("short.txt").write_text("two words")
     Path("letter.txt").write_text("a")
+    Path("one.json").write_text('{\n "text": "a"\n}\n')
     before = set(tmp_path.iterdir())
     config = [] if {"--config", "--resume"} & {*arguments} else ["--config", TINY_CONFIG]
     data = [] if {"--resume", "--data.path"} & {*arguments} else ["--data.path", small_text]
@@ -279,6 +288,11 @@ COMMAND_MISTAKES: list[tuple[list[str], str]] = [
         "sample.temperature = 1e-09 must be 0 or at least 0.001",
     ),
     (["tokenizer", "train", "none.txt"], "cannot read the text none.txt"),
+    (["tokenizer", "train", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["tokenizer", "encode", "t.json", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["tokenizer", "decode", "t.json", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["check", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["tokenizer", "train", "text.txt", "--separator", "re:("], "is not a regular expression"),
 ]
 
 
@@ -327,3 +341,54 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_module_that_the_project_does_not_require_is_a_fault_of_the_code() -> None:
     assert describe_missing_package("valyrian_jax.nonsense") is None
     assert describe_missing_package("torch._C") is None  # torch is there, and broken
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["check"], ["tokenizer", "encode", "t.json"], ["tokenizer", "decode", "t.json"]],
+    ids="-".join,
+)
+def test_closed_standard_input_ends_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    train_bpe("aaab", 257).save(tmp_path / "t.json")
+    command = shlex.join([sys.executable, "-m", "valyrian_jax", *arguments])
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} <&-"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert_one_line_error(ended.stderr, "standard input is closed; expected a text")
+
+
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "plain": str.encode,
+    "gzip": lambda text: gzip.compress(text.encode()),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "array": lambda text: json.dumps([{"text": text}]).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_check_reads_every_form(form: str, tmp_path: Path, run_main: RunMain) -> None:
+    text = "Vala zaldrīzī ūndas.\n\nValar morghūlis"
+    (tmp_path / "text").write_bytes(FORMS[form](text))
+    assert run_main("check", tmp_path / "text") == (
+        0,
+        "right  Vala zaldrīzī ūndas.\nright  Valar morghūlis\n2 of 2 sentences are grammatical\n",
+        "",
+    )
+
+
+def test_check_streams_a_text_without_an_end(run_main: RunMain) -> None:
+    texts = itertools.chain.from_iterable(itertools.repeat(["Valar mor", "ghūlis", ". Vala"]))
+    sentences = stream_sentences(texts)
+    assert [next(sentences) for _ in range(4)] == [
+        "Valar morghūlis.",
+        "ValaValar morghūlis.",
+        "ValaValar morghūlis.",
+        "ValaValar morghūlis.",
+    ]
+    longest = max(map(len, itertools.islice(stream_sentences(itertools.repeat("a" * 9999)), 9)))
+    assert longest <= 1 << 20

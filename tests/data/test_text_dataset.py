@@ -1,5 +1,6 @@
 """The dataset of a text: what it keeps of the text, and what it notices."""
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.support.runs import load_tiny_config
 from valyrian_jax.config import Config
 from valyrian_jax.data.dataset import open_dataset
+from valyrian_jax.data.text_loader import read_text
 from valyrian_jax.errors import UserError
 
 MARKER = "Skorverdon"  # a word that occurs once, and is several tokens
@@ -44,3 +46,27 @@ def test_a_wrong_vocabulary_is_noticed_before_the_text_is_encoded(
     other = load_tiny_config(Path(config.data.path), **{"model.vocab_size": 300})
     with pytest.raises(UserError, match=r"tokens, but model.vocab_size = 300"):
         open_dataset(other, tokenizer, tmp_path)
+
+
+def test_a_text_is_split_at_its_separator_and_says_that_it_seems_to_have_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "stories.txt"
+    stories = [f"Story {i} begins.\n\nIt ends." for i in range(60)]
+    path.write_text("\n<|endoftext|>\n".join(stories) + "\n<|endoftext|>\n")
+    changes = {"model.vocab_size": 270}
+    dataset = open_dataset(load_tiny_config(path, **changes), None, tmp_path)
+    assert [note for note in dataset.notes if "--data.separator '<|endoftext|>'" in note]
+    changes["data.separator"] = "<|endoftext|>"
+    dataset = open_dataset(load_tiny_config(path, **changes), None, tmp_path)
+    documents = dataset.read_documents()
+    assert documents
+    assert documents.train + documents.held_out == stories
+    assert dataset.notes == ()
+
+
+def test_the_shipped_corpus_is_read_as_ever(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "data" / "High Valyrian.txt"
+    text, content = read_text(path), path.read_bytes()
+    assert (text.size, text.fingerprint) == (len(content), hashlib.sha256(content).hexdigest())
+    assert text.documents == content.decode().strip().split("\n\n")
