@@ -8,9 +8,12 @@ import pytest
 
 from tests.support.runs import load_tiny_config
 from valyrian_jax.config import Config
+from valyrian_jax.data.corpus_entropy import CorpusSource, save_source, source_path
 from valyrian_jax.data.dataset import open_dataset
-from valyrian_jax.data.text_loader import read_text
+from valyrian_jax.data.separators import find_documents
+from valyrian_jax.data.text_loader import load_text
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import sha256_of_file
 
 MARKER = "Skorverdon"  # a word that occurs once, and is several tokens
 
@@ -67,6 +70,18 @@ def test_a_text_is_split_at_its_separator_and_says_that_it_seems_to_have_one(
 
 def test_the_shipped_corpus_is_read_as_ever(tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "data" / "High Valyrian.txt"
-    text, content = read_text(path), path.read_bytes()
+    text, content = load_text(path), path.read_bytes()
     assert (text.size, text.fingerprint) == (len(content), hashlib.sha256(content).hexdigest())
     assert text.documents == content.decode().strip().split("\n\n")
+
+
+def test_the_entropy_is_unknown_where_a_document_was_cut(config: Config, tmp_path: Path) -> None:
+    path = Path(config.data.path)
+    for blank, is_known in (("\n\n", True), ("\n", False)):  # many documents, or a single one
+        path.write_text(path.read_text(encoding="utf-8").replace("\n\n", blank), encoding="utf-8")
+        count = len(find_documents(path.read_text(encoding="utf-8")))
+        source = CorpusSource(sha256_of_file(path), [400.0] * count, 0.0)
+        save_source(source, source_path(path))
+        dataset = open_dataset(config, None, tmp_path)
+        assert (dataset.entropy is not None) == is_known
+        assert ("cut at a line" in dataset.describe()) != is_known
