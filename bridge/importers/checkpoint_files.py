@@ -7,7 +7,6 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,11 +49,11 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         tensors: Tensors by their names in the file; floating-point tensors are float32.
-        values: What else the file holds, such as the model_args of nanoGPT.
+        model_args: What nanoGPT stores under this name; None if it is not there.
     """
 
     tensors: dict[str, Array]
-    values: Mapping[str, Any]
+    model_args: Any
 
 
 def find_weights(directory: Path) -> Path:
@@ -92,12 +91,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UserError: A file is missing or damaged, or holds something else.
     """
     if path.name.endswith(".index.json"):
-        return Checkpoint(_read_shards(path), {})
+        return Checkpoint(_read_shards(path), None)
     try:
         if not path.exists() or path.is_dir():
             raise UserError(f"{path} is missing, or is a directory; copy it again")
-        tensors, values = _find_tensors(_load(path))
-        return Checkpoint(_to_arrays(path, tensors), values)
+        tensors, model_args = _find_tensors(_load(path))
+        return Checkpoint(_to_arrays(path, tensors), model_args)
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise any error
@@ -140,11 +139,11 @@ def _read_shards(index: Path) -> dict[str, Array]:
 
 def _load(path: Path) -> Any:
     """Return what a file holds: tensors by name, perhaps inside of other values."""
-    if path.suffix == ".safetensors":
+    check_regular(path)
+    if _is_safetensors(path):
         size = path.stat().st_size
         check_weights_file(path, size)
         return load(read_bytes(path, max_bytes=size))
-    check_regular(path)
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         check_zip(path)
@@ -154,31 +153,39 @@ def _load(path: Path) -> Any:
         return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file has the name of safetensors, or begins as they do."""
+    with path.open("rb") as file:
+        start = file.read(9)  # the length of a header in JSON, and its first byte
+    length = int.from_bytes(start[:8], "little")
+    return path.suffix == ".safetensors" or (start[8:] == b"{" and length < path.stat().st_size)
+
+
 def _check_format(path: Path, is_zip: bool) -> None:
     """Check that a file is none of the other formats that models have."""
     with path.open("rb") as file:
-        found = _OTHER_FORMATS.get(file.read(4))
+        name = _OTHER_FORMATS.get(file.read(4))
     if is_zip:
         with zipfile.ZipFile(path) as archive:
-            is_program = any(name.endswith("/constants.pkl") for name in archive.namelist())
-        found = "a TorchScript file, which is a program" if is_program else None
-    if found:
+            is_program = any(file.endswith("/constants.pkl") for file in archive.namelist())
+        name = "a TorchScript file, which is a program" if is_program else None
+    if name:
         raise UserError(
-            f"{path} is {found}, expected a state_dict of PyTorch or safetensors; import the "
+            f"{path} is {name}, expected a state_dict of PyTorch or safetensors; import the "
             "checkpoint that it was made from, or convert it to a Hugging Face directory"
         )
 
 
-def _find_tensors(content: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Return the state_dict in the content of a file, and the values beside it."""
-    values: dict[str, Any] = {}
+def _find_tensors(content: Any) -> tuple[Any, Any]:
+    """Return the state_dict in the content of a file, and the model_args beside it."""
+    model_args = None
     while isinstance(content, dict):
         key = next((key for key in _CONTAINERS if isinstance(content.get(key), dict)), None)
         if key is None:
             break
-        values |= {name: value for name, value in content.items() if name != key}
+        model_args = content.get("model_args", model_args)
         content = content[key]
-    return content, values
+    return content, model_args
 
 
 def _to_arrays(path: Path, tensors: Any) -> dict[str, Array]:

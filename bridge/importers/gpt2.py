@@ -51,12 +51,11 @@ def read_gpt2(
     directory = path if path.is_dir() else path.parent
     checkpoint = read_checkpoint(find_weights(path) if path.is_dir() else path)
     model, config_note = _read_model(checkpoint, directory, activation)
-    is_nanogpt = "model_args" in checkpoint.values
-    model, tensors, head_note = _fit_layout(model, checkpoint.tensors, is_nanogpt)
-    found = read_tokenizer(tokenizer_path or directory)
+    model, tensors, head_note = _fit_layout(model, checkpoint)
+    stored = read_tokenizer(tokenizer_path or directory)
     end_name = read_end_name(tokenizer_path or directory)
-    tokenizer, end_note = vocabulary.set_end_of_text(found, end_name)
-    model, tensors, row_note = vocabulary.fit_rows(model, tensors, tokenizer, found.vocab_size)
+    tokenizer, end_note = vocabulary.set_end_of_text(stored, end_name)
+    model, tensors, row_note = vocabulary.fit_rows(model, tensors, tokenizer, stored.vocab_size)
     notes = (config_note, head_note, end_note, row_note)
     bundle = Bundle(model, tensors, tokenizer, {"imported_from": _name_source(path)})
     check_vocabulary(bundle, path)
@@ -67,8 +66,8 @@ def _read_model(
     checkpoint: Checkpoint, directory: Path, activation: str | None
 ) -> tuple[ModelConfig, str | None]:
     """Return the model that the checkpoint or its config.json describes, and perhaps a note."""
-    if "model_args" in checkpoint.values:
-        model = nanogpt.read_model_args(checkpoint.values["model_args"], activation or "gelu")
+    if checkpoint.model_args is not None:
+        model = nanogpt.read_model_args(checkpoint.model_args, activation or "gelu")
         return model, None if activation else nanogpt.ACTIVATION_NOTE
     if activation:
         raise UserError(
@@ -84,13 +83,13 @@ def _read_model(
 
 
 def _fit_layout(
-    model: ModelConfig, tensors: Mapping[str, Array], is_nanogpt: bool
+    model: ModelConfig, checkpoint: Checkpoint
 ) -> tuple[ModelConfig, dict[str, Array], str | None]:
     """Return model and tensors in the layout of a bundle, and a note if the head is not tied."""
-    canonical: dict[str, Array] = dict(canonicalize_tensors(tensors))
+    canonical: dict[str, Array] = dict(canonicalize_tensors(checkpoint.tensors))
     if nanogpt.is_transposed(canonical):
         canonical = nanogpt.transpose(canonical)
-    if is_nanogpt:
+    if checkpoint.model_args is not None:
         canonical = nanogpt.add_biases(canonical)
     note = None
     if model.tie_word_embeddings and has_untied_head(canonical):

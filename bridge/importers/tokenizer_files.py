@@ -29,7 +29,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
         )
     vocab: dict[str, Any] = read_json_object(path / name)
     lines = read_text(path / _VOCABULARIES[name]).splitlines()
-    merges = [line for line in lines[lines[:1] != [] and lines[0].startswith("#version") :] if line]
+    has_version = bool(lines) and lines[0].startswith("#version")
+    merges = [line for line in lines[has_version:] if line]
     added = _read_optional(path / "added_tokens.json")
     named = {END_OF_TEXT, *_special_names(path)} & vocab.keys()
     special = {name: vocab[name] for name in named} | added

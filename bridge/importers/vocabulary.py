@@ -55,7 +55,7 @@ def set_end_of_text(tokenizer: Tokenizer, end_name: str | None) -> tuple[Tokeniz
 
 
 def fit_rows(
-    model: ModelConfig, tensors: dict[str, Array], tokenizer: Tokenizer, found: int
+    model: ModelConfig, tensors: dict[str, Array], tokenizer: Tokenizer, stored_size: int
 ) -> tuple[ModelConfig, dict[str, Array], str | None]:
     """Return model and tensors with a row for every token, and a note if that changes them.
 
@@ -63,10 +63,10 @@ def fit_rows(
         model: Model of the checkpoint.
         tensors: Canonical tensors that fit the model.
         tokenizer: Tokenizer of the bundle.
-        found: Number of tokens of the tokenizer before a token was added to it.
+        stored_size: Number of tokens before the end of a text was added.
     """
     tokens = tokenizer.vocab_size
-    if model.vocab_size == found < tokens:
+    if model.vocab_size == stored_size < tokens:
         longer = _map_rows(tensors, _append_mean)
         return replace(model, vocab_size=tokens), longer, "its row is the mean of all other rows"
     if _is_padded(model.vocab_size, tokens):

@@ -211,6 +211,14 @@ def test_other_precisions_become_float32(
     assert_equal(imported, reference.to(dtype).float())
 
 
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "last.pt"])
+def test_safetensors_under_another_name_are_read(
+    file: str, reference: GPT2LMHeadModel, gpt2_directory: Path
+) -> None:
+    (gpt2_directory / "model.safetensors").rename(gpt2_directory / file)
+    assert_equal(read_gpt2(gpt2_directory).bundle, reference)
+
+
 def test_the_format_of_old_pytorch_versions_is_read(
     reference: GPT2LMHeadModel, gpt2_directory: Path
 ) -> None:

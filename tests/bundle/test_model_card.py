@@ -72,6 +72,8 @@ def test_the_name_of_a_base_model() -> None:
     assert base_model_name({"imported_from": "gpt2"}, Path("/a/b")) == "gpt2"
     assert base_model_name({}, Path("/a/gpt2-bundle")) == "gpt2-bundle"
     assert base_model_name({}, Path("/runs/first/bundle")) == "first"
+    assert base_model_name({"imported_from": "\ud800a\n"}, Path("/a")) == "a"
+    assert base_model_name({"imported_from": 3}, Path("/\udcffb")) == "b"
 
 
 MANIFESTS: dict[str, dict[str, Any]] = {

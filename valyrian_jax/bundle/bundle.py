@@ -193,14 +193,15 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     check_is_bundle(path)
-    if (path / "manifest.json").exists():
-        return _read_bundle(path, _read_manifest(path))
-    with suggest_import(path):
-        return _read_bundle(path, {})
-
-
-def _read_bundle(path: Path, manifest: dict[str, Any]) -> Bundle:
+    manifest = _read_manifest(path) if (path / "manifest.json").exists() else None
     model = read_model_config(read_json_object(path / "config.json"))
+    if manifest is not None:
+        return _read_bundle(path, model, manifest)
+    with suggest_import(path):
+        return _read_bundle(path, model, {})
+
+
+def _read_bundle(path: Path, model: ModelConfig, manifest: dict[str, Any]) -> Bundle:
     weights, max_bytes = path / WEIGHTS_NAME, max_file_size(model)
     if manifest:
         check_weights_file(weights, max_bytes)  # Hashing a file that is far too large takes long.

@@ -35,9 +35,9 @@ def check_is_bundle(path: Path) -> None:
             f"{path} is a run directory, expected the bundle in it; pass {path / 'bundle'}, which "
             "`python train.py` writes at the first evaluation"
         )
-    found = f"no {', '.join(missing)} in it" if path.is_dir() else "a file"
+    actual = f"no {', '.join(missing)} in it" if path.is_dir() else "a file"
     advice = f"{_import_hint(path)} first" if holds_weights(path) else "check the path"
-    raise UserError(f"{path} is not a bundle: {expected}, found {found}; {advice}")
+    raise UserError(f"{path} is not a bundle: {expected}, found {actual}; {advice}")
 
 
 def holds_weights(path: Path) -> bool:

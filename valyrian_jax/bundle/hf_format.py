@@ -37,12 +37,13 @@ _SUPPORTED_OPTIONS: dict[str, Any] = {
     "rms_norm_eps": None,
     "quantization_config": None,
 }
-# The key in config.json of each field whose name differs, and the name that other models use.
+# Fields whose key in config.json has another name.
 _KEYS = {
     "activation": "activation_function",
     "dropout": "resid_pdrop",
     "init_std": "initializer_range",
 }
+# Keys that `transformers` also reads under the name that other models use.
 _OTHER_KEYS = {
     "n_positions": "max_position_embeddings",
     "n_embd": "hidden_size",

@@ -66,10 +66,8 @@ def base_model_name(manifest: Mapping[str, Any], path: PurePath) -> str:
         manifest: Manifest of that bundle.
         path: Its absolute path. The bundle of a run has the name of the run.
     """
-    source = manifest.get("imported_from")
-    if isinstance(source, str) and source:
-        return source
-    return clean_name(path.parent.name if path.name == "bundle" else path.name)
+    name = path.parent.name if path.name == "bundle" else path.name
+    return _read_name(manifest, "imported_from") or clean_name(name)
 
 
 def clean_name(name: str) -> str:
