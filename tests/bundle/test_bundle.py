@@ -107,6 +107,7 @@ def test_a_saved_bundle_loads_unchanged(tmp_path: Path) -> None:
     ours = make_bundle(step=7)
     save_bundle(ours, tmp_path / "b")
     loaded = load_bundle(tmp_path / "b")
+    assert [*loaded.tensors] == sorted(ours.tensors)  # in every process
     assert loaded.model == ours.model
     assert loaded.tokenizer == ours.tokenizer
     assert loaded.manifest["step"] == 7

@@ -51,14 +51,14 @@ def check_weights_file(path: Path, max_bytes: int) -> None:
 
 
 def read_weights(path: Path, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """Return the tensors of a weights file by name.
+    """Return the tensors of a weights file, in the order of their names.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds numbers that NumPy lacks.
     """
     try:
         check_weights_file(path, max_bytes)
-        return load(read_bytes(path, max_bytes=max_bytes))
+        return dict(sorted(load(read_bytes(path, max_bytes=max_bytes)).items()))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (KeyError, TypeError, AttributeError) as error:  # bfloat16 and smaller types
