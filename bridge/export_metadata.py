@@ -131,6 +131,7 @@ def publish_checked(out: Path, suffix: str) -> Iterator[Path]:
             [sys.executable, "-m", "bridge", "check", partial.absolute()],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
         )
         if process.returncode:

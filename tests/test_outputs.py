@@ -234,6 +234,24 @@ def test_what_no_file_can_replace_is_refused_at_once(
     assert list_all(home) == before
 
 
+@pytest.mark.parametrize(
+    ("option", "out", "second"),
+    [
+        ("valyrian_jax corpus --out", "a.txt", "a.source.json"),
+        ("valyrian_jax plot --out", "a", "a.svg"),
+    ],
+)
+def test_of_two_files_both_are_written_or_none(
+    option: str, out: str, second: str, home: Path, run: Run
+) -> None:
+    (home / second).mkdir()
+    before = list_all(home)
+    status, _, err = run(option, out)
+    assert status == 2
+    assert err.startswith(f"error: cannot write {second}")
+    assert list_all(home) == before
+
+
 @pytest.mark.parametrize("option", DIRECTORIES)
 def test_a_directory_can_be_a_link_to_a_new_or_an_empty_one(
     option: str, home: Path, run: Run

@@ -135,6 +135,7 @@ def test_a_save_leaves_directories_of_similar_names_alone(name: str, tmp_path: P
     file = tmp_path / name / "file.txt"
     file.parent.mkdir()
     file.write_text("mine")
+    recover_bundle(tmp_path / "b")
     for step in (1, 2):
         save_bundle(make_bundle(step=step), tmp_path / "b")
     assert file.read_text() == "mine"

@@ -174,7 +174,8 @@ def find_previous(path: Path) -> Path | None:
     """Return the bundle that a save of `path`, killed between its renames, has left, or None."""
     target = Path(os.path.realpath(path))
     old_name = target.with_name(f"{target.name}.previous")  # as version 0.1 called it
-    candidates = [*_list_previous(target), *([old_name] if old_name.is_dir() else [])]
+    is_bundle = (old_name / "manifest.json").is_file()
+    candidates = [*_list_previous(target), *([old_name] if is_bundle else [])]
     return max(candidates, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 

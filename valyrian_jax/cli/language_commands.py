@@ -55,8 +55,8 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
         with write_output(out) as temporary:
             generated = generate_corpus(sentences, seed, exact)
             temporary.write_text(generated.text, encoding="utf-8", newline="")
-        if not is_stream(out):
-            save_source(generated.source, source_path(out))
+            if not is_stream(out):  # If the source cannot be written, the old text stays.
+                save_source(generated.source, source_path(out))
     click.echo(generated.summary, err=out is None or is_standard_output(out))
 
 

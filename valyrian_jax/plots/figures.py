@@ -1,5 +1,6 @@
 """Figures of any kind: text that the font can draw, and files."""
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -43,11 +44,13 @@ def save_figure(
     """
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "valyrian"}):  # equal figures give equal files
-        files = _list_files(path)
-        for file in files:
-            with write(file) as temporary:
-                figure.savefig(temporary, **_savefig_options(file))
+    files = _list_files(path)
+    with contextlib.ExitStack() as stack:
+        temporaries = [stack.enter_context(write(file)) for file in files]  # both or none
+        # Equal figures give equal files.
+        stack.enter_context(matplotlib.rc_context({"svg.hashsalt": "valyrian"}))
+        for file, temporary in zip(files, temporaries, strict=True):
+            figure.savefig(temporary, **_savefig_options(file))
             figure.set_layout_engine("none")  # keep the layout of the first file
     return files
 
