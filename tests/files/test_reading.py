@@ -63,6 +63,12 @@ def test_the_size_is_looked_at_before_the_content(tmp_path: Path) -> None:
             list(read_lines(tmp_path / "sparse", 1000))
 
 
+def test_a_limit_that_no_file_reaches_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with limit_memory():
+        assert read_bytes(tmp_path / "file", max_bytes=10**30) == b"content"
+
+
 def test_lines_are_read_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\n\nb\xff\r\nlast")

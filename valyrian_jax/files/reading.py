@@ -133,8 +133,12 @@ def _read_errors(path: StrPath, kind: str, expected: str) -> Iterator[None]:
 
 
 def _read_at_most(file: BinaryIO, name: str, max_bytes: int | None) -> bytes:
-    data = file.read(-1 if max_bytes is None else max_bytes + 1)
-    if max_bytes is not None and len(data) > max_bytes:
+    if max_bytes is None:
+        return file.read()
+    # `read` allocates what it is asked for, so ask for no more than there can be.
+    size = max(os.fstat(file.fileno()).st_size, MAX_BYTES)
+    data = file.read(min(size, max_bytes) + 1)
+    if len(data) > max_bytes:
         raise UserError(
             f"{name} has more than {max_bytes:,} bytes; check that it is the right file"
         )
