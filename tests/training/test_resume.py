@@ -85,6 +85,24 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(
     assert_same_runs(run, finished.directory)
 
 
+def test_a_run_whose_files_are_links_goes_on_in_their_targets(
+    finished: TrainResult, small_text: Path, tmp_path: Path
+) -> None:
+    run, disk = tmp_path / "run", tmp_path / "disk"
+    with pytest.raises(RuntimeError):
+        train_disturbed(load_tiny_config(small_text), run, 30, crash)
+    disk.mkdir()
+    names = {path.name for path in run.iterdir()} - {"lock"}
+    assert names >= {"bundle", "checkpoints", "config.toml", "metrics.jsonl", "samples.txt"}
+    for name in names:
+        (run / name).rename(disk / name)
+        (run / name).symlink_to(disk / name)
+    resume(run)
+    assert_same_runs(run, finished.directory)
+    assert all((run / name).is_symlink() for name in names)
+    assert {path.name for path in disk.iterdir()} == names
+
+
 def test_a_stopped_run_names_the_command_that_resumes_it(
     small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
