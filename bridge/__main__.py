@@ -21,7 +21,7 @@ from valyrian_jax.cli.options import (
     sample_options,
 )
 from valyrian_jax.cli.samples import print_samples
-from valyrian_jax.errors import UserError, escape, quote_argument
+from valyrian_jax.errors import UserError, escape, quote_argument, silence
 from valyrian_jax.files import (
     check_output_directory,
     is_standard_output,
@@ -87,11 +87,18 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
         escape(f"comparing the runtimes on {directory}; this takes one to five minutes"), err=True
     )
     report = parity.verify(directory, program, lambda part: click.echo(f"  {part}", err=True))
-    if as_json:
-        click.echo(json.dumps(report))
-    else:
-        parity_report.print_report(report)
-    write_atomically(directory / "parity.json", json.dumps(report, indent=1) + "\n")
+    try:
+        write_atomically(directory / "parity.json", json.dumps(report, indent=1) + "\n")
+    except (OSError, UserError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        click.echo(escape(f"not written: {directory / 'parity.json'} ({reason})"), err=True)
+    try:
+        if as_json:
+            click.echo(json.dumps(report))
+        else:
+            parity_report.print_report(report)
+    except BrokenPipeError:  # The status says whether all agree, also if nobody reads the report.
+        silence(sys.stdout)
     sys.exit(not report["passed"])
 
 
@@ -234,6 +241,7 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
             "choose another with -o"
         )
     bundle, notes = read_gpt2(checkpoint, tokenizer, activation)
+    out.parent.mkdir(parents=True, exist_ok=True)
     save_bundle(bundle, out)
     for note in notes:
         click.echo(escape(f"note: {note}"))

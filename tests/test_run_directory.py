@@ -29,7 +29,7 @@ def test_leftovers_of_a_killed_start_do_not_make_a_directory_a_run(tmp_path: Pat
     (tmp_path / "lock").touch()
     assert choose_directory(tmp_path) == tmp_path
     (tmp_path / ".notes.partial").touch()
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="found .notes.partial; choose another --out"):
         choose_directory(tmp_path)
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"lock", ".notes.partial"}

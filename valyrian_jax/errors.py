@@ -1,4 +1,4 @@
-"""How a command ends early: errors that a user can cause, and signals that ask it to stop.
+"""How a command ends early: errors that a user can cause, and signals that ask it to stop or save.
 
 `valyrian_jax.cli.entry_point.run_command` prints the message of an error. It is one line: what is
 wrong, what was expected, what was found and what to do.
@@ -11,10 +11,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TextIO
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 StopSignal = Callable[[], signal.Signals | None]
 """A function that returns the signal that asks a loop to stop, or None."""
+SaveRequest = Callable[[], bool]
+"""A function that returns whether a signal has asked a loop to save since the last call."""
 
 
 def escape(text: str) -> str:
@@ -56,14 +59,20 @@ class StoppedError(Exception):
         self.status = 128 + signal
 
 
+def silence(stream: TextIO) -> None:
+    """Send the rest of an output nowhere, and with it what Python would flush at its exit."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed.
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignal]:
     """Record the first stop signal instead of ending the process; a second one ends it at once.
 
-    SIGINT is Ctrl-C; schedulers that preempt jobs send SIGTERM.
-
-    A signal that the process ignored from its start stays ignored; a shell sets this for background
-    jobs. Outside the main thread, which alone receives signals, nothing is recorded.
+    SIGINT is Ctrl-C; schedulers that preempt jobs send SIGTERM; a terminal that closes sends
+    SIGHUP, and often its shell does too, so a second SIGHUP changes nothing.
 
     Yields:
         A function that returns the recorded signal, or None.
@@ -72,21 +81,84 @@ def stop_signals() -> Iterator[StopSignal]:
 
     def record(number: int, _: FrameType | None) -> None:
         received.append(signal.Signals(number))
-        with contextlib.suppress(OSError):
-            os.write(2, b"finishing the current work and saving; press Ctrl-C again to quit now\n")
-        for stop_signal in handlers:
-            signal.signal(stop_signal, signal.SIG_DFL)
+        _write_note("finishing the current work and saving; press Ctrl-C again to quit now")
+        for stop_signal in _STOP_SIGNALS:
+            if signal.getsignal(stop_signal) is record:
+                is_hangup = stop_signal == signal.SIGHUP
+                signal.signal(stop_signal, signal.SIG_IGN if is_hangup else signal.SIG_DFL)
 
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    handlers = {
-        stop_signal: signal.getsignal(stop_signal)
-        for stop_signal in _STOP_SIGNALS
-        if is_main_thread and signal.getsignal(stop_signal) != signal.SIG_IGN
-    }
-    for stop_signal in handlers:
-        signal.signal(stop_signal, record)
-    try:
+    with _handle_signals(_STOP_SIGNALS, record):
         yield lambda: received[0] if received else None
+
+
+@contextlib.contextmanager
+def save_requests() -> Iterator[SaveRequest]:
+    """Record SIGUSR1, with which a scheduler such as Slurm asks a job to save and go on.
+
+    Yields:
+        A function that returns whether the signal came since the last call.
+    """
+    received: list[int] = []
+
+    def record(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        _write_note("saving after the current work")
+
+    def take_request() -> bool:
+        is_requested = bool(received)
+        received.clear()
+        return is_requested
+
+    with _handle_signals((signal.SIGUSR1,), record):
+        yield take_request
+
+
+@contextlib.contextmanager
+def delay_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block; a second one ends the process at once.
+
+    Numba calls Python while it compiles and while its code returns. An exception of a signal
+    handler is lost there, or crashes the process.
+    """
+    received: list[int] = []
+
+    def record(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        _write_note("finishing the current work; press Ctrl-C again to quit now")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with _handle_signals((signal.SIGINT,), record):
+        yield
+    if received:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _write_note(text: str) -> None:
+    """Write a line to standard error, past Python's buffer, which a handler may interrupt."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
+@contextlib.contextmanager
+def _handle_signals(
+    numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals, and restore their handlers at the end.
+
+    A signal that the process ignored from its start stays ignored: a shell sets this for background
+    jobs, and nohup for SIGHUP. Outside the main thread, which alone receives signals, nothing is
+    handled.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    previous = {
+        number: signal.getsignal(number)
+        for number in numbers
+        if is_main_thread and signal.getsignal(number) != signal.SIG_IGN
+    }
+    for number in previous:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for stop_signal, handler in handlers.items():
-            signal.signal(stop_signal, handler)
+        for number, former in previous.items():
+            signal.signal(number, former)

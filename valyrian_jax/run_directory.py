@@ -4,10 +4,11 @@ runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png 
               checkpoints/  bundle/  lock
 """
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ RUNS = Path("runs")
 # A start that is killed before it writes config.toml may leave these; a new run may replace them.
 _FILES_BEFORE_CONFIG = {"lock", "tokenizer.json", "checkpoints"}
 _OWN_FILES = "config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt"
+_SHOWN_NAMES = 3
 _Integer = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
     dict[str, _Integer | float | list[str] | None], config=ConfigDict(strict=True)
@@ -47,11 +49,30 @@ def choose_directory(path: Path | None) -> Path:
         raise UserError(
             f"{path} already holds a run; resume it with --resume {path} or choose another --out"
         )
-    files = path.iterdir() if path.is_dir() else ()
-    names = {file.name for file in files if not is_temporary(file.name)}
-    if names - _FILES_BEFORE_CONFIG or any(path.glob("checkpoints/[1-9]*")):
-        raise UserError(f"{path} is not empty; choose another --out")
+    files = [
+        file
+        for file in (path.iterdir() if path.is_dir() else ())
+        if not is_temporary(file.name) and not _is_log(file)
+    ]
+    names = sorted({file.name for file in files} - _FILES_BEFORE_CONFIG)
+    checkpoints = path / "checkpoints"
+    has_steps = checkpoints.is_dir() and any(
+        file.name[:1] in "123456789" for file in checkpoints.iterdir()
+    )
+    if names or has_steps:
+        shown = ", ".join(names[:_SHOWN_NAMES]) or "checkpoints"
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        raise UserError(
+            f"cannot start a run in {path}: expected a new or empty directory, found {shown}{more};"
+            " choose another --out"
+        )
     return path
+
+
+def _is_log(file: Path) -> bool:
+    """Return whether a file is the log of a job, which can begin before its run."""
+    is_named_log = file.suffix in (".log", ".out", ".err") or file.stem == "log"
+    return is_named_log and file.is_file()
 
 
 def save_config(run: Path, config: Config) -> None:
@@ -64,18 +85,54 @@ def remove_leftovers(run: Path) -> None:
     remove_temporaries(*(run / name for name in _OWN_FILES))
 
 
+@contextlib.contextmanager
+def watch_directory(run: Path) -> Iterator[Callable[[], None]]:
+    """Watch for a run directory that is deleted, moved or replaced while the run writes to it.
+
+    The open descriptor keeps the system from giving the inode of a deleted directory to another.
+
+    Yields:
+        A function that raises a UserError if the path no longer leads to the same directory.
+    """
+    descriptor = os.open(run, os.O_RDONLY)
+
+    def check() -> None:
+        try:
+            is_same = os.path.samestat(run.stat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise make_gone_error(run)
+
+    try:
+        yield check
+    finally:
+        os.close(descriptor)
+
+
+def make_gone_error(run: Path) -> UserError:
+    """Return the error for a run whose directory was deleted or moved."""
+    return UserError(
+        f"the run ended because its directory is gone: expected {run} to stay in its place, but it "
+        "was deleted or moved; put it back and resume it, or start a new run"
+    )
+
+
 def find_run(path: Path | None) -> Path:
-    """Return a run directory: `path`, or the newest under runs/ if it is None.
+    """Return a run directory: `path`, or the newest with weights under runs/ if it is None.
 
     Raises:
         UserError: There is no run.
     """
     if path is None:
-        configs = RUNS.glob("*/config.toml")
+        runs = [*RUNS.iterdir()] if RUNS.exists() else []
+        configs = [run / "config.toml" for run in runs if _has_weights(run)]
         newest = max(configs, key=lambda file: (file.stat().st_mtime_ns, file), default=None)
         if newest is None:
             raise UserError(
-                f"no run under {RUNS}/; train one with `python train.py` or name a run directory"
+                f"no run with weights under {RUNS}/: expected a directory with a bundle, found "
+                f"{len(runs)} entries without; train one with `python train.py` or name a run "
+                "directory"
             )
         return newest.parent
     if not (path / "config.toml").exists():
@@ -92,6 +149,20 @@ def load_run_config(run: Path) -> Config:
     return read_config(file)
 
 
+def _has_weights(run: Path) -> bool:
+    """Return whether a directory is a run with a bundle; one that cannot be read is not."""
+    try:
+        return (run / "config.toml").exists() and _find_run_bundle(run) is not None
+    except PermissionError:  # Another user's.
+        return False
+
+
+def _find_run_bundle(run: Path) -> Path | None:
+    """Return the bundle of a run; a save that is killed between its renames leaves the previous."""
+    bundle = run / "bundle"
+    return bundle if bundle.exists() else find_previous(bundle)
+
+
 def find_bundle(path: Path | None) -> Path:
     """Return a bundle directory: `path`, or the one in the run `path` (None: the newest run).
 
@@ -102,10 +173,8 @@ def find_bundle(path: Path | None) -> Path:
         check_is_bundle(path)
         return path
     run = find_run(path)
-    bundle = run / "bundle"
-    # A save that is killed between its renames leaves only the previous bundle.
-    if found := bundle if bundle.exists() else find_previous(bundle):
-        return found
+    if bundle := _find_run_bundle(run):
+        return bundle
     raise UserError(
         f"{run} has no bundle yet: `python train.py` writes it at the first evaluation; resume the "
         "run or name another"

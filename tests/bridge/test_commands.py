@@ -45,15 +45,59 @@ def test_check_reports_that_a_file_has_no_proof(
     assert "not proven equal: run `python -m bridge verify` before `export`" in out
 
 
-def test_verify_exits_with_status_1_if_runtimes_differ(
-    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def disagreement(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A report of a difference that is too large, which `verify` finds."""
     from bridge import parity
 
     finding = {"runtime": "PyTorch", "what": "h.0", "difference": 1.0, "allowed": 0.5}
     finding |= {"passed": False}
     report = {"passed": False, "first_divergence": "PyTorch: h.0", "findings": [finding]}
     monkeypatch.setattr(parity, "verify", lambda *_: report)
+    return report
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_verify_prints_a_report_that_it_cannot_write(
+    options: list[str],
+    directory: Path,
+    disagreement: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (directory / "parity.json").mkdir()  # Root may write in a directory that is read-only.
+    status, out, err = call(main.main, capsys, monkeypatch, "verify", directory, *options)
+    (directory / "parity.json").rmdir()
+    assert status == 1
+    assert f"not written: {directory / 'parity.json'} (" in err
+    assert json.loads(out) == disagreement if options else "TOO FAR" in out
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_verify_keeps_its_status_if_nobody_reads_the_report(
+    passed: bool,
+    directory: Path,
+    disagreement: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disagreement["passed"] = passed
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", broken)
+        status = call(main.main, capsys, monkeypatch, "verify", directory)[0]
+    assert status == (0 if passed else 1)
+    assert json.loads((directory / "parity.json").read_text())["passed"] is passed
+    (directory / "parity.json").unlink()
+
+
+def test_verify_exits_with_status_1_if_runtimes_differ(
+    directory: Path,
+    disagreement: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     status, out, _ = call(main.main, capsys, monkeypatch, "verify", directory)
     assert status == 1
     assert "TOO FAR" in out
@@ -114,7 +158,7 @@ def test_import_reads_a_checkpoint_of_nanogpt_and_says_what_it_changed(
 TO_PT2 = ["export", "BUNDLE", "--format", "export", "-o"]
 USER_ERRORS: list[tuple[list[Any], str]] = [
     (["generate", "nowhere"], "nowhere is not a run directory"),
-    (["generate"], "no run under runs/; train one with `python train.py`"),
+    (["generate"], "no run with weights under runs/: expected a directory with a bundle"),
     (["generate", "BUNDLE", "--top-p", 0], "--top-p"),
     (["generate", "BUNDLE", "--temperature", 0.0001], "must be 0 or at least 0.001"),
     (["verify", "nowhere"], "nowhere is not a run directory"),

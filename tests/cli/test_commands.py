@@ -93,7 +93,8 @@ def test_sample_prints_the_text_of_the_sampler(
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
     expected = generate_texts(generate, bundle.tokenizer, settings)[0]
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
-    assert run_main("sample", *options) == (0, expected + "\n", "")
+    notice = f"using the newest run with weights: {Path('runs', 'first')}\n"
+    assert run_main("sample", *options) == (0, expected + "\n", notice)
     status, out, _ = run_main("sample", run, *options, "--num-samples", 2, "--json")
     assert status == 0
     assert json.loads(out.splitlines()[0]) == {"seed": 7, "text": expected}
@@ -232,7 +233,10 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--resume", "nowhere"], "nowhere is not a run directory"),
     (["--optim.clip_norm", "inf"], "optim.clip_norm = inf"),
     (["--train.steps", "100000000000000000000"], "input should be less than"),
-    (["--out", "."], ". is not empty; choose another --out"),
+    (
+        ["--out", "."],
+        "cannot start a run in .: expected a new or empty directory, found empty.txt, latin.txt",
+    ),
     (["stray"], "Got unexpected extra argument (stray)"),
 ]
 
@@ -267,7 +271,7 @@ def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
 
 COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["sample", "nowhere"], "nowhere is not a run directory"),
-    (["sample"], "no run under runs/; train one with `python train.py`"),
+    (["sample"], "no run with weights under runs/: expected a directory with a bundle, found 0"),
     (["sample", "--top-p", "0"], "Invalid value for '--top-p'"),
     (["sampel"], "No such command 'sampel'. Did you mean 'sample'?"),
     (["corpus", "--sentences", "0"], "Invalid value for '--sentences'"),

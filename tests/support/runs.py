@@ -1,17 +1,20 @@
 """Train small runs, and read what they wrote."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import jax
 import numpy as np
+import pytest
 from rich.console import Console
 
 from tests.support.tiny import TINY
 from valyrian_jax.config import Config, OptimConfig, load_config
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.training import checkpoint
+from valyrian_jax.training import run as training_run
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import TrainResult, train
@@ -34,6 +37,20 @@ def make_text_console() -> Console:
 def read_console(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def train_disturbed(config: Config, run: Path, step: int, disturb: Callable[[], None]) -> None:
+    """Train, and call `disturb` after the dispatch that ends at a step, before its evaluation."""
+    count_skipped_steps = training_run.count_skipped_steps
+
+    def count_and_disturb(setup: Any, state: Any, progress: Any, metrics: Any) -> Any:
+        if int(state.step) == step:
+            disturb()
+        return count_skipped_steps(setup, state, progress, metrics)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "count_skipped_steps", count_and_disturb)
+        train(config, run, console=make_text_console())
 
 
 def resume(run: Path, console: Console | None = None, **overrides: Any) -> TrainResult:

@@ -91,6 +91,7 @@ def test_damage_of_any_file_is_noticed(
 
 
 def test_a_directory_without_a_whole_checkpoint_is_refused(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     expected = "cannot resume: .* contains no checkpoint; start a new run"
     with pytest.raises(UserError, match=expected):
         checkpoint.find_newest(tmp_path / "none")
@@ -99,6 +100,33 @@ def test_a_directory_without_a_whole_checkpoint_is_refused(copy: Path, tmp_path:
     expected = "/10 is damaged: record.json was changed, truncated or lost; .*/5 is damaged"
     with pytest.raises(UserError, match=expected):
         checkpoint.find_newest(copy)
+
+
+def test_errors_that_can_pass_are_not_damage(copy: Path) -> None:
+    names = {path.name for path in copy.iterdir()}
+    state = copy / "10" / "state"
+    for lost in (state / "d", copy / "10" / "sha256.json"):
+        lost.rename(copy.with_name("lost"))
+        lost.symlink_to("/proc/self/mem")  # Reading it fails: EIO.
+        with pytest.raises(UserError, match="Input/output error; nothing was changed"):
+            checkpoint.find_newest(copy)
+        lost.unlink()
+        copy.with_name("lost").rename(lost)
+    record = copy / "10" / "record.json"
+    record.rename(copy.with_name("record.json"))
+    record.symlink_to(copy.with_name("unmounted") / "record.json")
+    with pytest.raises(UserError, match="record.json: No such file or directory; nothing was"):
+        checkpoint.find_newest(copy)
+    record.unlink()
+    copy.with_name("record.json").rename(record)
+    assert checkpoint.find_newest(copy).metadata.step == 10
+    assert {path.name for path in copy.iterdir()} == names
+
+
+def test_a_lost_directory_of_checkpoints_is_named(tmp_path: Path) -> None:
+    expected = "none: No such file or directory; nothing was changed: put it back"
+    with pytest.raises(UserError, match=expected):
+        checkpoint.find_newest(tmp_path / "none")
 
 
 def test_damaged_and_partial_checkpoints_do_not_count(copy: Path) -> None:

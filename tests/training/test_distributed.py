@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from tests.support.runs import ROOT, find_last_step, load_tiny_config, make_text_console, resume
 from valyrian_jax.config import Config, config_to_toml
@@ -22,6 +25,27 @@ from valyrian_jax.training import distributed
 from valyrian_jax.training.run import train
 
 Process = subprocess.Popen[str]
+RESTART_HINT = (
+    "if another process has ended, start all of them again; resume with: "
+    "python train.py --resume {run}"
+)
+# A program that is killed when it begins its second checkpoint.
+KILLED_IN_SAVE = """
+import os, runpy, signal, sys
+import orbax.checkpoint as ocp
+
+save, calls = ocp.Checkpointer.save, []
+
+def save_once(*arguments, **options):
+    calls.append(None)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return save(*arguments, **options)
+
+ocp.Checkpointer.save = save_once
+sys.path.insert(0, os.getcwd())
+runpy.run_path("train.py", run_name="__main__")
+"""
 StartProcess = Callable[..., Process]
 
 
@@ -47,12 +71,14 @@ def config_option(config: Config, tmp_path: Path) -> str:
 
 @pytest.fixture
 def start() -> Iterator[StartProcess]:
-    """Return a function that starts train.py; its processes end with the test."""
+    """Return a function that starts train.py or other code; its processes end with the test."""
     processes: list[Process] = []
 
-    def start_process(*arguments: str, **environment: str) -> Process:
+    def start_process(
+        *arguments: str, program: tuple[str, ...] = (str(ROOT / "train.py"),), **environment: str
+    ) -> Process:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
+            [sys.executable, *program, *arguments],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -75,7 +101,11 @@ def find_free_address() -> str:
 
 
 def start_pair(
-    start: StartProcess, *arguments: str, second: tuple[str, ...] = (), second_flags: str = ""
+    start: StartProcess,
+    *arguments: str,
+    second: tuple[str, ...] = (),
+    second_flags: str = "",
+    **options: Any,
 ) -> tuple[Process, Process]:
     """Start two processes of one run.
 
@@ -84,12 +114,13 @@ def start_pair(
         arguments: Arguments of both processes.
         second: Additional arguments of the second process.
         second_flags: Additional XLA flags of the second process.
+        options: Keyword arguments of `start` for the second process.
     """
     group = [*arguments, "--coordinator", find_free_address(), "--processes", "2"]
     flags = f"{os.environ['XLA_FLAGS']} {second_flags}"
     return (
         start(*group, "--process", "0"),
-        start(*group, "--process", "1", *second, XLA_FLAGS=flags),
+        start(*group, "--process", "1", *second, XLA_FLAGS=flags, **options),
     )
 
 
@@ -140,12 +171,11 @@ def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
     status, errors = wait_for_end(first)
     assert status == 2
     expected = (
-        r"error: a computation across the 2 processes failed \(.+\); another may have ended; "
+        r"error: a computation across the 2 processes failed \(.+\); "
         "the last checkpoint is of step "
     )
     assert re.match(expected, last_line(errors))
-    hint = f"start all processes again, resume with: python train.py --resume {run}"
-    assert last_line(errors).endswith(hint)
+    assert last_line(errors).endswith(RESTART_HINT.format(run=run))
 
     first, second = start_pair(start, f"--resume={run}")
     wait_for_evaluation(first)
@@ -158,6 +188,36 @@ def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
 
     resume(run)
     assert_same_losses(run, single, 20)
+
+
+def test_a_process_that_dies_while_all_save_is_not_a_problem_of_the_disk(
+    config_option: str, tmp_path: Path, start: StartProcess
+) -> None:
+    run = tmp_path / "run"
+    first, _ = start_pair(start, config_option, f"--out={run}", program=("-c", KILLED_IN_SAVE))
+    status, errors = wait_for_end(first)
+    assert status == 2
+    assert last_line(errors).startswith("error: a computation across the 2 processes failed (")
+    assert "the last checkpoint is of step 0" in last_line(errors)
+    assert last_line(errors).endswith(RESTART_HINT.format(run=run))
+
+
+def test_only_errors_that_come_from_a_collective_are_errors_of_a_peer() -> None:
+    with pytest.raises(distributed.PeerError), distributed.peer_errors():
+        multihost_utils.sync_global_devices(None)  # type: ignore[arg-type]
+    for error in (ValueError("Gloo AllGather failed"), OSError(28, "No space left on device")):
+        with pytest.raises(type(error)), distributed.peer_errors():
+            raise error
+
+
+def test_a_device_without_memory_is_named_as_such() -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError) as failure:
+        jnp.zeros((1 << 40, 1 << 10)).block_until_ready()  # 4 PB
+    failed, advice = distributed.explain_failure(failure.value) or ("", "")
+    assert failed.startswith("out of memory (")
+    assert advice == "raise --train.accumulate or pass --train.remat true"
+    # What else goes wrong in a process that runs alone is a fault of the program.
+    assert distributed.explain_failure(jax.errors.JaxRuntimeError("INTERNAL: bug")) is None
 
 
 def test_two_processes_resume_the_run_of_one(
@@ -179,7 +239,7 @@ def test_if_one_process_cannot_start_none_does(
     (run / "something").touch()  # Only the primary process looks at it.
     first, second = map(wait_for_end, start_pair(start, config_option, f"--out={run}"))
     assert (first[0], second[0]) == (2, 2)
-    assert last_line(first[1]) == f"error: {run} is not empty; choose another --out"
+    assert last_line(first[1]).startswith(f"error: cannot start a run in {run}: expected a new or")
     assert last_line(second[1]).startswith("error: another of the 2 processes cannot start")
 
 

@@ -2,11 +2,14 @@
 
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.support.killing import FORK_SERVER, fingerprint, train_in_process
 from tests.support.runs import load_tiny_config
-from valyrian_jax.errors import stop_signals
+from valyrian_jax.errors import delay_interrupts, stop_signals
 from valyrian_jax.training import checkpoint
 
 KILLS = 8
@@ -37,8 +40,38 @@ def receive_two_signals() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_second_signal_ends_the_process_at_once() -> None:
-    process = FORK_SERVER.Process(target=receive_two_signals)
+def receive_two_delayed_signals() -> None:
+    with delay_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("target", "number"),
+    [(receive_two_signals, signal.SIGTERM), (receive_two_delayed_signals, signal.SIGINT)],
+)
+def test_a_second_signal_ends_the_process_at_once(
+    target: Callable[[], None], number: signal.Signals
+) -> None:
+    process = FORK_SERVER.Process(target=target)
     process.start()
     process.join()
-    assert process.exitcode == -signal.SIGTERM
+    assert process.exitcode == -number
+
+
+def test_ctrl_c_waits_for_compiled_code() -> None:
+    finished = []
+
+    def compute() -> None:
+        with delay_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        compute()
+    assert finished
+    with stop_signals() as stop_signal:
+        with delay_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            assert stop_signal() is None
+        assert stop_signal() == signal.SIGINT

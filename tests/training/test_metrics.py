@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.runs import load_tiny_config, make_text_console
+from tests.support.runs import ROOT, load_tiny_config, make_text_console
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.run_directory import read_metrics, save_config
 from valyrian_jax.training.metrics import MetricsLogger, resolve_wandb_mode
@@ -126,6 +127,40 @@ def test_an_uploader_that_cannot_start_is_reported(
     logger.close(1)
     assert "cannot start wandb" in capsys.readouterr().err
     assert len(list(read_metrics(tmp_path))) == 1
+
+
+OPEN_LOGGER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from valyrian_jax.config import load_config
+from valyrian_jax.training.metrics import MetricsLogger
+
+MetricsLogger(Path(sys.argv[2]), load_config(overrides={"wandb.mode": "offline"})).close(60)
+"""
+
+
+@pytest.mark.parametrize("has_other_package", [False, True])
+def test_the_uploader_is_that_of_this_package_wherever_the_run_was_started(
+    has_other_package: bool, tmp_path: Path
+) -> None:
+    copy, home, run = tmp_path / "copy", tmp_path / "home", tmp_path / "run"
+    shutil.copytree(ROOT / "valyrian_jax", copy / "valyrian_jax")  # It is not installed.
+    uploader = copy / "valyrian_jax" / "training" / "wandb_uploader.py"
+    uploader.write_text("print(__file__)", encoding="utf-8")
+    home.mkdir()
+    run.mkdir()
+    if has_other_package:
+        (home / "valyrian_jax").mkdir()
+        (home / "valyrian_jax" / "__init__.py").write_text("raise ImportError")
+    subprocess.run(
+        [sys.executable, "-P", "-c", OPEN_LOGGER, copy, run],
+        cwd=home,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        check=True,
+        timeout=120,
+    )
+    assert (run / "wandb.log").read_text() == f"{uploader}\n"
 
 
 def test_an_uploader_that_hangs_ends_after_its_training_process(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 import contextlib
 import functools
+import os
 import platform
+import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, repeat
@@ -16,6 +20,7 @@ import pytest
 
 from tests.support.killing import FORK_SERVER
 from tests.support.runs import (
+    ROOT,
     assert_same_runs,
     find_last_step,
     list_evaluation_steps,
@@ -23,6 +28,7 @@ from tests.support.runs import (
     make_text_console,
     read_console,
     resume,
+    train_disturbed,
 )
 from valyrian_jax.config import Config
 from valyrian_jax.errors import StoppedError, UserError
@@ -33,25 +39,14 @@ from valyrian_jax.training import run as training_run
 from valyrian_jax.training.resume import check_unchanged
 from valyrian_jax.training.run import TrainResult, train
 
+# A shell prefix; root may read and write everything without it.
+DROP_PRIVILEGES = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+
 
 @pytest.fixture
 def copy(finished: TrainResult, tmp_path: Path) -> Path:
     """A copy of the finished run."""
     return shutil.copytree(finished.directory, tmp_path / "copy")
-
-
-def train_disturbed(config: Config, run: Path, step: int, disturb: Callable[[], None]) -> None:
-    """Train, and call `disturb` after the dispatch that ends at a step, before its evaluation."""
-    count_skipped_steps = training_run.count_skipped_steps
-
-    def count_and_disturb(setup: Any, state: Any, progress: Any, metrics: Any) -> Any:
-        if int(state.step) == step:
-            disturb()
-        return count_skipped_steps(setup, state, progress, metrics)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "count_skipped_steps", count_and_disturb)
-        train(config, run, console=make_text_console())
 
 
 def crash() -> None:
@@ -182,6 +177,77 @@ def test_a_setting_that_an_old_checkpoint_lacks_had_its_default(copy: Path) -> N
     current = replace(saved, config=saved.config | {"data": data | {"separator": "--"}})
     with pytest.raises(UserError, match=r"cannot change data.separator.*expected 'blank line'"):
         check_unchanged(current, old, copy)
+
+
+def list_files(directory: Path) -> dict[Path, tuple[int, int]]:
+    """Return size and time of every file of a run, except the lock."""
+    files = (file for file in directory.rglob("*") if file.name != "lock")
+    return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"train.steps": 10},
+        {"train.steps": 59, "train.eval_every": 10},
+        {"train.steps": 100, "model.n_layer": 3},
+        {"train.eval_every": 10, "optim.lr": 1.0},
+    ],
+)
+def test_a_refused_resume_changes_nothing(
+    overrides: dict[str, Any], copy: Path, finished: TrainResult
+) -> None:
+    before = list_files(copy)
+    expected = "cannot resume .* with train.steps = .*: expected at least the 60 |cannot change"
+    with pytest.raises(UserError, match=expected):
+        resume(copy, **overrides)
+    assert list_files(copy) == before
+    assert resume(copy).progress == finished.progress
+
+
+def test_the_steps_may_be_fewer_if_the_last_checkpoint_is_damaged(copy: Path) -> None:
+    (copy / "checkpoints" / "60" / "record.json").unlink()
+    assert resume(copy, **{"train.steps": 50}).steps == 50
+    assert load_run_config(copy).train.steps == 50
+
+
+def resume_without_privileges(run: Path) -> tuple[int, str]:
+    """Resume a run in a process that obeys the permissions of files, as root does not."""
+    command = [sys.executable, str(ROOT / "train.py"), f"--resume={run}"]
+    process = subprocess.run(
+        [*DROP_PRIVILEGES, *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    return process.returncode, process.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "checkpoints/60/state", "checkpoints/60/record.json"]
+)
+def test_what_may_not_be_read_is_not_damaged(name: str, copy: Path, finished: TrainResult) -> None:
+    before, mode = list_files(copy), (copy / name).stat().st_mode
+    (copy / name).chmod(0)
+    status, error = resume_without_privileges(copy)
+    (copy / name).chmod(mode)
+    assert status == 2
+    assert re.match(
+        f"error: cannot read the checkpoints: .*/{name}.*: Permission denied; nothing was changed",
+        error,
+    )
+    assert list_files(copy) == before
+    assert resume(copy).progress == finished.progress
+
+
+def test_a_read_only_run_is_refused_by_what_it_cannot_save(copy: Path) -> None:
+    before = list_files(copy)
+    (copy / "lock").unlink()
+    copy.chmod(0o555)
+    status, error = resume_without_privileges(copy)
+    copy.chmod(0o755)
+    assert status == 2
+    expected = f"error: cannot write the directory {copy}: Permission denied; a resumed run saves "
+    assert error.startswith(expected)
+    assert "--out" not in error
+    assert list_files(copy) == before
 
 
 def test_a_resumed_run_refuses_a_changed_tokenizer(copy: Path) -> None:

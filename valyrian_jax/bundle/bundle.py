@@ -112,7 +112,8 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     Args:
         bundle: Content of the directory. The file keeps all entries of its manifest, such as the
             config of the run.
-        path: Directory, or a link to one; an existing bundle is replaced.
+        path: Directory, or a link to one; an existing bundle is replaced. Its parent must exist: a
+            run whose directory was deleted must not write a new one.
 
     Raises:
         UserError: The weights do not fit the model, or the path is not that of a directory.
@@ -120,7 +121,6 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     check_bundle(bundle.model, bundle.tensors)
     target = Path(os.path.realpath(path))
     check_output_directory(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = make_temporary_directory(target)
     try:
         _write_files(bundle, partial)

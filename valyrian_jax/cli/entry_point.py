@@ -1,14 +1,16 @@
 """The entry point of every program: run a command, and end every user error in one line."""
 
+import logging
 import os
 import re
 import sys
+import threading
 from importlib import metadata
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from valyrian_jax.errors import StoppedError, UserError, escape
+from valyrian_jax.errors import StoppedError, UserError, escape, silence
 
 _MAX_MESSAGE = 2000  # characters
 
@@ -26,6 +28,8 @@ def run_command(command: click.Command) -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
         sys.exit(command.main(arguments, standalone_mode=False))
+    _hide_tracebacks_of_threads()
+    stdout = sys.stdout
     try:
         sys.exit(command.main(arguments, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
@@ -36,11 +40,13 @@ def run_command(command: click.Command) -> NoReturn:
     except UserError as error:
         _exit_with_error(str(error))
     except StoppedError as stop:
-        print(escape(str(stop)), file=sys.stderr)
-        sys.exit(stop.status)
-    except BrokenPipeError:  # The reader closed the pipe, as in `... | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _exit_with_message(escape(str(stop)), stop.status)
+    except BrokenPipeError as error:
+        _exit_without_reader(130 if isinstance(error.__context__, KeyboardInterrupt) else 0)
+    except SystemExit:
+        if sys.stdout is not stdout:  # Click replaces a broken pipe, and exits with status 1.
+            _exit_without_reader(0)
+        raise
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         _exit_with_error(
@@ -56,8 +62,51 @@ def run_command(command: click.Command) -> NoReturn:
     except MemoryError as error:
         _exit_with_error(f"not enough memory: {error}; choose smaller sizes")
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _exit_with_message("interrupted", 130)
+    except Exception:
+        if failure := _explain_jax_failure():
+            _exit_with_error(failure)
+        raise
+
+
+def _exit_without_reader(status: int) -> NoReturn:
+    """Exit after the reader has closed the pipe, as in `... | head`."""
+    silence(sys.stdout)
+    silence(sys.stderr)
+    sys.exit(status)
+
+
+def _explain_jax_failure() -> str | None:
+    """Return why JAX has no device to compute on; None: it has one, or was not used."""
+    try:
+        if jax := sys.modules.get("jax"):
+            jax.devices()
+    except Exception as error:  # JAX raises RuntimeError, or AssertionError without a message.
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({error})" if str(error) else ""
+        return (
+            "JAX cannot start: expected JAX_PLATFORMS to name platforms of this machine, found "
+            f"{platforms!r}{reason}; set it to cpu, or unset it"
+        )
+    return None
+
+
+def _hide_tracebacks_of_threads() -> None:
+    """Hide the tracebacks that the threads of libraries print.
+
+    When a disk is full, every thread of orbax logs or prints the error that it also passes to the
+    main thread, which reports it in one line.
+    """
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: not record.exc_info)
+    logging.basicConfig(handlers=[handler])
+    # Threads of C++ code print with this hook; those of Python with another one.
+    sys.unraisablehook = _print_unraisable_of_main_thread
+
+
+def _print_unraisable_of_main_thread(unraisable: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        sys.__unraisablehook__(unraisable)
 
 
 def describe_missing_package(name: str) -> str | None:
@@ -90,5 +139,13 @@ def _exit_with_error(message: str) -> NoReturn:
     line = " ".join(message[: 2 * _MAX_MESSAGE].split())
     if len(line) > _MAX_MESSAGE:
         line = line[:_MAX_MESSAGE] + " ..."
-    print(f"error: {escape(line)}", file=sys.stderr)
-    sys.exit(2)
+    _exit_with_message(f"error: {escape(line)}", 2)
+
+
+def _exit_with_message(message: str, status: int) -> NoReturn:
+    """Print a line on standard error, if anybody can read it, and exit."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:  # The terminal is closed.
+        silence(sys.stderr)
+    sys.exit(status)

@@ -14,7 +14,20 @@ Callback = Callable[..., None]
 
 PATH = click.Path(path_type=Path)
 
-run_argument = click.argument("run", type=PATH, required=False)
+
+def choose_run(run: Path | None) -> Path:
+    """Return the run that the user names, or the newest one with weights, and print which it is."""
+    if run is None:
+        from valyrian_jax.run_directory import find_run
+
+        run = find_run(None)
+        click.echo(f"using the newest run with weights: {decode_argument(str(run))}", err=True)
+    return run
+
+
+run_argument = click.argument(
+    "run", type=PATH, required=False, callback=lambda _context, _parameter, run: choose_run(run)
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line."
 )

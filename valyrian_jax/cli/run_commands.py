@@ -9,6 +9,7 @@ import click
 
 from valyrian_jax.cli.options import (
     PATH,
+    choose_run,
     decode_argument,
     json_option,
     run_argument,
@@ -145,7 +146,7 @@ def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path 
     elif len(runs) > 1:
         raise click.UsageError(f"--attention takes one RUN, found {len(runs)}; name only one")
     else:
-        files = plot_attention(runs[0] if runs else None, prompt, out)
+        files = plot_attention(choose_run(runs[0] if runs else None), prompt, out)
     for file in files:
         click.echo(escape(str(file)), err=is_standard_output(file))
 
@@ -156,13 +157,13 @@ def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     from valyrian_jax.plots.figures import save_figure
     from valyrian_jax.run_directory import find_run
 
-    directories = [find_run(run) for run in runs or [None]]
+    directories = [find_run(run) for run in runs or [choose_run(None)]]
     figure = draw_curves([read_curves(directory) for directory in directories])
     default = directories[0] / "loss" if len(directories) == 1 else Path("comparison")
     return save_figure(figure, out or default)
 
 
-def plot_attention(run: Path | None, prompt: str, out: Path | None) -> list[Path]:
+def plot_attention(run: Path, prompt: str, out: Path | None) -> list[Path]:
     """Draw the attention maps of a run or bundle, and return the files."""
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.plots.attention import draw_bundle_attention

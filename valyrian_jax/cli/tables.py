@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +37,9 @@ def print_table(table: Table) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = _MAX_WIDTH
-    console.print(table)
+    with console.capture() as capture:  # Rich would end the process if the reader has left.
+        console.print(table)
+    click.echo(capture.get(), nl=False, color=True)
 
 
 def report_json(run: Path, report: "Report") -> str:

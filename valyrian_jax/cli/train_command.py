@@ -54,7 +54,11 @@ def train(
     deterministic: bool,
     **options: Any,
 ) -> None:
-    """Train a GPT on a text and write a run directory with its best weights as a bundle."""
+    """Train a GPT on a text and write a run directory with its best weights as a bundle.
+
+    Ctrl-C, SIGTERM and SIGHUP (a closed terminal) save and end the run; --resume continues it.
+    SIGUSR1 saves, and the run goes on.
+    """
     overrides = collect_overrides(options)
     if deterministic:
         overrides["train.deterministic"] = True

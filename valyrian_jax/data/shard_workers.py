@@ -126,8 +126,8 @@ def _load_tokenizer(path: Path) -> Tokenizer:
 
 @contextlib.contextmanager
 def _block_interrupts() -> Iterator[None]:
-    """Block SIGINT; workers that start meanwhile leave Ctrl-C to their parent."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Block what a terminal sends to all processes; workers leave it to their parent."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

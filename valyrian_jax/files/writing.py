@@ -244,7 +244,9 @@ def check_output_directory(path: Path) -> None:
         )
 
 
-def lock_directory(directory: Path, activity: str = "training") -> AbstractContextManager[object]:
+def lock_directory(
+    directory: Path, activity: str = "training", advice: str = "choose another with --out"
+) -> AbstractContextManager[object]:
     """Create a directory if it is missing, and lock it against other processes.
 
     The system releases the lock when the process ends, even if it is killed.
@@ -252,6 +254,7 @@ def lock_directory(directory: Path, activity: str = "training") -> AbstractConte
     Args:
         directory: Directory that one process at a time may write.
         activity: What another process would be doing there, for the message.
+        advice: What to do if it cannot be written, for the message.
 
     Raises:
         UserError: Another process holds the lock, or the directory cannot be written.
@@ -268,5 +271,5 @@ def lock_directory(directory: Path, activity: str = "training") -> AbstractConte
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write the directory {directory}: {error.strerror}; choose another with --out"
+            f"cannot write the directory {directory}: {error.strerror}; {advice}"
         ) from error

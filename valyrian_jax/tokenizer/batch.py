@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from valyrian_jax.errors import delay_interrupts
 from valyrian_jax.tokenizer import bpe
 from valyrian_jax.tokenizer.hf_format import BYTE_ORDER
 from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
@@ -62,9 +63,10 @@ def count_pieces(texts: Iterable[bytes]) -> Counter[bytes]:
         if is_worth_compiling(len(data)):
             from valyrian_jax.tokenizer import numba_pretokenizer
 
-            columns = numba_pretokenizer.count_pieces(
-                np.frombuffer(data, np.uint8), ends, load_class_table(), MIX
-            )
+            with delay_interrupts():
+                columns = numba_pretokenizer.count_pieces(
+                    np.frombuffer(data, np.uint8), ends, load_class_table(), MIX
+                )
             for start, end, n in zip(*(column.tolist() for column in columns), strict=True):
                 counts[data[start:end]] += n
         else:
@@ -90,5 +92,6 @@ def learn_merges(counts: Mapping[bytes, int], merge_count: int) -> list[bpe.Pair
     symbols[positions] = _ID_OF_BYTE[np.frombuffer(pieces, np.uint8)]
     word_of[positions] = word_of_byte
     frequencies = np.fromiter(counts.values(), np.int64, len(counts))
-    pairs = numba_trainer.learn(symbols, word_of, frequencies, 256, merge_count, MIX)
+    with delay_interrupts():
+        pairs = numba_trainer.learn(symbols, word_of, frequencies, 256, merge_count, MIX)
     return list(zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True))

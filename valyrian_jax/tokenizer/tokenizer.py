@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, delay_interrupts
 from valyrian_jax.files import parse_json, read_text, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
 from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
@@ -135,9 +135,9 @@ class Tokenizer:
         if batch.is_worth_compiling(len(data)):
             from valyrian_jax.tokenizer import numba_bpe
 
-            return numba_bpe.encode(
-                np.frombuffer(data, np.uint8), text_ends, load_class_table(), *self._compiled_table
-            )
+            data_bytes, classes = np.frombuffer(data, np.uint8), load_class_table()
+            with delay_interrupts():
+                return numba_bpe.encode(data_bytes, text_ends, classes, *self._compiled_table)
         offsets = split_texts(texts)
         pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
         piece_ends = np.cumsum([0, *map(len, pieces)])

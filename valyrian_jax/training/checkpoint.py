@@ -15,6 +15,7 @@ kill in between would leave a checkpoint without hashes (tests/training/test_kil
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -71,17 +72,18 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
 
     Raises:
         OSError: It cannot be written, usually for lack of space; older checkpoints are intact.
+        PeerError: Another process cannot be reached.
     """
     # All processes write into one directory, whose name nobody can guess.
     token = distributed.all_max(secrets.randbits(31) if distributed.is_primary() else 0)
     partial = directory / f"{metadata.step}.{token:08x}.partial"
     try:
         if distributed.is_primary():
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(exist_ok=True)  # Without its parents: they are there, or gone.
             remove_partial(directory)
             _check_free_space(directory, state)
         distributed.barrier("the checkpoint's directory is ready")
-        with name_in_utf8(directory) as name:
+        with name_in_utf8(directory) as name, distributed.peer_errors():
             state_path = Path(name) / partial.name / "state"
             _make_checkpointer().save(state_path, args=ocp.args.StandardSave(state))
         if distributed.is_primary():
@@ -130,15 +132,22 @@ def find_newest(directory: Path) -> Checkpoint:
     """Return the newest intact checkpoint.
 
     Raises:
-        UserError: There is none, or a newer version of this package wrote it.
+        UserError: There is none, one cannot be read, or a newer version of this package wrote it.
     """
     damaged: dict[Path, str] = {}
-    for step in reversed(list_steps(directory)):
-        path = directory / str(step)
-        damage = _describe_damage(path)
-        if damage is None:
-            return Checkpoint(path, _read_metadata(path), damaged)
-        damaged[path] = f"checkpoint {path} is damaged: {damage}"
+    try:
+        for step in reversed(list_steps(directory)):
+            path = directory / str(step)
+            damage = _describe_damage(path)
+            if damage is None:
+                return Checkpoint(path, _read_metadata(path), damaged)
+            damaged[path] = f"checkpoint {path} is damaged: {damage}"
+    except OSError as error:  # It can pass: permissions, or a disk that is not there.
+        raise UserError(
+            "cannot read the checkpoints: expected files that can be read, found "
+            f"{error.filename or directory}: {error.strerror}; nothing was changed: put it back or "
+            "make it readable, then resume again"
+        ) from error
     reason = "; ".join(damaged.values()) or f"{directory} contains no checkpoint"
     raise UserError(f"cannot resume: {reason}; start a new run")
 
@@ -190,10 +199,12 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
         )
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
     try:
-        with name_in_utf8(path) as name:
+        with name_in_utf8(path) as name, distributed.peer_errors():
             state: TrainState = _make_checkpointer().restore(
                 Path(name) / "state", args=ocp.args.StandardRestore(abstract)
             )
+    except distributed.PeerError:
+        raise
     except Exception as error:  # A forged file can fail anywhere in orbax.
         raise UserError(f"cannot read checkpoint {path}: {_first_line(error)}") from error
     if int(state.step) != checkpoint.metadata.step:
@@ -205,12 +216,13 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
 
 
 def list_steps(directory: Path) -> list[int]:
-    """Return the steps of all checkpoints, whole or damaged, in ascending order."""
-    return sorted(
-        int(path.name)
-        for path in directory.glob("*")
-        if path.name.isascii() and path.name.isdecimal()
-    )
+    """Return the steps of all checkpoints, whole or damaged, in ascending order.
+
+    Raises:
+        OSError: The directory is missing or cannot be read; `Path.glob` would find nothing there.
+    """
+    names = (path.name for path in directory.iterdir())
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
 
 def set_aside(damaged: Path) -> None:
@@ -228,11 +240,19 @@ def remove_partial(directory: Path) -> None:
 
 
 def hash_files(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a checkpoint except sha256.json, by relative path."""
-    files = (
-        file for file in sorted(path.rglob("*")) if file.is_file() and file != path / "sha256.json"
-    )
-    return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in files}
+    """Return the SHA-256 of every file of a checkpoint except sha256.json, by relative path.
+
+    Raises:
+        OSError: A file or directory cannot be read; `Path.rglob` would leave it out.
+    """
+    walk = os.walk(path, onerror=_raise)
+    files = {Path(parent, name) for parent, _, names in walk for name in names}
+    hashed = sorted(files - {path / "sha256.json"})
+    return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in hashed}
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _describe_arrays(state: TrainState) -> dict[str, str]:
@@ -249,10 +269,17 @@ def _make_checkpointer() -> ocp.Checkpointer:
 
 
 def _describe_damage(path: Path) -> str | None:
-    """Describe what is wrong with the files of a checkpoint; None: nothing."""
+    """Describe what is wrong with the files of a checkpoint; None: nothing.
+
+    Raises:
+        OSError: A file cannot be read now, which says nothing about its content.
+    """
     try:
         differences = _find_differences(read_json_object(path / "sha256.json"), hash_files(path))
-    except (OSError, UserError) as error:
+    except UserError as error:
+        reason = error.__cause__
+        if isinstance(reason, OSError) and not isinstance(reason, FileNotFoundError):
+            raise reason from None
         return f"cannot read its files: {error}"
     return f"{differences[0]} was changed, truncated or lost" if differences else None
 

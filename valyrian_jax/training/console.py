@@ -1,8 +1,10 @@
 """What a training run prints on the terminal."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import jax
 from rich import progress as rich_progress
@@ -10,7 +12,7 @@ from rich.console import Console
 
 from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.errors import escape, quote_argument
+from valyrian_jax.errors import escape, quote_argument, silence
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.tokenizer.display import escape_controls
@@ -19,6 +21,49 @@ from valyrian_jax.training.optimizer import decay_mask
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.setup import RunSetup
 from valyrian_jax.training.train_step import TrainState
+
+
+def make_console(quiet: bool) -> Console:
+    """Return the console of a run: standard output, whose errors do not end the run."""
+    file = cast(TextIO, _LenientOutput(sys.stdout)) if sys.stdout else None
+    return Console(file=file, quiet=quiet)
+
+
+class _LenientOutput:
+    """A stream that falls silent at its first error: no reader, no terminal or no space."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        with self._silence_errors():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be written."""
+        with self._silence_errors():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _silence_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            silence(self._stream)
+            warn(f"cannot print: {error.strerror}; the run continues without output")
+
+
+def warn(text: str) -> None:
+    """Print a line on standard error, if that is possible."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
 
 
 @contextlib.contextmanager
@@ -117,9 +162,13 @@ def print_summary(console: Console, directory: Path, steps: int, progress: Progr
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print plain text, never wrapped or read as markup; if the reader is gone, print nothing."""
+    """Print plain text, never wrapped or read as markup; if the reader is gone, print nothing.
+
+    A character that the encoding of the output lacks becomes a question mark.
+    """
     text = escape_controls(text) if console.is_terminal else text
+    encodable = text.encode(console.encoding, "replace").decode(console.encoding)
     try:
-        console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console.print(encodable, markup=False, emoji=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit):  # Rich raises SystemExit for a broken pipe.
         console.quiet = True

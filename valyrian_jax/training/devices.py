@@ -53,6 +53,14 @@ def select_device(name: str, deterministic: bool = False) -> jax.Device:
         ) from error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device could not allocate memory."""
+    return (
+        isinstance(error, jax.errors.JaxRuntimeError)
+        and error.error_code_string == "RESOURCE_EXHAUSTED"
+    )
+
+
 def describe_device(device: jax.Device, mesh: Mesh) -> str:
     """Describe the device, and the mesh if there are several devices."""
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""

@@ -12,9 +12,10 @@ import re
 import socket
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from jax.experimental import multihost_utils
 
 from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.training.devices import is_out_of_memory
 
 Result = TypeVar("Result")
 _PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # Slurm's srun, Open MPI
@@ -64,13 +66,13 @@ def initialize(
     except BaseException as error:
         # JAX's orderly shutdown waits for the other processes, and they wait for a computation of
         # this one.
-        has_lost_peer = is_peer_failure(error)
-        is_expected = has_lost_peer or isinstance(error, UserError | OSError)
+        explanation = explain_failure(error)
+        is_expected = explanation or isinstance(error, UserError | OSError)
         atexit.register(
             _exit_now, 130 if isinstance(error, KeyboardInterrupt) else 2 if is_expected else 1
         )
-        if has_lost_peer:
-            raise UserError(describe_peer_failure(error)) from error
+        if explanation:
+            raise UserError("; ".join(explanation)) from error
         raise
 
 
@@ -154,20 +156,20 @@ def process_count() -> int:
     return jax.process_count()
 
 
-def is_peer_failure(error: BaseException) -> bool:
-    """Return whether an error means that another process cannot be reached.
+def explain_failure(error: BaseException) -> tuple[str, str] | None:
+    """Return what failed on the devices, and what to do about it; None: nothing failed there.
 
-    Our collectives raise PeerError. A compiled step and orbax's barriers raise JAX's error.
+    Collectives outside a compiled step raise PeerError (see `peer_errors`). A compiled step raises
+    JAX's error, whatever went wrong in it, so only the user can know whether a process has ended.
     """
-    return process_count() > 1 and isinstance(error, PeerError | jax.errors.JaxRuntimeError)
-
-
-def describe_peer_failure(error: BaseException) -> str:
-    """Describe the failure of another process, for an error message."""
-    return (
-        f"a computation across the {process_count()} processes failed ({_first_line(error)}); "
-        "another may have ended"
-    )
+    is_alone, reason = process_count() == 1, _first_line(error)
+    restart = "" if is_alone else "if another process has ended, start all of them again"
+    if is_out_of_memory(error):
+        advice = "raise --train.accumulate or pass --train.remat true"
+        return f"out of memory ({reason})", "; ".join(filter(None, (advice, restart)))
+    if is_alone or not isinstance(error, PeerError | jax.errors.JaxRuntimeError):
+        return None
+    return f"a computation across the {process_count()} processes failed ({reason})", restart
 
 
 def check_device_counts() -> None:
@@ -195,7 +197,7 @@ def barrier(name: str) -> None:
         PeerError: Another process cannot be reached.
     """
     if process_count() > 1:
-        with _peer_errors():
+        with peer_errors():
             multihost_utils.sync_global_devices(name)
 
 
@@ -218,7 +220,8 @@ def call_together(function: Callable[[], Result]) -> Result:
         all_max(1)
         shutdown()
         raise
-    if all_max(0):
+    [has_failed] = all_max(0)
+    if has_failed:
         shutdown()
         raise UserError(
             f"another of the {process_count()} processes cannot start; its own message says why"
@@ -226,13 +229,14 @@ def call_together(function: Callable[[], Result]) -> Result:
     return result
 
 
-def all_max(value: int) -> int:
-    """Return the largest value that any process passes.
+def all_max(*values: int) -> list[int]:
+    """Return the largest of each value that any process passes.
 
     Raises:
         PeerError: Another process cannot be reached.
     """
-    return int(_gather(np.int32(value)).max())
+    maxima: list[int] = _gather(np.array(values, np.int32)).max(axis=0).tolist()
+    return maxima
 
 
 def all_equal(digest: bytes) -> bool:
@@ -245,21 +249,28 @@ def all_equal(digest: bytes) -> bool:
     return bool((digests == digests[0]).all())
 
 
-def _gather(value: np.int32 | npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+def _gather(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the values of all processes, stacked along a new first axis."""
     if process_count() == 1:
-        return np.asarray(value)[None]
-    with _peer_errors():
+        return value[None]
+    with peer_errors():
         return np.asarray(multihost_utils.process_allgather(value))
 
 
 @contextlib.contextmanager
-def _peer_errors() -> Iterator[None]:
-    """Turn the errors of a failed collective into PeerError."""
+def peer_errors() -> Iterator[None]:
+    """Turn the errors of collectives, ours and orbax's, into PeerError.
+
+    The type of an error does not show where it comes from: gloo raises ValueError, as orbax does
+    when it cannot write. Its traceback does: every collective goes through `multihost_utils`.
+    """
     try:
         yield
-    except (ValueError, jax.errors.JaxRuntimeError) as error:  # ValueError comes from gloo.
-        raise PeerError(str(error)) from error
+    except Exception as error:
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        if any(frame.f_globals.get("__name__") == multihost_utils.__name__ for frame in frames):
+            raise PeerError(str(error)) from error
+        raise
 
 
 def _first_line(error: BaseException) -> str:

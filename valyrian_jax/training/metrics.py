@@ -24,7 +24,9 @@ from valyrian_jax.errors import StopSignal, UserError
 from valyrian_jax.files import append_regular, replace_file
 from valyrian_jax.run_directory import format_samples
 from valyrian_jax.training import distributed
+from valyrian_jax.training.console import warn
 
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]  # on the path even if not installed
 _CLOSE_TIMEOUT = 30.0  # seconds
 _STOPPED_CLOSE_TIMEOUT = 5.0  # seconds, after a signal
 
@@ -41,10 +43,7 @@ class MetricsLogger:
             self._uploader = None if mode == "off" else _start_uploader(directory, mode)
         except (OSError, UserError) as error:
             self._uploader = None
-            print(
-                f"cannot start wandb: {error}; training continues, and metrics.jsonl is complete",
-                file=sys.stderr,
-            )
+            warn(f"cannot start wandb: {error}; training continues, and metrics.jsonl is complete")
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Write the values of a step as one JSON line; numbers that are not finite become null."""
@@ -152,10 +151,13 @@ def _is_logged_in() -> bool:
 
 
 def _start_uploader(directory: Path, mode: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "valyrian_jax.training.wandb_uploader"]
+    # Without -P, files in the working directory would come before the packages of this process.
+    command = [sys.executable, "-P", "-m", "valyrian_jax.training.wandb_uploader"]
+    paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with append_regular(directory / "wandb.log") as log:
         return subprocess.Popen(
             [*command, str(directory.absolute()), mode],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,  # The uploader ends when this pipe closes.
             stdout=log,
             stderr=log,
@@ -171,7 +173,4 @@ def _close_uploader(process: subprocess.Popen[bytes], timeout: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
-        print(
-            "wandb failed or did not finish; see wandb.log; metrics.jsonl is complete",
-            file=sys.stderr,
-        )
+        warn("wandb failed or did not finish; see wandb.log; metrics.jsonl is complete")

@@ -15,7 +15,7 @@ from valyrian_jax.config import Config, config_from_tree, config_to_tree
 from valyrian_jax.errors import UserError, escape
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.training import checkpoint, distributed
-from valyrian_jax.training.checkpoint import Checkpoint, CheckpointMetadata
+from valyrian_jax.training.checkpoint import CheckpointMetadata, find_newest
 from valyrian_jax.training.console import print_line
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.setup import RunContext
@@ -67,7 +67,7 @@ def check_unchanged(
 
     Raises:
         UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
-            batches has changed.
+            batches has changed, or the run has taken more steps than it should.
     """
     for section, defaults in config_to_tree(Config()).items():
         # A setting that the version of the checkpoint did not have had its default.
@@ -79,6 +79,12 @@ def check_unchanged(
                     f"cannot change {key} of a resumed run: expected {before!r} as in {directory}, "
                     f"found {value!r}; leave it as it was, or start a new run"
                 )
+    steps = current.config["train"]["steps"]
+    if steps < saved.step:
+        raise UserError(
+            f"cannot resume {directory} with train.steps = {steps}: expected at least the "
+            f"{saved.step} steps that it has taken; raise --train.steps"
+        )
     if current.corpus_sha256 != saved.corpus_sha256:
         raise UserError(
             f"the text {current.config['data']['path']} has changed since {directory} was started; "
@@ -100,7 +106,8 @@ def check_unchanged(
 def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]:
     """Return the state and the progress of the newest intact checkpoint.
 
-    Also recovers the bundle after a kill, renames damaged checkpoints, and truncates the logs.
+    Once everything fits, also recovers the bundle after a kill, renames damaged checkpoints, and
+    truncates the logs.
 
     Raises:
         UserError: There is no checkpoint, it does not fit, or something has changed that must not.
@@ -108,10 +115,10 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
     setup, optimizer, metadata = run
     directory = setup.directory
     newest = distributed.call_together(
-        lambda: _recover_and_find_newest(directory) if distributed.is_primary() else None
+        lambda: find_newest(directory / "checkpoints") if distributed.is_primary() else None
     )
     # Only the primary process passes a step, so the maximum is its step.
-    step = distributed.all_max(newest.metadata.step if newest else 0)
+    [step] = distributed.all_max(newest.metadata.step if newest else 0)
     last = newest or checkpoint.open_step(directory / "checkpoints", step)
     notices = [*last.damaged.values(), *check_unchanged(metadata, last.metadata, directory)]
     if (bundle_step := read_bundle_step(directory / "bundle")) > step:
@@ -123,13 +130,8 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
     for notice in notices:
         print_line(console, f"note      {escape(notice)}")
     if distributed.is_primary():
+        recover_bundle(directory / "bundle")
         for damaged in last.damaged:
             checkpoint.set_aside(damaged)
         truncate_logs(directory, step)
     return state, last.metadata.progress
-
-
-def _recover_and_find_newest(directory: Path) -> Checkpoint:
-    """Recover the bundle after a kill, then return the newest intact checkpoint."""
-    recover_bundle(directory / "bundle")
-    return checkpoint.find_newest(directory / "checkpoints")

@@ -15,19 +15,27 @@ from rich.console import Console
 
 from valyrian_jax.config import Config
 from valyrian_jax.errors import (
+    SaveRequest,
     StoppedError,
     StopSignal,
     UserError,
     quote_argument,
+    save_requests,
     stop_signals,
 )
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.plots.curves import save_loss_plot
-from valyrian_jax.run_directory import save_config
+from valyrian_jax.run_directory import make_gone_error, save_config, watch_directory
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.batches import iterate_batches
 from valyrian_jax.training.callbacks import StepReport, describe_failure, make_callbacks
-from valyrian_jax.training.console import print_header, print_summary, progress_bar
+from valyrian_jax.training.console import (
+    make_console,
+    print_header,
+    print_line,
+    print_summary,
+    progress_bar,
+)
 from valyrian_jax.training.devices import flops_per_token, peak_flops, select_device
 from valyrian_jax.training.metrics import open_logger
 from valyrian_jax.training.optimizer import make_optimizer, make_schedule
@@ -42,6 +50,13 @@ from valyrian_jax.training.setup import (
     start_run,
 )
 from valyrian_jax.training.train_step import StepMetrics, TrainState, make_train_step
+
+
+class RunSignals(NamedTuple):
+    """What the signals to this process ask for."""
+
+    stop: StopSignal
+    save_requested: SaveRequest
 
 
 class TrainResult(NamedTuple):
@@ -76,52 +91,51 @@ def train(
         StoppedError: A signal asked to stop; the state is saved.
     """
     device = select_device(config.train.device, config.train.deterministic)
-    console = console or Console(quiet=not distributed.is_primary())
+    console = console or make_console(quiet=not distributed.is_primary())
     distributed.check_device_counts()
     distributed.barrier("start")  # Connects the processes while none of them is slow.
-    setup = distributed.call_together(
-        lambda: prepare(config, device, out=out, resume=resume, init=init, context=context)
-    )
-    lock = distributed.call_together(lambda: claim_directory(setup, is_new=resume is None))
-    with lock, stop_signals() as stop_signal:
-        optimizer = make_optimizer(setup.config.optim, setup.config.train.steps)
-        run = RunContext(setup, optimizer, make_metadata(setup))
-        state, progress = resume_run(run, console) if resume else start_run(run)
-        if distributed.is_primary():
-            save_config(setup.directory, setup.config)
-        print_header(console, setup, state)
-        with explain_failures(setup.directory):
-            state, progress = train_steps(run, state, progress, console, stop_signal)
-        if distributed.is_primary():
-            save_loss_plot(setup.directory)
-        print_summary(console, setup.directory, int(state.step), progress)
+    with save_requests() as save_requested:  # Already here, or SIGUSR1 would end the process.
+        setup = distributed.call_together(
+            lambda: prepare(config, device, out=out, resume=resume, init=init, context=context)
+        )
+        lock = distributed.call_together(lambda: claim_directory(setup, is_new=resume is None))
+        with lock, stop_signals() as stop_signal:
+            optimizer = make_optimizer(setup.config.optim, setup.config.train.steps)
+            run = RunContext(setup, optimizer, make_metadata(setup))
+            state, progress = resume_run(run, console) if resume else start_run(run)
+            if distributed.is_primary():
+                save_config(setup.directory, setup.config)
+            print_header(console, setup, state)
+            signals = RunSignals(stop_signal, save_requested)
+            with explain_failures(setup.directory):
+                state, progress = train_steps(run, state, progress, console, signals)
+                if distributed.is_primary():
+                    save_loss_plot(setup.directory)
+            print_summary(console, setup.directory, int(state.step), progress)
     return TrainResult(setup.directory, int(state.step), progress)
 
 
 def train_steps(
-    run: RunContext,
-    state: TrainState,
-    progress: Progress,
-    console: Console,
-    stop_signal: StopSignal,
+    run: RunContext, state: TrainState, progress: Progress, console: Console, signals: RunSignals
 ) -> tuple[TrainState, Progress]:
     """Train until the last step or until patience ends; save the state when it is due.
 
     Raises:
         StoppedError: A signal asked to stop; the state is saved.
     """
-    setup, optimizer, metadata = run
+    setup, optimizer, _ = run
     config, settings = setup.config, setup.config.train
     train_step = make_train_step(config, optimizer, setup.options)
     # Compiled, because a GPU would otherwise start a kernel for every operation of the schedule.
     learning_rate = jax.jit(make_schedule(config.optim, settings.steps))
-    step, stop = int(state.step), distributed.all_max(stop_signal() or 0)
+    step, [stop] = int(state.step), distributed.all_max(signals.stop() or 0)
     dispatches = iterate_batches(setup.dataset, config, setup.mesh, step)
     batches = next(dispatches, None)
 
     with (
-        open_logger(setup.directory, config, stop_signal) as logger,
+        open_logger(setup.directory, config, signals.stop) as logger,
         progress_bar(console, settings.steps, step) as update_bar,
+        watch_directory(setup.directory) as check_directory,
     ):
         callbacks = make_callbacks(run, logger, console)
         while batches is not None and not is_finished(progress, step, settings) and not stop:
@@ -133,22 +147,36 @@ def train_steps(
             values = summarize_steps(setup, progress, metrics, time.perf_counter() - start_time)
             values["train/learning_rate"] = float(learning_rate(step - 1 - progress.skipped_steps))
             report = StepReport(step, state, progress, values)
+            check_directory()  # Before the first write.
             for callback in callbacks:  # EvaluateAndKeepBest, LogValues, LogSamples.
                 report = callback(report)
             progress = report.progress
             # Read the signal once: one that comes between two reads would stop without a save.
-            stop = distributed.all_max(stop_signal() or 0)
+            stop, is_requested = read_signals(signals)
             is_last = stop or is_finished(progress, step, settings)
             # Save last: bundle and logs then hold all that the progress of this checkpoint says,
             # and a resume only drops what is newer.
-            if is_last or is_due(step, settings.checkpoint_every, settings.steps):
-                checkpoint_metadata = replace(metadata, step=step, progress=progress)
-                checkpoint.save(setup.directory / "checkpoints", state, checkpoint_metadata)
+            if is_last or is_requested or is_due(step, settings.checkpoint_every, settings.steps):
+                save_state(run, state, progress)
+            if is_requested:
+                print_line(console, f"step {step:>6}  saved (SIGUSR1)")
             update_bar(step, report.values)
     if stop:
         name, hint = signal.Signals(stop).name, resume_hint(setup.directory)
         raise StoppedError(f"stopped at step {step} ({name}); saved; {hint}", stop)
     return state, progress
+
+
+def save_state(run: RunContext, state: TrainState, progress: Progress) -> None:
+    """Write a checkpoint of this state."""
+    metadata = replace(run.metadata, step=int(state.step), progress=progress)
+    checkpoint.save(run.setup.directory / "checkpoints", state, metadata)
+
+
+def read_signals(signals: RunSignals) -> tuple[int, bool]:
+    """Return the signal that asks any process to stop, or 0, and whether one is asked to save."""
+    stop, is_requested = distributed.all_max(signals.stop() or 0, signals.save_requested())
+    return stop, bool(is_requested)
 
 
 @contextlib.contextmanager
@@ -157,16 +185,16 @@ def explain_failures(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not directory.exists():
+            raise make_gone_error(directory) from error
         last = checkpoint.describe_last(directory / "checkpoints")
         raise UserError(f"{error}; {last}; fix this, then {resume_hint(directory)}") from error
     except (distributed.PeerError, jax.errors.JaxRuntimeError) as error:
-        if not distributed.is_peer_failure(error):
+        if not (explanation := distributed.explain_failure(error)):
             raise
-        failure = distributed.describe_peer_failure(error)
+        failure, advice = explanation
         last = checkpoint.describe_last(directory / "checkpoints")
-        raise UserError(
-            f"{failure}; {last}; start all processes again, {resume_hint(directory)}"
-        ) from error
+        raise UserError(f"{failure}; {last}; {advice}; {resume_hint(directory)}") from error
 
 
 def resume_hint(directory: Path) -> str:

@@ -30,6 +30,9 @@ from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState, init_state
 
 _POSITION_TABLE = "transformer.wpe.weight"
+_READ_ONLY_ADVICE = (
+    "a resumed run saves its checkpoints and logs there: make it writable, or resume a copy of it"
+)
 
 
 class RunSetup(NamedTuple):
@@ -113,7 +116,8 @@ def claim_directory(setup: RunSetup, is_new: bool) -> contextlib.AbstractContext
     if not distributed.is_primary():
         return contextlib.nullcontext()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock_directory(setup.directory))
+        advice = "choose another with --out" if is_new else _READ_ONLY_ADVICE
+        stack.enter_context(lock_directory(setup.directory, advice=advice))
         remove_leftovers(setup.directory)
         if is_new:
             # Another process may have written here before the lock.

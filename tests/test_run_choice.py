@@ -1,0 +1,110 @@
+"""Which directory a run may take, and which run a command takes."""
+
+import os
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.support.commands import call
+from valyrian_jax.cli.main import main
+from valyrian_jax.cli.options import run_argument
+from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import choose_directory, find_bundle, find_run
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["thesis.tex"], "thesis.tex"),
+        (["train.log", "notes.md"], "notes.md"),
+        (["bundle/model.safetensors"], "bundle"),  # A bundle, or a run without its config.toml.
+        (["checkpoints/20/record.json"], "checkpoints"),
+        (["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
+        (["x.log/file"], "x.log"),
+    ],
+)
+def test_a_directory_with_files_is_refused_by_naming_them(
+    names: list[str], found: str, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as refusal:
+        choose_directory(tmp_path)
+    assert str(refusal.value) == (
+        f"cannot start a run in {tmp_path}: expected a new or empty directory, found {found}; "
+        "choose another --out"
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["train.log"],
+        ["slurm-1234.out", "slurm-1234.err"],
+        ["log.txt"],
+        ["log"],
+        ["lock", "tokenizer.json", "checkpoints/0/record.json", "run.log"],  # A start was killed.
+    ],
+)
+def test_a_directory_may_hold_the_log_of_its_job(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert choose_directory(tmp_path) == tmp_path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs `a`, `b` and `c`, with weights, and newer `d` and `e` without; f is no run."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate("abcdef"):
+        run = Path("runs", name)
+        run.mkdir(parents=True)
+        if name in "abc":
+            (run / ("bundle.previous" if name == "c" else "bundle")).mkdir()
+        if name != "f":
+            (run / "config.toml").touch()
+            os.utime(run / "config.toml", (i, i))
+    return Path("runs")
+
+
+def test_the_newest_run_is_the_newest_with_weights(runs: Path) -> None:
+    assert find_run(None) == runs / "c"
+    assert find_bundle(None) == runs / "c" / "bundle.previous"
+    os.utime(runs / "a" / "config.toml", (9, 9))
+    assert find_bundle(None) == runs / "a" / "bundle"
+
+
+def test_without_weights_the_runs_are_counted(runs: Path) -> None:
+    for name in ("a/bundle", "b/bundle", "c/bundle.previous"):
+        (runs / name).rmdir()
+    with pytest.raises(UserError, match="no run with weights under runs/: .* found 6 entries"):
+        find_run(None)
+
+
+def test_a_command_says_which_run_it_takes_unless_it_is_named(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command
+    @run_argument
+    def show(run: Path) -> None:
+        click.echo(run)
+
+    taken = (0, "runs/c\n", "using the newest run with weights: runs/c\n")
+    assert call(show, capsys, monkeypatch) == taken
+    assert call(show, capsys, monkeypatch, "runs/d") == (0, "runs/d\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["plot"], ["plot", "--attention", "--prompt", "a"]])
+def test_plot_says_which_run_it_takes(
+    arguments: list[str],
+    runs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status, _, err = call(main, capsys, monkeypatch, *arguments)
+    assert status == 2  # It has no losses and no weights.
+    assert err.startswith("using the newest run with weights: runs/c\nerror: ")
