@@ -68,6 +68,13 @@ def test_the_card_of_a_fine_tuned_model_names_its_base_model() -> None:
     assert "from the weights of `my gpt (2)`," in text
 
 
+def test_the_card_of_an_import_names_its_source_in_the_text_only() -> None:
+    data, text = read_card({"imported_from": "ckpt"})  # the name of a file, not of a hub
+    assert "base_model" not in data
+    assert data["license"] == "unknown"
+    assert "Imported from `ckpt`." in text
+
+
 def test_the_name_of_a_base_model() -> None:
     assert base_model_name({"imported_from": "gpt2"}, Path("/a/b")) == "gpt2"
     assert base_model_name({}, Path("/a/gpt2-bundle")) == "gpt2-bundle"

@@ -103,7 +103,7 @@ def _front_matter(
     manifest: Mapping[str, Any], metrics: Mapping[str, float], is_valyrian: bool
 ) -> Iterator[str]:
     """Yield lines of YAML. JSON strings and numbers are YAML too."""
-    base = _read_name(manifest, "base_model") or _read_name(manifest, "imported_from")
+    base = _read_name(manifest, "base_model")
     if is_valyrian:
         yield "language: art"  # ISO 639-2 for constructed languages; High Valyrian has no code
     yield f"license: {'mit' if is_valyrian and not base else 'unknown'}"
