@@ -139,7 +139,7 @@ def generate_with_logits(
     N = len(prompt)
     settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
     with pin_torch_settings():
-        tokens = torch.zeros(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
+        tokens = torch.empty(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
         tokens[:, :N] = torch.tensor(prompt, device=device)
         cache = generator.new_cache(rows)
     for index in range(sample.max_new_tokens):

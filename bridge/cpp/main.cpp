@@ -3,19 +3,22 @@
 // comes.
 
 #include <ATen/Parallel.h>
-#include <getopt.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 #include <torch/script.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <sstream>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "archive.h"
+#include "numbers.h"
 
 namespace {
 
@@ -40,12 +43,17 @@ const char* kUsage =
     "Options that you leave out keep the settings in the file.\n"
     "Example: valyrian-generate valyrian.pt --prompt \"valar morghulis\" --seed 7\n";
 
+const char* kNotFinite =
+    "the logits are not finite: expected finite numbers, found NaN or infinity, because the "
+    "weights overflow float32; use other weights, or train again with a lower --optim.lr";
 const char* kExpectedModel = "expected a file that `python -m bridge export` wrote";
 
 // An error of the user: one line on standard error, exit status 2.
 struct UserError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 struct Settings {
   int64_t max_new_tokens;
@@ -55,107 +63,83 @@ struct Settings {
   int64_t seed;
 };
 
-// Options with a number; the value is also the index in kNames.
-enum NumberOption { kMaxNewTokens, kTemperature, kTopK, kTopP, kSeed, kNumSamples };
-constexpr const char* kNames[] = {"max-new-tokens", "temperature", "top-k",
-                                  "top-p",          "seed",        "num-samples"};
+constexpr NumberOption kNumbers[] = {kMaxNewTokens, kTemperature, kTopK,
+                                     kTopP,         kSeed,        kNumSamples};
 
 struct Options {
-  std::string model, prompt, prompts_file;
+  std::string model;
   bool print_ids = false;
-  int64_t num_samples = 1;
-  std::vector<std::pair<int, std::string>> overrides;  // of settings, in command-line order
+  std::map<std::string, std::string> values;  // by option; the last of a repeated option
+
+  std::string text(const std::string& name) const {
+    const auto found = values.find(name);
+    return found == values.end() ? "" : found->second;
+  }
+
+  // The number of an option, or `otherwise` if it is left out.
+  double number(const NumberOption& option, double otherwise) const {
+    const auto found = values.find(option.name);
+    if (found == values.end()) return otherwise;
+    if (const auto value = parse_number(option, found->second)) return *value;
+    throw UserError(std::string(option.name) + " is '" + found->second + "', expected " +
+                    option.expected + "; see --help");
+  }
 };
 
-double parse_number(int option, const std::string& text, double low, double high, bool is_whole) {
-  size_t end = 0;
-  double value = NAN;
-  try {
-    value = std::stod(text, &end);
-  } catch (const std::logic_error&) {
-  }
-  const bool is_in_range = value >= low && value <= high;
-  if (end != text.size() || !is_in_range || (is_whole && value != std::floor(value))) {
-    std::ostringstream message;
-    message.precision(12);
-    message << "--" << kNames[option] << " is '" << text << "', expected a "
-            << (is_whole ? "whole " : "") << "number from " << low << " to " << high
-            << "; see --help";
-    throw UserError(message.str());
-  }
-  return value;
+bool takes_value(const std::string& name) {
+  const auto has_name = [&](const NumberOption& option) { return name == option.name; };
+  return name == "--prompt" || name == "--prompts" ||
+         std::any_of(std::begin(kNumbers), std::end(kNumbers), has_name);
 }
 
-Options parse_options(int argc, char** argv) {
-  std::vector<option> long_options{{"prompt", required_argument, nullptr, 'p'},
-                                   {"prompts", required_argument, nullptr, 'f'},
-                                   {"ids", no_argument, nullptr, 'i'},
-                                   {"help", no_argument, nullptr, 'h'}};
-  for (int i = kMaxNewTokens; i <= kNumSamples; ++i) {
-    long_options.push_back({kNames[i], required_argument, nullptr, i});
-  }
-  long_options.push_back({});
+Options parse_options(const std::vector<std::string>& arguments) {
   Options options;
-  opterr = 0;
-  for (int c; (c = getopt_long(argc, argv, ":h", long_options.data(), nullptr)) != -1;) {
-    if (c == 'h') {
+  std::vector<std::string> files;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto& argument = arguments[i];
+    if (argument.size() < 2 || argument[0] != '-') {
+      files.push_back(argument);
+    } else if (argument == "--") {
+      files.insert(files.end(), arguments.begin() + i + 1, arguments.end());
+      break;
+    } else if (argument == "--help" || argument == "-h") {
       std::cout << kUsage << std::flush;
       std::exit(std::cout ? 0 : 2);
-    } else if (c == 'p') {
-      options.prompt = optarg;
-    } else if (c == 'f') {
-      options.prompts_file = optarg;
-    } else if (c == 'i') {
+    } else if (argument == "--ids") {
       options.print_ids = true;
-    } else if (c == kNumSamples) {
-      options.num_samples = parse_number(kNumSamples, optarg, 1, 1e9, true);
-    } else if (c == ':') {
-      throw UserError(std::string(argv[optind - 1]) + " needs a value; see --help");
-    } else if (c == '?') {
-      const bool is_letter = optopt > ' ';
-      const auto name = is_letter ? std::string("-") + static_cast<char>(optopt)
-                                  : std::string(argv[optind - 1]);
-      throw UserError("unknown option " + name + "; see --help");
     } else {
-      options.overrides.emplace_back(c, optarg);
+      const auto equals = argument.find('=');
+      const auto name = argument.substr(0, equals);
+      if (!takes_value(name)) throw UserError("unknown option " + argument + "; see --help");
+      if (equals != std::string::npos) {
+        options.values[name] = argument.substr(equals + 1);
+      } else if (++i < arguments.size()) {
+        options.values[name] = arguments[i];
+      } else {
+        throw UserError(name + " needs a value; see --help");
+      }
     }
   }
-  if (argc == optind) throw UserError("no model file; expected MODEL.pt; see --help");
-  if (argc - optind > 1) {
-    throw UserError(std::string("more than one model file: ") + argv[optind + 1] +
-                    "; see --help");
+  if (files.empty()) throw UserError("no model file; expected MODEL.pt; see --help");
+  if (files.size() > 1) {
+    throw UserError("more than one model file: " + files[1] + "; see --help");
   }
-  if (!options.prompt.empty() && !options.prompts_file.empty()) {
+  if (!options.text("--prompt").empty() && !options.text("--prompts").empty()) {
     throw UserError("--prompt and --prompts cannot be combined; leave one out");
   }
-  options.model = argv[optind];
+  options.model = files[0];
+  for (const auto& option : kNumbers) options.number(option, 0);  // Report a wrong one at once.
   return options;
 }
 
 Settings resolve_settings(const Options& options, torch::jit::Module& module) {
   const auto defaults = module.get_method("defaults")({}).toTuple()->elements();
-  Settings settings{defaults[0].toInt(), defaults[1].toDouble(), defaults[2].toInt(),
-                    defaults[3].toDouble(), defaults[4].toInt()};
-  for (const auto& [option, text] : options.overrides) {
-    switch (option) {
-      case kMaxNewTokens:
-        settings.max_new_tokens = parse_number(option, text, 1, 1e7, true);
-        break;
-      case kTemperature:
-        settings.temperature = parse_number(option, text, 0, 1e6, false);
-        if (settings.temperature > 0) parse_number(option, text, 0.001, 1e6, false);
-        break;
-      case kTopK:
-        settings.top_k = parse_number(option, text, 0, 1e9, true);
-        break;
-      case kTopP:
-        settings.top_p = parse_number(option, text, 1e-30, 1e6, false);
-        break;
-      case kSeed:
-        settings.seed = parse_number(option, text, 0, 4294967295.0, true);
-        break;
-    }
-  }
+  Settings settings;
+  settings.max_new_tokens = options.number(kMaxNewTokens, defaults[0].toInt());
+  settings.temperature = options.number(kTemperature, defaults[1].toDouble());
+  settings.top_k = options.number(kTopK, defaults[2].toInt());
+  settings.top_p = options.number(kTopP, defaults[3].toDouble());
+  settings.seed = options.number(kSeed, defaults[4].toInt());
   return settings;
 }
 
@@ -164,12 +148,18 @@ torch::jit::Module load(const std::string& path) {
   if (!std::filesystem::is_regular_file(path, error) || !std::ifstream(path)) {
     throw UserError("cannot read " + path + "; " + kExpectedModel);
   }
+  try {
+    archive::verify(path);
+  } catch (const std::exception& damage) {  // Errors of libtorch append a stack trace.
+    throw UserError(path + " is damaged or not a TorchScript file: " + first_line(damage.what()) +
+                    "; " + kExpectedModel);
+  }
   torch::jit::ExtraFilesMap extra_files{{"config.json", ""}};
   torch::jit::Module module;
   try {
     module = torch::jit::load(path, torch::kCPU, extra_files);
   } catch (const std::exception&) {
-    throw UserError(path + " is not a TorchScript file; " + kExpectedModel);
+    throw UserError(path + " is damaged or not a TorchScript file; " + kExpectedModel);
   }
   const bool has_methods = module.find_method("generate_text") && module.find_method("defaults");
   if (extra_files["config.json"].empty() || !has_methods) {
@@ -183,19 +173,21 @@ template <typename Emit>
 void generate(torch::jit::Module& module, const std::vector<int64_t>& prompt,
               const Settings& settings, Emit emit) {
   auto step = module.get_method("step"), sample = module.get_method("sample");
-  const auto length = static_cast<int64_t>(prompt.size());
-  auto tokens = torch::zeros({1, length + settings.max_new_tokens}, torch::kInt64);
-  std::copy(prompt.begin(), prompt.end(), tokens.data_ptr<int64_t>());
+  auto tokens = prompt;
   auto cache = module.get_method("new_cache")({1});
   for (int64_t i = 0; i < settings.max_new_tokens; ++i) {
-    const auto result = step({tokens.narrow(1, 0, length + i), cache}).toTuple();
+    const auto count = static_cast<int64_t>(tokens.size());
+    const auto read = torch::from_blob(tokens.data(), {1, count}, torch::kInt64);
+    const auto result = step({read, cache}).toTuple();
     const auto logits = result->elements()[0];
     cache = result->elements()[1];
+    // Files of version 0.1 do not check this themselves.
+    if (!std::isfinite(logits.toTensor().max().item<float>())) throw UserError(kNotFinite);
     const auto token = sample({logits, i, settings.temperature, settings.top_k, settings.top_p,
                                settings.seed})
                            .toTensor()
                            .item<int64_t>();
-    tokens.data_ptr<int64_t>()[length + i] = token;
+    tokens.push_back(token);
     if (!emit(token)) return;
   }
 }
@@ -237,28 +229,30 @@ void continue_prompt(torch::jit::Module& module, const std::string& prompt,
   std::cout << decode(pending) << std::endl;
 }
 
-void run(int argc, char** argv) {
-  const auto options = parse_options(argc, argv);
+void run(const std::vector<std::string>& arguments) {
+  const auto options = parse_options(arguments);
   at::set_num_threads(1);                  // A second thread costs more than it gains at batch 1.
   torch::jit::getProfilingMode() = false;  // Profiling slows the first two calls of every method.
   c10::InferenceMode inference;
   auto module = load(options.model);
   const auto settings = resolve_settings(options, module);
+  const auto num_samples = static_cast<int64_t>(options.number(kNumSamples, 1));
   const auto print_samples = [&](const std::string& prompt) {
-    for (int64_t i = 0; i < options.num_samples; ++i) {
+    for (int64_t i = 0; i < num_samples; ++i) {
       auto sample_settings = settings;
       sample_settings.seed = (settings.seed + i) % 4294967296;
-      if (options.num_samples > 1 && !options.print_ids) {
+      if (num_samples > 1 && !options.print_ids) {
         std::cout << "[seed " << sample_settings.seed << "] ";
       }
       continue_prompt(module, prompt, sample_settings, options.print_ids);
     }
   };
-  if (options.prompts_file.empty()) return print_samples(options.prompt);
-  std::ifstream file(options.prompts_file);
-  const bool is_standard_input = options.prompts_file == "-";
+  const auto prompts_file = options.text("--prompts");
+  if (prompts_file.empty()) return print_samples(options.text("--prompt"));
+  std::ifstream file(prompts_file);
+  const bool is_standard_input = prompts_file == "-";
   std::istream& prompts = is_standard_input ? std::cin : static_cast<std::istream&>(file);
-  const UserError unreadable("cannot read " + options.prompts_file +
+  const UserError unreadable("cannot read " + prompts_file +
                              "; expected a text file with one prompt on each line");
   if (!prompts) throw unreadable;
   for (std::string line; std::getline(prompts, line);) {
@@ -272,14 +266,13 @@ void run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    run(argc, argv);
+    run({argv + 1, argv + argc});
     if (!std::cout.flush()) throw UserError("cannot write to standard output");
     return 0;
   } catch (const UserError& error) {
     std::cerr << "error: " << error.what() << '\n';
   } catch (const std::exception& error) {  // Errors of libtorch append a stack trace.
-    const std::string message = error.what();
-    std::cerr << "error: the model failed: " << message.substr(0, message.find('\n'))
+    std::cerr << "error: the model failed: " << first_line(error.what())
               << "; check the file with `python -m bridge check`\n";
   }
   return 2;

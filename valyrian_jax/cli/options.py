@@ -103,7 +103,7 @@ _SAMPLE_OPTIONS = (
     ),
     click.option(
         "--num-samples",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 2**31 - 1),
         default=1,
         show_default=True,
         help="Number of texts; each takes the next seed.",
