@@ -112,6 +112,16 @@ def test_a_change_of_any_weight_is_detected(small: Bundle) -> None:
             assert failed[0].quantity == "h.1", "the first divergence is the changed block"
 
 
+def test_a_learning_rate_below_float32_is_compared(small: Bundle) -> None:
+    for lr in (1e-46, 0.1):
+        optim = replace(ADAMW, lr=lr)
+        reference = measure_jax(small, TOKENS, optim, "float64")
+        outputs = measure_torch(to_module(small).double(), TOKENS, optim)
+        comparisons = [*parity.compare_update("x", reference, outputs, 1e-12, lr)]
+        assert comparisons
+        assert all(comparison.passed for comparison in comparisons)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"activation": "gelu"}, {"layer_norm_epsilon": 1e-5}, {"n_head": 4}, {"n_head": 2}],
