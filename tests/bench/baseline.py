@@ -9,10 +9,10 @@ weights from normal(0, 0.02).
 
 import json
 import math
-import sys
 import tempfile
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from training import make_transformers_module
@@ -66,7 +66,10 @@ def token_losses(module: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     )
 
 
-def main() -> None:
+@click.command()
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+def main(out: Path) -> None:
+    """Train the baseline and write its held-out loss to OUT, a JSON file."""
     config = config_from_tree({})
     with tempfile.TemporaryDirectory() as directory:
         dataset = open_dataset(config, None, Path(directory))
@@ -74,7 +77,7 @@ def main() -> None:
     module = make_transformers_module(config.model, 0.2, "gelu_new")
     train(module, dataset)
     loss = evaluate(module, dataset)
-    Path(sys.argv[1]).write_text(json.dumps({"nats_per_token": loss}))
+    out.write_text(json.dumps({"nats_per_token": loss}))
     print(loss)
 
 

@@ -5,12 +5,12 @@ python tests/bench/curves.py [FOLDER]
 
 import json
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,7 +131,14 @@ def time_size(curve: Curve, size: int) -> float:
     return statistics.median(time_call(task) for _ in range(5))
 
 
+@click.command()
+@click.argument(
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT / "tests" / "bench",
+)
 def main(folder: Path) -> None:
+    """Time every curve, and write curves.json and curves.png to FOLDER (tests/bench)."""
     curves = [
         {
             "title": curve.title,
@@ -169,4 +176,4 @@ def plot_curves(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "bench")
+    main()

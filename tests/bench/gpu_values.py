@@ -196,6 +196,7 @@ def texts() -> None:
     path, seeds, new = Path(os.environ["GPU_BENCH_BUNDLE"]), 4 if TINY else 100, 20 if TINY else 100
     bundle, file = load_bundle(path), OUT / "texts.pt"
     torchscript.export(path, file)
+    scripts = {d: torch.jit.load(str(file), map_location=d) for d in (DEVICE, "cpu")}
     prompt, sample = bundle.tokenizer.encode("valar"), SampleConfig("", new, 0.8, 0, 0.95, 0)
 
     def generate_with_jax(platform: str, precision: str) -> np.ndarray:
@@ -205,9 +206,9 @@ def texts() -> None:
             return np.stack(list(rows), axis=1)
 
     def generate_with_torchscript(device: str) -> np.ndarray:
-        script = torch.jit.load(str(file), map_location=device)
         prompts = torch.tensor([prompt] * seeds, device=device)
-        return script.generate(prompts, new, 0.8, 0, 0.95, 0)[:, len(prompt) :].cpu().numpy()
+        ids = scripts[device].generate(prompts, new, 0.8, 0, 0.95, 0)
+        return ids[:, len(prompt) :].cpu().numpy()
 
     expected = generate_with_jax("cpu", "highest")
     runtimes: dict[str, Callable[[], np.ndarray]] = {
@@ -219,17 +220,11 @@ def texts() -> None:
     for name, generate_ids in runtimes.items():
         start = time.monotonic()
         ids = generate_ids()
-        record(
-            "texts",
-            runtime=name,
-            texts=seeds,
-            tokens=new,
-            part_at=find_differences(ids, expected),
-            seconds=time.monotonic() - start,
-        )
+        values = {"texts": seeds, "tokens": new, "seconds": time.monotonic() - start}
+        record("texts", runtime=name, part_at=find_differences(ids, expected), **values)
     on_device, on_cpu = (
-        [script.generate_text("valar", new, 0.8, 0, 0.95, seed) for seed in range(10)]
-        for script in (torch.jit.load(str(file), map_location=d) for d in (DEVICE, "cpu"))
+        [scripts[device].generate_text("valar", new, 0.8, 0, 0.95, seed) for seed in range(10)]
+        for device in (DEVICE, "cpu")
     )
     record("texts", runtime="generate_text", texts=10, equal=on_device == on_cpu)
 

@@ -4,11 +4,11 @@ python tests/bench/same_text.py BUNDLE MODEL.pt PATH/TO/valyrian-generate
 """
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 
@@ -32,11 +32,11 @@ def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
     return [" ".join(bundle.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]
 
 
-def make_runtimes(bundle_path: str, file: str, program: str) -> dict[str, Runtime]:
+def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Runtime]:
     """Return JAX, PyTorch, TorchScript and C++, each as a function of the sample settings."""
     bundle = load_bundle(bundle_path)
     params, generator = from_tensors(bundle.tensors), Generator(bundle)
-    script = torchscript.load(Path(file))[0]
+    script = torchscript.load(file)[0]
     prompts = make_prompts(bundle, generator)
 
     def run_all(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
@@ -73,8 +73,19 @@ def find_differences(ids: np.ndarray, expected: np.ndarray) -> list[tuple[int, i
     return [(int(row), int((ids[row] != expected[row]).argmax())) for row in rows]
 
 
-def main() -> None:
-    runtimes = make_runtimes(*sys.argv[1:4])
+_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
+@click.argument("program", type=_FILE)
+def main(bundle: Path, file: Path, program: Path) -> None:
+    """Compare the texts of BUNDLE in JAX and PyTorch, of FILE in TorchScript and in PROGRAM.
+
+    FILE is an export of BUNDLE, and PROGRAM a build of valyrian-generate.
+    """
+    runtimes = make_runtimes(bundle, file, program)
     counts = dict.fromkeys(runtimes, 0)
     for temperature, top_k, top_p, seed in EXAMPLE_SETTINGS:
         sample = SampleConfig("", NEW_TOKENS, temperature, top_k, top_p, seed)

@@ -7,9 +7,10 @@ its full history.
 """
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
+
+import click
 
 from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.data.text import count_bytes, encode_documents
@@ -24,7 +25,11 @@ def print_losses(name: str, nats_per_token: float, bits_per_byte: float) -> None
     print(f"{name:<12}{nats_per_token:.4f} nats/token  {bits_per_byte:.4f} bits per byte")
 
 
-def main(run: Path) -> None:
+@click.command()
+@click.argument("run", type=click.Path(exists=True, path_type=Path), required=False)
+def main(run: Path | None) -> None:
+    """Compare RUN, or the newest run, with n-gram models."""
+    run = find_run(run)
     config, bundle = load_run_config(run), load_run_bundle(run)
     config = replace(config, model=bundle.model)
     documents = open_dataset(config, bundle.tokenizer, run).read_documents()
@@ -40,4 +45,4 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(find_run(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    main()
