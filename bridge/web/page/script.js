@@ -17,7 +17,7 @@ let model;               // the server's description of the model
 let generation = null;   // AbortController of the text in progress
 let textSettings = {};   // settings of the text on the page
 let tokens = [];         // events of the text's tokens, each with its element
-let checkedCount = 0;     // tokens in sentences that have a verdict
+let checkedCount = 0;    // tokens in sentences that have a verdict
 let showsNewest = true;  // until the reader points at a token
 
 // ---- Settings: in the form, in the address, in the request
