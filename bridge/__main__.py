@@ -37,6 +37,11 @@ def _find_program() -> str | None:
     return shutil.which("valyrian-generate", path=search_path)
 
 
+def _print_progress(part: str) -> None:
+    """Print the name of a part of the work before it begins."""
+    click.echo(f"  {part}", err=True)
+
+
 @click.group()
 def main() -> None:
     """Run, verify and export a trained model with PyTorch.
@@ -86,7 +91,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     click.echo(
         escape(f"comparing the runtimes on {directory}; this takes one to five minutes"), err=True
     )
-    report = parity.verify(directory, program, lambda part: click.echo(f"  {part}", err=True))
+    report = parity.verify(directory, program, _print_progress)
     try:
         write_atomically(directory / "parity.json", json.dumps(report, indent=1) + "\n")
     except (OSError, UserError) as error:
@@ -145,11 +150,11 @@ def export(
         )
     if file_format == "torchscript":
         out = out or Path("valyrian.pt")
-        certificate = torchscript.export(directory, out, quantize == "int8")
+        certificate = torchscript.export(directory, out, quantize == "int8", _print_progress)
         summary = describe_certificate(certificate)
     else:
         out = out or Path("valyrian.pt2")
-        exported_program.export(directory, out)
+        exported_program.export(directory, out, _print_progress)
         summary = "logits reproduced"
     size = None if is_stream(out) else out.stat().st_size
     record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,8 @@ from valyrian_jax.files import check_regular, write_output
 
 FORMAT_VERSION = 1
 METADATA_FILES = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
+Progress = Callable[[str], None]
+"""A function that is told the name of each part of the work before it begins."""
 _STRICT = ConfigDict(strict=True, extra="allow")
 _Token = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -112,8 +114,12 @@ def describe_certificate(certificate: Mapping[str, Any]) -> str:
     )
 
 
+def ignore_progress(part: str) -> None:
+    """Report no progress."""
+
+
 @contextmanager
-def publish_checked(out: Path, suffix: str) -> Iterator[Path]:
+def publish_checked(out: Path, suffix: str, progress: Progress = ignore_progress) -> Iterator[Path]:
     """Yield a temporary file that becomes `out` at the end, after a check.
 
     `python -m bridge check` runs in a new process.
@@ -121,12 +127,14 @@ def publish_checked(out: Path, suffix: str) -> Iterator[Path]:
     Args:
         out: An output; see `valyrian_jax.files.write_output`.
         suffix: Suffix of the temporary file, by which `check` knows the format.
+        progress: Function that is told the name of each part of the work.
 
     Raises:
         UserError: `out` cannot be written, or the file fails its check.
     """
     with write_output(out, suffix) as partial:
         yield partial
+        progress("checking the file in a new process")
         process = subprocess.run(
             [sys.executable, "-m", "bridge", "check", partial.absolute()],
             capture_output=True,

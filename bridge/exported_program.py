@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.export.pt2_archive._package import load_pt2, package_pt2
 
-from bridge.export_metadata import publish_checked
+from bridge.export_metadata import Progress, ignore_progress, publish_checked
 from bridge.gpt import GPT, to_module
 from bridge.sampler import check_logits
 from bridge.torch_settings import pin_torch_settings
@@ -58,12 +58,13 @@ class Decode(nn.Module):
 
 
 @pin_torch_settings()
-def export(directory: Path, out: Path) -> None:
+def export(directory: Path, out: Path, progress: Progress = ignore_progress) -> None:
     """Write a bundle as a .pt2 file and check the file in a new process.
 
     Args:
         directory: Directory of the bundle.
         out: File to write. After an error, it is as it was before.
+        progress: Function that is told the name of each part of the work.
 
     Raises:
         UserError: The bundle is invalid, its logits are not finite, `out` has another suffix, or
@@ -73,6 +74,7 @@ def export(directory: Path, out: Path) -> None:
         raise UserError(
             f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
         )
+    progress("loading the weights")
     bundle = load_bundle(directory)
     T, vocab_size = bundle.model.n_positions, bundle.model.vocab_size
     if T < 4:
@@ -81,6 +83,7 @@ def export(directory: Path, out: Path) -> None:
             f"found {T}; use --format torchscript"
         )
     gpt = to_module(bundle)
+    progress("tracing the programs")
     tokens = torch.arange(2 * T).view(2, T) % vocab_size
     with torch.no_grad():
         logits = gpt(tokens)
@@ -89,7 +92,8 @@ def export(directory: Path, out: Path) -> None:
     extra_files = {name: read_text(directory / name) for name in ("config.json", "tokenizer.json")}
     example = {"tokens": tokens.tolist(), "logits": logits[:, :, :EXAMPLE_LOGITS].tolist()}
     extra_files["example.json"] = json.dumps(example)
-    with publish_checked(out, ".pt2") as partial, partial.open("wb") as file:
+    progress("writing the file")
+    with publish_checked(out, ".pt2", progress) as partial, partial.open("wb") as file:
         package_pt2(file, exported_programs=programs, extra_files=extra_files)
 
 

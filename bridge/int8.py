@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from bridge.generator import Generator
-from bridge.gpt import Embedding, Linear
+from bridge.gpt import GPT, Embedding, Linear
 from bridge.sampler import check_logits
+
+READ_BYTES = 1 << 35  # bytes of weights that generating the texts may read
+SMALL = 1 << 30  # bytes that the distributions of any model may take
 
 
 class Int8Embedding(nn.Module):
@@ -68,6 +71,19 @@ def round_to_int8(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return torch.round(weight / scale).to(torch.int8), scale
 
 
+def choose_sample(gpt: GPT) -> tuple[int, int]:
+    """Return the rows and tokens on which the cost of int8 is measured.
+
+    They are 16 rows of the whole context, or fewer where the logits would take more memory than
+    the weights, or where generating would read the weights too often.
+    """
+    weights = sum(tensor.nbytes for tensor in gpt.state_dict().values())
+    length = min(gpt.n_positions, max(2, READ_BYTES // weights))
+    # Logits, two distributions in float64 and their products.
+    bytes_per_row = 5 * 8 * length * gpt.transformer.wte.weight.shape[0]
+    return max(1, min(16, max(SMALL, weights) // bytes_per_row)), length
+
+
 def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
     """Replace every matrix of the GPT by an int8 one, in place; biases and norms stay float32.
 
@@ -80,8 +96,9 @@ def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
         UserError: The logits of the model are not finite, before or after.
     """
     gpt = generator.gpt
-    prompts = torch.full((16, 1), end_of_text, dtype=torch.int64)
-    tokens = generator.generate(prompts, gpt.n_positions - 1, 1.0, 0, 1.0, 0)
+    rows, length = choose_sample(gpt)
+    prompts = torch.full((rows, 1), end_of_text, dtype=torch.int64)
+    tokens = generator.generate(prompts, length - 1, 1.0, 0, 1.0, 0)
     logits = gpt(tokens)
     check_logits(logits)
     exact = logits.double().log_softmax(-1)

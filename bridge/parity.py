@@ -9,7 +9,7 @@ parts run one after another, and each loads the weights again: a large model fit
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from bridge import torchscript
+from bridge.export_metadata import Progress, ignore_progress
 from bridge.generator import Generator
 from bridge.parity_plan import ROWS, Plan, plan_comparison
 from bridge.parity_report import Comparison, hash_bundle, make_report
@@ -28,7 +29,9 @@ from bridge.parity_runtimes import (
     make_generator_loaders,
     measure_jax,
     measure_torch,
+    move_gradients,
     pin_jax,
+    return_freed_memory,
 )
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
@@ -39,11 +42,8 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value
 GRADIENT_FACTOR = 10  # a gradient is a sum over all tokens, which rounds as often
 
 
-Progress = Callable[[str], None]
-
-
 def verify(
-    directory: Path, program: Path | None, progress: Progress = lambda _: None
+    directory: Path, program: Path | None, progress: Progress = ignore_progress
 ) -> dict[str, Any]:
     """Compare all runtimes on the weights of a bundle.
 
@@ -58,6 +58,7 @@ def verify(
     Raises:
         UserError: The bundle is invalid or changes meanwhile, or JAX is not installed.
     """
+    return_freed_memory()
     with pin_jax(), pin_torch_settings(), tempfile.TemporaryDirectory() as scratch:
         sha256 = hash_bundle(directory)
         progress("writing the TorchScript file")
@@ -92,7 +93,10 @@ def compare_numbers(
         tolerance = TOLERANCE[dtype]
         optim = config_from_tree({"optim": adamw}).optim if dtype == "float64" else None
         progress(f"JAX {dtype}: stages and gradients")
-        reference = measure_jax(load_bundle(directory), tokens, optim, dtype)
+        reference = move_gradients(
+            measure_jax(load_bundle(directory), tokens, optim, dtype),
+            file.with_name(f"{dtype}.npz"),
+        )
         for name, load_module in MODULE_LOADERS.items():
             runtime = f"{name} {dtype}"
             progress(f"{runtime}: stages and gradients")

@@ -3,10 +3,11 @@
 This is the only file of the bridge that imports JAX, and it does so inside its functions.
 """
 
+import ctypes
 import functools
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
+_M_MMAP_THRESHOLD = -3  # of mallopt
 PromptGenerator = Callable[[Sequence[str], SampleConfig], list[list[int]]]
 
 
@@ -40,7 +42,7 @@ class RuntimeOutputs(NamedTuple):
     """
 
     stages: Arrays
-    gradients: Arrays
+    gradients: Mapping[str, npt.NDArray[Any]]
     updated: Arrays
 
 
@@ -81,14 +83,14 @@ def measure_jax(
     from valyrian_jax.model.parameters import Params, from_tensors, to_tensors
     from valyrian_jax.training.optimizer import make_optimizer
 
-    x = jnp.asarray(tokens, jnp.int32)
+    x, model = jnp.asarray(tokens, jnp.int32), bundle.model
 
     def mean_loss(params: Params) -> jax.Array:
-        return cross_entropy(forward(params, x, bundle.model)[:, :-1], x[:, 1:])
+        return cross_entropy(forward(params, x, model)[:, :-1], x[:, 1:])
 
     @jax.jit
     def measure(params: Params) -> tuple[Any, Any, Any]:
-        stages, gradients = activations(params, x, bundle.model), jax.grad(mean_loss)(params)
+        stages, gradients = activations(params, x, model), jax.grad(mean_loss)(params)
         if optim is None:
             return stages, gradients, {}
         optimizer = make_optimizer(optim, 1)
@@ -96,15 +98,28 @@ def measure_jax(
         return stages, gradients, optax.apply_updates(params, updates)
 
     with jax.enable_x64(dtype == "float64"):
-        tensors = {
-            name: tensor.astype(dtype, copy=False) for name, tensor in bundle.tensors.items()
-        }
-        stages, gradients, updated = measure(from_tensors(tensors))
+        params = from_tensors(
+            {name: tensor.astype(dtype, copy=False) for name, tensor in bundle.tensors.items()}
+        )
+        del bundle  # The caller has none: a large model's weights are in memory once.
+        stages, gradients, updated = measure(params)
         return RuntimeOutputs(
             {name: np.asarray(stage) for name, stage in stages.items()},
             dict(to_tensors(gradients)),
             dict(to_tensors(updated)),
         )
+
+
+def move_gradients(outputs: RuntimeOutputs, file: Path) -> RuntimeOutputs:
+    """Write the gradients to a file, from which each is read when it is used."""
+    np.savez(file, **outputs.gradients)  # type: ignore[arg-type]
+    return outputs._replace(gradients=np.load(file))
+
+
+def return_freed_memory() -> None:
+    """Tell glibc to return freed arrays to the system; by default it keeps those below 32 MB."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def measure_torch(

@@ -4,7 +4,6 @@ PyTorch has deprecated `torch.jit`, so only this module uses it; `bridge.exporte
 the format that replaces it. Loading a file runs the program in it; load only files that you trust.
 """
 
-import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from bridge.export_metadata import (
     FORMAT_VERSION,
     METADATA_FILES,
     Example,
+    Progress,
+    ignore_progress,
     publish_checked,
     read_metadata,
 )
@@ -130,13 +131,16 @@ def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
     return module
 
 
-def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
+def export(
+    directory: Path, out: Path, int8: bool = False, progress: Progress = ignore_progress
+) -> Mapping[str, Any]:
     """Write a bundle as one TorchScript file and check the file in a new process.
 
     Args:
         directory: Directory of the bundle.
         out: File to write. After an error, it is as it was before.
         int8: Round the matrices to int8 and measure the cost (see `bridge.int8`).
+        progress: Function that is told the name of each part of the work.
 
     Returns:
         The certificate in the file.
@@ -144,21 +148,27 @@ def export(directory: Path, out: Path, int8: bool = False) -> Mapping[str, Any]:
     Raises:
         UserError: The bundle is invalid, the file cannot be written, or it fails its check.
     """
-    with publish_checked(out, ".pt") as partial:
-        return write(directory, partial, int8)
+    with publish_checked(out, ".pt", progress) as partial:
+        return write(directory, partial, int8, progress)
 
 
 @pin_torch_settings()
-def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
+def write(
+    directory: Path, path: Path, int8: bool = False, progress: Progress = ignore_progress
+) -> Mapping[str, Any]:
     """Write a bundle as one TorchScript file, like `export`, but without the check.
 
     Raises:
         UserError: The bundle is invalid, its logits are not finite, or PYTORCH_JIT=0 is set.
     """
+    progress("loading the weights")
     bundle = load_bundle(directory)
     generator, tokenizer = TextGenerator(bundle), bundle.tokenizer
     del bundle  # The generator has a copy of the weights.
+    if int8:
+        progress("rounding the weights to int8, and measuring the cost")
     int8_cost = quantize(generator, generator.end_of_text) if int8 else None
+    progress("generating the example texts")
     certificate = {
         "format_version": FORMAT_VERSION,
         "torch": torch.__version__,
@@ -168,10 +178,12 @@ def write(directory: Path, path: Path, int8: bool = False) -> Mapping[str, Any]:
     }
     extra_files = {name: _read_or_empty(directory / name) for name in METADATA_FILES[:3]}
     extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
-    content = io.BytesIO()  # torch.jit.save to a file aborts the process if the disk is full.
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        torch.jit.save(compile_module(generator), content, _extra_files=extra_files)
-    path.write_bytes(content.getvalue())
+    # An open file, because torch.jit.save to a path aborts the process if the disk is full.
+    with (
+        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        path.open("wb") as file,
+    ):
+        torch.jit.save(compile_module(generator), file, _extra_files=extra_files)
     return certificate
 
 

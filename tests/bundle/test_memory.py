@@ -13,11 +13,11 @@ from valyrian_jax.bundle.memory import (
     check_memory,
     count_texts,
     estimate_memory,
-    memory_bytes,
 )
 from valyrian_jax.config import Config, ModelConfig, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
+from valyrian_jax.files import memory_bytes
 from valyrian_jax.generation.generate import prefill
 from valyrian_jax.generation.sampler import SamplingParams
 from valyrian_jax.model import sharding

@@ -152,7 +152,7 @@ def test_a_limit_of_the_address_space_counts_as_memory(small_text: Path, tmp_pat
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (40 << 30, 40 << 30))
-from valyrian_jax.bundle.memory import memory_bytes
+from valyrian_jax.files import memory_bytes
 assert memory_bytes() <= 40 << 30
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 40 << 30))
 assert memory_bytes() == 1 << 30

@@ -29,6 +29,7 @@ from valyrian_jax.bundle.hf_format import (
     read_model_config,
     tie_head,
 )
+from valyrian_jax.bundle.memory import check_memory, estimate_memory
 from valyrian_jax.bundle.model_card import make_card
 from valyrian_jax.bundle.names import Tensors, parameter_shapes
 from valyrian_jax.bundle.weights_file import check_weights_file, max_file_size, read_weights
@@ -39,6 +40,7 @@ from valyrian_jax.files import (
     check_output_directory,
     check_regular,
     make_temporary_directory,
+    memory_bytes,
     read_json_object,
     remove_temporaries,
     sha256_of_file,
@@ -196,6 +198,12 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     check_is_bundle(path)
     manifest = _read_manifest(path) if (path / "manifest.json").exists() else None
     model = read_model_config(read_json_object(path / "config.json"))
+    check_memory(
+        estimate_memory(model).weights,
+        memory_bytes(),
+        f"loading {path}",
+        "use a machine with more memory",
+    )
     if manifest is not None:
         return _read_bundle(path, model, manifest)
     with suggest_import(path):

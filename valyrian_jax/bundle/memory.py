@@ -4,23 +4,15 @@ The estimates are within a factor of `ACCURACY` of what XLA reports for its comp
 (tests/bundle/test_memory.py). They count arrays; Python and its libraries come on top.
 """
 
-import contextlib
 import math
-import os
-import resource
-from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig, TrainConfig
 from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer.display import format_size
 
 ACCURACY = 1.5
-# Limits of a container: cgroup 2, then 1.
-_CGROUP_FILES = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 MAX_TEXTS = 64  # texts generated together
 GENERATION_BYTES = 1 << 31  # memory of texts generated together, outside of a run
 
@@ -85,16 +77,6 @@ def count_texts(model: ModelConfig, limit: int = GENERATION_BYTES) -> int:
     return max(1, min(MAX_TEXTS, limit // estimate_memory(model).text))
 
 
-def memory_bytes() -> int:
-    """Return the bytes of memory that this process may use: of the machine, or its limit."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _CGROUP_FILES:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-            limits.append(int(file.read_text()))
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return min([*limits, soft] if soft != resource.RLIM_INFINITY else limits)
-
-
 def check_memory(needed: int, memory: int, purpose: str, remedy: str) -> None:
     """Check an estimate of memory before it is allocated.
 
@@ -110,10 +92,5 @@ def check_memory(needed: int, memory: int, purpose: str, remedy: str) -> None:
     if needed > ACCURACY * memory:
         raise UserError(
             f"{purpose} does not fit into memory: expected at most "
-            f"{format_bytes(memory)}, found an estimate of {format_bytes(needed)}; {remedy}"
+            f"{format_size(memory)}, found an estimate of {format_size(needed)}; {remedy}"
         )
-
-
-def format_bytes(count: int) -> str:
-    """Return a number of bytes in GB or MB, for messages."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

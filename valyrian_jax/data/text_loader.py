@@ -1,9 +1,6 @@
 """Read a text into memory, if it fits."""
 
-import contextlib
 import hashlib
-import os
-import resource
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,16 +10,12 @@ from valyrian_jax.data.documents import describe_skipped, is_plain, read_good_te
 from valyrian_jax.data.separators import describe_end_of_text_lines, find_documents
 from valyrian_jax.data.text_reader import TextStream, decode_blocks, open_text
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import memory_bytes
 from valyrian_jax.tokenizer.batch import encode_utf8
 from valyrian_jax.tokenizer.display import format_size
 
 # A run holds a text, its documents, its tokens and its sentences at a time: 12 times its bytes.
 _MEMORY_SHARE = 1 / 16
-# Limits of a container: cgroup 2, then 1.
-_CGROUP_FILES = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 class Text(NamedTuple):
@@ -95,16 +88,6 @@ def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -
     skipped = describe_skipped(reasons)
     notes = (f"{stream.name} is not used whole{skipped}",) if skipped else ()
     return Text(documents, size, digest.hexdigest(), notes)
-
-
-def memory_bytes() -> int:
-    """Return the bytes of memory that this process may use: of the machine, or its limit."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _CGROUP_FILES:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-            limits.append(int(file.read_text()))
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return min([*limits, soft] if soft != resource.RLIM_INFINITY else limits)
 
 
 def _make_size_error(name: str, max_bytes: int) -> UserError:

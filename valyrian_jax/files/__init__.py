@@ -1,6 +1,7 @@
 """Files: one way to read what we read, one way to write what we write; hashes and locks."""
 
 from valyrian_jax.files.lookup import find_input
+from valyrian_jax.files.memory_limit import memory_bytes
 from valyrian_jax.files.reading import (
     MAX_BYTES,
     STANDARD_INPUT,
@@ -50,6 +51,7 @@ __all__ = [
     "lock_directory",
     "make_temporary_directory",
     "make_utf8_error",
+    "memory_bytes",
     "name_in_utf8",
     "name_json_type",
     "open_regular",

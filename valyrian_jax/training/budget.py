@@ -7,7 +7,6 @@ two CPU cores compute in a few seconds.
 
 from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from valyrian_jax.bundle.memory import (
@@ -15,11 +14,11 @@ from valyrian_jax.bundle.memory import (
     check_memory,
     count_texts,
     estimate_memory,
-    memory_bytes,
 )
 from valyrian_jax.config import Config
 from valyrian_jax.data.windows import EvalSet, EvalWindows
 from valyrian_jax.evaluation.evaluate import split_batches
+from valyrian_jax.files import memory_bytes
 from valyrian_jax.model.compute_options import ComputeOptions
 from valyrian_jax.training.devices import flops_per_token
 
@@ -102,11 +101,4 @@ def check_training_memory(config: Config, options: ComputeOptions, mesh: Mesh) -
         "training this model",
         "lower --train.batch_size, raise --train.accumulate, set --train.remat true, or train a "
         "smaller model",
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a device or the host had no memory left."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     )
