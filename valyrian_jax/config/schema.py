@@ -1,36 +1,23 @@
-"""Everything a run depends on: frozen dataclasses, read from TOML and command-line overrides.
+"""Everything a run depends on, as frozen dataclasses.
 
-No default is hidden: a `Config` written with `config_to_toml` and read again gives the same run.
 The docstring of a field is the help text of its option.
 """
 
 import dataclasses
-import difflib
-import json
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
 
-from valyrian_jax.errors import UserError
-from valyrian_jax.files import find_input, read_input
-
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
 )
-# Bytes of TOML. The time of tomllib for a key is quadratic in its dots: seconds at this size.
-_MAX_BYTES = 1 << 15
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
@@ -268,164 +255,3 @@ class Config:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
     wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One setting: its dotted name, type, default and description."""
-
-    name: str
-    type: Any
-    default: Any
-    description: str
-
-
-def list_settings() -> Iterator[Setting]:
-    """Yield every setting of a `Config`, in order."""
-    defaults = Config()
-    for section in dataclasses.fields(defaults):
-        values = getattr(defaults, section.name)
-        for name, field in type(values).__pydantic_fields__.items():
-            dotted = f"{section.name}.{name}"
-            yield Setting(dotted, field.annotation, getattr(values, name), field.description)
-
-
-def load_config(
-    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
-) -> Config:
-    """Read a configuration and find its files.
-
-    A relative path of the text or the tokenizer is looked up in the working directory, then in the
-    directory of the configuration file. The presets and the corpus are found anywhere.
-
-    Args:
-        path: A TOML file; None for the defaults.
-        overrides: Dotted key -> value; they take precedence over the file.
-
-    Returns:
-        The resolved configuration.
-
-    Raises:
-        UserError: The file cannot be read, or a key or value is wrong.
-    """
-    path = path and find_input(path)
-    config = read_config(path, overrides) if path else config_from_tree({}, overrides)
-    directories = [Path(path).parent] if path else []
-    data = dataclasses.replace(
-        config.data,
-        path=find_input(config.data.path, *directories),
-        tokenizer=config.data.tokenizer and find_input(config.data.tokenizer, *directories),
-    )
-    return dataclasses.replace(config, data=data)
-
-
-def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a configuration as it was written.
-
-    Args:
-        path: A TOML file.
-        overrides: Dotted key -> value; they take precedence over the file.
-
-    Raises:
-        UserError: The file cannot be read, or a key or value is wrong.
-    """
-    content = read_input(path, "the configuration", _MAX_BYTES)
-    try:
-        tree = tomllib.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
-    return config_from_tree(tree, overrides, source=str(path))
-
-
-def config_from_tree(
-    tree: Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
-    source: str = "configuration",
-) -> Config:
-    """Return the checked `Config` of a nested mapping.
-
-    Args:
-        tree: Section -> key -> value.
-        overrides: Dotted key -> value; they take precedence over the tree.
-        source: Where the tree comes from, for messages.
-
-    Raises:
-        UserError: A key or value is wrong.
-    """
-    sections: dict[str, dict[str, Any]] = {}
-    try:
-        for name, value in tree.items():
-            if not isinstance(value, Mapping):
-                raise UserError(
-                    f"{source}: {name} = {_quote(value)} is outside a section; {_suggest_key(name)}"
-                )
-            sections[name] = dict(value)
-        for dotted, value in (overrides or {}).items():
-            section, _, name = dotted.partition(".")
-            sections.setdefault(section, {})[name] = value
-        for section, values in sections.items():
-            for name, value in values.items():
-                _check_unicode(f"{section}.{name} = {value}", source)
-        # As JSON, because only there strict types let a mapping become a dataclass.
-        content = json.dumps(sections, ensure_ascii=False).encode()
-        return TypeAdapter(Config).validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain_error(error)}") from error
-    except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
-        raise UserError(
-            f"{source}: expected text, numbers, true or false as values: {error}"
-        ) from error
-
-
-def _check_unicode(setting: str, source: str) -> None:
-    """Check the text of a setting; an escape in JSON can be a lone surrogate."""
-    try:
-        setting.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{source}: {setting!r} is not valid Unicode: it has a lone surrogate; remove it"
-        ) from error
-
-
-def config_to_tree(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the configuration as nested plain values."""
-    return dataclasses.asdict(config)
-
-
-def config_to_toml(config: Config) -> str:
-    """Return the configuration as TOML; `load_config` reads the same value back."""
-    return "\n".join(
-        f"[{section}]\n"
-        + "".join(f"{name} = {_format_value(value)}\n" for name, value in values.items())
-        for section, values in config_to_tree(config).items()
-    )
-
-
-def _format_value(value: str | float | bool) -> str:
-    """Return a value as TOML, which differs from JSON in one control character only."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def explain_error(error: ValidationError) -> str:
-    """Return the first problem of a validation in one line: key, value, what was expected."""
-    problem = error.errors()[0]
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key)}"
-    if problem["type"] == "value_error":  # a check across fields, which names its keys
-        return str(problem["ctx"]["error"])
-    return f"{key} = {_quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _quote(value: Any) -> str:
-    """Return a value for a message: null, true and false as in JSON and TOML."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-
-
-def _suggest_key(wrong: str) -> str:
-    """Suggest the nearest key for one that does not exist, with or without its section."""
-    keys = [setting.name for setting in list_settings()]
-    names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys}
-    names |= {section.name: section.name for section in dataclasses.fields(Config)}
-    nearest = difflib.get_close_matches(wrong, names, n=1)
-    return f"did you mean {names[nearest[0]]}?" if nearest else "see `python train.py --help`"

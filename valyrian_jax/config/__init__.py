@@ -1,0 +1,43 @@
+"""The configuration of a run: its settings, and how they are read."""
+
+from valyrian_jax.config.loading import (
+    config_from_tree,
+    config_to_toml,
+    config_to_tree,
+    explain_error,
+    list_settings,
+    load_config,
+    read_config,
+)
+from valyrian_jax.config.schema import (
+    BLANK_LINE,
+    REGULAR_EXPRESSION,
+    Config,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    SampleConfig,
+    Seed,
+    TrainConfig,
+    check_separator,
+)
+
+__all__ = [
+    "BLANK_LINE",
+    "REGULAR_EXPRESSION",
+    "Config",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "SampleConfig",
+    "Seed",
+    "TrainConfig",
+    "check_separator",
+    "config_from_tree",
+    "config_to_toml",
+    "config_to_tree",
+    "explain_error",
+    "list_settings",
+    "load_config",
+    "read_config",
+]
