@@ -45,6 +45,8 @@ LIBRARY_USERS = {
     "flax": ("valyrian_jax/model/",),
     "starlette": ("bridge/web/app.py", "bridge/web/request.py"),
     "uvicorn": ("bridge/web/server.py", "bridge/web/protocol.py"),
+    "zstandard": ("valyrian_jax/data/text_reader.py",),
+    "pyarrow": ("valyrian_jax/data/parquet.py",),
     "matplotlib": ("valyrian_jax/plots/",),
     "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }

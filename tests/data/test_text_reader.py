@@ -56,6 +56,9 @@ STRUCTURED = {
     "gzip of lines": gzip.compress(LINES),
     "array": json.dumps(RECORDS).encode(),
     "array over many lines": json.dumps(RECORDS, indent=2, ensure_ascii=False).encode(),
+    "a line longer than the head": json.dumps(RECORDS[0] | {"a": "b" * 1_100_000}).encode()
+    + b"\n"
+    + LINES[LINES.index(b"\n") + 1 :],
     "array of strings": json.dumps(DOCUMENTS).encode(),
     "zstd of an array": zstandard.compress(json.dumps(RECORDS).encode()),
     "Parquet": to_parquet([*DOCUMENTS]),
@@ -142,6 +145,7 @@ BAD_TEXTS = {
     "cut UTF-8": (("é" * 9).encode()[:-1], "not UTF-8: byte 0xc3 at offset 16"),
     "half UTF-16": (codecs.BOM_UTF16_LE + b"a\0\0\xd8", "is not UTF-16, as its byte-order mark"),
     "odd UTF-16": (codecs.BOM_UTF16_BE + b"\0ab", "is not UTF-16, as its byte-order mark"),
+    "UTF-16 without a mark": ("Valar.\n".encode("utf-16-le"), "found UTF-16 without a byte-order"),
     "cut gzip": (gzip.compress(UTF8)[:-9], "expected undamaged compressed data"),
     "cut zstd": (zstandard.compress(UTF8)[:-9], "ends before the end of its last frame"),
     "bad zstd": (zstandard.compress(UTF8)[:9] + bytes(40), "expected undamaged compressed data"),

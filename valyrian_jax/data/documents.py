@@ -35,7 +35,10 @@ EMPTY, TOO_LONG = "empty", f"longer than {MAX_DOCUMENT_BYTES >> 20} MB"
 REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION)
 
 Note = Callable[[str], None]
-_NO_NOTE: Note = lambda _: None  # noqa: E731
+
+
+def _ignore(_: str) -> None:
+    """Take a note that nobody wants."""
 
 
 class RawDocument(NamedTuple):
@@ -64,7 +67,7 @@ def read_documents(
     text_key: str = "text",
     separator: str = BLANK_LINE,
     max_bytes: int = MAX_DOCUMENT_BYTES,
-    note: Note = _NO_NOTE,
+    note: Note = _ignore,
 ) -> Iterator[RawDocument]:
     """Yield the documents of a text; white space is none.
 
@@ -87,7 +90,7 @@ def _read_stream(
     text_key: str,
     separator: str,
     max_bytes: int = MAX_DOCUMENT_BYTES,
-    note: Note = _NO_NOTE,
+    note: Note = _ignore,
 ) -> Iterator[RawDocument]:
     if stream.head.startswith(PARQUET_MAGIC):
         yield from map(RawDocument, read_rows(stream, text_key))
@@ -171,7 +174,7 @@ def read_texts(
     path: str | Path,
     text_key: str = "text",
     separator: str = BLANK_LINE,
-    note: Note = _NO_NOTE,
+    note: Note = _ignore,
     document_end: str = "",
 ) -> Iterator[str]:
     """Yield a text of any size in parts: plain text in blocks, else a document at a time.

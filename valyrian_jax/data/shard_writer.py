@@ -122,11 +122,7 @@ def encode_files(
     with lock_directory(out, "encoding text"):
         remove_temporaries(out / INDEX_NAME, out / TOKENIZER_NAME)
         index = open_index(out, new_index, tokenizer)
-        if index.shards and (pipe := next(filter(is_pipe, files), None)):
-            raise UserError(
-                f"{out} has shards already, but the pipe {pipe} cannot be read again; expected "
-                "regular files to resume: choose another --out"
-            )
+        _check_files_can_be_read_again(out, index, files)
         if index.finished:
             print_line(console, f"{out} is finished already")
             return index
@@ -140,6 +136,14 @@ def encode_files(
                 stop,
             )
         return write_last_shard(out, state, tokenizer)
+
+
+def _check_files_can_be_read_again(out: Path, index: ShardIndex, files: Sequence[Path]) -> None:
+    if index.shards and (pipe := next(filter(is_pipe, files), None)):
+        raise UserError(
+            f"{out} has shards already, but the pipe {pipe} cannot be read again; expected "
+            "regular files to resume: choose another --out"
+        )
 
 
 def check_directory(out: Path) -> None:

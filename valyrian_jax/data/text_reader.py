@@ -103,11 +103,19 @@ def refuse_other_formats(stream: TextStream) -> None:
     what = next(formats, "")
     if _BZIP2.match(stream.head):
         what = "bzip2 data; decompress it with `bzip2 -d`"
+    if _is_unmarked_utf16(stream.head):
+        what = "UTF-16 without a byte-order mark; convert it with `iconv -f UTF-16LE -t UTF-8`"
     if what:
         raise UserError(
             f"{stream.name} is not a text: expected plain text, gzip, zstd, JSON or "
             f"Parquet, found {what}"
         )
+
+
+def _is_unmarked_utf16(head: bytes) -> bool:
+    """Return whether every other byte is mostly zero; in ASCII as UTF-16 all of these are."""
+    shares = sorted(half.count(0) / len(half) for half in (head[::2], head[1::2]) if half)
+    return len(shares) == 2 and shares[0] < 0.05 and shares[1] > 0.5
 
 
 def decode_blocks(stream: TextStream, errors: str = "strict") -> Iterator[str]:

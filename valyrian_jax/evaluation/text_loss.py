@@ -15,6 +15,7 @@ from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.data.windows import iterate_eval_windows
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import make_eval_step
+from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import from_tensors
 
 # Tokens whose logits are in memory at a time, and batches of them in each call.
@@ -35,6 +36,7 @@ class TextLoss(NamedTuple):
     bytes: int
 
 
+@pin_jax_settings()
 def evaluate_text(bundle: Bundle, documents: Sequence[str]) -> TextLoss:
     """Return the loss over every token of some documents, as over a held-out part.
 

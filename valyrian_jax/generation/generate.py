@@ -110,10 +110,8 @@ def stream_tokens(
             if cache is not None and window_start(count, config.n_positions) == start:
                 free = start + config.n_positions - count + 1  # The last sampled token is not read.
                 chunk = min(CHUNK, sample.max_new_tokens - index, free)
-                newest = history[:, count - 1]
-                sampled, cache = decode(
-                    params, newest, cache, sampling_params, index, chunk, config
-                )
+                last = history[:, count - 1]
+                sampled, cache = decode(params, last, cache, sampling_params, index, chunk, config)
                 tokens = np.asarray(sampled)[:chunk]
             else:
                 start = window_start(count, config.n_positions)
