@@ -178,6 +178,7 @@ def write(
     }
     extra_files = {name: _read_or_empty(directory / name) for name in METADATA_FILES[:3]}
     extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
+    progress("writing the file")
     # An open file, because torch.jit.save to a path aborts the process if the disk is full.
     with (
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),

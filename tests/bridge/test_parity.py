@@ -15,9 +15,9 @@ import torch
 from click.testing import CliRunner
 
 from bridge import __main__ as main
-from bridge import parity
+from bridge import parity, parity_plan
 from bridge.gpt import to_module
-from bridge.parity_report import Comparison, hash_bundle, read_report
+from bridge.parity_report import Comparison, hash_bundle, print_report, read_report
 from bridge.parity_runtimes import RuntimeOutputs, measure_jax, measure_torch
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
@@ -216,3 +216,26 @@ def test_an_exported_file_carries_the_proof(
     status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
     assert status == 0
     assert "4 example texts reproduced; proven equal" in out
+
+
+def test_a_large_model_is_compared_in_part_and_the_report_says_so(
+    make: Callable[..., Bundle],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parity_plan, "SMALL", 0)  # as if these weights were gigabytes
+    monkeypatch.setattr(parity_plan, "READ_BYTES", 1 << 22)
+    save_bundle(make(n_layer=1), tmp_path / "b")
+    parts: list[str] = []
+    report = parity.verify(tmp_path / "b", None, parts.append)
+    assert report["passed"], report["first_divergence"]
+    assert parts[0] == "writing the TorchScript file"
+    assert {"JAX float32: stages and gradients", "TorchScript: 4 x 2 texts"} < {*parts}
+    assert not any("float64" in finding["runtime"] for finding in report["findings"])
+    texts = [finding for finding in report["findings"] if "texts of 2 that" in finding["what"]]
+    assert len(texts) == 8  # PyTorch and TorchScript, with each of four settings
+    print_report(report)
+    out = capsys.readouterr().out
+    assert "left out: float64 and the weights after a step: they need about " in out
+    assert "left out: stages and gradients beyond 1 x " in out

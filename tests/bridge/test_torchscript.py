@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from bridge import torchscript
+from bridge import int8, torchscript
+from bridge.generator import Generator
 from bridge.gpt import to_module
-from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -196,3 +197,33 @@ def test_int8_is_a_third_of_the_size_and_states_its_cost(
     modules = to_module(bundle), torchscript.load(tmp_path / "int8.pt")[0]
     p, q = (module(tokens).double().log_softmax(-1) for module in modules)
     assert 0 < (p.exp() * (p - q)).sum(-1).mean() < 5 * cost["kl_mean"]
+
+
+def test_examples_of_a_large_model_are_shorter_and_still_checked(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = sum(tensor.nbytes for tensor in load_bundle(directory).tensors.values())
+    monkeypatch.setattr(torchscript, "EXAMPLE_READ_BYTES", 4 * 5 * weights)
+    parts: list[str] = []
+    certificate = torchscript.export(directory, tmp_path / "m.pt", progress=parts.append)
+    assert [len(example["tokens"]) for example in certificate["examples"]] == [6] * 4
+    assert parts == [
+        "loading the weights",
+        "generating the example texts",
+        "writing the file",
+        "checking the file in a new process",
+    ]
+
+
+def test_the_cost_of_int8_is_measured_on_less_of_a_large_model(
+    small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpt = to_module(small)
+    assert int8.choose_sample(gpt) == (16, small.model.n_positions)
+    monkeypatch.setattr(int8, "SMALL", 0)
+    monkeypatch.setattr(int8, "READ_BYTES", 5 * sum(t.nbytes for t in small.tensors.values()))
+    rows, length = int8.choose_sample(gpt)
+    assert 1 <= rows < 16
+    assert length == 5
+    generator = Generator(small)
+    assert 0 <= int8.quantize(generator, small.tokenizer.end_of_text)["top1"] <= 1

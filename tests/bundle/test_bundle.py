@@ -305,3 +305,16 @@ def test_transformers_knows_the_end_of_text_token(tmp_path: Path) -> None:
     save_bundle(make_bundle(), tmp_path / "b")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "b")
     assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == 299
+
+
+def test_a_model_too_large_for_memory_is_refused_before_its_weights_are_read(
+    tmp_path: Path,
+) -> None:
+    save_bundle(make_bundle(), tmp_path / "b")
+    (tmp_path / "b" / "manifest.json").unlink()
+    content = json.loads((tmp_path / "b" / "config.json").read_text())
+    content |= {"n_embd": 1 << 20, "n_head": 1}
+    (tmp_path / "b" / "config.json").write_text(json.dumps(content))
+    (tmp_path / "b" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="^loading .* does not fit into memory: expected at most"):
+        load_bundle(tmp_path / "b")
