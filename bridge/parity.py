@@ -78,7 +78,11 @@ def verify(
 
 
 def compare_numbers(
-    bundle: Bundle, directory: Path, file: Path, plan: Plan, progress: Progress
+    bundle: Bundle,
+    directory: Path,
+    file: Path,
+    plan: Plan,
+    progress: Progress = ignore_progress,
 ) -> Iterator[Comparison]:
     """Compare stages and gradients in float32 and float64, and one AdamW step in float64.
 
