@@ -39,7 +39,7 @@ EXAMPLE_SETTINGS = (
     (1.0, 20, 1.0, 2),
     (1.3, 0, 1.0, 4294967295),
 )
-EXAMPLE_READ_BYTES = 1 << 36  # bytes of weights that generating all examples may read
+EXAMPLE_READ_BYTES = 1 << 35  # bytes of weights that generating all examples may read
 
 
 class TextGenerator(Generator):
