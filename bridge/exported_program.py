@@ -74,7 +74,17 @@ def export(directory: Path, out: Path, progress: Progress = ignore_progress) -> 
         raise UserError(
             f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
         )
-    progress("loading the weights")
+    with publish_checked(out, ".pt2", progress) as partial, partial.open("wb") as file:
+        progress("loading the weights")
+        programs, extra_files = _make_programs(directory, progress)
+        progress("writing the file")
+        package_pt2(file, exported_programs=programs, extra_files=extra_files)
+
+
+def _make_programs(
+    directory: Path, progress: Progress
+) -> tuple[dict[str, torch.export.ExportedProgram], dict[str, str]]:
+    """Return the programs of a bundle, and the texts to store beside them."""
     bundle = load_bundle(directory)
     T, vocab_size = bundle.model.n_positions, bundle.model.vocab_size
     if T < 4:
@@ -92,9 +102,7 @@ def export(directory: Path, out: Path, progress: Progress = ignore_progress) -> 
     extra_files = {name: read_text(directory / name) for name in ("config.json", "tokenizer.json")}
     example = {"tokens": tokens.tolist(), "logits": logits[:, :, :EXAMPLE_LOGITS].tolist()}
     extra_files["example.json"] = json.dumps(example)
-    progress("writing the file")
-    with publish_checked(out, ".pt2", progress) as partial, partial.open("wb") as file:
-        package_pt2(file, exported_programs=programs, extra_files=extra_files)
+    return programs, extra_files
 
 
 def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.ExportedProgram]:

@@ -178,13 +178,14 @@ def write(
     }
     extra_files = {name: _read_or_empty(directory / name) for name in METADATA_FILES[:3]}
     extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
+    module = compile_module(generator)
     progress("writing the file")
     # An open file, because torch.jit.save to a path aborts the process if the disk is full.
     with (
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),
         path.open("wb") as file,
     ):
-        torch.jit.save(compile_module(generator), file, _extra_files=extra_files)
+        torch.jit.save(module, file, _extra_files=extra_files)
     return certificate
 
 

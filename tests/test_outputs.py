@@ -44,8 +44,12 @@ DIRECTORIES: dict[str, list[str]] = {
     "bridge import --out": ["import", "bundle"],
     "train --out": ["--data.path", "text.txt", "--config", "tiny.toml"],
 }
-INPUTS = {"train --config", "train --resume", "train --init", "bridge import --tokenizer"}
-INPUTS |= {"bridge verify --program"}
+DIRECTORIES["valyrian_jax train --out"] = ["train", *DIRECTORIES["train --out"]]
+INPUTS = {
+    f"{command} {option}"
+    for command in ("train", "valyrian_jax train")
+    for option in ("--config", "--resume", "--init")
+} | {"bridge import --tokenizer", "bridge verify --program", "valyrian_jax eval --text"}
 TINY = """
 [model]
 vocab_size = 258

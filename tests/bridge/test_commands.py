@@ -53,6 +53,7 @@ def disagreement(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     finding = {"runtime": "PyTorch", "what": "h.0", "difference": 1.0, "allowed": 0.5}
     finding |= {"passed": False}
     report = {"passed": False, "first_divergence": "PyTorch: h.0", "findings": [finding]}
+    report["left_out"] = []
     monkeypatch.setattr(parity, "verify", lambda *_: report)
     return report
 

@@ -107,6 +107,7 @@ def test_a_head_that_is_not_tied_as_the_configuration_says_is_refused(
 
 def test_what_is_no_bundle_is_named(small: Bundle, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    run.mkdir()
     save_bundle(small, run / "bundle")
     (run / "config.toml").touch()
     empty = tmp_path / "empty"
@@ -139,7 +140,7 @@ def test_check_and_import_say_which_kind_of_file_they_found(
 
     assert "expected a regular file, found a directory" in run("check", directory)
     (tmp_path / "file").write_text("mine")
-    assert "expected a new or empty directory, found a file" in run(
+    assert "expected a directory or a new name, found a file" in run(
         "import", directory, "-o", tmp_path / "file"
     )
     assert (tmp_path / "file").read_text() == "mine"

@@ -159,6 +159,7 @@ def test_a_killed_save_is_recovered_and_cleaned_up(tmp_path: Path) -> None:
 def test_a_link_to_a_directory_is_followed_at_every_save(tmp_path: Path) -> None:
     link, target = tmp_path / "run" / "bundle", tmp_path / "disk" / "b"
     link.parent.mkdir()
+    target.parent.mkdir()
     link.symlink_to(target)  # which does not exist yet
     for step in (1, 2, 3):
         save_bundle(make_bundle(step=step), link)
@@ -315,6 +316,6 @@ def test_a_model_too_large_for_memory_is_refused_before_its_weights_are_read(
     content = json.loads((tmp_path / "b" / "config.json").read_text())
     content |= {"n_embd": 1 << 20, "n_head": 1}
     (tmp_path / "b" / "config.json").write_text(json.dumps(content))
-    (tmp_path / "b" / "model.safetensors").unlink()
+    (tmp_path / "b" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="^loading .* does not fit into memory: expected at most"):
         load_bundle(tmp_path / "b")

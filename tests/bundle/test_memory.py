@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     gigabyte = 10**9
     check = functools.partial(check_memory, purpose="training this model", remedy="buy more")
     check(int(1.4 * gigabyte), gigabyte)
-    expected = "training this model does not fit into memory: expected at most 1.0 GB, found an "
-    with pytest.raises(UserError, match=f"^{expected}estimate of 1.6 GB; buy more$"):
+    expected = "training this model does not fit into memory: expected at most 1.00 GB, found an "
+    with pytest.raises(UserError, match=f"^{expected}estimate of 1.60 GB; buy more$"):
         check(int(1.6 * gigabyte), gigabyte)
     assert memory_bytes() > 1 << 28

@@ -75,7 +75,7 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         PeerError: Another process cannot be reached.
     """
     # All processes write into one directory, whose name nobody can guess.
-    token = distributed.all_max(secrets.randbits(31) if distributed.is_primary() else 0)
+    [token] = distributed.all_max(secrets.randbits(31) if distributed.is_primary() else 0)
     partial = directory / f"{metadata.step}.{token:08x}.partial"
     try:
         if distributed.is_primary():
