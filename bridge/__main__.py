@@ -251,10 +251,8 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
     for note in notes:
         click.echo(escape(f"note: {note}"))
     count = sum(tensor.size for tensor in bundle.tensors.values())
-    name = quote_argument(str(out))
-    click.echo(
-        escape(f"{out}: {count:,} parameters; train it further with `train.py --init {name}`")
-    )
+    command = f"python -m valyrian_jax train --init {quote_argument(str(out))}"
+    click.echo(escape(f"{out}: {count:,} parameters; train it further with `{command}`"))
 
 
 if __name__ == "__main__":

@@ -131,8 +131,8 @@ def find_run(path: Path | None) -> Path:
         if newest is None:
             raise UserError(
                 f"no run with weights under {RUNS}/: expected a directory with a bundle, found "
-                f"{len(runs)} entries without; train one with `python train.py` or name a run "
-                "directory"
+                f"{len(runs)} entries without; train one with `python -m valyrian_jax train` or "
+                "name a run directory"
             )
         return newest.parent
     if not (path / "config.toml").exists():
@@ -176,8 +176,8 @@ def find_bundle(path: Path | None) -> Path:
     if bundle := _find_run_bundle(run):
         return bundle
     raise UserError(
-        f"{run} has no bundle yet: `python train.py` writes it at the first evaluation; resume the "
-        "run or name another"
+        f"{run} has no bundle yet: `python -m valyrian_jax train` writes it at the first "
+        "evaluation; resume the run or name another"
     )
 
 

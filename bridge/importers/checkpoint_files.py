@@ -16,9 +16,10 @@ from safetensors.torch import load
 from torch import Tensor
 
 from bridge.importers.zip_safety import check_zip
+from valyrian_jax.bundle.memory import check_memory
 from valyrian_jax.bundle.weights_file import check_weights_file
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import check_regular, read_bytes, read_json_object
+from valyrian_jax.files import check_regular, memory_bytes, read_bytes, read_json_object
 
 Array = npt.NDArray[Any]
 
@@ -143,6 +144,7 @@ def _load(path: Path) -> Any:
     if _is_safetensors(path):
         size = path.stat().st_size
         check_weights_file(path, size)
+        _check_fits(path, 2 * size)
         return load(read_bytes(path, max_bytes=size))
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
@@ -202,10 +204,15 @@ def _to_arrays(path: Path, tensors: Any) -> dict[str, Array]:
     size = sum(tensor.numel() * tensor.element_size() for tensor in unique.values())
     if size > 2 * path.stat().st_size:
         raise ValueError(f"its tensors have {size:,} bytes, more than the file")
+    _check_fits(path, 2 * 4 * sum(tensor.numel() for tensor in unique.values()))
     tensors.clear()
     # Removed one by one, so that converting needs little more memory than the result.
     arrays = {view: _to_array(unique.pop(view)) for view in [*unique]}
     return {name: arrays[view] for name, view in views.items()}
+
+
+def _check_fits(path: Path, needed: int) -> None:
+    check_memory(needed, memory_bytes(), f"importing {path}", "use a machine with more memory")
 
 
 def _view(tensor: Tensor) -> tuple[Any, ...]:

@@ -116,7 +116,7 @@ def test_import_writes_a_bundle_but_into_no_directory_in_use(
     command = ("import", directory, "-o", out_path)
     status, out, _ = call(main.main, capsys, monkeypatch, *command)
     assert status == 0
-    assert f"train it further with `train.py --init {out_path}`" in out
+    assert f"train it further with `python -m valyrian_jax train --init {out_path}`" in out
     assert load_bundle(out_path).tokenizer == load_bundle(directory).tokenizer
     status, _, err = call(main.main, capsys, monkeypatch, *command)
     assert status == 2

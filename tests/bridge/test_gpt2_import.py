@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from bridge.gpt import to_module
+from bridge.importers import checkpoint_files
+from bridge.importers.checkpoint_files import read_checkpoint
 from bridge.importers.gpt2 import read_gpt2
 from bridge.importers.vocabulary import set_end_of_text
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
@@ -581,3 +583,16 @@ def test_a_checkpoint_without_a_tokenizer_asks_for_one(
         read_gpt2(tmp_path / "ckpt.pt")
     for tokenizer in (gpt2_directory, gpt2_directory / "tokenizer.json"):
         assert_equal(read_gpt2(tmp_path / "ckpt.pt", tokenizer).bundle, model)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_weights_that_do_not_fit_into_memory_are_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {"wte.weight": torch.zeros(1000)}
+    path = tmp_path / name
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    assert read_checkpoint(path).tensors["wte.weight"].shape == (1000,)
+    monkeypatch.setattr(checkpoint_files, "memory_bytes", lambda: 4_000)
+    with pytest.raises(UserError, match=f"importing .*{name} does not fit into memory"):
+        read_checkpoint(path)

@@ -179,7 +179,7 @@ def test_sigterm_ends_training_with_the_command_that_resumes_it(
     process.stderr.close()
     assert process.wait() == 128 + signal.SIGTERM
     message = re.search(
-        r"^stopped at step (\d+) \(SIGTERM\); saved; .* python train.py --resume runs/stopped$",
+        r"^stopped at step (\d+) \(SIGTERM\); saved; .* valyrian_jax train --resume runs/stopped$",
         err,
         re.M,
     )

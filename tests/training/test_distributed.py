@@ -27,7 +27,7 @@ from valyrian_jax.training.run import train
 Process = subprocess.Popen[str]
 RESTART_HINT = (
     "if another process has ended, start all of them again; resume with: "
-    "python train.py --resume {run}"
+    "python -m valyrian_jax train --resume {run}"
 )
 # A program that is killed when it begins its second checkpoint.
 KILLED_IN_SAVE = """
@@ -160,7 +160,7 @@ def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
     second.send_signal(signal.SIGTERM)  # Only one receives it; both stop after the same step.
     (first_status, errors), (second_status, _) = wait_for_end(first), wait_for_end(second)
     assert first_status == second_status == 128 + signal.SIGTERM, errors
-    assert f"resume with: python train.py --resume {run}" in errors
+    assert f"resume with: python -m valyrian_jax train --resume {run}" in errors
     stopped = find_last_step(run)
     assert 50 <= stopped < 200
     assert_same_losses(run, single, stopped // 10)

@@ -105,7 +105,7 @@ def test_a_stopped_run_names_the_command_that_resumes_it(
         training_run, "print_header", lambda *_: signal.raise_signal(signal.SIGTERM)
     )
     handler = signal.getsignal(signal.SIGTERM)
-    expected = r"stopped at step 0 \(SIGTERM\); saved; .*: python train.py --resume .*run$"
+    expected = r"stopped at step 0 \(SIGTERM\); saved; .*valyrian_jax train --resume .*run$"
     with pytest.raises(StoppedError, match=expected) as stopped:
         train(load_tiny_config(small_text), tmp_path / "run", console=make_text_console())
     assert stopped.value.status == 143

@@ -28,7 +28,7 @@ from valyrian_jax.training.run import TrainResult, train
 
 Process = subprocess.Popen[str]
 StartTraining = Callable[..., Process]
-STOPPED = r"^stopped at step (\d+) \({}\); saved; resume with: python train.py --resume {}$"
+STOPPED = r"^stopped at step (\d+) \({}\); saved; resume with: .* train --resume {}$"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def check_is_bundle(path: Path) -> None:
     if (path / "config.toml").exists():
         raise UserError(
             f"{path} is a run directory, expected the bundle in it; pass {path / 'bundle'}, which "
-            "`python train.py` writes at the first evaluation"
+            "`python -m valyrian_jax train` writes at the first evaluation"
         )
     actual = f"no {', '.join(missing)} in it" if path.is_dir() else "a file"
     advice = f"{_import_hint(path)} first" if holds_weights(path) else "check the path"

@@ -179,4 +179,6 @@ def _suggest_key(wrong: str) -> str:
     names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys}
     names |= {section.name: section.name for section in dataclasses.fields(Config)}
     nearest = difflib.get_close_matches(wrong, names, n=1)
-    return f"did you mean {names[nearest[0]]}?" if nearest else "see `python train.py --help`"
+    if not nearest:
+        return "see `python -m valyrian_jax train --help`"
+    return f"did you mean {names[nearest[0]]}?"

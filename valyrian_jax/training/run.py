@@ -199,7 +199,7 @@ def explain_failures(directory: Path) -> Iterator[None]:
 
 def resume_hint(directory: Path) -> str:
     """Return how to resume a run, for a message."""
-    return f"resume with: python train.py --resume {quote_argument(str(directory))}"
+    return f"resume with: python -m valyrian_jax train --resume {quote_argument(str(directory))}"
 
 
 def count_skipped_steps(
