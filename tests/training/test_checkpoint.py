@@ -15,6 +15,7 @@ import pytest
 from valyrian_jax.errors import UserError
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.checkpoint import CheckpointMetadata
+from valyrian_jax.training.checkpoint_integrity import hash_files
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState
 
@@ -193,7 +194,7 @@ def forge_metadata(directory: Path, **changes: object) -> None:
     newest = directory / "10"
     content = json.loads((newest / "record.json").read_text()) | changes
     (newest / "record.json").write_text(json.dumps(content))
-    (newest / "sha256.json").write_text(json.dumps(checkpoint.hash_files(newest)))
+    (newest / "sha256.json").write_text(json.dumps(hash_files(newest)))
 
 
 def test_a_newer_format_is_refused_by_its_number(copy: Path) -> None:

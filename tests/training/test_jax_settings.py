@@ -21,7 +21,7 @@ from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_bundle
-from valyrian_jax.training import checkpoint
+from valyrian_jax.training.checkpoint_integrity import hash_files
 from valyrian_jax.training.run import TrainResult, train
 
 
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_an_older_version_resumes_silently(
     for name in names:
         del record["versions"][name]
     (newest / "record.json").write_text(json.dumps(record))
-    (newest / "sha256.json").write_text(json.dumps(checkpoint.hash_files(newest)))
+    (newest / "sha256.json").write_text(json.dumps(hash_files(newest)))
     console = make_text_console()
     with jax.default_matmul_precision("highest"):
         resume(run, console)

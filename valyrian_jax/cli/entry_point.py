@@ -21,10 +21,7 @@ def run_command(command: click.Command) -> NoReturn:
     Every user error, from a mistyped option to an unreadable file, ends in one line on standard
     error and status 2. `--debug` anywhere on the command line shows the traceback instead.
     """
-    for name in ("COLUMNS", "LINES"):
-        # A shell without a terminal can set 0, for which rich prints nothing.
-        if not re.fullmatch("0*[1-9][0-9]{0,5}", os.environ.get(name, "")):
-            os.environ.pop(name, None)
+    _ignore_impossible_sizes()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
         sys.exit(command.main(arguments, standalone_mode=False))
@@ -67,6 +64,13 @@ def run_command(command: click.Command) -> NoReturn:
         if failure := _explain_jax_failure():
             _exit_with_error(failure)
         raise
+
+
+def _ignore_impossible_sizes() -> None:
+    """Ignore a size of the terminal that cannot be one, for which rich would print nothing."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch("0*[1-9][0-9]{0,5}", os.environ.get(name, "")):
+            os.environ.pop(name, None)
 
 
 def _exit_without_reader(status: int) -> NoReturn:

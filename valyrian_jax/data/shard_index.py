@@ -15,11 +15,12 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.documents import describe_skipped
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import read_text, write_atomically
+from valyrian_jax.files import is_temporary, read_text, write_atomically
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
 INDEX_NAME, TOKENIZER_NAME = "index.json", "tokenizer.json"
+_BEFORE_INDEX = {"lock", TOKENIZER_NAME}
 _END_BYTES = 1 << 20  # bytes of each end of an input file that are hashed
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -191,6 +192,18 @@ def find_difference(old: ShardIndex, new: ShardIndex) -> str:
 
 def _describe_file(file: InputFile) -> str:
     return f"{file.name} ({file.size:,} bytes, {file.ends_sha256[:12]})"
+
+
+def check_shard_directory(out: Path) -> None:
+    """Check that a directory holds shards, or that shards may be written there.
+
+    Raises:
+        UserError: It holds other files.
+    """
+    files = out.iterdir() if out.is_dir() else ()
+    names = {file.name for file in files if not is_temporary(file.name)}
+    if INDEX_NAME not in names and names - _BEFORE_INDEX:
+        raise UserError(f"{out} is not empty and has no {INDEX_NAME}; choose another --out")
 
 
 def read_index(directory: Path) -> ShardIndex:

@@ -8,6 +8,7 @@ next one begins, so a killed run resumes there.
 import contextlib
 import itertools
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from valyrian_jax.data.shard_index import (
     TOKENIZER_NAME,
     Position,
     ShardIndex,
+    check_shard_directory,
     find_difference,
     is_pipe,
     make_index,
@@ -50,14 +52,13 @@ from valyrian_jax.data.shard_workers import EncodedGroup, Group, encode_groups
 from valyrian_jax.data.shards import check_shard, token_dtype, write_shard
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StoppedError, StopSignal, UserError
-from valyrian_jax.files import is_temporary, lock_directory, remove_temporaries
+from valyrian_jax.files import lock_directory, remove_temporaries
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
 SHARD_TOKENS = 1 << 26
 # A worker gets this much at a time, enough for compiled code to pay off.
 _GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17
-_BEFORE_INDEX = {"lock", TOKENIZER_NAME}
 
 
 class Document(NamedTuple):
@@ -118,7 +119,7 @@ def encode_files(
     """
     tokenizer = Tokenizer.load(vocabulary)
     new_index = make_index(tokenizer, files, text_key, shard_tokens, separator)
-    check_directory(out)
+    check_shard_directory(out)
     with lock_directory(out, "encoding text"):
         remove_temporaries(out / INDEX_NAME, out / TOKENIZER_NAME)
         index = open_index(out, new_index, tokenizer)
@@ -129,13 +130,17 @@ def encode_files(
         workers = workers or os.cpu_count() or 1
         state = write_groups(out, index, files, console, workers, stop_signal)
         if stop := stop_signal():
-            raise StoppedError(
-                f"stopped after {count_noun(len(state.index.shards), 'shard')}, "
-                f"{count_noun(state.index.tokens, 'token')} ({stop.name}); they are "
-                "saved: run the same command again to resume",
-                stop,
-            )
+            raise _make_stop(state.index, stop)
         return write_last_shard(out, state, tokenizer)
+
+
+def _make_stop(index: ShardIndex, stop: signal.Signals) -> StoppedError:
+    return StoppedError(
+        f"stopped after {count_noun(len(index.shards), 'shard')}, "
+        f"{count_noun(index.tokens, 'token')} ({stop.name}); they are saved: run the same command "
+        "again to resume",
+        stop,
+    )
 
 
 def _check_files_can_be_read_again(out: Path, index: ShardIndex, files: Sequence[Path]) -> None:
@@ -144,18 +149,6 @@ def _check_files_can_be_read_again(out: Path, index: ShardIndex, files: Sequence
             f"{out} has shards already, but the pipe {pipe} cannot be read again; expected "
             "regular files to resume: choose another --out"
         )
-
-
-def check_directory(out: Path) -> None:
-    """Check that a directory holds shards, or that shards may be written there.
-
-    Raises:
-        UserError: It holds other files.
-    """
-    files = out.iterdir() if out.is_dir() else ()
-    names = {file.name for file in files if not is_temporary(file.name)}
-    if INDEX_NAME not in names and names - _BEFORE_INDEX:
-        raise UserError(f"{out} is not empty and has no {INDEX_NAME}; choose another --out")
 
 
 def open_index(out: Path, new_index: ShardIndex, tokenizer: Tokenizer) -> ShardIndex:

@@ -15,7 +15,6 @@ kill in between would leave a checkpoint without hashes (tests/training/test_kil
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
@@ -30,8 +29,9 @@ from pydantic.dataclasses import dataclass
 
 from valyrian_jax.config import explain_error
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import name_in_utf8, read_json_object, sha256_of_file, sync_to_disk
+from valyrian_jax.files import name_in_utf8, read_json_object, sync_to_disk
 from valyrian_jax.training import distributed
+from valyrian_jax.training.checkpoint_integrity import describe_damage, find_differences, hash_files
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.train_step import TrainState
 
@@ -138,7 +138,7 @@ def find_newest(directory: Path) -> Checkpoint:
     try:
         for step in reversed(list_steps(directory)):
             path = directory / str(step)
-            damage = _describe_damage(path)
+            damage = describe_damage(path)
             if damage is None:
                 return Checkpoint(path, _read_metadata(path), damaged)
             damaged[path] = f"checkpoint {path} is damaged: {damage}"
@@ -190,7 +190,7 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     """
     path = checkpoint.path
     expected, stored = _describe_arrays(template), checkpoint.metadata.arrays
-    if differences := _find_differences(expected, stored):
+    if differences := find_differences(expected, stored):
         name = differences[0]
         raise UserError(
             f"checkpoint {path} does not fit the model and optimizer of this run: "
@@ -239,22 +239,6 @@ def remove_partial(directory: Path) -> None:
             shutil.rmtree(path)
 
 
-def hash_files(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a checkpoint except sha256.json, by relative path.
-
-    Raises:
-        OSError: A file or directory cannot be read; `Path.rglob` would leave it out.
-    """
-    walk = os.walk(path, onerror=_raise)
-    files = {Path(parent, name) for parent, _, names in walk for name in names}
-    hashed = sorted(files - {path / "sha256.json"})
-    return {file.relative_to(path).as_posix(): sha256_of_file(file) for file in hashed}
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
 def _describe_arrays(state: TrainState) -> dict[str, str]:
     """Return dtype and shape of every array of a state, by its path in the tree."""
     arrays = jax.tree_util.tree_flatten_with_path(state)[0]
@@ -266,28 +250,6 @@ def _describe_arrays(state: TrainState) -> dict[str, str]:
 
 def _make_checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
-
-
-def _describe_damage(path: Path) -> str | None:
-    """Describe what is wrong with the files of a checkpoint; None: nothing.
-
-    Raises:
-        OSError: A file cannot be read now, which says nothing about its content.
-    """
-    try:
-        differences = _find_differences(read_json_object(path / "sha256.json"), hash_files(path))
-    except UserError as error:
-        reason = error.__cause__
-        if isinstance(reason, OSError) and not isinstance(reason, FileNotFoundError):
-            raise reason from None
-        return f"cannot read its files: {error}"
-    return f"{differences[0]} was changed, truncated or lost" if differences else None
-
-
-def _find_differences(expected: dict[str, Any], actual: dict[str, str]) -> list[str]:
-    """Return the sorted keys whose values differ or that only one of the two has."""
-    names = expected.keys() | actual.keys()
-    return sorted(name for name in names if expected.get(name) != actual.get(name))
 
 
 def _read_metadata(path: Path) -> CheckpointMetadata:
