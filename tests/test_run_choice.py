@@ -1,6 +1,7 @@
 """Which directory a run may take, and which run a command takes."""
 
 import os
+import shutil
 from pathlib import Path
 
 import click
@@ -64,7 +65,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         run = Path("runs", name)
         run.mkdir(parents=True)
         if name in "abc":
-            (run / ("bundle.previous" if name == "c" else "bundle")).mkdir()
+            bundle = run / ("bundle.previous" if name == "c" else "bundle")
+            bundle.mkdir()
+            (bundle / "manifest.json").touch()
         if name != "f":
             (run / "config.toml").touch()
             os.utime(run / "config.toml", (i, i))
@@ -73,14 +76,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_newest_run_is_the_newest_with_weights(runs: Path) -> None:
     assert find_run(None) == runs / "c"
-    assert find_bundle(None) == runs / "c" / "bundle.previous"
+    assert find_bundle(None) == (runs / "c" / "bundle.previous").resolve()
     os.utime(runs / "a" / "config.toml", (9, 9))
     assert find_bundle(None) == runs / "a" / "bundle"
 
 
 def test_without_weights_the_runs_are_counted(runs: Path) -> None:
     for name in ("a/bundle", "b/bundle", "c/bundle.previous"):
-        (runs / name).rmdir()
+        shutil.rmtree(runs / name)
     with pytest.raises(UserError, match="no run with weights under runs/: .* found 6 entries"):
         find_run(None)
 
