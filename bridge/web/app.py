@@ -11,7 +11,7 @@ server notices at the next step that a reader has disconnected.
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +163,13 @@ class GenerateEndpoint:
         lines = self._encode(
             add_verdicts(events) if has_verdicts else events, f"seed {sample.seed}"
         )
-        async with self._places.take():
+        # Closed here, or a text whose reader has left would end at some later garbage collection.
+        async with self._places.take(), contextlib.aclosing(lines):
             if not await request.is_disconnected():
                 response = StreamingResponse(lines, media_type="application/x-ndjson")
                 await response(scope, receive, send)
 
-    async def _encode(self, events: Iterator[Event], label: str) -> AsyncIterator[str]:
+    async def _encode(self, events: Iterator[Event], label: str) -> AsyncGenerator[str, None]:
         """Yield events as lines of JSON, each computed in a worker thread, and log the end."""
         count, suffix, deadline = 0, ", stopped early", anyio.current_time() + MAX_SECONDS
         try:

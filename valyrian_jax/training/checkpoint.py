@@ -164,9 +164,10 @@ def open_step(directory: Path, step: int) -> Checkpoint:
 
 def read_base_model(directory: Path) -> str | None:
     """Return the base model in the newest metadata that can be read, or None."""
-    for step in reversed(list_steps(directory)):
-        with contextlib.suppress(UserError):  # a resume reports a damaged checkpoint
-            return _read_metadata(directory / str(step)).base_model
+    with contextlib.suppress(OSError):  # `find_newest` reports what cannot be read or is damaged.
+        for step in reversed(list_steps(directory)):
+            with contextlib.suppress(UserError):
+                return _read_metadata(directory / str(step)).base_model
     return None
 
 
