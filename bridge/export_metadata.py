@@ -98,12 +98,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def describe_certificate(certificate: Mapping[str, Any]) -> str:
     """Describe a certificate in one line."""
     parity, int8_cost = certificate["parity"], certificate["int8"]
-    is_proven = parity is not None and parity.get("passed")
-    proof = (
-        "proven equal by `python -m bridge verify`"
-        if is_proven
-        else "not proven equal: run `python -m bridge verify` before `export`"
-    )
+    if parity is None:
+        proof = "not proven equal: run `python -m bridge verify` before `export`"
+    elif parity.get("passed"):
+        proof = "proven equal by `python -m bridge verify`"
+    else:
+        divergence = parity.get("first_divergence")
+        proof = f"NOT equal: `python -m bridge verify` found a difference, first in {divergence}"
     description = f"{len(certificate['examples'])} example texts reproduced; "
     if not int8_cost:
         return description + proof

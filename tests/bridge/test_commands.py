@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bridge import __main__ as main
+from bridge.export_metadata import describe_certificate
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.cli.main import main as jax_main
@@ -267,3 +268,11 @@ def test_without_torch_one_line_names_the_extra(
     assert ".[bridge]" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_says_that_verify_found_a_difference() -> None:
+    parity = {"passed": False, "first_divergence": "PyTorch: h.0"}
+    certificate = {"parity": parity, "int8": None, "examples": []}
+    assert "NOT equal: `python -m bridge verify` found a difference, first in PyTorch: h.0" in (
+        describe_certificate(certificate)
+    )

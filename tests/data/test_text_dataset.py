@@ -66,6 +66,12 @@ def test_a_text_is_split_at_its_separator_and_says_that_it_seems_to_have_one(
     assert documents
     assert documents.train + documents.held_out == stories
     assert dataset.notes == ()
+    assert " held-out tokens in 57 and 3 documents; " in dataset.describe()
+    changes["data.separator"] = "<endoftext>"  # mistyped
+    dataset = open_dataset(load_tiny_config(path, **changes), None, tmp_path)
+    note, hint = dataset.notes
+    assert note.startswith("the separator '<endoftext>' is not in the text")
+    assert "--data.separator '<|endoftext|>'" in hint
 
 
 def test_the_shipped_corpus_is_read_as_ever(tmp_path: Path) -> None:

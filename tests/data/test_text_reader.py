@@ -222,7 +222,9 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_pipe_is_read(fifo: Path) -> None:
-    assert load_text(fifo).documents == DOCUMENTS
+    text = load_text(fifo)
+    assert text.documents == DOCUMENTS
+    assert [note.partition(":")[0] for note in text.notes] == [f"{fifo} can be read once only"]
 
 
 def test_a_descriptor_is_read() -> None:

@@ -25,7 +25,7 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 @click.option("--resume", type=DIRECTORY, help="Resume this run from its newest checkpoint.")
 @click.option(
     "--init",
-    type=DIRECTORY,
+    type=PATH,
     help="Start from the weights, tokenizer and model of this bundle; its context can be cut.",
 )
 @click.option(

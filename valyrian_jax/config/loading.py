@@ -121,7 +121,9 @@ def config_from_tree(
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain_error(error)}") from error
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        origin = "the command line" if key in (overrides or {}) else source
+        raise UserError(f"{origin}: {explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"

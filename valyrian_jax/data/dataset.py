@@ -93,6 +93,11 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
         return dataset
     if tokenizer is not None:
         _check_vocab_size(tokenizer, config)
+    if not path.exists():
+        raise UserError(
+            f"cannot read the text {path}: No such file or directory; expected a text or a "
+            "directory of shards: put it back, or name another with --data.path"
+        )
     return open_text_dataset(config, tokenizer, scratch)
 
 

@@ -19,6 +19,7 @@ from valyrian_jax.data.text_loader import Text, load_text
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.tokenizer.display import count_noun
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TextDataset:
 
     config: Config
     size: int  # bytes of the whole text
+    documents: tuple[int, int]  # training and held-out
     fingerprint: str
     tokenizer: Tokenizer
     training_tokens: Tokens
@@ -69,7 +71,8 @@ class TextDataset:
         cut = self.cut and f"; {self.cut}"
         return (
             f"{self.config.data.path}: {self.size:,} bytes; {len(self.training_tokens):,} "
-            f"training and {self.eval_set.windows.counted.sum():,} held-out tokens; "
+            f"training and {self.eval_set.windows.counted.sum():,} held-out tokens in "
+            f"{self.documents[0]:,} and {count_noun(self.documents[1], 'document')}; "
             f"{self.overlap.share:.1%} of the held-out {self.overlap.unit} are also in the "
             f"training part{cut}{floor}"
         )
@@ -97,6 +100,7 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     return TextDataset(
         config=config,
         size=text.size,
+        documents=(len(documents.train), len(documents.held_out)),
         fingerprint=text.fingerprint,
         tokenizer=tokenizer,
         training_tokens=encode_documents(documents.train, tokenizer, scratch),

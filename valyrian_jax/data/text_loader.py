@@ -51,8 +51,16 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
         if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
             raise _make_size_error(stream.name, max_bytes)
         if is_plain(stream, text_key):
-            return _read_plain_text(stream, separator, max_bytes)
-        return _read_text_of_documents(stream, text_key, max_bytes)
+            text = _read_plain_text(stream, separator, max_bytes)
+        else:
+            text = _read_text_of_documents(stream, text_key, max_bytes)
+            if separator != BLANK_LINE:
+                line = f"the separator {separator!r} is not used: it is for plain text only"
+                text = text._replace(notes=(*text.notes, line))
+    if not Path(path).is_file():
+        line = f"{path} can be read once only: to resume or evaluate a run, keep its text in a file"
+        text = text._replace(notes=(*text.notes, line))
+    return text
 
 
 def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
@@ -70,8 +78,13 @@ def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text
     documents = find_documents(text, separator)
     if not any(map(str.strip, documents)):
         raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
-    line = describe_end_of_text_lines(text, separator)
-    return Text(documents, size, digest.hexdigest(), (line,) if line else ())
+    notes = []
+    if separator != BLANK_LINE and len(documents) == 1:
+        notes = [f"the separator {separator!r} is not in the text, which is one document"]
+        separator = BLANK_LINE
+    if line := describe_end_of_text_lines(text, separator):
+        notes.append(line)
+    return Text(documents, size, digest.hexdigest(), tuple(notes))
 
 
 def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -> Text:

@@ -184,7 +184,9 @@ def _explain_errors(name: str) -> Iterator[None]:
         ) from error
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UserError(f"cannot read {name}: {reason}; expected a UTF-8 text file") from error
+        raise UserError(
+            f"cannot read {name}: {reason}; expected a file of text, JSON or Parquet"
+        ) from error
 
 
 @contextlib.contextmanager
