@@ -222,7 +222,8 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         ),
         (
             ["none.txt"],
-            "cannot read the text none.txt: No such file or directory; expected a file of text",
+            "cannot read the text none.txt: No such file or directory; expected a file of text, "
+            "JSON or Parquet",
         ),
     ],
 )
