@@ -200,7 +200,9 @@ def test_50_000_special_tokens_are_read_quickly(directory: Path) -> None:
     content["added_tokens"] += [{"id": count + i, "content": f"<{i}>"} for i in range(50_000)]
     (directory / "tokenizer.json").write_text(json.dumps(content))
     with limit_time():
-        exercise_tokenizer(Tokenizer.load(directory / "tokenizer.json"))
+        tokenizer = Tokenizer.load(directory / "tokenizer.json")
+        exercise_tokenizer(tokenizer)
+    assert tokenizer.vocab_size == count + 50_000
 
 
 def test_samples_with_line_separators_are_read_back(directory: Path) -> None:

@@ -144,7 +144,8 @@ def test_cached_forward_gives_the_same_logits(params: Params) -> None:
 
 def test_forward_needs_no_implicit_promotion(params: Params) -> None:
     with jax.numpy_dtype_promotion("strict"):
-        jax.eval_shape(lambda: gpt.forward(params, TOKENS, CONFIG, jax.random.key(0)))
+        logits = jax.eval_shape(lambda: gpt.forward(params, TOKENS, CONFIG, jax.random.key(0)))
+    assert logits.dtype == jnp.float32
 
 
 def test_a_tiny_model_overfits_one_batch() -> None:

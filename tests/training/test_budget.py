@@ -148,7 +148,7 @@ def test_a_model_that_is_too_large_is_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_limit_of_the_address_space_counts_as_memory(small_text: Path, tmp_path: Path) -> None:
+def test_a_limit_of_the_address_space_counts_as_memory() -> None:
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (40 << 30, 40 << 30))
@@ -157,7 +157,7 @@ assert memory_bytes() <= 40 << 30
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 40 << 30))
 assert memory_bytes() == 1 << 30
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_memory_of_a_run_is_not_limited_below_what_small_runs_take() -> None:
