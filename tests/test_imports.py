@@ -45,8 +45,8 @@ LIBRARY_USERS = {
     "flax": ("valyrian_jax/model/",),
     "starlette": ("bridge/web/app.py", "bridge/web/request.py"),
     "uvicorn": ("bridge/web/server.py", "bridge/web/protocol.py"),
-    "zstandard": ("valyrian_jax/data/text_reader.py",),
-    "pyarrow": ("valyrian_jax/data/parquet.py",),
+    "zstandard": ("valyrian_jax/data/reading/text_reader.py",),
+    "pyarrow": ("valyrian_jax/data/reading/parquet.py",),
     "matplotlib": ("valyrian_jax/plots/",),
     "numba": ("valyrian_jax/tokenizer/numba_pretokenizer.py",),
 }
@@ -151,7 +151,8 @@ def test_the_rooms_below_the_model_work_without_jax_and_torch() -> None:
         "from valyrian_jax import language, run_directory, tokenizer\n"
         "from valyrian_jax.bundle import bundle, text_generation\n"
         "from valyrian_jax.config import load_config\n"
-        "from valyrian_jax.data import dataset, shard_dataset, shard_writer\n"
+        "from valyrian_jax.data import dataset\n"
+        "from valyrian_jax.data.shards import writer\n"
         "assert tokenizer.train_bpe('aaab', 258).encode('aa') == [256]\n"
         "assert load_config().model.n_head == 4\n"
         "assert next(language.generate_paragraphs(3, 0))\n",

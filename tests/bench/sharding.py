@@ -13,7 +13,7 @@ import texts
 from measuring import ROOT
 
 from valyrian_jax.data import documents, shard_dataset
-from valyrian_jax.data.shard_split import split_shards
+from valyrian_jax.data.shards.split import split_shards
 from valyrian_jax.tokenizer import train_bpe
 
 LENGTH, ROWS = 1024, 32

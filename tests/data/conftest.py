@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.encoding import encode
-from valyrian_jax.data import shard_writer
+from valyrian_jax.data.shards import writer
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -42,4 +42,4 @@ def small_shards(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that get small groups."""
-    monkeypatch.setattr(shard_writer, "_GROUP_BYTES", 4000)
+    monkeypatch.setattr(writer, "_GROUP_BYTES", 4000)

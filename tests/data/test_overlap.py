@@ -6,7 +6,7 @@ import pytest
 
 from valyrian_jax.data import overlap
 from valyrian_jax.data.overlap import find_sentences, measure_overlap
-from valyrian_jax.data.separators import find_documents
+from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.split import DataSplit, split_documents
 
 

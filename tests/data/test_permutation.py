@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valyrian_jax.data.permutation import permute
+from valyrian_jax.data.shards.permutation import permute
 
 
 def permute_all(size: int, seed: int = 0, epoch: int = 0) -> list[int]:

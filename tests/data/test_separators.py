@@ -8,8 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valyrian_jax.config import BLANK_LINE, load_config
-from valyrian_jax.data import separators
-from valyrian_jax.data.separators import describe_end_of_text_lines, find_documents, split_stream
+from valyrian_jax.data.reading import separators
+from valyrian_jax.data.reading.separators import (
+    describe_end_of_text_lines,
+    find_documents,
+    split_stream,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT
 

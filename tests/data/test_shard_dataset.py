@@ -18,11 +18,12 @@ from tests.support.encoding import encode, read_all_documents, write_tokens
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
-from valyrian_jax.data import shard_dataset, shard_split
 from valyrian_jax.data.dataset import open_dataset
-from valyrian_jax.data.shard_index import hash_index, shard_name, write_index
-from valyrian_jax.data.shard_split import split_shards
-from valyrian_jax.data.shards import open_shards, read_tokens
+from valyrian_jax.data.shards import dataset as shard_dataset
+from valyrian_jax.data.shards import split as shard_split
+from valyrian_jax.data.shards.index import hash_index, shard_name, write_index
+from valyrian_jax.data.shards.shard_set import open_shards, read_tokens
+from valyrian_jax.data.shards.split import split_shards
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.data.text_dataset import make_eval_set
 from valyrian_jax.errors import StoppedError, UserError

@@ -23,8 +23,8 @@ from tests.support.encoding import (
     read_contents,
     to_json_lines,
 )
-from valyrian_jax.data import shard_writer
-from valyrian_jax.data.shard_index import Shard, read_index
+from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards.index import Shard, read_index
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import lock_directory
@@ -37,9 +37,9 @@ INTERRUPTED = """
 import os, signal, sys
 from valyrian_jax.cli.main import main
 from valyrian_jax.cli.entry_point import run_command
-from valyrian_jax.data import shard_writer
+from valyrian_jax.data.shards import writer
 
-shard_writer._GROUP_BYTES = 4000
+writer._GROUP_BYTES = 4000
 name, nth, signals, to = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1)
 seen = 0
 
@@ -122,8 +122,8 @@ def test_resuming_at_the_end_of_a_document_group_and_file_skips_nothing(
         texts = [text for letter in letters for text in (letter, "")]
         (tmp_path / name).write_bytes(to_json_lines(texts))
     names = f"{tmp_path / 'x.jsonl'} {tmp_path / 'y.jsonl'}"
-    monkeypatch.setattr(shard_writer, "_GROUP_DOCUMENTS", group_documents)
-    write_shard = shard_writer.write_shard
+    monkeypatch.setattr(writer, "_GROUP_DOCUMENTS", group_documents)
+    write_shard = writer.write_shard
 
     def fail(directory: Path, number: int, *rest: Any) -> Shard:
         if number == last:
@@ -131,7 +131,7 @@ def test_resuming_at_the_end_of_a_document_group_and_file_skips_nothing(
         return write_shard(directory, number, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer, "write_shard", fail)
+        patch.setattr(writer, "write_shard", fail)
         with pytest.raises(RuntimeError):
             encode(home, names, tmp_path / "s", shard_tokens=4)
     assert len(identify_shards(tmp_path / "s")) == last
@@ -168,7 +168,7 @@ def test_shards_are_not_continued_with_other_input(home: Path, whole: Path, tmp_
     def refuse(message: str, names: str = "a.txt b.txt", **options: Any) -> None:
         arguments = {"vocabulary": Path("t.json"), "shard_tokens": 3000} | options
         with contextlib.chdir(home), pytest.raises(UserError, match=message):
-            shard_writer.encode_files(
+            writer.encode_files(
                 files=[*map(Path, names.split())], out=out, console=QUIET, workers=1, **arguments
             )
         assert read_contents(out) == before

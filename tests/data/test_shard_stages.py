@@ -11,17 +11,17 @@ import pytest
 from rich.console import Console
 
 from tests.support.encoding import to_json_lines
-from valyrian_jax.data import shard_writer
-from valyrian_jax.data.documents import GOOD, NOT_JSON, REASONS, RawDocument
-from valyrian_jax.data.shard_index import Position, ShardIndex, make_index, read_index
-from valyrian_jax.data.shard_progress import (
+from valyrian_jax.data.reading.documents import GOOD, NOT_JSON, REASONS, RawDocument
+from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards.index import Position, ShardIndex, make_index, read_index
+from valyrian_jax.data.shards.progress import (
     FileTally,
     note_unused_file,
     start_tally,
     tally_group,
 )
-from valyrian_jax.data.shard_workers import EncodedGroup, Group, encode_group, encode_groups
-from valyrian_jax.data.shard_writer import (
+from valyrian_jax.data.shards.workers import EncodedGroup, Group, encode_group, encode_groups
+from valyrian_jax.data.shards.writer import (
     Document,
     WriterState,
     count_documents,
@@ -72,8 +72,8 @@ def test_reading_yields_all_documents_from_a_position_on(
 
 
 def test_groups_end_at_a_number_of_bytes_or_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_writer, "_GROUP_BYTES", 6)
-    monkeypatch.setattr(shard_writer, "_GROUP_DOCUMENTS", 3)
+    monkeypatch.setattr(writer, "_GROUP_BYTES", 6)
+    monkeypatch.setattr(writer, "_GROUP_DOCUMENTS", 3)
     contents = [b"abc", b"def", b"", None, b"a", b"b"]
     documents = [Document(0, i, RawDocument(content)) for i, content in enumerate(contents)]
     groups = [*group_documents(documents)]

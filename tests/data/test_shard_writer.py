@@ -23,9 +23,10 @@ from tests.support.encoding import (
     to_json_lines,
 )
 from valyrian_jax.cli.main import main
-from valyrian_jax.data import documents, shard_writer
-from valyrian_jax.data.shard_index import Shard, ShardIndex
-from valyrian_jax.data.shards import open_shards
+from valyrian_jax.data.reading import documents
+from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards.index import Shard, ShardIndex
+from valyrian_jax.data.shards.shard_set import open_shards
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, count_bytes, encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -84,7 +85,7 @@ def test_compressed_texts_and_json_lines_are_the_same_documents(
 def test_bad_documents_are_counted_and_skipped(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_writer, "MAX_DOCUMENT_BYTES", 200_000)  # the message keeps 64 MB
+    monkeypatch.setattr(writer, "MAX_DOCUMENT_BYTES", 200_000)  # the message keeps 64 MB
     long, whole = b"a" * 200_001, b"a" * 200_000  # a document of plain text is cut instead
     lines = [
         b'{"body": "one"}',
@@ -146,7 +147,7 @@ def test_a_file_that_was_begun_before_is_not_noted(
     (tmp_path / "half.jsonl").write_text(good + "{\n" * 9000, encoding="utf-8")
     # One shard, which ends with the last good document.
     size = encode(home, "a.txt", tmp_path / "a").tokens - 1
-    write_shard, output = shard_writer.write_shard, io.StringIO()
+    write_shard, output = writer.write_shard, io.StringIO()
 
     def fill_disk(directory: Path, number: int, *rest: Any) -> Shard:
         if number:
@@ -158,7 +159,7 @@ def test_a_file_that_was_begun_before_is_not_noted(
         return encode(home, str(tmp_path / "half.jsonl"), tmp_path / "s", **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_writer, "write_shard", fill_disk)
+        patch.setattr(writer, "write_shard", fill_disk)
         with pytest.raises(OSError, match="No space"):
             encode_half()
     output.truncate(0)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.encoding import read_all_documents, write_tokens
 from tests.support.tiny import WORDS
-from valyrian_jax.data.shards import open_shards, read_tokens
+from valyrian_jax.data.shards.shard_set import open_shards, read_tokens
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import writing

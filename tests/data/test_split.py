@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from valyrian_jax.data.separators import find_documents
+from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.split import DataSplit, split_documents
 from valyrian_jax.errors import UserError
 

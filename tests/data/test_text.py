@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from valyrian_jax.data import text
-from valyrian_jax.data.separators import find_documents
+from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.windows import make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import train_bpe

@@ -10,8 +10,8 @@ from tests.support.runs import load_tiny_config
 from valyrian_jax.config import Config
 from valyrian_jax.data.corpus_entropy import CorpusSource, save_source, source_path
 from valyrian_jax.data.dataset import open_dataset
-from valyrian_jax.data.separators import find_documents
-from valyrian_jax.data.text_loader import load_text
+from valyrian_jax.data.reading.separators import find_documents
+from valyrian_jax.data.reading.text_loader import load_text
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import sha256_of_file
 

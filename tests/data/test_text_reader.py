@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from valyrian_jax.data import text_loader, text_reader
-from valyrian_jax.data.documents import read_texts
-from valyrian_jax.data.text_loader import load_text
-from valyrian_jax.data.text_reader import read_blocks
+from valyrian_jax.data.reading import text_loader, text_reader
+from valyrian_jax.data.reading.documents import read_texts
+from valyrian_jax.data.reading.text_loader import load_text
+from valyrian_jax.data.reading.text_reader import read_blocks
 from valyrian_jax.errors import UserError
 
 TEXT = "Ēza zaldrīzes.\n\nNUL \0, escape \x1b[31m,\x9b1m 🐉.\n\n第一章。\u3000\n"
@@ -242,7 +242,7 @@ def test_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_device_as_standard_input_is_refused() -> None:
-    code = "from valyrian_jax.data.text_loader import load_text; load_text('-')"
+    code = "from valyrian_jax.data.reading.text_loader import load_text; load_text('-')"
     with Path("/dev/zero").open("rb") as zeros:
         ended = subprocess.run(
             [sys.executable, "-c", code], stdin=zeros, capture_output=True, text=True

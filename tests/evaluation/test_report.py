@@ -28,8 +28,8 @@ from valyrian_jax.data.corpus_entropy import (
     source_path,
 )
 from valyrian_jax.data.overlap import measure_overlap
+from valyrian_jax.data.reading.text_loader import load_text
 from valyrian_jax.data.split import split_documents
-from valyrian_jax.data.text_loader import load_text
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import evaluate_run, make_report

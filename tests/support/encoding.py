@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from valyrian_jax.data.shard_index import (
+from valyrian_jax.data.reading.text_loader import load_text
+from valyrian_jax.data.shards.index import (
     InputFile,
     Position,
     ShardIndex,
     read_index,
     write_index,
 )
-from valyrian_jax.data.shard_writer import encode_files
-from valyrian_jax.data.shards import open_shards, read_tokens, token_dtype, write_shard
-from valyrian_jax.data.text_loader import load_text
+from valyrian_jax.data.shards.shard_set import open_shards, read_tokens, token_dtype, write_shard
+from valyrian_jax.data.shards.writer import encode_files
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
 QUIET = Console(quiet=True)

@@ -35,13 +35,13 @@ from valyrian_jax.config import (
     config_to_tree,
     load_config,
 )
-from valyrian_jax.data import shard_dataset
 from valyrian_jax.data.corpus_entropy import load_source
-from valyrian_jax.data.documents import GOOD, decode_document, read_documents
-from valyrian_jax.data.shard_index import InputFile, Position, ShardIndex, write_index
-from valyrian_jax.data.shard_split import split_shards
-from valyrian_jax.data.shards import write_shard
-from valyrian_jax.data.text_loader import load_text
+from valyrian_jax.data.reading.documents import GOOD, decode_document, read_documents
+from valyrian_jax.data.reading.text_loader import load_text
+from valyrian_jax.data.shards import dataset as shard_dataset
+from valyrian_jax.data.shards.index import InputFile, Position, ShardIndex, write_index
+from valyrian_jax.data.shards.shard_set import write_shard
+from valyrian_jax.data.shards.split import split_shards
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.tokenizer import Tokenizer, train_bpe

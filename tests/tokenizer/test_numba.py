@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.oracles import HOSTILE_STRINGS, learn_reference_merges, make_tiktoken
-from valyrian_jax.data.documents import read_texts
+from valyrian_jax.data.reading.documents import read_texts
 from valyrian_jax.tokenizer import Tokenizer, batch, numba_pretokenizer, train_bpe
 from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_text
 
@@ -122,7 +122,7 @@ def test_a_file_read_in_blocks_has_the_pieces_of_the_whole_file(
 ) -> None:
     content = "\n ".join(["", *HOSTILE_STRINGS, sources[:2000], ""])
     (tmp_path / "text").write_text(content, encoding="utf-8", newline="")
-    monkeypatch.setattr("valyrian_jax.data.text_reader._CUT_CHARACTERS", size)
+    monkeypatch.setattr("valyrian_jax.data.reading.text_reader._CUT_CHARACTERS", size)
     blocks = list(read_texts(tmp_path / "text"))
     assert len(blocks) > 1
     assert "".join(blocks) == content

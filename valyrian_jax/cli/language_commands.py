@@ -78,7 +78,7 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
     or wrong, and a wrong one with the first reason.
     """
     from valyrian_jax.cli.verdicts import format_readings, format_verdicts
-    from valyrian_jax.data.documents import read_texts
+    from valyrian_jax.data.reading.documents import read_texts
 
     if words:
         lines = format_readings(inputs, as_json)

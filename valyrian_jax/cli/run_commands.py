@@ -91,7 +91,7 @@ def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.cli.tables import new_table, print_table
     from valyrian_jax.config import config_from_tree
-    from valyrian_jax.data.text_loader import load_text
+    from valyrian_jax.data.reading.text_loader import load_text
     from valyrian_jax.evaluation.text_loss import evaluate_text
     from valyrian_jax.run_directory import find_bundle
 

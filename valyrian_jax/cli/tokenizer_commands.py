@@ -48,7 +48,7 @@ def train(
     compressed with gzip or zstd; - is standard input. Documents of JSON and Parquet that `tokenizer
     encode --out` skips are skipped here too.
     """
-    from valyrian_jax.data.documents import read_texts
+    from valyrian_jax.data.reading.documents import read_texts
     from valyrian_jax.tokenizer import train_bpe
 
     texts = (
@@ -130,7 +130,7 @@ def decode(vocabulary: Path, file: str) -> None:
     VOCABULARY is a tokenizer.json. FILE contains token ids separated by white space, as `tokenizer
     encode` prints them; the default is standard input.
     """
-    from valyrian_jax.data.text_reader import read_blocks
+    from valyrian_jax.data.reading.text_reader import read_blocks
     from valyrian_jax.tokenizer import Tokenizer
 
     blocks = map(parse_token_ids, read_blocks(file))
@@ -141,7 +141,7 @@ def decode(vocabulary: Path, file: str) -> None:
 
 def print_ids(vocabulary: Path, file: str, show_tokens: bool) -> None:
     """Print the token ids of a file on one line, or its tokens."""
-    from valyrian_jax.data.text_reader import read_blocks
+    from valyrian_jax.data.reading.text_reader import read_blocks
     from valyrian_jax.tokenizer import Tokenizer
     from valyrian_jax.tokenizer.display import print_tokens
 
@@ -163,8 +163,8 @@ def write_shards(
     """Write the tokens of files as shards and print a summary."""
     from rich.console import Console
 
-    from valyrian_jax.data.shard_index import describe_index
-    from valyrian_jax.data.shard_writer import encode_files
+    from valyrian_jax.data.shards.index import describe_index
+    from valyrian_jax.data.shards.writer import encode_files
 
     paths = [Path("/dev/stdin" if file == STANDARD_INPUT else file) for file in files]
     console = Console(stderr=True)

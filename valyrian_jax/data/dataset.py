@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Int
 
 from valyrian_jax.config import Config
-from valyrian_jax.data.shard_dataset import open_shard_dataset
-from valyrian_jax.data.shard_index import INDEX_NAME, TOKENIZER_NAME
-from valyrian_jax.data.shards import is_shard_directory
+from valyrian_jax.data.shards.dataset import open_shard_dataset
+from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME
+from valyrian_jax.data.shards.shard_set import is_shard_directory
 from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.text_dataset import open_text_dataset
 from valyrian_jax.data.windows import EvalSet

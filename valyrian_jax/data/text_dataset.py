@@ -9,13 +9,13 @@ import numpy.typing as npt
 from valyrian_jax.config import Config
 from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
+from valyrian_jax.data.reading.text_loader import Text, load_text
 from valyrian_jax.data.split import DataSplit, split_documents
 from valyrian_jax.data.text import (
     Tokens,
     count_bytes,
     encode_documents,
 )
-from valyrian_jax.data.text_loader import Text, load_text
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer, train_bpe

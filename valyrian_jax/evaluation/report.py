@@ -12,8 +12,8 @@ from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.dataset import Dataset, open_dataset
 from valyrian_jax.data.overlap import Overlap, measure_overlap
-from valyrian_jax.data.shard_dataset import TokenizerMismatchError
-from valyrian_jax.data.shards import is_shard_directory
+from valyrian_jax.data.shards.dataset import TokenizerMismatchError
+from valyrian_jax.data.shards.shard_set import is_shard_directory
 from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError

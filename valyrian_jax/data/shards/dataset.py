@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
-from valyrian_jax.data.permutation import permute
-from valyrian_jax.data.shard_index import INDEX_NAME, TOKENIZER_NAME, hash_index
-from valyrian_jax.data.shard_split import ShardSplit, split_shards
-from valyrian_jax.data.shards import ShardSet, read_tokens
+from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME, hash_index
+from valyrian_jax.data.shards.permutation import permute
+from valyrian_jax.data.shards.shard_set import ShardSet, read_tokens
+from valyrian_jax.data.shards.split import ShardSplit, split_shards
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, Tokens
 from valyrian_jax.data.windows import EvalSet, check_window_count, make_eval_windows
 from valyrian_jax.errors import UserError

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.documents import describe_skipped
+from valyrian_jax.data.reading.documents import describe_skipped
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import is_temporary, read_text, write_atomically
 from valyrian_jax.tokenizer import Tokenizer

@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.data.documents import (
+from valyrian_jax.data.reading.documents import (
     CONTINUATION,
     GOOD,
     REASONS,
     RawDocument,
     decode_document,
 )
-from valyrian_jax.data.shards import token_dtype
+from valyrian_jax.data.shards.shard_set import token_dtype
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StopSignal, UserError
 from valyrian_jax.tokenizer import Tokenizer

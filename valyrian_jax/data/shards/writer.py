@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.documents import (
+from valyrian_jax.data.reading.documents import (
     CONTINUATION,
     GOOD,
     MAX_DOCUMENT_BYTES,
@@ -28,7 +28,7 @@ from valyrian_jax.data.documents import (
     describe_skipped,
     read_documents,
 )
-from valyrian_jax.data.shard_index import (
+from valyrian_jax.data.shards.index import (
     INDEX_NAME,
     TOKENIZER_NAME,
     Position,
@@ -40,7 +40,7 @@ from valyrian_jax.data.shard_index import (
     read_index,
     write_index,
 )
-from valyrian_jax.data.shard_progress import (
+from valyrian_jax.data.shards.progress import (
     make_progress_bar,
     note_unused_file,
     print_line,
@@ -48,8 +48,8 @@ from valyrian_jax.data.shard_progress import (
     tally_group,
     update_progress_bar,
 )
-from valyrian_jax.data.shard_workers import EncodedGroup, Group, encode_groups
-from valyrian_jax.data.shards import check_shard, token_dtype, write_shard
+from valyrian_jax.data.shards.shard_set import check_shard, token_dtype, write_shard
+from valyrian_jax.data.shards.workers import EncodedGroup, Group, encode_groups
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.files import lock_directory, remove_temporaries
@@ -100,7 +100,7 @@ def encode_files(
 
     Args:
         vocabulary: A tokenizer.json.
-        files: Texts; see `valyrian_jax.data.documents`.
+        files: Texts; see `valyrian_jax.data.reading.documents`.
         out: Directory of the shards.
         console: Where to print notes, and progress if it is a terminal.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.

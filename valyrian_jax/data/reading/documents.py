@@ -1,8 +1,8 @@
 """Documents of a text of any size, one after another, with a reason for each that has no text.
 
 A document is what lies between two separators of plain text, an object a line or in an array of
-JSON, or a row of Parquet; `valyrian_jax.data.text_reader` opens the text. Only a long document of
-plain text comes in several pieces.
+JSON, or a row of Parquet; `valyrian_jax.data.reading.text_reader` opens the text. Only a long
+document of plain text comes in several pieces.
 """
 
 import json
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.json_texts import JsonForm, detect_json, read_elements, read_lines
-from valyrian_jax.data.parquet import read_rows
-from valyrian_jax.data.separators import (
+from valyrian_jax.data.reading.json_texts import JsonForm, detect_json, read_elements, read_lines
+from valyrian_jax.data.reading.parquet import read_rows
+from valyrian_jax.data.reading.separators import (
     describe_end_of_text_lines,
     split_stream,
 )
-from valyrian_jax.data.text_reader import (
+from valyrian_jax.data.reading.text_reader import (
     PARQUET_MAGIC,
     TextStream,
     cut_between_words,
@@ -72,7 +72,7 @@ def read_documents(
     """Yield the documents of a text; white space is none.
 
     Args:
-        path: The text; see `valyrian_jax.data.text_reader`.
+        path: The text; see `valyrian_jax.data.reading.text_reader`.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
         max_bytes: Largest size of a document or a piece. Memory does not grow with longer ones.
@@ -182,7 +182,7 @@ def read_texts(
     A text that is not read at its own separators is cut only where every tokenizer would cut.
 
     Args:
-        path: The text; see `valyrian_jax.data.text_reader`.
+        path: The text; see `valyrian_jax.data.reading.text_reader`.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
         note: Called with a line about the text.

@@ -6,9 +6,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from valyrian_jax.data.documents import REASONS
-from valyrian_jax.data.shard_index import Position, ShardIndex
-from valyrian_jax.data.shard_workers import EncodedGroup, Int64
+from valyrian_jax.data.reading.documents import REASONS
+from valyrian_jax.data.shards.index import Position, ShardIndex
+from valyrian_jax.data.shards.workers import EncodedGroup, Int64
 from valyrian_jax.errors import escape
 from valyrian_jax.tokenizer.display import format_size
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from valyrian_jax.data.text_reader import TextStream
+from valyrian_jax.data.reading.text_reader import TextStream
 from valyrian_jax.errors import UserError
 
 _BATCH_BYTES = 1 << 24

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.data.shards import ShardSet, open_shards, read_tokens
+from valyrian_jax.data.shards.shard_set import ShardSet, open_shards, read_tokens
 from valyrian_jax.data.split import TOKEN_BOUNDARY, cut_range, describe_cut
 from valyrian_jax.errors import UserError
 

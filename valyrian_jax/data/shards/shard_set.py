@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from valyrian_jax.data.shard_index import (
+from valyrian_jax.data.shards.index import (
     TOKENIZER_NAME,
     Shard,
     ShardIndex,

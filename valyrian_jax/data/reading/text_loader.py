@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.documents import describe_skipped, is_plain, read_good_texts
-from valyrian_jax.data.separators import describe_end_of_text_lines, find_documents
-from valyrian_jax.data.text_reader import TextStream, decode_blocks, open_text
+from valyrian_jax.data.reading.documents import describe_skipped, is_plain, read_good_texts
+from valyrian_jax.data.reading.separators import describe_end_of_text_lines, find_documents
+from valyrian_jax.data.reading.text_reader import TextStream, decode_blocks, open_text
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import memory_bytes
 from valyrian_jax.tokenizer.batch import encode_utf8
@@ -38,7 +38,7 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
     """Read a text into memory.
 
     Args:
-        path: The text; see `valyrian_jax.data.text_reader`.
+        path: The text; see `valyrian_jax.data.reading.text_reader`.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
-from valyrian_jax.data.text_reader import HEAD_BYTES, TextStream, decode_blocks
+from valyrian_jax.data.reading.text_reader import HEAD_BYTES, TextStream, decode_blocks
 from valyrian_jax.errors import UserError
 
 JsonForm = Literal["", "lines", "array", "other"]

@@ -1,0 +1,1 @@
+"""Reading: a text of any form, as documents."""
