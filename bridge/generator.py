@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -151,8 +152,15 @@ def generate_with_logits(
 
 
 def stream(
-    generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
+    generator: Generator,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sample: SampleConfig,
 ) -> Iterator[npt.NDArray[np.int32]]:
-    """Continue a prompt in B = rows rows; yield the next token of every row, int32 [B]."""
-    for _, drawn in generate_with_logits(generator, prompt, sample, rows):
-        yield drawn.to(torch.int32).cpu().numpy()
+    """Continue prompts with a seed each; yield the next token of every row, int32 [B]."""
+    texts = [
+        generate_with_logits(generator, prompt, replace(sample, seed=int(seed)))
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    for steps in zip(*texts, strict=True):
+        yield np.array([int(drawn) for _, drawn in steps], np.int32)

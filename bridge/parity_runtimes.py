@@ -8,7 +8,6 @@ import functools
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,11 +207,9 @@ def make_generator_loaders(
 
 
 def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
-    from valyrian_jax.generation.generate import stream_tokens
-    from valyrian_jax.model.parameters import from_tensors
+    from valyrian_jax.generation.generate import make_generator
 
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
-    return functools.partial(run_stream, generate, bundle.tokenizer)
+    return functools.partial(run_stream, make_generator(bundle), bundle.tokenizer)
 
 
 def _load_torch_generator(bundle: Bundle) -> PromptGenerator:
@@ -225,7 +222,7 @@ def run_stream(
 ) -> list[list[int]]:
     """Generate with a streaming function, a prompt at a time."""
     return [
-        [int(row[0]) for row in generate(encode_prompt(tokenizer, prompt), sample, 1)]
+        [int(row[0]) for row in generate([encode_prompt(tokenizer, prompt)], [sample.seed], sample)]
         for prompt in prompts
     ]
 
@@ -245,8 +242,8 @@ def run_program(
     program: Path, file: Path, prompts: Sequence[str], sample: SampleConfig
 ) -> list[list[int]]:
     """Generate with the C++ program, which reads a prompt a line and writes the new ids of each."""
-    settings = asdict(sample)
-    del settings["prompt"]
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+    settings = {name: getattr(sample, name) for name in names}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     done = subprocess.run(
         [program, file, "--ids", "--prompts", "-", *options],

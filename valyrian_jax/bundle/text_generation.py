@@ -3,7 +3,6 @@
 import codecs
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,48 @@ NOT_FINITE = (
     "weights overflow float32; use other weights, or train again with a lower --optim.lr"
 )
 
-TokenGenerator = Callable[[Sequence[int], SampleConfig, int], Iterator[npt.NDArray[np.int32]]]
-"""A function of prompt, settings and number of texts. It yields the next token of every text,
-int32[texts], settings.max_new_tokens times."""
+TokenGenerator = Callable[
+    [Sequence[Sequence[int]], Sequence[int], SampleConfig], Iterator[npt.NDArray[np.int32]]
+]
+"""A function of prompts, their seeds and settings, whose prompt, seed and stop it does not use. It
+yields the next token of every text, int32[texts], settings.max_new_tokens times. The prompts may
+have different lengths; the tokens of each are those that it has alone."""
+
+
+class StopScanner:
+    """Finds the first stop string in bytes that arrive in chunks, whatever the chunks are.
+
+    The first is the one that is complete first; of two that end together, the longer one.
+
+    Attributes:
+        has_stopped: Whether a stop string has been found.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = [text.encode() for text in stop]
+        self._held = b""
+        self.has_stopped = False
+
+    def add(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return those that cannot be part of a stop string any more."""
+        data = self._held + chunk
+        ends = [(i + len(s), i) for s in self._stop if (i := data.find(s)) >= 0]
+        self.has_stopped = bool(ends)
+        size = min(ends)[1] if ends else len(data) - self._count_held(data)
+        self._held = b"" if ends else data[size:]
+        return data[:size]
+
+    def finish(self) -> bytes:
+        """Return the bytes that were held back, once the text has ended without a stop string."""
+        return self._held
+
+    def _count_held(self, data: bytes) -> int:
+        """Return the length of the longest end of the data with which a stop string begins."""
+        longest = min(len(data), max(map(len, self._stop), default=1) - 1)
+        sizes = (
+            n for n in range(longest, 0, -1) if data.endswith(tuple(s[:n] for s in self._stop))
+        )
+        return next(sizes, 0)
 
 
 def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> SampleConfig:
@@ -44,36 +82,101 @@ def take_until_end_of_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator
     return itertools.takewhile(lambda i: i != tokenizer.end_of_text, ids)
 
 
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Yield text as its tokens arrive, in whole characters, up to the end of the document."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+def seed_range(seed: int, count: int) -> list[int]:
+    """Return the seeds of texts that are generated together: seed, seed + 1, ... (mod 2^32)."""
+    return [(seed + row) % 2**32 for row in range(count)]
+
+
+def stream_text(
+    tokenizer: Tokenizer, ids: Iterable[int], stop: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield text as its tokens arrive, in whole characters.
+
+    It ends at the end of the document, or before the first stop string. Bytes that could still
+    become a stop string are held back.
+    """
+    decoder, scanner = codecs.getincrementaldecoder("utf-8")("replace"), StopScanner(stop)
     for i in take_until_end_of_text(tokenizer, ids):
-        yield decoder.decode(tokenizer.decode_bytes([i]))
-    yield decoder.decode(b"", final=True)
+        yield decoder.decode(scanner.add(tokenizer.decode_bytes([i])))
+        if scanner.has_stopped:
+            break
+    yield decoder.decode(scanner.finish(), final=True)
+
+
+def decode_tokens(
+    tokenizer: Tokenizer, ids: Iterable[int], stop: Sequence[str] = ()
+) -> Iterator[bytes]:
+    """Yield the bytes of each token of a text, up to where `stream_text` ends it.
+
+    The last one is cut where a stop string begins in it. A token is held back while a stop string
+    could still begin in it.
+    """
+    held: list[bytes] = []
+    scanner, ready = StopScanner(stop), 0
+    for i in take_until_end_of_text(tokenizer, ids):
+        held.append(tokenizer.decode_bytes([i]))
+        ready += len(scanner.add(held[-1]))
+        while held and len(held[0]) <= ready:
+            ready -= len(held[0])
+            yield held.pop(0)
+        if scanner.has_stopped:
+            held = [held[0][:ready]] if ready else []
+            break
+    yield from held
 
 
 def generate_tokens(
-    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int
+    generate: TokenGenerator,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sample: SampleConfig,
 ) -> list[list[int]]:
-    """Generate texts together; return the tokens of each after the prompt.
+    """Generate texts together; return the tokens of each after its prompt.
 
-    Text r uses seed + r.
+    They end before the end of the document, or with the token that completes a stop string.
     """
-    columns, has_ended = [], np.zeros(rows, bool)
-    for column in generate(encode_prompt(tokenizer, sample.prompt), sample, rows):
-        columns.append(column)
-        has_ended |= column == tokenizer.end_of_text
-        if has_ended.all():
+    rows: list[list[int]] = [[] for _ in prompts]
+    scanners = [StopScanner(sample.stop) for _ in prompts]
+    unfinished = [*range(len(prompts))]
+    tokens = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    for column in generate(tokens, seeds, sample):
+        for row in unfinished:
+            if column[row] != tokenizer.end_of_text:
+                rows[row].append(int(column[row]))
+                scanners[row].add(tokenizer.decode_bytes(rows[row][-1:]))
+        unfinished = [
+            row
+            for row in unfinished
+            if column[row] != tokenizer.end_of_text and not scanners[row].has_stopped
+        ]
+        if not unfinished:
             break
-    return [list(take_until_end_of_text(tokenizer, row.tolist())) for row in np.stack(columns).T]
+    return rows
 
 
 def generate_texts(
-    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig, rows: int = 1
+    generate: TokenGenerator,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sample: SampleConfig,
+    batch_size: int = MAX_TEXTS,
 ) -> list[str]:
-    """Generate texts together; return each with its prompt. Text r uses seed + r."""
-    texts = generate_tokens(generate, tokenizer, sample, rows)
-    return [sample.prompt + "".join(stream_text(tokenizer, ids)) for ids in texts]
+    """Return a text for every prompt and its seed, with the prompt, `batch_size` at a time.
+
+    Each text is the one that its prompt and seed give alone. The prompt and the seed of `sample`
+    are not used.
+    """
+    texts = []
+    for first in range(0, len(prompts), batch_size):
+        batch = prompts[first : first + batch_size]
+        ids = generate_tokens(generate, tokenizer, batch, seeds[first : first + batch_size], sample)
+        texts += [
+            prompt + "".join(stream_text(tokenizer, row, sample.stop))
+            for prompt, row in zip(batch, ids, strict=True)
+        ]
+    return texts
 
 
 def generate_many_tokens(
@@ -83,13 +186,14 @@ def generate_many_tokens(
     count: int,
     batch_size: int = MAX_TEXTS,
 ) -> Iterator[list[int]]:
-    """Yield the tokens of any number of texts, generated `batch_size` at a time.
+    """Yield the tokens of any number of texts of one prompt, generated `batch_size` at a time.
 
     Text r uses (seed + r) mod 2^32, whatever the batches.
     """
     for first in range(0, count, batch_size):
-        batch = replace(sample, seed=(sample.seed + first) % 2**32)
-        yield from generate_tokens(generate, tokenizer, batch, min(batch_size, count - first))
+        seeds = seed_range(sample.seed + first, min(batch_size, count - first))
+        prompts = [sample.prompt] * len(seeds)
+        yield from generate_tokens(generate, tokenizer, prompts, seeds, sample)
 
 
 def generate_many_texts(
@@ -99,6 +203,6 @@ def generate_many_texts(
     count: int,
     batch_size: int = MAX_TEXTS,
 ) -> Iterator[str]:
-    """Yield any number of texts with their prompts, generated `batch_size` at a time."""
+    """Yield any number of texts of one prompt, generated `batch_size` at a time."""
     for ids in generate_many_tokens(generate, tokenizer, sample, count, batch_size):
-        yield sample.prompt + "".join(stream_text(tokenizer, ids))
+        yield sample.prompt + "".join(stream_text(tokenizer, ids, sample.stop))

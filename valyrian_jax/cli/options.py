@@ -97,9 +97,33 @@ _SAMPLE_OPTIONS = (
         help="Sample from the most probable tokens that together reach p; 1 keeps all.",
     ),
     click.option(
+        "--min-p",
+        type=click.FloatRange(0, 1),
+        help="Leave out tokens less probable than this share of the most probable one; 0 keeps "
+        "all.",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=click.FloatRange(1e-3, 1e3),
+        help="Above 1, makes tokens that occur in the context less probable; 1 is off.",
+    ),
+    click.option(
         "--seed",
         type=click.IntRange(0, 2**32 - 1),
         help="Random seed; the same seed gives the same text.",
+    ),
+    click.option(
+        "--min-new-tokens",
+        type=click.IntRange(min=0),
+        help="A document does not end before this number of new tokens.",
+    ),
+    click.option(
+        "--stop",
+        type=decode_argument,
+        metavar="TEXT",
+        multiple=True,
+        callback=lambda _context, _parameter, texts: texts or None,
+        help="End before this text; can be given again.",
     ),
     click.option(
         "--num-samples",
@@ -123,13 +147,15 @@ def sample_options(callback: Callback) -> Callback:
 def config_options(callback: Callback) -> Callback:
     """Add one option for every configuration key: --section.key VALUE."""
     for setting in reversed([*list_settings()]):
-        is_choice = get_origin(setting.type) is Literal
+        is_choice, is_list = (get_origin(setting.type) is kind for kind in (Literal, tuple))
+        value_type: Any = str if is_list else setting.type
         add_option = click.option(
             f"--{setting.name}",
             _parameter_name(setting.name),
-            type=click.Choice(get_args(setting.type)) if is_choice else setting.type,
+            type=click.Choice(get_args(setting.type)) if is_choice else value_type,
             default=setting.default,
             show_default=True,
+            multiple=is_list,
             help=setting.description,
         )
         callback = add_option(callback)

@@ -1,6 +1,5 @@
 """Commands for a run: sample from its best weights, evaluate them and draw its curves."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,11 @@ def sample(run: Path | None, **options: Any) -> None:
     With --json, --show-tokens adds the list "tokens" to each object.
     """
     from valyrian_jax.cli.samples import print_samples
-    from valyrian_jax.generation.generate import stream_tokens
-    from valyrian_jax.model.parameters import from_tensors
+    from valyrian_jax.generation.generate import make_generator
     from valyrian_jax.run_directory import load_run_bundle
 
     bundle = load_run_bundle(run)
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    generate = make_generator(bundle)
     print_samples(bundle, generate, **options)
 
 

@@ -116,7 +116,8 @@ def config_from_tree(
             sections.setdefault(section, {})[name] = value
         for section, values in sections.items():
             for name, value in values.items():
-                _check_unicode(f"{section}.{name} = {value}", source)
+                for text in value if isinstance(value, list | tuple) else [value]:
+                    _check_unicode(f"{section}.{name} = {text}", source)
         # As JSON, because only there strict types let a mapping become a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
@@ -141,8 +142,8 @@ def _check_unicode(setting: str, source: str) -> None:
 
 
 def config_to_tree(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the configuration as nested plain values."""
-    return dataclasses.asdict(config)
+    """Return the configuration as nested plain values, as JSON has them."""
+    return TypeAdapter(Config).dump_python(config, mode="json")
 
 
 def config_to_toml(config: Config) -> str:
@@ -154,7 +155,7 @@ def config_to_toml(config: Config) -> str:
     )
 
 
-def _format_value(value: str | float | bool) -> str:
+def _format_value(value: str | float | bool | list[str]) -> str:
     """Return a value as TOML, which differs from JSON in one control character only."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
@@ -55,7 +56,27 @@ def check_separator(separator: str) -> str:
     return separator
 
 
+def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the stop strings of a text.
+
+    Raises:
+        ValueError: One is empty.
+    """
+    if "" in stop:
+        raise ValueError(
+            f"sample.stop = {list(stop)} has an empty string: expected strings of at least one "
+            "character; leave it out"
+        )
+    return stop
+
+
+def _make_tuple(stop: object) -> object:
+    """Return a tuple of one stop string or of a list, as TOML and JSON have them."""
+    return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
+
+
 Separator = Annotated[str, AfterValidator(check_separator)]
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_make_tuple), AfterValidator(check_stop)]
 PathString = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file name has a NUL
 
 
@@ -226,6 +247,14 @@ class SampleConfig:
     """Sample from the most probable tokens that together reach p; 1: all."""
     seed: Seed = 0
     """The same seed gives the same text."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Leave out tokens less probable than this share of the most probable one; 0: none."""
+    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    """Divides positive logits of tokens in the window, multiplies negative ones; 1: off."""
+    min_new_tokens: CountOrZero = 0
+    """A text does not end at <|endoftext|> before this number of new tokens."""
+    stop: StopStrings = ()
+    """Strings before which a text ends."""
 
     @model_validator(mode="after")
     def _check_temperature(self) -> "SampleConfig":

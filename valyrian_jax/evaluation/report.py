@@ -1,6 +1,5 @@
 """The report of a run: its best weights, a trigram model and the held-out text, side by side."""
 
-import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
-from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
@@ -94,7 +93,7 @@ def make_report(directory: Path, texts: int) -> Report:
         rows = {"model": model, "trigram": row}
         return Report(rows, measure_overlap(documents), documents.cut)
     if texts:
-        generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+        generate = make_generator(bundle)
         sampled = generate_many_texts(
             generate, bundle.tokenizer, REPORT_SAMPLE, texts, count_texts(bundle.model)
         )

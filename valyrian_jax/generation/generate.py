@@ -1,26 +1,41 @@
-"""Generation: read a prompt into a cache, then decode token by token, several in each dispatch.
+"""Generation: read prompts into a cache, then decode token by token, several in each dispatch.
 
-When the window is full, its older half is dropped and the rest is read again.
+When the window of a row is full, its older half is dropped and the rest is read again. Rows of
+different lengths do this at different times; each gets the tokens that it gets alone.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
-from valyrian_jax.bundle.text_generation import NOT_FINITE
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import NOT_FINITE, TokenGenerator
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.sampler import SamplingParams, sample_tokens
 from valyrian_jax.model.gpt import Cache, empty_cache, forward_cached
 from valyrian_jax.model.jax_settings import pin_jax_settings
-from valyrian_jax.model.parameters import Params
+from valyrian_jax.model.parameters import Params, from_tensors
 
 CHUNK = 16  # maximum number of tokens in one dispatch
+
+
+class Windows(NamedTuple):
+    """What the model has read in B rows.
+
+    Attributes:
+        cache: Keys and values of the tokens read.
+        occurs: Which token ids are among them.
+    """
+
+    cache: Cache
+    occurs: Bool[Array, "B V"]
 
 
 def window_start(count: int, n_positions: int) -> int:
@@ -33,61 +48,84 @@ def window_start(count: int, n_positions: int) -> int:
 def prefill(
     params: Params,
     tokens: Int[Array, "B S"],
-    length: Int[Array, ""],
+    lengths: Int[Array, "B"],
     sampling_params: SamplingParams,
     index: Int[Array, ""],
     config: ModelConfig,
-) -> tuple[Int[Array, "B"], Cache]:
-    """Read the first `length` tokens of a full-width window and sample token `index` after them.
+) -> tuple[Int[Array, "B"], Windows]:
+    """Read the first `lengths[b]` tokens of full-width windows and sample token `index` after them.
 
     Returns:
-        The token of every row, and the cache of the tokens read.
+        The token of every row, and what was read.
     """
-    logits, cache = forward_cached(params, tokens, config, empty_cache(config, tokens.shape[0]))
-    last = jax.lax.dynamic_index_in_dim(logits, length - 1, axis=1, keepdims=False)
-    return sample_tokens(last, sampling_params, index), cache._replace(length=length)
+    B, S = tokens.shape
+    logits, cache = forward_cached(params, tokens, config, empty_cache(config, B))
+    rows, is_read = jnp.arange(B), jnp.arange(S) < lengths[:, None]
+    last = logits[rows, lengths - 1]
+    occurs = jnp.zeros(last.shape, bool).at[rows[:, None], tokens].max(is_read)
+    windows = Windows(cache._replace(lengths=lengths), occurs)
+    return sample_tokens(last, sampling_params, index, occurs), windows
 
 
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="cache")
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="windows")
 def decode(
     params: Params,
     tokens: Int[Array, "B"],
-    cache: Cache,
+    windows: Windows,
     sampling_params: SamplingParams,
     index: Int[Array, ""],
     count: Int[Array, ""],
     config: ModelConfig,
-) -> tuple[Int[Array, "C B"], Cache]:
+) -> tuple[Int[Array, "C B"], Windows]:
     """Read the newest token of every row and sample the next, `count` times in one dispatch.
 
     Returns:
-        Tokens `index` to `index + count - 1` of every row, then zeros; and the extended cache.
+        Tokens `index` to `index + count - 1` of every row, then zeros; and what was read.
     """
 
     def decode_one(
-        i: Int[Array, ""], carry: tuple[Array, Array, Cache]
-    ) -> tuple[Array, Array, Cache]:
-        sampled, newest, cache = carry
+        i: Int[Array, ""], carry: tuple[Array, Array, Windows]
+    ) -> tuple[Array, Array, Windows]:
+        sampled, newest, (cache, occurs) = carry
         logits, cache = forward_cached(params, newest[:, None], config, cache)
-        newest = sample_tokens(logits[:, 0], sampling_params, index + i)
-        return sampled.at[i].set(newest), newest, cache
+        occurs |= jnp.arange(occurs.shape[1]) == newest[:, None]
+        newest = sample_tokens(logits[:, 0], sampling_params, index + i, occurs)
+        return sampled.at[i].set(newest), newest, Windows(cache, occurs)
 
     sampled = jnp.zeros((CHUNK, tokens.shape[0]), jnp.int32)
-    sampled, _, cache = jax.lax.fori_loop(0, count, decode_one, (sampled, tokens, cache))
-    return sampled, cache
+    sampled, _, windows = jax.lax.fori_loop(0, count, decode_one, (sampled, tokens, windows))
+    return sampled, windows
+
+
+@functools.partial(jax.jit, donate_argnames="windows")
+def replace_row(windows: Windows, row: Int[Array, ""], window: Windows) -> Windows:
+    """Replace one row of the windows by a single window."""
+    return jax.tree.map(lambda rows, new: rows.at[row].set(new[0]), windows, window)
+
+
+def make_generator(bundle: Bundle) -> TokenGenerator:
+    """Return the token generator of a bundle."""
+    params, end_of_text = from_tensors(bundle.tensors), bundle.tokenizer.end_of_text
+    return functools.partial(stream_tokens, params, bundle.model, end_of_text=end_of_text)
 
 
 def stream_tokens(
-    params: Params, config: ModelConfig, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
+    params: Params,
+    config: ModelConfig,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sample: SampleConfig,
+    end_of_text: int | None = None,
 ) -> Iterator[npt.NDArray[np.int32]]:
-    """Continue a prompt in several independent rows.
+    """Continue prompts of any lengths together; each gives the tokens that it gives alone.
 
     Args:
         params: Parameters of the model.
         config: Shape of the model.
-        prompt: At least one token id; can be longer than the window.
-        sample: Settings of the sampler; row r samples with seed + r.
-        rows: Number of rows B.
+        prompts: B prompts of at least one token id each; they can be longer than the window.
+        seeds: Seed of each prompt.
+        sample: Settings of the sampler; its prompt, seed and stop strings are not used.
+        end_of_text: Id of `<|endoftext|>`; `sample.min_new_tokens` needs it.
 
     Yields:
         The next token of every row, int32[B], `sample.max_new_tokens` times; up to `CHUNK` tokens
@@ -96,33 +134,76 @@ def stream_tokens(
     Raises:
         UserError: The logits of a token are not finite.
     """
-    if not prompt:
+    if not prompts or not all(map(len, prompts)):
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
+    if len(seeds) != len(prompts):
+        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
+    B, S, rows = len(prompts), config.n_positions, np.arange(len(prompts))
+    lengths = np.array([len(prompt) for prompt in prompts])
+    history = np.zeros((B, lengths.max() + sample.max_new_tokens), np.int32)
+    for text, prompt in zip(history, prompts, strict=True):
+        text[: len(prompt)] = prompt
     with pin_jax_settings():
-        seeds = jnp.asarray((sample.seed + np.arange(rows)) % 2**32, jnp.uint32)
-    sampling_params = SamplingParams(seeds, sample.temperature, sample.top_k, sample.top_p)
-    history = np.empty((rows, len(prompt) + sample.max_new_tokens), np.int32)
-    history[:, : len(prompt)] = prompt
-    start, cache, index = -1, None, 0
+        sampling_params = make_sampling_params(seeds, sample, end_of_text)
+
+    def read(row: slice) -> tuple[Array, Windows]:
+        """Read the windows of some rows anew and sample their next tokens."""
+        tokens, in_window = np.zeros((B, S), np.int32)[row], (counts - starts)[row]
+        for window, text, start, count in zip(
+            tokens, history[row], starts[row], counts[row], strict=True
+        ):
+            window[: count - start] = text[start:count]
+        of_row = sampling_params._replace(seeds=sampling_params.seeds[row])
+        return prefill(params, tokens, in_window.astype(np.int32), of_row, index, config)
+
+    windows, index, starts = None, 0, np.full(B, -1)
     while index < sample.max_new_tokens:
-        count = len(prompt) + index
+        counts = lengths + index
+        previous, starts = starts, np.array([window_start(count, S) for count in counts.tolist()])
+        moved = np.flatnonzero(starts != previous).tolist()
         with pin_jax_settings():  # never across a yield, where the caller's code runs
-            if cache is not None and window_start(count, config.n_positions) == start:
-                free = start + config.n_positions - count + 1  # The last sampled token is not read.
-                chunk = min(CHUNK, sample.max_new_tokens - index, free)
-                last = history[:, count - 1]
-                sampled, cache = decode(params, last, cache, sampling_params, index, chunk, config)
-                tokens = np.asarray(sampled)[:chunk]
-            else:
-                start = window_start(count, config.n_positions)
-                length = jnp.asarray(count - start, jnp.int32)
-                window = np.zeros((rows, config.n_positions), np.int32)
-                window[:, : count - start] = history[:, start:count]
-                first, cache = prefill(params, window, length, sampling_params, index, config)
+            if windows is None or len(moved) == B:
+                first, windows = read(slice(None))
                 tokens = np.asarray(first)[None]
-        history[:, count : count + len(tokens)] = tokens.T
+            else:
+                free = int((starts + S - counts).min()) + 1  # The last sampled token is not read.
+                chunk = 1 if moved else min(CHUNK, sample.max_new_tokens - index, free)
+                sampled, windows = decode(
+                    params,
+                    history[rows, counts - 1],
+                    windows,
+                    sampling_params,
+                    index,
+                    chunk,
+                    config,
+                )
+                tokens = np.array(sampled)[:chunk]
+                for row in moved:  # A full window has no room: what was decoded is replaced.
+                    first, window = read(slice(row, row + 1))
+                    tokens[0, row] = first[0]
+                    windows = replace_row(windows, row, window)
+        for i, column in enumerate(tokens):
+            history[rows, counts + i] = column
         index += len(tokens)
         for column in tokens:
             if (column < 0).any():
                 raise UserError(NOT_FINITE)
             yield column
+
+
+def make_sampling_params(
+    seeds: Sequence[int], sample: SampleConfig, end_of_text: int | None
+) -> SamplingParams:
+    """Return the sampler's arguments."""
+    if sample.min_new_tokens and end_of_text is None:
+        raise ValueError("min_new_tokens needs the id of the end-of-text token; pass end_of_text")
+    return SamplingParams(
+        seeds=jnp.asarray(np.asarray(seeds, np.uint32)),
+        temperature=sample.temperature,
+        top_k=sample.top_k,
+        top_p=sample.top_p,
+        min_p=sample.min_p,
+        repetition_penalty=sample.repetition_penalty,
+        min_new_tokens=sample.min_new_tokens,
+        end_of_text=-1 if end_of_text is None else end_of_text,
+    )

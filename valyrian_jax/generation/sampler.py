@@ -1,10 +1,16 @@
 """The sampler; every runtime implements the same steps, so the same seed gives the same text.
 
-Logits in float32 -> temperature (0: the most probable token, the lowest id on ties) -> top-k ->
-softmax -> nucleus (Holtzman et al. 2020: in descending order of probability, ties by lower id, keep
-a token while the probability before it is below p) -> draw. The draw uses one uniform number per
-token, a function of the seed and the token's index: walk the kept tokens in id order and take the
-first whose running sum exceeds that number times the total.
+Logits in float32 -> no `<|endoftext|>` before `min_new_tokens` -> repetition penalty over the
+tokens of the window that the model reads -> temperature (0: the most probable token, the lowest id
+on ties) -> top-k -> softmax -> min-p (Nguyen et al. 2024: drop a token less probable than p times
+the most probable one) -> nucleus (Holtzman et al. 2020: in descending order of probability, ties by
+lower id, keep a token while the probability before it is below p) -> draw. Nothing is renormalised
+after the softmax. The draw uses one uniform number per token, a function of the seed and the
+token's index: walk the kept tokens in id order and take the first whose running sum exceeds that
+number times the total.
+
+A text ends before `<|endoftext|>`, before the first stop string in the bytes of its new tokens, or
+after `max_new_tokens`.
 
 Runtimes add in different orders, so two texts can differ where the number falls within about 1e-6
 of a boundary between tokens. Walking in id order keeps this rare, because rounding cannot change
@@ -21,50 +27,94 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from valyrian_jax.model.jax_settings import make_key
 
 Scalar = Float[Array, ""] | float
+Integer = Int[Array, ""] | int
 
 
 class SamplingParams(NamedTuple):
-    """Settings of the sampler for B rows of tokens."""
+    """Settings of the sampler for B rows of tokens; `end_of_text` is the id of `<|endoftext|>`."""
 
     seeds: UInt32[Array, "B"]
     temperature: Scalar
-    top_k: Int[Array, ""] | int
+    top_k: Integer
     top_p: Scalar
+    min_p: Scalar = 0.0
+    repetition_penalty: Scalar = 1.0
+    min_new_tokens: Integer = 0
+    end_of_text: Integer = -1
 
 
 def sample_tokens(
-    logits: Float[Array, "B V"], params: SamplingParams, index: Int[Array, ""] | int
+    logits: Float[Array, "B V"],
+    params: SamplingParams,
+    index: Integer,
+    in_window: Bool[Array, "B V"],
 ) -> Int[Array, "B"]:
     """Sample token `index` of every row; the index counts new tokens, without the prompt.
 
-    The token is -1 where the logits are not finite; a single one may be minus infinity.
+    Args:
+        logits: Logits of every row.
+        params: Seeds and settings.
+        index: Number of tokens generated before.
+        in_window: Which tokens occur in the window that gave the logits.
+
+    Returns:
+        The tokens; -1 where the logits are not finite (a single one may be minus infinity).
     """
-    sample_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None))
-    return sample_rows(logits, params.seeds, index, params.temperature, params.top_k, params.top_p)
+    is_finite = jnp.isfinite(jnp.max(logits, axis=-1))  # The maximum of NaN is NaN.
+    logits = logits.astype(jnp.float32)
+    logits = forbid_end_of_text(logits, params.end_of_text, index < params.min_new_tokens)
+    logits = penalize(logits, in_window, params.repetition_penalty)
+    sample_rows = jax.vmap(sample_token, in_axes=(0, 0, None, None, None, None, None))
+    settings = params.temperature, params.top_k, params.top_p, params.min_p
+    return jnp.where(is_finite, sample_rows(logits, params.seeds, index, *settings), -1)
+
+
+def forbid_end_of_text(
+    logits: Float[Array, "B V"], end_of_text: Integer, is_forbidden: Bool[Array, ""] | bool
+) -> Float[Array, "B V"]:
+    """Set the logit of `<|endoftext|>` to minus infinity if it is forbidden."""
+    is_end = jnp.arange(logits.shape[-1]) == end_of_text
+    return jnp.where(is_end & is_forbidden, -jnp.inf, logits)
+
+
+def penalize(
+    logits: Float[Array, "B V"], in_window: Bool[Array, "B V"], penalty: Scalar
+) -> Float[Array, "B V"]:
+    """Make the tokens of the window less probable, if the penalty is above 1 (Keskar et al. 2019).
+
+    A positive logit is divided by the penalty, another one multiplied.
+    """
+    penalized = jnp.where(logits > 0, logits / penalty, logits * penalty)
+    return jnp.where(in_window, penalized, logits)
 
 
 def sample_token(
     logits: Float[Array, "V"],
     seed: UInt32[Array, ""],
-    index: Int[Array, ""] | int,
+    index: Integer,
     temperature: Scalar,
-    top_k: Int[Array, ""] | int,
+    top_k: Integer,
     top_p: Scalar,
+    min_p: Scalar = 0.0,
 ) -> Int[Array, ""]:
-    """Sample token `index` of a generation from its logits; see `sample_tokens`."""
+    """Sample token `index` of a generation; -1 if the logits are not finite."""
     divisor = jnp.where(temperature > 0, temperature, 1.0)
-    probabilities = filter_probabilities(logits, divisor, top_k, top_p)
+    probabilities = filter_probabilities(logits, divisor, top_k, top_p, min_p)
     sampled = sample(probabilities, uniform(seed, index))
     token = jnp.where(temperature > 0, sampled, jnp.argmax(logits).astype(jnp.int32))
     return jnp.where(jnp.isfinite(jnp.max(logits)), token, -1)  # The maximum of NaN is NaN.
 
 
 def filter_probabilities(
-    logits: Float[Array, "V"], temperature: Scalar, top_k: Int[Array, ""] | int, top_p: Scalar
+    logits: Float[Array, "V"],
+    temperature: Scalar,
+    top_k: Integer,
+    top_p: Scalar,
+    min_p: Scalar = 0.0,
 ) -> Float[Array, "V"]:
     """Return the probabilities of the tokens that may be drawn, and 0 for the others.
 
-    They are those of the softmax over the top k, not renormalised over the nucleus.
+    They are those of the softmax over the top k, not renormalised after min-p or the nucleus.
     """
     scaled = logits.astype(jnp.float32) / temperature
     all_tokens = jnp.ones(scaled.shape, bool)
@@ -77,11 +127,12 @@ def filter_probabilities(
     nucleus = jax.lax.cond(
         top_p < 1, lambda: top_mask(scaled, probabilities, limit), lambda: all_tokens
     )
-    return jnp.where(nucleus, probabilities, 0.0)
+    is_kept = nucleus & (probabilities >= min_p * jnp.max(probabilities))
+    return jnp.where(is_kept, probabilities, 0.0)
 
 
 def top_mask(
-    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Int[Array, ""] | int
+    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Integer
 ) -> Bool[Array, "V"]:
     """Return the elements before which the weights sum to less than a limit.
 
@@ -119,7 +170,7 @@ def bisect(
     return jax.lax.fori_loop(0, (high - low).bit_length(), halve, bounds)[1]
 
 
-def uniform(seed: UInt32[Array, ""], index: Int[Array, ""] | int) -> Float[Array, ""]:
+def uniform(seed: UInt32[Array, ""], index: Integer) -> Float[Array, ""]:
     """Return the number in [0, 1) that decides token `index` of a generation, counted from 0."""
     return jax.random.uniform(jax.random.fold_in(make_key(seed), index), dtype=jnp.float32)
 

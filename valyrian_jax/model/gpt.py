@@ -30,15 +30,21 @@ from valyrian_jax.model.sharding import ROW_AXES, constrain
 
 
 class Cache(NamedTuple):
-    """Keys and values of every layer for the previous tokens; those from `length` on are unused."""
+    """Keys and values of every layer for the previous tokens.
+
+    Attributes:
+        keys: Keys; those of row b from `lengths[b]` on are unused.
+        values: Values, likewise.
+        lengths: Number of previous tokens in each row.
+    """
 
     keys: tuple[Float[Array, "B H S K"], ...]
     values: tuple[Float[Array, "B H S K"], ...]
-    length: Int[Array, ""]
+    lengths: Int[Array, "B"]
 
 
 KeyValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
-LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, ""]]
+LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, "B"]]
 
 
 @pin_trace_settings()
@@ -69,7 +75,7 @@ def forward_cached(
 ) -> tuple[Float[Array, "B T V"], Cache]:
     """Return the logits of tokens that follow those in the cache, and the extended cache.
 
-    The length of the cache plus T is at most n_positions.
+    The length of each row of the cache plus T is at most n_positions.
     """
     logits, cache = GPT(config).apply({"params": params}, tokens, cache, None)
     return logits, cache
@@ -114,7 +120,7 @@ def empty_cache(config: ModelConfig, rows: int) -> Cache:
     keys, values = (
         tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.n_layer)) for _ in range(2)
     )
-    return Cache(keys, values, jnp.zeros((), jnp.int32))
+    return Cache(keys, values, jnp.zeros(rows, jnp.int32))
 
 
 class GPT(nn.Module):
@@ -147,12 +153,12 @@ class Transformer(nn.Module):
         """Return the final states, the token embedding for a tied head, and the extended cache."""
         c, mesh = self.config, self.options.mesh
         B, T = tokens.shape
-        start = 0 if cache is None else cache.length
         wte = Embedding(name="wte")()
         wpe = Embedding(name="wpe")()
         # Gather whole rows of the table, so that the lookup does not communicate columns.
         rows = constrain(wte, mesh, "tensor")[tokens]  # (B, T, D)
-        x = (rows + jax.lax.dynamic_slice_in_dim(wpe, start, T)).reshape(B * T, -1)
+        positions = wpe[:T] if cache is None else wpe[positions_after(cache.lengths, T)]
+        x = (rows + positions).reshape(B * T, -1)
         x = constrain(x, mesh, ROW_AXES)  # (N, D)
         self.sow("intermediates", "embedding", x)  # only `activations` keeps it
         x = dropout(x, c.dropout, _fold_in(dropout_key, c.n_layer))
@@ -177,14 +183,14 @@ class Blocks(nn.Module):
         block = nn.remat(Block) if self.options.remat else Block
         new = []
         for i in range(self.config.n_layer):
-            layer_cache = None if cache is None else (cache.keys[i], cache.values[i], cache.length)
+            layer_cache = None if cache is None else (cache.keys[i], cache.values[i], cache.lengths)
             layer = block(self.config, self.options, self.rows, name=str(i))
             x, keys_values = layer(x, layer_cache, _fold_in(dropout_key, i))
             new.append(keys_values)
         if cache is None:
             return x, None
         keys, values = zip(*new, strict=True)
-        return x, Cache(keys, values, cache.length + x.shape[0] // self.rows)
+        return x, Cache(keys, values, cache.lengths + x.shape[0] // self.rows)
 
     def scan(self, x: Float[Array, "N D"], dropout_key: PRNGKeyArray | None) -> Float[Array, "N D"]:
         """Apply the blocks without a cache, as a loop over one block and stacked parameters."""
@@ -249,13 +255,14 @@ class Attention(nn.Module):
             mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=kernel)
             return Linear(name="c_proj")(mixed.reshape(N, D)), (k, v)
         q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))  # (B, H, T, K) each
-        start: Int[Array, ""] | int = 0
+        positions = jnp.arange(T)
         if cache is not None:
-            cached_keys, cached_values, start = cache
-            k = jax.lax.dynamic_update_slice_in_dim(cached_keys, k, start, axis=2)  # (B, H, S, K)
-            v = jax.lax.dynamic_update_slice_in_dim(cached_values, v, start, axis=2)
+            cached_keys, cached_values, lengths = cache
+            positions = positions_after(lengths, T)  # (B, T)
+            k = write_rows(cached_keys, k, lengths)  # (B, H, S, K)
+            v = write_rows(cached_values, v, lengths)
         scores = at_least_float32(jnp.einsum("bhtk,bhsk->bhts", q, k)) / math.sqrt(K)
-        scores = jnp.where(causal_mask(T, k.shape[2], start), scores, -jnp.inf)
+        scores = jnp.where(causal_mask(positions, k.shape[2]), scores, -jnp.inf)
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # (B, H, T, S)
         self.sow("intermediates", "weights", weights)  # only `attention_weights` keeps them
         weights = dropout(weights, c.dropout, _fold_in(dropout_key, 0))
@@ -277,9 +284,22 @@ class MLP(nn.Module):
         return Linear(name="c_proj")(jax.checkpoint(gelu)(x))
 
 
-def causal_mask(T: int, S: int, start: Int[Array, ""] | int) -> Bool[Array, "T S"]:
-    """Return True where query t, at position start + t, may attend to key s."""
-    return start + jnp.arange(T)[:, None] >= jnp.arange(S)[None, :]
+def positions_after(lengths: Int[Array, "B"], T: int) -> Int[Array, "B T"]:
+    """Return the positions of T tokens in each row, after those that it has."""
+    return lengths[:, None] + jnp.arange(T)
+
+
+def write_rows(
+    cached: Float[Array, "B H S K"], new: Float[Array, "B H T K"], lengths: Int[Array, "B"]
+) -> Float[Array, "B H S K"]:
+    """Write keys or values of T tokens into the cache, in each row after those that it has."""
+    write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
+    return jax.vmap(write)(cached, new, lengths)
+
+
+def causal_mask(positions: Int[Array, "*B T"], S: int) -> Bool[Array, "*B 1 T S"]:
+    """Return True where the query at a position may attend to key s, in every head."""
+    return positions[..., None, :, None] >= jnp.arange(S)
 
 
 def _fold_in(key: PRNGKeyArray | None, index: Int[Array, ""] | int) -> PRNGKeyArray | None:

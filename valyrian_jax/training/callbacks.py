@@ -176,7 +176,9 @@ class LogSamples:
     def _sample(self, params: Params, step: int) -> None:
         model, tokenizer, logger = self.config.model, self.dataset.tokenizer, self.logger
         training_sentences = self.dataset.training_sentences
-        generate = functools.partial(stream_tokens, params, model)
+        generate = functools.partial(
+            stream_tokens, params, model, end_of_text=tokenizer.end_of_text
+        )
         count, batch_size = self.budget
         count = min(count, _LOGGED_TEXTS) if training_sentences is None else count
         sample = self.config.sample
