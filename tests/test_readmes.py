@@ -1,11 +1,11 @@
 """The snippets, links and figures of the READMEs are right, and the top README stays short."""
 
-import doctest
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.support.walks import find_differences, run_block
 
 ROOT = Path(__file__).parent.parent
 LINKED = [
@@ -27,46 +27,71 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def extract_python(file: Path) -> str:
-    """Return the lines of the ```python blocks of a file, and every other line empty.
-
-    So line numbers are those of the file, and doctest takes no fence for expected output.
-    """
-    lines, inside = [], False
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith("```"):
-            inside = line == "```python"
-            line = ""
-        lines.append(line if inside else "")
-    return "\n".join(lines) + "\n"
-
-
-def run_snippets(file: Path) -> str:
-    """Run the `>>>` lines of a file in one namespace, and return doctest's report of failures."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    code = extract_python(file)
-    test = doctest.DocTestParser().get_doctest(code, namespace, file.name, str(file), 0)
-    assert test.examples, f"{file} has no snippets"
-    report: list[str] = []
-    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(test, out=report.append)
-    return "".join(report)
-
-
 @pytest.mark.parametrize("name", ["valyrian_jax/README.md", "bridge/README.md"])
-def test_snippets_print_what_the_readme_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_print_what_the_readme_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    failures = run_snippets(ROOT / name)
-    assert not failures, failures
+    differences = find_differences(ROOT / name)
+    assert not differences, differences
 
 
-def test_a_wrong_snippet_is_reported_with_its_line(tmp_path: Path) -> None:
+WALK = """# Title
+```python
+x = 2
+print(x)
+```
+```
+2
+```
+```
+x / 0
+```
+<details>
+
+```python
+def double(x):
+    return 2 * x
+
+x = double(x)
+print(x, "and so on")
+```
+```
+4...
+```
+</details>
+
+```python
+print(x + 2)
+```
+```
+5
+```
+```python
+x / 0
+```
+"""
+
+
+def test_a_block_that_prints_something_else_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
-    blocks = ["```python\n>>> x = 2\n```", "```\n>>> x / 0\n```", "```python\n>>> x + 2\n5\n```"]
-    file.write_text("\n\n".join(["# Title", *blocks]) + "\n")
-    failures = run_snippets(file)
-    assert f'File "{file}", line 12' in failures
-    assert "Expected:\n    5\nGot:\n    4\n" in failures
-    assert "ZeroDivisionError" not in failures
+    file.write_text(WALK)
+    wrong, failed = find_differences(file).split("\n\n")
+    assert wrong == f"{file}:26: expected\n5\nfound\n4"
+    assert failed.startswith(f"{file}:32: expected\nfound\nTraceback")
+    assert failed.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def double(x):\n    return 2 * x\nprint(double(2))\n",
+        "def double(x):\n    x *= 2\n\n    return x\n\nprint(double(2))\n",
+        ">>> print(4)\n",
+    ],
+    ids=["no blank line after a function", "a blank line in a function", "a prompt"],
+)
+def test_code_that_cannot_be_pasted_is_reported(code: str) -> None:
+    assert "Error" in run_block(code, {})
+    assert run_block("def double(x):\n    return 2 * x\n\nprint(double(2))\n", {}) == "4\n"
 
 
 @pytest.mark.parametrize("name", LINKED)
