@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from bridge.importers.mapped_file import copy_mapped
 from bridge.importers.zip_safety import check_zip
 from valyrian_jax.bundle.memory import check_memory
 from valyrian_jax.bundle.weights_file import check_weights_file
@@ -151,7 +152,8 @@ def _load(path: Path) -> Any:
         check_zip(path)
     _check_format(path, is_zip)
     with warnings.catch_warnings(action="ignore"):  # an error says all
-        # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights.
+        # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights; see
+        # `copy_mapped`.
         return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
 
 
@@ -207,7 +209,7 @@ def _to_arrays(path: Path, tensors: Any) -> dict[str, Array]:
     _check_fits(path, 2 * 4 * sum(tensor.numel() for tensor in unique.values()))
     tensors.clear()
     # Removed one by one, so that converting needs little more memory than the result.
-    arrays = {view: _to_array(unique.pop(view)) for view in [*unique]}
+    arrays = {view: _to_array(copy_mapped(unique.pop(view))) for view in [*unique]}
     return {name: arrays[view] for name, view in views.items()}
 
 
@@ -222,5 +224,4 @@ def _view(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _to_array(tensor: Tensor) -> Array:
-    tensor = tensor.detach()
     return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()

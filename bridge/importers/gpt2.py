@@ -90,7 +90,7 @@ def _fit_layout(
     if nanogpt.is_transposed(canonical):
         canonical = nanogpt.transpose(canonical)
     if checkpoint.model_args is not None:
-        canonical = nanogpt.add_biases(canonical)
+        canonical = nanogpt.add_biases(canonical, model)
     note = None
     if model.tie_word_embeddings and has_untied_head(canonical):
         model = replace(model, tie_word_embeddings=False)

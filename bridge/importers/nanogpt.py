@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig, explain_error
 from valyrian_jax.errors import UserError
 
@@ -89,13 +90,19 @@ def transpose(tensors: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-def add_biases(tensors: dict[str, Array]) -> dict[str, Array]:
-    """Return canonical tensors with zeros for the biases, if none of them has a bias."""
+def add_biases(tensors: dict[str, Array], model: ModelConfig) -> dict[str, Array]:
+    """Return canonical tensors with zeros for all biases of a model, if none of them has a bias.
+
+    A bias has the width of its weight or, where that is missing too, of the model: an error then
+    names the weight only.
+    """
     if any(name.endswith(".bias") for name in tensors):
         return tensors
-    zeros = {
-        name.removesuffix("weight") + "bias": np.zeros(tensor.shape[-1:], np.float32)
-        for name, tensor in tensors.items()
-        if name.startswith(("transformer.h.", "transformer.ln_f.")) and name.endswith(".weight")
-    }
+    zeros = {}
+    for name, shape in parameter_shapes(model).items():
+        if name.endswith(".bias"):
+            weight = tensors.get(name.removesuffix("bias") + "weight")
+            width = shape if weight is None else weight.shape[-1:]
+            # A view of one zero, because a damaged model_args can ask for any width.
+            zeros[name] = np.broadcast_to(np.float32(0), width)
     return tensors | zeros

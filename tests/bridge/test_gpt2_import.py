@@ -1,6 +1,7 @@
 """GPT-2 checkpoints from other projects import as bundles with the same logits."""
 
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -20,6 +21,7 @@ from bridge.gpt import to_module
 from bridge.importers import checkpoint_files
 from bridge.importers.checkpoint_files import read_checkpoint
 from bridge.importers.gpt2 import read_gpt2
+from bridge.importers.mapped_file import copy_mapped
 from bridge.importers.vocabulary import set_end_of_text
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.config import load_config
@@ -540,6 +542,21 @@ def test_nanogpt_checkpoints_are_read(bias: bool, vocab_size: int, gpt2_director
     assert bundle.model.dropout == 0.1
 
 
+@pytest.mark.parametrize("part", ["ln_f.weight", "h.1.attn.c_proj.weight", "h.1."])
+def test_a_missing_weight_of_a_checkpoint_without_biases_is_named_without_a_bias(
+    part: str, gpt2_directory: Path
+) -> None:
+    content = make_nanogpt(make_gpt2(activation_function="gelu"), bias=False)
+    lacking = [name for name in content["model"] if part in name]
+    for name in lacking:
+        del content["model"][name]
+    torch.save(content, gpt2_directory / "ckpt.pt")
+    with pytest.raises(UserError) as caught:
+        read_gpt2(gpt2_directory)
+    missing = sorted(f"{name.removeprefix('_orig_mod.')} is missing" for name in lacking)
+    assert str(caught.value) == "weights do not fit the model: " + "; ".join(missing)
+
+
 def test_the_activation_of_nanogpt_can_be_given(gpt2_directory: Path) -> None:
     model = make_gpt2(activation_function="gelu_new")
     torch.save(make_nanogpt(model), gpt2_directory / "ckpt.pt")
@@ -596,3 +613,62 @@ def test_weights_that_do_not_fit_into_memory_are_refused(
     monkeypatch.setattr(checkpoint_files, "memory_bytes", lambda: 4_000)
     with pytest.raises(UserError, match=f"importing .*{name} does not fit into memory"):
         read_checkpoint(path)
+
+
+# Files that change while they are read: once they are open, before their weights are read.
+
+
+@pytest.fixture
+def when_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """A function that has something done before the weights of the next file are read."""
+
+    def when_open(action: Callable[[], None]) -> None:
+        monkeypatch.setattr(checkpoint_files, "memory_bytes", lambda: action() or 1 << 30)
+
+    return when_open
+
+
+@pytest.mark.parametrize("rest", [0, 4096, 1 << 21], ids=["empty", "one page", "half"])
+def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(
+    rest: int, tmp_path: Path, when_open: Callable[[Callable[[], None]], None]
+) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"wte.weight": torch.ones(1 << 20)}, path)
+    when_open(lambda: os.truncate(path, rest))
+    with pytest.raises(UserError, match="the file became shorter while it was read"):
+        read_checkpoint(path)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_gives_its_old_weights(
+    tmp_path: Path, when_open: Callable[[Callable[[], None]], None]
+) -> None:
+    path, other, weights = tmp_path / "model.pt", tmp_path / "other", torch.arange(5000) / 7
+    torch.save({"wte.weight": weights}, path)
+    other.write_bytes(b"")
+    when_open(lambda: other.replace(path) and None)
+    array = read_checkpoint(path).tensors["wte.weight"]
+    assert path.stat().st_size == 0
+    assert np.array_equal(array, weights.numpy())
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(100_000.0).view(250, 400).T,
+        torch.arange(24.0).view(4, 6)[1:, 2:4],
+        torch.arange(4.0)[2].expand(3, 5),
+        torch.nn.Parameter(torch.ones(3)),
+        torch.tensor(3, dtype=torch.int64),
+        torch.arange(9, dtype=torch.bfloat16),
+        torch.ones(5, dtype=torch.bool)[::2],
+        torch.zeros(0, 4),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {[*tensor.shape]}",
+)
+def test_a_copy_of_a_mapped_tensor_equals_it(tensor: Tensor) -> None:
+    copy = copy_mapped(tensor)
+    assert torch.equal(copy, tensor)
+    assert copy.dtype == tensor.dtype
+    assert (
+        copy.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr() or not copy.numel()
+    )
