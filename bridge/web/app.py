@@ -1,17 +1,14 @@
 """The application of the page: the events of `bridge.web.session` over HTTP.
 
-    GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
-    GET  /about       the model, its default settings, and the limits of a request
-    POST /generate    settings -> events, one JSON object per line, as they happen
-    POST /attention   {"tokens": [...]} -> the attention weights of the last token
-
-A worker thread computes each step of a generation. A slow reader therefore delays nobody, and the
-server notices at the next step that a reader has disconnected.
+GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
+GET  /about       the model, its default settings, and the limits of a request
+POST /generate    settings -> events, one JSON object per line, as they happen
+POST /attention   {"tokens": [...]} -> the attention weights of the last token
 """
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.generator import Generator
-from bridge.web.protocol import MAX_CONNECTIONS, READ_TIMEOUT
+from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
     MAX_NEW_TOKENS,
     MAX_PROMPT_CHARACTERS,
@@ -37,50 +34,15 @@ from bridge.web.request import (
     read_json_body,
 )
 from bridge.web.session import Event, add_verdicts, attention_row, stream_events
+from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
-MAX_STREAMS = 8  # texts in progress
-MAX_SECONDS = 300.0  # for one text
 MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention
-MAX_WAITING = MAX_CONNECTIONS // 3  # requests that wait for a text to end, and for attention
-PLACE_TIMEOUT = READ_TIMEOUT + 5  # seconds that they wait; readers that have stopped are gone then
 _MAX_MESSAGE = 2000  # characters
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-
-
-class BusyError(Exception):
-    """There is no place for a request."""
-
-
-class Places:
-    """A limited number of places; a request without one waits its turn."""
-
-    def __init__(self, count: int) -> None:
-        self._free = anyio.Semaphore(count)
-
-    @contextlib.asynccontextmanager
-    async def take(self) -> AsyncIterator[None]:
-        """Wait for a place and hold it.
-
-        Raises:
-            BusyError: Too many requests wait, or no place became free in time.
-        """
-        if not self._free.value and self._free.statistics().tasks_waiting >= MAX_WAITING:
-            raise BusyError(f"too many requests: {MAX_WAITING} others wait; try again later")
-        try:
-            with anyio.fail_after(PLACE_TIMEOUT):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise BusyError(
-                f"too many requests: no place was free for {PLACE_TIMEOUT:.0f} s; try again later"
-            ) from error
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 def create_app(
@@ -96,7 +58,7 @@ def create_app(
         is_stopping: Whether all texts must end now.
     """
     generator, limiter = Generator(bundle), anyio.CapacityLimiter(MAX_WORKERS)
-    attention_places = Places(1)
+    attention_places = Places(1, MAX_WAITING_SHORT)
 
     async def send_about(_: Request) -> Response:
         return JSONResponse(describe_model(bundle, name))
@@ -115,7 +77,7 @@ def create_app(
         ]
         return JSONResponse({"start": start, "weights": rounded})
 
-    generate = GenerateEndpoint(bundle, generator, limiter, is_stopping)
+    generate = GenerateEndpoint(bundle, generator, TextLine(limiter, is_stopping))
     return Starlette(
         routes=[
             Route("/about", send_about),
@@ -140,18 +102,10 @@ def make_file_endpoint(file: Path) -> Callable[[Request], Awaitable[Response]]:
 
 
 class GenerateEndpoint:
-    """The endpoint that streams texts, at most `MAX_STREAMS` at a time."""
+    """The endpoint that streams texts to the page."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        generator: Generator,
-        limiter: anyio.CapacityLimiter,
-        is_stopping: Callable[[], bool],
-    ) -> None:
-        self._bundle, self._generator = bundle, generator
-        self._limiter, self._is_stopping = limiter, is_stopping
-        self._places = Places(MAX_STREAMS)
+    def __init__(self, bundle: Bundle, generator: Generator, line: TextLine) -> None:
+        self._bundle, self._generator, self._line = bundle, generator, line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream one text to the sender of the request."""
@@ -164,24 +118,21 @@ class GenerateEndpoint:
             add_verdicts(events) if has_verdicts else events, f"seed {sample.seed}"
         )
         # Closed here, or a text whose reader has left would end at some later garbage collection.
-        async with self._places.take(), contextlib.aclosing(lines):
+        async with self._line.places.take(), contextlib.aclosing(lines):
             if not await request.is_disconnected():
                 response = StreamingResponse(lines, media_type="application/x-ndjson")
                 await response(scope, receive, send)
 
     async def _encode(self, events: Iterator[Event], label: str) -> AsyncGenerator[str, None]:
-        """Yield events as lines of JSON, each computed in a worker thread, and log the end."""
-        count, suffix, deadline = 0, ", stopped early", anyio.current_time() + MAX_SECONDS
+        """Yield events as lines of JSON, and log the end."""
+        count, suffix = 0, ", stopped early"
         try:
-            while event := await anyio.to_thread.run_sync(
-                next, events, None, limiter=self._limiter
-            ):
+            async for event in self._line.iterate(events):
                 count += event["kind"] == "token"
                 yield json.dumps(event) + "\n"
-                if self._is_stopping() or anyio.current_time() > deadline:
-                    yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
-                    return
             suffix = ""
+        except ServerStopError:
+            yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
         finally:
             with contextlib.suppress(OSError):  # Standard error may be closed.
                 click.echo(f"{label}: {count} tokens{suffix}", err=True)

@@ -16,7 +16,7 @@ _SHUTDOWN_TIMEOUT = 1.0  # seconds for the last events
 # A connection is a file descriptor, and so is one that the system has accepted but not handed over.
 _DESCRIPTORS, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 MAX_CONNECTIONS = 512 if _DESCRIPTORS == resource.RLIM_INFINITY else min(512, _DESCRIPTORS // 2)
-BACKLOG = MAX_CONNECTIONS // 4
+BACKLOG = MAX_CONNECTIONS // 2
 
 
 class Deadline:

@@ -6,11 +6,12 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from bridge.web import app, protocol, server
+from bridge.web import protocol, server, text_line
 from valyrian_jax.bundle.bundle import Bundle
 
 GET = b"GET /about HTTP/1.1\r\nHost: localhost\r\n"
@@ -109,7 +110,7 @@ def test_a_reader_that_takes_nothing_loses_its_place(
     start: Start, monkeypatch: pytest.MonkeyPatch, half: bool
 ) -> None:
     monkeypatch.setattr(protocol, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(app, "MAX_STREAMS", 1)
+    monkeypatch.setattr(text_line, "MAX_TEXTS", 1)
     _, port = start()
     with connect(port, POST + b"Content-Length: %d\r\n\r\n" % len(LONG) + LONG) as reader:
         if half:
@@ -138,9 +139,9 @@ def test_a_reader_that_takes_nothing_loses_its_connection(
 def test_a_request_without_a_place_is_told_when_to_try_again(
     start: Start, monkeypatch: pytest.MonkeyPatch, waiting: int, words: str
 ) -> None:
-    monkeypatch.setattr(app, "MAX_STREAMS", 1)
-    monkeypatch.setattr(app, "MAX_WAITING", waiting)
-    monkeypatch.setattr(app, "PLACE_TIMEOUT", 0.2)
+    monkeypatch.setattr(text_line, "MAX_TEXTS", 1)
+    monkeypatch.setattr(text_line, "MAX_WAITING", waiting)
+    monkeypatch.setattr(text_line, "PLACE_TIMEOUT", 0.2)
     _, port = start()
     with connect(port, POST + b"Content-Length: %d\r\n\r\n" % len(LONG) + LONG) as reader:
         assert reader.recv(100).startswith(b"HTTP/1.1 200")
@@ -148,6 +149,18 @@ def test_a_request_without_a_place_is_told_when_to_try_again(
         assert (status, headers["Retry-After"]) == (503, "15")
         assert words in json.loads(content)["error"]
         assert request(port, "/attention", {"tokens": [1]})[0] == 200
+
+
+def test_a_burst_of_200_clients_is_served(start: Start) -> None:
+    _, port = start()
+    barrier = threading.Barrier(200)
+
+    def generate(_: int) -> int:
+        barrier.wait()
+        return request(port, "/generate", {"max_new_tokens": 2})[0]
+
+    with ThreadPoolExecutor(200) as pool:
+        assert set(pool.map(generate, range(200))) == {200}
 
 
 @pytest.mark.parametrize(

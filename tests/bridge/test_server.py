@@ -13,7 +13,7 @@ import pytest
 
 from bridge import __main__ as main
 from bridge.generator import Generator
-from bridge.web import app
+from bridge.web import text_line
 from bridge.web.session import stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
@@ -181,7 +181,7 @@ def start_long_text(page_server: PageServer, seed: int) -> socket.socket:
 def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
     page_server: PageServer,
 ) -> None:
-    seeds = range(100, 100 + app.MAX_STREAMS - 1)
+    seeds = range(100, 100 + text_line.MAX_TEXTS - 1)
     readers = {seed: start_long_text(page_server, seed) for seed in seeds}
     assert post(page_server, "/generate", {"max_new_tokens": 1000, "seed": 98})[0] == 200
     assert page_server.wait_for_end(98) == "1000 tokens"
@@ -198,7 +198,7 @@ def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
 
 
 def test_incomplete_requests_do_not_count_as_texts(page_server: PageServer) -> None:
-    silent = [send_request(page_server, b"{", 100) for _ in range(2 * app.MAX_STREAMS)]
+    silent = [send_request(page_server, b"{", 100) for _ in range(2 * text_line.MAX_TEXTS)]
     assert post(page_server, "/generate", {"max_new_tokens": 5})[0] == 200
     for connection in silent:
         connection.close()
