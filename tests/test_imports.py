@@ -28,6 +28,7 @@ FLOORS = [
     {"generation"},
     {"evaluation", "plots"},
     {"training"},
+    {"api"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -228,7 +228,7 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--init", "nowhere"], "no bundle at nowhere"),
     (
         ["--init", "nowhere", "--model.n_layer", "3"],
-        "--model.n_layer cannot be combined with --init",
+        "model.n_layer cannot be combined with init",
     ),
     (["--resume", "nowhere"], "nowhere is not a run directory"),
     (["--optim.clip_norm", "inf"], "optim.clip_norm = inf"),

@@ -7,10 +7,8 @@ import click
 
 from valyrian_jax.cli.options import PATH, collect_overrides, config_options
 from valyrian_jax.config import load_config
-from valyrian_jax.errors import UserError
+from valyrian_jax.training.start_options import check_start_options
 
-# Settings of the model that a bundle does not contain, or that can differ from the bundle's.
-_SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
@@ -62,17 +60,7 @@ def train(
     overrides = collect_overrides(options)
     if deterministic:
         overrides["train.deterministic"] = True
-    if resume and (config_file or out or init):
-        raise UserError(
-            "--resume uses the settings of the run; leave out --config, --out and --init"
-        )
-    for key in overrides if init else ():
-        is_model = key.startswith("model.") and key not in _SETTINGS_WITH_INIT
-        if is_model or key == "data.tokenizer":
-            raise UserError(
-                f"--{key} cannot be combined with --init, whose bundle sets model and tokenizer; "
-                "leave it out"
-            )
+    check_start_options(overrides, config_file, out, init, resume)
     # Importing JAX takes a second, so mistakes in the arguments are reported first.
     from valyrian_jax.training import distributed, run
     from valyrian_jax.training.resume import load_resume_config

@@ -113,6 +113,8 @@ def config_from_tree(
             sections[name] = dict(value)
         for dotted, value in (overrides or {}).items():
             section, _, name = dotted.partition(".")
+            if not name:
+                raise UserError(f"unknown key {dotted} = {_quote(value)}; {_suggest_key(dotted)}")
             sections.setdefault(section, {})[name] = value
         for section, values in sections.items():
             for name, value in values.items():
@@ -123,8 +125,8 @@ def config_from_tree(
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        origin = "the command line" if key in (overrides or {}) else source
-        raise UserError(f"{origin}: {explain_error(error)}") from error
+        origin = "" if key in (overrides or {}) else f"{source}: "
+        raise UserError(f"{origin}{explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"

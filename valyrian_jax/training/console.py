@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -22,11 +23,15 @@ from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.setup import RunSetup
 from valyrian_jax.training.train_step import TrainState
 
+_NOTEBOOK_SECONDS = 0.2  # between two pictures of the progress bar
+
 
 def make_console(quiet: bool) -> Console:
     """Return the console of a run: standard output, whose errors do not end the run."""
     file = cast(TextIO, _LenientOutput(sys.stdout)) if sys.stdout else None
-    return Console(file=file, quiet=quiet)
+    # In a notebook, lines are plain text; rich would display each of them as HTML.
+    is_terminal = False if Console().is_jupyter else None
+    return Console(file=file, quiet=quiet, force_jupyter=False, force_terminal=is_terminal)
 
 
 class _LenientOutput:
@@ -70,7 +75,7 @@ def warn(text: str) -> None:
 def progress_bar(
     console: Console, steps: int, completed: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar with loss, speed and remaining time if the output is a terminal.
+    """Show a bar with loss, speed and remaining time in a terminal or a notebook.
 
     Yields:
         A function that updates the bar with the step and the values of a dispatch.
@@ -86,14 +91,40 @@ def progress_bar(
         console=console,
         disable=not console.is_terminal,
     )
-    with bar:
+    is_notebook = Console().is_jupyter and not console.quiet
+    with bar, _display_in_notebook(bar) if is_notebook else contextlib.nullcontext() as draw:
         task = bar.add_task("training", total=steps, completed=completed, loss="", speed="")
-        yield lambda step, values: bar.update(
-            task,
-            completed=step,
-            loss=f"loss {values['train/loss']:.3f}",
-            speed=_describe_speed(values),
-        )
+
+        def update(step: int, values: Mapping[str, float]) -> None:
+            loss, speed = f"loss {values['train/loss']:.3f}", _describe_speed(values)
+            bar.update(task, completed=step, loss=loss, speed=speed)
+            if draw:
+                draw()
+
+        yield update
+
+
+@contextlib.contextmanager
+def _display_in_notebook(bar: rich_progress.Progress) -> Iterator[Callable[[], None]]:
+    """Display a bar below a cell of a notebook; yield a function that draws it again.
+
+    rich does so only with ipywidgets, which many notebooks lack.
+    """
+    from IPython.display import display
+
+    handle = display(bar.make_tasks_table(bar.tasks), display_id=True)
+    drawn = time.monotonic()
+
+    def draw() -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn > _NOTEBOOK_SECONDS:
+            handle.update(bar.make_tasks_table(bar.tasks))
+            drawn = time.monotonic()
+
+    try:
+        yield draw
+    finally:
+        handle.update(bar.make_tasks_table(bar.tasks))
 
 
 def _describe_speed(values: Mapping[str, float]) -> str:

@@ -1,0 +1,86 @@
+"""The Python API without JAX: `import bridge` gives the names of this module.
+
+The methods of a model, its texts and its numbers are those of `valyrian_jax.api`.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bridge.generator import Generator, stream
+from bridge.gpt import GPT, attention_weights
+from bridge.torch_settings import pin_torch_settings
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.language_model import Attention, LanguageModel
+from valyrian_jax.bundle.score import Score
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import find_bundle
+
+__all__ = ["Attention", "Model", "Score", "UserError", "load"]
+
+
+class Model(LanguageModel):
+    """A trained model that computes with PyTorch; `load` makes it.
+
+    >>> import bridge
+    >>> model = bridge.load()
+    >>> text = model.generate("Sīr vali", seed=7, max_new_tokens=20, temperature=0.5)
+    >>> pieces = model.stream("Sīr vali", seed=7, max_new_tokens=20, temperature=0.5)
+    >>> "Sīr vali" + "".join(pieces) == text
+    True
+    >>> len(model.generate(["Sīr vali", "Valar"], seeds=[1, 2], stop="."))
+    2
+    >>> ids = model.encode("Valar morghūlis.")
+    >>> model.logits(ids).shape == (len(ids), model.config.vocab_size)
+    True
+    >>> import torch
+    >>> model.module(torch.tensor([ids])).shape == (1, len(ids), model.config.vocab_size)
+    True
+    """
+
+    def __init__(self, bundle: Bundle, directory: Path | None = None) -> None:
+        super().__init__(bundle, directory)
+        self.generator = Generator(bundle)
+
+    @property
+    def module(self) -> GPT:
+        """The `torch.nn.Module`: int64 tokens [B, T] to logits [B, T, V]."""
+        return self.generator.gpt
+
+    def generate_tokens(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
+    ) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the next token of every row; see `bridge.generator.stream`."""
+        return stream(self.generator, prompts, seeds, sample)
+
+    @pin_torch_settings()
+    def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        return self.module(self._to_tensor(tokens))[0].float().cpu().numpy()
+
+    @pin_torch_settings()
+    def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        layers = attention_weights(self.module, self._to_tensor(tokens))
+        return torch.cat(list(layers)).float().cpu().numpy()
+
+    def _to_tensor(self, tokens: npt.NDArray[np.int32]) -> torch.Tensor:
+        device = self.module.transformer.wte.weight.device
+        return torch.tensor(tokens[None], dtype=torch.int64, device=device)
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Model:
+    """Load a trained model.
+
+    Args:
+        path: Directory of a run or of a bundle. None: the newest run with weights under runs/;
+            without one, the model that comes with `valyrian_jax`.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    directory = find_bundle(None if path is None else Path(path))
+    return Model(load_bundle(directory), directory)

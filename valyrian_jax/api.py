@@ -1,0 +1,178 @@
+"""The Python API: use a trained model, and train one, in a script or a notebook.
+
+`import valyrian_jax as vx` gives the names of this module; `bridge.api` has the same ones without
+JAX.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.bundle.language_model import Attention, LanguageModel
+from valyrian_jax.bundle.score import Score
+from valyrian_jax.config import Config, SampleConfig, config_from_tree, config_to_tree, load_config
+from valyrian_jax.errors import UserError
+from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.model.gpt import attention_weights, forward
+from valyrian_jax.model.jax_settings import pin_jax_settings
+from valyrian_jax.model.parameters import Params, from_tensors
+from valyrian_jax.run_directory import find_bundle
+from valyrian_jax.training import run
+from valyrian_jax.training.resume import load_resume_config
+from valyrian_jax.training.start_options import check_start_options
+
+__all__ = ["Attention", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
+
+PathLike = str | os.PathLike[str]
+
+_jit_forward = jax.jit(forward, static_argnames="config")
+
+
+class Model(LanguageModel):
+    """A trained model that computes with JAX; `load` makes it.
+
+    >>> import valyrian_jax as vx
+    >>> model = vx.load()
+    >>> text = model.generate("Sīr vali", seed=7, max_new_tokens=20, temperature=0.5)
+    >>> pieces = model.stream("Sīr vali", seed=7, max_new_tokens=20, temperature=0.5)
+    >>> "Sīr vali" + "".join(pieces) == text
+    True
+    >>> len(model.generate(["Sīr vali", "Valar"], seeds=[1, 2], stop="."))
+    2
+    >>> ids = model.encode("Valar morghūlis.")
+    >>> model.decode(ids)
+    'Valar morghūlis.'
+    >>> model.logits(ids).shape == (len(ids), model.config.vocab_size)
+    True
+    >>> score = model.score("Valar morghūlis.")
+    >>> len(score.log_probabilities) == len(score.tokens) == len(ids)
+    True
+    >>> tokens, weights = model.attention("Valar morghūlis.")
+    >>> weights[0, 0].sum(-1).round(3).tolist() == [1.0] * len(tokens)
+    True
+    """
+
+    @cached_property
+    def params(self) -> Params:
+        """The weights as a nested dict of JAX arrays, by the parts of GPT-2's names."""
+        return from_tensors(self.bundle.tensors)
+
+    def generate_tokens(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
+    ) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the next token of every row; see `valyrian_jax.generation.generate`."""
+        return stream_tokens(self.params, self.config, prompts, seeds, sample)
+
+    @pin_jax_settings()
+    def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        # JAX compiles for every length, so there are few of them; later tokens change no logits.
+        length = min(1 << (len(tokens) - 1).bit_length(), self.config.n_positions)
+        padded = np.zeros((1, length), np.int32)
+        padded[0, : len(tokens)] = tokens
+        return np.array(_jit_forward(self.params, padded, config=self.config)[0, : len(tokens)])
+
+    def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        return np.array(attention_weights(self.params, tokens[None], self.config)[:, 0])
+
+
+def load(path: PathLike | None = None) -> Model:
+    """Load a trained model.
+
+    Args:
+        path: Directory of a run or of a bundle. None: the newest run with weights under runs/;
+            without one, the model that comes with this package.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    directory = find_bundle(None if path is None else Path(path))
+    return Model(load_bundle(directory), directory)
+
+
+class TrainedRun(NamedTuple):
+    """The result of `train`.
+
+    Attributes:
+        directory: Directory of the run; `valyrian_jax.run_directory` lists its files.
+        steps: Steps that the run has taken.
+        best_step: Step with the lowest held-out loss, whose weights `load` reads.
+        held_out_loss: Loss on the held-out text at that step, in nats per token.
+        bits_per_byte: The same loss in bits per byte.
+    """
+
+    directory: Path
+    steps: int
+    best_step: int
+    held_out_loss: float
+    bits_per_byte: float
+
+    def load(self) -> Model:
+        """Load the best weights."""
+        return load(self.directory)
+
+
+def train(
+    config: Config | PathLike | None = None,
+    out: PathLike | None = None,
+    *,
+    init: PathLike | None = None,
+    resume: PathLike | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a model, like `python -m valyrian_jax train`, and show the progress.
+
+    >>> import valyrian_jax as vx
+    >>> result = vx.train("configs/tiny.toml", out="runs/mine", **{"train.steps": 20})
+    >>> result.steps, result.load().config.n_layer
+    (20, 2)
+
+    A signal such as Ctrl-C, or the interruption of a notebook, saves the run first.
+
+    Args:
+        config: TOML file, or its contents as a `valyrian_jax.config.Config`. None: the defaults.
+        out: Directory of the run. None: a new one under runs/.
+        init: Bundle whose weights, tokenizer and model the run starts from.
+        resume: Directory of a run to continue, in place of `config`, `out` and `init`.
+        settings: Settings that take precedence over `config`: **{"optim.lr": 1e-3}, or a section
+            as optim={"lr": 1e-3}.
+
+    Raises:
+        UserError: A setting is wrong, or a file cannot be read or written.
+        StoppedError: A signal stopped the run; `resume` continues it.
+    """
+    settings = _flatten(settings)
+    check_start_options(settings, config, out, init, resume)
+    if resume is not None:
+        resolved = load_resume_config(Path(resume), settings)
+    elif isinstance(config, Config):
+        resolved = config_from_tree(config_to_tree(config), settings)
+    else:
+        resolved = load_config(None if config is None else os.fspath(config), settings)
+    result = run.train(
+        resolved,
+        None if out is None else Path(out),
+        None if resume is None else Path(resume),
+        None if init is None else Path(init),
+        settings.get("model.n_positions") if init is not None else None,
+    )
+    best = result.progress
+    return TrainedRun(
+        result.directory, result.steps, best.best_step, best.best_loss, best.best_bits_per_byte
+    )
+
+
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted name, and paths among their values as text."""
+    flat = {}
+    for name, value in settings.items():
+        for key, item in value.items() if isinstance(value, Mapping) else [("", value)]:
+            dotted = f"{name}.{key}" if key else name
+            flat[dotted] = os.fspath(item) if isinstance(item, os.PathLike) else item
+    return flat

@@ -1,0 +1,323 @@
+"""A trained model as an object of Python: text in, text and numbers out.
+
+`valyrian_jax.api.Model` computes with JAX, `bridge.api.Model` with PyTorch. Both give the same
+texts, and the same numbers up to rounding.
+"""
+
+import abc
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.memory import count_texts
+from valyrian_jax.bundle.score import Score, score_text
+from valyrian_jax.bundle.text_generation import (
+    NOT_FINITE,
+    encode_prompt,
+    generate_many_texts,
+    resolve_sample_config,
+    seed_range,
+    stream_text,
+)
+from valyrian_jax.config import ModelConfig, SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import token_label
+
+
+class Attention(NamedTuple):
+    """Where a model attends in a text.
+
+    Attributes:
+        tokens: Labels of the T tokens of the text.
+        weights: Weight that each query gives to each key, float32 [layer, head, query, key]. The
+            weights of a query sum to 1; those of later keys are 0.
+    """
+
+    tokens: list[str]
+    weights: npt.NDArray[np.float32]
+
+
+class LanguageModel(abc.ABC):
+    """A trained model with its tokenizer and the settings of its run.
+
+    Nothing changes a model after it is loaded, so several threads can use it at the same time, and
+    each gets what it would get alone.
+
+    Attributes:
+        bundle: Weights, tokenizer and manifest.
+        directory: Directory of the bundle, if it has one.
+    """
+
+    def __init__(self, bundle: Bundle, directory: Path | None = None) -> None:
+        self.bundle = bundle
+        self.directory = directory
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shape of the model; `config.n_positions` is its context in tokens."""
+        return self.bundle.model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer of the model."""
+        return self.bundle.tokenizer
+
+    def __repr__(self) -> str:
+        c, name = self.config, f"{type(self).__module__.partition('.')[0]}.{type(self).__name__}"
+        origin = f" from {self.directory}" if self.directory else ""
+        size = sum(tensor.size for tensor in self.bundle.tensors.values())
+        return (
+            f"<{name}{origin}: {c.n_layer} blocks, {c.n_head} heads, width {c.n_embd}, context "
+            f"{c.n_positions}, vocabulary {c.vocab_size}, {size:,} parameters>"
+        )
+
+    @overload
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        min_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[str],
+        *,
+        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        min_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[str] = "",
+        *,
+        seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        min_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> str | list[str]:
+        """Continue a prompt, or several prompts together.
+
+        Settings left out are those of the run, as in `python -m valyrian_jax sample`; the defaults
+        below are for a run that does not set them. The same settings and seed give the same text.
+
+        Args:
+            prompt: Text to continue; empty: begin a document. A list of texts gives a list.
+            seed: Random seed from 0 to 2^32 - 1. Text r of a list takes seed + r. Default 0.
+            seeds: A seed for each text of a list, in place of `seed`.
+            max_new_tokens: Largest number of tokens to generate. Default 100.
+            temperature: Divisor of the logits; 0 always takes the most probable token. Default 0.8.
+            top_k: Draw from the k most probable tokens; 0: from all. Default 0.
+            top_p: Draw from the most probable tokens that together reach p. Default 0.95.
+            min_p: Drop tokens that are less probable than p times the most probable. Default 0.
+            repetition_penalty: Divisor of the scores of tokens in the window. Default 1.
+            min_new_tokens: Number of tokens before the document may end. Default 0.
+            stop: String, or strings, at which a text ends; it is left out. Default none.
+
+        Returns:
+            Each prompt with its continuation, up to the end of the document, a stop string or
+            `max_new_tokens`.
+
+        Raises:
+            UserError: An argument is out of range, or the weights overflow float32.
+        """
+        sample = self._resolve(
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            min_new_tokens=min_new_tokens,
+            stop=stop,
+        )
+        if isinstance(prompt, str):
+            if seeds is not None:
+                raise UserError(
+                    "seeds needs a list of prompts, found one text; pass seed=, or a list with a "
+                    "prompt for each seed"
+                )
+            return prompt + "".join(self._stream(prompt, sample))
+        prompts = _check_prompts(prompt)
+        row_seeds = seed_range(sample.seed, len(prompts))
+        if seeds is not None:
+            if seed is not None or len(seeds) != len(prompts):
+                raise UserError(
+                    f"seeds must be {len(prompts)} numbers, one for each prompt, without seed=; "
+                    f"found {len(seeds)} and seed = {seed}; leave one of them out"
+                )
+            row_seeds = [self._resolve(seed=row_seed).seed for row_seed in seeds]
+        batch_size = count_texts(self.config)
+        texts = generate_many_texts(
+            self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
+        )
+        return list(texts)
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        seed: int | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        min_new_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> Iterator[str]:
+        """Continue a prompt and yield the new text as it is generated, in whole characters.
+
+        The prompt and the pieces, joined, are the text of `generate`, which describes the
+        arguments. Wrong ones raise an error at once.
+        """
+        sample = self._resolve(
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            min_new_tokens=min_new_tokens,
+            stop=stop,
+        )
+        _check_prompts([prompt])
+        return self._stream(prompt, sample)
+
+    def score(self, text: str) -> Score:
+        """Return how well the model predicts a text.
+
+        The text is one document: its first token follows <|endoftext|>, and every token is
+        predicted once. In a text longer than the context, windows overlap by half, as in `eval`, so
+        every later token has at least half a context before it. `eval --text` counts the end of
+        the document too, as a token of two bytes.
+
+        Raises:
+            UserError: The text is empty, or the weights overflow float32.
+        """
+        _check_prompts([text])
+        return score_text(self.logits, self.tokenizer, self.config.n_positions, text)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; special tokens in it are ordinary text."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
+        return self.tokenizer.decode(ids)
+
+    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the logits [T, V] of the token after each of T ids.
+
+        Raises:
+            UserError: There are more ids than the context has, none, or one outside the vocabulary.
+        """
+        tokens = np.asarray(ids)
+        length, vocab_size = self.config.n_positions, self.config.vocab_size
+        if tokens.ndim != 1 or not 1 <= len(tokens) <= length:
+            raise UserError(
+                f"logits needs a list of 1 to {length} token ids, found shape {tokens.shape}; pass "
+                "the ids of one text, and of a long one its end"
+            )
+        if tokens.dtype.kind not in "iu" or not (0 <= tokens.min() <= tokens.max() < vocab_size):
+            raise UserError(
+                f"logits needs token ids from 0 to {vocab_size - 1}, found {tokens.tolist()}; make "
+                "them with encode()"
+            )
+        return self._compute_logits(tokens.astype(np.int32))
+
+    def attention(self, text: str) -> Attention:
+        """Return where every layer and head attends in a text; empty: <|endoftext|> alone.
+
+        Raises:
+            UserError: The text is longer than the context, or the weights overflow float32.
+        """
+        _check_prompts([text])
+        tokens = encode_prompt(self.tokenizer, text)
+        if len(tokens) > self.config.n_positions:
+            raise UserError(
+                f"the prompt has {len(tokens)} tokens, but the context of the model is "
+                f"{self.config.n_positions}; use a shorter prompt"
+            )
+        weights = self._compute_attention(np.array(tokens, np.int32))
+        if not np.isfinite(weights).all():
+            raise UserError(NOT_FINITE)
+        return Attention(self._label(tokens), weights)
+
+    @abc.abstractmethod
+    def generate_tokens(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
+    ) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the next token of every row: a `TokenGenerator` of `bundle.text_generation`."""
+
+    @abc.abstractmethod
+    def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the logits [T, V] after tokens [T]."""
+
+    @abc.abstractmethod
+    def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Return the attention weights [layer, head, T, T] in tokens [T]."""
+
+    def _resolve(self, stop: str | Sequence[str] | None = None, **settings: Any) -> SampleConfig:
+        """Return the settings, completed by those of the run and checked."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        # Numbers of NumPy are not JSON, which checks the settings.
+        given = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
+        if stop is not None:
+            given["stop"] = [stop] if isinstance(stop, str) else list(stop)
+        return resolve_sample_config(self.bundle, given)
+
+    def _stream(self, prompt: str, sample: SampleConfig) -> Iterator[str]:
+        prompts = [encode_prompt(self.tokenizer, prompt)]
+        columns = self.generate_tokens(prompts, [sample.seed], sample)
+        yield from stream_text(self.tokenizer, (int(column[0]) for column in columns), sample.stop)
+
+    def _label(self, tokens: Iterable[int]) -> list[str]:
+        return [token_label(self.tokenizer, token) for token in tokens]
+
+
+def _check_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return texts as a list.
+
+    Raises:
+        UserError: One is not a text.
+    """
+    texts = list(prompts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(
+                f"expected text, found {type(text).__name__} {text!r}; pass a str, or to generate "
+                "a list of str"
+            )
+    return texts
