@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from valyrian_jax import __version__
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
     PATH,
@@ -43,17 +45,18 @@ def _print_progress(part: str) -> None:
 
 
 @click.group()
+@click.version_option(__version__, prog_name="valyrian-gpt", message="%(prog)s %(version)s")
 def main() -> None:
     """Run, verify and export a trained model with PyTorch.
 
-    RUN is a run directory or a bundle directory. Commands use the newest run under runs/ if you
-    name none. Add --debug to any command to see the traceback of an error.
+    RUN is a run directory or a bundle directory. If you name none, commands use the newest run
+    under runs/, or the model that ships with valyrian_jax if there is no run.
     """
 
 
-@main.command(epilog='Example: python -m bridge generate --prompt "valar morghulis" --seed 7')
+@main.command(epilog=f"Example: python -m bridge generate {EXAMPLE_OPTIONS}")
 @sample_options
-def generate(run: Path | None, **options: Any) -> None:
+def generate(run: Path, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN.
 
     The text appears as it is generated. It stops at the end of a document or after
@@ -79,11 +82,12 @@ def generate(run: Path | None, **options: Any) -> None:
     help="C++ program to compare.",
 )
 @json_option
-def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
+def verify(run: Path, program: Path | None, as_json: bool) -> None:
     """Prove that all runtimes agree on the best weights of RUN.
 
     Compares PyTorch, TorchScript and C++ with JAX, prints the differences and writes them to
-    parity.json in the bundle. The exit status is 1 if a difference is too large.
+    parity.json in the bundle, except in that of the model that ships. The exit status is 1 if a
+    difference is too large.
     """
     from bridge import parity, parity_report
 
@@ -92,11 +96,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
         escape(f"comparing the runtimes on {directory}; this takes one to five minutes"), err=True
     )
     report = parity.verify(directory, program, _print_progress)
-    try:
-        write_atomically(directory / "parity.json", json.dumps(report, indent=1) + "\n")
-    except (OSError, UserError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        click.echo(escape(f"not written: {directory / 'parity.json'} ({reason})"), err=True)
+    _save_report(report, directory / "parity.json")
     try:
         if as_json:
             click.echo(json.dumps(report))
@@ -105,6 +105,19 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
     except BrokenPipeError:  # The status says whether all agree, also if nobody reads the report.
         silence(sys.stdout)
     sys.exit(not report["passed"])
+
+
+def _save_report(report: Mapping[str, Any], file: Path) -> None:
+    """Write a report into its bundle, or say why it is not written."""
+    if is_shipped(file.parent):
+        reason: str | None = "the model that ships has its own; --json prints this one"
+    else:
+        try:
+            write_atomically(file, json.dumps(report, indent=1) + "\n")
+            return
+        except (OSError, UserError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+    click.echo(escape(f"not written: {file} ({reason})"), err=True)
 
 
 @main.command(epilog="Example: python -m bridge export -o valyrian.pt")
@@ -132,7 +145,7 @@ def verify(run: Path | None, program: Path | None, as_json: bool) -> None:
 )
 @json_option
 def export(
-    run: Path | None, out: Path | None, file_format: str, quantize: str | None, as_json: bool
+    run: Path, out: Path | None, file_format: str, quantize: str | None, as_json: bool
 ) -> None:
     """Write the best weights of RUN as one file.
 
@@ -159,11 +172,11 @@ def export(
     size = None if is_stream(out) else out.stat().st_size
     record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}
     shown_size = "" if size is None else f"{size:,} bytes, "
-    text = escape(f"{out}: {shown_size}from {directory}; {summary}")
+    text = escape(f"{out}: {shown_size}from {name_model(directory)}; {summary}")
     click.echo(json.dumps(record) if as_json else text, err=is_standard_output(out))
 
 
-@main.command(epilog="Example: python -m bridge serve runs/first")
+@main.command(epilog="Example: python -m bridge serve")
 @run_argument
 @click.option(
     "--host",
@@ -178,7 +191,7 @@ def export(
     show_default=True,
     help="Port to listen on; 0 chooses a free one.",
 )
-def serve(run: Path | None, host: str, port: int) -> None:
+def serve(run: Path, host: str, port: int) -> None:
     """Serve a page on which RUN generates text.
 
     The page shows tokens, probabilities, attention and grammar. Only this machine can open it,
@@ -187,7 +200,7 @@ def serve(run: Path | None, host: str, port: int) -> None:
     from bridge.web import server
 
     directory = find_bundle(run)
-    name = decode_argument(str(run or directory.parent))
+    name = decode_argument(name_model(run))
     server.run(load_bundle(directory), name, host, port)
 
 
@@ -255,5 +268,10 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
     click.echo(escape(f"{out}: {count:,} parameters; train it further with `{command}`"))
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Run the program; the console script `valyrian-bridge` calls this."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    run()

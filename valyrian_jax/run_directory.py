@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from valyrian_jax.bundle.bundle import Bundle, find_previous, load_bundle
 from valyrian_jax.bundle.foreign_directory import check_is_bundle, holds_weights
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.config import Config, config_to_toml, read_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import (
@@ -125,21 +126,29 @@ def find_run(path: Path | None) -> Path:
         UserError: There is no run.
     """
     if path is None:
-        runs = [*RUNS.iterdir()] if RUNS.exists() else []
-        configs = [run / "config.toml" for run in runs if _has_weights(run)]
-        newest = max(configs, key=lambda file: (file.stat().st_mtime_ns, file), default=None)
-        if newest is None:
-            raise UserError(
-                f"no run with weights under {RUNS}/: expected a directory with a bundle, found "
-                f"{len(runs)} entries without; train one with `python -m valyrian_jax train` or "
-                "name a run directory"
-            )
-        return newest.parent
+        if newest := find_newest_run():
+            return newest
+        raise UserError(
+            f"no run with weights under {RUNS}/: expected a directory with a bundle, found "
+            f"{len(_list_runs())} entries without; train one with `python -m valyrian_jax train` "
+            "or name a run directory"
+        )
     if not (path / "config.toml").exists():
         raise UserError(
             f"{path} is not a run directory: expected a config.toml in it; name another directory"
         )
     return path
+
+
+def find_newest_run() -> Path | None:
+    """Return the newest run with weights under runs/, or None."""
+    configs = [run / "config.toml" for run in _list_runs() if _has_weights(run)]
+    newest = max(configs, key=lambda file: (file.stat().st_mtime_ns, file), default=None)
+    return newest.parent if newest else None
+
+
+def _list_runs() -> list[Path]:
+    return [*RUNS.iterdir()] if RUNS.exists() else []
 
 
 def load_run_config(run: Path) -> Config:
@@ -164,12 +173,18 @@ def _find_run_bundle(run: Path) -> Path | None:
 
 
 def find_bundle(path: Path | None) -> Path:
-    """Return a bundle directory: `path`, or the one in the run `path` (None: the newest run).
+    """Return a bundle directory.
+
+    Args:
+        path: The bundle, or a run; None for the newest run with weights under runs/, or for the
+            model that ships if there is none.
 
     Raises:
         UserError: There is no run, or it has no bundle.
     """
-    if path is not None and not (path / "config.toml").exists() and holds_weights(path):
+    if path is None:
+        path = find_newest_run() or SHIPPED_MODEL
+    if not (path / "config.toml").exists() and holds_weights(path):
         check_is_bundle(path)
         return path
     run = find_run(path)

@@ -83,6 +83,25 @@ def test_the_name_of_a_base_model() -> None:
     assert base_model_name({"imported_from": 3}, Path("/\udcffb")) == "b"
 
 
+def test_the_card_says_how_the_weights_were_made() -> None:
+    config = {
+        "data": {"path": "/home/me/my novel.txt", "held_out": 0.05},
+        "train": {"steps": 20, "deterministic": True},
+        "sample": {"stop": ["a", "b c"]},
+        "wandb": {"mode": "off"},
+    }
+    versions = {"device": "cpu", "processor": "A CPU", "jax": "0.10.2", "XLA_FLAGS": "--x"}
+    manifest = RUN | {"config": config, "versions": versions}
+    text = " ".join(read_card(manifest)[1].split())
+    command = "python -m valyrian_jax train --data.path 'my novel.txt' --train.steps 20"
+    assert f"Made on cpu (A CPU) by `{command} --train.deterministic true" in text
+    assert "wandb" not in text
+    assert "Versions: jax 0.10.2. The weights are float32." in text
+    text = read_card(manifest | {"base_model": "gpt2"})[1]
+    assert "Made on cpu (A CPU).\n" in text.replace(" Versions", "\n Versions")
+    assert "Made" not in read_card(manifest | {"imported_from": "gpt2"})[1]
+
+
 MANIFESTS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "an import": {"imported_from": "gpt2"},
@@ -100,6 +119,10 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     "characters that cannot be shown": RUN
     | {"config": {"data": {"path": "\ud800\x1b[31m\u2028\ufffe\x85.txt"}}, "base_model": "\udcff"},
     "other scripts": RUN | {"config": {"data": {"path": "Ȳdra 龍 🐉.txt"}}, "base_model": "Ȳdra"},
+    "strange versions": RUN | {"versions": {"jax": None, "device": "`\n", "numpy": 3}},
+    "strange settings": RUN
+    | {"config": {"data": {"path": "a", "held_out": None}, "train": 3, "optim": {"lr": {}}}}
+    | {"versions": {"jax": "1"}},
     "a long name": RUN | {"base_model": "x" * 10_000},
 }
 

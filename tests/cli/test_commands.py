@@ -271,7 +271,7 @@ def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
 
 COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["sample", "nowhere"], "nowhere is not a run directory"),
-    (["sample"], "no run with weights under runs/: expected a directory with a bundle, found 0"),
+    (["plot"], "no run with weights under runs/: expected a directory with a bundle, found 0"),
     (["sample", "--top-p", "0"], "Invalid value for '--top-p'"),
     (["sampel"], "No such command 'sampel'. Did you mean 'sample'?"),
     (["corpus", "--sentences", "0"], "Invalid value for '--sentences'"),

@@ -6,12 +6,13 @@ A card says only what the manifest knows, and a manifest may lack any entry.
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from valyrian_jax.bundle.names import parameter_shapes
-from valyrian_jax.config import ModelConfig
+from valyrian_jax.config import ModelConfig, list_settings
 
 _HUB_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MAX_NAME = 96  # characters
@@ -19,6 +20,19 @@ _METRICS = {
     "bits_per_byte": "Bits per byte on held-out text",
     "nats_per_token": "Nats per token on held-out text",
 }
+
+_SHOWN_VERSIONS = (
+    "device",
+    "processor",
+    "python",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+)
+_SECTIONS_WITHOUT_EFFECT = ("wandb",)
 
 _EXAMPLE = """\
 In this directory, with `transformers` and `torch` installed:
@@ -39,17 +53,18 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
 
     Args:
         model: The shape of the model.
-        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "base_model"
-            and "imported_from", if they are there.
+        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "versions",
+            "base_model" and "imported_from", if they are there.
     """
     metrics = _read_metrics(manifest)
-    is_valyrian = "entropy_bits_per_byte" in metrics  # known only if the grammar made the corpus
+    is_valyrian = speaks_valyrian(manifest)
     front_matter = "\n".join(_front_matter(manifest, metrics, is_valyrian))
     count = sum(math.prod(shape) for shape in parameter_shapes(model).values())
     example = _EXAMPLE.format(
         prompt="Vala" if is_valyrian else "The", n_positions=f"{model.n_positions:,}"
     )
-    origin = " ".join(_origin(manifest, metrics))
+    paragraphs = " ".join(_origin(manifest, metrics)), " ".join(_reproduction(manifest))
+    origin = "\n\n".join(filter(None, paragraphs))
     title = "A small GPT for High Valyrian" if is_valyrian else "A GPT-2"
     return (
         f"---\n{front_matter}\n---\n\n# {title}\n\n"
@@ -57,6 +72,15 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
         f"heads, a vocabulary of {model.vocab_size:,} tokens and a context of "
         f"{model.n_positions:,}.\n\n{origin}{chr(10) * 2 if origin else ''}{example}"
     )
+
+
+def speaks_valyrian(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the grammar generated the text that a bundle was trained on.
+
+    Only then is the entropy of the text known, and only then do verdicts on sentences mean
+    something.
+    """
+    return "entropy_bits_per_byte" in _read_metrics(manifest)
 
 
 def base_model_name(manifest: Mapping[str, Any], path: PurePath) -> str:
@@ -139,3 +163,46 @@ def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterat
     if "entropy_bits_per_byte" in metrics:
         entropy = metrics["entropy_bits_per_byte"]
         yield f"The entropy of that text, which no model can beat, is {entropy:.4f}."
+
+
+def _reproduction(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sentences about the command, the machine and the versions that made the weights."""
+    versions = manifest.get("versions")
+    if manifest.get("imported_from") or not isinstance(versions, Mapping):
+        return
+    known = {
+        name: clean_name(value)
+        for name, value in versions.items()
+        if name in _SHOWN_VERSIONS and isinstance(value, str)
+    }
+    device, processor = known.pop("device", ""), known.pop("processor", "")
+    machine = f" on {device}{f' ({processor})' if processor else ''}" if device else ""
+    if not manifest.get("base_model") and (command := _training_command(manifest)):
+        yield f"Made{machine} by `{command}`."
+    elif machine:
+        yield f"Made{machine}."
+    if known:
+        yield f"Versions: {', '.join(f'{name} {value}' for name, value in known.items())}."
+    yield "The weights are float32."
+
+
+def _training_command(manifest: Mapping[str, Any]) -> str:
+    """Return the command with the settings of a run that are not the defaults; "" if unknown."""
+    config = manifest.get("config")
+    if not isinstance(config, Mapping) or not _read_data_name(manifest):
+        return ""
+    words = ["python", "-m", "valyrian_jax", "train"]
+    for setting in list_settings():
+        section, name = setting.name.split(".")
+        values = config.get(section)
+        value = values.get(name, setting.default) if isinstance(values, Mapping) else None
+        default = setting.default
+        if setting.name == "data.path":  # without its directories, which are those of a machine
+            value, default = PurePath(str(value)).name, PurePath(default).name
+        is_default = value is None or json.dumps(value) == json.dumps(default)
+        if is_default or section in _SECTIONS_WITHOUT_EFFECT:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            shown = json.dumps(item) if isinstance(item, bool) else clean_name(str(item))
+            words += [f"--{setting.name}", shown]
+    return shlex.join(words)

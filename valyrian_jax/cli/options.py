@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.core import ParameterSource
 
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, check_separator, list_settings
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
@@ -16,12 +17,20 @@ PATH = click.Path(path_type=Path)
 
 
 def choose_run(run: Path | None) -> Path:
-    """Return the run that the user names, or the newest one with weights, and print which it is."""
-    if run is None:
-        from valyrian_jax.run_directory import find_run
+    """Return the run that the user names, or else the newest one with weights.
 
-        run = find_run(None)
-        click.echo(f"using the newest run with weights: {decode_argument(str(run))}", err=True)
+    Without one, return the bundle of the model that ships. Print which it is, unless it is named.
+    """
+    if run is None:
+        from valyrian_jax.run_directory import RUNS, find_newest_run
+
+        if newest := find_newest_run():
+            shown = decode_argument(str(newest))
+            click.echo(f"using the newest run with weights: {shown}", err=True)
+            return newest
+        note = f"no run with weights under {RUNS}/; using {name_model(SHIPPED_MODEL)}"
+        click.echo(note, err=True)
+        return SHIPPED_MODEL
     return run
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
 from valyrian_jax.cli.options import (
     PATH,
     choose_run,
@@ -18,14 +19,14 @@ from valyrian_jax.errors import escape
 from valyrian_jax.files import is_standard_output
 
 
-@click.command(epilog='Example: python -m valyrian_jax sample --prompt "valar morghulis" --seed 7')
+@click.command(epilog=f"Example: python -m valyrian_jax sample {EXAMPLE_OPTIONS}")
 @sample_options
-def sample(run: Path | None, **options: Any) -> None:
+def sample(run: Path, **options: Any) -> None:
     """Continue a prompt with the best weights of a run.
 
-    RUN is a run directory or a bundle directory; the default is the newest run under runs/.
-    Settings that you leave out are those of the run. A text ends at the end of a document or after
-    --max-new-tokens.
+    RUN is a run directory or a bundle directory; the default is the newest run under runs/, or the
+    model that ships if there is no run. Settings that you leave out are those of the run. A text
+    ends at the end of a document or after --max-new-tokens.
 
     With --json, --show-tokens adds the list "tokens" to each object.
     """
@@ -48,16 +49,17 @@ def sample(run: Path | None, **options: Any) -> None:
 )
 @click.option("--text", type=PATH, metavar="FILE", help="Evaluate on this text instead.")
 @json_option
-def evaluate(run: Path | None, texts: int | None, text: Path | None, as_json: bool) -> None:
+def evaluate(run: Path, texts: int | None, text: Path | None, as_json: bool) -> None:
     """Evaluate the best weights of a run on its held-out text, or on any text.
 
-    RUN is a run directory; the default is the newest one under runs/. The report compares the model
-    with a trigram model of the same tokens. If the grammar generated the corpus, it also has the
-    distance from the corpus's entropy, and the quality of texts that the weights generate
-    (temperature 1, top-p 0.9, seeds from 0).
+    RUN is a run directory or a bundle directory; the default is the newest run under runs/, or the
+    model that ships if there is no run. The report compares the model with a trigram model of the
+    same tokens. If the grammar generated the corpus, it also has the distance from the corpus's
+    entropy, and the quality of texts that the weights generate (temperature 1, top-p 0.9, seeds
+    from 0).
 
     With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read as
-    the text of the run is (plain, JSON or Parquet). RUN can be a bundle directory then.
+    the text of the run is (plain, JSON or Parquet).
     """
     if text is not None:
         if texts is not None:
@@ -67,24 +69,22 @@ def evaluate(run: Path | None, texts: int | None, text: Path | None, as_json: bo
         report_on_run(run, 1000 if texts is None else texts, as_json)
 
 
-def report_on_run(run: Path | None, texts: int, as_json: bool) -> None:
+def report_on_run(run: Path, texts: int, as_json: bool) -> None:
     """Print the report of a run on its held-out text."""
     from valyrian_jax.cli.tables import describe_split, print_table, report_json, report_table
     from valyrian_jax.evaluation.report import make_report
-    from valyrian_jax.run_directory import find_run
 
-    directory = find_run(run)
-    report = make_report(directory, texts)
+    report = make_report(run, texts)
     if as_json:
-        click.echo(report_json(directory, report))
+        click.echo(report_json(run, report))
     else:
-        click.echo(escape(str(directory)))
+        click.echo(escape(name_model(run)))
         print_table(report_table(report.rows))
         if description := describe_split(report):
             click.echo(click.wrap_text(description, 80))
 
 
-def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
+def evaluate_on_text(run: Path, file: Path, as_json: bool) -> None:
     """Print the loss of the best weights of a run or bundle on a text."""
     from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.cli.tables import new_table, print_table
@@ -98,7 +98,7 @@ def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
     data = config_from_tree(bundle.manifest.get("config", {})).data
     documents = load_text(file, data.text_key, data.separator).documents
     loss = evaluate_text(bundle, documents)
-    shown, name = str(run or directory.parent), decode_argument(str(file))
+    shown, name = name_model(run), decode_argument(str(file))
     if as_json:
         click.echo(json.dumps({"run": shown, "text": name, **loss._asdict()}))
         return
@@ -124,7 +124,7 @@ def evaluate_on_text(run: Path | None, file: Path, as_json: bool) -> None:
     "-o",
     "--out",
     type=PATH,
-    show_default="RUN/loss, RUN/attention, or comparison for several runs",
+    show_default="RUN/loss, RUN/attention, or RUN/comparison in the first of several runs",
     help="Path of the files, without the suffixes .png and .svg; - writes one PNG to standard "
     "output.",
 )
@@ -135,7 +135,7 @@ def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path 
     share their axes. Every figure is written as PNG and as SVG.
 
     With --attention, draw the attention maps of one RUN's best weights instead. That RUN can be a
-    bundle directory too.
+    bundle directory too, whose figure is written here; without any run it is the model that ships.
     """
     if attention != (prompt is not None):
         raise click.UsageError("--attention and --prompt TEXT go together; pass both or neither")
@@ -155,10 +155,13 @@ def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     from valyrian_jax.plots.figures import save_figure
     from valyrian_jax.run_directory import find_run
 
-    directories = [find_run(run) for run in runs or [choose_run(None)]]
+    if not runs:
+        find_run(None)  # Fails if there is none: the model that ships has no curves.
+        runs = (choose_run(None),)
+    directories = [find_run(run) for run in runs]
     figure = draw_curves([read_curves(directory) for directory in directories])
-    default = directories[0] / "loss" if len(directories) == 1 else Path("comparison")
-    return save_figure(figure, out or default)
+    name = "loss" if len(directories) == 1 else "comparison"
+    return save_figure(figure, out or directories[0] / name)
 
 
 def plot_attention(run: Path, prompt: str, out: Path | None) -> list[Path]:

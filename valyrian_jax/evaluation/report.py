@@ -1,14 +1,16 @@
 """The report of a run: its best weights, a trigram model and the held-out text, side by side."""
 
 import math
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
-from valyrian_jax.config import SampleConfig
+from valyrian_jax.config import Config, SampleConfig, config_from_tree
 from valyrian_jax.data.dataset import Dataset, open_dataset
 from valyrian_jax.data.overlap import Overlap, measure_overlap
 from valyrian_jax.data.shards.dataset import TokenizerMismatchError
@@ -19,6 +21,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
+from valyrian_jax.files import find_input
 from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_bundle, load_run_config
@@ -61,7 +64,7 @@ class Report(NamedTuple):
 
 
 def evaluate_run(directory: Path) -> Evaluation:
-    """Return the loss of a run's best weights over the held-out set.
+    """Return the loss of the best weights of a run, or of a bundle, over the held-out set.
 
     Raises:
         UserError: The run has no bundle, its text has changed, or its logits are not finite.
@@ -76,7 +79,7 @@ def make_report(directory: Path, texts: int) -> Report:
     not fit into memory, the report has only the model's loss.
 
     Args:
-        directory: Directory of the run.
+        directory: Directory of the run, or of a bundle that says what it was trained on.
         texts: Number of texts to sample from each model.
 
     Raises:
@@ -88,7 +91,9 @@ def make_report(directory: Path, texts: int) -> Report:
     documents, training = dataset.read_documents(), dataset.training_sentences
     if documents is None:
         return Report({"model": model})
-    row, trigram = _evaluate_trigram(documents, directory, bundle.tokenizer, entropy)
+    row, trigram = _evaluate_trigram(
+        documents, _choose_scratch(directory), bundle.tokenizer, entropy
+    )
     if training is None:
         rows = {"model": model, "trigram": row}
         return Report(rows, measure_overlap(documents), documents.cut)
@@ -107,10 +112,11 @@ def make_report(directory: Path, texts: int) -> Report:
 
 def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
     """Return a run's best weights and the text it was trained on."""
-    config, bundle = load_run_config(directory), load_run_bundle(directory)
+    bundle = load_run_bundle(directory)
+    config = _read_config(directory, bundle)
     path, tokenizer_file = config.data.path, directory / "tokenizer.json"
     try:
-        dataset = open_dataset(config, bundle.tokenizer, directory)
+        dataset = open_dataset(config, bundle.tokenizer, _choose_scratch(directory))
     except TokenizerMismatchError as error:
         raise UserError(
             f"the shards in {path} are not those that {directory} was trained on: expected shards "
@@ -129,6 +135,28 @@ def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
             f"{expected}, found {dataset.fingerprint}; restore the text or train again"
         )
     return bundle, dataset
+
+
+def _read_config(directory: Path, bundle: Bundle) -> Config:
+    """Return the configuration of a run, or the one that a bundle stores."""
+    if _is_run(directory):
+        return load_run_config(directory)
+    if "config" not in bundle.manifest:
+        raise UserError(
+            f"{directory} does not say which text it was trained on: expected a run or the bundle "
+            "of one, found a model from elsewhere; pass --text FILE"
+        )
+    config = config_from_tree(bundle.manifest["config"], source=str(directory / "manifest.json"))
+    return replace(config, data=replace(config.data, path=find_input(config.data.path)))
+
+
+def _choose_scratch(directory: Path) -> Path:
+    """Return where the tokens of a large text may lie; nothing is written into a bundle."""
+    return directory if _is_run(directory) else Path(tempfile.gettempdir())
+
+
+def _is_run(directory: Path) -> bool:
+    return (directory / "config.toml").exists()
 
 
 def _evaluate_bundle(bundle: Bundle, dataset: Dataset) -> Evaluation:

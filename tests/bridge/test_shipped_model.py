@@ -1,0 +1,71 @@
+"""The model that ships, on the side of PyTorch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import __main__ as main
+from bridge import parity
+from bridge.parity_report import read_report
+from tests.bundle.test_shipped_model import NOTICE, TEXTS, read_files
+from tests.support.commands import call
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_its_certificate_is_that_of_its_files() -> None:
+    report = read_report(SHIPPED_MODEL)  # None if a hash differs
+    assert report
+    assert report["passed"]
+    assert {finding["runtime"].split()[0] for finding in report["findings"]} == {
+        "PyTorch",
+        "TorchScript",
+        "transformers",
+        "C++",
+    }
+
+
+@pytest.mark.parametrize(("prompt", "seed"), TEXTS)
+def test_generate_gives_the_same_texts_as_jax(
+    prompt: str, seed: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--prompt", prompt, "--seed", seed)
+    taken = call(main.main, capsys, monkeypatch, "generate", *options)
+    assert taken == (0, TEXTS[prompt, seed] + "\n", NOTICE)
+
+
+def test_verify_writes_nothing_into_it(
+    empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = {"runtime": "PyTorch", "what": "h.0", "difference": 0.0, "allowed": 1.0}
+    report: dict[str, Any] = {"passed": True, "first_divergence": None, "left_out": []}
+    report["findings"] = [finding | {"passed": True}]
+    monkeypatch.setattr(parity, "verify", lambda *_: report)
+    before = read_files()
+    status, out, err = call(main.main, capsys, monkeypatch, "verify", "--json")
+    assert (status, json.loads(out)) == (0, report)
+    assert err.startswith(NOTICE)
+    reason = "the model that ships has its own; --json prints this one"
+    assert f"not written: {SHIPPED_MODEL / 'parity.json'} ({reason})\n" in err
+    assert read_files() == before
+    assert list(empty.iterdir()) == []
+
+
+def test_its_file_is_proven_equal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_files()
+    status, out, err = call(main.main, capsys, monkeypatch, "export", "-o", "x.pt")
+    assert status == 0
+    assert "bytes, from the model that ships with valyrian_jax; " in out
+    assert "; proven equal by `python -m bridge verify`" in out
+    assert err.startswith(NOTICE)
+    assert read_files() == before

@@ -1,0 +1,23 @@
+"""The model that ships with this package, and the prompt and seed that every example uses."""
+
+from pathlib import Path
+
+SHIPPED_MODEL = Path(__file__).parent / "pretrained"
+"""Its bundle, which `python -m valyrian_jax train` wrote with the default settings."""
+
+# A correctly spelt prompt and a seed for which it writes several sentences without a mistake.
+EXAMPLE_PROMPT = "Valar morghūlis"
+EXAMPLE_SEED = 9
+EXAMPLE_OPTIONS = f'--prompt "{EXAMPLE_PROMPT}" --seed {EXAMPLE_SEED}'
+
+
+def name_model(path: Path) -> str:
+    """Return the name of a run or bundle directory for a person."""
+    if is_shipped(path):
+        return "the model that ships with valyrian_jax"
+    return str(path)
+
+
+def is_shipped(path: Path) -> bool:
+    """Return whether a path is the bundle of the model that ships, which no command changes."""
+    return path.exists() and path.samefile(SHIPPED_MODEL)
