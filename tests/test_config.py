@@ -93,7 +93,8 @@ def test_a_key_outside_a_section_is_refused_with_its_full_name() -> None:
     [
         ({"sample": {"seed": 7, "a\ud800": 1}}, r"'sample.a\ud800 = 1' is not valid Unicode"),
         ({"sample": {"prompt": "a\ud800b"}}, r"'sample.prompt = a\ud800b' is not valid Unicode"),
-        ({"sample": {"prompt": ["\udfff"]}}, "expected text, numbers, true or false as values"),
+        ({"sample": {"stop": [".", "\udfff"]}}, r"'sample.stop = \udfff' is not valid Unicode"),
+        ({"sample": {"prompt": [["\udfff"]]}}, "expected text, numbers, true or false as values"),
         ({"sample\ud800": {}}, "expected text, numbers, true or false as values"),
     ],
 )

@@ -62,7 +62,7 @@ def make_training_task(overrides: dict[str, Any]) -> Callable[[], Any]:
 def make_generation_task(rows: int, length: int, c: ModelConfig) -> Callable[[], Any]:
     params = jax.tree.map(lambda x: 3 * x, init_params(c, jax.random.key(0)))
     sample = SampleConfig("", length, 0.8, 0, 0.95, 0)
-    return lambda: list(stream_tokens(params, c, [1], sample, rows))
+    return lambda: list(stream_tokens(params, c, [[1]] * rows, range(rows), sample))
 
 
 def make_bpe_task(megabytes: int, vocab_size: int) -> Callable[[], Any]:

@@ -82,7 +82,9 @@ def make_generators(
         return tokens[:, len(ids) :].numpy()
 
     def generate_with_jax() -> np.ndarray:
-        return np.stack(list(stream_tokens(params, bundle.model, ids, SAMPLE, batch)), axis=1)
+        return np.stack(
+            list(stream_tokens(params, bundle.model, [ids] * batch, range(batch), SAMPLE)), axis=1
+        )
 
     def generate_with_transformers() -> np.ndarray:
         tokens = reference.generate(

@@ -202,7 +202,7 @@ def texts() -> None:
     def generate_with_jax(platform: str, precision: str) -> np.ndarray:
         with jax.default_device(jax.devices(platform)[0]), jax.default_matmul_precision(precision):
             params = from_tensors(bundle.tensors)
-            rows = stream_tokens(params, bundle.model, prompt, sample, seeds)
+            rows = stream_tokens(params, bundle.model, [prompt] * seeds, range(seeds), sample)
             return np.stack(list(rows), axis=1)
 
     def generate_with_torchscript(device: str) -> np.ndarray:
@@ -255,7 +255,9 @@ def generate() -> None:
     for rows in (1, 256):
         prompts = torch.tensor([prompt] * rows, device=DEVICE)
         runtimes: dict[str, Callable[[], Any]] = {
-            "JAX": lambda n=rows: list(stream_tokens(params, bundle.model, prompt, sample, n)),
+            "JAX": lambda n=rows: list(
+                stream_tokens(params, bundle.model, [prompt] * n, range(n), sample)
+            ),
             "TorchScript": lambda p=prompts: script.generate(p, new, 0.8, 0, 0.95, 0).cpu(),
             "transformers": lambda p=prompts: reference.generate(
                 p, max_new_tokens=new, **settings

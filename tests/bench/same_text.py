@@ -16,7 +16,7 @@ from bridge import torchscript
 from bridge.generator import Generator, stream
 from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
-from valyrian_jax.bundle.text_generation import encode_prompt
+from valyrian_jax.bundle.text_generation import encode_prompt, seed_range
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model.parameters import from_tensors
@@ -42,16 +42,24 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
     def run_all(generate: Callable[..., Iterator[np.ndarray]], sample: SampleConfig) -> np.ndarray:
         prompt_ids = (encode_prompt(bundle.tokenizer, text) for text in prompts)
         return np.concatenate(
-            [np.stack(list(generate(ids, sample, ROWS)), axis=1) for ids in prompt_ids]
+            [
+                np.stack(
+                    list(generate([ids] * ROWS, seed_range(sample.seed, ROWS), sample)), axis=1
+                )
+                for ids in prompt_ids
+            ]
         )
 
-    def stream_script(ids: list[int], s: SampleConfig, rows: int) -> Iterator[np.ndarray]:
-        settings = s.max_new_tokens, s.temperature, s.top_k, s.top_p, s.seed
-        tokens = script.generate(torch.tensor([ids] * rows), *settings)
-        return iter(tokens.numpy()[:, len(ids) :].T)
+    def stream_script(
+        prompts: list[list[int]], seeds: list[int], s: SampleConfig
+    ) -> Iterator[np.ndarray]:
+        settings = s.max_new_tokens, s.temperature, s.top_k, s.top_p, seeds[0]
+        tokens = script.generate(torch.tensor(prompts), *settings)
+        return iter(tokens.numpy()[:, len(prompts[0]) :].T)
 
     def run_cpp(sample: SampleConfig) -> np.ndarray:
-        settings = {name: value for name, value in vars(sample).items() if name != "prompt"}
+        names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+        settings = {name: getattr(sample, name) for name in names}
         options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
         output = subprocess.run(

@@ -11,7 +11,7 @@ import torch
 from bridge.generator import Generator, stream, window_start
 from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
+from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts, seed_range
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation import generate
 from valyrian_jax.generation.generate import stream_tokens
@@ -30,10 +30,12 @@ def test_tokens_equal_those_of_jax_past_the_context_and_in_rows(
     small: Bundle, generator: Generator, script: Any, settings: tuple[float, int, float, int]
 ) -> None:
     params = jax.tree.map(jax.numpy.asarray, from_tensors(small.tensors))
-    sample = SampleConfig("", 60, *settings)
+    sample, seeds = SampleConfig("", 60, *settings), seed_range(settings[-1], 3)
     for prompt in PROMPTS:
-        expected = np.stack(list(stream_tokens(params, small.model, prompt, sample, 3)), axis=1)
-        streamed = np.stack(list(stream(generator, prompt, sample, 3)), axis=1)
+        expected = np.stack(
+            list(stream_tokens(params, small.model, [prompt] * 3, seeds, sample)), axis=1
+        )
+        streamed = np.stack(list(stream(generator, [prompt] * 3, seeds, sample)), axis=1)
         assert np.array_equal(streamed, expected)
         for module in (generator, script):
             out = module.generate(torch.tensor([prompt] * 3), 60, *settings)
@@ -75,8 +77,10 @@ def test_texts_equal_those_of_jax_and_stop_at_the_end_of_the_document(
     prompts = ["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4
     for seed, prompt in enumerate(prompts):
         sample = SampleConfig(prompt, 70, 1.0, 0, 1.0, seed)
-        expected = generate_texts(stream_jax, tokenizer, sample)[0]
+        expected = generate_texts(stream_jax, tokenizer, [prompt], [seed], sample)[0]
         assert script.generate_text(prompt, 70, 1.0, 0, 1.0, seed) == expected
-        ids = [int(row[0]) for row in stream_jax(encode_prompt(tokenizer, prompt), sample)]
+        ids = [
+            int(row[0]) for row in stream_jax([encode_prompt(tokenizer, prompt)], [seed], sample)
+        ]
         ended += tokenizer.end_of_text in ids
     assert ended > 0

@@ -51,7 +51,7 @@ def overflow_late(bundle: Bundle, sample: SampleConfig) -> tuple[Bundle, list[in
     The embedding of the last of them is too large.
     """
     start = bundle.tokenizer.end_of_text
-    text = [int(row[0]) for row in stream(Generator(bundle), [start], sample)]
+    text = [int(row[0]) for row in stream(Generator(bundle), [[start]], [sample.seed], sample)]
     count = next(i for i in range(5, 30) if text[i] not in [0, start, *text[:i]]) + 1
     tensors = {name: tensor.copy() for name, tensor in bundle.tensors.items()}
     tensors["transformer.wte.weight"][text[count - 1]] = np.finfo(np.float32).max
@@ -94,7 +94,7 @@ def test_the_tokens_before_the_overflow_are_equal_in_jax_and_pytorch(
         functools.partial(stream, Generator(late)),
     ]
     for generate in generators:
-        rows = generate([late.tokenizer.end_of_text], sample, 1)
+        rows = generate([[late.tokenizer.end_of_text]], [sample.seed], sample)
         assert [int(next(rows)[0]) for _ in expected] == expected
         with pytest.raises(UserError) as error:
             next(rows)

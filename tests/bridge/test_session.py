@@ -18,7 +18,7 @@ from bridge.web.session import (
 )
 from tests.support.serving import SAMPLE
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
+from valyrian_jax.bundle.text_generation import encode_prompt, generate_many_texts
 from valyrian_jax.config import SampleConfig
 
 
@@ -30,7 +30,9 @@ def test_the_texts_of_the_events_join_to_the_text_of_generate(
 ) -> None:
     sample = SampleConfig(**vars(SAMPLE) | changes)
     events = list(stream_events(generator, endless.tokenizer, sample))
-    (text,) = generate_texts(lambda *args: stream(generator, *args), endless.tokenizer, sample)
+    (text,) = generate_many_texts(
+        functools.partial(stream, generator), endless.tokenizer, sample, 1
+    )
     assert "".join(event["text"] for event in events) == text
     assert [event["kind"] for event in events].count("end") == 1
     prompt = [event["id"] for event in events if event["kind"] == "prompt"]

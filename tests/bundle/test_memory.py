@@ -92,8 +92,9 @@ def test_the_memory_of_evaluation_and_generation_is_estimated(shape: dict[str, A
     assert_near(estimate.weights + estimate.evaluation, evaluation)
     sampling = SamplingParams(jnp.zeros(rows, jnp.uint32), 0.8, 0, 0.95)
     number = jax.ShapeDtypeStruct((), jnp.int32)
+    lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
     tokens = jax.ShapeDtypeStruct((rows, model.n_positions), jnp.int32)
-    generation = measure(prefill.lower(params, tokens, number, sampling, number, model))
+    generation = measure(prefill.lower(params, tokens, lengths, sampling, number, model))
     assert_near(estimate.weights + rows * estimate.text, generation)
 
 

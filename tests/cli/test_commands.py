@@ -21,13 +21,12 @@ import train
 from tests.support.commands import call
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle
-from valyrian_jax.bundle.text_generation import generate_texts
+from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.cli.entry_point import describe_missing_package, run_command
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.language.checker.verdict import stream_sentences
-from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.training import checkpoint
 
@@ -89,9 +88,9 @@ def test_sample_prints_the_text_of_the_sampler(
 ) -> None:
     monkeypatch.chdir(run.parent.parent)  # where it is the newest run
     bundle = load_bundle(run / "bundle")
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    generate = make_generator(bundle)
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
-    expected = generate_texts(generate, bundle.tokenizer, settings)[0]
+    expected = next(generate_many_texts(generate, bundle.tokenizer, settings, 1))
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
     notice = f"using the newest run with weights: {Path('runs', 'first')}\n"
     assert run_main("sample", *options) == (0, expected + "\n", notice)

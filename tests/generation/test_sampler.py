@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from valyrian_jax.bundle.text_generation import seed_range
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.generation.generate import decode, prefill, stream_tokens, window_start
 from valyrian_jax.generation.sampler import filter_probabilities, sample, sample_token, uniform
@@ -130,7 +131,7 @@ def test_generation_equals_reading_the_whole_window_for_every_token(
     settings = SampleConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, seed=5, max_new_tokens=40
     )
-    generated = [int(row[0]) for row in stream_tokens(params, CONFIG, prompt, settings)]
+    generated = [int(row[0]) for row in stream_tokens(params, CONFIG, [prompt], [5], settings)]
     history = list(prompt)
     for index in range(40):
         window = history[window_start(len(history), 16) :]
@@ -143,18 +144,20 @@ def test_generation_equals_reading_the_whole_window_for_every_token(
 
 
 def test_row_r_is_a_generation_with_seed_plus_r(params: Params) -> None:
-    settings = SampleConfig(temperature=1.0, top_p=1.0, seed=2**32 - 2, max_new_tokens=20)
-    rows = np.stack(list(stream_tokens(params, CONFIG, [1, 2], settings, rows=3)))
-    for row, seed in enumerate([2**32 - 2, 2**32 - 1, 0]):
-        settings = SampleConfig(temperature=1.0, top_p=1.0, seed=seed, max_new_tokens=20)
-        single = np.stack(list(stream_tokens(params, CONFIG, [1, 2], settings)))
+    settings = SampleConfig(temperature=1.0, top_p=1.0, max_new_tokens=20)
+    seeds = seed_range(2**32 - 2, 3)
+    assert seeds == [2**32 - 2, 2**32 - 1, 0]
+    rows = np.stack(list(stream_tokens(params, CONFIG, [[1, 2]] * 3, seeds, settings)))
+    for row, seed in enumerate(seeds):
+        single = np.stack(list(stream_tokens(params, CONFIG, [[1, 2]], [seed], settings)))
         np.testing.assert_array_equal(rows[:, row], single[:, 0])
     assert len({tuple(row) for row in rows.T.tolist()}) == 3
 
 
 def test_prompts_and_settings_share_compiled_programs(params: Params) -> None:
     def generate(prompt: list[int], **settings: float) -> None:
-        list(stream_tokens(params, CONFIG, prompt, SampleConfig(max_new_tokens=20, **settings)))
+        sample = SampleConfig(max_new_tokens=20, **settings)
+        list(stream_tokens(params, CONFIG, [prompt], [0], sample))
 
     generate([1, 2, 3])
     cache_sizes = prefill._cache_size(), decode._cache_size()

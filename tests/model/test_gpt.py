@@ -139,7 +139,7 @@ def test_cached_forward_gives_the_same_logits(params: Params) -> None:
     for start, stop in ((0, 5), (5, 6), (6, 11), (11, 16)):
         logits, cache = forward_cached(params, TOKENS[:, start:stop], CONFIG, cache)
         np.testing.assert_allclose(logits, expected[:, start:stop], atol=1e-5)
-    assert int(cache.length) == 16
+    assert cache.lengths.tolist() == [16, 16]
 
 
 def test_forward_needs_no_implicit_promotion(params: Params) -> None:

@@ -31,7 +31,7 @@ def compute() -> dict[str, Any]:
     large = from_tensors(tensors)
     return {
         **tensors,
-        "tokens": np.stack([*stream_tokens(large, CONFIG, [1, 2], SAMPLE, rows=2)]),
+        "tokens": np.stack([*stream_tokens(large, CONFIG, [[1, 2]] * 2, [3, 4], SAMPLE)]),
         "attention": np.asarray(attention_weights(large, TOKENS, CONFIG)),
     }
 
@@ -60,7 +60,7 @@ def test_the_mesh_of_the_caller_changes_nothing(expected: dict[str, Any]) -> Non
 def test_the_code_of_the_caller_runs_under_its_own_settings() -> None:
     params = init_params(CONFIG, make_key(0))
     with jax.enable_x64(True):
-        for _ in stream_tokens(params, CONFIG, [1], SAMPLE):
+        for _ in stream_tokens(params, CONFIG, [[1]], [3], SAMPLE):
             assert jnp.zeros(()).dtype == jnp.float64
 
 

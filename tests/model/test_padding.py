@@ -124,7 +124,7 @@ def test_padding_does_not_change_texts() -> None:
             temperature=temperature, top_k=top_k, top_p=top_p, seed=3, max_new_tokens=30
         )
         texts = [
-            np.stack(list(stream_tokens(params, each, [1, 2], sample, rows=2)))
+            np.stack(list(stream_tokens(params, each, [[1, 2]] * 2, [3, 4], sample)))
             for each, params in params_of.items()
         ]
         np.testing.assert_array_equal(*texts)
@@ -135,7 +135,7 @@ def test_padding_is_never_sampled_from_equal_logits() -> None:
     """All logits are 0, so without the mask one token in 16 would be padding."""
     zeros = jax.tree.map(jnp.zeros_like, make_params(pad(TIED)))
     sample = SampleConfig(temperature=5.0, top_p=1.0, max_new_tokens=200)
-    rows = np.stack(list(stream_tokens(zeros, pad(TIED), [1], sample, rows=2)))
+    rows = np.stack(list(stream_tokens(zeros, pad(TIED), [[1]] * 2, [0, 1], sample)))
     assert rows.max() < 300
     assert len(np.unique(rows)) > 150
 

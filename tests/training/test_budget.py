@@ -1,6 +1,5 @@
 """What a run evaluates and samples stays within a part of its memory and time."""
 
-import functools
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +17,7 @@ from valyrian_jax.config import Config, SampleConfig, load_config
 from valyrian_jax.data.windows import EvalSet, make_eval_windows
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step, split_batches
-from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.training import budget
@@ -108,7 +107,7 @@ def test_batches_that_are_too_large_are_split_and_give_the_same_loss(finished: T
 @pytest.mark.parametrize("batch_size", [1, 3, 7])
 def test_batches_do_not_change_texts(finished: TrainResult, batch_size: int) -> None:
     bundle = load_bundle(finished.directory / "bundle")
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    generate = make_generator(bundle)
     sample = SampleConfig(max_new_tokens=40, seed=2**32 - 3)
     expected = [*generate_many_tokens(generate, bundle.tokenizer, sample, 8)]
     texts = generate_many_tokens(generate, bundle.tokenizer, sample, 8, batch_size)

@@ -132,7 +132,10 @@ def test_texts_are_those_of_the_cpu() -> None:
         with default_device(platform), jax.default_matmul_precision("highest"):
             params = init_params(CONFIG.model, jax.random.key(0))
             sample = SampleConfig(max_new_tokens=100, seed=5)
-            return [row.tolist() for row in stream_tokens(params, CONFIG.model, [499], sample, 20)]
+            return [
+                row.tolist()
+                for row in stream_tokens(params, CONFIG.model, [[499]] * 20, range(5, 25), sample)
+            ]
 
     assert texts("cuda") == texts("cpu")
 

@@ -1,6 +1,5 @@
 """A run under settings of JAX that a caller changed equals a run without them, bit for bit."""
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -18,8 +17,7 @@ from tests.support.runs import (
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.evaluation.report import evaluate_run
-from valyrian_jax.generation.generate import stream_tokens
-from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.run_directory import load_run_bundle
 from valyrian_jax.training.checkpoint_integrity import hash_files
 from valyrian_jax.training.run import TrainResult, train
@@ -27,7 +25,7 @@ from valyrian_jax.training.run import TrainResult, train
 
 def sample_texts(run: Path) -> list[str]:
     bundle = load_run_bundle(run)
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
+    generate = make_generator(bundle)
     sample = SampleConfig("the red", 60, 1.0, 0, 0.9, 3)
     return [*generate_many_texts(generate, bundle.tokenizer, sample, 2)]
 

@@ -1,7 +1,6 @@
 """Small runs from start to end: what they write, and when they stop early."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -22,13 +21,12 @@ from tests.support.runs import (
     resume,
 )
 from valyrian_jax.bundle.bundle import load_bundle
-from valyrian_jax.bundle.text_generation import generate_texts
+from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import config_to_tree
 from valyrian_jax.data.corpus_entropy import CorpusSource, save_source, source_path
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.report import evaluate_run
-from valyrian_jax.generation.generate import stream_tokens
-from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.training import checkpoint
@@ -90,8 +88,8 @@ def test_the_checkpoint_contains_the_configuration(finished: TrainResult) -> Non
 def test_samples_of_a_run_are_those_of_its_weights(finished: TrainResult) -> None:
     bundle = load_bundle(finished.directory / "bundle")
     sample = load_run_config(finished.directory).sample
-    generate = functools.partial(stream_tokens, from_tensors(bundle.tensors), bundle.model)
-    texts = generate_texts(generate, bundle.tokenizer, sample, 3)
+    generate = make_generator(bundle)
+    texts = generate_many_texts(generate, bundle.tokenizer, sample, 3)
     samples = (finished.directory / "samples.txt").read_text(encoding="utf-8")
     assert samples.split("=== step 60\n")[1] == "".join(f"{text}\n---\n" for text in texts)
 
