@@ -23,6 +23,7 @@ from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
 from valyrian_jax.files import find_input
 from valyrian_jax.generation.generate import make_generator
+from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_bundle, load_run_config
 from valyrian_jax.tokenizer import Tokenizer
@@ -159,6 +160,7 @@ def _is_run(directory: Path) -> bool:
     return (directory / "config.toml").exists()
 
 
+@pin_jax_settings()  # The weights belong on the default device, not on the caller's mesh.
 def _evaluate_bundle(bundle: Bundle, dataset: Dataset) -> Evaluation:
     windows = split_batches(dataset.eval_set.windows, bundle.model, GENERATION_BYTES)
     eval_set = dataset.eval_set._replace(windows=windows)

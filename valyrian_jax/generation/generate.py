@@ -103,6 +103,7 @@ def replace_row(windows: Windows, row: Int[Array, ""], window: Windows) -> Windo
     return jax.tree.map(lambda rows, new: rows.at[row].set(new[0]), windows, window)
 
 
+@pin_jax_settings()  # The weights belong on the default device, not on the caller's mesh.
 def make_generator(bundle: Bundle) -> TokenGenerator:
     """Return the token generator of a bundle."""
     params, end_of_text = from_tensors(bundle.tensors), bundle.tokenizer.end_of_text
