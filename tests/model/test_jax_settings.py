@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from tests.support.ambient import HOSTILE_JAX_SETTINGS, set_jax_settings
 from valyrian_jax.config import ModelConfig, SampleConfig
@@ -52,8 +53,9 @@ def test_settings_of_the_caller_change_nothing(
         np.testing.assert_array_equal(actual[name], array)
 
 
-def test_the_mesh_of_the_caller_changes_nothing(expected: dict[str, Any]) -> None:
-    with jax.set_mesh(jax.make_mesh((1,), ("x",), (jax.sharding.AxisType.Auto,))):
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+def test_the_mesh_of_the_caller_changes_nothing(kind: AxisType, expected: dict[str, Any]) -> None:
+    with jax.set_mesh(jax.make_mesh((1,), ("x",), (kind,))):
         np.testing.assert_array_equal(compute()["tokens"], expected["tokens"])
 
 

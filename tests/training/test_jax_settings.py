@@ -18,6 +18,7 @@ from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.generation.generate import make_generator
+from valyrian_jax.plots.attention import draw_bundle_attention
 from valyrian_jax.run_directory import load_run_bundle
 from valyrian_jax.training.checkpoint_integrity import hash_files
 from valyrian_jax.training.run import TrainResult, train
@@ -34,11 +35,13 @@ def test_a_run_a_resume_a_sample_and_an_evaluation_ignore_settings_of_the_caller
     finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with set_jax_settings(HOSTILE_JAX_SETTINGS):
+    mesh = jax.make_mesh((1,), ("x",), (jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh), set_jax_settings(HOSTILE_JAX_SETTINGS):
         train(load_tiny_config(small_text), run, console=make_text_console())
         shutil.rmtree(run / "checkpoints" / "60")
         assert resume(run).steps == 60  # from step 40
         texts, evaluation = sample_texts(run), evaluate_run(run)
+        assert draw_bundle_attention(load_run_bundle(run), "the red").axes
     assert_same_runs(run, finished.directory)
     assert texts == sample_texts(finished.directory)
     assert evaluation == evaluate_run(finished.directory)
