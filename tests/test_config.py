@@ -21,6 +21,7 @@ def test_a_configuration_reads_back_as_it_was_written() -> None:
         "wandb.project": "\x7f\x01",
         "model.tie_word_embeddings": True,
         "train.seed": 2**32 - 1,
+        "sample.stop": ("\n", 'a "b"\\', "ñ"),
     }
     config = load_config(overrides=overrides)
     assert config_from_tree(tomllib.loads(config_to_toml(config))) == config
@@ -70,6 +71,10 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"optim.clip_norm": float("inf")}, "optim.clip_norm = inf: input should be a finite number"),
     ({"model.n_layer": 10**400}, "model.n_layer"),
     ({"sample.temperature": 1e-5}, "sample.temperature = 1e-05 must be 0 or at least 0.001"),
+    ({"sample.min_p": 1.01}, "sample.min_p = 1.01: input should be less than or equal to 1"),
+    ({"sample.repetition_penalty": 0.0}, "sample.repetition_penalty = 0.0: input should be"),
+    ({"sample.stop": [".", ""]}, "sample.stop = ['.', ''] has an empty string: expected"),
+    ({"sample.stop": ["a", 1]}, "sample.stop.1 = 1: input should be a valid string"),
     ({"sample.top_p": 0.0}, "sample.top_p = 0.0: input should be greater than 0"),
 ]
 
@@ -80,6 +85,10 @@ def test_a_wrong_value_is_named_in_one_line(overrides: dict[str, Any], message: 
         config_from_tree({}, overrides)
     assert message in str(error_info.value)
     assert "\n" not in str(error_info.value)
+
+
+def test_one_stop_string_needs_no_list() -> None:
+    assert config_from_tree({"sample": {"stop": "."}}).sample.stop == (".",)
 
 
 def test_a_key_outside_a_section_is_refused_with_its_full_name() -> None:

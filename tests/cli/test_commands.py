@@ -100,6 +100,54 @@ def test_sample_prints_the_text_of_the_sampler(
     assert len(out.splitlines()) == 2
 
 
+def test_sample_ends_before_a_stop_string_in_every_form(run: Path, run_main: RunMain) -> None:
+    options = ["--seed", 5, "--max-new-tokens", 60, "--temperature", 0.5]
+    _, full, _ = run_main("sample", run, *options)
+    stop, other = full[20:23], full[30:32]
+    expected = full[: min(full.index(stop), full.index(other))]
+    options += ["--stop", other, "--stop", stop]
+    assert run_main("sample", run, *options)[:2] == (0, expected + "\n")
+    _, out, _ = run_main("sample", run, *options, "--show-tokens")
+    assert out.replace("|", "") == expected + "\n"
+    _, out, _ = run_main("sample", run, *options, "--show-tokens", "--json", "--num-samples", 2)
+    record = json.loads(out.splitlines()[0])
+    assert (record["text"], "".join(record["tokens"])) == (expected, expected)
+
+
+def test_sample_settings_reach_the_sampler(run: Path, run_main: RunMain) -> None:
+    def sample(*options: object) -> str:
+        return run_main("sample", run, "--max-new-tokens", 40, *options)[1]
+
+    greedy = sample("--temperature", 0)
+    assert sample("--min-p", 1) == greedy
+    assert sample("--temperature", 0, "--repetition-penalty", 2) != greedy
+    hot = ["--temperature", 5, "--top-p", 1, "--show-tokens"]
+    counts = [
+        len(sample("--seed", seed, "--min-new-tokens", minimum, *hot).split("|"))
+        for minimum in (0, 40)
+        for seed in range(20)
+    ]
+    assert min(counts[:20]) < 40
+    assert min(counts[20:]) >= 40
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-p", 1.5], "1.5 is not in the range 0<=x<=1"),
+        (["--repetition-penalty", 0], "0.0 is not in the range"),
+        (["--min-new-tokens", -1], "-1 is not in the range x>=0"),
+        (["--stop", ""], "sample.stop = [''] has an empty string"),
+    ],
+)
+def test_sample_refuses_settings_out_of_range(
+    options: list[Any], message: str, run: Path, run_main: RunMain
+) -> None:
+    status, out, err = run_main("sample", run, *options)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
 def test_sample_takes_long_and_empty_prompts_and_bundles(run: Path, run_main: RunMain) -> None:
     long_prompt = "the dragon sees a wolf " * 40
     status, out, _ = run_main("sample", run / "bundle", "--prompt", long_prompt)

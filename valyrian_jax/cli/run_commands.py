@@ -26,7 +26,7 @@ def sample(run: Path, **options: Any) -> None:
 
     RUN is a run directory or a bundle directory; the default is the newest run under runs/, or the
     model that ships if there is no run. Settings that you leave out are those of the run. A text
-    ends at the end of a document or after --max-new-tokens.
+    ends at the end of a document, before the text of --stop, or after --max-new-tokens.
 
     With --json, --show-tokens adds the list "tokens" to each object.
     """
