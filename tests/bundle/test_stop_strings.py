@@ -89,6 +89,15 @@ def test_the_text_ends_before_the_first_stop_string(
     assert read(bytes_alone, stop) == expected
 
 
+def test_the_first_stop_string_does_not_depend_on_chunks() -> None:
+    for chunks in ([b"xabcd"], [b"xab", b"cd"], [b"xabc", b"d"]):
+        scanner = StopScanner(["abcd", "bc"])
+        released = b""
+        for chunk in chunks:
+            released += b"" if scanner.has_stopped else scanner.add(chunk)
+        assert (released, scanner.has_stopped, scanner.finish()) == (b"xa", True, b"")
+
+
 def test_malformed_bytes_before_a_stop_string_are_replaced() -> None:
     ids = [TOKENIZER.byte_ids[b] for b in b"a\xc4.b"]
     assert read(ids, ["."]) == "a\ufffd"

@@ -42,6 +42,8 @@ class StopScanner:
 
     def add(self, chunk: bytes) -> bytes:
         """Take the next bytes; return those that cannot be part of a stop string any more."""
+        if not self._stop:
+            return chunk
         data = self._held + chunk
         ends = [(i + len(s), i) for s in self._stop if (i := data.find(s)) >= 0]
         self.has_stopped = bool(ends)
@@ -55,11 +57,11 @@ class StopScanner:
 
     def _count_held(self, data: bytes) -> int:
         """Return the length of the longest end of the data with which a stop string begins."""
-        longest = min(len(data), max(map(len, self._stop), default=1) - 1)
-        sizes = (
-            n for n in range(longest, 0, -1) if data.endswith(tuple(s[:n] for s in self._stop))
-        )
-        return next(sizes, 0)
+        longest = min(len(data), max(map(len, self._stop)) - 1)
+        for size in range(longest, 0, -1):
+            if data.endswith(tuple(text[:size] for text in self._stop)):
+                return size
+        return 0
 
 
 def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> SampleConfig:
@@ -136,23 +138,22 @@ def generate_tokens(
 
     They end before the end of the document, or with the token that completes a stop string.
     """
-    rows: list[list[int]] = [[] for _ in prompts]
+    texts: list[list[int]] = [[] for _ in prompts]
     scanners = [StopScanner(sample.stop) for _ in prompts]
-    unfinished = [*range(len(prompts))]
-    tokens = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    for column in generate(tokens, seeds, sample):
+    unfinished, end = [*range(len(prompts))], tokenizer.end_of_text
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    for column in generate(encoded, seeds, sample):
+        tokens = column.tolist()
+        unfinished = [row for row in unfinished if tokens[row] != end]
         for row in unfinished:
-            if column[row] != tokenizer.end_of_text:
-                rows[row].append(int(column[row]))
-                scanners[row].add(tokenizer.decode_bytes(rows[row][-1:]))
-        unfinished = [
-            row
-            for row in unfinished
-            if column[row] != tokenizer.end_of_text and not scanners[row].has_stopped
-        ]
+            texts[row].append(tokens[row])
+        if sample.stop:
+            for row in unfinished:
+                scanners[row].add(tokenizer.decode_bytes([tokens[row]]))
+            unfinished = [row for row in unfinished if not scanners[row].has_stopped]
         if not unfinished:
             break
-    return rows
+    return texts
 
 
 def generate_texts(
