@@ -94,6 +94,17 @@ def test_samples_of_a_run_are_those_of_its_weights(finished: TrainResult) -> Non
     assert samples.split("=== step 60\n")[1] == "".join(f"{text}\n---\n" for text in texts)
 
 
+def test_samples_of_a_run_end_before_its_stop_strings(small_text: Path, tmp_path: Path) -> None:
+    settings = {"sample.stop": ("e", "a "), "sample.repetition_penalty": 1.1}
+    run = tmp_path / "run"
+    train(load_tiny_config(small_text, **settings), run, console=make_text_console())
+    samples = [text for record in read_metrics(run) for text in record.get("samples", [])]
+    assert any(samples)
+    assert not any("e" in text or "a " in text for text in samples)
+    assert load_run_config(run).sample.stop == ("e", "a ")
+    assert resume(run, **{"train.steps": 90}).steps == 90
+
+
 def test_metrics_are_json_lines(finished: TrainResult) -> None:
     lines = (finished.directory / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
