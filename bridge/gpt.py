@@ -190,6 +190,19 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
         x = block(x, B, None, 0)
 
 
+def lens_logits(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
+    """Yield the logits [B, T, V] that the head reads after the embedding and after each block.
+
+    The last are those of `gpt(tokens)`; see `valyrian_jax.inspection.logit_lens`.
+    """
+    B, T = tokens.shape
+    x = gpt.transformer.embed(tokens, 0)  # (B T, D)
+    yield gpt.unembed(gpt.transformer.ln_f(x)).view(B, T, -1)
+    for block in gpt.transformer.h:
+        x = block(x, B, None, 0)
+        yield gpt.unembed(gpt.transformer.ln_f(x)).view(B, T, -1)
+
+
 @pin_torch_settings()
 def to_module(bundle: Bundle) -> GPT:
     """Return a module with the weights of a bundle, in evaluation mode and without gradients.

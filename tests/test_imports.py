@@ -26,7 +26,7 @@ FLOORS = [
     {"run_directory"},
     {"model"},
     {"generation"},
-    {"evaluation", "plots"},
+    {"evaluation", "inspection", "plots"},
     {"training"},
     {"api"},
     {"cli"},

@@ -10,9 +10,10 @@ import pytest
 import torch
 import transformers
 
-from bridge.gpt import attention_weights, to_module, to_tensors
+from bridge.gpt import attention_weights, lens_logits, to_module, to_tensors
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.errors import UserError
+from valyrian_jax.inspection.logit_lens import lens
 from valyrian_jax.model import gpt as jax_gpt
 from valyrian_jax.model.parameters import from_tensors
 
@@ -65,6 +66,18 @@ def test_attention_weights_equal_those_of_jax_and_transformers(
     assert expected.shape == (2, 2, 3, 24, 24)
     np.testing.assert_allclose(ours, expected, atol=2e-6)
     np.testing.assert_allclose(np.asarray(from_jax), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_lens_equals_that_of_jax(make: Callable[..., Bundle], tied: bool) -> None:
+    bundle = make(tie_word_embeddings=tied)
+    tokens = np.random.default_rng(0).integers(0, 300, (2, 24))
+    module = to_module(bundle)
+    ours = torch.stack([*lens_logits(module, torch.tensor(tokens))])
+    assert torch.equal(ours[-1], module(torch.tensor(tokens)))
+    from_jax = np.stack([*lens(from_tensors(bundle.tensors), tokens, bundle.model)])
+    assert from_jax.shape == (3, 2, 24, 300)
+    np.testing.assert_allclose(ours.numpy(), from_jax, atol=1e-5 * abs(from_jax).max())
 
 
 def test_attention_is_causal_and_the_weights_of_a_query_sum_to_one(small: Bundle) -> None:

@@ -69,6 +69,7 @@ def test_every_command_ends_in_the_same_line(
         (jax_main, "sample"),
         (jax_main, "sample", "--num-samples", 3, "--json"),
         (jax_main, "plot", "--attention", "--prompt", "the wolf", "-o", out),
+        (jax_main, "plot", "--lens", "--prompt", "the wolf", "-o", out),
         (bridge_main.main, "generate", "--temperature", 0),
         (bridge_main.main, "export", "-o", out + ".pt"),
         (bridge_main.main, "export", "-o", out + ".pt", "--quantize", "int8"),

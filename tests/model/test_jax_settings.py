@@ -11,6 +11,7 @@ from jax.sharding import AxisType
 from tests.support.ambient import HOSTILE_JAX_SETTINGS, set_jax_settings
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.inspection.logit_lens import lens
 from valyrian_jax.model.gpt import attention_weights, forward
 from valyrian_jax.model.jax_settings import make_key
 from valyrian_jax.model.parameters import from_tensors, init_params, to_tensors
@@ -26,7 +27,7 @@ every_setting = pytest.mark.parametrize(
 
 
 def compute() -> dict[str, Any]:
-    """Return weights, tokens and attention of a small random model."""
+    """Return weights, tokens, attention and lens of a small random model."""
     params = init_params(CONFIG, make_key(7))
     tensors = {name: 5 * tensor for name, tensor in to_tensors(params).items()}
     large = from_tensors(tensors)
@@ -34,6 +35,7 @@ def compute() -> dict[str, Any]:
         **tensors,
         "tokens": np.stack([*stream_tokens(large, CONFIG, [[1, 2]] * 2, [3, 4], SAMPLE)]),
         "attention": np.asarray(attention_weights(large, TOKENS, CONFIG)),
+        "lens": np.stack([*lens(large, TOKENS, CONFIG)]),
     }
 
 

@@ -10,10 +10,12 @@ import pytest
 from matplotlib import colormaps
 
 from tests.support.commands import call
+from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.cli.main import main
 from valyrian_jax.errors import UserError
 from valyrian_jax.plots.attention import draw_attention
 from valyrian_jax.plots.curves import draw_curves, read_curves, thin_points
+from valyrian_jax.plots.lens import draw_lens
 from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.tokenizer.display import token_label
 
@@ -151,7 +153,10 @@ def test_the_command_draws_one_run_or_compares_several(
     )
     for arguments, message in (
         (["a", "--attention"], "--attention and --prompt TEXT go together"),
-        (["a", "--prompt", "x"], "--attention and --prompt TEXT go together"),
+        (["a", "--lens"], "--lens and --prompt TEXT go together"),
+        (["a", "--prompt", "x"], "--attention or --lens and --prompt TEXT go together"),
+        (["a", "--lens", "--attention", "--prompt", "x"], "--attention and --lens are two"),
+        (["a", "b", "--lens", "--prompt", "x"], "--lens takes one RUN"),
         (["a", "b", "--attention", "--prompt", "x"], "--attention takes one RUN"),
         (["a", "-o", "no/such/place"], "No such file or directory"),
         (["a", "-o", "."], "cannot write .: it is a directory; expected the name of a file in it"),
@@ -201,23 +206,42 @@ def test_every_layer_and_head_has_a_triangular_map() -> None:
         draw_attention(["a"] * 49, np.zeros((1, 1, 49, 49), np.float32))
 
 
-def test_attention_is_saved_in_the_run_or_for_a_bundle_in_the_working_directory(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_lens_names_the_best_prediction_and_frames_those_that_come_true() -> None:
+    tokenizer = train_bpe("ab ab 夜", 258)
+    a, b, c = (tokenizer.encode(letter)[0] for letter in "abc")
+    tokens = [a, b, c]
+    ids = np.array([[[b], [tokenizer.end_of_text], [a]], [[a], [c], [b]]])
+    probabilities = np.array([[[0.9], [0.1], [0.2]], [[0.3], [1.0], [0.0]]], np.float32)
+    axes = draw_lens(tokenizer, Lens(tokens, ids, probabilities)).axes[0]
+    names = ["b", "<|endoftext|>", "a", "a", "c", "b"]
+    assert [text.get_text() for text in axes.texts] == names
+    np.testing.assert_array_equal(axes.images[0].get_array(), probabilities[..., 0])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b", "c"]
+    corners = [patch.get_xy() for patch in axes.patches]
+    assert np.round(corners).tolist() == [[0, 0], [1, 1]]  # a then b, and b then c
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["embedding", "layer 0"]
+    long = Lens([a] * 49, np.zeros((1, 49, 1), np.int64), np.zeros((1, 49, 1), np.float32))
+    with pytest.raises(UserError, match="the prompt has 49 tokens, but a lens shows at most 48"):
+        draw_lens(tokenizer, long)
+
+
+@pytest.mark.parametrize("kind", ["attention", "lens"])
+def test_a_prompt_is_drawn_in_the_run_or_for_a_bundle_in_the_working_directory(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "tests" / "artifacts" / "0.1.0" / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    options = ["--attention", "--prompt", "Vala ēdrus."]
+    options = [f"--{kind}", "--prompt", "Vala ēdrus."]
     assert (
         call(main, capsys, monkeypatch, "plot", "run", *options)[1]
-        == "run/attention.png\nrun/attention.svg\n"
+        == f"run/{kind}.png\nrun/{kind}.svg\n"
     )
     shutil.copytree("run/bundle", "gpt2")
     assert (
-        call(main, capsys, monkeypatch, "plot", "gpt2", *options)[1]
-        == "attention.png\nattention.svg\n"
+        call(main, capsys, monkeypatch, "plot", "gpt2", *options)[1] == f"{kind}.png\n{kind}.svg\n"
     )
-    assert Path("attention.svg").read_bytes() == Path("run/attention.svg").read_bytes()
-    long = ["--attention", "--prompt", "Vala ēdrus. " * 9]
+    assert Path(f"{kind}.svg").read_bytes() == Path(f"run/{kind}.svg").read_bytes()
+    long = [f"--{kind}", "--prompt", "Vala ēdrus. " * 9]
     status, _, err = call(main, capsys, monkeypatch, "plot", "gpt2", *long)
     assert (status, err.count("\n")) == (2, 1)
     assert "tokens, but the context of the model is" in err

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import MAX_TEXTS
 from valyrian_jax.config import SampleConfig, config_from_tree
+from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 NOT_FINITE = (
@@ -77,6 +78,21 @@ def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> Sampl
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the tokens of a prompt; an empty prompt is the beginning of a document."""
     return tokenizer.encode(prompt) or [tokenizer.end_of_text]
+
+
+def encode_within_context(bundle: Bundle, prompt: str) -> list[int]:
+    """Return the tokens of a prompt that the model must read at once, as `encode_prompt` does.
+
+    Raises:
+        UserError: There are more of them than the context.
+    """
+    tokens = encode_prompt(bundle.tokenizer, prompt)
+    if len(tokens) > bundle.model.n_positions:
+        raise UserError(
+            f"the prompt has {len(tokens)} tokens, but the context of the model is "
+            f"{bundle.model.n_positions}; use a shorter prompt"
+        )
+    return tokens
 
 
 def take_until_end_of_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[int]:

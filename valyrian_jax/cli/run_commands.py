@@ -119,32 +119,47 @@ def evaluate_on_text(run: Path, file: Path, as_json: bool) -> None:
     is_flag=True,
     help="Draw where every layer and head attends in --prompt.",
 )
-@click.option("--prompt", type=decode_argument, metavar="TEXT", help="Text for --attention.")
+@click.option(
+    "--lens",
+    "has_lens",
+    is_flag=True,
+    help="Draw what every layer would predict after each token of --prompt (the logit lens).",
+)
+@click.option(
+    "--prompt", type=decode_argument, metavar="TEXT", help="Text for --attention or --lens."
+)
 @click.option(
     "-o",
     "--out",
     type=PATH,
-    show_default="RUN/loss, RUN/attention, or RUN/comparison in the first of several runs",
+    show_default="RUN/loss, RUN/attention, RUN/lens, or RUN/comparison in the first of several",
     help="Path of the files, without the suffixes .png and .svg; - writes one PNG to standard "
     "output.",
 )
-def plot(runs: tuple[Path, ...], attention: bool, prompt: str | None, out: Path | None) -> None:
+def plot(
+    runs: tuple[Path, ...], attention: bool, has_lens: bool, prompt: str | None, out: Path | None
+) -> None:
     """Draw losses, learning rate, speed and grammar of runs.
 
     RUN is a run directory; the default is the newest one under runs/. The curves of several runs
     share their axes. Every figure is written as PNG and as SVG.
 
-    With --attention, draw the attention maps of one RUN's best weights instead. That RUN can be a
-    bundle directory too, whose figure is written here; without any run it is the model that ships.
+    With --attention or --lens, draw how one RUN's best weights read --prompt instead. That RUN can
+    be a bundle directory too, whose figure is written here; without any run it is the model that
+    ships.
     """
-    if attention != (prompt is not None):
-        raise click.UsageError("--attention and --prompt TEXT go together; pass both or neither")
+    kinds = ["attention"] * attention + ["lens"] * has_lens
+    if len(kinds) > 1:
+        raise click.UsageError("--attention and --lens are two figures; pass one of them")
+    if bool(kinds) != (prompt is not None):
+        option = f"--{kinds[0]}" if kinds else "--attention or --lens"
+        raise click.UsageError(f"{option} and --prompt TEXT go together; pass both or neither")
     if prompt is None:
         files = plot_curves(runs, out)
     elif len(runs) > 1:
-        raise click.UsageError(f"--attention takes one RUN, found {len(runs)}; name only one")
+        raise click.UsageError(f"--{kinds[0]} takes one RUN, found {len(runs)}; name only one")
     else:
-        files = plot_attention(choose_run(runs[0] if runs else None), prompt, out)
+        files = plot_prompt(choose_run(runs[0] if runs else None), kinds[0], prompt, out)
     for file in files:
         click.echo(escape(str(file)), err=is_standard_output(file))
 
@@ -164,14 +179,28 @@ def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     return save_figure(figure, out or directories[0] / name)
 
 
-def plot_attention(run: Path, prompt: str, out: Path | None) -> list[Path]:
-    """Draw the attention maps of a run or bundle, and return the files."""
+def plot_prompt(run: Path, kind: str, prompt: str, out: Path | None) -> list[Path]:
+    """Draw how a run or bundle reads a prompt, and return the files.
+
+    Args:
+        run: Run or bundle directory.
+        kind: "attention" or "lens".
+        prompt: Text to read.
+        out: Path of the files; the default is named after the kind, in the run or, for a bundle, in
+            the working directory.
+    """
     from valyrian_jax.bundle.bundle import load_bundle
+    from valyrian_jax.inspection.logit_lens import text_lens
     from valyrian_jax.plots.attention import draw_bundle_attention
     from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.plots.lens import draw_lens
     from valyrian_jax.run_directory import find_bundle
 
-    bundle = find_bundle(run)
-    is_in_run = (bundle.parent / "config.toml").exists()
-    figure = draw_bundle_attention(load_bundle(bundle), prompt)
-    return save_figure(figure, out or (bundle.parent if is_in_run else Path()) / "attention")
+    directory = find_bundle(run)
+    is_in_run = (directory.parent / "config.toml").exists()
+    bundle = load_bundle(directory)
+    if kind == "lens":
+        figure = draw_lens(bundle.tokenizer, text_lens(bundle, prompt, top=1))
+    else:
+        figure = draw_bundle_attention(bundle, prompt)
+    return save_figure(figure, out or (directory.parent if is_in_run else Path()) / kind)

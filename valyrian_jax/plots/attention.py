@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_prompt
+from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_within_context
 from valyrian_jax.errors import UserError
 from valyrian_jax.plots.figures import escape_missing_glyphs
 from valyrian_jax.tokenizer.display import token_label
@@ -37,12 +37,7 @@ def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
     from valyrian_jax.model.gpt import attention_weights
     from valyrian_jax.model.parameters import from_tensors
 
-    tokens = encode_prompt(bundle.tokenizer, text)
-    if len(tokens) > bundle.model.n_positions:
-        raise UserError(
-            f"the prompt has {len(tokens)} tokens, but the context of the model is "
-            f"{bundle.model.n_positions}; use a shorter prompt"
-        )
+    tokens = encode_within_context(bundle, text)
     ids = np.asarray([tokens], np.int32)
     weights = np.asarray(attention_weights(from_tensors(bundle.tensors), ids, bundle.model))
     if not np.isfinite(weights).all():

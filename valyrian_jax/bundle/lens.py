@@ -1,0 +1,61 @@
+"""The most probable next tokens after every layer, from the logits of any runtime."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.bundle.text_generation import NOT_FINITE
+from valyrian_jax.errors import UserError
+
+
+class Lens(NamedTuple):
+    """What a model would predict after every layer, for every token of a text.
+
+    Layer 0 is the embedding and layer i the i-th block, so the last are the model's predictions.
+
+    Attributes:
+        tokens: Ids of the T tokens of the text.
+        ids: The most probable next tokens [layers, T, top], the best first.
+        probabilities: Their probabilities [layers, T, top].
+    """
+
+    tokens: list[int]
+    ids: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+
+def make_lens(
+    tokens: Sequence[int], layers: Iterable[npt.NDArray[np.float32]], top: int = 5
+) -> Lens:
+    """Return the best predictions of every layer.
+
+    Args:
+        tokens: Ids of the tokens.
+        layers: Logits [T, V] after the embedding and after each block.
+        top: Number of predictions for each token and layer; at most V.
+
+    Raises:
+        UserError: The logits are not finite.
+    """
+    ranked = [_rank(logits, top) for logits in layers]
+    ids, probabilities = (np.stack(arrays) for arrays in zip(*ranked, strict=True))
+    return Lens(list(tokens), ids, probabilities)
+
+
+def _rank(
+    logits: npt.NDArray[np.float32], top: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return the ids and probabilities [T, top] of the largest logits, ties by lower id."""
+    largest = logits.max(-1, keepdims=True)
+    if not np.isfinite(largest).all():
+        raise UserError(NOT_FINITE)
+    scores = np.exp(logits - largest)
+    total, ids = scores.sum(-1, keepdims=True), []
+    remaining = logits.copy()
+    for _ in range(min(top, logits.shape[-1])):
+        ids.append(remaining.argmax(-1))
+        np.put_along_axis(remaining, ids[-1][:, None], -np.inf, axis=-1)
+    best = np.stack(ids, axis=-1)
+    return best, np.take_along_axis(scores, best, axis=-1) / total

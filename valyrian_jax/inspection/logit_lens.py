@@ -1,0 +1,68 @@
+"""The logit lens: what the model would predict after every block (nostalgebraist 2020).
+
+A block only adds to the states that it reads, so the states of a token are one *residual stream*
+from the embedding to the final norm (Elhage et al. 2021). The final norm and the head can therefore
+read it after any block, not only after the last.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.lens import Lens, make_lens
+from valyrian_jax.bundle.text_generation import encode_within_context
+from valyrian_jax.config import ModelConfig
+from valyrian_jax.model import gpt
+from valyrian_jax.model.jax_settings import pin_jax_settings
+from valyrian_jax.model.parameters import Params, from_tensors
+
+
+def lens(
+    params: Params, tokens: Int[Array | np.ndarray, "B T"], config: ModelConfig
+) -> Iterator[Float[Array, "B T V"]]:
+    """Yield the logits that the head reads after the embedding and after each block.
+
+    They come one by one because a large vocabulary makes them large. The last are those of
+    `valyrian_jax.model.gpt.forward`.
+
+    Args:
+        params: Parameters of the model.
+        tokens: Token ids; T is at most n_positions.
+        config: Shape of the model.
+    """
+    for states in residual_stream(params, tokens, config):
+        yield _unembed(params, states, config)
+
+
+@pin_jax_settings()
+@functools.partial(jax.jit, static_argnames="config")
+def residual_stream(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> list[Float[Array, "B T D"]]:
+    """Return the states of every token after the embedding and after each block."""
+    stages = gpt.activations(params, tokens, config)
+    return [stages[name] for name in ("embedding", *(f"h.{i}" for i in range(config.n_layer)))]
+
+
+_unembed = pin_jax_settings()(jax.jit(gpt.unembed, static_argnames="config"))
+
+
+def text_lens(bundle: Bundle, text: str, top: int = 5) -> Lens:
+    """Return the most probable next tokens after every layer, for every token of a text.
+
+    Args:
+        bundle: Model and tokenizer.
+        text: Text; an empty one is the beginning of a document.
+        top: Number of predictions for each token and layer.
+
+    Raises:
+        UserError: The text has more tokens than the context, or the weights are not finite.
+    """
+    tokens = encode_within_context(bundle, text)
+    params = from_tensors(bundle.tensors)
+    layers = lens(params, np.asarray([tokens], np.int32), bundle.model)
+    return make_lens(tokens, (np.asarray(logits[0]) for logits in layers), top)
