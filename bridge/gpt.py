@@ -190,17 +190,25 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
         x = block(x, B, None, 0)
 
 
-def lens_logits(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
-    """Yield the logits [B, T, V] that the head reads after the embedding and after each block.
+def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
+    """Yield the logits that the head reads after the embedding and after each block.
 
     The last are those of `gpt(tokens)`; see `valyrian_jax.inspection.logit_lens`.
+
+    Args:
+        gpt: Model.
+        tokens: Token ids [B, T], T <= n_positions.
+        first: Position of the first token whose logits are computed.
+
+    Yields:
+        Logits [B, T - first, V].
     """
     B, T = tokens.shape
     x = gpt.transformer.embed(tokens, 0)  # (B T, D)
-    yield gpt.unembed(gpt.transformer.ln_f(x)).view(B, T, -1)
+    yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
     for block in gpt.transformer.h:
         x = block(x, B, None, 0)
-        yield gpt.unembed(gpt.transformer.ln_f(x)).view(B, T, -1)
+        yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
 
 
 @pin_torch_settings()

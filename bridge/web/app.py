@@ -4,11 +4,13 @@ GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a 
 GET  /about       the model, its default settings, and the limits of a request
 POST /generate    settings -> events, one JSON object per line, as they happen
 POST /attention   {"tokens": [...]} -> the attention weights of the last token
+POST /lens        {"tokens": [...]} -> what every layer would predict after the last tokens
 """
 
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,15 @@ from bridge.web.request import (
     parse_tokens,
     read_json_body,
 )
-from bridge.web.session import Event, add_verdicts, attention_row, stream_events
+from bridge.web.session import Event, add_verdicts, attention_row, lens_table, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
 
 PAGE = Path(__file__).parent / "page"
-MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention
+MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention or a lens
 _MAX_MESSAGE = 2000  # characters
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
@@ -58,24 +61,24 @@ def create_app(
         is_stopping: Whether all texts must end now.
     """
     generator, limiter = Generator(bundle), anyio.CapacityLimiter(MAX_WORKERS)
-    attention_places = Places(1, MAX_WAITING_SHORT)
+    inspection_places = Places(1, MAX_WAITING_SHORT)
 
     async def send_about(_: Request) -> Response:
         return JSONResponse(describe_model(bundle, name))
 
-    async def send_attention(request: Request) -> Response:
+    async def inspect(request: Request, describe: Callable[[list[int]], Any]) -> Response:
         settings = await read_json_body(request)
         tokens = parse_tokens(settings.get("tokens"), bundle.model.vocab_size)
-        async with attention_places.take():
+        async with inspection_places.take():
             if await request.is_disconnected():
                 return Response()
-            start, weights = await anyio.to_thread.run_sync(
-                attention_row, generator, tokens, limiter=limiter
-            )
-        rounded = [
-            [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
-        ]
-        return JSONResponse({"start": start, "weights": rounded})
+            return JSONResponse(await anyio.to_thread.run_sync(describe, tokens, limiter=limiter))
+
+    async def send_attention(request: Request) -> Response:
+        return await inspect(request, partial(describe_attention, generator))
+
+    async def send_lens(request: Request) -> Response:
+        return await inspect(request, partial(describe_lens, generator, bundle.tokenizer))
 
     generate = GenerateEndpoint(bundle, generator, TextLine(limiter, is_stopping))
     return Starlette(
@@ -83,6 +86,7 @@ def create_app(
             Route("/about", send_about),
             Route("/generate", generate, methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
+            Route("/lens", send_lens, methods=["POST"]),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
         ],
@@ -153,6 +157,22 @@ def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
         "most_characters": MAX_PROMPT_CHARACTERS,
         "most_tokens": MAX_NEW_TOKENS,
     }
+
+
+def describe_attention(generator: Generator, tokens: list[int]) -> dict[str, Any]:
+    """Describe the attention of the last token: weights[layer][head][token]."""
+    start, weights = attention_row(generator, tokens)
+    rounded = [
+        [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
+    ]
+    return {"start": start, "weights": rounded}
+
+
+def describe_lens(generator: Generator, tokenizer: Tokenizer, tokens: list[int]) -> dict[str, Any]:
+    """Describe the predictions after the last tokens, and their probabilities: [layer][token]."""
+    start, lens = lens_table(generator, tokenizer, tokens)
+    probabilities = lens.probabilities[..., 0].round(4).astype(float).tolist()
+    return {"start": start, "predictions": lens.predictions, "probabilities": probabilities}
 
 
 async def send_error(_: Request, error: Exception) -> Response:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bridge.generator import Generator, generate_with_logits, window_start
-from bridge.gpt import attention_weights
+from bridge.gpt import attention_weights, lens_logits
 from bridge.sampler import filter_probabilities
 from bridge.torch_settings import pin_torch_settings
+from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
@@ -24,6 +25,7 @@ from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
 MAX_CHOICES = 16  # tokens of a distribution that an event lists
+MAX_COLUMNS = 48  # tokens of a lens
 
 Event = dict[str, Any]
 
@@ -131,6 +133,25 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
             }
         reported = max(reported, len(complete))
         yield event
+
+
+@pin_torch_settings()
+def lens_table(
+    generator: Generator, tokenizer: Tokenizer, tokens: Sequence[int]
+) -> tuple[int, Lens]:
+    """Return what every layer would predict after each of the last tokens, at most `MAX_COLUMNS`.
+
+    Returns:
+        The index of the first token in the table, and its predictions.
+
+    Raises:
+        UserError: The logits are not finite.
+    """
+    start = window_start(len(tokens), generator.gpt.n_positions)
+    first = max(start, len(tokens) - MAX_COLUMNS)
+    layers = lens_logits(generator.gpt, torch.tensor([tokens[start:]]), first - start)
+    arrays = (logits[0].float().cpu().numpy() for logits in layers)
+    return first, make_lens(tokenizer, tokens[first:], arrays, top=1)
 
 
 @pin_torch_settings()

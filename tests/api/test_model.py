@@ -87,6 +87,23 @@ def test_both_give_the_same(both: tuple[vx.Model, bridge.Model]) -> None:
     np.testing.assert_allclose(scores[0].log_probabilities, scores[1].log_probabilities, atol=1e-4)
 
 
+def test_both_give_the_same_lens(both: tuple[vx.Model, bridge.Model]) -> None:
+    lens, torch_lens = (model.lens("the wolf", top=3) for model in both)
+    assert lens.tokens == torch_lens.tokens == both[0].attention("the wolf").tokens
+    assert lens.predictions == torch_lens.predictions
+    assert lens.ids.shape == (3, len(lens.tokens), 3)
+    np.testing.assert_array_equal(lens.ids, torch_lens.ids)
+    np.testing.assert_allclose(lens.probabilities, torch_lens.probabilities, atol=1e-5)
+
+
+def test_the_last_layer_of_a_lens_is_the_model(model: Any) -> None:
+    lens, logits = model.lens("the wolf"), model.logits(model.encode("the wolf"))
+    assert lens.ids[-1, :, 0].tolist() == logits.argmax(-1).tolist()
+    labels = [model.lens(model.decode([i])).tokens[0] for i in logits.argmax(-1)]
+    assert lens.predictions[-1] == labels
+    assert model.lens("").tokens == ["<|endoftext|>"]
+
+
 @pytest.mark.parametrize("length", [1, 5, 16])
 def test_logits_are_those_of_the_module(both: tuple[vx.Model, bridge.Model], length: int) -> None:
     import torch

@@ -9,7 +9,7 @@ import pytest
 
 from bridge import __main__ as main
 from bridge.generator import Generator
-from bridge.web.session import MAX_CHOICES, attention_row, stream_events
+from bridge.web.session import MAX_CHOICES, attention_row, lens_table, stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer
 from valyrian_jax.bundle.bundle import Bundle
@@ -150,6 +150,30 @@ def test_the_keyboard_alone_shows_attention(
     assert not any(weights[:start])
     page.keyboard.press("Escape")
     expect(heads).to_have_count(0)
+
+
+def test_selecting_a_token_shows_what_every_layer_would_predict(
+    page: Any, page_server: PageServer, endless: Bundle, generator: Generator
+) -> None:
+    generate(page, page_server)
+    *events, _ = stream_events(generator, endless.tokenizer, SAMPLE)
+    page.locator("#text .text-token").nth(20).click()
+    start, lens = lens_table(generator, endless.tokenizer, [e["id"] for e in events[:21]])
+    rows = page.locator("#lens-table tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.locator("th")).to_have_text(["embedding", "layer 0", "layer 1"])
+    labels = [event["label"] for event in events]
+    expect(page.locator("#lens-table thead th")).to_have_text(["after", *labels[start:21]])
+    for layer, predictions in enumerate(lens.predictions):
+        cells = rows.nth(layer).locator("td")
+        shown = cells.evaluate_all("all => all.map(cell => cell.firstChild.textContent)")
+        assert shown == predictions
+        framed = cells.evaluate_all("all => all.map(cell => cell.className === 'true')")
+        assert framed == [p == labels[start + 1 + i] for i, p in enumerate(predictions)]
+    share = rows.last.locator("small").last
+    expect(share).to_have_text(f"{100 * lens.probabilities[-1, -1, 0]:.1f}%")
+    page.keyboard.press("Escape")
+    expect(rows).to_have_count(0)
 
 
 def test_attention_is_that_of_the_token_selected_last(page: Any, page_server: PageServer) -> None:

@@ -14,6 +14,7 @@ from bridge.web.session import (
     add_verdicts,
     attention_row,
     describe_distribution,
+    lens_table,
     stream_events,
 )
 from tests.support.serving import SAMPLE
@@ -103,3 +104,28 @@ def test_attention_is_that_of_the_last_token_in_its_window(
     assert start == 24
     assert weights.shape == (2, 3, 16)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+
+
+def test_a_lens_has_the_last_tokens_of_the_window(endless: Bundle, generator: Generator) -> None:
+    tokens = [i % 200 for i in range(40)]  # The window of 24 tokens has dropped the first 24.
+    start, lens = lens_table(generator, endless.tokenizer, tokens)
+    assert start == 24
+    assert lens.ids.shape == (3, 16, 1)
+    assert (
+        lens.ids[-1, :, 0].tolist()
+        == generator.gpt(torch.tensor([tokens[24:]]))[0].argmax(-1).tolist()
+    )
+    whole = lens_table(generator, endless.tokenizer, tokens[24:])[1]
+    assert whole.predictions == lens.predictions
+
+
+def test_a_lens_of_a_long_text_has_its_end(
+    endless: Bundle, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = list(range(20))
+    _, whole = lens_table(generator, endless.tokenizer, tokens)
+    monkeypatch.setattr("bridge.web.session.MAX_COLUMNS", 5)
+    start, end = lens_table(generator, endless.tokenizer, tokens)
+    assert (start, len(end.tokens)) == (15, 5)
+    np.testing.assert_array_equal(end.ids, whole.ids[:, 15:])
+    np.testing.assert_allclose(end.probabilities, whole.probabilities[:, 15:], rtol=1e-5)

@@ -12,7 +12,7 @@ from bridge import exported_program, torchscript
 from bridge.generator import Generator, stream
 from bridge.tokenizer import ByteBPE
 from bridge.torch_settings import pin_torch_settings
-from bridge.web.session import attention_row, stream_events
+from bridge.web.session import attention_row, lens_table, stream_events
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
@@ -65,12 +65,14 @@ SETTINGS = GLOBAL_SETTINGS | {
 
 
 def compute(bundle: Bundle) -> list[Any]:
-    """Return tokens, events and attention of a new generator."""
+    """Return tokens, events, attention and lens of a new generator."""
     generator = Generator(bundle)
     tokens = [row.tolist() for row in stream(generator, [1, 2, 3], SAMPLE, rows=2)]
     ids = ByteBPE(bundle.tokenizer).encode(torch.tensor(list(b"the wolf"), device="cpu")).tolist()
     start, weights = attention_row(generator, list(range(30)))
-    return [tokens, ids, [*stream_events(generator, bundle.tokenizer, SAMPLE)], start, *weights]
+    lens = lens_table(generator, bundle.tokenizer, list(range(30)))[1].probabilities.tolist()
+    events = [*stream_events(generator, bundle.tokenizer, SAMPLE)]
+    return [tokens, ids, events, start, lens, *weights]
 
 
 def compute_with_file(script: Any) -> list[Any]:

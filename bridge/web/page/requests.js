@@ -28,6 +28,13 @@ export async function fetchAttention(ids) {
   return response.json();
 }
 
+// Resolves to the index of the first token in the table, and to predictions[layer][token] and
+// probabilities[layer][token].
+export async function fetchLens(ids) {
+  const response = await post("lens", { tokens: ids });
+  return response.json();
+}
+
 function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return send(path, { method: "POST", headers, body: JSON.stringify(body), signal });

@@ -2,6 +2,7 @@
 
 import { clearAttention, showAttention } from "./attention.js";
 import { byId, formatPercent, hideError, makeSpan, showError } from "./elements.js";
+import { clearLens, showLens } from "./lens.js";
 import { UNREACHABLE, fetchModel, streamEvents } from "./requests.js";
 
 const form = byId("form"), text = byId("text");
@@ -101,7 +102,7 @@ function clearText() {
   for (const id of ["text", "sentences", "choices"]) byId(id).replaceChildren();
   byId("token").textContent = byId("distribution").textContent = "";
   hideError();
-  clearAttention();
+  closeInspection();
 }
 
 function showEvent(event) {
@@ -199,17 +200,27 @@ function onPoint(event) {
 
 function onClick(event) {
   const index = findToken(event.target);
-  if (index >= 0) showAttention(tokens, index);
+  if (index >= 0) inspectToken(index);
+}
+
+function inspectToken(index) {
+  showAttention(tokens, index);
+  showLens(tokens, index);
+}
+
+function closeInspection() {
+  clearAttention();
+  clearLens();
 }
 
 function onKeyDown(event) {
   if (event.altKey || event.ctrlKey || event.metaKey) return; // shortcuts of the browser
-  if (event.key === "Escape") clearAttention();
+  if (event.key === "Escape") closeInspection();
   const index = findToken(event.target);
   if (index < 0) return;
   const targets = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: tokens.length - 1 };
   if (event.key in targets) tokens[targets[event.key]]?.element.focus();
-  else if (event.key === "Enter" || event.key === " ") showAttention(tokens, index);
+  else if (event.key === "Enter" || event.key === " ") inspectToken(index);
   else return;
   event.preventDefault();
 }
