@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.walks import find_differences, run_block
+from tests.support.walks import (
+    WALKS,
+    find_blocks,
+    find_differences,
+    find_end,
+    is_expected,
+    make_notebook,
+    read_notebook,
+    read_outputs,
+    run_block,
+)
 
 ROOT = Path(__file__).parent.parent
 LINKED = [
@@ -45,7 +55,7 @@ print(x)
 ```
 x / 0
 ```
-<details>
+<details><summary>Answer</summary>
 
 ```python
 def double(x):
@@ -92,6 +102,42 @@ def test_a_block_that_prints_something_else_is_reported_with_its_line(tmp_path: 
 def test_code_that_cannot_be_pasted_is_reported(code: str) -> None:
     assert "Error" in run_block(code, {})
     assert run_block("def double(x):\n    return 2 * x\n\nprint(double(2))\n", {}) == "4\n"
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_notebook_is_the_walk_of_its_readme(name: str) -> None:
+    text = read(name)
+    notebook, expected = read_notebook(ROOT / WALKS[name]), make_notebook(text)
+    fix = f"run `python tests/bench/walks.py`: {WALKS[name]} is not that of {name}"
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [
+        (c.cell_type, c.source) for c in expected.cells
+    ], fix
+    blocks = [b for b in find_blocks(text[: find_end(text)]) if not b.is_answer]
+    _, *outputs = read_outputs(notebook)
+    for block, (printed, pictures) in zip(blocks, outputs, strict=True):
+        assert is_expected(block.output, printed), f"{name}:{block.line}: {printed}\n{fix}"
+        assert pictures == bool(block.picture), fix
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_every_exercise_of_a_walk_has_a_folded_answer(name: str) -> None:
+    text = read(name)
+    exercises = text[: find_end(text)].split("\nExercise: ")[1:]
+    assert len(exercises) == len(re.findall(r"^## \d+\. ", text, re.MULTILINE))
+    assert all("\n\n<details><summary>Answer</summary>\n\n" in text for text in exercises)
+    assert text.count("<details") == text.count("</details>")
+
+
+def test_a_notebook_keeps_answers_folded_and_makes_pictures_of_figures() -> None:
+    walk = "# Title\nSee [promises](#promises).\n\n## 1. Text\n" + WALK.partition("\n")[2]
+    text = walk + "```python\nfigure = 2\n```\n![a](b.png)\nEnd\n\n## Promises\nNone\n"
+    cells = make_notebook(text).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"][1:]
+    assert sources == ["x = 2\nprint(x)", "print(x + 2)", "x / 0", "figure = 2\nfigure"]
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert prose[0] == "# Title\nSee [promises](README.md#promises).\n\n## 1. Text"
+    assert "x = double(x)" in prose[1]
+    assert prose[-1] == "End"
 
 
 @pytest.mark.parametrize("name", LINKED)
