@@ -11,16 +11,17 @@ from typing import Any, NoReturn
 
 import click
 
-from valyrian_jax import __version__
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
     PATH,
+    completion_help,
     decode_argument,
     json_option,
     run_argument,
     sample_options,
+    version_option,
 )
 from valyrian_jax.cli.samples import print_samples
 from valyrian_jax.errors import UserError, escape, quote_argument, silence
@@ -44,8 +45,8 @@ def _print_progress(part: str) -> None:
     click.echo(f"  {part}", err=True)
 
 
-@click.group()
-@click.version_option(__version__, prog_name="valyrian-gpt", message="%(prog)s %(version)s")
+@click.group(epilog=completion_help("valyrian-bridge"))
+@version_option
 def main() -> None:
     """Run, verify and export a trained model with PyTorch.
 

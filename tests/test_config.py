@@ -43,6 +43,47 @@ def test_the_default_model_has_the_documented_shape() -> None:
     assert not model.tie_word_embeddings
 
 
+@pytest.mark.parametrize("name", ["quick", "quick.toml", "configs/quick.toml", "gpt2-1.5b"])
+def test_presets_are_found_by_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick").mkdir()  # A run, perhaps.
+    assert load_config(name).train.steps == (19073 if name.startswith("gpt2") else 500)
+
+
+def test_a_file_comes_before_a_preset_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("quick").write_text("[train]\nsteps = 7\n")
+    assert load_config("quick").train.steps == 7
+    Path("configs").mkdir()
+    Path("configs", "mine.toml").write_text("[train]\nsteps = 9\n")
+    assert load_config("mine").train.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("quik", "did you mean quick?"), ("xyz", "name one of them")]
+)
+def test_an_unknown_preset_is_answered_with_the_known_ones(
+    name: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        load_config(name)
+    message = str(refusal.value)
+    assert message.startswith(f"no configuration '{name}': expected a TOML file or a preset (")
+    assert " quick, tiny, valyrian); " in message
+    assert message.endswith(advice)
+
+
+@pytest.mark.parametrize("name", ["tiny", "quick", "muon", "long", "valyrian"])
+def test_presets_evaluate_often_enough_for_a_curve(name: str) -> None:
+    train = load_config(name).train
+    assert train.steps // train.eval_every >= 3
+
+
 def test_overrides_replace_values_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[optim]\nlr = 1e-2\nbeta2 = 0.5\n")
     config = load_config(tmp_path / "c.toml", {"optim.lr": 5e-3})

@@ -127,7 +127,7 @@ def test_an_exported_file_can_have_any_name(
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_a_run_prints_its_name_as_escapes(name: str) -> None:
     console: Console = make_text_console()
-    print_summary(console, Path(name), 3, Progress())
+    print_summary(console, Path(name), 3, Progress(), "--seed 1")
     assert_printable(read_console(console))
     assert resume_hint(Path(name)).isprintable()
 

@@ -21,6 +21,7 @@ def run_command(command: click.Command) -> NoReturn:
     Every user error, from a mistyped option to an unreadable file, ends in one line on standard
     error and status 2. `--debug` anywhere on the command line shows the traceback instead.
     """
+    _list_debug(command)
     _ignore_impossible_sizes()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
@@ -64,6 +65,16 @@ def run_command(command: click.Command) -> NoReturn:
         if failure := _explain_jax_failure():
             _exit_with_error(failure)
         raise
+
+
+def _list_debug(command: click.Command) -> None:
+    """List --debug, which `run_command` takes, in the help of a command and of those in it."""
+    if not any(option.name == "debug" for option in command.params):
+        text = "Show the traceback of an error."
+        option = click.Option(["--debug"], is_flag=True, expose_value=False, help=text)
+        command.params.append(option)
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _list_debug(inner)
 
 
 def _ignore_impossible_sizes() -> None:

@@ -3,16 +3,20 @@
 import click
 
 from valyrian_jax.cli.language_commands import check, corpus, language
+from valyrian_jax.cli.options import completion_help, version_option
 from valyrian_jax.cli.run_commands import evaluate, plot, sample
 from valyrian_jax.cli.tokenizer_commands import tokenizer
 from valyrian_jax.cli.train_command import train
 
 
-@click.group(commands=[check, corpus, evaluate, language, plot, sample, tokenizer, train])
+@click.group(
+    commands=[check, corpus, evaluate, language, plot, sample, tokenizer, train],
+    epilog=completion_help("valyrian"),
+)
+@version_option
 def main() -> None:
     """Work with a small GPT for High Valyrian, written in JAX.
 
-    Train a model first, with `train` or `python train.py`: they are the same. Commands that take a
-    RUN use the newest run under runs/ if you name none. Add --debug to any command to see the
-    traceback of an error.
+    Commands that take a RUN use the newest run under runs/ if you name none, and the model that
+    ships with this package if there is no run. `train`, or `python train.py`, trains a model.
     """

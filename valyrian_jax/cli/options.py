@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.core import ParameterSource
 
+from valyrian_jax import __version__
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, check_separator, list_settings
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
@@ -37,6 +38,9 @@ def choose_run(run: Path | None) -> Path:
 run_argument = click.argument(
     "run", type=PATH, required=False, callback=lambda _context, _parameter, run: choose_run(run)
 )
+version_option = click.version_option(
+    __version__, prog_name="valyrian-gpt", message="%(prog)s %(version)s"
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line."
 )
@@ -47,6 +51,15 @@ text_key_option = click.option(
     show_default=True,
     help="Key of the text in JSON, or its column in Parquet; empty: read JSON as plain text.",
 )
+
+
+def completion_help(program: str) -> str:
+    """Return the lines of a help text on how a shell completes a console script's commands."""
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    return (
+        "\b\nTab completes commands and options after this line (bash; also zsh, fish):\n"
+        f'  eval "$({variable}=bash_source {program})"'
+    )
 
 
 def _check_separator(_: click.Context, __: click.Parameter, value: str) -> str:

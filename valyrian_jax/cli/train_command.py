@@ -12,8 +12,13 @@ from valyrian_jax.training.start_options import check_start_options
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command(epilog="Example: python -m valyrian_jax train --config configs/tiny.toml")
-@click.option("--config", "config_file", type=PATH, help="TOML file of settings.")
+@click.command(epilog="Example: python -m valyrian_jax train --config tiny")
+@click.option(
+    "--config",
+    "config_file",
+    type=PATH,
+    help="TOML file of settings, or a preset such as quick or tiny.",
+)
 @click.option(
     "--out",
     type=DIRECTORY,

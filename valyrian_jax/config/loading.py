@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from valyrian_jax.config.schema import Config
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import find_input, read_input
+from valyrian_jax.files import find_config, find_input, read_input
 
 # Bytes of TOML. The time of tomllib for a key is quadratic in its dots: seconds at this size.
 _MAX_BYTES = 1 << 15
@@ -50,7 +50,7 @@ def load_config(
     directory of the configuration file. The presets and the corpus are found anywhere.
 
     Args:
-        path: A TOML file; None for the defaults.
+        path: A TOML file, or the name of a preset; None for the defaults.
         overrides: Dotted key -> value; they take precedence over the file.
 
     Returns:
@@ -59,7 +59,7 @@ def load_config(
     Raises:
         UserError: The file cannot be read, or a key or value is wrong.
     """
-    path = path and find_input(path)
+    path = path and find_config(path)
     config = read_config(path, overrides) if path else config_from_tree({}, overrides)
     directories = [Path(path).parent] if path else []
     data = dataclasses.replace(

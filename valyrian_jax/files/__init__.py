@@ -1,6 +1,6 @@
 """Files: one way to read what we read, one way to write what we write; hashes and locks."""
 
-from valyrian_jax.files.lookup import find_input
+from valyrian_jax.files.lookup import find_config, find_input
 from valyrian_jax.files.memory_limit import memory_bytes
 from valyrian_jax.files.reading import (
     MAX_BYTES,
@@ -44,6 +44,7 @@ __all__ = [
     "check_output_directory",
     "check_regular",
     "decode_utf8",
+    "find_config",
     "find_input",
     "is_standard_output",
     "is_stream",

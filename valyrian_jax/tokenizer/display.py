@@ -8,6 +8,7 @@ if NO_COLOR is set.
 """
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from itertools import cycle
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 
 from valyrian_jax.errors import escape
@@ -27,8 +29,7 @@ _COLOURS = (
     partial(click.style, fg="black", bg="yellow"),
     partial(click.style, fg="bright_white", bg="blue"),
 )
-
-
+_PARTS = re.compile(r"\n|[^\S\n]+|\S+")
 # Characters without a shape of their own that some scripts need.
 _JOINERS = "\u200c\u200d"
 
@@ -58,6 +59,60 @@ def print_text(text: str, end: str = "\n", to_stderr: bool = False) -> None:
         text = escape_controls(text)
     # `color` keeps click from removing control characters.
     click.echo(text + end, nl=False, err=to_stderr, color=True)
+
+
+def print_words(pieces: Iterable[str], indent: int = 0) -> None:
+    """Print a text as its pieces arrive, then end the line.
+
+    On a terminal no word is broken at its edge; elsewhere the text stays exactly as it is.
+
+    Args:
+        pieces: The text.
+        indent: Columns that are left free after a line break that is not in the text.
+    """
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    for text in wrap_words(pieces, Console().width, indent) if is_terminal else pieces:
+        print_text(text, end="")
+    print_text("")
+
+
+def wrap_words(pieces: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
+    """Yield a text with a line break in place of the space before a word that would not fit.
+
+    A word is yielded when it is complete, or at once where it is longer than a line.
+
+    Args:
+        pieces: The text, cut anywhere.
+        width: Columns of a line.
+        indent: Spaces after such a line break.
+    """
+    column, space = 0, ""
+    for part in _split_words(pieces, width):
+        if part == "\n":
+            yield part
+            column, space = 0, ""
+        elif part.isspace():
+            space += part
+        elif column + cell_len(space) > indent and column + cell_len(space + part) > width:
+            yield f"\n{' ' * indent}{part}"
+            column, space = indent + cell_len(part), ""
+        else:
+            yield space + part
+            column, space = column + cell_len(space + part), ""
+    yield space
+
+
+def _split_words(pieces: Iterable[str], longest: int) -> Iterator[str]:
+    """Yield the line breaks, spaces and words of a text, each when it is complete."""
+    rest = ""
+    for piece in pieces:
+        *parts, rest = _PARTS.findall(rest + piece) or [""]
+        yield from parts
+        if len(rest) > longest:
+            yield rest
+            rest = ""
+    if rest:
+        yield rest
 
 
 def to_json(record: Mapping[str, Any]) -> str:

@@ -12,11 +12,14 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from valyrian_jax.bundle.names import axis_sizes
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
+from valyrian_jax.bundle.text_generation import take_until_end_of_text
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.errors import escape, quote_argument, silence
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.model.compute_options import describe_options
-from valyrian_jax.tokenizer.display import escape_controls
+from valyrian_jax.tokenizer.display import escape_controls, wrap_words
 from valyrian_jax.training.devices import describe_device
 from valyrian_jax.training.optimizer import decay_mask
 from valyrian_jax.training.progress import Progress
@@ -24,6 +27,8 @@ from valyrian_jax.training.setup import RunSetup
 from valyrian_jax.training.train_step import TrainState
 
 _NOTEBOOK_SECONDS = 0.2  # between two pictures of the progress bar
+_INDENT = 10  # columns of the name of a fact
+_PROMPT_WORDS, _MAX_PROMPT = 3, 30  # of a suggested prompt: words, and characters
 
 
 def make_console(quiet: bool) -> Console:
@@ -93,11 +98,12 @@ def progress_bar(
     )
     is_notebook = Console().is_jupyter and not console.quiet
     with bar, _display_in_notebook(bar) if is_notebook else contextlib.nullcontext() as draw:
-        task = bar.add_task("training", total=steps, completed=completed, loss="", speed="")
+        # The first dispatch compiles the step, which takes longer than the dispatches after it.
+        task = bar.add_task("compiling", total=steps, completed=completed, loss="", speed="")
 
         def update(step: int, values: Mapping[str, float]) -> None:
             loss, speed = f"loss {values['train/loss']:.3f}", _describe_speed(values)
-            bar.update(task, completed=step, loss=loss, speed=speed)
+            bar.update(task, description="training", completed=step, loss=loss, speed=speed)
             if draw:
                 draw()
 
@@ -151,10 +157,8 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         lines["resumed"] = f"at step {int(state.step)}"
     if options := describe_options(setup.config, setup.options, setup.device):
         lines["compute"] = options
-    for name, text in lines.items():
-        print_line(console, f"{name:<10}{escape(text)}")
-    for note in setup.dataset.notes:
-        print_line(console, f"note      {escape(note)}")
+    for name, text in [*lines.items(), *(("note", note) for note in setup.dataset.notes)]:
+        print_fact(console, name, text)
 
 
 def _describe_model(config: ModelConfig) -> str:
@@ -172,32 +176,58 @@ def print_evaluation(
     """Print one line about an evaluation."""
     print_line(
         console,
-        f"step {step:>6}  training loss {loss:.4f}  held-out loss {evaluation.nats_per_token:.4f} "
-        f"nats/token, {evaluation.bits_per_byte:.4f} bits per byte{'  (best)' if is_best else ''}",
+        f"step {step:>6}  train {loss:.4f}  held-out {evaluation.nats_per_token:.4f} nats/token, "
+        f"{evaluation.bits_per_byte:.4f} bits/byte{'  (best)' if is_best else ''}",
     )
 
 
-def print_summary(console: Console, directory: Path, steps: int, progress: Progress) -> None:
-    """Print the best loss, the files of the run and the next command."""
-    bits_per_byte, name = progress.best_bits_per_byte, escape(str(directory))
+def print_summary(
+    console: Console, run: Path, steps: int, progress: Progress, options: str
+) -> None:
+    """Print the best loss, the files of the run and the next command, with its options."""
+    print_line(console, "")
     print_line(
         console,
-        f"\nbest held-out loss {progress.best_loss:.4f} nats/token, {bits_per_byte:.4f} bits per "
-        f"byte, at step {progress.best_step} of {steps}\n"
-        f"weights   {name}/bundle\n"
-        f"metrics   {name}/metrics.jsonl, {name}/loss.png\n"
-        f"samples   {name}/samples.txt\n"
-        f"next      python -m valyrian_jax sample {quote_argument(str(directory))} "
-        '--prompt "valar morghulis"',
+        f"best held-out loss {progress.best_loss:.4f} nats/token, "
+        f"{progress.best_bits_per_byte:.4f} bits per byte, at step {progress.best_step} of {steps}",
     )
+    print_fact(console, "weights", f"{run}/bundle")
+    print_fact(console, "metrics", f"{run}/metrics.jsonl, {run}/loss.png")
+    print_fact(console, "samples", f"{run}/samples.txt")
+    command = f"python -m valyrian_jax sample {quote_argument(str(run))}"
+    print_line(console, f"{'next':<{_INDENT}}{command} {options}".rstrip(), wrap=False)
 
 
-def print_line(console: Console, text: str) -> None:
-    """Print plain text, never wrapped or read as markup; if the reader is gone, print nothing.
+def suggest_options(dataset: Dataset) -> str:
+    """Return the options of `sample` for a first text of a run: a prompt of its own language."""
+    if dataset.entropy is not None:
+        return EXAMPLE_OPTIONS
+    # The held-out part begins with <|endoftext|>.
+    ids, tokenizer = dataset.eval_set.windows.tokens[0, 0, 1:].tolist(), dataset.tokenizer
+    text = tokenizer.decode([*take_until_end_of_text(tokenizer, ids)])
+    words = text.replace("\ufffd", " ").split()
+    prompt = " ".join(words[:_PROMPT_WORDS])[:_MAX_PROMPT]
+    return f"--prompt {quote_argument(prompt)}" if prompt else ""
+
+
+def print_fact(console: Console, name: str, text: str) -> None:
+    """Print a named line, whose continuation is indented."""
+    print_line(console, f"{name:<{_INDENT}}{escape(text)}", _INDENT)
+
+
+def print_line(console: Console, text: str, indent: int = 2, wrap: bool = True) -> None:
+    """Print plain text, never read as markup; if the reader is gone, print nothing.
 
     A character that the encoding of the output lacks becomes a question mark.
+
+    Args:
+        console: Where to print.
+        text: The text.
+        indent: Spaces before the lines after the first.
+        wrap: Whether to break lines between words at the width of the terminal, or of 80 columns.
     """
     text = escape_controls(text) if console.is_terminal else text
+    text = "".join(wrap_words([text], console.width, indent)) if wrap else text
     encodable = text.encode(console.encoding, "replace").decode(console.encoding)
     try:
         console.print(encodable, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from valyrian_jax.bundle.bundle import read_bundle_step, recover_bundle
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
-from valyrian_jax.errors import UserError, escape
+from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import CheckpointMetadata, find_newest
-from valyrian_jax.training.console import print_line
+from valyrian_jax.training.console import print_fact
 from valyrian_jax.training.progress import Progress
 from valyrian_jax.training.setup import RunContext
 from valyrian_jax.training.train_step import TrainState, abstract_state
@@ -62,8 +62,8 @@ def check_unchanged(
         directory: Directory of the run.
 
     Returns:
-        Notices about changes of software, settings and device, which can change results by
-        rounding.
+        Notices about another number of steps, and about changes of software, settings and device,
+        which can change results by rounding.
 
     Raises:
         UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
@@ -95,7 +95,13 @@ def check_unchanged(
             f"{directory / 'tokenizer.json'} has changed since {directory} was started; put the "
             "old file back, or start a new run"
         )
-    return [
+    notices = []
+    if steps != (steps_before := saved.config["train"]["steps"]):
+        notices.append(
+            f"train.steps has changed from {steps_before:,} to {steps:,}: the learning rate "
+            "now follows the schedule of the new number"
+        )
+    return notices + [
         f"{name} has changed from {before or 'unset'} to {current.versions.get(name) or 'unset'}: "
         "results may differ in the last bits from here on"
         for name, before in saved.versions.items()
@@ -128,7 +134,7 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
         )
     state = checkpoint.restore(last, abstract_state(setup.config, optimizer, setup.mesh))
     for notice in notices:
-        print_line(console, f"note      {escape(notice)}")
+        print_fact(console, "note", notice)
     if distributed.is_primary():
         recover_bundle(directory / "bundle")
         for damaged in last.damaged:

@@ -35,6 +35,7 @@ from valyrian_jax.training.console import (
     print_line,
     print_summary,
     progress_bar,
+    suggest_options,
 )
 from valyrian_jax.training.devices import flops_per_token, peak_flops, select_device
 from valyrian_jax.training.metrics import open_logger
@@ -111,7 +112,8 @@ def train(
                 state, progress = train_steps(run, state, progress, console, signals)
                 if distributed.is_primary():
                     save_loss_plot(setup.directory)
-            print_summary(console, setup.directory, int(state.step), progress)
+            options = suggest_options(setup.dataset)
+            print_summary(console, setup.directory, int(state.step), progress, options)
     return TrainResult(setup.directory, int(state.step), progress)
 
 
