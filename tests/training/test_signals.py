@@ -121,7 +121,7 @@ def test_sigusr1_saves_each_time_and_the_run_goes_on(start: StartTraining, run: 
         line = wait_for_line(process, r"^step +\d+  saved \(SIGUSR1\)")
         saved.append(int(line.split()[1]))
         assert find_last_step(run) == saved[-1]
-        wait_for_line(process, "^step .* loss ")
+        wait_for_line(process, "^step .* held-out ")
     assert saved[0] < saved[1]
     process.send_signal(signal.SIGTERM)
     assert_stopped(process, run, signal.SIGTERM)
