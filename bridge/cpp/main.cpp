@@ -41,7 +41,7 @@ const char* kUsage =
     "  --help                print this text\n"
     "\n"
     "Options that you leave out keep the settings in the file.\n"
-    "Example: valyrian-generate valyrian.pt --prompt \"valar morghulis\" --seed 7\n";
+    "Example: valyrian-generate valyrian.pt --prompt \"Valar morghūlis\" --seed 9\n";
 
 const char* kNotFinite =
     "the logits are not finite: expected finite numbers, found NaN or infinity, because the "

@@ -21,6 +21,7 @@ from bridge.torchscript import EXAMPLE_SETTINGS
 from tests.artifacts.make import PROMPT
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import NOT_FINITE
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -111,7 +112,7 @@ def test_a_full_disk_is_an_error(program: Path, file: Path) -> None:
 def test_help_shows_an_example(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    example = b'Example: valyrian-generate valyrian.pt --prompt "valar morghulis" --seed 7'
+    example = f"Example: valyrian-generate valyrian.pt {EXAMPLE_OPTIONS}".encode()
     assert example in done.stdout
 
 

@@ -4,6 +4,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.text_generation import (
@@ -15,7 +18,16 @@ from valyrian_jax.bundle.text_generation import (
     stream_text,
 )
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tokenizer.display import print_text, print_tokens, to_json, token_text
+from valyrian_jax.tokenizer.display import (
+    print_text,
+    print_tokens,
+    print_words,
+    to_json,
+    token_text,
+)
+
+_MAX_EMPTY = 4  # tokens of a text that is taken for none, with the end of the document
+_ENDED_AT_ONCE = "the model ended the document here; try --min-new-tokens 20 or another --seed"
 
 
 def print_samples(
@@ -36,12 +48,15 @@ def print_samples(
     tokenizer, print_sample = bundle.tokenizer, _print_tokens if show_tokens else _print_text
     if num_samples == 1 and not as_json:
         columns = generate([encode_prompt(tokenizer, prompt)], [sample.seed], sample)
-        print_sample(tokenizer, prompt, (int(column[0]) for column in columns), sample.stop)
+        drawn: list[int] = []
+        print_sample(tokenizer, prompt, _record(columns, drawn), sample.stop)
+        if tokenizer.end_of_text in drawn and _is_empty(tokenizer, drawn):
+            print_text(_ENDED_AT_ONCE, to_stderr=True)
         return
-    batch_size = count_texts(bundle.model)
+    batch_size, are_empty = count_texts(bundle.model), not sample.stop
     texts = generate_many_tokens(generate, tokenizer, sample, num_samples, batch_size)
     for row, ids in enumerate(texts):
-        seed = (sample.seed + row) % 2**32
+        seed, are_empty = (sample.seed + row) % 2**32, are_empty and _is_empty(tokenizer, ids)
         if as_json:
             text = prompt + "".join(stream_text(tokenizer, ids, sample.stop))
             record: dict[str, Any] = {"seed": seed, "text": text}
@@ -51,19 +66,35 @@ def print_samples(
                 ]
             print_text(to_json(record))
         else:
-            print_text(f"[seed {seed}] ", end="")
-            print_sample(tokenizer, prompt, ids, sample.stop)
+            print_sample(tokenizer, prompt, ids, sample.stop, f"[seed {seed}] ")
+    if are_empty and sample.max_new_tokens > _MAX_EMPTY:
+        print_text(_ENDED_AT_ONCE, to_stderr=True)
 
 
-def _print_text(tokenizer: Tokenizer, prompt: str, ids: Iterable[int], stop: Sequence[str]) -> None:
-    for text in itertools.chain([prompt], stream_text(tokenizer, ids, stop)):
-        print_text(text, end="")
-    print_text("")
+def _record(columns: Iterable[npt.NDArray[np.int32]], drawn: list[int]) -> Iterator[int]:
+    """Yield the tokens of one text, and keep them in a list."""
+    for column in columns:
+        drawn.append(int(column[0]))
+        yield drawn[-1]
+
+
+def _is_empty(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+    """Return whether the new tokens of a text hold no letter or digit, such as a full stop only."""
+    text = "".join(stream_text(tokenizer, ids[:_MAX_EMPTY]))
+    return len(ids) <= _MAX_EMPTY and not any(map(str.isalnum, text))
+
+
+def _print_text(
+    tokenizer: Tokenizer, prompt: str, ids: Iterable[int], stop: Sequence[str], label: str = ""
+) -> None:
+    text = itertools.chain([label, prompt], stream_text(tokenizer, ids, stop))
+    print_words(text, len(label))
 
 
 def _print_tokens(
-    tokenizer: Tokenizer, prompt: str, ids: Iterable[int], stop: Sequence[str]
+    tokenizer: Tokenizer, prompt: str, ids: Iterable[int], stop: Sequence[str], label: str = ""
 ) -> None:
+    print_text(label, end="")
     print_tokens(_decode_tokens(tokenizer, prompt, ids, stop))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from valyrian_jax.tokenizer.display import to_json
@@ -14,7 +15,7 @@ from valyrian_jax.tokenizer.display import to_json
 if TYPE_CHECKING:  # Evaluation imports JAX, which the bridge's tables do not need.
     from valyrian_jax.evaluation.report import Report, ReportRow
 
-_MAX_WIDTH = 10_000  # columns of an output that is not a terminal; rich would take 80
+_MAX_WIDTH = 10_000  # columns
 _MEASURES = (
     "nats/token",
     "bits/byte",
@@ -33,10 +34,15 @@ def new_table(*columns: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, with each row on one line if the output is not a terminal."""
+    """Print a table as wide as the terminal, or 80 columns without one.
+
+    A cell that is too long is wrapped between words. A table whose words do not fit is wider if the
+    output is not a terminal.
+    """
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console.width = _MAX_WIDTH
+        unlimited = console.options.update(max_width=_MAX_WIDTH)
+        console.width = max(80, Measurement.get(console, unlimited, table).minimum)
     with console.capture() as capture:  # Rich would end the process if the reader has left.
         console.print(table)
     click.echo(capture.get(), nl=False, color=True)
