@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
+    ACCEPT_OTHER_NAMES,
     PATH,
     completion_help,
     decode_argument,
@@ -33,6 +35,10 @@ from valyrian_jax.files import (
 )
 from valyrian_jax.run_directory import find_bundle, load_run_bundle
 
+# The first parts of `verify` write the TorchScript file and compare float32. Those after them take
+# this many times as long as that comparison.
+_FIRST_PARTS, _REST_OF_VERIFY = 4, 2.5
+
 
 def _find_program() -> str | None:
     """Return the C++ program in the build directory of the README, or the one on PATH."""
@@ -45,6 +51,21 @@ def _print_progress(part: str) -> None:
     click.echo(f"  {part}", err=True)
 
 
+def _print_progress_of_verify() -> Callable[[str], None]:
+    """Return a function that prints each part, and an estimate after the first ones."""
+    starts: list[float] = []
+
+    def print_part(part: str) -> None:
+        starts.append(time.monotonic())
+        if len(starts) == _FIRST_PARTS + 1:
+            seconds = _REST_OF_VERIFY * (starts[-1] - starts[1])
+            left = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+            click.echo(f"  the rest takes about {left}", err=True)
+        _print_progress(part)
+
+    return print_part
+
+
 @click.group(epilog=completion_help("valyrian-bridge"))
 @version_option
 def main() -> None:
@@ -55,7 +76,10 @@ def main() -> None:
     """
 
 
-@main.command(epilog=f"Example: python -m bridge generate {EXAMPLE_OPTIONS}")
+@main.command(
+    epilog=f"Example: python -m bridge generate {EXAMPLE_OPTIONS}",
+    context_settings=ACCEPT_OTHER_NAMES,
+)
 @sample_options
 def generate(run: Path, **options: Any) -> None:
     """Continue a prompt with the best weights of RUN.
@@ -93,10 +117,8 @@ def verify(run: Path, program: Path | None, as_json: bool) -> None:
     from bridge import parity, parity_report
 
     directory = find_bundle(run)
-    click.echo(
-        escape(f"comparing the runtimes on {directory}; this takes one to five minutes"), err=True
-    )
-    report = parity.verify(directory, program, _print_progress)
+    click.echo(escape(f"comparing the runtimes on {name_model(directory)}"), err=True)
+    report = parity.verify(directory, program, _print_progress_of_verify())
     _save_report(report, directory / "parity.json")
     try:
         if as_json:

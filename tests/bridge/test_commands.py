@@ -107,6 +107,18 @@ def test_verify_exits_with_status_1_if_runtimes_differ(
     (directory / "parity.json").unlink()
 
 
+def test_verify_estimates_the_rest_from_its_first_parts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 20.0, 30.0, 50.0, 99.0])
+    monkeypatch.setattr(main.time, "monotonic", lambda: next(clock))
+    progress = main._print_progress_of_verify()
+    for part in "abcdef":
+        progress(part)
+    lines = ["  a", "  b", "  c", "  d", "  the rest takes about 2 minutes", "  e", "  f"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_import_writes_a_bundle_but_into_no_directory_in_use(
     directory: Path,
     tmp_path: Path,

@@ -9,7 +9,7 @@ import pytest
 from bridge import parity_report
 from tests.support.commands import call, call_on_terminal
 from valyrian_jax.cli.main import main
-from valyrian_jax.cli.tables import print_table, report_table
+from valyrian_jax.cli.tables import advise_on_loss, new_table, print_table, report_table
 from valyrian_jax.evaluation.report import ReportRow
 from valyrian_jax.evaluation.text_metrics import TextMetrics
 
@@ -57,7 +57,7 @@ def test_a_report_fits_into_a_narrow_terminal(
     assert parse_cells(call_on_terminal(show_report, monkeypatch)) == CELLS
 
 
-def test_a_table_wraps_on_a_terminal_and_is_complete_elsewhere(
+def test_a_table_wraps_between_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     what = (  # brackets and :x: are no markup here
@@ -78,9 +78,35 @@ def test_a_table_wraps_on_a_terminal_and_is_complete_elsewhere(
     }
     show_parity = click.Command("show", callback=lambda: parity_report.print_report(report))
     parity_report.print_report(report)
-    assert ["PyTorch", what, "1.0e-07", "1.0e-05", "ok"] in parse_cells(capsys.readouterr().out)
+    table = capsys.readouterr().out.partition("not compared")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert what.replace("transformer.", "").split() == [
+        word
+        for row in parse_cells(table)
+        for cell in row
+        for word in cell.split()
+        if word in what.replace("transformer.", "").split()
+    ]
     output = call_on_terminal(show_parity, monkeypatch)
     assert max(map(len, output.partition("not compared")[0].splitlines())) <= 60
+
+
+def test_a_table_breaks_no_word_where_it_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    table = new_table("a", "b")
+    table.add_row("x" * 60, "y" * 60)
+    print_table(table)
+    assert ["x" * 60, "y" * 60] in parse_cells(capsys.readouterr().out)
+
+
+def test_the_report_says_that_the_model_is_worse_than_the_trigram() -> None:
+    assert advise_on_loss(REPORT) == ""
+    assert advise_on_loss({"model": REPORT["model"]}) == ""  # a text too large for a trigram
+    worse = REPORT | {"model": ReportRow(1.9, 1.2, None, None)}
+    advice = advise_on_loss(worse)
+    assert advice.startswith(
+        "the model is worse than the trigram model: 1.9000 nats/token against 1.8743; "
+    )
+    assert "--train.steps" in advice
 
 
 @pytest.mark.parametrize("columns", ["0", "00", "-1", "x", "", "²", "9" * 5000])

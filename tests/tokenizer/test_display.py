@@ -21,6 +21,7 @@ from valyrian_jax.tokenizer.display import (
     make_visible,
     to_json,
     token_text,
+    wrap_words,
 )
 
 RUN = Path(__file__).parents[1] / "artifacts" / "0.1.0" / "run"
@@ -200,3 +201,37 @@ def test_counts_and_sizes_are_exact_and_never_zero_of_a_larger_unit() -> None:
         "123 MB",
         "2.50 GB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Valar morghūlis, valar dohaeris.", ["Valar", "  morghūlis,", "  valar", "  dohaeris."]),
+        ("a b\n\nc d e f g h", ["a b", "", "c d e f g", "  h"]),
+        ("語語語語 語語", ["語語語語", "  語語"]),  # two columns each
+        ("", [""]),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_lines_break_between_words(text: str, lines: list[str], size: int) -> None:
+    pieces = [text[i : i + size] for i in range(0, len(text), size)]
+    assert "".join(wrap_words(pieces, 10, 2)) == "\n".join(lines)
+
+
+def test_a_long_word_stays_whole_and_beside_its_name() -> None:
+    path = "name      value-that-is-long x"
+    assert "".join(wrap_words([path], 10, 10)) == f"name      value-that-is-long\n{' ' * 10}x"
+    assert "".join(wrap_words(["  a word-of-one-piece"], 10, 2)) == "  a\n  word-of-one-piece"
+
+
+@given(st.lists(st.text(st.sampled_from("ab \nȳ"))), st.integers(1, 30))
+def test_wrapping_changes_nothing_but_white_space(pieces: list[str], width: int) -> None:
+    text, wrapped = "".join(pieces), "".join(wrap_words(pieces, width))
+    assert "".join(wrapped.split()) == "".join(text.split())
+    if max(map(len, text.split()), default=0) < width:
+        assert wrapped.split() == text.split()
+        assert max(len(line.rstrip()) for line in wrapped.split("\n")) <= width
+
+
+def test_a_word_longer_than_a_line_does_not_wait_for_its_end() -> None:
+    assert next(wrap_words(iter(["a" * 11, "a" * 5]), 10)) == "a" * 11

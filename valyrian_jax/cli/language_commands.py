@@ -1,14 +1,16 @@
 """Commands for the language: generate a corpus, check texts and print the forms of a word."""
 
+import os
+import re
 import unicodedata
 from pathlib import Path
 
 import click
 
-from valyrian_jax.cli.options import PATH, json_option, text_key_option
+from valyrian_jax.cli.options import PATH, decode_argument, json_option, text_key_option
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import STANDARD_INPUT, is_standard_output, is_stream, write_output
-from valyrian_jax.tokenizer.display import print_text, to_json
+from valyrian_jax.tokenizer.display import print_words, to_json
 
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
@@ -60,8 +62,8 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     click.echo(generated.summary, err=out is None or is_standard_output(out))
 
 
-@click.command(epilog='Example: python -m valyrian_jax check <<< "Valar morghūlis."')
-@click.argument("inputs", metavar="[FILE|-]", nargs=-1)
+@click.command(epilog='Example: python -m valyrian_jax check "Valar morghūlis."')
+@click.argument("inputs", metavar="[FILE|-|SENTENCE]", nargs=-1)
 @click.option(
     "--word",
     "words",
@@ -74,21 +76,35 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
     """Check every sentence of a text against the grammar.
 
     FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
-    compressed with gzip or zstd; the default is standard input. Every sentence is printed as right
-    or wrong, and a wrong one with the first reason.
+    compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
+    checked itself. Every sentence is printed as right or wrong, and a wrong one with the first
+    reason.
     """
-    from valyrian_jax.cli.verdicts import format_readings, format_verdicts
+    from valyrian_jax.cli.verdicts import INDENT, format_readings, format_verdicts
     from valyrian_jax.data.reading.documents import read_texts
 
     if words:
         lines = format_readings(inputs, as_json)
+    elif is_sentence(inputs):
+        lines = format_verdicts([decode_argument(" ".join(inputs))], as_json)
     elif len(inputs) > 1:
         raise UserError(f"expected one file, found {len(inputs)}; pass --word to look up words")
     else:
         path = inputs[0] if inputs else STANDARD_INPUT
         lines = format_verdicts(read_texts(path, text_key, document_end="\n"), as_json)
     for line in lines:
-        print_text(line)
+        print_words([line], INDENT)
+
+
+def is_sentence(arguments: tuple[str, ...]) -> bool:
+    """Return whether the arguments are words of a sentence, and none is a file or looks like one.
+
+    Words of a sentence can arrive as one argument or as several.
+    """
+    are_words = not any(word == STANDARD_INPUT or "/" in word for word in arguments)
+    are_words = are_words and not any(map(os.path.exists, arguments))
+    is_file_name = len(arguments) == 1 and re.fullmatch(r"\S*\.\w+", arguments[0])
+    return bool(arguments) and are_words and not is_file_name
 
 
 @click.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")

@@ -10,9 +10,35 @@ from click.core import ParameterSource
 from valyrian_jax import __version__
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, check_separator, list_settings
+from valyrian_jax.errors import UserError, quote_argument
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
 Callback = Callable[..., None]
+
+# What other programs call the options of `sample` and `generate`.
+_OTHER_NAMES = {
+    "length": "max-new-tokens",
+    "max-length": "max-new-tokens",
+    "max-tokens": "max-new-tokens",
+    "min-tokens": "min-new-tokens",
+    "n": "num-samples",
+    "num": "num-samples",
+    "repeat-penalty": "repetition-penalty",
+    "samples": "num-samples",
+    "temp": "temperature",
+    "tokens": "max-new-tokens",
+    "topk": "top-k",
+    "topp": "top-p",
+}
+
+
+def _normalize_name(name: str) -> str:
+    name = name.replace("_", "-")
+    return _OTHER_NAMES.get(name, name)
+
+
+ACCEPT_OTHER_NAMES = {"token_normalize_func": _normalize_name}
+"""Settings of a command that also takes names of other programs, such as --max_tokens."""
 
 PATH = click.Path(path_type=Path)
 
@@ -91,7 +117,12 @@ def decode_argument(argument: str) -> str:
 
 
 _SAMPLE_OPTIONS = (
-    run_argument,
+    click.argument(
+        "run",
+        type=PATH,
+        required=False,
+        callback=lambda _context, _parameter, run: choose_run_or_prompt(run),
+    ),
     click.option(
         "--prompt",
         type=decode_argument,
@@ -157,6 +188,21 @@ _SAMPLE_OPTIONS = (
     show_tokens_option,
     json_option,
 )
+
+
+def choose_run_or_prompt(run: Path | None) -> Path:
+    """Return the run of a command that generates text.
+
+    Raises:
+        UserError: It does not exist; it may be meant as a prompt.
+    """
+    if run is not None and not run.exists():
+        prompt = quote_argument(str(run))
+        raise UserError(
+            f"{run} is not a run directory: expected a directory, found none of this name; name "
+            f"another, or pass --prompt {prompt} if it is a text to continue"
+        )
+    return choose_run(run)
 
 
 def sample_options(callback: Callback) -> Callback:

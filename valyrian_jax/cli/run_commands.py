@@ -8,6 +8,7 @@ import click
 
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
 from valyrian_jax.cli.options import (
+    ACCEPT_OTHER_NAMES,
     PATH,
     choose_run,
     decode_argument,
@@ -19,7 +20,10 @@ from valyrian_jax.errors import escape
 from valyrian_jax.files import is_standard_output
 
 
-@click.command(epilog=f"Example: python -m valyrian_jax sample {EXAMPLE_OPTIONS}")
+@click.command(
+    epilog=f"Example: python -m valyrian_jax sample {EXAMPLE_OPTIONS}",
+    context_settings=ACCEPT_OTHER_NAMES,
+)
 @sample_options
 def sample(run: Path, **options: Any) -> None:
     """Continue a prompt with the best weights of a run.
@@ -71,7 +75,13 @@ def evaluate(run: Path, texts: int | None, text: Path | None, as_json: bool) -> 
 
 def report_on_run(run: Path, texts: int, as_json: bool) -> None:
     """Print the report of a run on its held-out text."""
-    from valyrian_jax.cli.tables import describe_split, print_table, report_json, report_table
+    from valyrian_jax.cli.tables import (
+        advise_on_loss,
+        describe_split,
+        print_table,
+        report_json,
+        report_table,
+    )
     from valyrian_jax.evaluation.report import make_report
 
     report = make_report(run, texts)
@@ -80,8 +90,8 @@ def report_on_run(run: Path, texts: int, as_json: bool) -> None:
     else:
         click.echo(escape(name_model(run)))
         print_table(report_table(report.rows))
-        if description := describe_split(report):
-            click.echo(click.wrap_text(description, 80))
+        for text in filter(None, (advise_on_loss(report.rows), describe_split(report))):
+            click.echo(click.wrap_text(text, 80))
 
 
 def evaluate_on_text(run: Path, file: Path, as_json: bool) -> None:

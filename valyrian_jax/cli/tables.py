@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # Evaluation imports JAX, which the bridge's tables do not ne
     from valyrian_jax.evaluation.report import Report, ReportRow
 
 _MAX_WIDTH = 10_000  # columns
+_COMPARED = ("model", "trigram")
 _MEASURES = (
     "nats/token",
     "bits/byte",
@@ -85,6 +86,18 @@ def describe_split(report: "Report") -> str:
         overlap = f"{share:.1%} of the held-out {unit} are also in the training part"
         facts += ["the trigram model is one of tokens", overlap]
     return "; ".join([*facts, report.cut] if report.cut else facts)
+
+
+def advise_on_loss(rows: "Mapping[str, ReportRow]") -> str:
+    """Say that the model is worse than the trigram model, and what helps; empty if it is not."""
+    model, trigram = (rows[name].nats_per_token if name in rows else None for name in _COMPARED)
+    if model is None or trigram is None or model <= trigram:
+        return ""
+    return (
+        f"the model is worse than the trigram model: {model:.4f} nats/token against {trigram:.4f}; "
+        "what usually helps: more steps (--train.steps), a larger model (--model.n_embd), or more "
+        "text"
+    )
 
 
 def _format_measures(row: "ReportRow") -> list[str]:

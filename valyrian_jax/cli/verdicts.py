@@ -10,6 +10,7 @@ from valyrian_jax.language.words.analysis import FEATURES, Reading, analyze
 from valyrian_jax.language.words.spelling import nfc, suggest
 from valyrian_jax.tokenizer.display import escape_controls, to_json
 
+INDENT = len("right  ")
 _MAX_SENTENCE, _MAX_WORD = 300, 40  # characters printed for people
 
 
@@ -74,7 +75,7 @@ def _verdict_text(verdict: Verdict) -> str:
     sentence = _shorten(verdict.text, _MAX_SENTENCE)
     if verdict.grammatical:
         return f"right  {sentence}"
-    return f"wrong  {sentence}\n       {verdict.reason}"
+    return f"wrong  {sentence}\n{' ' * INDENT}{verdict.reason}"
 
 
 def _shorten(text: str, length: int) -> str:
