@@ -1,6 +1,7 @@
 """The wheel: installed into an empty directory it trains on the shipped corpus."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.imports import PACKAGE_FILES, ROOT, path_from_root
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, EXAMPLE_PROMPT, SHIPPED_MODEL
 from valyrian_jax.run_directory import load_run_config
 
 SHIPPED = "valyrian_jax/shipped"
@@ -53,6 +55,7 @@ def test_the_wheel_holds_every_module_and_the_shipped_files_once(site: Path) -> 
     expected = {
         **{path_from_root(file): file for file in PACKAGE_FILES if file.parent != ROOT},
         **{path_from_root(file): file for file in (ROOT / "bridge/web/page").iterdir()},
+        **{path_from_root(file): file for file in SHIPPED_MODEL.iterdir()},
         **{f"{SHIPPED}/configs/{file.name}": file for file in (ROOT / "configs").glob("*.toml")},
         **{f"{SHIPPED}/data/{file.name}": file for file in (ROOT / "data").glob("High*")},
     }
@@ -71,19 +74,32 @@ def test_the_wheel_trains_on_the_shipped_corpus_in_an_empty_directory(
     site: Path, tmp_path: Path
 ) -> None:
     settings = " ".join(f"--train.{setting}" for setting in EVERY)
-    command = f"-m valyrian_jax train --config configs/tiny.toml --out run {settings}"
-    output = run_python(site, tmp_path, *command.split())
+    command = f"-m valyrian_jax train --config tiny --out run {settings}"
+    output = " ".join(run_python(site, tmp_path, *command.split()).split())
     corpus = site / SHIPPED / "data" / "High Valyrian.txt"
-    assert f"corpus    {corpus}: 1,983,581 bytes; " in output
+    assert f"corpus {corpus}: 1,983,581 bytes; " in output
     assert "; entropy 0.7991 bits per byte" in output
     assert load_run_config(tmp_path / "run").data.path == str(corpus)
     assert (tmp_path / "run" / "bundle" / "model.safetensors").exists()
 
 
-def test_the_console_script_is_the_same_program(site: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "arguments", "output"),
+    [
+        ("valyrian", ["train", "--help"], "Usage: valyrian train [OPTIONS]"),
+        ("valyrian", ["--version"], "valyrian-gpt "),
+        ("valyrian", ["sample", *shlex.split(EXAMPLE_OPTIONS)], f"{EXAMPLE_PROMPT}. "),
+        ("valyrian-bridge", ["generate", *shlex.split(EXAMPLE_OPTIONS)], f"{EXAMPLE_PROMPT}. "),
+        ("valyrian-bridge", ["--version"], "valyrian-gpt "),
+    ],
+)
+def test_the_console_scripts_are_the_same_programs(
+    script: str, arguments: list[str], output: str, site: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys; from importlib.metadata import distribution; "
-        "(script,) = distribution('valyrian-gpt').entry_points.select(name='valyrian'); "
-        "sys.argv = ['valyrian', 'train', '--help']; script.load()()"
+        f"(script,) = distribution('valyrian-gpt').entry_points.select(name={script!r}); "
+        f"sys.argv = {[script, *arguments]!r}; script.load()()"
     )
-    assert run_python(site, tmp_path, "-c", code).startswith("Usage: valyrian train [OPTIONS]")
+    assert run_python(site, tmp_path, "-c", code).startswith(output)
+    assert list(tmp_path.iterdir()) == []

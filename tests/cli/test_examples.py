@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import torch
 import train
 from bridge import __main__ as bridge_main
 from tests.support.commands import call
+from valyrian_jax import __version__
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +96,69 @@ def test_every_command_has_help_of_at_most_80_columns(
     status, out, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *entry.path, "--help")
     assert (status, err) == (0, "")
     assert out.startswith("Usage: ")
+    assert "--debug" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_every_example_with_a_prompt_takes_the_one_that_gives_a_good_text() -> None:
+    examples = [entry.example for entry in WITH_EXAMPLE if "--prompt" in entry.example]
+    assert len(examples) == 2
+    assert all(example.endswith(EXAMPLE_OPTIONS) for example in examples)
+    for file in ("main.cpp", "README.md"):
+        text = (ROOT / "bridge" / "cpp" / file).read_text(encoding="utf-8").replace('\\"', '"')
+        assert EXAMPLE_OPTIONS in text
+        assert "valar morghulis" not in text
+
+
+GROUPS = [entry for entry in ENTRIES if isinstance(entry.command, click.Group)]
+
+
+@pytest.mark.parametrize("entry", GROUPS, ids=entry_id)
+def test_an_unknown_command_is_answered_with_the_nearest(
+    entry: Entry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(entry.command, click.Group)
+    for name in entry.command.commands:
+        wrong = (*entry.path, f"{name[:-1]}x")
+        status, _, err = call(PROGRAMS[entry.program], capsys, monkeypatch, *wrong)
+        assert status == 2
+        assert re.search(rf"Did you mean( one of:)? .*'{name}'", err)
+
+
+@pytest.mark.parametrize("program", ["python -m valyrian_jax", "python -m bridge"])
+def test_a_program_tells_its_version(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = (0, f"valyrian-gpt {__version__}\n", "")
+    assert call(PROGRAMS[program], capsys, monkeypatch, "--version") == answer
+
+
+@pytest.mark.parametrize(
+    ("package", "script", "words", "completions"),
+    [
+        ("valyrian_jax", "valyrian", "valyrian sa", "plain,sample\n"),
+        ("bridge", "valyrian-bridge", "valyrian-bridge ex", "plain,export\n"),
+        ("valyrian_jax", "valyrian", "valyrian sample --min-n", "plain,--min-new-tokens\n"),
+    ],
+)
+def test_the_line_in_the_help_completes_commands(
+    package: str, script: str, words: str, completions: str
+) -> None:
+    variable = f"_{script.replace('-', '_').upper()}_COMPLETE"
+    assert f'  eval "$({variable}=bash_source {script})"' in (
+        PROGRAMS[f"python -m {package}"].epilog or ""
+    )
+    count = str(len(words.split()) - 1)
+    code = f"import sys; sys.argv[0] = {script!r}; from {package}.__main__ import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "COMP_WORDS": words, "COMP_CWORD": count}
+        | {variable: "bash_complete"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == completions, done.stderr
 
 
 @pytest.mark.parametrize("entry", WITH_EXAMPLE, ids=entry_id)

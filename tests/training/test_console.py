@@ -10,8 +10,18 @@ import pytest
 from rich.console import Console
 
 from tests.support.runs import ROOT, load_tiny_config
-from valyrian_jax.config import config_to_toml
-from valyrian_jax.training.console import make_console, print_line, warn
+from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
+from valyrian_jax.config import config_to_toml, load_config
+from valyrian_jax.data.dataset import open_dataset
+from valyrian_jax.evaluation.evaluate import Evaluation
+from valyrian_jax.training.console import (
+    make_console,
+    print_evaluation,
+    print_line,
+    progress_bar,
+    suggest_options,
+    warn,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +81,61 @@ def test_a_full_disk_ends_a_run_in_one_line_unless_debugging(
         assert process.returncode == 2
         assert process.stderr.startswith("error: cannot write checkpoint ")
         assert process.stderr.count("\n") == 1
+
+
+def test_lines_break_between_words_at_80_columns_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_line(make_console(quiet=False), f"corpus    {'word ' * 30}/a/very/{'long' * 20}/path", 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) <= 80 for line in lines] == [True, True, True, False]
+    assert all(line.startswith(" " * 10) for line in lines[1:])
+    assert lines[3].strip() == f"/a/very/{'long' * 20}/path"
+
+
+def test_an_evaluation_fits_into_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = make_console(quiet=False)
+    print_evaluation(console, 800, 1.68, Evaluation(1.63, 1.01), is_best=True)
+    assert capsys.readouterr().out == (
+        "step    800  train 1.6800  held-out 1.6300 nats/token, 1.0100 bits/byte  (best)\n"
+    )
+
+
+def test_the_bar_says_that_the_first_dispatch_compiles() -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=120)
+    with progress_bar(console, 20, 0) as update_bar:
+        assert "compiling" in output.getvalue() or not output.getvalue()
+        update_bar(10, {"train/loss": 1.0, "train/tokens_per_second": 1.0})
+    before, _, after = output.getvalue().rpartition("compiling")
+    assert "training" not in before
+    assert "training" in after
+    assert "loss 1.000" in after
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("The dragon sees a wolf.\n\n" * 200, "--prompt 'The dragon sees'"),
+        ("def f(x):\n    return x\n\n" * 200, "--prompt 'def f(x): return'"),
+        ("龍見狼。\n\n" * 400, "--prompt '龍見狼。'"),
+        ("it's $HOME\n\n" * 300, """--prompt 'it'"'"'s $HOME'"""),
+        ("x" * 400 + " y\n\n", f"--prompt {'x' * 30}"),
+    ],
+    ids=["prose", "code", "Chinese", "quotes", "a long word"],
+)
+def test_the_suggested_prompt_is_of_the_runs_own_text(
+    text: str, options: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(text if "x" * 400 not in text else text * 40)
+    overrides = {
+        "data.path": str(tmp_path / "text.txt"),
+        "model.vocab_size": 257,
+        "model.n_positions": 64,
+    }
+    config = load_config("tiny", overrides)
+    assert suggest_options(open_dataset(config, None, tmp_path)) == options
+
+
+def test_the_suggested_prompt_is_high_valyrian_for_the_shipped_corpus(tmp_path: Path) -> None:
+    assert suggest_options(open_dataset(load_config("tiny"), None, tmp_path)) == EXAMPLE_OPTIONS

@@ -127,9 +127,18 @@ def test_whenever_a_signal_arrives_the_reported_step_is_saved(
 
 
 def test_a_finished_run_can_be_extended(copy: Path) -> None:
-    assert resume(copy, **{"train.steps": 65}).steps == 65
+    console = make_text_console()
+    assert resume(copy, console, **{"train.steps": 65}).steps == 65
+    note = "note      train.steps has changed from 60 to 65: the learning rate now follows the"
+    assert note in read_console(console)
     assert load_run_config(copy).train.steps == 65
     assert list_evaluation_steps(copy) == [20, 40, 60, 65]
+
+
+def test_a_run_of_the_same_length_is_resumed_without_a_note(copy: Path) -> None:
+    console = make_text_console()
+    resume(copy, console)
+    assert "train.steps" not in read_console(console)
 
 
 def test_evaluations_keep_their_steps_after_an_end_between_dispatches(
