@@ -203,10 +203,13 @@ def test_language_prints_the_same_forms_as_a_table_and_as_json(
     (record,) = map(json.loads, out.splitlines())
     assert record["lemma"] == word
     marked = [form["text"] + "°" * (not form["sure"]) for form in record["forms"]]
-    table = run_main("language", "--table", word)[1]
+    blocks = run_main("language", "--table", word)[1].partition("\n")[2].split("\n\n")
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert max(map(len, lines)) <= 80
     cells = [
         cell
-        for line in table.splitlines()[2:]
+        for block in blocks
+        for line in block.splitlines()[1:]
         for cell in re.split(r"  +", line)[1:]
         if cell not in ("", "—")
     ]

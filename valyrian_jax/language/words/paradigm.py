@@ -23,6 +23,7 @@ from valyrian_jax.language.words.morphology import (
 from valyrian_jax.language.words.spelling import suggest
 
 Row = tuple[str, Sequence[Form | None]]
+_MAX_WIDTH, _GAP = 80, 2  # columns of the terminal: of a table, and between two of its columns
 
 
 def find_lexemes(lemma: str) -> list[Lexeme]:
@@ -119,13 +120,23 @@ def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
 
 
 def _format_table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
+    """Format a table; one that is too wide continues below, in blocks of columns."""
     cells = [["", *columns]]
     cells += [[name, *map(_format_cell, row)] for name, row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+    padded = [
+        [cell.ljust(max(map(len, column))) for cell in column]
+        for column in zip(*cells, strict=True)
     ]
+    blocks = [[padded[0]]]
+    for column in padded[1:]:
+        if sum(len(other[0]) + _GAP for other in blocks[-1]) + len(column[0]) > _MAX_WIDTH:
+            blocks.append([padded[0]])
+        blocks[-1].append(column)
+    lines: list[str] = []
+    for block in blocks:
+        lines += [""] * bool(lines)
+        lines += [(" " * _GAP).join(row).rstrip() for row in zip(*block, strict=True)]
+    return lines
 
 
 def _format_cell(form: Form | None) -> str:
