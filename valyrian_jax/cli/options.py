@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from valyrian_jax import __version__
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
-from valyrian_jax.config import BLANK_LINE, check_separator, list_settings
+from valyrian_jax.config import BLANK_LINE, SampleConfig, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
@@ -116,6 +116,11 @@ def decode_argument(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _describe_default(name: str) -> str:
+    """Return the default of a sampling setting for a help text."""
+    return f"that of the run, or {getattr(SampleConfig(), name):g}"
+
+
 _SAMPLE_OPTIONS = (
     click.argument(
         "run",
@@ -132,42 +137,52 @@ _SAMPLE_OPTIONS = (
         help="Text to continue.",
     ),
     click.option(
-        "--max-new-tokens", type=click.IntRange(min=1), help="Largest number of new tokens."
+        "--max-new-tokens",
+        type=click.IntRange(min=1),
+        show_default=_describe_default("max_new_tokens"),
+        help="Largest number of new tokens.",
     ),
     click.option(
         "--temperature",
         type=click.FloatRange(min=0),
+        show_default=_describe_default("temperature"),
         help="Divides the logits; 0 always takes the most probable token.",
     ),
     click.option(
         "--top-k",
         type=click.IntRange(min=0),
+        show_default=_describe_default("top_k"),
         help="Sample from the k most probable tokens; 0 keeps all.",
     ),
     click.option(
         "--top-p",
         type=click.FloatRange(min=0, min_open=True),
+        show_default=_describe_default("top_p"),
         help="Sample from the most probable tokens that together reach p; 1 keeps all.",
     ),
     click.option(
         "--min-p",
         type=click.FloatRange(0, 1),
+        show_default=_describe_default("min_p"),
         help="Leave out tokens less probable than this share of the most probable one; 0 keeps "
         "all.",
     ),
     click.option(
         "--repetition-penalty",
         type=click.FloatRange(1e-3, 1e3),
+        show_default=_describe_default("repetition_penalty"),
         help="Above 1, makes tokens that occur in the context less probable; 1 is off.",
     ),
     click.option(
         "--seed",
         type=click.IntRange(0, 2**32 - 1),
+        show_default=_describe_default("seed"),
         help="Random seed; the same seed gives the same text.",
     ),
     click.option(
         "--min-new-tokens",
         type=click.IntRange(min=0),
+        show_default=_describe_default("min_new_tokens"),
         help="A document does not end before this number of new tokens.",
     ),
     click.option(

@@ -1,5 +1,6 @@
 """The paradigm of a word, as a table for people and as a record for programs."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def format_paradigm(lexeme: Lexeme) -> str:
     """
     paradigm = lexeme.paradigm and f"class {lexeme.paradigm}"
     description = lexeme.lemma, lexeme.pos, paradigm, lexeme.gender, lexeme.gloss
-    lines = [", ".join(filter(None, description))]
+    lines = [textwrap.fill(", ".join(filter(None, description)), _MAX_WIDTH)]
     if lexeme.pos in NOMINAL_POS:
         lines += _format_table(NUMBERS, _noun_rows(lexeme))
     elif lexeme.pos in ADJECTIVAL_POS:
