@@ -9,8 +9,8 @@ import pytest
 from bridge import __main__ as main
 from bridge import parity
 from bridge.parity_report import read_report
-from tests.bundle.test_shipped_model import NOTICE, TEXTS, read_files
 from tests.support.commands import call
+from tests.support.shipped_model import NOTICE, TEXTS, read_files
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 
 

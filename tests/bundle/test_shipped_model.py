@@ -6,6 +6,7 @@ import pytest
 
 import train
 from tests.support.commands import call
+from tests.support.shipped_model import NOTICE, TEXTS, read_files
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.model_card import make_card, speaks_valyrian
 from valyrian_jax.bundle.shipped_model import (
@@ -20,27 +21,12 @@ from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
 from valyrian_jax.run_directory import find_bundle
 
-TEXTS = {  # by prompt and seed, with the settings of the run
-    (EXAMPLE_PROMPT, EXAMPLE_SEED): (
-        "Valar morghūlis. Dārys hae zaldrīzē dekurūbas. Udra ivestrās! Sȳz māvos gevie issa."
-    ),
-    ("Sīr vali", 2): (
-        "Sīr vali ziry urnegon jaelzi. Pōnta myrdomy aderpi issi. Dohaerirossa gevī issi."
-    ),
-    ("", 8): "Āego lēkī biso ābro bē vestretis. Pōnta drōmon arlī ipradis. Zān udir ivestrilis.",
-}
-NOTICE = "no run with weights under runs/; using the model that ships with valyrian_jax\n"
-
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory without runs."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def read_files() -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in SHIPPED_MODEL.iterdir()}
 
 
 def test_the_card_is_that_of_the_files() -> None:
