@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bridge import torchscript
 from bridge.generator import Generator, stream
 from bridge.gpt import to_module
+from bridge.parity_draws import ReferenceModel
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import TokenGenerator, encode_prompt
 from valyrian_jax.config import OptimConfig, SampleConfig
@@ -210,6 +211,24 @@ def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
     from valyrian_jax.generation.generate import make_generator
 
     return functools.partial(run_stream, make_generator(bundle), bundle.tokenizer)
+
+
+def load_jax_model(bundle: Bundle) -> ReferenceModel:
+    """Return the model in JAX, the reference for the tokens that can be drawn."""
+    import jax
+
+    from valyrian_jax.model.gpt import forward
+    from valyrian_jax.model.parameters import from_tensors
+
+    params, model = from_tensors(bundle.tensors), bundle.model
+    compute = jax.jit(forward, static_argnames="config")
+
+    def compute_logits(tokens: Sequence[int]) -> npt.NDArray[Any]:
+        window = np.zeros((1, model.n_positions), np.int32)  # of one size, to compile once
+        window[0, : len(tokens)] = tokens
+        return np.asarray(compute(params, window, model))[0, : len(tokens)]
+
+    return ReferenceModel(compute_logits, model.n_positions, bundle.tokenizer.end_of_text)
 
 
 def _load_torch_generator(bundle: Bundle) -> PromptGenerator:

@@ -1,0 +1,190 @@
+"""Whether rounding explains why two runtimes drew different tokens.
+
+Runtimes add in different orders, so a random number can fall on either side of the boundary between
+two tokens, and a token at the edge of the nucleus can be in or out. The sampler of
+`valyrian_jax.generation.sampler` then draws the other token if the logits change a little. This
+module finds the least change, in float64.
+
+If every logit changes by at most `change`, the weight of every token is bounded. From the bounds
+follow which tokens can pass the filters, which must pass them, and the range of every sum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bridge.generator import window_start
+from bridge.sampler import uniform
+from valyrian_jax.config import SampleConfig
+
+Array = npt.NDArray[Any]
+SUM_ROUNDING = 1e-6  # largest error of a float32 sum of probabilities, as a share of the total
+_HALVINGS = 20  # steps of the bisection for the least change
+
+
+class ReferenceModel(NamedTuple):
+    """The model whose logits decide which tokens can be drawn.
+
+    Attributes:
+        compute_logits: Function from at most n_positions tokens to the logits [T, V] after each.
+        n_positions: Context length.
+        end_of_text: Token that ends a document.
+    """
+
+    compute_logits: Callable[[Sequence[int]], Array]
+    n_positions: int
+    end_of_text: int
+
+
+class Draw(NamedTuple):
+    """What the sampler knows when it draws token `index`, counted from 0, after a window."""
+
+    logits: Array  # [V], float64
+    window: Sequence[int]
+    index: int
+    sample: SampleConfig
+    end_of_text: int
+
+
+def explain_difference(
+    model: ReferenceModel,
+    prompt: Sequence[int],
+    texts: Sequence[Sequence[int]],
+    sample: SampleConfig,
+    tolerance: float,
+) -> float:
+    """Return the least change of the logits with which the sampler draws each of two texts.
+
+    Args:
+        model: The reference.
+        prompt: Tokens before the texts.
+        texts: New tokens of two runtimes; they differ.
+        sample: Settings of the sampler; both were drawn with `sample.seed`.
+        tolerance: Largest change, relative to the largest logit or to 1.
+
+    Returns:
+        The change, relative like the tolerance; infinity if it is above it.
+    """
+    one, other = texts
+    pairs = enumerate(zip(one, other, strict=False))
+    first = next((i for i, pair in pairs if pair[0] != pair[1]), None)
+    if first is None:  # One is longer.
+        return float("inf")
+    return max(explain_text(model, prompt, text, first, sample, tolerance) for text in texts)
+
+
+def explain_text(
+    model: ReferenceModel,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    first: int,
+    sample: SampleConfig,
+    tolerance: float,
+) -> float:
+    """Return the least change with which the tokens from `first` on are drawn, each in its turn."""
+    text, change, start, rows = [*prompt, *tokens], 0.0, -1, np.empty(0)
+    for index in range(first, len(tokens)):
+        count = len(prompt) + index
+        if window_start(count, model.n_positions) != start:
+            start = window_start(count, model.n_positions)
+            rows = model.compute_logits(text[start : start + model.n_positions])
+        logits = rows[count - start - 1].astype(np.float64)
+        draw = Draw(logits, text[start:count], index, sample, model.end_of_text)
+        change = least_change(draw, tokens[index], change, tolerance)
+    return change
+
+
+def least_change(draw: Draw, token: int, smallest: float, tolerance: float) -> float:
+    """Return the least change with which a token is drawn; infinity if it is above the tolerance.
+
+    Changes are relative to the largest logit or to 1; none below `smallest` is tried.
+    """
+    unit = max(1.0, float(np.abs(draw.logits).max()))
+
+    def is_possible(change: float) -> bool:
+        return can_draw(draw, token, change * unit, SUM_ROUNDING * change / tolerance)
+
+    if smallest > tolerance or not is_possible(tolerance):
+        return float("inf")
+    if is_possible(smallest):
+        return smallest
+    low, high = smallest, tolerance
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_possible(middle) else (middle, high)
+    return high
+
+
+def can_draw(draw: Draw, token: int, change: float, rounding: float) -> bool:
+    """Return whether a token can be drawn if no logit and no sum is off by more than given.
+
+    Args:
+        draw: The logits and settings.
+        token: The token.
+        change: Largest change of a logit.
+        rounding: Largest error of a sum, as a share of the total.
+    """
+    low, high = (penalize(draw, draw.logits + shift) for shift in (-change, change))
+    if draw.sample.temperature == 0:
+        return bool(high[token] >= low.max())
+    low, high = (np.exp((x - high.max()) / draw.sample.temperature) for x in (low, high))
+    must_pass, can_pass = filter_tokens(low, high, draw.sample, rounding)
+    least, most = np.where(must_pass, low, 0.0), np.where(can_pass, high, 0.0)
+    u = uniform(draw.sample.seed, draw.index)
+    # Fewest weight before the token, and most weight up to it, against the rest.
+    before, rest = least[:token].sum(), most[token:].sum()
+    through, behind = most[: token + 1].sum(), least[token + 1 :].sum()
+    begins = before <= (u + rounding) * (before + rest)
+    ends = through >= (u - rounding) * (through + behind)
+    return bool(most[token] > 0 and begins and ends)
+
+
+def penalize(draw: Draw, logits: Array) -> Array:
+    """Return the logits after the settings that come before the temperature."""
+    logits, sample = logits.copy(), draw.sample
+    if draw.index < sample.min_new_tokens:
+        logits[draw.end_of_text] = -np.inf
+    read = np.unique(draw.window)
+    r = sample.repetition_penalty
+    logits[read] = np.where(logits[read] > 0, logits[read] / r, logits[read] * r)
+    return logits
+
+
+def filter_tokens(
+    low: Array, high: Array, sample: SampleConfig, rounding: float
+) -> tuple[Array, Array]:
+    """Return which tokens must pass the filters, and which can pass them, each bool [V].
+
+    Args:
+        low: Lower bound of the weight of every token.
+        high: Upper bound of the weight of every token.
+        sample: Settings of the sampler.
+        rounding: Largest error of a sum, as a share of the total.
+    """
+    by_low, by_high = np.argsort(-low), np.argsort(-high)
+    # How many tokens surely precede each, and how many can precede it, which counts itself.
+    n_before = len(low) - np.searchsorted(low[by_low[::-1]], high, side="right")
+    n_possible = len(high) - np.searchsorted(high[by_high[::-1]], low, side="left")
+    must_pass = can_pass = np.ones(len(low), bool)
+    if sample.top_k:
+        must_pass, can_pass = n_possible <= sample.top_k, n_before < sample.top_k
+    least, most = np.where(must_pass, low, 0.0), np.where(can_pass, high, 0.0)
+    if sample.min_p:
+        must_pass = must_pass & (low >= sample.min_p * high.max())
+        can_pass = can_pass & (high >= sample.min_p * low.max())
+    if sample.top_p < 1:
+        before = running_sum(np.where(can_pass, low, 0.0)[by_low])[n_before]
+        rest = most.sum() - running_sum(most[by_low])[n_before]
+        can_pass = can_pass & (before < (sample.top_p + rounding) * (before + rest))
+        before = running_sum(most[by_high])[n_possible] - most
+        rest = least.sum() - running_sum(least[by_high])[n_possible] + low
+        is_below = before < (sample.top_p - rounding) * (before + rest)
+        must_pass = must_pass & (is_below | (n_possible == 1))
+    return must_pass, can_pass
+
+
+def running_sum(values: Array) -> Array:
+    """Return the sums of the first 0, 1, ... values."""
+    return np.concatenate([[0.0], np.cumsum(values)])
