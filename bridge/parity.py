@@ -210,14 +210,23 @@ def compare_texts(
     runtime: str, count: int, changes: Sequence[float], sample: SampleConfig
 ) -> Iterator[Comparison]:
     """Compare texts by the changes of the logits that explain those that differ."""
-    settings = f"temperature {sample.temperature}, top-k {sample.top_k}, top-p {sample.top_p}"
-    tolerance = TOLERANCE["float32"]
+    settings, tolerance = describe_settings(sample), TOLERANCE["float32"]
     explained = [change for change in changes if change <= tolerance]
     quantity = f"texts of {count} that differ beyond rounding ({settings})"
     yield Comparison(runtime, quantity, len(changes) - len(explained), 0)
     if explained:
         quantity = f"change of logits that explains {len(explained)} texts of {count} ({settings})"
         yield Comparison(runtime, quantity, max(explained), tolerance)
+
+
+def describe_settings(sample: SampleConfig) -> str:
+    """Return the main settings of the sampler, and the others that are on."""
+    main = ("temperature", "top_k", "top_p")
+    others = ("min_p", "repetition_penalty", "min_new_tokens")
+    is_on = [name for name in others if getattr(sample, name) != getattr(SampleConfig, name)]
+    return ", ".join(
+        f"{name.replace('_', '-')} {getattr(sample, name)}" for name in (*main, *is_on)
+    )
 
 
 def make_prompts(bundle: Bundle, plan: Plan) -> list[str]:

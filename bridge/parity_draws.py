@@ -39,11 +39,19 @@ class ReferenceModel(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What the sampler knows when it draws token `index`, counted from 0, after a window."""
+    """What decides a token.
 
-    logits: Array  # [V], float64
+    Attributes:
+        logits: Logits [V] of the reference, float64.
+        window: Tokens that gave them.
+        number: Index of the token, counted from 0 after the prompt.
+        sample: Settings of the sampler.
+        end_of_text: Token that ends a document.
+    """
+
+    logits: Array
     window: Sequence[int]
-    index: int
+    number: int
     sample: SampleConfig
     end_of_text: int
 
@@ -101,7 +109,7 @@ def least_change(draw: Draw, token: int, smallest: float, tolerance: float) -> f
 
     Changes are relative to the largest logit or to 1; none below `smallest` is tried.
     """
-    unit = max(1.0, float(np.abs(draw.logits).max()))
+    unit = max(1.0, float(np.abs(draw.logits[np.isfinite(draw.logits)]).max()))
 
     def is_possible(change: float) -> bool:
         return can_draw(draw, token, change * unit, SUM_ROUNDING * change / tolerance)
@@ -132,8 +140,8 @@ def can_draw(draw: Draw, token: int, change: float, rounding: float) -> bool:
     low, high = (np.exp((x - high.max()) / draw.sample.temperature) for x in (low, high))
     must_pass, can_pass = filter_tokens(low, high, draw.sample, rounding)
     least, most = np.where(must_pass, low, 0.0), np.where(can_pass, high, 0.0)
-    u = uniform(draw.sample.seed, draw.index)
-    # Fewest weight before the token, and most weight up to it, against the rest.
+    u = uniform(draw.sample.seed, draw.number)
+    # The range of the running sum: the least before the token, and the most through it.
     before, rest = least[:token].sum(), most[token:].sum()
     through, behind = most[: token + 1].sum(), least[token + 1 :].sum()
     begins = before <= (u + rounding) * (before + rest)
@@ -144,7 +152,7 @@ def can_draw(draw: Draw, token: int, change: float, rounding: float) -> bool:
 def penalize(draw: Draw, logits: Array) -> Array:
     """Return the logits after the settings that come before the temperature."""
     logits, sample = logits.copy(), draw.sample
-    if draw.index < sample.min_new_tokens:
+    if draw.number < sample.min_new_tokens:
         logits[draw.end_of_text] = -np.inf
     read = np.unique(draw.window)
     r = sample.repetition_penalty
@@ -175,7 +183,7 @@ def filter_tokens(
         must_pass = must_pass & (low >= sample.min_p * high.max())
         can_pass = can_pass & (high >= sample.min_p * low.max())
     if sample.top_p < 1:
-        before = running_sum(np.where(can_pass, low, 0.0)[by_low])[n_before]
+        before = running_sum(low[by_low])[n_before]
         rest = most.sum() - running_sum(most[by_low])[n_before]
         can_pass = can_pass & (before < (sample.top_p + rounding) * (before + rest))
         before = running_sum(most[by_high])[n_possible] - most
