@@ -7,7 +7,7 @@ from valyrian_jax.bundle.memory import estimate_memory
 from valyrian_jax.config import ModelConfig, load_config
 
 
-@pytest.mark.parametrize("preset", ["valyrian", "tiny", "long", "muon"])
+@pytest.mark.parametrize("preset", ["valyrian", "original", "finetune", "tiny", "long", "muon"])
 def test_a_small_model_is_compared_in_everything(preset: str) -> None:
     model = load_config(f"configs/{preset}.toml").model
     T = model.n_positions

@@ -8,8 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.runs import load_last_state, load_tiny_config, make_text_console, resume
+from tests.support.runs import (
+    load_last_state,
+    load_tiny_config,
+    make_text_console,
+    read_console,
+    resume,
+)
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.config import OptimConfig, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
@@ -109,3 +116,19 @@ def test_a_held_out_loss_that_is_not_finite_never_becomes_the_best(
     with pytest.raises(UserError, match=expected):
         train(config, tmp_path / "run", init=poisoned, console=make_text_console())
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_a_high_learning_rate_is_named_where_trained_weights_are_changed(
+    finished: TrainResult, small_text: Path, tmp_path: Path
+) -> None:
+    settings = {"train.steps": 10, "train.sample_every": 0, "train.eval_every": 10}
+    default, lower = OptimConfig().lr, load_config("configs/finetune.toml").optim.lr
+    for number, (lr, init, count) in enumerate(
+        [(default, True, 1), (2 * default, True, 1), (lower, True, 0), (default, False, 0)]
+    ):
+        config = load_tiny_config(small_text, **settings, **{"optim.lr": lr})
+        bundle, run = finished.directory / "bundle", tmp_path / str(number)
+        console = make_text_console()
+        train(config, run, init=bundle if init else None, console=console)
+        output = " ".join(read_console(console).split())
+        assert output.count("to fine-tune, pass --config configs/finetune.toml") == count

@@ -14,7 +14,7 @@ from rich.console import Console
 from valyrian_jax.bundle.names import axis_sizes
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import take_until_end_of_text
-from valyrian_jax.config import ModelConfig
+from valyrian_jax.config import ModelConfig, OptimConfig
 from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.errors import escape, quote_argument, silence
 from valyrian_jax.evaluation.evaluate import Evaluation
@@ -157,7 +157,13 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         lines["resumed"] = f"at step {int(state.step)}"
     if options := describe_options(setup.config, setup.options, setup.device):
         lines["compute"] = options
-    for name, text in [*lines.items(), *(("note", note) for note in setup.dataset.notes)]:
+    notes = [*setup.dataset.notes]
+    if setup.init_bundle and optim.lr >= OptimConfig().lr:
+        notes.append(
+            f"the learning rate {optim.lr} is that of new weights and raises the loss of trained "
+            "ones at first; to fine-tune, pass --config finetune"
+        )
+    for name, text in [*lines.items(), *(("note", note) for note in notes)]:
         print_fact(console, name, text)
 
 
