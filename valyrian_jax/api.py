@@ -68,7 +68,8 @@ class Model(LanguageModel):
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
     ) -> Iterator[npt.NDArray[np.int32]]:
         """Yield the next token of every row; see `valyrian_jax.generation.generate`."""
-        return stream_tokens(self.params, self.config, prompts, seeds, sample)
+        end_of_text = self.tokenizer.end_of_text
+        return stream_tokens(self.params, self.config, prompts, seeds, sample, end_of_text)
 
     @pin_jax_settings()
     def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

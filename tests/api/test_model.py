@@ -187,7 +187,7 @@ WRONG = [
     (lambda m: m.stream("a", temperature=-1), "sample.temperature = -1"),
     (lambda m: m.generate(None), "expected text, found NoneType None; pass a str"),
     (lambda m: m.generate(["a", 3]), "expected text, found int 3; pass a str"),
-    (lambda m: m.generate(b"a"), "expected text, found"),
+    (lambda m: m.generate(b"a"), "expected text, found bytes b'a'"),
     (lambda m: m.stream(["a"]), "expected text, found list"),
     (lambda m: m.generate("a", seeds=[1]), "seeds needs a list of prompts, found one text"),
     (lambda m: m.generate(["a", "b"], seeds=[1]), "seeds must be 2 numbers"),

@@ -18,7 +18,7 @@ from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
     encode_prompt,
-    generate_many_texts,
+    generate_texts,
     resolve_sample_config,
     seed_range,
     stream_text,
@@ -95,7 +95,7 @@ class LanguageModel(abc.ABC):
     @overload
     def generate(
         self,
-        prompt: Sequence[str],
+        prompt: list[str] | tuple[str, ...],
         *,
         seed: int | None = None,
         seeds: Sequence[int] | None = None,
@@ -111,7 +111,7 @@ class LanguageModel(abc.ABC):
 
     def generate(
         self,
-        prompt: str | Sequence[str] = "",
+        prompt: str | list[str] | tuple[str, ...] = "",
         *,
         seed: int | None = None,
         seeds: Sequence[int] | None = None,
@@ -177,10 +177,9 @@ class LanguageModel(abc.ABC):
                 )
             row_seeds = [self._resolve(seed=row_seed).seed for row_seed in seeds]
         batch_size = count_texts(self.config)
-        texts = generate_many_texts(
+        return generate_texts(
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
         )
-        return list(texts)
 
     def stream(
         self,
@@ -301,19 +300,20 @@ class LanguageModel(abc.ABC):
     def _stream(self, prompt: str, sample: SampleConfig) -> Iterator[str]:
         prompts = [encode_prompt(self.tokenizer, prompt)]
         columns = self.generate_tokens(prompts, [sample.seed], sample)
-        yield from stream_text(self.tokenizer, (int(column[0]) for column in columns), sample.stop)
+        ids = (int(column[0]) for column in columns)
+        yield from filter(None, stream_text(self.tokenizer, ids, sample.stop))
 
     def _label(self, tokens: Iterable[int]) -> list[str]:
         return [token_label(self.tokenizer, token) for token in tokens]
 
 
-def _check_prompts(prompts: Sequence[str]) -> list[str]:
+def _check_prompts(prompts: Any) -> list[str]:
     """Return texts as a list.
 
     Raises:
         UserError: One is not a text.
     """
-    texts = list(prompts)
+    texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
     for text in texts:
         if not isinstance(text, str):
             raise UserError(
