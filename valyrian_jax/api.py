@@ -131,6 +131,8 @@ def train(
 
     >>> import valyrian_jax as vx
     >>> result = vx.train("configs/tiny.toml", out="runs/mine", **{"train.steps": 20})
+    run       runs/mine
+    ...
     >>> result.steps, result.load().config.n_layer
     (20, 2)
 

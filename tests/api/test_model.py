@@ -70,7 +70,7 @@ def test_numbers_of_numpy_are_settings(model: Any) -> None:
 def test_both_give_the_same(both: tuple[vx.Model, bridge.Model]) -> None:
     jax_model, torch_model = both
     for seed in range(4):
-        options: Any = {"seed": seed, "min_p": 0.01, "repetition_penalty": 1.2, "stop": "."}
+        options: Any = {"seed": seed, "top_p": 0.9, "stop": "."}
         assert jax_model.generate("the", **options) == torch_model.generate("the", **options)
     ids = jax_model.encode(SENTENCE)[:16]
     logits, torch_logits = jax_model.logits(ids), torch_model.logits(ids)
@@ -167,6 +167,13 @@ def test_the_newest_run_is_the_default(
     monkeypatch.chdir(home)
     assert package.load().directory == Path("runs/first/bundle")
     assert package.load("runs/first/bundle").generate("a") == package.load().generate("a")
+
+
+@pytest.mark.parametrize("name", ["valyrian.pt", "valyrian.pt2"])
+def test_an_exported_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(bridge.UserError, match="found the file .*; open an exported file with"):
+        bridge.load(tmp_path / name)
 
 
 def test_several_threads_share_a_model(model: Any) -> None:
