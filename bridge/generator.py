@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bridge.gpt import to_module
-from bridge.sampler import check_settings, sample_tokens
+from bridge.sampler import SamplingParams, check_settings, sample_tokens
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
@@ -39,6 +38,7 @@ class Generator(nn.Module):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.gpt = to_module(bundle)
+        self.end_of_text = bundle.tokenizer.end_of_text
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits [B, T, V] of every next token after tokens [B, T], T <= n_positions."""
@@ -67,12 +67,60 @@ class Generator(nn.Module):
             logits = self.gpt.forward_cached(unread, cache.keys_values, length)
         return logits, Cache(cache.keys_values, start, N - start)
 
+    def step_rows(self, tokens: Tensor, counts: list[int], cache: Cache) -> tuple[Tensor, Cache]:
+        """Like `step`, for rows of different lengths, each one token longer than in the last step.
+
+        Args:
+            tokens: Tokens [B, N]; row r has counts[r], and anything after them.
+            counts: Number of tokens of each row, not all equal.
+            cache: From `new_cache` or the previous `step_rows`.
+        """
+        B, n_positions = len(counts), self.gpt.n_positions
+        starts = [window_start(count, n_positions) for count in counts]
+        lengths = [counts[row] - starts[row] for row in range(B)]
+        moved: list[int] = []  # rows whose windows are read again
+        for row in range(B):
+            previous = window_start(counts[row] - 1, n_positions)
+            if cache.length == 0 or starts[row] != previous:
+                moved.append(row)
+        rows = torch.tensor(moved, dtype=torch.int64, device=tokens.device)
+        positions = [length - 1 for length in lengths]
+        # TorchScript cannot return from inside `with`.
+        with torch.no_grad():
+            # What this computes for a moved row is replaced below.
+            newest = gather_windows(tokens, [count - 1 for count in counts], [1] * B)
+            logits = self.gpt.forward_rows(newest, cache.keys_values, positions)
+            if len(moved) > 0:
+                starts, lengths = [starts[row] for row in moved], [lengths[row] for row in moved]
+                windows = gather_windows(tokens.index_select(0, rows), starts, lengths)
+                read = self.gpt.make_cache(len(moved), windows.shape[1])
+                logits.index_copy_(0, rows, self.gpt.forward_windows(windows, read, lengths))
+                cache.keys_values.narrow(4, 0, windows.shape[1]).index_copy_(2, rows, read)
+        return logits, Cache(cache.keys_values, 0, 1)
+
     def sample(
-        self, logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int
+        self,
+        logits: Tensor,
+        index: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        min_new_tokens: int = 0,
+        window: Tensor | None = None,
     ) -> Tensor:
-        """Draw token `index` (counted from 0) of every row from logits [B, V]: tokens [B]."""
-        check_settings(temperature, top_k, top_p, seed)
-        return sample_tokens(logits, index, temperature, top_k, top_p, seed)
+        """Draw token `index` (counted from 0) of every row from logits [B, V]: tokens [B].
+
+        A repetition penalty needs the tokens of the window [B, W] that gave the logits; those of a
+        cache begin at `cache.start`.
+        """
+        params = self.make_params(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        )
+        check_settings(params, [seed])
+        return sample_tokens(logits, index, params, seed_range(seed, logits.shape[0]), window)
 
     def generate(
         self,
@@ -82,37 +130,71 @@ class Generator(nn.Module):
         top_k: int,
         top_p: float,
         seed: int,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        min_new_tokens: int = 0,
     ) -> Tensor:
         """Continue tokens [B, N], N >= 1, to [B, N + max_new_tokens]; row r draws with seed + r."""
-        return self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, -1)
+        params = self.make_params(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        )
+        check_settings(params, [seed])
+        check_length(max_new_tokens)
+        B, N = tokens.shape
+        seeds = seed_range(seed, B)
+        out = torch.zeros(B, N + max_new_tokens, dtype=torch.int64, device=tokens.device)
+        out[:, :N] = tokens
+        cache = self.new_cache(B)
+        for index in range(max_new_tokens):
+            _, _, cache = self.extend(out, [N + index] * B, index, params, seeds, cache)
+        return out
 
     def extend(
         self,
         tokens: Tensor,
-        max_new_tokens: int,
+        counts: list[int],
+        index: int,
+        params: SamplingParams,
+        seeds: list[int],
+        cache: Cache,
+    ) -> tuple[Tensor, Tensor, Cache]:
+        """Draw token `index` of every row and write it after the row's counts[r] tokens.
+
+        Returns:
+            The logits [B, V], the tokens [B] drawn from them, and the cache.
+        """
+        count = counts[0]
+        is_even = min(counts) == max(counts)
+        if is_even:
+            logits, cache = self.step(tokens.narrow(1, 0, count), cache)
+        else:
+            logits, cache = self.step_rows(tokens, counts, cache)
+        window: Tensor | None = None
+        if params.repetition_penalty != 1:
+            starts = [window_start(count, self.gpt.n_positions) for count in counts]
+            lengths = [counts[row] - starts[row] for row in range(len(counts))]
+            window = gather_windows(tokens, starts, lengths)
+        drawn = sample_tokens(logits, index, params, seeds, window)
+        if is_even:
+            tokens.select(1, count).copy_(drawn)
+        else:
+            ends = torch.tensor(counts, dtype=torch.int64, device=tokens.device)
+            tokens.scatter_(1, ends.unsqueeze(1), drawn.unsqueeze(1))
+        return logits, drawn, cache
+
+    def make_params(
+        self,
         temperature: float,
         top_k: int,
         top_p: float,
-        seed: int,
-        stop_token: int,
-    ) -> Tensor:
-        """Continue tokens as `generate` does; a single row ends before `stop_token` (-1: never).
-
-        TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
-        """
-        if max_new_tokens < 0:
-            raise ValueError("max_new_tokens must not be negative")
-        B, N = tokens.shape
-        out = torch.zeros(B, N + max_new_tokens, dtype=torch.int64, device=tokens.device)
-        out[:, :N] = tokens
-        cache = self.new_cache(B)
-        for count in range(N, N + max_new_tokens):
-            logits, cache = self.step(out.narrow(1, 0, count), cache)
-            drawn = self.sample(logits, count - N, temperature, top_k, top_p, seed)
-            if stop_token >= 0 and drawn.item() == stop_token:
-                return out[:, :count]
-            out.select(1, count).copy_(drawn)
-        return out
+        min_p: float,
+        repetition_penalty: float,
+        min_new_tokens: int,
+    ) -> SamplingParams:
+        """Return the sampler's settings for this model."""
+        return SamplingParams(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
+        )
 
 
 def window_start(count: int, n_positions: int) -> int:
@@ -125,10 +207,54 @@ def window_start(count: int, n_positions: int) -> int:
     return half * max(0, (count - n_positions + half - 1) // half)
 
 
+def gather_windows(tokens: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
+    """Return lengths[r] tokens from starts[r] on of each row; the last one fills shorter rows."""
+    first = torch.tensor(starts, dtype=torch.int64, device=tokens.device).unsqueeze(1)
+    last = torch.tensor(lengths, dtype=torch.int64, device=tokens.device).unsqueeze(1) - 1
+    offsets = torch.arange(max(lengths), device=tokens.device).unsqueeze(0)
+    return tokens.gather(1, first + torch.minimum(offsets, last))
+
+
+def pad_rows(rows: list[list[int]], room: int, device: torch.device) -> Tensor:
+    """Return rows of tokens as int64 [B, N + room], N the longest row, filled with zeros."""
+    longest = max([len(row) for row in rows])
+    padded = torch.zeros(len(rows), longest + room, dtype=torch.int64, device=device)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64, device=device)
+    return padded
+
+
+def seed_range(seed: int, rows: int) -> list[int]:
+    """Return the seed of each row: seed, seed + 1, ... (mod 2^32)."""
+    return [(seed + row) % 4294967296 for row in range(rows)]
+
+
+def check_length(max_new_tokens: int) -> None:
+    """Check the number of tokens to generate.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    if max_new_tokens < 0:
+        raise ValueError(
+            f"max_new_tokens is out of range: expected 0 or more, found {max_new_tokens}; "
+            "pass a larger one"
+        )
+
+
 def generate_with_logits(
-    generator: Generator, prompt: Sequence[int], sample: SampleConfig, rows: int = 1
+    generator: Generator,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sample: SampleConfig,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Continue a prompt in B = rows independent rows; row r draws with seed + r.
+    """Continue prompts of any lengths together; each gives the tokens that it gives alone.
+
+    Args:
+        generator: The model.
+        prompts: B prompts of at least one token id each; they can be longer than the window.
+        seeds: Seed of each prompt.
+        sample: Settings of the sampler; its prompt, seed and stop strings are not used.
 
     Yields:
         For every new token the logits [B, V] and the tokens drawn from them, int64 [B].
@@ -136,18 +262,28 @@ def generate_with_logits(
     Raises:
         UserError: The logits of a token are not finite.
     """
+    if not prompts or not all(map(len, prompts)):
+        raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
+    if len(seeds) != len(prompts):
+        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
+    params = generator.make_params(
+        sample.temperature,
+        sample.top_k,
+        sample.top_p,
+        sample.min_p,
+        sample.repetition_penalty,
+        sample.min_new_tokens,
+    )
+    seeds = [int(seed) for seed in seeds]
+    check_settings(params, seeds)
     device = generator.gpt.transformer.wte.weight.device
-    N = len(prompt)
-    settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
     with pin_torch_settings():
-        tokens = torch.empty(rows, N + sample.max_new_tokens, dtype=torch.int64, device=device)
-        tokens[:, :N] = torch.tensor(prompt, device=device)
-        cache = generator.new_cache(rows)
+        tokens = pad_rows([list(prompt) for prompt in prompts], sample.max_new_tokens, device)
+        cache = generator.new_cache(len(prompts))
     for index in range(sample.max_new_tokens):
+        counts = [len(prompt) + index for prompt in prompts]
         with pin_torch_settings():  # never across a yield, where the caller's code runs
-            logits, cache = generator.step(tokens[:, : N + index], cache)
-            drawn = generator.sample(logits, index, *settings)
-            tokens[:, N + index] = drawn
+            logits, drawn, cache = generator.extend(tokens, counts, index, params, seeds, cache)
         yield logits, drawn
 
 
@@ -158,9 +294,5 @@ def stream(
     sample: SampleConfig,
 ) -> Iterator[npt.NDArray[np.int32]]:
     """Continue prompts with a seed each; yield the next token of every row, int32 [B]."""
-    texts = [
-        generate_with_logits(generator, prompt, replace(sample, seed=int(seed)))
-        for prompt, seed in zip(prompts, seeds, strict=True)
-    ]
-    for steps in zip(*texts, strict=True):
-        yield np.array([int(drawn) for _, drawn in steps], np.int32)
+    for _, drawn in generate_with_logits(generator, prompts, seeds, sample):
+        yield drawn.to(torch.int32).cpu().numpy()

@@ -37,8 +37,8 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits [B, T, V] for int64 tokens [B, T], T <= n_positions."""
-        states = self.transformer(tokens, None, 0).view(tokens.shape[0], tokens.shape[1], -1)
-        return self.unembed(states)
+        states = self.transformer(tokens, None, 0, None)
+        return self.unembed(states.view(tokens.shape[0], tokens.shape[1], -1))
 
     def forward_cached(self, tokens: Tensor, cache: Tensor, start: int) -> Tensor:
         """Return the logits [B, V] after tokens [B, T]; write their keys and values into the cache.
@@ -48,15 +48,38 @@ class GPT(nn.Module):
             cache: Keys and values of the positions before `start`, with room for T more.
             start: Position of the first token.
         """
-        states = self.transformer(tokens, cache, start).view(tokens.shape[0], tokens.shape[1], -1)
-        return self.unembed(states.select(1, -1))
+        states = self.transformer(tokens, cache, start, None)
+        return self.unembed(states.view(tokens.shape[0], tokens.shape[1], -1).select(1, -1))
+
+    def forward_rows(self, tokens: Tensor, cache: Tensor, positions: list[int]) -> Tensor:
+        """Return the logits [B, V] after tokens [B, 1], each at a position of its own.
+
+        Like `forward_cached`, for rows that have read different numbers of tokens.
+        """
+        at = torch.tensor(positions, dtype=torch.int64, device=tokens.device)
+        return self.unembed(self.transformer(tokens, cache, max(positions), at))
+
+    def forward_windows(self, tokens: Tensor, cache: Tensor, lengths: list[int]) -> Tensor:
+        """Return the logits [B, V] after the first lengths[b] of tokens [B, T].
+
+        Keys and values of all T tokens are written into the cache. The caller ignores the others.
+        """
+        B, T = tokens.shape
+        states = self.transformer(tokens, cache, 0, None).view(B * T, -1)
+        last = torch.arange(B, device=tokens.device) * T - 1
+        last = last + torch.tensor(lengths, dtype=torch.int64, device=tokens.device)
+        return self.unembed(states.index_select(0, last))
 
     def unembed(self, states: Tensor) -> Tensor:
         """Return the logits [..., V] of normed states [..., D]."""
         if self.tied:
-            return F.linear(states, self.transformer.wte.weight)
-        else:  # noqa: RET505 (TorchScript skips a dead branch, but not code after a return)
-            return F.linear(states, self.lm_head.weight)
+            weight = self.transformer.wte.weight
+        else:
+            weight = self.lm_head.weight
+        logits = F.linear(states, weight)
+        if is_rounded(logits, states):
+            logits = F.linear(states.double(), weight.double()).to(states.dtype)
+        return logits
 
     def make_cache(self, rows: int, length: int) -> Tensor:
         """Return zeros for the keys and values of B rows: [L, 2, B, H, length, K]."""
@@ -76,18 +99,31 @@ class Transformer(nn.Module):
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.ln_f = nn.LayerNorm(D, config.layer_norm_epsilon)
 
-    def forward(self, tokens: Tensor, cache: Tensor | None, start: int) -> Tensor:
-        """Return the normed states [B T, D] of tokens [B, T] at the positions from `start` on."""
-        x, B = self.embed(tokens, start), tokens.shape[0]
+    def forward(
+        self, tokens: Tensor, cache: Tensor | None, start: int, positions: Tensor | None
+    ) -> Tensor:
+        """Return the normed states [B T, D] of tokens [B, T] at the positions from `start` on.
+
+        Args:
+            tokens: Token ids.
+            cache: Keys and values of the positions before.
+            start: Position of the first token.
+            positions: Position of each row, int64 [B], where they differ. Then T is 1 and `start`
+                the largest of them.
+        """
+        x, B = self.embed(tokens, start, positions), tokens.shape[0]
         for layer, block in enumerate(self.h):
-            x = block(x, B, None if cache is None else cache[layer], start)
+            x = block(x, B, None if cache is None else cache[layer], start, positions)
         return self.ln_f(x)
 
-    def embed(self, tokens: Tensor, start: int) -> Tensor:
+    def embed(self, tokens: Tensor, start: int, positions: Tensor | None) -> Tensor:
         """Return the sum of the token and position embeddings, [B T, D]."""
         B, T = tokens.shape
-        positions = self.wpe.weight.narrow(0, start, T)
-        return (F.embedding(tokens, self.wte.weight) + positions).view(B * T, -1)
+        if positions is None:
+            embedded = self.wpe.weight.narrow(0, start, T)
+        else:
+            embedded = F.embedding(positions.unsqueeze(1), self.wpe.weight)
+        return (F.embedding(tokens, self.wte.weight) + embedded).view(B * T, -1)
 
 
 class Block(nn.Module):
@@ -100,9 +136,11 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, B: int, past: Tensor | None, start: int) -> Tensor:
+    def forward(
+        self, x: Tensor, B: int, past: Tensor | None, start: int, positions: Tensor | None
+    ) -> Tensor:
         """Map states [B T, D] to states [B T, D]."""
-        x = x + self.attn(self.ln_1(x), B, past, start)
+        x = x + self.attn(self.ln_1(x), B, past, start, positions)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -115,22 +153,35 @@ class Attention(nn.Module):
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, B: int, past: Tensor | None, start: int) -> Tensor:
+    def forward(
+        self, x: Tensor, B: int, past: Tensor | None, start: int, positions: Tensor | None
+    ) -> Tensor:
         """Map states [B T, D] to states [B T, D]; past: keys, values [2, B, H, n_positions, K]."""
         T, D = x.shape[0] // B, x.shape[1]
         H, K = self.n_head, D // self.n_head
         qkv = self.c_attn(x).view(B, T, 3, H, K).permute(2, 0, 3, 1, 4)  # (3, B, H, T, K)
         kv = qkv.narrow(0, 1, 2)
         if past is not None:  # narrow: TorchScript would slice every indexed axis in turn
-            past.narrow(3, start, T).copy_(kv)
+            if positions is None:
+                past.narrow(3, start, T).copy_(kv)
+            else:
+                past.scatter_(3, positions.view(1, B, 1, 1, 1).expand_as(kv), kv)
             kv = past.narrow(3, 0, start + T)  # (2, B, H, S, K)
         mask: Tensor | None = None
-        if T > 1 and start > 0:
+        if positions is not None:
+            keys = torch.arange(start + T, device=x.device)
+            mask = (keys <= positions.unsqueeze(1)).view(B, 1, 1, start + T)
+        elif T > 1 and start > 0:
             mask = torch.ones(T, start + T, dtype=torch.bool, device=x.device).tril(start)
-        causal = True if start == 0 else False  # noqa: SIM210 (torch.export needs a constant)
+        causal = True if start == 0 and mask is None else False  # noqa: SIM210 (torch.export)
         mixed = F.scaled_dot_product_attention(
             qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal
         )  # (B, H, T, K)
+        if is_rounded(mixed, x):
+            qkv, kv = qkv.double(), kv.double()
+            mixed = F.scaled_dot_product_attention(
+                qkv[0], kv[0], kv[1], attn_mask=mask, is_causal=causal
+            ).to(x.dtype)
         return self.c_proj(mixed.transpose(1, 2).reshape(B * T, D))
 
 
@@ -159,7 +210,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in] to [N, out]."""
         # Not addmm: TorchScript splits it in two, which rounds differently from the eager module.
-        return torch.mm(x, self.weight) + self.bias
+        return multiply(x, self.weight) + self.bias
 
 
 class Embedding(nn.Module):
@@ -168,6 +219,24 @@ class Embedding(nn.Module):
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
+
+
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x @ weight, [N, in] times [in, out]."""
+    product = torch.mm(x, weight)
+    if is_rounded(product, x):
+        product = torch.mm(x.double(), weight.double()).to(x.dtype)
+    return product
+
+
+def is_rounded(result: Tensor, x: Tensor) -> bool:
+    """Return whether `torch.autocast` has rounded a product of x in a TorchScript file.
+
+    TorchScript cannot turn autocast off, and a file gives the same text everywhere. Autocast leaves
+    float64 alone, so the caller repeats the product in it. In Python, autocast works as in any
+    module.
+    """
+    return torch.jit.is_scripting() and result.dtype != x.dtype
 
 
 def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
@@ -180,14 +249,14 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
     """
     B, T = tokens.shape
     future = torch.ones(T, T, dtype=torch.bool, device=tokens.device).triu(1)
-    x = gpt.transformer.embed(tokens, 0)  # (B T, D)
+    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
     for block in gpt.transformer.h:
         assert isinstance(block, Block)
         qkv = block.attn.c_attn(block.ln_1(x)).view(B, T, 3, gpt.n_head, -1)
         q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, K)
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         yield scores.masked_fill(future, -math.inf).softmax(-1)
-        x = block(x, B, None, 0)
+        x = block(x, B, None, 0, None)
 
 
 def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bridge.generator import Generator
-from bridge.gpt import GPT, Embedding, Linear
+from bridge.gpt import GPT, Embedding, Linear, multiply
 from bridge.sampler import check_logits
 
 READ_BYTES = 1 << 35  # bytes of weights that generating the texts may read
@@ -55,7 +55,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in] to [N, out]."""
-        return torch.mm(x, self.weight) + self.bias
+        return multiply(x, self.weight) + self.bias
 
     def __getstate__(self) -> tuple[Tensor, Tensor, Tensor, bool]:
         return self.rounded, self.scale, self.bias, self.training

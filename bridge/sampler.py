@@ -1,16 +1,30 @@
 """The sampler of `valyrian_jax.generation.sampler` as scriptable functions.
 
-The steps and their order are the same: temperature, top-k, softmax, nucleus, and a draw in id
-order. Each token uses one uniform number, which Threefry (JAX's generator) computes from the seed
-and the token's index; it is equal bit for bit, the probabilities up to rounding.
+The steps and their order are the same: no end of the document before `min_new_tokens`, repetition
+penalty, temperature, top-k, softmax, min-p, nucleus, and a draw in id order. Each token uses one
+uniform number, which Threefry (JAX's generator) computes from the seed and the token's index; it is
+equal bit for bit, the probabilities up to rounding.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from valyrian_jax.errors import UserError
+
+
+class SamplingParams(NamedTuple):
+    """Settings of the sampler, except the seed; `end_of_text` is the id of `<|endoftext|>`."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    min_new_tokens: int
+    end_of_text: int
 
 
 def threefry(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:
@@ -48,7 +62,37 @@ def uniform(seed: int, index: int) -> float:
     return random_bits(seed, index) / 8388608.0
 
 
-def filter_probabilities(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+def edit_logits(
+    logits: Tensor, index: int, params: SamplingParams, window: Tensor | None
+) -> Tensor:
+    """Forbid the end of the document before `min_new_tokens`, and apply the repetition penalty.
+
+    Args:
+        logits: Float [B, V].
+        index: Number of tokens generated before.
+        params: Settings.
+        window: Tokens int64 [B, W] that gave the logits; None only without a penalty. A token that
+            occurs twice counts once.
+    """
+    if index < params.min_new_tokens:
+        logits = logits.index_fill(
+            1, torch.tensor([params.end_of_text], device=logits.device), -math.inf
+        )
+    penalty = params.repetition_penalty
+    if penalty != 1:
+        if window is None:
+            raise ValueError("repetition_penalty needs the tokens of the window; pass window")
+        # On the CPU, because a GPU multiplies by the reciprocal, which rounds differently.
+        logits, window = logits.cpu(), window.cpu()
+        seen = logits.gather(1, window)  # as in CTRL (Keskar et al. 2019)
+        penalized = torch.where(seen > 0, seen / penalty, seen * penalty)
+        logits = logits.scatter(1, window, penalized)
+    return logits
+
+
+def filter_probabilities(
+    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0
+) -> Tensor:
     """Return the probabilities [B, V] of the tokens that may be drawn, and 0 for the others.
 
     Args:
@@ -56,12 +100,15 @@ def filter_probabilities(logits: Tensor, temperature: float, top_k: int, top_p: 
         temperature: Above 0.
         top_k: Number of tokens to keep; 0 keeps all.
         top_p: Probability of the nucleus; 1 keeps all tokens.
+        min_p: Share of the largest probability that a token needs; 0 keeps all.
     """
     # The stable sort breaks ties by the lower id.
     scores, order = (logits / temperature).sort(dim=-1, descending=True, stable=True)
     if 0 < top_k < scores.shape[1]:
         scores[:, top_k:] = -float("inf")
     probabilities = scores.softmax(-1)
+    if min_p > 0:
+        probabilities = probabilities.masked_fill(probabilities < min_p * probabilities[:, :1], 0.0)
     if top_p < 1:
         preceding = probabilities.cumsum(-1) - probabilities
         is_dropped = preceding >= top_p
@@ -77,27 +124,38 @@ def sample(probabilities: Tensor, u: Tensor) -> Tensor:
 
 
 def sample_tokens(
-    logits: Tensor, index: int, temperature: float, top_k: int, top_p: float, seed: int
+    logits: Tensor, index: int, params: SamplingParams, seeds: list[int], window: Tensor | None
 ) -> Tensor:
-    """Draw token `index` of every row from logits [B, V]: int64 [B]; row r draws with seed + r.
+    """Draw token `index` of every row from logits [B, V]: int64 [B].
 
     The draw runs on the CPU, so that all devices of PyTorch draw the same token.
+
+    Args:
+        logits: Float [B, V].
+        index: Number of tokens generated before.
+        params: Settings.
+        seeds: Seed of each row.
+        window: Tokens int64 [B, W] that gave the logits; None only without a repetition penalty.
 
     Raises:
         UserError: The logits of a row are not finite; a single one may be minus infinity.
     """
     check_logits(logits)
-    if temperature == 0:
-        return logits.argmax(-1)
+    device = logits.device
+    if index < params.min_new_tokens or params.repetition_penalty != 1:
+        logits = edit_logits(logits.float(), index, params, window)
+        check_logits(logits)
+    if params.temperature == 0:
+        return logits.argmax(-1).to(device)
     # Integers, because TorchScript rounds a list of numbers to the default type first.
     bits = torch.tensor(
-        [random_bits((seed + row) % 4294967296, index) for row in range(logits.shape[0])],
-        dtype=torch.int64,
-        device="cpu",
+        [random_bits(seed, index) for seed in seeds], dtype=torch.int64, device="cpu"
     )
     u = bits.to(torch.float32) / 8388608.0
-    probabilities = filter_probabilities(logits.float().cpu(), temperature, top_k, top_p)
-    return sample(probabilities, u).to(logits.device)
+    probabilities = filter_probabilities(
+        logits.float().cpu(), params.temperature, params.top_k, params.top_p, params.min_p
+    )
+    return sample(probabilities, u).to(device)
 
 
 def check_logits(logits: Tensor) -> None:
@@ -115,17 +173,41 @@ def check_logits(logits: Tensor) -> None:
         )
 
 
-def check_settings(temperature: float, top_k: int, top_p: float, seed: int) -> None:
+def check_settings(params: SamplingParams, seeds: list[int]) -> None:
     """Check that the settings are in the range that the sampler defines.
 
     Raises:
         ValueError: A setting is out of range; the message names it.
     """
-    if not (temperature == 0 or 0.001 <= temperature < float("inf")):
-        raise ValueError("temperature must be 0 or at least 0.001")
-    if top_k < 0:
-        raise ValueError("top_k must not be negative; 0 keeps all tokens")
-    if not top_p > 0:
-        raise ValueError("top_p must be above 0; 1 keeps all tokens")
-    if not 0 <= seed < 4294967296:
-        raise ValueError("seed must be from 0 to 2^32 - 1")
+    if not (params.temperature == 0 or 0.001 <= params.temperature < float("inf")):
+        raise ValueError(
+            f"temperature is out of range: expected 0 or at least 0.001, found "
+            f"{params.temperature}; 0 takes the most probable token"
+        )
+    if params.top_k < 0:
+        raise ValueError(
+            f"top_k is out of range: expected 0 or more, found {params.top_k}; 0 keeps all tokens"
+        )
+    if not params.top_p > 0:
+        raise ValueError(
+            f"top_p is out of range: expected more than 0, found {params.top_p}; 1 keeps all tokens"
+        )
+    if not 0 <= params.min_p <= 1:
+        raise ValueError(
+            f"min_p is out of range: expected 0 to 1, found {params.min_p}; 0 keeps all tokens"
+        )
+    if not 0.001 <= params.repetition_penalty <= 1000:
+        raise ValueError(
+            f"repetition_penalty is out of range: expected 0.001 to 1000, found "
+            f"{params.repetition_penalty}; 1 turns it off"
+        )
+    if params.min_new_tokens < 0:
+        raise ValueError(
+            f"min_new_tokens is out of range: expected 0 or more, found {params.min_new_tokens}; "
+            "0 lets a text end at once"
+        )
+    for seed in seeds:
+        if not 0 <= seed < 4294967296:
+            raise ValueError(
+                f"seed is out of range: expected 0 to 2^32 - 1, found {seed}; pass another one"
+            )

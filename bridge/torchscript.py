@@ -24,10 +24,9 @@ from bridge.export_metadata import (
 from bridge.generator import Generator
 from bridge.int8 import Int8Embedding, Int8Linear, quantize
 from bridge.parity_report import read_report
-from bridge.tokenizer import ByteBPE, replace_malformed
+from bridge.text_generator import TextGenerator
 from bridge.torch_settings import pin_torch_settings
-from valyrian_jax.bundle.bundle import Bundle, load_bundle
-from valyrian_jax.bundle.text_generation import resolve_sample_config
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_in_utf8, read_text
 from valyrian_jax.tokenizer import Tokenizer
@@ -42,68 +41,6 @@ EXAMPLE_SETTINGS = (
 EXAMPLE_READ_BYTES = 1 << 35  # bytes of weights that generating all examples may read
 
 
-class TextGenerator(Generator):
-    """The module in a file; it runs only as TorchScript, where a str is a string of bytes."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle)
-        self.bpe = ByteBPE(bundle.tokenizer)
-        self.end_of_text = bundle.tokenizer.end_of_text
-        sample = resolve_sample_config(bundle, {})
-        self.settings = (
-            sample.max_new_tokens,
-            sample.temperature,
-            sample.top_k,
-            sample.top_p,
-            sample.seed,
-        )
-
-    def defaults(self) -> tuple[int, float, int, float, int]:
-        """Return the settings of the bundle: max_new_tokens, temperature, top_k, top_p, seed."""
-        return self.settings
-
-    def generate_text(
-        self,
-        prompt: str,
-        max_new_tokens: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        seed: int,
-    ) -> str:
-        """Return the prompt and its continuation, up to the end of the document or max_new_tokens.
-
-        An empty prompt starts a new document.
-        """
-        prompt = self.decode(self.encode(prompt))  # Python also replaces malformed UTF-8 first.
-        ids = self.encode(prompt)
-        start = ids if len(ids) > 0 else [self.end_of_text]
-        tokens = torch.tensor([start], dtype=torch.int64, device=self.bpe.byte_ids.device)
-        out = self.extend(tokens, max_new_tokens, temperature, top_k, top_p, seed, self.end_of_text)
-        new_ids: list[int] = out[0, len(start) :].tolist()
-        return prompt + self.decode(new_ids)
-
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of any bytes, including malformed UTF-8."""
-        data = [ord(byte) for byte in list(text)]  # A loop over the str itself is quadratic.
-        ids: list[int] = self.bpe.encode(
-            torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
-        ).tolist()
-        return ids
-
-    def decode(self, ids: list[int]) -> str:
-        """Return the text of token ids, with U+FFFD for each malformed part.
-
-        `bridge.tokenizer.replace_malformed` defines the malformed parts.
-        """
-        for i in ids:
-            if i < 0 or i >= self.bpe.vocab_size:
-                raise ValueError("a token id is outside the vocabulary")
-        tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
-        data: list[int] = replace_malformed(self.bpe.decode(tokens)).tolist()
-        return "".join([chr(byte) for byte in data])
-
-
 def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
     """Compile a module from its source code to TorchScript; every size stays dynamic."""
     for method in (
@@ -113,6 +50,7 @@ def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
         Generator.generate,
         TextGenerator.defaults,
         TextGenerator.generate_text,
+        TextGenerator.generate_texts,
         TextGenerator.encode,
         TextGenerator.decode,
         Int8Linear.__getstate__,

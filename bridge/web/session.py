@@ -55,7 +55,7 @@ def stream_events(
     for token in prompt:
         yield {"kind": "prompt"} | describe_token(token)
     try:
-        for logits, drawn in generate_with_logits(generator, prompt, sample):
+        for logits, drawn in generate_with_logits(generator, [prompt], [sample.seed], sample):
             token = int(drawn)
             if token == tokenizer.end_of_text:
                 reason = "document"

@@ -1,0 +1,207 @@
+"""The generator with its tokenizer: the module in a TorchScript file, text in, text out."""
+
+import torch
+from torch import Tensor
+
+from bridge.generator import Generator, check_length, pad_rows
+from bridge.sampler import check_settings
+from bridge.tokenizer import ByteBPE, replace_malformed
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import resolve_sample_config
+
+
+class TextGenerator(Generator):
+    """The module in a file; it runs only as TorchScript, where a str is a string of bytes."""
+
+    settings: tuple[int, float, int, float, int, float, float, int, list[str]]
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.bpe = ByteBPE(bundle.tokenizer)
+        sample = resolve_sample_config(bundle, {})
+        self.settings = (
+            sample.max_new_tokens,
+            sample.temperature,
+            sample.top_k,
+            sample.top_p,
+            sample.seed,
+            sample.min_p,
+            sample.repetition_penalty,
+            sample.min_new_tokens,
+            list(sample.stop),
+        )
+
+    def defaults(self) -> tuple[int, float, int, float, int, float, float, int, list[str]]:
+        """Return the settings of the bundle, in the order of the arguments of `generate_text`."""
+        return self.settings
+
+    def generate_text(
+        self,
+        prompt: str,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: int,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        min_new_tokens: int = 0,
+        stop: list[str] | None = None,
+    ) -> str:
+        """Return the prompt and its continuation.
+
+        It ends at the end of the document, before the first stop string in the new text, or after
+        max_new_tokens. An empty prompt starts a new document.
+        """
+        return self.generate_texts(
+            [prompt],
+            [seed],
+            max_new_tokens,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            min_new_tokens,
+            stop,
+        )[0]
+
+    def generate_texts(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        min_new_tokens: int = 0,
+        stop: list[str] | None = None,
+    ) -> list[str]:
+        """Continue prompts together; each gives the text that `generate_text` gives with its seed.
+
+        TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
+        """
+        params = self.make_params(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        )
+        check_settings(params, seeds)
+        check_length(max_new_tokens)
+        stop_strings: list[str] = []
+        if stop is not None:
+            stop_strings = stop
+        check_texts(prompts, seeds, stop_strings)
+        # Python also replaces malformed UTF-8 in prompts first.
+        prompts = [self.decode(self.encode(prompt)) for prompt in prompts]
+        starts = [self.encode(prompt) for prompt in prompts]
+        starts = [ids if len(ids) > 0 else [self.end_of_text] for ids in starts]
+        tokens = pad_rows(starts, max_new_tokens, self.bpe.byte_ids.device)
+        counts = [len(ids) for ids in starts]
+        new_ids = [ids[:0] for ids in starts]
+        endings = ["" for _ in prompts]  # the last bytes of each text, where a stop string can be
+        cuts = [0 for _ in prompts]  # bytes from a stop string on
+        unfinished = list(range(len(prompts)))
+        cache = self.new_cache(len(prompts))
+        for index in range(max_new_tokens):
+            _, drawn, cache = self.extend(tokens, counts, index, params, seeds, cache)
+            counts = [count + 1 for count in counts]
+            ids: list[int] = drawn.tolist()
+            texts = self.split_bytes(drawn) if len(stop_strings) > 0 else endings
+            running, unfinished = unfinished, []
+            for row in running:
+                if ids[row] == self.end_of_text:
+                    continue
+                new_ids[row].append(ids[row])
+                if len(stop_strings) > 0:
+                    endings[row], cuts[row] = find_stop(endings[row] + texts[row], stop_strings)
+                if cuts[row] == 0:
+                    unfinished.append(row)
+            if len(unfinished) == 0:
+                break
+        return [
+            prompt + self.decode_cut(ids, cut) for prompt, ids, cut in zip(prompts, new_ids, cuts)
+        ]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of any bytes, including malformed UTF-8."""
+        data = [ord(byte) for byte in list(text)]  # A loop over the str itself is quadratic.
+        ids: list[int] = self.bpe.encode(
+            torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
+        ).tolist()
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of token ids, with U+FFFD for each malformed part.
+
+        `bridge.tokenizer.replace_malformed` defines the malformed parts.
+        """
+        return self.decode_cut(ids, 0)
+
+    def decode_cut(self, ids: list[int], cut: int) -> str:
+        """Return the text of token ids without their last `cut` bytes."""
+        for i in ids:
+            if i < 0 or i >= self.bpe.vocab_size:
+                raise ValueError("a token id is outside the vocabulary")
+        tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
+        data = self.bpe.decode(tokens)
+        data = replace_malformed(data.narrow(0, 0, data.numel() - cut))
+        return "".join([chr(byte) for byte in to_list(data)])
+
+    def split_bytes(self, tokens: Tensor) -> list[str]:
+        """Return the bytes of each token."""
+        data, texts = [chr(byte) for byte in to_list(self.bpe.decode(tokens))], [""][:0]
+        begin = 0
+        for length in to_list(self.bpe.token_lengths[tokens]):
+            texts.append("".join(data[begin : begin + length]))
+            begin += length
+        return texts
+
+
+def to_list(tensor: Tensor) -> list[int]:
+    """Return the numbers of an int64 tensor [N]."""
+    numbers: list[int] = tensor.tolist()
+    return numbers
+
+
+def find_stop(text: str, stop: list[str]) -> tuple[str, int]:
+    """Find the stop string that is complete first; of two that end together, the longer one.
+
+    Args:
+        text: Bytes in which no stop string was complete before the last token.
+        stop: Stop strings.
+
+    Returns:
+        The end of the text, in which a stop string can begin, and the number of bytes from the
+        beginning of the stop string on; 0 if there is none.
+    """
+    first_end, first_start, longest = len(text) + 1, -1, 0
+    for string in stop:
+        start = text.find(string)
+        end = start + len(string)
+        if start >= 0 and (end < first_end or (end == first_end and start < first_start)):
+            first_end, first_start = end, start
+        longest = max(longest, len(string))
+    if first_start >= 0:
+        return text, len(text) - first_start
+    return text[max(0, len(text) - longest + 1) :], 0
+
+
+def check_texts(prompts: list[str], seeds: list[int], stop: list[str]) -> None:
+    """Check the prompts, seeds and stop strings of texts that are generated together.
+
+    Raises:
+        ValueError: There is no prompt, not one seed for each, or an empty stop string.
+    """
+    if len(prompts) == 0:
+        raise ValueError("there is no prompt: expected at least one, found none; pass one")
+    if len(seeds) != len(prompts):
+        raise ValueError(
+            f"the seeds do not fit the prompts: expected {len(prompts)}, found {len(seeds)}; "
+            "pass a seed for each prompt"
+        )
+    for string in stop:
+        if len(string) == 0:
+            raise ValueError(
+                "a stop string is empty: expected at least one byte, found none; leave it out"
+            )
