@@ -72,7 +72,7 @@ class GPT(nn.Module):
 
     def unembed(self, states: Tensor) -> Tensor:
         """Return the logits [..., V] of normed states [..., D]."""
-        if self.tied:
+        if self.tied:  # noqa: SIM108 (TorchScript skips a dead branch)
             weight = self.transformer.wte.weight
         else:
             weight = self.lm_head.weight

@@ -120,7 +120,8 @@ class TextGenerator(Generator):
             if len(unfinished) == 0:
                 break
         return [
-            prompt + self.decode_cut(ids, cut) for prompt, ids, cut in zip(prompts, new_ids, cuts)
+            prompt + self.decode_cut(ids, cut)
+            for prompt, ids, cut in zip(prompts, new_ids, cuts)  # noqa: B905 (TorchScript)
         ]
 
     def encode(self, text: str) -> list[int]:

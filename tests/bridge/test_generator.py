@@ -1,6 +1,5 @@
 """Generation in PyTorch and TorchScript gives the tokens of JAX."""
 
-import functools
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts, seed_range
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation import generate
-from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.generation.generate import make_generator, stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 
 PROMPTS = [[1], list(range(5, 28)), list(range(24)), list(range(25)), list(range(100, 180))]
@@ -30,12 +29,11 @@ def test_tokens_equal_those_of_jax_past_the_context_and_in_rows(
     small: Bundle, generator: Generator, script: Any, settings: tuple[float, int, float, int]
 ) -> None:
     params = jax.tree.map(jax.numpy.asarray, from_tensors(small.tensors))
-    sample, seeds = SampleConfig("", 60, *settings), seed_range(settings[-1], 3)
+    sample = SampleConfig("", 60, *settings)
     for prompt in PROMPTS:
-        expected = np.stack(
-            list(stream_tokens(params, small.model, [prompt] * 3, seeds, sample)), axis=1
-        )
-        streamed = np.stack(list(stream(generator, [prompt] * 3, seeds, sample)), axis=1)
+        rows = [prompt] * 3, seed_range(sample.seed, 3), sample
+        expected = np.stack(list(stream_tokens(params, small.model, *rows)), axis=1)
+        streamed = np.stack(list(stream(generator, *rows)), axis=1)
         assert np.array_equal(streamed, expected)
         for module in (generator, script):
             out = module.generate(torch.tensor([prompt] * 3), 60, *settings)
@@ -72,15 +70,14 @@ def test_the_window_starts_where_it_does_in_jax() -> None:
 def test_texts_equal_those_of_jax_and_stop_at_the_end_of_the_document(
     small: Bundle, script: Any
 ) -> None:
-    stream_jax = functools.partial(stream_tokens, from_tensors(small.tensors), small.model)
+    stream_jax = make_generator(small)
     tokenizer, ended = small.tokenizer, 0
     prompts = ["", "the dragon", "Ȳdra daor 🐉 e\u0301", "don't\n\n  they?", "x" * 70] * 4
     for seed, prompt in enumerate(prompts):
         sample = SampleConfig(prompt, 70, 1.0, 0, 1.0, seed)
         expected = generate_texts(stream_jax, tokenizer, [prompt], [seed], sample)[0]
         assert script.generate_text(prompt, 70, 1.0, 0, 1.0, seed) == expected
-        ids = [
-            int(row[0]) for row in stream_jax([encode_prompt(tokenizer, prompt)], [seed], sample)
-        ]
+        start = encode_prompt(tokenizer, prompt)
+        ids = [int(row[0]) for row in stream_jax([start], [seed], sample)]
         ended += tokenizer.end_of_text in ids
     assert ended > 0

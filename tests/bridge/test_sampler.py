@@ -8,7 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.sampler import check_settings, filter_probabilities, sample_tokens, threefry, uniform
+from bridge.sampler import (
+    SamplingParams,
+    check_settings,
+    filter_probabilities,
+    sample_tokens,
+    threefry,
+    uniform,
+)
 from valyrian_jax.generation import sampler as jax_sampler
 
 sample_rows = jax.jit(jax.vmap(jax_sampler.sample_token, in_axes=(0, 0, None, None, None, None)))
@@ -45,7 +52,9 @@ def test_tokens_equal_those_of_jax(
     logits = np.random.default_rng(seed).normal(size=(2, 40)).astype(np.float32) * 3
     if ties:
         logits = np.round(logits)
-    tokens = sample_tokens(torch.from_numpy(logits), index, temperature, top_k, top_p, seed)
+    params = SamplingParams(temperature, top_k, top_p, 0.0, 1.0, 0, 0)
+    row_seeds = [seed, (seed + 1) % 2**32]
+    tokens = sample_tokens(torch.from_numpy(logits), index, params, row_seeds, None)
     seeds = jnp.asarray([seed, (seed + 1) % 2**32], jnp.uint32)
     expected = sample_rows(jnp.asarray(logits), seeds, index, temperature, top_k, top_p)
     assert tokens.tolist() == expected.tolist()
@@ -80,4 +89,4 @@ def test_settings_out_of_range_are_rejected(
     settings: tuple[float, int, float, int], name: str
 ) -> None:
     with pytest.raises(ValueError, match=name):
-        check_settings(*settings)
+        check_settings(SamplingParams(*settings[:3], 0.0, 1.0, 0, 0), [settings[3]])

@@ -67,7 +67,7 @@ SETTINGS = GLOBAL_SETTINGS | {
 def compute(bundle: Bundle) -> list[Any]:
     """Return tokens, events, attention and lens of a new generator."""
     generator = Generator(bundle)
-    tokens = [row.tolist() for row in stream(generator, [1, 2, 3], SAMPLE, rows=2)]
+    tokens = [row.tolist() for row in stream(generator, [[1, 2, 3]] * 2, [3, 4], SAMPLE)]
     ids = ByteBPE(bundle.tokenizer).encode(torch.tensor(list(b"the wolf"), device="cpu")).tolist()
     start, weights = attention_row(generator, list(range(30)))
     lens = lens_table(generator, bundle.tokenizer, list(range(30)))[1].probabilities.tolist()
@@ -121,7 +121,7 @@ def test_files_do_not_depend_on_settings_of_the_caller(
 
 def test_settings_are_back_between_tokens_and_after_errors(small: Bundle) -> None:
     with set_default_dtype(torch.bfloat16), torch.device("meta"), torch.no_grad():
-        for _ in stream(Generator(small), [1], SAMPLE):
+        for _ in stream(Generator(small), [[1]], [3], SAMPLE):
             zeros = torch.zeros(1)
             assert (zeros.dtype, zeros.device.type) == (torch.bfloat16, "meta")
         with pytest.raises(ZeroDivisionError), pin_torch_settings():

@@ -54,7 +54,7 @@ def test_a_file_needs_only_torch(file: Path, script: Any, tmp_path: Path) -> Non
         cwd=tmp_path,
     )
     text, ids = script.generate_text("the dragon", 40, 0.8, 0, 0.95, 7), script.encode("Ȳdra daor")
-    assert done.stdout == f"{text!r}\n{ids} 'Ȳdra daor' (100, 0.8, 0, 0.95, 0)\n"
+    assert done.stdout == f"{text!r}\n{ids} 'Ȳdra daor' (100, 0.8, 0, 0.95, 0, 0.0, 1.0, 0, [])\n"
 
 
 def test_a_file_has_the_metadata_of_its_bundle(file: Path, directory: Path) -> None:
@@ -101,7 +101,7 @@ def test_logits_equal_those_of_the_module_bit_for_bit_at_any_shape(
 
 
 def test_the_file_checks_its_settings(script: Any) -> None:
-    with pytest.raises(Exception, match="top_p must be above 0"):
+    with pytest.raises(Exception, match="top_p is out of range"):
         script.generate_text("a", 3, 1.0, 0, 0.0, 0)
 
 

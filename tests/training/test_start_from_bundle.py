@@ -131,4 +131,4 @@ def test_a_high_learning_rate_is_named_where_trained_weights_are_changed(
         console = make_text_console()
         train(config, run, init=bundle if init else None, console=console)
         output = " ".join(read_console(console).split())
-        assert output.count("to fine-tune, pass --config configs/finetune.toml") == count
+        assert output.count("to fine-tune, pass --config finetune") == count

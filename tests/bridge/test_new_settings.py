@@ -1,0 +1,135 @@
+"""The sampler's settings, stop strings and uneven batches in PyTorch and TorchScript."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from bridge.generator import Generator, stream
+from bridge.sampler import SamplingParams, sample_tokens
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation import sampler as jax_sampler
+from valyrian_jax.generation.generate import make_generator
+
+OLD_BUNDLE = Path(__file__).parents[1] / "artifacts" / "0.1.0" / "run" / "bundle"
+OLD_TEXTS = json.loads(Path(__file__).with_name("texts_of_0.1.0.json").read_text(encoding="utf-8"))
+PROMPTS = ["", "the dragon", "Ȳdra daor 🐉", "wolf " * 30, "they're"]
+SETTINGS = [
+    SampleConfig("", 50, 1.0, 0, 0.95, 0),
+    SampleConfig("", 50, 1.2, 0, 1.0, 0, 0.05, 1.3, 20),
+    SampleConfig("", 50, 0.0, 0, 1.0, 0, 0.0, 1.5, 50),
+    SampleConfig("", 50, 1.0, 40, 0.9, 0, 0.02, 0.8, 3, ("e", "wolf")),
+]
+
+
+def test_with_the_new_settings_off_texts_are_those_of_0_1() -> None:
+    bundle = load_bundle(OLD_BUNDLE)
+    generator = Generator(bundle)
+    for row in OLD_TEXTS:
+        *settings, seed = row["settings"]
+        sample = SampleConfig(row["prompt"], 40, *settings, seed)
+        prompt = encode_prompt(bundle.tokenizer, row["prompt"])
+        tokens = [int(column[0]) for column in stream(generator, [prompt], [seed], sample)]
+        assert tokens == row["tokens"]
+        generate = lambda *args: stream(generator, *args)  # noqa: E731
+        texts = generate_texts(generate, bundle.tokenizer, [row["prompt"]], [seed], sample)
+        assert texts == [row["text"]]
+
+
+@pytest.mark.parametrize("sample", SETTINGS, ids=str)
+def test_uneven_rows_give_the_text_that_each_gives_alone_and_that_jax_gives(
+    small: Bundle, script: Any, sample: SampleConfig
+) -> None:
+    generator, seeds = Generator(small), [3, 2**32 - 1, 7, 7, 0]
+    expected = generate_texts(make_generator(small), small.tokenizer, PROMPTS, seeds, sample)
+    generate = lambda *args: stream(generator, *args)  # noqa: E731
+    assert generate_texts(generate, small.tokenizer, PROMPTS, seeds, sample) == expected
+    settings = [*vars(sample).values()][1:5]
+    new = sample.min_p, sample.repetition_penalty, sample.min_new_tokens, list(sample.stop)
+    assert script.generate_texts(PROMPTS, seeds, *settings, *new) == expected
+    for prompt, seed, text in zip(PROMPTS, seeds, expected, strict=True):
+        assert script.generate_text(prompt, *settings, seed, *new) == text
+        ids = encode_prompt(small.tokenizer, prompt)
+        alone = generate_texts(generate, small.tokenizer, [prompt], [seed], replace(sample))
+        assert alone == [text]
+        assert len(ids) > 0
+
+
+def test_tokens_of_random_logits_equal_those_of_jax() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(60):
+        logits = rng.normal(size=(2, 40)).astype(np.float32) * 3
+        window = rng.integers(0, 40, (2, 12))
+        settings = (
+            float(rng.choice([0, 0.5, 1])),
+            int(rng.choice([0, 5])),
+            float(rng.choice([0.7, 1])),
+            float(rng.choice([0, 0.1, 1])),
+            float(rng.choice([0.5, 1, 1.3])),
+            int(rng.choice([0, 5])),
+            3,
+        )
+        in_window = np.zeros((2, 40), bool)
+        np.put_along_axis(in_window, window, True, 1)
+        params = jax_sampler.SamplingParams(jnp.array([seed, 9], jnp.uint32), *settings)
+        expected = jax_sampler.sample_tokens(
+            jnp.asarray(logits), params, seed % 8, jnp.asarray(in_window)
+        )
+        tokens = sample_tokens(
+            torch.from_numpy(logits),
+            seed % 8,
+            SamplingParams(*settings),
+            [seed, 9],
+            torch.from_numpy(window),
+        )
+        assert tokens.tolist() == np.asarray(expected).tolist()
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ((1.5, 1.0, 0, None), "min_p is out of range: expected 0 to 1, found 1.5"),
+        ((0.0, 0.0, 0, None), "repetition_penalty is out of range"),
+        ((0.0, 1.0, -1, None), "min_new_tokens is out of range"),
+        ((0.0, 1.0, 0, ["a", ""]), "a stop string is empty"),
+    ],
+)
+def test_a_file_refuses_settings_out_of_range(script: Any, new: Any, words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        script.generate_text("a", 3, 1.0, 0, 1.0, 0, *new)
+
+
+def test_a_stop_string_is_found_in_the_new_bytes_only(script: Any) -> None:
+    settings = (40, 1.0, 0, 1.0, 5)
+    text = script.generate_text("the dragon", *settings)
+    new = text.removeprefix("the dragon")
+    for stop in (new[3:8], new[:1], new[-2:]):
+        end = new.index(stop)
+        stopped = script.generate_text("the dragon", *settings, 0.0, 1.0, 0, [stop])
+        assert stopped == "the dragon" + new[:end]
+    assert script.generate_text("the dragon", *settings, 0.0, 1.0, 0, ["on" + new[0]]) == text
+
+
+def test_calls_of_0_1_and_the_defaults_work(script: Any) -> None:
+    max_new_tokens, temperature, top_k, top_p, seed = script.defaults()[:5]
+    text = script.generate_text("the", max_new_tokens, temperature, top_k, top_p, seed)
+    assert script.generate_text("the", *script.defaults()) == text
+    logits, _ = script.step(torch.tensor([[1, 2]]), script.new_cache(1))
+    assert script.sample(logits, 0, 0.0, 0, 1.0, 0).item() == logits.argmax()
+
+
+def test_a_file_gives_the_same_text_under_autocast(script: Any) -> None:
+    settings = ("Ȳdra daor 🐉", 60, 1.0, 0, 0.9, 3)
+    expected, tokens = script.generate_text(*settings), torch.arange(10)[None]
+    logits = script(tokens)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert script.generate_text(*settings) == expected
+            assert (script(tokens) - logits).abs().max() < 1e-4
