@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Int
 
 from valyrian_jax.config import Config
+from valyrian_jax.data.overlap import Overlap
 from valyrian_jax.data.shards.dataset import open_shard_dataset
 from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME
 from valyrian_jax.data.shards.shard_set import is_shard_directory
 from valyrian_jax.data.split import DataSplit
+from valyrian_jax.data.split_record import SplitRecord
 from valyrian_jax.data.text_dataset import open_text_dataset
 from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.errors import UserError
@@ -40,6 +42,10 @@ class Dataset(Protocol):
         """Entropy of the held-out part in bits per byte, a bound for every model; None: unknown."""
 
     @property
+    def overlap(self) -> Overlap | None:
+        """How much of the held-out part is also in the training part; None: not measured."""
+
+    @property
     def training_sentences(self) -> frozenset[str] | None:
         """Sentences of the training part if the grammar generated them; a sample may repeat one."""
 
@@ -58,6 +64,9 @@ class Dataset(Protocol):
 
     def read_documents(self) -> DataSplit | None:
         """Read the text again; None if it does not fit into memory."""
+
+    def record_split(self) -> SplitRecord:
+        """Return what a run records about the split."""
 
     def describe(self) -> str:
         """Describe the text in one line."""

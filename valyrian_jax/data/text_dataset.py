@@ -11,6 +11,7 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
 from valyrian_jax.data.reading.text_loader import Text, load_text
 from valyrian_jax.data.split import DataSplit, split_documents
+from valyrian_jax.data.split_record import SplitRecord, record_split
 from valyrian_jax.data.text import (
     Tokens,
     count_bytes,
@@ -64,6 +65,10 @@ class TextDataset:
                 f"{text.fingerprint}; run the command again"
             )
         return split_documents(text.documents, self.config.data.held_out)
+
+    def record_split(self) -> SplitRecord:
+        """Return what a run records about the split."""
+        return record_split(len(self.training_tokens), self.eval_set)
 
     def describe(self) -> str:
         """Describe the text in one line."""

@@ -16,6 +16,7 @@ from valyrian_jax.data.overlap import Overlap, measure_overlap
 from valyrian_jax.data.shards.dataset import TokenizerMismatchError
 from valyrian_jax.data.shards.shard_set import is_shard_directory
 from valyrian_jax.data.split import DataSplit
+from valyrian_jax.data.split_record import check_split, read_split
 from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
@@ -135,6 +136,8 @@ def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
             f"{config.data.path} has changed since {directory} was trained on it: expected SHA-256 "
             f"{expected}, found {dataset.fingerprint}; restore the text or train again"
         )
+    saved, losses = read_split(bundle.manifest, directory)
+    check_split(dataset.record_split(), saved, losses, path, directory)
     return bundle, dataset
 
 

@@ -8,7 +8,7 @@ weights may be sharded over all of them; only the primary process writes.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +132,10 @@ class EvaluateAndKeepBest:
             "step": step,
             "held_out": evaluation._asdict(),
         }
+        if self.metadata.split:
+            manifest["split"] = asdict(self.metadata.split)
+        if self.dataset.overlap:
+            manifest["overlap"] = self.dataset.overlap._asdict()
         if self.dataset.entropy is not None:
             manifest["held_out"]["entropy_bits_per_byte"] = self.dataset.entropy
         if self.metadata.base_model:

@@ -28,6 +28,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from valyrian_jax.config import explain_error
+from valyrian_jax.data.split_record import SplitRecord
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_in_utf8, read_json_object, sync_to_disk
 from valyrian_jax.training import distributed
@@ -55,6 +56,8 @@ class CheckpointMetadata:
     """Dtype and shape of every array of the state; `save` fills it in."""
     base_model: str | None = None
     """Name of the bundle that the run started from, for the model card."""
+    split: SplitRecord | None = None
+    """The held-out part; None: version 0.1 wrote the checkpoint."""
 
 
 class Checkpoint(NamedTuple):

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from valyrian_jax.bundle.bundle import read_bundle_step, recover_bundle
 from valyrian_jax.config import Config, config_from_tree, config_to_tree
+from valyrian_jax.data.split_record import check_split
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
 from valyrian_jax.training import checkpoint, distributed
@@ -66,8 +67,8 @@ def check_unchanged(
         which can change results by rounding.
 
     Raises:
-        UserError: The text, the tokenizer or a setting of the model, the optimizer or the order of
-            batches has changed, or the run has taken more steps than it should.
+        UserError: The text, its split, the tokenizer or a setting of the model, the optimizer or
+            the order of batches has changed, or the run has taken more steps than it should.
     """
     for section, defaults in config_to_tree(Config()).items():
         # A setting that the version of the checkpoint did not have had its default.
@@ -95,6 +96,10 @@ def check_unchanged(
             f"{directory / 'tokenizer.json'} has changed since {directory} was started; put the "
             "old file back, or start a new run"
         )
+    if current.split:
+        losses = saved.progress.best_loss, saved.progress.best_bits_per_byte
+        text = current.config["data"]["path"]
+        check_split(current.split, saved.split, losses, text, directory)
     notices = []
     if steps != (steps_before := saved.config["train"]["steps"]):
         notices.append(

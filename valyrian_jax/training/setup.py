@@ -141,6 +141,7 @@ def make_metadata(setup: RunSetup) -> CheckpointMetadata:
         tokenizer_sha256=tokenizer_sha256,
         versions=collect_versions(setup.device),
         base_model=setup.base_model,
+        split=setup.dataset.record_split(),
     )
     shared = [metadata.config, metadata.corpus_sha256, metadata.tokenizer_sha256]
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).digest()

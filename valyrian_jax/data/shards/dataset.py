@@ -16,6 +16,7 @@ from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME, hash_inde
 from valyrian_jax.data.shards.permutation import permute
 from valyrian_jax.data.shards.shard_set import ShardSet, read_tokens
 from valyrian_jax.data.shards.split import ShardSplit, split_shards
+from valyrian_jax.data.split_record import SplitRecord, record_split
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, Tokens
 from valyrian_jax.data.windows import EvalSet, check_window_count, make_eval_windows
 from valyrian_jax.errors import UserError
@@ -29,6 +30,7 @@ class ShardDataset:
     config: Config
     split: ShardSplit
     entropy: None = None
+    overlap: None = None
     training_sentences: None = None
     notes: tuple[str, ...] = ()
 
@@ -63,6 +65,10 @@ class ShardDataset:
 
     def read_documents(self) -> None:
         """Return None: the text does not fit into memory."""
+
+    def record_split(self) -> SplitRecord:
+        """Return what a run records about the split."""
+        return record_split(self.split.training_tokens, self.eval_set)
 
     def describe(self) -> str:
         """Describe the shards in one line."""
