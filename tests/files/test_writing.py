@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fuzzing import limit_time
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import (
     is_stream,
     is_temporary,
     lock_directory,
     remove_temporaries,
+    sync_to_disk,
     write_atomically,
     write_output,
 )
@@ -128,3 +130,9 @@ def test_a_directory_that_is_a_link_is_locked(tmp_path: Path) -> None:
     with lock_directory(tmp_path / "link"), pytest.raises(UserError, match="another process"):
         lock_directory(tmp_path / "new")
     assert (tmp_path / "link").is_symlink()
+
+
+def test_syncing_a_fifo_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with limit_time():
+        sync_to_disk(tmp_path / "fifo")

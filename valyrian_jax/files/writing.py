@@ -119,11 +119,14 @@ def _check_replaceable(path: Path) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(status.st_mode):
-        raise UserError(f"cannot write {path}: it is a directory, expected the name of a file")
+        raise UserError(
+            f"cannot write {path}: it is a directory, expected the name of a file; "
+            "move it away, or choose another name"
+        )
     if not stat.S_ISREG(status.st_mode):
         raise UserError(
             f"cannot write {path}: it is {describe_type(status)}, expected a regular file or a new "
-            "name; choose another name"
+            "name; move it away, or choose another name"
         )
     return status
 
@@ -220,7 +223,7 @@ def remove_temporaries(*paths: Path) -> None:
 def sync_to_disk(*paths: Path) -> None:
     """Flush files, and the names in directories, to the disk."""
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
         try:
             os.fsync(descriptor)
         except OSError:
