@@ -12,16 +12,17 @@ import numpy.typing as npt
 import torch
 
 from bridge.generator import Generator, stream
-from bridge.gpt import GPT, attention_weights
+from bridge.gpt import GPT, attention_weights, lens_logits
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
+from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_bundle
 
-__all__ = ["Attention", "Model", "Score", "UserError", "load"]
+__all__ = ["Attention", "Lens", "Model", "Score", "UserError", "load"]
 
 
 class Model(LanguageModel):
@@ -66,6 +67,12 @@ class Model(LanguageModel):
     def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         layers = attention_weights(self.module, self._to_tensor(tokens))
         return torch.cat(list(layers)).float().cpu().numpy()
+
+    @pin_torch_settings()
+    def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
+        layers = lens_logits(self.module, self._to_tensor(tokens))
+        arrays = (logits[0].float().cpu().numpy() for logits in layers)
+        return make_lens(self.tokenizer, tokens.tolist(), arrays, top)
 
     def _to_tensor(self, tokens: npt.NDArray[np.int32]) -> torch.Tensor:
         device = self.module.transformer.wte.weight.device

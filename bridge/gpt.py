@@ -236,7 +236,8 @@ def is_rounded(result: Tensor, x: Tensor) -> bool:
     float64 alone, so the caller repeats the product in it. In Python, autocast works as in any
     module.
     """
-    return torch.jit.is_scripting() and result.dtype != x.dtype
+    is_in_file = torch.jit.is_scripting()  # type: ignore[attr-defined]
+    return is_in_file and result.dtype != x.dtype
 
 
 def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
@@ -273,10 +274,10 @@ def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
         Logits [B, T - first, V].
     """
     B, T = tokens.shape
-    x = gpt.transformer.embed(tokens, 0)  # (B T, D)
+    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
     yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
     for block in gpt.transformer.h:
-        x = block(x, B, None, 0)
+        x = block(x, B, None, 0, None)
         yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
 
 

@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
+from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
 from valyrian_jax.config import Config, SampleConfig, config_from_tree, config_to_tree, load_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.inspection.logit_lens import lens
 from valyrian_jax.model.gpt import attention_weights, forward
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params, from_tensors
@@ -28,7 +30,7 @@ from valyrian_jax.training import run
 from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.start_options import check_start_options
 
-__all__ = ["Attention", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
+__all__ = ["Attention", "Lens", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
 
 PathLike = str | os.PathLike[str]
 
@@ -57,6 +59,8 @@ class Model(LanguageModel):
     >>> tokens, weights = model.attention("Valar morghūlis.")
     >>> weights[0, 0].sum(-1).round(3).tolist() == [1.0] * len(tokens)
     True
+    >>> len(model.lens("Valar morghūlis.").predictions) == 1 + model.config.n_layer
+    True
     """
 
     @cached_property
@@ -81,6 +85,11 @@ class Model(LanguageModel):
 
     def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         return np.array(attention_weights(self.params, tokens[None], self.config)[:, 0])
+
+    def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
+        layers = lens(self.params, tokens[None], self.config)
+        arrays = (np.asarray(logits[0]) for logits in layers)
+        return make_lens(self.tokenizer, tokens.tolist(), arrays, top)
 
 
 def load(path: PathLike | None = None) -> Model:

@@ -20,6 +20,7 @@ from valyrian_jax.inspection.logit_lens import lens, text_lens
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors, pad_tensors
 from valyrian_jax.tokenizer import train_bpe
+from valyrian_jax.tokenizer.display import token_label
 
 CONFIG = ModelConfig(vocab_size=300, n_positions=16, n_embd=24, n_layer=2, n_head=3)
 TOKENIZER = train_bpe(WORDS, CONFIG.vocab_size)
@@ -82,14 +83,16 @@ def test_padding_is_never_predicted(tied: bool) -> None:
 def test_the_best_predictions_come_first_and_ties_by_lower_id() -> None:
     draw = np.random.default_rng(2)
     layers = [draw.integers(-3, 4, (5, 9)).astype(np.float32) for _ in range(3)]
-    result = make_lens([1, 2, 3, 4, 5], layers, top=4)
-    assert result.tokens == [1, 2, 3, 4, 5]
+    result = make_lens(TOKENIZER, [1, 2, 3, 4, 5], layers, top=4)
+    assert result.tokens == [token_label(TOKENIZER, i) for i in [1, 2, 3, 4, 5]]
+    best = [[token_label(TOKENIZER, i) for i in row] for row in result.ids[..., 0]]
+    assert result.predictions == best
     for logits, ids, probabilities in zip(layers, result.ids, result.probabilities, strict=True):
         np.testing.assert_array_equal(ids, np.argsort(-logits, axis=-1, kind="stable")[:, :4])
         softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         expected = np.take_along_axis(softmax, ids, axis=-1)
         np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
-    everything = make_lens([0], [layers[0][:1]], top=99)
+    everything = make_lens(TOKENIZER, [0], [layers[0][:1]], top=99)
     assert everything.ids.shape == (1, 1, 9)
     assert everything.probabilities.sum() == pytest.approx(1)
 
@@ -97,11 +100,12 @@ def test_the_best_predictions_come_first_and_ties_by_lower_id() -> None:
 def test_a_text_has_a_row_for_every_layer() -> None:
     bundle = make_bundle()
     result = text_lens(bundle, "a dragon", top=3)
-    assert result.tokens == bundle.tokenizer.encode("a dragon")
-    assert result.ids.shape == result.probabilities.shape == (3, len(result.tokens), 3)
-    logits = forward(from_tensors(bundle.tensors), jnp.asarray([result.tokens]), bundle.model)
+    tokens = bundle.tokenizer.encode("a dragon")
+    assert "".join(result.tokens) == "a␣dragon"
+    assert result.ids.shape == result.probabilities.shape == (3, len(tokens), 3)
+    logits = forward(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
     assert result.ids[-1, :, 0].tolist() == np.asarray(logits)[0].argmax(-1).tolist()
-    assert text_lens(bundle, "").tokens == [bundle.tokenizer.end_of_text]
+    assert text_lens(bundle, "").tokens == ["<|endoftext|>"]
 
 
 def test_a_text_longer_than_the_context_or_weights_that_overflow_end_in_one_line() -> None:

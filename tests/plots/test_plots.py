@@ -207,22 +207,22 @@ def test_every_layer_and_head_has_a_triangular_map() -> None:
 
 
 def test_a_lens_names_the_best_prediction_and_frames_those_that_come_true() -> None:
-    tokenizer = train_bpe("ab ab 夜", 258)
-    a, b, c = (tokenizer.encode(letter)[0] for letter in "abc")
-    tokens = [a, b, c]
-    ids = np.array([[[b], [tokenizer.end_of_text], [a]], [[a], [c], [b]]])
+    predictions = [["b", "<|endoftext|>", "a"], ["夜", "c", "x" * 20]]
     probabilities = np.array([[[0.9], [0.1], [0.2]], [[0.3], [1.0], [0.0]]], np.float32)
-    axes = draw_lens(tokenizer, Lens(tokens, ids, probabilities)).axes[0]
-    names = ["b", "<|endoftext|>", "a", "a", "c", "b"]
+    lens = Lens(["a", "b", "c"], predictions, np.zeros((2, 3, 1), np.int64), probabilities)
+    figure = draw_lens(lens)
+    axes = figure.axes[0]
+    names = ["b", "<|endoftext|>", "a", r"\u591c", "c", "x" * 13 + "…"]
     assert [text.get_text() for text in axes.texts] == names
     np.testing.assert_array_equal(axes.images[0].get_array(), probabilities[..., 0])
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["embedding", "layer 0"]
     corners = [patch.get_xy() for patch in axes.patches]
     assert np.round(corners).tolist() == [[0, 0], [1, 1]]  # a then b, and b then c
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["embedding", "layer 0"]
-    long = Lens([a] * 49, np.zeros((1, 49, 1), np.int64), np.zeros((1, 49, 1), np.float32))
+    figure.draw_without_rendering()
+    long = lens._replace(tokens=["a"] * 49)
     with pytest.raises(UserError, match="the prompt has 49 tokens, but a lens shows at most 48"):
-        draw_lens(tokenizer, long)
+        draw_lens(long)
 
 
 @pytest.mark.parametrize("kind", ["attention", "lens"])

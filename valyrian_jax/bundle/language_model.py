@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
     encode_prompt,
+    encode_within_context,
     generate_texts,
     resolve_sample_config,
     seed_range,
@@ -263,16 +265,25 @@ class LanguageModel(abc.ABC):
             UserError: The text is longer than the context, or the weights overflow float32.
         """
         _check_prompts([text])
-        tokens = encode_prompt(self.tokenizer, text)
-        if len(tokens) > self.config.n_positions:
-            raise UserError(
-                f"the prompt has {len(tokens)} tokens, but the context of the model is "
-                f"{self.config.n_positions}; use a shorter prompt"
-            )
+        tokens = encode_within_context(self.bundle, text)
         weights = self._compute_attention(np.array(tokens, np.int32))
         if not np.isfinite(weights).all():
             raise UserError(NOT_FINITE)
         return Attention(self._label(tokens), weights)
+
+    def lens(self, text: str, top: int = 5) -> Lens:
+        """Return what every layer would predict after each token of a text (the logit lens).
+
+        Args:
+            text: Text; an empty one is <|endoftext|> alone.
+            top: Number of predictions for each token and layer.
+
+        Raises:
+            UserError: The text is longer than the context, or the weights overflow float32.
+        """
+        _check_prompts([text])
+        tokens = encode_within_context(self.bundle, text)
+        return self._compute_lens(np.array(tokens, np.int32), top)
 
     @abc.abstractmethod
     def generate_tokens(
@@ -287,6 +298,10 @@ class LanguageModel(abc.ABC):
     @abc.abstractmethod
     def _compute_attention(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Return the attention weights [layer, head, T, T] in tokens [T]."""
+
+    @abc.abstractmethod
+    def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
+        """Return the predictions of every layer for tokens [T]."""
 
     def _resolve(self, stop: str | Sequence[str] | None = None, **settings: Any) -> SampleConfig:
         """Return the settings, completed by those of the run and checked."""

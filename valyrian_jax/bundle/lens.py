@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle.text_generation import NOT_FINITE
 from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
+from valyrian_jax.tokenizer.display import token_label
 
 
 class Lens(NamedTuple):
@@ -16,23 +18,29 @@ class Lens(NamedTuple):
     Layer 0 is the embedding and layer i the i-th block, so the last are the model's predictions.
 
     Attributes:
-        tokens: Ids of the T tokens of the text.
-        ids: The most probable next tokens [layers, T, top], the best first.
-        probabilities: Their probabilities [layers, T, top].
+        tokens: Labels of the T tokens of the text.
+        predictions: Labels of the most probable next tokens, [layer][token].
+        ids: The `top` most probable next tokens, int64 [layer, token, top], the best first.
+        probabilities: Their probabilities, float32 [layer, token, top].
     """
 
-    tokens: list[int]
+    tokens: list[str]
+    predictions: list[list[str]]
     ids: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float32]
 
 
 def make_lens(
-    tokens: Sequence[int], layers: Iterable[npt.NDArray[np.float32]], top: int = 5
+    tokenizer: Tokenizer,
+    tokens: Sequence[int],
+    layers: Iterable[npt.NDArray[np.float32]],
+    top: int = 5,
 ) -> Lens:
     """Return the best predictions of every layer.
 
     Args:
-        tokens: Ids of the tokens.
+        tokenizer: Tokenizer of the model.
+        tokens: Ids of the T tokens of the text.
         layers: Logits [T, V] after the embedding and after each block.
         top: Number of predictions for each token and layer; at most V.
 
@@ -41,7 +49,9 @@ def make_lens(
     """
     ranked = [_rank(logits, top) for logits in layers]
     ids, probabilities = (np.stack(arrays) for arrays in zip(*ranked, strict=True))
-    return Lens(list(tokens), ids, probabilities)
+    labels = [token_label(tokenizer, token) for token in tokens]
+    predictions = [[token_label(tokenizer, token) for token in row] for row in ids[..., 0].tolist()]
+    return Lens(labels, predictions, ids, probabilities)
 
 
 def _rank(

@@ -210,7 +210,7 @@ def plot_prompt(run: Path, kind: str, prompt: str, out: Path | None) -> list[Pat
     is_in_run = (directory.parent / "config.toml").exists()
     bundle = load_bundle(directory)
     if kind == "lens":
-        figure = draw_lens(bundle.tokenizer, text_lens(bundle, prompt, top=1))
+        figure = draw_lens(text_lens(bundle, prompt, top=1))
     else:
         figure = draw_bundle_attention(bundle, prompt)
     return save_figure(figure, out or (directory.parent if is_in_run else Path()) / kind)

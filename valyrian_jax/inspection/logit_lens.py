@@ -65,4 +65,5 @@ def text_lens(bundle: Bundle, text: str, top: int = 5) -> Lens:
     tokens = encode_within_context(bundle, text)
     params = from_tensors(bundle.tensors)
     layers = lens(params, np.asarray([tokens], np.int32), bundle.model)
-    return make_lens(tokens, (np.asarray(logits[0]) for logits in layers), top)
+    arrays = (np.asarray(logits[0]) for logits in layers)
+    return make_lens(bundle.tokenizer, tokens, arrays, top)
