@@ -38,6 +38,12 @@ def run(code: str, home: Path) -> str:
     return done.stdout
 
 
+def test_a_model_is_used_from_python(home: Path) -> None:
+    text, bits = run(find_block("vx.load()"), home).strip().rsplit("\n", 1)
+    assert text.startswith("Sīr vali")
+    assert float(bits) > 0
+
+
 def test_transformers_opens_the_bundle(home: Path, small: Bundle) -> None:
     facts = "print(model.num_parameters(), len(tokenizer), tokenizer('the wolf')['input_ids'])"
     output = run(f"{find_block('import AutoModelForCausalLM')}\n{facts}\n", home)
@@ -48,5 +54,5 @@ def test_transformers_opens_the_bundle(home: Path, small: Bundle) -> None:
 
 def test_the_file_needs_only_torch(home: Path) -> None:
     text = run(BLOCKED + find_block('torch.jit.load("valyrian.pt")'), home)
-    assert text.startswith("valar morghulis")
-    assert len(text.strip()) > len("valar morghulis")
+    assert text.startswith("Valar morghūlis")
+    assert len(text.strip()) > len("Valar morghūlis")
