@@ -5,6 +5,7 @@ GET  /about       the model, its default settings, and the limits of a request
 POST /generate    settings -> events, one JSON object per line, as they happen
 POST /attention   {"tokens": [...]} -> the attention weights of the last token
 POST /lens        {"tokens": [...]} -> what every layer would predict after the last tokens
+/v1/...           OpenAI's protocol for completions (bridge.web.completions)
 """
 
 import contextlib
@@ -22,12 +23,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.generator import Generator
+from bridge.web.completions import create_completion_app
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
+    MAX_MESSAGE,
     MAX_NEW_TOKENS,
     MAX_PROMPT_CHARACTERS,
     parse_check,
@@ -44,7 +47,6 @@ from valyrian_jax.tokenizer import Tokenizer
 
 PAGE = Path(__file__).parent / "page"
 MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention or a lens
-_MAX_MESSAGE = 2000  # characters
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
@@ -80,13 +82,14 @@ def create_app(
     async def send_lens(request: Request) -> Response:
         return await inspect(request, partial(describe_lens, generator, bundle.tokenizer))
 
-    generate = GenerateEndpoint(bundle, generator, TextLine(limiter, is_stopping))
+    line = TextLine(limiter, is_stopping)
     return Starlette(
         routes=[
             Route("/about", send_about),
-            Route("/generate", generate, methods=["POST"]),
+            Route("/generate", GenerateEndpoint(bundle, generator, line), methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
             Route("/lens", send_lens, methods=["POST"]),
+            Mount("/v1", create_completion_app(bundle, name, generator, line)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
         ],
@@ -177,7 +180,7 @@ def describe_lens(generator: Generator, tokenizer: Tokenizer, tokens: list[int])
 
 async def send_error(_: Request, error: Exception) -> Response:
     """Report a wrong request in one line of limited length; it can quote what was sent."""
-    return JSONResponse({"error": " ".join(str(error).split())[:_MAX_MESSAGE]}, 400)
+    return JSONResponse({"error": " ".join(str(error).split())[:MAX_MESSAGE]}, 400)
 
 
 async def send_busy(_: Request, error: Exception) -> Response:

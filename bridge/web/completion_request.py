@@ -220,7 +220,9 @@ def _parse_count(fields: Mapping[str, Any], key: str, default: int, least: int, 
     value = fields.get(key, default)
     if type(value) is not int or not least <= value <= most:
         found = value if type(value) is int else name_json_type(value)
-        raise CompletionError(f"{key} is {found}, expected a whole number from {least} to {most}", key)
+        raise CompletionError(
+            f"{key} is {found}, expected a whole number from {least} to {most}", key
+        )
     return value
 
 

@@ -41,14 +41,14 @@ class Piece(NamedTuple):
         choice: Index of the choice.
         text: Whole characters, perhaps none.
         scores: Its tokens, if the request asks for probabilities.
-        count: Number of new tokens.
+        new_tokens: Number of its new tokens.
         finish_reason: `stop` or `length` in the last piece of a choice.
     """
 
     choice: int
     text: str
     scores: list[TokenScore]
-    count: int = 0
+    new_tokens: int = 0
     finish_reason: str | None = None
 
 

@@ -4,21 +4,23 @@
     GET  /v1/models/{id}    the same, by its name
     POST /v1/completions    texts, as one JSON object or as a stream of server-sent events
 
-Every error is the protocol's error object. `bridge.web.completion_request` lists the fields.
+Every error is the protocol's error object. `bridge.web.completion_request` has the fields.
 """
 
 import contextlib
-import functools
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import click
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from bridge.generator import Generator
 from bridge.web.completion_request import (
@@ -29,20 +31,21 @@ from bridge.web.completion_request import (
 )
 from bridge.web.completion_texts import Piece, TokenScore, stream_choices
 from bridge.web.protocol import READ_TIMEOUT
-from bridge.web.request import read_json_body, shorten
+from bridge.web.request import MAX_MESSAGE, read_json_body
 from bridge.web.text_line import MAX_TEXTS, BusyError, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Json = dict[str, Any]
+_STOPPED = "the server stopped the text: it is shutting down, or the text took too long; try again"
 
 
-def make_completion_routes(
+def create_completion_app(
     bundle: Bundle, name: str, generator: Generator, line: TextLine
-) -> list[Route]:
-    """Return the routes of the protocol.
+) -> Starlette:
+    """Create the application that speaks the protocol; its paths begin after /v1.
 
     Args:
         bundle: Model to serve.
@@ -56,7 +59,6 @@ def make_completion_routes(
         "created": int(time.time()),
         "owned_by": "valyrian-gpt",
     }
-    max_choices = count_texts(bundle.model, GENERATION_BYTES // MAX_TEXTS)
 
     async def list_models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [model]})
@@ -65,26 +67,194 @@ def make_completion_routes(
         check_model(request.path_params["model"], name)
         return JSONResponse(model)
 
-    async def complete(request: Request) -> Response:
+    return Starlette(
+        routes=[
+            Route("/models", list_models),
+            Route("/models/{model:path}", send_model),
+            Route(
+                "/completions",
+                CompletionEndpoint(bundle, name, generator, line),
+                methods=["POST"],
+            ),
+        ],
+        exception_handlers={
+            CompletionError: send_error,
+            UserError: send_error,
+            BusyError: send_busy,
+            HTTPException: send_http_error,
+        },
+    )
+
+
+class CompletionEndpoint:
+    """The endpoint that generates the choices of a request, in one of the places for texts."""
+
+    def __init__(self, bundle: Bundle, name: str, generator: Generator, line: TextLine) -> None:
+        self._bundle, self._name, self._generator, self._line = bundle, name, generator, line
+        self._max_choices = count_texts(bundle.model, GENERATION_BYTES // MAX_TEXTS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, at once or as a stream."""
+        request = Request(scope, receive)
         body = await read_json_body(request)
-        wanted = parse_completion(bundle, name, max_choices, body)
-        answer = CompletionAnswer(bundle.tokenizer, name, wanted)
-        pieces = _generate(generator, bundle.tokenizer, wanted, line)
-        if wanted.stream:
-            return StreamingResponse(answer.stream(pieces), media_type="text/event-stream")
-        return JSONResponse(await answer.collect(pieces, request))
+        wanted = parse_completion(self._bundle, self._name, self._max_choices, body)
+        answer = Answer(self._bundle.tokenizer, self._name, wanted)
+        pieces = self._generate(wanted)
+        # Closed here, or a text whose reader has left would end at some later garbage collection.
+        async with self._line.places.take(), contextlib.aclosing(pieces):
+            if await request.is_disconnected():
+                return
+            if wanted.stream:
+                events = answer.stream(pieces)
+                response: Response = StreamingResponse(events, media_type="text/event-stream")
+            else:
+                response = await answer.collect(pieces, request)
+            await response(scope, receive, send)
 
-    async def refuse(request: Request) -> Response:
-        raise CompletionError(
-            f"unknown request {request.method} {request.url.path[:200]}: expected GET /v1/models "
-            "or POST /v1/completions; the model continues texts and has no chat",
-            status=404,
-        )
+    async def _generate(self, wanted: CompletionRequest) -> AsyncGenerator[list[Piece], None]:
+        """Yield the steps of a request, each computed in a worker thread, and log the end."""
+        count, suffix = 0, ", stopped early"
+        try:
+            steps = stream_choices(self._generator, self._bundle.tokenizer, wanted)
+            async for pieces in self._line.iterate(steps):
+                count += sum(piece.new_tokens for piece in pieces)
+                yield pieces
+            suffix = ""
+        finally:
+            with contextlib.suppress(OSError):  # Standard error may be closed.
+                click.echo(
+                    f"completion, seed {wanted.sample.seed}: {count} tokens{suffix}", err=True
+                )
 
-    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-    return [
-        Route("/v1/models", report_errors(list_models), methods=["GET"]),
-        Route("/v1/models/{model:path}", report_errors(send_model), methods=["GET"]),
-        Route("/v1/completions", report_errors(complete), methods=["POST"]),
-        Route("/v1/{rest:path}", report_errors(refuse), methods=methods),
-    ]
+
+class Answer:
+    """The objects of the protocol for one request."""
+
+    def __init__(self, tokenizer: Tokenizer, name: str, wanted: CompletionRequest) -> None:
+        self._tokenizer, self._wanted = tokenizer, wanted
+        self._prompt_tokens, self._new_tokens = sum(map(len, wanted.prompts)), 0
+        self._head = {
+            "id": f"cmpl-{uuid.uuid4().hex}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": name,
+        }
+
+    async def collect(
+        self, pieces: AsyncGenerator[list[Piece], None], request: Request
+    ) -> Response:
+        """Return the whole answer, or nothing once the client has left."""
+        parts: list[list[Piece]] = [[] for _ in self._wanted.prompts * self._wanted.count]
+        try:
+            async for step in pieces:
+                for piece in step:
+                    parts[piece.choice].append(piece)
+                    self._new_tokens += piece.new_tokens
+                if await request.is_disconnected():
+                    return Response()
+        except (UserError, ServerStopError) as error:
+            return _make_error(*_explain_end(error))
+        choices = [self._choice(choice) for choice in parts]
+        return JSONResponse(self._head | {"choices": choices, "usage": self._usage()})
+
+    async def stream(self, pieces: AsyncGenerator[list[Piece], None]) -> AsyncGenerator[str, None]:
+        """Yield the answer as server-sent events; one goes out when there is text to send."""
+        unsent: dict[int, list[Piece]] = {}
+        usage: Json = {"usage": None} if self._wanted.include_usage else {}
+        try:
+            async for step in pieces:
+                for piece in step:
+                    self._new_tokens += piece.new_tokens
+                    unsent.setdefault(piece.choice, []).append(piece)
+                    if piece.text or piece.finish_reason:
+                        choice = self._choice(unsent.pop(piece.choice))
+                        yield _make_event(self._head | {"choices": [choice]} | usage)
+            if self._wanted.include_usage:
+                yield _make_event(self._head | {"choices": [], "usage": self._usage()})
+        except (UserError, ServerStopError) as error:  # The answer has begun with status 200.
+            yield _make_event(_error_object(*_explain_end(error)[:2]))
+        yield "data: [DONE]\n\n"
+
+    def _choice(self, pieces: Sequence[Piece]) -> Json:
+        """Return successive pieces of a choice as one object."""
+        scores = [score for piece in pieces for score in piece.scores]
+        return {
+            "index": pieces[0].choice,
+            "text": "".join(piece.text for piece in pieces),
+            "logprobs": None if self._wanted.logprobs is None else self._logprobs(scores),
+            "finish_reason": pieces[-1].finish_reason,
+        }
+
+    def _logprobs(self, scores: Sequence[TokenScore]) -> Json:
+        return {
+            "tokens": [self._name_token(score.token) for score in scores],
+            "token_logprobs": [score.logprob for score in scores],
+            "top_logprobs": [
+                {self._name_token(token): logprob for token, logprob in score.top} or None
+                for score in scores
+            ],
+            "text_offset": [score.offset for score in scores],
+        }
+
+    def _name_token(self, token: int) -> str:
+        r"""Return the text of a token; one that is not whole characters is bytes:\xe2\x80."""
+        data = self._tokenizer.decode_bytes([token])
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+    def _usage(self) -> Json:
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._new_tokens,
+            "total_tokens": self._prompt_tokens + self._new_tokens,
+        }
+
+
+def _make_event(content: Json) -> str:
+    return f"data: {json.dumps(content)}\n\n"
+
+
+def _explain_end(error: Exception) -> tuple[str, str, int]:
+    """Return message, type and status for a text that the server cannot complete."""
+    if isinstance(error, ServerStopError):
+        return _STOPPED, "server_error", 503
+    return str(error), "server_error", 500
+
+
+def _error_object(
+    message: str, kind: str, param: str | None = None, code: str | None = None
+) -> Json:
+    """Return the protocol's error object, with a message of one line and limited length."""
+    line = " ".join(message.split())[:MAX_MESSAGE]
+    return {"error": {"message": line, "type": kind, "param": param, "code": code}}
+
+
+def _make_error(message: str, kind: str, status: int) -> Response:
+    return JSONResponse(_error_object(message, kind), status)
+
+
+async def send_error(_: Request, error: Exception) -> Response:
+    """Report a wrong request."""
+    if not isinstance(error, CompletionError):
+        return _make_error(str(error), "invalid_request_error", 400)
+    content = _error_object(str(error), "invalid_request_error", error.param, error.code)
+    return JSONResponse(content, error.status)
+
+
+async def send_busy(_: Request, error: Exception) -> Response:
+    """Report that there is no place for a request."""
+    content = _error_object(str(error), "server_error")
+    return JSONResponse(content, 503, {"Retry-After": f"{READ_TIMEOUT:.0f}"})
+
+
+async def send_http_error(request: Request, error: Exception) -> Response:
+    """Report a path or a method that the protocol has and this server has not."""
+    assert isinstance(error, HTTPException)
+    message = (
+        f"unknown request: expected GET /v1/models or POST /v1/completions, found "
+        f"{request.method} {request.url.path}; the model continues texts and has no chat"
+    )
+    content = _error_object(message, "invalid_request_error")
+    return JSONResponse(content, error.status_code, error.headers)

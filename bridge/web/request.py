@@ -1,4 +1,4 @@
-"""The requests of the page: read and checked, so that every wrong one gets an error in one line."""
+"""Requests: read and checked, so that every wrong one gets an error in one line."""
 
 import json
 from typing import Any
@@ -14,6 +14,9 @@ from valyrian_jax.files import name_json_type
 
 MAX_PROMPT_CHARACTERS = 5_000
 MAX_NEW_TOKENS = 1_000
+MAX_STOP_STRINGS = 4  # as in OpenAI's protocol
+MAX_STOP_CHARACTERS = 200  # of each; what could still become one is searched at every token
+MAX_MESSAGE = 2_000  # characters of an error, which can quote what was sent
 _MAX_BODY_BYTES = 1 << 17
 _BODY_TIMEOUT = 10.0  # seconds until the whole request has arrived
 
@@ -57,17 +60,24 @@ def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
     """Return the sampling settings of a request; the bundle's settings are the defaults.
 
     Raises:
-        UserError: A setting is unknown, wrong, or above the limit of the page.
+        UserError: A setting is unknown, wrong, or above the limit of the server.
     """
     sample = resolve_sample_config(bundle, settings)
     for problem, unit, count, limit in (
         ("the prompt is too long", "characters", len(sample.prompt), MAX_PROMPT_CHARACTERS),
         ("max_new_tokens is too large", "tokens", sample.max_new_tokens, MAX_NEW_TOKENS),
+        ("stop is too long", "strings", len(sample.stop), MAX_STOP_STRINGS),
+        (
+            "a stop string is too long",
+            "characters",
+            max(map(len, sample.stop), default=0),
+            MAX_STOP_CHARACTERS,
+        ),
     ):
         if count > limit:
             raise UserError(
                 f"{problem}: expected at most {limit:,} {unit}, found {count:,} {unit}; "
-                "use `python -m bridge generate` instead of the page"
+                "use `python -m bridge generate` instead of the server"
             )
     return sample
 

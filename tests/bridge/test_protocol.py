@@ -148,6 +148,9 @@ def test_a_request_without_a_place_is_told_when_to_try_again(
         status, headers, content = request(port, "/generate", {})
         assert (status, headers["Retry-After"]) == (503, "15")
         assert words in json.loads(content)["error"]
+        status, headers, content = request(port, "/v1/completions", {})
+        assert (status, headers["Retry-After"]) == (503, "15")
+        assert words in json.loads(content)["error"]["message"]
         assert request(port, "/attention", {"tokens": [1]})[0] == 200
 
 
