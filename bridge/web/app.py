@@ -41,6 +41,7 @@ from bridge.web.request import (
 from bridge.web.session import Event, add_verdicts, attention_row, lens_table, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -113,12 +114,13 @@ class GenerateEndpoint:
 
     def __init__(self, bundle: Bundle, generator: Generator, line: TextLine) -> None:
         self._bundle, self._generator, self._line = bundle, generator, line
+        self._has_grammar = speaks_valyrian(bundle.manifest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream one text to the sender of the request."""
         request = Request(scope, receive)
         settings = await read_json_body(request)
-        has_verdicts = parse_check(settings.pop("check", True))
+        has_verdicts = parse_check(settings.pop("check", self._has_grammar))
         sample = parse_settings(self._bundle, settings)
         events = stream_events(self._generator, self._bundle.tokenizer, sample)
         lines = self._encode(
@@ -157,6 +159,7 @@ def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
         "vocabulary": config.vocab_size,
         "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
         "settings": vars(resolve_sample_config(bundle, {})),
+        "has_grammar": speaks_valyrian(bundle.manifest),
         "most_characters": MAX_PROMPT_CHARACTERS,
         "most_tokens": MAX_NEW_TOKENS,
     }

@@ -2,10 +2,12 @@
 
 An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
 has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
-comes last and says why: the document ended, the length was reached, or the logits are not finite.
+comes last and says why: the document ended, the length or a stop
+string was reached, or the logits are not finite.
 """
 
 import codecs
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,10 +16,10 @@ from torch import Tensor
 
 from bridge.generator import Generator, generate_with_logits, window_start
 from bridge.gpt import attention_weights, lens_logits
-from bridge.sampler import filter_probabilities
+from bridge.sampler import edit_logits, filter_probabilities
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.lens import Lens, make_lens
-from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_prompt
+from valyrian_jax.bundle.text_generation import NOT_FINITE, decode_tokens, encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
@@ -44,27 +46,61 @@ def stream_events(
         An event for each token, then the end. Their texts, joined, are the output of
         `python -m bridge generate`.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder, reason = codecs.getincrementaldecoder("utf-8")("replace"), "stop"
+    prompt, drawn = encode_prompt(tokenizer, sample.prompt), deque[Event]()
 
-    def describe_token(token: int) -> Event:
-        is_text = token != tokenizer.end_of_text
-        text = decoder.decode(tokenizer.decode_bytes([token])) if is_text else ""
-        return {"id": token, "text": text, "label": token_label(tokenizer, token)}
-
-    prompt, reason = encode_prompt(tokenizer, sample.prompt), "length"
-    for token in prompt:
-        yield {"kind": "prompt"} | describe_token(token)
-    try:
-        for logits, drawn in generate_with_logits(generator, [prompt], [sample.seed], sample):
-            token = int(drawn)
+    def draw_tokens() -> Iterator[int]:
+        nonlocal reason
+        steps = generate_with_logits(generator, [prompt], [sample.seed], sample)
+        tokens = [*prompt]
+        for logits, (token,) in ((logits, ids.tolist()) for logits, ids in steps):
+            edited = edit_step_logits(generator, logits, tokens, len(prompt), sample)
+            drawn.append(
+                {"kind": "token", "id": token, "label": token_label(tokenizer, token)}
+                | describe_distribution(edited, token, sample, tokenizer)
+            )
             if token == tokenizer.end_of_text:
                 reason = "document"
-                break
-            distribution = describe_distribution(logits, token, sample, tokenizer)
-            yield {"kind": "token"} | describe_token(token) | distribution
+            tokens.append(token)
+            yield token
+        reason = "length"
+
+    for token in prompt:
+        data = b"" if token == tokenizer.end_of_text else tokenizer.decode_bytes([token])
+        label = token_label(tokenizer, token)
+        yield {"kind": "prompt", "id": token, "label": label, "text": decoder.decode(data)}
+    try:
+        # A token waits here while a stop string could still begin in it.
+        for data in decode_tokens(tokenizer, draw_tokens(), sample.stop):
+            yield drawn.popleft() | {"text": decoder.decode(data)}
     except UserError:  # The answer has begun, so its last event has to say it.
         reason = "not finite"
     yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason}
+
+
+@pin_torch_settings()
+def edit_step_logits(
+    generator: Generator, logits: Tensor, tokens: Sequence[int], prompt: int, sample: SampleConfig
+) -> Tensor:
+    """Return the logits [1, V] after `tokens` with the settings that change them.
+
+    Args:
+        generator: The model.
+        logits: Its logits [1, V].
+        tokens: All tokens so far.
+        prompt: Number of tokens of the prompt.
+        sample: Settings of the sampler.
+    """
+    params = generator.make_params(
+        sample.temperature,
+        sample.top_k,
+        sample.top_p,
+        sample.min_p,
+        sample.repetition_penalty,
+        sample.min_new_tokens,
+    )
+    window = tokens[window_start(len(tokens), generator.gpt.n_positions) :]
+    return edit_logits(logits.float().cpu(), len(tokens) - prompt, params, torch.tensor([window]))
 
 
 @pin_torch_settings()
@@ -74,15 +110,15 @@ def describe_distribution(
     """Describe the distribution that a token was drawn from.
 
     Args:
-        logits: Float [1, V].
+        logits: Float [1, V], after `edit_step_logits`.
         token: Token that was drawn.
         sample: Sampling settings.
         tokenizer: Tokenizer, for the labels.
 
     Returns:
-        `probability`: Probability of the token after temperature and top-k; at temperature 0, the
-        model's own.
-        `chance`: Probability of the token after top-p, too.
+        `probability`: Probability of the token after temperature and top-k; at temperature 0,
+        without them.
+        `chance`: Probability of the token after min-p and top-p, too.
         `kept`: Number of tokens that could be drawn.
         `choices`: [id, label, probability, kept] of the most probable tokens and of the token
         itself. Tokens with probability 0 are left out.
@@ -94,7 +130,8 @@ def describe_distribution(
     else:
         temperature, top_k = sample.temperature, sample.top_k
         probabilities = filter_probabilities(scores, temperature, top_k, 1.0)[0]
-        is_kept = filter_probabilities(scores, temperature, top_k, sample.top_p)[0] > 0
+        kept = filter_probabilities(scores, temperature, top_k, sample.top_p, sample.min_p)[0]
+        is_kept = kept > 0
     order = probabilities.argsort(descending=True, stable=True)[:MAX_CHOICES]
     choices = order[probabilities[order] > 0].tolist()
     if token not in choices:

@@ -4,12 +4,13 @@ import { clearAttention, showAttention } from "./attention.js";
 import { byId, formatPercent, hideError, makeSpan, showError } from "./elements.js";
 import { clearLens, showLens } from "./lens.js";
 import { UNREACHABLE, fetchModel, streamEvents } from "./requests.js";
+import { fillForm, fillFromLink, makeLink, readForm } from "./settings.js";
 
 const form = byId("form"), text = byId("text");
-const NUMBERS = ["temperature", "top_k", "top_p", "seed", "max_new_tokens"];
 const END_REASONS = {
   document: "the document ended.",
   length: "the requested length was reached.",
+  stop: "a stop string was reached.",
   server: "the server stopped the text.",
   "not finite": "the logits are not finite: the weights overflow float32.",
 };
@@ -20,22 +21,6 @@ let textSettings = {};   // settings of the text on the page
 let tokens = [];         // events of the text's tokens, each with its element
 let checkedCount = 0;    // tokens in sentences that have a verdict
 let showsNewest = true;  // until the reader points at a token
-
-// ---- Settings: in the form, in the address, in the request
-
-function readForm() {
-  const { prompt, check } = form.elements;
-  const settings = { prompt: prompt.value.toWellFormed(), check: check.checked };
-  for (const name of NUMBERS) settings[name] = Number(form.elements[name].value);
-  return settings;
-}
-
-function fillForm(settings) {
-  for (const name of ["prompt", ...NUMBERS]) {
-    if (name in settings) form.elements[name].value = settings[name];
-  }
-  if ("check" in settings) form.elements.check.checked = String(settings.check) === "true";
-}
 
 async function openPage() {
   try {
@@ -52,11 +37,12 @@ async function openPage() {
     `width ${model.width}, context ${model.context}, vocabulary ${format(model.vocabulary)}`;
   form.elements.max_new_tokens.max = model.most_tokens;
   form.elements.prompt.maxLength = model.most_characters;
-  fillForm(model.settings);
-  const linkSettings = Object.fromEntries(new URLSearchParams(location.search));
-  fillForm(linkSettings);
+  byId("check").hidden = byId("sentences").hidden = !model.has_grammar;
+  fillForm({ ...model.settings, check: model.has_grammar });
+  const problem = fillFromLink(location.search);
   byId("generate").disabled = false;
-  if (Object.keys(linkSettings).length && form.reportValidity()) generate();
+  if (problem) showError(problem);
+  else if (location.search.length > 1 && form.reportValidity()) generate();
 }
 
 // ---- A text, from the first event to the last
@@ -66,7 +52,7 @@ async function generate() {
   const controller = generation = new AbortController();
   clearText();
   textSettings = readForm();
-  history.replaceState(null, "", `?${new URLSearchParams(textSettings)}`);
+  history.replaceState(null, "", makeLink(textSettings));
   byId("stop").disabled = byId("copy").disabled = false;
   byId("status").textContent = "Generating …";
   const startTime = performance.now();
