@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from bridge import __main__ as main
 from bridge.generator import Generator
 from bridge.web.session import MAX_CHOICES, attention_row, lens_table, stream_events
 from tests.support.commands import call
-from tests.support.serving import SAMPLE, PageServer
-from valyrian_jax.bundle.bundle import Bundle
+from tests.support.serving import SAMPLE, PageServer, start_server
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +241,81 @@ def test_the_page_fits_a_phone(browser: Any, page_server: PageServer, width: int
     expect(page.locator("#heads button").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
+
+
+def test_the_new_settings_are_those_of_generate(
+    page: Any,
+    page_server: PageServer,
+    endless_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: list[Any] = ["--prompt", SAMPLE.prompt, "--seed", 7, "--max-new-tokens", 60]
+    options += ["--min-p", 0.1, "--repetition-penalty", 1.2, "--min-new-tokens", 2]
+    status, out, _ = call(main.main, capsys, monkeypatch, "generate", endless_directory, *options)
+    assert status == 0
+    stop = out.removeprefix(SAMPLE.prompt)[30:33]
+    expected = out[: out.index(stop, len(SAMPLE.prompt))]
+    page.goto(page_server.url)
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+    for label, value in (
+        ("Prompt", SAMPLE.prompt),
+        ("Seed", "7"),
+        ("Tokens", "60"),
+        ("Min-p", "0.1"),
+        ("Repetition penalty", "1.2"),
+        ("Min tokens", "2"),
+        ("Stop at (one a line)", f"never there\n{stop}\n\\n"),
+    ):
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#status")).to_contain_text("a stop string was reached.")
+    assert read_text(page) == expected
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#status")).to_contain_text("a stop string was reached.")
+    assert read_text(page) == expected
+    assert page.get_by_label("Stop at").input_value() == f"never there\n{stop}\n\\n"
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ("seed=abc", "seed = “abc”, expected a whole number from 0 to 4294967295"),
+        ("seed=", "seed = “”, expected a whole number from 0 to 4294967295"),
+        ("seed=1.5", "seed = “1.5”, expected a whole number from 0 to 4294967295"),
+        ("prompt=a&temperature=-1", "temperature = “-1”, expected a number of at least 0"),
+        ("max_new_tokens=1001", "max_new_tokens = “1001”, expected a whole number from 1 to 1000"),
+        ("min_p=2", "min_p = “2”, expected a number from 0 to 1"),
+        ("check=maybe", "check = “maybe”, expected true or false"),
+        ("sed=7", "an unknown setting, sed = “7”"),
+        ("seed=a&top_k=b", "seed = “a”, expected a whole number from 0 to 4294967295 (and 1 more)"),
+    ],
+)
+def test_a_wrong_link_is_explained_in_one_line(
+    page: Any, page_server: PageServer, link: str, problem: str
+) -> None:
+    page.goto(f"{page_server.url}?{link}")
+    alert = page.get_by_role("alert")
+    expect(alert).to_have_text(
+        f"The link has {problem}. Correct the settings, then press Generate."
+    )
+    assert read_text(page) == ""
+    page.get_by_label("Tokens", exact=True).fill("3")  # The other settings are those of the run.
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#status")).to_contain_text("3 tokens in ")
+    expect(alert).to_be_hidden()
+
+
+@pytest.mark.parametrize("is_valyrian", [True, False])
+def test_only_a_model_of_high_valyrian_gets_verdicts(
+    is_valyrian: bool, page: Any, endless: Bundle, tmp_path: Path
+) -> None:
+    manifest = {"metrics": {"entropy_bits_per_byte": 1.0}} if is_valyrian else {}
+    save_bundle(replace(endless, manifest=manifest), tmp_path / "bundle")
+    with start_server(tmp_path / "bundle") as page_server:
+        page.goto(f"{page_server.url}?prompt=Vala ēdrus. Vala &max_new_tokens=3&seed=1")
+        expect(page.locator("#status")).to_contain_text("3 tokens in ")
+        assert page.get_by_label("Check grammar").is_visible() == is_valyrian
+        assert (page.locator("#sentences li").count() > 0) == is_valyrian

@@ -1,5 +1,6 @@
 """The events of a generation are complete and correct."""
 
+import functools
 import json
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,17 @@ from valyrian_jax.config import SampleConfig
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"temperature": 0.0}, {"prompt": "", "top_k": 5, "seed": 2**32 - 1}], ids=str
+    "changes",
+    [
+        {},
+        {"temperature": 0.0},
+        {"prompt": "", "top_k": 5, "seed": 2**32 - 1},
+        {"min_p": 0.2, "repetition_penalty": 1.5, "top_p": 1.0},
+        {"temperature": 0.0, "repetition_penalty": 1.3},
+        {"stop": ("e", "never there")},
+        {"stop": ("er", "the wolf jumps", "\ufffd"), "temperature": 1.0, "top_p": 1.0},
+    ],
+    ids=str,
 )
 def test_the_texts_of_the_events_join_to_the_text_of_generate(
     endless: Bundle, generator: Generator, changes: dict[str, Any]
@@ -94,6 +105,58 @@ def test_a_sentence_gets_its_verdict_when_the_next_token_follows() -> None:
 def test_the_last_sentence_gets_its_verdict_before_the_end() -> None:
     events = [{"kind": "token", "text": "Vala ēdrus."}, {"kind": "end", "text": ""}]
     assert [event["kind"] for event in add_verdicts(events)] == ["token", "sentence", "end"]
+
+
+def test_a_text_ends_before_a_stop_string_in_the_middle_of_a_token(
+    endless: Bundle, generator: Generator
+) -> None:
+    whole = list(stream_events(generator, endless.tokenizer, SAMPLE))
+    new = [event for event in whole if event["kind"] == "token"]
+    text = "".join(event["text"] for event in new)
+    long = next(event["text"] for event in new[10:] if len(event["text"]) > 2)
+    end = text.index(long[1:3])
+    sample = replace(SAMPLE, stop=(long[1:3],))
+    *events, last = stream_events(generator, endless.tokenizer, sample)
+    stopped = [event for event in events if event["kind"] == "token"]
+    assert last == {"kind": "end", "text": "", "why": "stop"}
+    assert "".join(event["text"] for event in stopped) == text[:end]
+    assert stopped[:-1] == new[: len(stopped) - 1]
+
+
+def test_a_distribution_shows_the_settings_that_it_was_drawn_with(
+    endless: Bundle, generator: Generator
+) -> None:
+    def first_token(**changes: Any) -> dict[str, Any]:
+        sample = replace(SAMPLE, temperature=1.0, top_p=1.0, max_new_tokens=1, **changes)
+        return next(
+            event
+            for event in stream_events(generator, endless.tokenizer, sample)
+            if event["kind"] == "token"
+        )
+
+    plain, filtered = first_token(), first_token(min_p=0.5)
+    largest = plain["choices"][0][2]
+    expected = [choice for choice in plain["choices"] if choice[2] >= 0.5 * largest]
+    assert filtered["kept"] == len(expected) < plain["kept"]
+    assert [choice[3] for choice in filtered["choices"][: len(expected)]] == [True] * len(expected)
+    repeated = endless.tokenizer.encode(SAMPLE.prompt)
+    penalized = first_token(repetition_penalty=100.0)
+    assert not {choice[0] for choice in penalized["choices"][:3]} & set(repeated)
+
+
+def test_no_distribution_has_the_end_before_the_least_number_of_tokens(
+    small: Bundle, generator: Generator
+) -> None:
+    tensors = {name: tensor.copy() for name, tensor in small.tensors.items()}
+    tensors["transformer.ln_f.weight"][0], tensors["transformer.ln_f.bias"][0] = 0, 1
+    tensors["lm_head.weight"][small.tokenizer.end_of_text, 0] = 1e3
+    ending = Generator(replace(small, tensors=tensors))
+    events = list(stream_events(ending, small.tokenizer, replace(SAMPLE, min_new_tokens=3)))
+    new = [event for event in events if event["kind"] == "token"]
+    assert len(new) == 3
+    assert events[-1]["why"] == "document"
+    end = small.tokenizer.end_of_text
+    assert all(choice[0] != end for event in new for choice in event["choices"])
 
 
 def test_attention_is_that_of_the_last_token_in_its_window(
