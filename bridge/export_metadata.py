@@ -21,7 +21,7 @@ from valyrian_jax.config import Seed, explain_error
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import check_regular, write_output
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_FILES = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
 Progress = Callable[[str], None]
 """A function that is told the name of each part of the work before it begins."""
@@ -33,7 +33,10 @@ _Token = Annotated[int, Field(ge=0, lt=2**31)]
 class Example(TypedDict):
     """A text that the file must reproduce, with its first token."""
 
-    settings: tuple[float, _Token, float, Seed]  # temperature, top_k, top_p, seed
+    # temperature, top_k, top_p, seed; since format 2 also min_p, repetition_penalty, min_new_tokens
+    settings: (
+        tuple[float, _Token, float, Seed] | tuple[float, _Token, float, Seed, float, float, _Token]
+    )
     tokens: Annotated[list[_Token], Field(min_length=1)]
     text: str
 

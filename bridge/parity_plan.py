@@ -16,7 +16,7 @@ WEIGHT_COPIES = 4  # The limit of a comparison's memory, in float32 weights,
 SMALL = 3 << 29  # unless the comparison takes fewer bytes than this.
 READ_BYTES = 1 << 37  # Every runtime may read so many bytes of weights to generate its texts.
 MIN_NEW_TOKENS = 32  # With fewer, texts are left out instead.
-SETTINGS = 4  # settings of the sampler with which texts are generated
+SETTINGS = 6  # settings of the sampler with which texts are generated
 
 # Copies of the float32 weights that the largest part holds. float32: weights, gradients and sums of
 # those. float64: weights, gradients, updates and moments, each twice as large, and those of JAX.

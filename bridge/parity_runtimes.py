@@ -28,6 +28,16 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
+# The sampler's settings, in the order of TorchScript's arguments.
+SAMPLER_SETTINGS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "seed",
+    "min_p",
+    "repetition_penalty",
+    "min_new_tokens",
+)
 _M_MMAP_THRESHOLD = -3  # of mallopt
 PromptGenerator = Callable[[Sequence[str], SampleConfig], list[list[int]]]
 
@@ -248,7 +258,7 @@ def run_stream(
 
 def run_script(script: Any, prompts: Sequence[str], sample: SampleConfig) -> list[list[int]]:
     """Generate with a TorchScript module, which also encodes the prompts."""
-    settings = sample.temperature, sample.top_k, sample.top_p, sample.seed
+    settings = [getattr(sample, name) for name in SAMPLER_SETTINGS]
     new_tokens = []
     for prompt in prompts:
         ids = script.encode(prompt) or [script.end_of_text]
@@ -261,9 +271,10 @@ def run_program(
     program: Path, file: Path, prompts: Sequence[str], sample: SampleConfig
 ) -> list[list[int]]:
     """Generate with the C++ program, which reads a prompt a line and writes the new ids of each."""
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
-    settings = {name: getattr(sample, name) for name in names}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    options = [
+        f"--{name.replace('_', '-')}={getattr(sample, name)}"
+        for name in ("max_new_tokens", *SAMPLER_SETTINGS)
+    ]
     done = subprocess.run(
         [program, file, "--ids", "--prompts", "-", *options],
         input="\n".join([*prompts, ""]),

@@ -31,12 +31,15 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_in_utf8, read_text
 from valyrian_jax.tokenizer import Tokenizer
 
-# Temperature, top_k, top_p and seed of the example texts that every file must reproduce.
-EXAMPLE_SETTINGS = (
+# Temperature, top_k, top_p, seed, min_p, repetition_penalty and min_new_tokens of the example texts
+# that every file must reproduce; the last three may be left out.
+EXAMPLE_SETTINGS: tuple[tuple[Any, ...], ...] = (
     (0.0, 0, 1.0, 0),
     (0.8, 0, 0.95, 1),
     (1.0, 20, 1.0, 2),
     (1.3, 0, 1.0, 4294967295),
+    (1.0, 0, 0.95, 3, 0.05, 1.3, 20),
+    (0.0, 0, 1.0, 4, 0.0, 1.5, 40),
 )
 EXAMPLE_READ_BYTES = 1 << 35  # bytes of weights that generating all examples may read
 
@@ -179,8 +182,8 @@ def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example)
         pairs = enumerate(zip(tokens, expected, strict=True))
         index = next(i for i, (token, expected_token) in pairs if token != expected_token)
         raise UserError(
-            f"{path} generates other tokens than when it was exported: with (temperature, top_k, "
-            f"top_p, seed) = {settings}, expected token {index} to be {expected[index]}, "
+            f"{path} generates other tokens than when it was exported: with the settings "
+            f"{settings}, expected token {index} to be {expected[index]}, "
             f"found {tokens[index]}; export the bundle again"
         )
     text = module.decode(expected[1:])

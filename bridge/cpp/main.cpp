@@ -19,6 +19,7 @@
 
 #include "archive.h"
 #include "numbers.h"
+#include "stop.h"
 
 namespace {
 
@@ -35,6 +36,10 @@ const char* kUsage =
     "  --top-k K             sample from the K most probable tokens; 0 keeps all\n"
     "  --top-p P             sample from the most probable tokens that together reach P;\n"
     "                        1 keeps all\n"
+    "  --min-p P             drop tokens below P times the largest probability; 0 keeps all\n"
+    "  --repetition-penalty R  lower the tokens of the window; 1 is off\n"
+    "  --min-new-tokens N    no end of the document before N new tokens\n"
+    "  --stop TEXT           end the text before TEXT; may be given again\n"
     "  --seed S              0 to 4294967295; the same seed gives the same text\n"
     "  --num-samples N       texts per prompt; each uses the next seed [default: 1]\n"
     "  --ids                 print token ids, and continue after the end of the document\n"
@@ -61,15 +66,26 @@ struct Settings {
   int64_t top_k;
   double top_p;
   int64_t seed;
+  double min_p = 0;
+  double repetition_penalty = 1;
+  int64_t min_new_tokens = 0;
+  std::vector<std::string> stops;
+
+  // Whether a setting is on that files of version 0.1 do not have.
+  bool has_new() const {
+    return min_p != 0 || repetition_penalty != 1 || min_new_tokens != 0 || !stops.empty();
+  }
 };
 
-constexpr NumberOption kNumbers[] = {kMaxNewTokens, kTemperature, kTopK,
-                                     kTopP,         kSeed,        kNumSamples};
+constexpr NumberOption kNumbers[] = {kMaxNewTokens, kTemperature,  kTopK,
+                                     kTopP,         kSeed,         kMinP,
+                                     kNumSamples,   kMinNewTokens, kRepetitionPenalty};
 
 struct Options {
   std::string model;
   bool print_ids = false;
   std::map<std::string, std::string> values;  // by option; the last of a repeated option
+  std::vector<std::string> stops;             // every --stop
 
   std::string text(const std::string& name) const {
     const auto found = values.find(name);
@@ -88,7 +104,7 @@ struct Options {
 
 bool takes_value(const std::string& name) {
   const auto has_name = [&](const NumberOption& option) { return name == option.name; };
-  return name == "--prompt" || name == "--prompts" ||
+  return name == "--prompt" || name == "--prompts" || name == "--stop" ||
          std::any_of(std::begin(kNumbers), std::end(kNumbers), has_name);
 }
 
@@ -111,12 +127,14 @@ Options parse_options(const std::vector<std::string>& arguments) {
       const auto equals = argument.find('=');
       const auto name = argument.substr(0, equals);
       if (!takes_value(name)) throw UserError("unknown option " + argument + "; see --help");
-      if (equals != std::string::npos) {
-        options.values[name] = argument.substr(equals + 1);
-      } else if (++i < arguments.size()) {
-        options.values[name] = arguments[i];
-      } else {
+      if (equals == std::string::npos && ++i == arguments.size()) {
         throw UserError(name + " needs a value; see --help");
+      }
+      const auto value = equals == std::string::npos ? arguments[i] : argument.substr(equals + 1);
+      if (name == "--stop") {
+        options.stops.push_back(value);
+      } else {
+        options.values[name] = value;
       }
     }
   }
@@ -126,6 +144,12 @@ Options parse_options(const std::vector<std::string>& arguments) {
   }
   if (!options.text("--prompt").empty() && !options.text("--prompts").empty()) {
     throw UserError("--prompt and --prompts cannot be combined; leave one out");
+  }
+  if (options.print_ids && !options.stops.empty()) {
+    throw UserError("--ids and --stop cannot be combined; leave one out");
+  }
+  for (const auto& stop : options.stops) {
+    if (stop.empty()) throw UserError("--stop is '', expected at least one character; see --help");
   }
   options.model = files[0];
   for (const auto& option : kNumbers) options.number(option, 0);  // Report a wrong one at once.
@@ -140,6 +164,22 @@ Settings resolve_settings(const Options& options, torch::jit::Module& module) {
   settings.top_k = options.number(kTopK, defaults[2].toInt());
   settings.top_p = options.number(kTopP, defaults[3].toDouble());
   settings.seed = options.number(kSeed, defaults[4].toInt());
+  const bool is_new = defaults.size() > 5;  // Files of version 0.1 have five settings.
+  settings.min_p = options.number(kMinP, is_new ? defaults[5].toDouble() : 0);
+  settings.repetition_penalty =
+      options.number(kRepetitionPenalty, is_new ? defaults[6].toDouble() : 1);
+  settings.min_new_tokens = options.number(kMinNewTokens, is_new ? defaults[7].toInt() : 0);
+  settings.stops = options.stops;
+  if (is_new && settings.stops.empty()) {
+    for (const c10::IValue& stop : defaults[8].toListRef()) {
+      settings.stops.push_back(stop.toStringRef());
+    }
+  }
+  if (!is_new && settings.has_new()) {
+    throw UserError(options.model + " does not know --min-p, --repetition-penalty, "
+                    "--min-new-tokens and --stop: expected a file of this version, found an older "
+                    "one; export the bundle again");
+  }
   return settings;
 }
 
@@ -183,10 +223,14 @@ void generate(torch::jit::Module& module, const std::vector<int64_t>& prompt,
     cache = result->elements()[1];
     // Files of version 0.1 do not check this themselves.
     if (!std::isfinite(logits.toTensor().max().item<float>())) throw UserError(kNotFinite);
-    const auto token = sample({logits, i, settings.temperature, settings.top_k, settings.top_p,
-                               settings.seed})
-                           .toTensor()
-                           .item<int64_t>();
+    std::vector<c10::IValue> arguments{logits,         i, settings.temperature, settings.top_k,
+                                       settings.top_p, settings.seed};
+    if (settings.has_new()) {
+      const auto window = read.slice(1, cache.toTuple()->elements()[1].toInt());
+      arguments.insert(arguments.end(), {settings.min_p, settings.repetition_penalty,
+                                         settings.min_new_tokens, window});
+    }
+    const auto token = sample(arguments).toTensor().item<int64_t>();
     tokens.push_back(token);
     if (!emit(token)) return;
   }
@@ -197,36 +241,90 @@ bool ends_with(const std::string& text, const std::string& suffix) {
          text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
 }
 
+// Text that arrives token by token: prints whole characters, and holds back what could still become
+// a stop string.
+class TextPrinter {
+ public:
+  TextPrinter(torch::jit::Module& module, const std::vector<std::string>& stops)
+      : module_(module), stops_(stops) {}
+
+  // Adds a token; returns whether the text goes on.
+  bool add(int64_t token) {
+    pending_.push_back(token);
+    if (stops_.empty()) return print(0);
+    bytes_ += raw_bytes(token);
+    const auto start = find_stop(bytes_, stops_);
+    has_stopped_ = start != std::string::npos;
+    if (has_stopped_) {
+      finish(bytes_.size() - start);
+      return false;
+    }
+    return print(count_held(bytes_, stops_));
+  }
+
+  // Prints what is pending, without its last `cut` bytes.
+  void finish(size_t cut) { std::cout << decode(cut).substr(printed_) << std::flush; }
+
+  bool has_stopped() const { return has_stopped_; }
+
+ private:
+  bool print(size_t held) {
+    const auto text = decode(held);
+    if (!ends_with(text, "\xEF\xBF\xBD")) {  // U+FFFD: the text ends inside a character.
+      std::cout << text.substr(printed_) << std::flush;
+      printed_ = text.size();
+      if (held == 0) {
+        pending_.clear();
+        bytes_.clear();
+        printed_ = 0;
+      }
+    }
+    return static_cast<bool>(std::cout);
+  }
+
+  std::string decode(size_t cut) {
+    if (cut == 0) return module_.get_method("decode")({pending_}).toStringRef();
+    return module_.get_method("decode_cut")({pending_, static_cast<int64_t>(cut)}).toStringRef();
+  }
+
+  std::string raw_bytes(int64_t token) {
+    const auto bytes = module_.get_method("split_bytes")({torch::tensor({token})});
+    return bytes.toListRef()[0].toStringRef();
+  }
+
+  torch::jit::Module& module_;
+  const std::vector<std::string>& stops_;
+  std::vector<int64_t> pending_;  // tokens whose text is not all printed
+  std::string bytes_;             // the bytes of those tokens, if there are stop strings
+  size_t printed_ = 0;            // bytes of the text of those tokens that are printed
+  bool has_stopped_ = false;
+};
+
 void continue_prompt(torch::jit::Module& module, const std::string& prompt,
                      const Settings& settings, bool print_ids) {
   const auto end_of_text = module.attr("end_of_text").toInt();
-  const auto decode = [&](const std::vector<int64_t>& tokens) {
-    return module.get_method("decode")({tokens}).toStringRef();
+  // Python also replaces malformed UTF-8 first.
+  const auto normalize = [&](const std::string& text) {
+    const auto ids = module.get_method("encode")({text});
+    return module.get_method("decode")({ids}).toStringRef();
   };
-  const auto encode = [&](const std::string& text) {
-    return module.get_method("encode")({text}).toIntVector();
-  };
-  const auto text = decode(encode(prompt));  // Python also replaces malformed UTF-8 first.
-  auto start = encode(text);
+  const auto text = normalize(prompt);
+  auto start = module.get_method("encode")({text}).toIntVector();
   if (!print_ids) std::cout << text << std::flush;
   if (start.empty()) start.push_back(end_of_text);
 
-  std::vector<int64_t> pending;  // tokens that end inside a character
+  std::vector<std::string> stops;
+  for (const auto& stop : settings.stops) stops.push_back(normalize(stop));
+  TextPrinter printer(module, stops);
   generate(module, start, settings, [&](int64_t token) {
     if (print_ids) {
       std::cout << token << ' ';
       return true;
     }
-    if (token == end_of_text) return false;
-    pending.push_back(token);
-    const auto text = decode(pending);
-    if (!ends_with(text, "\xEF\xBF\xBD")) {  // U+FFFD
-      std::cout << text << std::flush;
-      pending.clear();
-    }
-    return static_cast<bool>(std::cout);
+    return token != end_of_text && printer.add(token);
   });
-  std::cout << decode(pending) << std::endl;
+  if (!printer.has_stopped()) printer.finish(0);
+  std::cout << std::endl;
 }
 
 void run(const std::vector<std::string>& arguments) {

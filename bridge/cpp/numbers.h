@@ -28,6 +28,11 @@ constexpr NumberOption kTopP{"--top-p", false, std::numeric_limits<double>::deno
                              "a number above 0"};
 constexpr NumberOption kSeed{"--seed", true, 0, 4294967295,
                              "a whole number from 0 to 4294967295"};
+constexpr NumberOption kMinP{"--min-p", false, 0, 1, "a number from 0 to 1"};
+constexpr NumberOption kRepetitionPenalty{"--repetition-penalty", false, 0.001, 1000,
+                                          "a number from 0.001 to 1000"};
+constexpr NumberOption kMinNewTokens{"--min-new-tokens", true, 0, kLargestInt,
+                                     "a whole number from 0 to 2147483647"};
 constexpr NumberOption kNumSamples{"--num-samples", true, 1, kLargestInt,
                                    "a whole number from 1 to 2147483647"};
 

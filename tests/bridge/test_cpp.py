@@ -17,6 +17,7 @@ import torch
 
 from bridge import __main__ as bridge_main
 from bridge import torchscript
+from bridge.parity_runtimes import SAMPLER_SETTINGS
 from bridge.torchscript import EXAMPLE_SETTINGS
 from tests.artifacts.make import PROMPT
 from tests.support.commands import call
@@ -24,6 +25,7 @@ from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import NOT_FINITE
 
+OLD_FILE = Path(__file__).parents[1] / "artifacts/0.1.0/model.pt"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
@@ -40,10 +42,10 @@ def run(program: Path) -> Run:
 
 @pytest.mark.parametrize("settings", EXAMPLE_SETTINGS, ids=str)
 def test_tokens_equal_those_of_the_module(
-    run: Run, file: Path, script: Any, small: Bundle, settings: tuple[float, int, float, int]
+    run: Run, file: Path, script: Any, small: Bundle, settings: tuple[Any, ...]
 ) -> None:
     prompts = ["", "the dragon", "Ȳdra daor 🐉", "wolf " * 40]
-    names = ("temperature", "top-k", "top-p", "seed")
+    names = [name.replace("_", "-") for name in SAMPLER_SETTINGS[: len(settings)]]
     options = [f"--{name}={value}" for name, value in zip(names, settings, strict=True)]
     arguments = ("--prompts", "-", "--ids", "--max-new-tokens", 50, *options)
     done = run(file, *arguments, stdin="\n".join(prompts).encode())
@@ -54,6 +56,37 @@ def test_tokens_equal_those_of_the_module(
         start = small.tokenizer.encode(prompt) or [small.tokenizer.end_of_text]
         expected = script.generate(torch.tensor([start]), 50, *settings)[0, len(start) :]
         assert [int(i) for i in line.split()] == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "stop", [["e"], ["never there"], ["he", "the"], ["er", "e", " dra"], ["\ufffd"], ["wolf "]]
+)
+def test_a_text_ends_before_a_stop_string_as_in_the_module(
+    run: Run, file: Path, script: Any, stop: list[str]
+) -> None:
+    options = ["--max-new-tokens", 60, "--temperature", 1.2, "--top-p", 1, "--num-samples", 4]
+    for prompt in ("the wolf ", "Ȳdra 🐉"):
+        texts = [
+            script.generate_text(prompt, 60, 1.2, 0, 1.0, seed, stop=stop) for seed in range(4)
+        ]
+        expected = "".join(f"[seed {seed}] {text}\n" for seed, text in enumerate(texts))
+        stops = [option for text in stop for option in ("--stop", text)]
+        done = run(file, "--prompt", prompt, "--seed", 0, *options, *stops)
+        assert (done.returncode, done.stdout.decode()) == (0, expected), done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", ["--min-p 0.1", "--repetition-penalty 1.2", "--min-new-tokens 3", "--stop e"]
+)
+def test_a_file_of_an_older_version_is_named_where_it_lacks_a_setting(
+    run: Run, options: str
+) -> None:
+    done = run(OLD_FILE, "--prompt", "the", "--max-new-tokens", 5)
+    assert done.returncode == 0, done.stderr
+    done = run(OLD_FILE, "--prompt", "the", *options.split())
+    assert done.returncode == 2
+    assert done.stderr.decode().endswith("found an older one; export the bundle again\n")
+    assert done.stdout == b""
 
 
 def test_text_equals_that_of_the_module(run: Run, file: Path, script: Any) -> None:
@@ -142,6 +175,9 @@ def test_user_errors_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path
             [file, "--num-samples", "many"],
             "--num-samples is 'many', expected a whole number from 1 to 2147483647",
         ),
+        ([file, "--stop="], "--stop is '', expected at least one character"),
+        ([file, "--stop"], "--stop needs a value"),
+        ([file, "--ids", "--stop", "a"], "--ids and --stop cannot be combined"),
         ([file, "--prompts", tmp_path], "cannot read"),
         ([file, "--prompts", "-", "--prompt", "a"], "--prompt and --prompts cannot be combined"),
         ([file, "-xyz"], "unknown option -x"),
@@ -183,6 +219,9 @@ NUMBERS = {
     ),
     "--top-p": (["1e-320", "5e-324", "2", "0.9_5"], ["0", "-0.0", "1e-400", "-1", "nan", "inf"]),
     "--top-k": (["2147483647", "0"], ["2147483648", "9" * 30, "9" * 5000, "3.0"]),
+    "--min-p": (["0", "1", "0.5"], ["-0.1", "1.1", "nan"]),
+    "--repetition-penalty": (["0.001", "1e3", "1"], ["0", "1001", "-1"]),
+    "--min-new-tokens": (["0", "3"], ["-1", "1.0"]),
     "--max-new-tokens": (["1"], ["0", "2147483648", "1e1"]),
     "--num-samples": (["2"], ["0", "2147483648", "1.0"]),
 }
