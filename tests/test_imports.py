@@ -1,5 +1,6 @@
 """Every room imports only from lower floors, and every library only where it belongs."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,11 +134,15 @@ def test_tests_import_no_other_test_module(file: Path) -> None:
     assert modules <= SHARED_TEST_PACKAGES
 
 
+def uses_torch_jit(file: Path) -> bool:
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return "torch.jit" in {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+
+
 def test_torch_jit_is_used_in_one_file() -> None:
-    users = [
-        file.name for file in PACKAGE_FILES if "torch.jit." in file.read_text(encoding="utf-8")
-    ]
-    assert users == ["torchscript.py"]
+    # The model asks whether it runs in a file, where autocast cannot be turned off.
+    users = {file.name for file in PACKAGE_FILES if uses_torch_jit(file)}
+    assert users == {"torchscript.py", "gpt.py"}
 
 
 def run_without(modules: str, code: str) -> None:

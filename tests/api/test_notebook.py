@@ -53,7 +53,7 @@ def test_a_run_prints_lines_and_one_bar(outputs: list[list[Any]]) -> None:
     assert "60/60" in bar.data["text/html"]
     text = join_text(outputs[1])
     assert text.startswith("run       mine\n")
-    assert "\nstep     60  training loss" in text
+    assert "\nstep     60  train " in text
     assert "\x1b" not in text
     assert {output.output_type for output in outputs[1]} == {"display_data", "stream"}
 

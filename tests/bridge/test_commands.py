@@ -40,7 +40,7 @@ def test_check_reports_that_a_file_has_no_proof(
     status, out, _ = call(main.main, capsys, monkeypatch, "check", file, "--json")
     assert status == 0
     record = json.loads(out)
-    assert (record["file"], record["parity"], len(record["examples"])) == (str(file), None, 4)
+    assert (record["file"], record["parity"], len(record["examples"])) == (str(file), None, 6)
     status, out, _ = call(main.main, capsys, monkeypatch, "check", file)
     assert status == 0
     assert "not proven equal: run `python -m bridge verify` before `export`" in out

@@ -1,5 +1,6 @@
 """The page works in a real browser."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -254,8 +255,11 @@ def test_the_new_settings_are_those_of_generate(
     options += ["--min-p", 0.1, "--repetition-penalty", 1.2, "--min-new-tokens", 2]
     status, out, _ = call(main.main, capsys, monkeypatch, "generate", endless_directory, *options)
     assert status == 0
-    stop = out.removeprefix(SAMPLE.prompt)[30:33]
+    found = re.search("[a-z]{3}", out[len(SAMPLE.prompt) + 10 :])  # no malformed byte in it
+    assert found
+    stop = found[0]
     expected = out[: out.index(stop, len(SAMPLE.prompt))]
+    assert "\n" not in expected
     page.goto(page_server.url)
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
     for label, value in (
@@ -312,7 +316,7 @@ def test_a_wrong_link_is_explained_in_one_line(
 def test_only_a_model_of_high_valyrian_gets_verdicts(
     is_valyrian: bool, page: Any, endless: Bundle, tmp_path: Path
 ) -> None:
-    manifest = {"metrics": {"entropy_bits_per_byte": 1.0}} if is_valyrian else {}
+    manifest = {"held_out": {"entropy_bits_per_byte": 1.0}} if is_valyrian else {}
     save_bundle(replace(endless, manifest=manifest), tmp_path / "bundle")
     with start_server(tmp_path / "bundle") as page_server:
         page.goto(f"{page_server.url}?prompt=Vala ēdrus. Vala &max_new_tokens=3&seed=1")

@@ -78,7 +78,7 @@ def test_all_runtimes_agree_in_every_quantity(
             assert updated <= compared
     assert ("TorchScript float32", "logits") in compared
     for runtime in ("PyTorch", "TorchScript", "C++"):
-        assert sum(r == runtime and "texts of 8 that differ" in what for r, what in compared) == 4
+        assert sum(r == runtime and "texts of 8 that differ" in what for r, what in compared) == 6
 
 
 def test_the_tolerances_are_the_documented_ones(verified: Verified) -> None:
@@ -215,7 +215,7 @@ def test_an_exported_file_carries_the_proof(
     assert "; proven equal by `python -m bridge verify`" in out
     status, out, _ = call(main.main, capsys, monkeypatch, "check", "valyrian.pt")
     assert status == 0
-    assert "4 example texts reproduced; proven equal" in out
+    assert "6 example texts reproduced; proven equal" in out
 
 
 def test_a_large_model_is_compared_in_part_and_the_report_says_so(
@@ -231,7 +231,7 @@ def test_a_large_model_is_compared_in_part_and_the_report_says_so(
     report = parity.verify(tmp_path / "b", None, parts.append)
     assert report["passed"], report["first_divergence"]
     assert parts[0] == "writing the TorchScript file"
-    assert {"JAX float32: stages and gradients", "TorchScript: 4 x 2 texts"} < {*parts}
+    assert {"JAX float32: stages and gradients", "TorchScript: 6 x 2 texts"} < {*parts}
     assert not any("float64" in finding["runtime"] for finding in report["findings"])
     texts = [finding for finding in report["findings"] if "texts of 2 that" in finding["what"]]
     assert len(texts) == 8  # PyTorch and TorchScript, with each of four settings

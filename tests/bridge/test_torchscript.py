@@ -62,7 +62,7 @@ def test_a_file_has_the_metadata_of_its_bundle(file: Path, directory: Path) -> N
     for name in ("config.json", "tokenizer.json", "manifest.json"):
         assert metadata[name] == json.loads((directory / name).read_text())
     assert metadata["certificate.json"]["parity"] is None
-    assert len(metadata["certificate.json"]["examples"]) == 4
+    assert len(metadata["certificate.json"]["examples"]) == 6
 
 
 def test_text_has_the_ids_of_the_tokenizer_and_round_trips(small: Bundle, script: Any) -> None:
@@ -203,10 +203,10 @@ def test_examples_of_a_large_model_are_shorter_and_still_checked(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = sum(tensor.nbytes for tensor in load_bundle(directory).tensors.values())
-    monkeypatch.setattr(torchscript, "EXAMPLE_READ_BYTES", 4 * 5 * weights)
+    monkeypatch.setattr(torchscript, "EXAMPLE_READ_BYTES", 6 * 5 * weights)
     parts: list[str] = []
     certificate = torchscript.export(directory, tmp_path / "m.pt", progress=parts.append)
-    assert [len(example["tokens"]) for example in certificate["examples"]] == [6] * 4
+    assert [len(example["tokens"]) for example in certificate["examples"]] == [6] * 6
     assert parts == [
         "loading the weights",
         "generating the example texts",

@@ -223,7 +223,7 @@ def test_tables_mark_inferred_and_missing_forms(
         (["check", "none.txt"], "none.txt"),
         (["check", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1 at offset 1"),
         (["check", "blank.txt"], "no sentence to check"),
-        (["check", "a", "b"], "expected one file, found 2"),
+        (["check", "latin.txt", "b"], "expected one file, found 2"),
         (["check", "--word"], "--word expects at least one word, found none"),
         (["language", "--table", "zaldrizes"], "similar words: zaldrīzes"),
     ],

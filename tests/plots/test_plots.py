@@ -148,7 +148,7 @@ def test_the_command_draws_one_run_or_compares_several(
     ) == first  # the same run gives the same files
     assert call(main, capsys, monkeypatch, "plot", "a", "b") == (
         0,
-        "comparison.png\ncomparison.svg\n",
+        "a/comparison.png\na/comparison.svg\n",
         "",
     )
     for arguments, message in (

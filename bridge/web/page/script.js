@@ -53,7 +53,7 @@ async function generate() {
   clearText();
   textSettings = readForm();
   history.replaceState(null, "", makeLink(textSettings));
-  byId("stop").disabled = byId("copy").disabled = false;
+  byId("interrupt").disabled = byId("copy").disabled = false;
   byId("status").textContent = "Generating …";
   const startTime = performance.now();
   let end = null;
@@ -76,7 +76,7 @@ async function generate() {
   } finally {
     if (controller === generation) {
       generation = null;
-      byId("stop").disabled = true;
+      byId("interrupt").disabled = true;
     }
   }
 }
@@ -227,7 +227,7 @@ form.addEventListener("submit", (event) => {
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
-byId("stop").addEventListener("click", () => generation?.abort());
+byId("interrupt").addEventListener("click", () => generation?.abort());
 byId("copy").addEventListener("click", copyLink);
 text.addEventListener("pointerover", onPoint);
 text.addEventListener("focusin", onPoint);
