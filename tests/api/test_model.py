@@ -70,7 +70,8 @@ def test_numbers_of_numpy_are_settings(model: Any) -> None:
 def test_both_give_the_same(both: tuple[vx.Model, bridge.Model]) -> None:
     jax_model, torch_model = both
     for seed in range(4):
-        options: Any = {"seed": seed, "top_p": 0.9, "stop": "."}
+        options: Any = {"seed": seed, "top_p": 0.9, "stop": ".", "min_new_tokens": 5}
+        options |= {"min_p": 0.01, "repetition_penalty": 1.2}
         assert jax_model.generate("the", **options) == torch_model.generate("the", **options)
     ids = jax_model.encode(SENTENCE)[:16]
     logits, torch_logits = jax_model.logits(ids), torch_model.logits(ids)

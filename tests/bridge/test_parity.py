@@ -234,7 +234,7 @@ def test_a_large_model_is_compared_in_part_and_the_report_says_so(
     assert {"JAX float32: stages and gradients", "TorchScript: 6 x 2 texts"} < {*parts}
     assert not any("float64" in finding["runtime"] for finding in report["findings"])
     texts = [finding for finding in report["findings"] if "texts of 2 that" in finding["what"]]
-    assert len(texts) == 8  # PyTorch and TorchScript, with each of four settings
+    assert len(texts) == 12  # PyTorch and TorchScript, with each of six settings
     print_report(report)
     out = capsys.readouterr().out
     assert "left out: float64 and the weights after a step: they need about " in out

@@ -218,7 +218,11 @@ def test_verify_counts_texts_that_differ_beyond_rounding(
     save_bundle(boundary_bundle(make, shift), directory)
     comparisons = [*parity.compare_tokens(directory, file, None, PLAN, lambda _: None)]
     assert sum(c.difference for c in comparisons if c.runtime == "PyTorch") == 0
-    script = [c for c in comparisons if c.runtime == "TorchScript" and "(temperature 0.8, " in c.quantity]
+    script = [
+        comparison
+        for comparison in comparisons
+        if comparison.runtime == "TorchScript" and "(temperature 0.8, " in comparison.quantity
+    ]
     assert script[0].quantity == (
         "texts of 8 that differ beyond rounding (temperature 0.8, top-k 0, top-p 0.95)"
     )

@@ -76,7 +76,7 @@ def test_a_full_disk_ends_a_run_in_one_line_unless_debugging(
         timeout=120,
     )
     if debug:
-        assert process.stderr.count("Traceback") > 2  # Those of orbax's threads, and ours.
+        assert process.stderr.count("Traceback") >= 2  # ours, and those of orbax's threads
     else:
         assert process.returncode == 2
         assert process.stderr.startswith("error: cannot write checkpoint ")
