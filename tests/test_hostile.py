@@ -248,7 +248,7 @@ def test_metadata_of_a_newer_format_are_refused_with_its_number(tmp_path: Path) 
         for name in METADATA_FILES:
             file.writestr(f"m/extra/{name}", '{"format_version": 99}')
     assert_refused(
-        "has format 99; this version reads up to 1: upgrade", read_metadata, tmp_path / "m.pt"
+        "has format 99; this version reads up to 2: upgrade", read_metadata, tmp_path / "m.pt"
     )
 
 

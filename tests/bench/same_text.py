@@ -14,12 +14,12 @@ import torch
 
 from bridge import torchscript
 from bridge.generator import Generator, stream
+from bridge.parity_runtimes import SAMPLER_SETTINGS
 from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, seed_range
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.generation.generate import stream_tokens
-from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.generation.generate import make_generator
 
 PROMPTS, ROWS, NEW_TOKENS = 100, 13, 200
 Runtime = Callable[[SampleConfig], np.ndarray]  # returns the new ids (PROMPTS x ROWS, T)
@@ -35,7 +35,7 @@ def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
 def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Runtime]:
     """Return JAX, PyTorch, TorchScript and C++, each as a function of the sample settings."""
     bundle = load_bundle(bundle_path)
-    params, generator = from_tensors(bundle.tensors), Generator(bundle)
+    generator = Generator(bundle)
     script = torchscript.load(file)[0]
     prompts = make_prompts(bundle, generator)
 
@@ -53,12 +53,12 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
     def stream_script(
         prompts: list[list[int]], seeds: list[int], s: SampleConfig
     ) -> Iterator[np.ndarray]:
-        settings = s.max_new_tokens, s.temperature, s.top_k, s.top_p, seeds[0]
-        tokens = script.generate(torch.tensor(prompts), *settings)
+        settings = [seeds[0] if name == "seed" else getattr(s, name) for name in SAMPLER_SETTINGS]
+        tokens = script.generate(torch.tensor(prompts), s.max_new_tokens, *settings)
         return iter(tokens.numpy()[:, len(prompts[0]) :].T)
 
     def run_cpp(sample: SampleConfig) -> np.ndarray:
-        names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+        names = ("max_new_tokens", *SAMPLER_SETTINGS)
         settings = {name: getattr(sample, name) for name in names}
         options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
@@ -68,7 +68,7 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
         return np.asarray([line.split() for line in output.splitlines()], np.int64)
 
     return {
-        "JAX": lambda s: run_all(lambda *a: stream_tokens(params, bundle.model, *a), s),
+        "JAX": lambda s: run_all(make_generator(bundle), s),
         "PyTorch": lambda s: run_all(lambda *a: stream(generator, *a), s),
         "TorchScript": lambda s: run_all(stream_script, s),
         "C++": run_cpp,
@@ -95,8 +95,8 @@ def main(bundle: Path, file: Path, program: Path) -> None:
     """
     runtimes = make_runtimes(bundle, file, program)
     counts = dict.fromkeys(runtimes, 0)
-    for temperature, top_k, top_p, seed in EXAMPLE_SETTINGS:
-        sample = SampleConfig("", NEW_TOKENS, temperature, top_k, top_p, seed)
+    for settings in EXAMPLE_SETTINGS:
+        sample = SampleConfig("", NEW_TOKENS, *settings)
         expected = None
         for name, run in runtimes.items():
             start = time.perf_counter()
