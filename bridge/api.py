@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from bridge.generator import Generator, stream
-from bridge.gpt import GPT, attention_weights, lens_logits
+from bridge.gpt import GPT
+from bridge.inspection import attention_weights, lens_logits
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel

@@ -7,8 +7,6 @@ Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), 
 L layers. Between the embedding and the head, rows and tokens are one axis.
 """
 
-import math
-from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -238,47 +236,6 @@ def is_rounded(result: Tensor, x: Tensor) -> bool:
     """
     is_in_file = torch.jit.is_scripting()  # type: ignore[attr-defined]
     return is_in_file and result.dtype != x.dtype
-
-
-def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
-    """Yield the attention weights of each layer for tokens [B, T], T <= n_positions.
-
-    Layers are separate because with a long context all of them together take gigabytes.
-
-    Yields:
-        Weights [B, H, T, T] of every query and key; the weights of a query sum to 1.
-    """
-    B, T = tokens.shape
-    future = torch.ones(T, T, dtype=torch.bool, device=tokens.device).triu(1)
-    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
-    for block in gpt.transformer.h:
-        assert isinstance(block, Block)
-        qkv = block.attn.c_attn(block.ln_1(x)).view(B, T, 3, gpt.n_head, -1)
-        q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, K)
-        scores = q @ k.mT / math.sqrt(q.shape[-1])
-        yield scores.masked_fill(future, -math.inf).softmax(-1)
-        x = block(x, B, None, 0, None)
-
-
-def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
-    """Yield the logits that the head reads after the embedding and after each block.
-
-    The last are those of `gpt(tokens)`; see `valyrian_jax.inspection.logit_lens`.
-
-    Args:
-        gpt: Model.
-        tokens: Token ids [B, T], T <= n_positions.
-        first: Position of the first token whose logits are computed.
-
-    Yields:
-        Logits [B, T - first, V].
-    """
-    B, T = tokens.shape
-    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
-    yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
-    for block in gpt.transformer.h:
-        x = block(x, B, None, 0, None)
-        yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
 
 
 @pin_torch_settings()

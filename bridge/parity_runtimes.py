@@ -88,7 +88,8 @@ def measure_jax(
     import jax.numpy as jnp
     import optax
 
-    from valyrian_jax.model.gpt import activations, forward
+    from valyrian_jax.model.activations import activations
+    from valyrian_jax.model.gpt import forward
     from valyrian_jax.model.loss import cross_entropy
     from valyrian_jax.model.parameters import Params, from_tensors, to_tensors
     from valyrian_jax.training.optimizer import make_optimizer

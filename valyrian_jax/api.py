@@ -22,7 +22,8 @@ from valyrian_jax.config import Config, SampleConfig, config_from_tree, config_t
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.inspection.logit_lens import lens
-from valyrian_jax.model.gpt import attention_weights, forward
+from valyrian_jax.model.activations import attention_weights
+from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params, from_tensors
 from valyrian_jax.run_directory import find_bundle

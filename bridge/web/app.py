@@ -27,6 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.generator import Generator
+from bridge.inspection import attention_row, lens_table
 from bridge.web.completions import create_completion_app
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
@@ -38,7 +39,7 @@ from bridge.web.request import (
     parse_tokens,
     read_json_body,
 )
-from bridge.web.session import Event, add_verdicts, attention_row, lens_table, stream_events
+from bridge.web.session import Event, add_verdicts, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.model_card import speaks_valyrian

@@ -2,8 +2,8 @@
 
 An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
 has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
-comes last and says why: the document ended, the length or a stop
-string was reached, or the logits are not finite.
+comes last and says why: the document ended, the length or a stop string was reached, or the logits
+are not finite.
 """
 
 import codecs
@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from bridge.generator import Generator, generate_with_logits, window_start
-from bridge.gpt import attention_weights, lens_logits
 from bridge.sampler import edit_logits, filter_probabilities
 from bridge.torch_settings import pin_torch_settings
-from valyrian_jax.bundle.lens import Lens, make_lens
-from valyrian_jax.bundle.text_generation import NOT_FINITE, decode_tokens, encode_prompt
+from valyrian_jax.bundle.text_generation import decode_tokens, encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
@@ -27,7 +25,6 @@ from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
 MAX_CHOICES = 16  # tokens of a distribution that an event lists
-MAX_COLUMNS = 48  # tokens of a lens
 
 Event = dict[str, Any]
 
@@ -170,41 +167,3 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
             }
         reported = max(reported, len(complete))
         yield event
-
-
-@pin_torch_settings()
-def lens_table(
-    generator: Generator, tokenizer: Tokenizer, tokens: Sequence[int]
-) -> tuple[int, Lens]:
-    """Return what every layer would predict after each of the last tokens, at most `MAX_COLUMNS`.
-
-    Returns:
-        The index of the first token in the table, and its predictions.
-
-    Raises:
-        UserError: The logits are not finite.
-    """
-    start = window_start(len(tokens), generator.gpt.n_positions)
-    first = max(start, len(tokens) - MAX_COLUMNS)
-    layers = lens_logits(generator.gpt, torch.tensor([tokens[start:]]), first - start)
-    arrays = (logits[0].float().cpu().numpy() for logits in layers)
-    return first, make_lens(tokenizer, tokens[first:], arrays, top=1)
-
-
-@pin_torch_settings()
-def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
-    """Return the attention weights of the last token.
-
-    Returns:
-        The index of the first token in the window, and the weights [L, H, T] of the window's
-        tokens.
-
-    Raises:
-        UserError: The weights are not finite.
-    """
-    start = window_start(len(tokens), generator.gpt.n_positions)
-    layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
-    row = torch.stack([weights[0, :, -1] for weights in layers])
-    if not row.isfinite().all():
-        raise UserError(NOT_FINITE)
-    return start, row

@@ -10,11 +10,12 @@ import pytest
 import torch
 import transformers
 
-from bridge.gpt import attention_weights, lens_logits, to_module, to_tensors
+from bridge.gpt import to_module, to_tensors
+from bridge.inspection import attention_weights, lens_logits
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.errors import UserError
 from valyrian_jax.inspection.logit_lens import lens
-from valyrian_jax.model import gpt as jax_gpt
+from valyrian_jax.model.activations import attention_weights as jax_attention_weights
 from valyrian_jax.model.parameters import from_tensors
 
 
@@ -58,7 +59,7 @@ def test_attention_weights_equal_those_of_jax_and_transformers(
     tokens = np.random.default_rng(0).integers(0, small.model.vocab_size, shape)
     ours = torch.stack([*attention_weights(to_module(small), torch.tensor(tokens))]).numpy()
     params = from_tensors(small.tensors)
-    from_jax = jax_gpt.attention_weights(params, jnp.asarray(tokens), small.model)
+    from_jax = jax_attention_weights(params, jnp.asarray(tokens), small.model)
     reference = transformers.GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager")
     with torch.no_grad():
         attentions = reference(torch.tensor(tokens), output_attentions=True).attentions

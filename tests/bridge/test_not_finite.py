@@ -14,8 +14,9 @@ import torch
 from bridge import __main__ as bridge_main
 from bridge import torchscript
 from bridge.generator import Generator, stream
+from bridge.inspection import attention_row
 from bridge.sampler import check_logits
-from bridge.web.session import add_verdicts, attention_row, stream_events
+from bridge.web.session import add_verdicts, stream_events
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.text_generation import NOT_FINITE

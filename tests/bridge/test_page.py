@@ -11,7 +11,8 @@ import pytest
 
 from bridge import __main__ as main
 from bridge.generator import Generator
-from bridge.web.session import MAX_CHOICES, attention_row, lens_table, stream_events
+from bridge.inspection import attention_row, lens_table
+from bridge.web.session import MAX_CHOICES, stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from bridge.generator import Generator, stream
+from bridge.inspection import attention_row, lens_table
 from bridge.web.session import (
     MAX_CHOICES,
     add_verdicts,
-    attention_row,
     describe_distribution,
-    lens_table,
     stream_events,
 )
 from tests.support.serving import SAMPLE
@@ -187,7 +186,7 @@ def test_a_lens_of_a_long_text_has_its_end(
 ) -> None:
     tokens = list(range(20))
     _, whole = lens_table(generator, endless.tokenizer, tokens)
-    monkeypatch.setattr("bridge.web.session.MAX_COLUMNS", 5)
+    monkeypatch.setattr("bridge.inspection.MAX_COLUMNS", 5)
     start, end = lens_table(generator, endless.tokenizer, tokens)
     assert (start, len(end.tokens)) == (15, 5)
     np.testing.assert_array_equal(end.ids, whole.ids[:, 15:])

@@ -10,9 +10,10 @@ import torch
 
 from bridge import exported_program, torchscript
 from bridge.generator import Generator, stream
+from bridge.inspection import attention_row, lens_table
 from bridge.tokenizer import ByteBPE
 from bridge.torch_settings import pin_torch_settings
-from bridge.web.session import attention_row, lens_table, stream_events
+from bridge.web.session import stream_events
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError

@@ -12,7 +12,8 @@ from tests.support.ambient import HOSTILE_JAX_SETTINGS, set_jax_settings
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.inspection.logit_lens import lens
-from valyrian_jax.model.gpt import attention_weights, forward
+from valyrian_jax.model.activations import attention_weights
+from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import make_key
 from valyrian_jax.model.parameters import from_tensors, init_params, to_tensors
 

@@ -16,7 +16,7 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.text_generation import encode_within_context
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.model import gpt
+from valyrian_jax.model.activations import activations, unembed
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params, from_tensors
 
@@ -44,11 +44,11 @@ def residual_stream(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig
 ) -> list[Float[Array, "B T D"]]:
     """Return the states of every token after the embedding and after each block."""
-    stages = gpt.activations(params, tokens, config)
+    stages = activations(params, tokens, config)
     return [stages[name] for name in ("embedding", *(f"h.{i}" for i in range(config.n_layer)))]
 
 
-_unembed = pin_jax_settings()(jax.jit(gpt.unembed, static_argnames="config"))
+_unembed = pin_jax_settings()(jax.jit(unembed, static_argnames="config"))
 
 
 def text_lens(bundle: Bundle, text: str, top: int = 5) -> Lens:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions
-from valyrian_jax.model.jax_settings import pin_jax_settings, pin_trace_settings
+from valyrian_jax.model.jax_settings import pin_trace_settings
 from valyrian_jax.model.layers import Embedding, LayerNorm, Linear, at_least_float32, dropout
 from valyrian_jax.model.parameters import Params, mask_padding
 from valyrian_jax.model.sharding import ROW_AXES, constrain
@@ -81,50 +81,6 @@ def forward_cached(
     return logits, cache
 
 
-@pin_trace_settings()
-def activations(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
-) -> dict[str, Float[Array, "B T _"]]:
-    """Return the output of every stage of `forward`: embedding, h.0, h.1, ..., ln_f, logits."""
-    (logits, _), captured = GPT(config).apply(
-        {"params": params},
-        tokens,
-        None,
-        None,
-        capture_intermediates=True,
-        mutable=["intermediates"],
-    )
-    stages = captured["intermediates"]["transformer"]
-    blocks = {f"h.{i}": stages["h"][str(i)]["__call__"][0][0] for i in range(config.n_layer)}
-    states = {"embedding": stages["embedding"][0], **blocks, "ln_f": stages["ln_f"]["__call__"][0]}
-    outputs = {name: array.reshape(*tokens.shape, -1) for name, array in states.items()}
-    return outputs | {"logits": logits}
-
-
-@pin_trace_settings()
-def unembed(
-    params: Params, states: Float[Array, "B T D"], config: ModelConfig
-) -> Float[Array, "B T V"]:
-    """Return the logits that the final norm and the head read from states of any block."""
-    head = params["transformer"]["wte"] if config.tie_word_embeddings else params["lm_head"]
-    norm = LayerNorm(config.layer_norm_epsilon)
-    x = norm.apply({"params": params["transformer"]["ln_f"]}, states.reshape(-1, config.n_embd))
-    return mask_padding((x @ head["weight"].T).reshape(*states.shape[:2], -1), config)
-
-
-@pin_jax_settings()
-@functools.partial(jax.jit, static_argnames="config")
-def attention_weights(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
-) -> Float[Array, "L B H T T"]:
-    """Return the attention weights of every head in `forward`: [l, b, h, query, key]."""
-    _, captured = GPT(config).apply(
-        {"params": params}, tokens, None, None, mutable=["intermediates"]
-    )
-    blocks = captured["intermediates"]["transformer"]["h"]
-    return jnp.stack([blocks[str(layer)]["attn"]["weights"][0] for layer in range(config.n_layer)])
-
-
 def empty_cache(config: ModelConfig, rows: int) -> Cache:
     """Return a cache with room for n_positions tokens in each row."""
     shape = (rows, config.n_head, config.n_positions, config.n_embd // config.n_head)
@@ -171,7 +127,7 @@ class Transformer(nn.Module):
         positions = wpe[:T] if cache is None else wpe[positions_after(cache.lengths, T)]
         x = (rows + positions).reshape(B * T, -1)
         x = constrain(x, mesh, ROW_AXES)  # (N, D)
-        self.sow("intermediates", "embedding", x)  # only `activations` keeps it
+        self.sow("intermediates", "embedding", x)  # for `activations`
         x = dropout(x, c.dropout, _fold_in(dropout_key, c.n_layer))
         x, cache = Blocks(c, self.options, B, name="h")(x, cache, dropout_key)
         return LayerNorm(c.layer_norm_epsilon, name="ln_f")(x), wte, cache
@@ -275,7 +231,7 @@ class Attention(nn.Module):
         scores = at_least_float32(jnp.einsum("bhtk,bhsk->bhts", q, k)) / math.sqrt(K)
         scores = jnp.where(causal_mask(positions, k.shape[2]), scores, -jnp.inf)
         weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # (B, H, T, S)
-        self.sow("intermediates", "weights", weights)  # only `attention_weights` keeps them
+        self.sow("intermediates", "weights", weights)  # for `attention_weights`
         weights = dropout(weights, c.dropout, _fold_in(dropout_key, 0))
         mixed = jnp.einsum("bhts,bhsk->bthk", weights, v).reshape(N, D)
         return Linear(name="c_proj")(mixed), (k, v)

@@ -34,7 +34,7 @@ def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
         UserError: The text has too many tokens for the model or for the figure, or the weights are
             not finite.
     """
-    from valyrian_jax.model.gpt import attention_weights
+    from valyrian_jax.model.activations import attention_weights
     from valyrian_jax.model.parameters import from_tensors
 
     tokens = encode_within_context(bundle, text)

@@ -30,7 +30,7 @@ from valyrian_jax.evaluation.evaluate import EvalStep, Evaluation, evaluate, mak
 from valyrian_jax.evaluation.text_metrics import measure_texts
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
-from valyrian_jax.model.gpt import attention_weights
+from valyrian_jax.model.activations import attention_weights
 from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
 from valyrian_jax.tokenizer.display import token_label
 from valyrian_jax.training import checkpoint, distributed

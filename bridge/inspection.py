@@ -1,0 +1,96 @@
+"""What the inside of the PyTorch model computes: attention weights, and the logit lens."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bridge.generator import Generator, window_start
+from bridge.gpt import GPT, Block
+from bridge.torch_settings import pin_torch_settings
+from valyrian_jax.bundle.lens import Lens, make_lens
+from valyrian_jax.bundle.text_generation import NOT_FINITE
+from valyrian_jax.errors import UserError
+from valyrian_jax.tokenizer import Tokenizer
+
+MAX_COLUMNS = 48  # tokens of a lens
+
+
+def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
+    """Yield the attention weights of each layer for tokens [B, T], T <= n_positions.
+
+    Layers are separate because with a long context all of them together take gigabytes.
+
+    Yields:
+        Weights [B, H, T, T] of every query and key; the weights of a query sum to 1.
+    """
+    B, T = tokens.shape
+    future = torch.ones(T, T, dtype=torch.bool, device=tokens.device).triu(1)
+    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
+    for block in gpt.transformer.h:
+        assert isinstance(block, Block)
+        qkv = block.attn.c_attn(block.ln_1(x)).view(B, T, 3, gpt.n_head, -1)
+        q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, K)
+        scores = q @ k.mT / math.sqrt(q.shape[-1])
+        yield scores.masked_fill(future, -math.inf).softmax(-1)
+        x = block(x, B, None, 0, None)
+
+
+def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
+    """Yield the logits that the head reads after the embedding and after each block.
+
+    The last are those of `gpt(tokens)`; see `valyrian_jax.inspection.logit_lens`.
+
+    Args:
+        gpt: Model.
+        tokens: Token ids [B, T], T <= n_positions.
+        first: Position of the first token whose logits are computed.
+
+    Yields:
+        Logits [B, T - first, V].
+    """
+    B, T = tokens.shape
+    x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
+    yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
+    for block in gpt.transformer.h:
+        x = block(x, B, None, 0, None)
+        yield gpt.unembed(gpt.transformer.ln_f(x.view(B, T, -1)[:, first:]))
+
+
+@pin_torch_settings()
+def lens_table(
+    generator: Generator, tokenizer: Tokenizer, tokens: Sequence[int]
+) -> tuple[int, Lens]:
+    """Return what every layer would predict after each of the last tokens, at most `MAX_COLUMNS`.
+
+    Returns:
+        The index of the first token in the table, and its predictions.
+
+    Raises:
+        UserError: The logits are not finite.
+    """
+    start = window_start(len(tokens), generator.gpt.n_positions)
+    first = max(start, len(tokens) - MAX_COLUMNS)
+    layers = lens_logits(generator.gpt, torch.tensor([tokens[start:]]), first - start)
+    arrays = (logits[0].float().cpu().numpy() for logits in layers)
+    return first, make_lens(tokenizer, tokens[first:], arrays, top=1)
+
+
+@pin_torch_settings()
+def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
+    """Return the attention weights of the last token.
+
+    Returns:
+        The index of the first token in the window, and the weights [L, H, T] of the window's
+        tokens.
+
+    Raises:
+        UserError: The weights are not finite.
+    """
+    start = window_start(len(tokens), generator.gpt.n_positions)
+    layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
+    row = torch.stack([weights[0, :, -1] for weights in layers])
+    if not row.isfinite().all():
+        raise UserError(NOT_FINITE)
+    return start, row
