@@ -1,6 +1,5 @@
 """Commands of the PyTorch side: python -m bridge COMMAND."""
 
-import functools
 import json
 import os
 import shutil
@@ -33,7 +32,7 @@ from valyrian_jax.files import (
     is_stream,
     write_atomically,
 )
-from valyrian_jax.run_directory import find_bundle, load_run_bundle
+from valyrian_jax.run_directory import find_bundle
 
 # The first parts of `verify` write the TorchScript file and compare float32. Those after them take
 # this many times as long as that comparison.
@@ -89,10 +88,9 @@ def generate(run: Path, **options: Any) -> None:
 
     --json with --show-tokens adds the list "tokens" to each object.
     """
-    from bridge.generator import Generator, stream
+    from bridge.api import load
 
-    bundle = load_run_bundle(run)
-    print_samples(bundle, functools.partial(stream, Generator(bundle)), **options)
+    print_samples(load(run), **options)
 
 
 @main.command(epilog="Example: python -m bridge verify")

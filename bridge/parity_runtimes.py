@@ -226,20 +226,10 @@ def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
 
 def load_jax_model(bundle: Bundle) -> ReferenceModel:
     """Return the model in JAX, the reference for the tokens that can be drawn."""
-    import jax
+    from valyrian_jax.api import Model
 
-    from valyrian_jax.model.gpt import forward
-    from valyrian_jax.model.parameters import from_tensors
-
-    params, model = from_tensors(bundle.tensors), bundle.model
-    compute = jax.jit(forward, static_argnames="config")
-
-    def compute_logits(tokens: Sequence[int]) -> npt.NDArray[Any]:
-        window = np.zeros((1, model.n_positions), np.int32)  # of one size, to compile once
-        window[0, : len(tokens)] = tokens
-        return np.asarray(compute(params, window, model))[0, : len(tokens)]
-
-    return ReferenceModel(compute_logits, model.n_positions, bundle.tokenizer.end_of_text)
+    model = Model(bundle)
+    return ReferenceModel(model.logits, model.config.n_positions, model.tokenizer.end_of_text)
 
 
 def _load_torch_generator(bundle: Bundle) -> PromptGenerator:

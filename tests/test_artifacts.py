@@ -17,8 +17,8 @@ from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training import checkpoint
-from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import train
+from valyrian_jax.training.start_options import load_resume_config
 
 VERSIONS = sorted(
     path.parent for path in (Path(__file__).parent / "artifacts").glob("*/expected.json")

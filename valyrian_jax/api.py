@@ -18,7 +18,7 @@ from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
-from valyrian_jax.config import Config, SampleConfig, config_from_tree, config_to_tree, load_config
+from valyrian_jax.config import Config, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.inspection.logit_lens import lens
@@ -27,13 +27,9 @@ from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params, from_tensors
 from valyrian_jax.run_directory import find_bundle
-from valyrian_jax.training import run
-from valyrian_jax.training.resume import load_resume_config
-from valyrian_jax.training.start_options import check_start_options
+from valyrian_jax.training.start_options import PathLike, resolve_start
 
 __all__ = ["Attention", "Lens", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
-
-PathLike = str | os.PathLike[str]
 
 _jit_forward = jax.jit(forward, static_argnames="config")
 
@@ -160,21 +156,11 @@ def train(
         UserError: A setting is wrong, or a file cannot be read or written.
         StoppedError: A signal stopped the run; `resume` continues it.
     """
-    settings = _flatten(settings)
-    check_start_options(settings, config, out, init, resume)
-    if resume is not None:
-        resolved = load_resume_config(Path(resume), settings)
-    elif isinstance(config, Config):
-        resolved = config_from_tree(config_to_tree(config), settings)
-    else:
-        resolved = load_config(None if config is None else os.fspath(config), settings)
-    result = run.train(
-        resolved,
-        None if out is None else Path(out),
-        None if resume is None else Path(resume),
-        None if init is None else Path(init),
-        settings.get("model.n_positions") if init is not None else None,
-    )
+    start = resolve_start(_flatten(settings), config, out, init, resume)
+    # Not above, because a model that is only used does not need orbax and the other libraries.
+    from valyrian_jax.training import run
+
+    result = run.train(*start)
     best = result.progress
     return TrainedRun(
         result.directory, result.steps, best.best_step, best.best_loss, best.best_bits_per_byte

@@ -32,8 +32,8 @@ from valyrian_jax.evaluation.report import evaluate_run, make_report
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import load_run_config, read_metrics, save_config
 from valyrian_jax.tokenizer import train_bpe
-from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import TrainResult, train
+from valyrian_jax.training.start_options import load_resume_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,12 +11,13 @@ import torch
 import transformers
 
 from tests.support.tiny import WORDS
+from valyrian_jax.api import Model
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.lens import make_lens
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.inspection.logit_lens import lens, text_lens
+from valyrian_jax.inspection.logit_lens import lens
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors, pad_tensors
 from valyrian_jax.tokenizer import train_bpe
@@ -99,21 +100,21 @@ def test_the_best_predictions_come_first_and_ties_by_lower_id() -> None:
 
 def test_a_text_has_a_row_for_every_layer() -> None:
     bundle = make_bundle()
-    result = text_lens(bundle, "a dragon", top=3)
+    result = Model(bundle).lens("a dragon", top=3)
     tokens = bundle.tokenizer.encode("a dragon")
     assert "".join(result.tokens) == "a␣dragon"
     assert result.ids.shape == result.probabilities.shape == (3, len(tokens), 3)
     logits = forward(from_tensors(bundle.tensors), jnp.asarray([tokens]), bundle.model)
     assert result.ids[-1, :, 0].tolist() == np.asarray(logits)[0].argmax(-1).tolist()
-    assert text_lens(bundle, "").tokens == ["<|endoftext|>"]
+    assert Model(bundle).lens("").tokens == ["<|endoftext|>"]
 
 
 def test_a_text_longer_than_the_context_or_weights_that_overflow_end_in_one_line() -> None:
     bundle = make_bundle()
     with pytest.raises(UserError, match="tokens, but the context of the model is 16; use a short"):
-        text_lens(bundle, "dragons " * 20)
+        Model(bundle).lens("dragons " * 20)
     for value in (np.nan, np.inf):
         wte = np.full_like(bundle.tensors["transformer.wte.weight"], value)
         tensors = bundle.tensors | {"transformer.wte.weight": wte}
         with pytest.raises(UserError, match="the logits are not finite"):
-            text_lens(dataclasses.replace(bundle, tensors=tensors), "a dragon")
+            Model(dataclasses.replace(bundle, tensors=tensors)).lens("a dragon")

@@ -16,8 +16,8 @@ from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training import run as training_run
 from valyrian_jax.training.optimizer import make_optimizer
-from valyrian_jax.training.resume import load_resume_config
 from valyrian_jax.training.run import TrainResult, train
+from valyrian_jax.training.start_options import load_resume_config
 from valyrian_jax.training.train_step import TrainState, init_state
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,12 @@ from tests.support.runs import (
     read_console,
     resume,
 )
+from valyrian_jax.api import load
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.evaluation.report import evaluate_run
 from valyrian_jax.generation.generate import make_generator
-from valyrian_jax.plots.attention import draw_bundle_attention
+from valyrian_jax.plots.attention import draw_attention
 from valyrian_jax.run_directory import load_run_bundle
 from valyrian_jax.training.checkpoint_integrity import hash_files
 from valyrian_jax.training.run import TrainResult, train
@@ -41,7 +42,7 @@ def test_a_run_a_resume_a_sample_and_an_evaluation_ignore_settings_of_the_caller
         shutil.rmtree(run / "checkpoints" / "60")
         assert resume(run).steps == 60  # from step 40
         texts, evaluation = sample_texts(run), evaluate_run(run)
-        assert draw_bundle_attention(load_run_bundle(run), "the red").axes
+        assert draw_attention(*load(run).attention("the red")).axes
     assert_same_runs(run, finished.directory)
     assert texts == sample_texts(finished.directory)
     assert evaluation == evaluate_run(finished.directory)

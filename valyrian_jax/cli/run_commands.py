@@ -34,13 +34,10 @@ def sample(run: Path, **options: Any) -> None:
 
     With --json, --show-tokens adds the list "tokens" to each object.
     """
+    from valyrian_jax.api import load
     from valyrian_jax.cli.samples import print_samples
-    from valyrian_jax.generation.generate import make_generator
-    from valyrian_jax.run_directory import load_run_bundle
 
-    bundle = load_run_bundle(run)
-    generate = make_generator(bundle)
-    print_samples(bundle, generate, **options)
+    print_samples(load(run), **options)
 
 
 @click.command("eval", epilog="Example: python -m valyrian_jax eval --texts 100")
@@ -96,15 +93,13 @@ def report_on_run(run: Path, texts: int, as_json: bool) -> None:
 
 def evaluate_on_text(run: Path, file: Path, as_json: bool) -> None:
     """Print the loss of the best weights of a run or bundle on a text."""
-    from valyrian_jax.bundle.bundle import load_bundle
     from valyrian_jax.cli.tables import new_table, print_table
     from valyrian_jax.config import config_from_tree
     from valyrian_jax.data.reading.text_loader import load_text
     from valyrian_jax.evaluation.text_loss import evaluate_text
-    from valyrian_jax.run_directory import find_bundle
+    from valyrian_jax.run_directory import load_run_bundle
 
-    directory = find_bundle(run)
-    bundle = load_bundle(directory)
+    bundle = load_run_bundle(run)
     data = config_from_tree(bundle.manifest.get("config", {})).data
     documents = load_text(file, data.text_key, data.separator).documents
     loss = evaluate_text(bundle, documents)
@@ -199,18 +194,17 @@ def plot_prompt(run: Path, kind: str, prompt: str, out: Path | None) -> list[Pat
         out: Path of the files; the default is named after the kind, in the run or, for a bundle, in
             the working directory.
     """
-    from valyrian_jax.bundle.bundle import load_bundle
-    from valyrian_jax.inspection.logit_lens import text_lens
-    from valyrian_jax.plots.attention import draw_bundle_attention
+    from valyrian_jax.api import load
+    from valyrian_jax.plots.attention import draw_attention
     from valyrian_jax.plots.figures import save_figure
     from valyrian_jax.plots.lens import draw_lens
     from valyrian_jax.run_directory import find_bundle
 
     directory = find_bundle(run)
     is_in_run = (directory.parent / "config.toml").exists()
-    bundle = load_bundle(directory)
+    model = load(directory)
     if kind == "lens":
-        figure = draw_lens(text_lens(bundle, prompt, top=1))
+        figure = draw_lens(model.lens(prompt, top=1))
     else:
-        figure = draw_bundle_attention(bundle, prompt)
+        figure = draw_attention(*model.attention(prompt))
     return save_figure(figure, out or (directory.parent if is_in_run else Path()) / kind)

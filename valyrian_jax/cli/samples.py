@@ -1,4 +1,4 @@
-"""Print samples of any token generator: as text, as tokens or as JSON."""
+"""Print samples of a model: as text, as tokens or as JSON."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.language_model import LanguageModel
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.text_generation import (
-    TokenGenerator,
     decode_tokens,
     encode_prompt,
     generate_many_tokens,
@@ -31,8 +30,7 @@ _ENDED_AT_ONCE = "the model ended the document here; try --min-new-tokens 20 or 
 
 
 def print_samples(
-    bundle: Bundle,
-    generate: TokenGenerator,
+    model: LanguageModel,
     prompt: str,
     num_samples: int,
     show_tokens: bool,
@@ -41,20 +39,20 @@ def print_samples(
 ) -> None:
     """Continue a prompt and print it: one sample token by token, several samples in batches.
 
-    Sample i uses the seed plus i. A setting that is None keeps the value of the bundle's run.
+    Sample i uses the seed plus i. A setting that is None keeps the value of the model's run.
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
-    sample = resolve_sample_config(bundle, {**overrides, "prompt": prompt})
-    tokenizer, print_sample = bundle.tokenizer, _print_tokens if show_tokens else _print_text
+    sample = resolve_sample_config(model.bundle, {**overrides, "prompt": prompt})
+    tokenizer, print_sample = model.tokenizer, _print_tokens if show_tokens else _print_text
     if num_samples == 1 and not as_json:
-        columns = generate([encode_prompt(tokenizer, prompt)], [sample.seed], sample)
+        columns = model.generate_tokens([encode_prompt(tokenizer, prompt)], [sample.seed], sample)
         drawn: list[int] = []
         print_sample(tokenizer, prompt, _record(columns, drawn), sample.stop)
         if tokenizer.end_of_text in drawn and _is_empty(tokenizer, drawn):
             print_text(_ENDED_AT_ONCE, to_stderr=True)
         return
-    batch_size, are_empty = count_texts(bundle.model), not sample.stop
-    texts = generate_many_tokens(generate, tokenizer, sample, num_samples, batch_size)
+    batch_size, are_empty = count_texts(model.config), not sample.stop
+    texts = generate_many_tokens(model.generate_tokens, tokenizer, sample, num_samples, batch_size)
     for row, ids in enumerate(texts):
         seed, are_empty = (sample.seed + row) % 2**32, are_empty and _is_empty(tokenizer, ids)
         if as_json:

@@ -1,4 +1,4 @@
-"""The command `train`: arguments -> configuration -> valyrian_jax.training.run.train."""
+"""The command `train`: arguments -> start of a run -> valyrian_jax.training.run.train."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import click
 
 from valyrian_jax.cli.options import PATH, collect_overrides, config_options
-from valyrian_jax.config import load_config
-from valyrian_jax.training.start_options import check_start_options
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
@@ -62,17 +60,14 @@ def train(
     Ctrl-C, SIGTERM and SIGHUP (a closed terminal) save and end the run; --resume continues it.
     SIGUSR1 saves, and the run goes on.
     """
+    from valyrian_jax.training.start_options import resolve_start
+
     overrides = collect_overrides(options)
     if deterministic:
         overrides["train.deterministic"] = True
-    check_start_options(overrides, config_file, out, init, resume)
+    start = resolve_start(overrides, config_file, out, init, resume)
     # Importing JAX takes a second, so mistakes in the arguments are reported first.
     from valyrian_jax.training import distributed, run
-    from valyrian_jax.training.resume import load_resume_config
 
-    config = (
-        load_resume_config(resume, overrides) if resume else load_config(config_file, overrides)
-    )
-    context = overrides.get("model.n_positions") if init else None
     with distributed.initialize(coordinator, processes, process):
-        run.train(config, out, resume, init, context)
+        run.train(*start)

@@ -12,13 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.lens import Lens, make_lens
-from valyrian_jax.bundle.text_generation import encode_within_context
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.model.activations import activations, unembed
 from valyrian_jax.model.jax_settings import pin_jax_settings
-from valyrian_jax.model.parameters import Params, from_tensors
+from valyrian_jax.model.parameters import Params
 
 
 def lens(
@@ -49,21 +46,3 @@ def residual_stream(
 
 
 _unembed = pin_jax_settings()(jax.jit(unembed, static_argnames="config"))
-
-
-def text_lens(bundle: Bundle, text: str, top: int = 5) -> Lens:
-    """Return the most probable next tokens after every layer, for every token of a text.
-
-    Args:
-        bundle: Model and tokenizer.
-        text: Text; an empty one is the beginning of a document.
-        top: Number of predictions for each token and layer.
-
-    Raises:
-        UserError: The text has more tokens than the context, or the weights are not finite.
-    """
-    tokens = encode_within_context(bundle, text)
-    params = from_tensors(bundle.tensors)
-    layers = lens(params, np.asarray([tokens], np.int32), bundle.model)
-    arrays = (np.asarray(logits[0]) for logits in layers)
-    return make_lens(bundle.tokenizer, tokens, arrays, top)

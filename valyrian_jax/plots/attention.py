@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import NOT_FINITE, encode_within_context
 from valyrian_jax.errors import UserError
 from valyrian_jax.plots.figures import escape_missing_glyphs
-from valyrian_jax.tokenizer.display import token_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,25 +22,6 @@ _GAP = 1  # tokens between two maps
 _GREY = 217, 217, 217, 255  # the future, which a token cannot attend to
 _TOKEN_INCHES = 0.17
 _MAX_INCHES = 30  # bounds memory and file size for large models, whose labels become small
-
-
-def draw_bundle_attention(bundle: Bundle, text: str) -> "Figure":
-    """Draw the attention of a bundle's model in a text; see `draw_attention`.
-
-    Raises:
-        UserError: The text has too many tokens for the model or for the figure, or the weights are
-            not finite.
-    """
-    from valyrian_jax.model.activations import attention_weights
-    from valyrian_jax.model.parameters import from_tensors
-
-    tokens = encode_within_context(bundle, text)
-    ids = np.asarray([tokens], np.int32)
-    weights = np.asarray(attention_weights(from_tensors(bundle.tensors), ids, bundle.model))
-    if not np.isfinite(weights).all():
-        raise UserError(NOT_FINITE)
-    labels = [token_label(bundle.tokenizer, token) for token in tokens]
-    return draw_attention(labels, weights[:, 0])
 
 
 def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":

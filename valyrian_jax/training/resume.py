@@ -4,17 +4,15 @@ The configuration comes from config.toml and the command line; the one in the ch
 compared with it.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from valyrian_jax.bundle.bundle import read_bundle_step, recover_bundle
-from valyrian_jax.config import Config, config_from_tree, config_to_tree
+from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.data.split_record import check_split
 from valyrian_jax.errors import UserError
-from valyrian_jax.run_directory import find_run, load_run_config, truncate_logs
+from valyrian_jax.run_directory import truncate_logs
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.checkpoint import CheckpointMetadata, find_newest
 from valyrian_jax.training.console import print_fact
@@ -40,16 +38,6 @@ _MAY_CHANGE = {
     "train.accumulate",
 }
 _SECTIONS_THAT_MAY_CHANGE = ("mesh", "sample", "wandb")
-
-
-def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run to resume, with overrides.
-
-    Raises:
-        UserError: There is no run, or a value is wrong.
-    """
-    tree = config_to_tree(load_run_config(find_run(directory)))
-    return config_from_tree(tree, overrides, f"{directory / 'config.toml'}")
 
 
 def check_unchanged(

@@ -1,38 +1,84 @@
-"""What may be combined when a run starts: a configuration, a bundle to start from, a run to resume.
+"""How a run starts: from a configuration, from a bundle, or from a run to resume.
 
 It does not import JAX, which takes a second, so that a command reports mistakes at once.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from valyrian_jax.config import Config, config_from_tree, config_to_tree, load_config
 from valyrian_jax.errors import UserError
+from valyrian_jax.run_directory import find_run, load_run_config
 
 # Settings of the model that a bundle does not contain, or that can differ from the bundle's.
 _SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
+PathLike = str | os.PathLike[str]
 
 
-def check_start_options(
-    settings: Iterable[str], config: Any, out: Any, init: Any, resume: Any
-) -> None:
-    """Check that the options of a start go together; those left out are None.
+class RunStart(NamedTuple):
+    """The arguments of `valyrian_jax.training.run.train`, which describes them."""
+
+    config: Config
+    out: Path | None
+    resume: Path | None
+    init: Path | None
+    context: int | None
+
+
+def resolve_start(
+    settings: Mapping[str, Any],
+    config: Config | PathLike | None = None,
+    out: PathLike | None = None,
+    init: PathLike | None = None,
+    resume: PathLike | None = None,
+) -> RunStart:
+    """Return how a run starts.
 
     Args:
-        settings: Names of the settings that take precedence over the configuration.
-        config: Configuration of a new run.
-        out: Directory of a new run.
+        settings: Settings by dotted key; they take precedence over the configuration.
+        config: Configuration of a new run, or its file; None: the defaults.
+        out: Directory of a new run; None: a new one.
         init: Bundle that a new run starts from.
         resume: Directory of a run to resume.
 
     Raises:
-        UserError: Two of them cannot be combined.
+        UserError: Two of them cannot be combined, there is no such run, or a value is wrong.
     """
     if resume is not None and not (config is out is init is None):
         raise UserError("resume uses the settings of the run; leave out config, out and init")
-    for key in settings if init is not None else ():
+    if init is not None:
+        _check_settings_with_init(settings)
+    if resume is not None:
+        config = load_resume_config(Path(resume), settings)
+    elif isinstance(config, Config):
+        config = config_from_tree(config_to_tree(config), settings)
+    else:
+        config = load_config(None if config is None else os.fspath(config), settings)
+    context = settings.get("model.n_positions") if init is not None else None
+    return RunStart(config, _to_path(out), _to_path(resume), _to_path(init), context)
+
+
+def _to_path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _check_settings_with_init(settings: Iterable[str]) -> None:
+    for key in settings:
         is_model = key.startswith("model.") and key not in _SETTINGS_WITH_INIT
         if is_model or key == "data.tokenizer":
             raise UserError(
                 f"{key} cannot be combined with init, whose bundle sets model and tokenizer; leave "
                 "it out"
             )
+
+
+def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run to resume, with overrides.
+
+    Raises:
+        UserError: There is no run, or a value is wrong.
+    """
+    tree = config_to_tree(load_run_config(find_run(directory)))
+    return config_from_tree(tree, overrides, f"{directory / 'config.toml'}")
