@@ -93,7 +93,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Model:
     if path is not None and Path(path).suffix in (".pt", ".pt2") and Path(path).is_file():
         raise UserError(
             f"cannot load a model: expected a run or a bundle, found the file {path}; open an "
-            "exported file with torch.jit.load, or first import a checkpoint with `python -m bridge import`"
+            "exported file with torch.jit.load, or first import a checkpoint with `python -m "
+            "bridge import`"
         )
     directory = find_bundle(None if path is None else Path(path))
     return Model(load_bundle(directory), directory)

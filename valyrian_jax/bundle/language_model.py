@@ -7,7 +7,7 @@ texts, and the same numbers up to rounding.
 import abc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,20 @@ class Attention(NamedTuple):
 
     tokens: list[str]
     weights: npt.NDArray[np.float32]
+
+
+class SampleSettings(TypedDict, total=False):
+    """Settings of a text; None and those left out are those of the run."""
+
+    seed: int | None
+    max_new_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    min_new_tokens: int | None
+    stop: str | Sequence[str] | None
 
 
 class LanguageModel(abc.ABC):
@@ -79,52 +93,23 @@ class LanguageModel(abc.ABC):
         )
 
     @overload
-    def generate(
-        self,
-        prompt: str = "",
-        *,
-        seed: int | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        min_new_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-    ) -> str: ...
+    def generate(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> str: ...
 
     @overload
     def generate(
         self,
         prompt: list[str] | tuple[str, ...],
         *,
-        seed: int | None = None,
         seeds: Sequence[int] | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        min_new_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
+        **settings: Unpack[SampleSettings],
     ) -> list[str]: ...
 
     def generate(
         self,
         prompt: str | list[str] | tuple[str, ...] = "",
         *,
-        seed: int | None = None,
         seeds: Sequence[int] | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        min_new_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
+        **settings: Unpack[SampleSettings],
     ) -> str | list[str]:
         """Continue a prompt, or several prompts together.
 
@@ -151,17 +136,7 @@ class LanguageModel(abc.ABC):
         Raises:
             UserError: An argument is out of range, or the weights overflow float32.
         """
-        sample = self._resolve(
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            min_new_tokens=min_new_tokens,
-            stop=stop,
-        )
+        sample = self._resolve(settings)
         if isinstance(prompt, str):
             if seeds is not None:
                 raise UserError(
@@ -172,47 +147,25 @@ class LanguageModel(abc.ABC):
         prompts = _check_prompts(prompt)
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
+            seed = settings.get("seed")
             if seed is not None or len(seeds) != len(prompts):
                 raise UserError(
                     f"seeds must be {len(prompts)} numbers, one for each prompt, without seed=; "
                     f"found {len(seeds)} and seed = {seed}; leave one of them out"
                 )
-            row_seeds = [self._resolve(seed=row_seed).seed for row_seed in seeds]
+            row_seeds = [self._resolve({"seed": row_seed}).seed for row_seed in seeds]
         batch_size = count_texts(self.config)
         return generate_texts(
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
         )
 
-    def stream(
-        self,
-        prompt: str = "",
-        *,
-        seed: int | None = None,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        min_new_tokens: int | None = None,
-        stop: str | Sequence[str] | None = None,
-    ) -> Iterator[str]:
+    def stream(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> Iterator[str]:
         """Continue a prompt and yield the new text as it is generated, in whole characters.
 
         The prompt and the pieces, joined, are the text of `generate`, which describes the
         arguments. Wrong ones raise an error at once.
         """
-        sample = self._resolve(
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            min_new_tokens=min_new_tokens,
-            stop=stop,
-        )
+        sample = self._resolve(settings)
         _check_prompts([prompt])
         return self._stream(prompt, sample)
 
@@ -269,7 +222,7 @@ class LanguageModel(abc.ABC):
         weights = self._compute_attention(np.array(tokens, np.int32))
         if not np.isfinite(weights).all():
             raise UserError(NOT_FINITE)
-        return Attention(self._label(tokens), weights)
+        return Attention([token_label(self.tokenizer, token) for token in tokens], weights)
 
     def lens(self, text: str, top: int = 5) -> Lens:
         """Return what every layer would predict after each token of a text (the logit lens).
@@ -303,13 +256,19 @@ class LanguageModel(abc.ABC):
     def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
         """Return the predictions of every layer for tokens [T]."""
 
-    def _resolve(self, stop: str | Sequence[str] | None = None, **settings: Any) -> SampleConfig:
-        """Return the settings, completed by those of the run and checked."""
+    def _resolve(self, settings: SampleSettings) -> SampleConfig:
+        """Return the settings, completed by those of the run and checked.
+
+        Raises:
+            TypeError: One has another name.
+            UserError: One is out of range.
+        """
+        names = SampleSettings.__annotations__
+        for name in settings.keys() - names:
+            raise TypeError(f"unexpected keyword argument {name!r}: expected {', '.join(names)}")
         given = {name: value for name, value in settings.items() if value is not None}
         # Numbers of NumPy are not JSON, which checks the settings.
         given = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
-        if stop is not None:
-            given["stop"] = [stop] if isinstance(stop, str) else list(stop)
         return resolve_sample_config(self.bundle, given)
 
     def _stream(self, prompt: str, sample: SampleConfig) -> Iterator[str]:
@@ -317,9 +276,6 @@ class LanguageModel(abc.ABC):
         columns = self.generate_tokens(prompts, [sample.seed], sample)
         ids = (int(column[0]) for column in columns)
         yield from filter(None, stream_text(self.tokenizer, ids, sample.stop))
-
-    def _label(self, tokens: Iterable[int]) -> list[str]:
-        return [token_label(self.tokenizer, token) for token in tokens]
 
 
 def _check_prompts(prompts: Any) -> list[str]:
