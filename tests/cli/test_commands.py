@@ -137,7 +137,7 @@ def test_sample_settings_reach_the_sampler(run: Path, run_main: RunMain) -> None
     [
         (["--min-p", 1.5], "1.5 is not in the range 0<=x<=1"),
         (["--repetition-penalty", 0], "0.0 is not in the range"),
-        (["--min-new-tokens", -1], "-1 is not in the range x>=0"),
+        (["--min-new-tokens", -1], "-1 is not in the range 0<=x<2147483648"),
         (["--stop", ""], "sample.stop = [''] has an empty string"),
     ],
 )

@@ -9,11 +9,12 @@ from click.core import ParameterSource
 
 from valyrian_jax import __version__
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
-from valyrian_jax.config import BLANK_LINE, SampleConfig, check_separator, list_settings
+from valyrian_jax.config import BLANK_LINE, Setting, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
 Callback = Callable[..., None]
+Decorator = Callable[[Callback], Callback]
 
 # What other programs call the options of `sample` and `generate`.
 _OTHER_NAMES = {
@@ -116,12 +117,32 @@ def decode_argument(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _describe_default(name: str) -> str:
-    """Return the default of a sampling setting for a help text."""
-    return f"that of the run, or {getattr(SampleConfig(), name):g}"
+def _sample_option(setting: Setting) -> Decorator:
+    """Return the option for a setting of the sampler; without it, the run's value is used."""
+    is_list = get_origin(setting.type) is tuple
+    return click.option(
+        f"--{setting.name.partition('.')[2].replace('_', '-')}",
+        type=decode_argument if is_list else _make_range(setting),
+        metavar="TEXT" if is_list else None,
+        multiple=is_list,
+        callback=lambda _context, _parameter, value: None if value == () else value,
+        show_default=None if is_list else f"that of the run, or {setting.default:g}",
+        help=setting.description,
+    )
 
 
-_SAMPLE_OPTIONS = (
+def _make_range(setting: Setting) -> click.IntRange | click.FloatRange:
+    """Return the type of a number with the limits of its setting."""
+    limits = setting.limits
+    return (click.IntRange if setting.type is int else click.FloatRange)(
+        limits.get("ge", limits.get("gt")),
+        limits.get("le", limits.get("lt")),
+        min_open="gt" in limits,
+        max_open="lt" in limits,
+    )
+
+
+_SAMPLE_OPTIONS: tuple[Decorator, ...] = (
     click.argument(
         "run",
         type=PATH,
@@ -136,62 +157,10 @@ _SAMPLE_OPTIONS = (
         show_default="the beginning of a document",
         help="Text to continue.",
     ),
-    click.option(
-        "--max-new-tokens",
-        type=click.IntRange(min=1),
-        show_default=_describe_default("max_new_tokens"),
-        help="Largest number of new tokens.",
-    ),
-    click.option(
-        "--temperature",
-        type=click.FloatRange(min=0),
-        show_default=_describe_default("temperature"),
-        help="Divides the logits; 0 always takes the most probable token.",
-    ),
-    click.option(
-        "--top-k",
-        type=click.IntRange(min=0),
-        show_default=_describe_default("top_k"),
-        help="Sample from the k most probable tokens; 0 keeps all.",
-    ),
-    click.option(
-        "--top-p",
-        type=click.FloatRange(min=0, min_open=True),
-        show_default=_describe_default("top_p"),
-        help="Sample from the most probable tokens that together reach p; 1 keeps all.",
-    ),
-    click.option(
-        "--min-p",
-        type=click.FloatRange(0, 1),
-        show_default=_describe_default("min_p"),
-        help="Leave out tokens less probable than this share of the most probable one; 0 keeps "
-        "all.",
-    ),
-    click.option(
-        "--repetition-penalty",
-        type=click.FloatRange(1e-3, 1e3),
-        show_default=_describe_default("repetition_penalty"),
-        help="Above 1, makes tokens that occur in the context less probable; 1 is off.",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(0, 2**32 - 1),
-        show_default=_describe_default("seed"),
-        help="Random seed; the same seed gives the same text.",
-    ),
-    click.option(
-        "--min-new-tokens",
-        type=click.IntRange(min=0),
-        show_default=_describe_default("min_new_tokens"),
-        help="A document does not end before this number of new tokens.",
-    ),
-    click.option(
-        "--stop",
-        type=decode_argument,
-        metavar="TEXT",
-        multiple=True,
-        callback=lambda _context, _parameter, texts: texts or None,
-        help="End before this text; can be given again.",
+    *(
+        _sample_option(setting)
+        for setting in list_settings()
+        if setting.name.startswith("sample.") and setting.name != "sample.prompt"
     ),
     click.option(
         "--num-samples",

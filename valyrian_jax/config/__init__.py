@@ -1,6 +1,7 @@
 """The configuration of a run: its settings, and how they are read."""
 
 from valyrian_jax.config.loading import (
+    Setting,
     config_from_tree,
     config_to_toml,
     config_to_tree,
@@ -31,6 +32,7 @@ __all__ = [
     "OptimConfig",
     "SampleConfig",
     "Seed",
+    "Setting",
     "TrainConfig",
     "check_separator",
     "config_from_tree",

@@ -23,12 +23,13 @@ _MAX_BYTES = 1 << 15
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting: its dotted name, type, default and description."""
+    """One setting: its dotted name, type, default and description, and a number's limits."""
 
     name: str
     type: Any
     default: Any
     description: str
+    limits: Mapping[str, Any]  # by "ge", "gt", "le" or "lt"
 
 
 def list_settings() -> Iterator[Setting]:
@@ -37,8 +38,14 @@ def list_settings() -> Iterator[Setting]:
     for section in dataclasses.fields(defaults):
         values = getattr(defaults, section.name)
         for name, field in type(values).__pydantic_fields__.items():
-            dotted = f"{section.name}.{name}"
-            yield Setting(dotted, field.annotation, getattr(values, name), field.description)
+            dotted, default = f"{section.name}.{name}", getattr(values, name)
+            limits = {
+                key: getattr(check, key)
+                for check in field.metadata
+                for key in ("ge", "gt", "le", "lt")
+                if hasattr(check, key)
+            }
+            yield Setting(dotted, field.annotation, default, field.description, limits)
 
 
 def load_config(

@@ -254,7 +254,7 @@ class SampleConfig:
     min_new_tokens: CountOrZero = 0
     """A text does not end at <|endoftext|> before this number of new tokens."""
     stop: StopStrings = ()
-    """Strings before which a text ends."""
+    """String before which a text ends; there can be several."""
 
     @model_validator(mode="after")
     def _check_temperature(self) -> "SampleConfig":
