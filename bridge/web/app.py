@@ -10,14 +10,13 @@ POST /lens        {"tokens": [...]} -> what every layer would predict after the 
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
-import click
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -124,28 +123,26 @@ class GenerateEndpoint:
         has_verdicts = parse_check(settings.pop("check", self._has_grammar))
         sample = parse_settings(self._bundle, settings)
         events = stream_events(self._generator, self._bundle.tokenizer, sample)
-        lines = self._encode(
-            add_verdicts(events) if has_verdicts else events, f"seed {sample.seed}"
+        steps = self._line.iterate(
+            add_verdicts(events) if has_verdicts else events,
+            f"seed {sample.seed}",
+            lambda event: event["kind"] == "token",
         )
         # Closed here, or a text whose reader has left would end at some later garbage collection.
-        async with self._line.places.take(), contextlib.aclosing(lines):
+        async with self._line.places.take(), contextlib.aclosing(steps):
             if not await request.is_disconnected():
+                lines = encode_events(steps)
                 response = StreamingResponse(lines, media_type="application/x-ndjson")
                 await response(scope, receive, send)
 
-    async def _encode(self, events: Iterator[Event], label: str) -> AsyncGenerator[str, None]:
-        """Yield events as lines of JSON, and log the end."""
-        count, suffix = 0, ", stopped early"
-        try:
-            async for event in self._line.iterate(events):
-                count += event["kind"] == "token"
-                yield json.dumps(event) + "\n"
-            suffix = ""
-        except ServerStopError:
-            yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
-        finally:
-            with contextlib.suppress(OSError):  # Standard error may be closed.
-                click.echo(f"{label}: {count} tokens{suffix}", err=True)
+
+async def encode_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+    """Yield events as lines of JSON."""
+    try:
+        async for event in events:
+            yield json.dumps(event) + "\n"
+    except ServerStopError:
+        yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
 
 
 def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:

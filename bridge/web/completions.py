@@ -14,7 +14,6 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-import click
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -99,7 +98,11 @@ class CompletionEndpoint:
         body = await read_json_body(request)
         wanted = parse_completion(self._bundle, self._name, self._max_choices, body)
         answer = Answer(self._bundle.tokenizer, self._name, wanted)
-        pieces = self._generate(wanted)
+        pieces = self._line.iterate(
+            stream_choices(self._generator, self._bundle.tokenizer, wanted),
+            f"completion, seed {wanted.sample.seed}",
+            lambda step: sum(piece.new_tokens for piece in step),
+        )
         # Closed here, or a text whose reader has left would end at some later garbage collection.
         async with self._line.places.take(), contextlib.aclosing(pieces):
             if await request.is_disconnected():
@@ -110,21 +113,6 @@ class CompletionEndpoint:
             else:
                 response = await answer.collect(pieces, request)
             await response(scope, receive, send)
-
-    async def _generate(self, wanted: CompletionRequest) -> AsyncGenerator[list[Piece], None]:
-        """Yield the steps of a request, each computed in a worker thread, and log the end."""
-        count, suffix = 0, ", stopped early"
-        try:
-            steps = stream_choices(self._generator, self._bundle.tokenizer, wanted)
-            async for pieces in self._line.iterate(steps):
-                count += sum(piece.new_tokens for piece in pieces)
-                yield pieces
-            suffix = ""
-        finally:
-            with contextlib.suppress(OSError):  # Standard error may be closed.
-                click.echo(
-                    f"completion, seed {wanted.sample.seed}: {count} tokens{suffix}", err=True
-                )
 
 
 class Answer:

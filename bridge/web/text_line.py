@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import click
 
 from bridge.web.protocol import MAX_CONNECTIONS, READ_TIMEOUT
 
@@ -67,16 +68,29 @@ class TextLine:
         self.places = Places(MAX_TEXTS, MAX_WAITING)
         self._limiter, self._is_stopping = limiter, is_stopping
 
-    async def iterate(self, steps: Iterator[T]) -> AsyncGenerator[T, None]:
-        """Yield the steps of a text, each computed in a worker thread.
+    async def iterate(
+        self, steps: Iterator[T], label: str, count_tokens: Callable[[T], int]
+    ) -> AsyncGenerator[T, None]:
+        """Yield the steps of a text, each computed in a worker thread, and log the end.
+
+        Args:
+            steps: The steps.
+            label: Name of the text in the log.
+            count_tokens: Function that returns the number of new tokens in a step.
 
         Raises:
             ServerStopError: The server ends the text after a step.
         """
-        deadline = anyio.current_time() + MAX_SECONDS
-        while (
-            step := await anyio.to_thread.run_sync(next, steps, None, limiter=self._limiter)
-        ) is not None:
-            yield step
-            if self._is_stopping() or anyio.current_time() > deadline:
-                raise ServerStopError
+        deadline, count, suffix = anyio.current_time() + MAX_SECONDS, 0, ", stopped early"
+        try:
+            while (
+                step := await anyio.to_thread.run_sync(next, steps, None, limiter=self._limiter)
+            ) is not None:
+                count += count_tokens(step)
+                yield step
+                if self._is_stopping() or anyio.current_time() > deadline:
+                    raise ServerStopError
+            suffix = ""
+        finally:
+            with contextlib.suppress(OSError):  # Standard error may be closed.
+                click.echo(f"{label}: {count} tokens{suffix}", err=True)
