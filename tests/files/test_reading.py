@@ -14,7 +14,7 @@ from valyrian_jax.files import (
     name_in_utf8,
     read_bytes,
     read_input,
-    read_json,
+    read_json_object,
     read_lines,
     read_text,
     sha256_of_file,
@@ -23,7 +23,7 @@ from valyrian_jax.files import (
 READERS: list[Callable[[Path], object]] = [
     read_text,
     read_bytes,
-    read_json,
+    read_json_object,
     sha256_of_file,
     check_regular,
     append_regular,

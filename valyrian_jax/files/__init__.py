@@ -14,14 +14,12 @@ from valyrian_jax.files.reading import (
     parse_json,
     read_bytes,
     read_input,
-    read_json,
     read_json_object,
     read_lines,
     read_text,
     sha256_of_file,
 )
 from valyrian_jax.files.writing import (
-    STANDARD_OUTPUT,
     append_regular,
     check_output_directory,
     is_standard_output,
@@ -39,7 +37,6 @@ from valyrian_jax.files.writing import (
 __all__ = [
     "MAX_BYTES",
     "STANDARD_INPUT",
-    "STANDARD_OUTPUT",
     "append_regular",
     "check_output_directory",
     "check_regular",
@@ -59,7 +56,6 @@ __all__ = [
     "parse_json",
     "read_bytes",
     "read_input",
-    "read_json",
     "read_json_object",
     "read_lines",
     "read_text",

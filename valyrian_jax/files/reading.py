@@ -82,25 +82,24 @@ def name_in_utf8(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def read_text(path: StrPath, kind: str = "", max_bytes: int = MAX_BYTES) -> str:
-    """Return the text of a regular file in UTF-8.
+def read_text(path: StrPath, kind: str = "") -> str:
+    """Return the text of a regular file in UTF-8, of at most `MAX_BYTES`.
 
     Args:
         path: The file.
         kind: What the file is, for messages ("the configuration").
-        max_bytes: Largest size that is accepted.
 
     Raises:
         UserError: The file cannot be read, is not regular, is too large or is not UTF-8.
     """
     name = f"{kind} {path}".strip()
-    return decode_utf8(read_bytes(path, kind, max_bytes, "a UTF-8 text file"), name)
+    return decode_utf8(read_bytes(path, kind, MAX_BYTES, "a UTF-8 text file"), name)
 
 
 def read_bytes(
     path: StrPath, kind: str = "", max_bytes: int = MAX_BYTES, expected: str = "a regular file"
 ) -> bytes:
-    """Return the content of a regular file; see `read_text`."""
+    """Return the content of a regular file of at most `max_bytes`; see `read_text`."""
     with _read_errors(path, kind, expected), open_regular(path, kind, max_bytes) as file:
         return _read_at_most(file, f"{kind} {path}".strip(), max_bytes)
 
@@ -192,15 +191,6 @@ def make_utf8_error(name: str, error: UnicodeDecodeError, offset: int = 0) -> Us
     )
 
 
-def read_json(path: StrPath, kind: str = "") -> Any:
-    """Return the JSON value in a file.
-
-    Raises:
-        UserError: The file cannot be read or is not JSON.
-    """
-    return parse_json(read_text(path, kind), path)
-
-
 def parse_json(content: str, path: StrPath) -> Any:
     """Return the JSON value in a text.
 
@@ -223,7 +213,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file cannot be read or holds something else.
     """
-    content = read_json(path)
+    content = parse_json(read_text(path), path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {name_json_type(content)}, expected a JSON object")
     return content
