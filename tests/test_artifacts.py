@@ -1,9 +1,12 @@
 """Files that earlier versions wrote can still be read; tests/artifacts/make.py made them."""
 
+import functools
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +14,17 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
+from bridge.generator import Generator, stream
 from tests.artifacts.make import PROMPT
-from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.text_generation import (
+    TokenGenerator,
+    encode_prompt,
+    generate_texts,
+    seed_range,
+)
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.run_directory import read_metrics
@@ -62,3 +74,26 @@ def test_old_torchscript_files_give_the_same_text(version: Path) -> None:
     expected = json.loads((version / "expected.json").read_text(encoding="utf-8"))
     module, _ = torchscript.load(version / "model.pt")
     assert module.generate_text(PROMPT, 20, 0.0, 0, 1.0, 0) == expected["text"]
+
+
+VERSION_0_1 = Path(__file__).parent / "artifacts" / "0.1.0"
+OLD_BUNDLE = load_bundle(VERSION_0_1 / "run" / "bundle")
+OLD_TEXTS = json.loads((VERSION_0_1 / "texts.json").read_text(encoding="utf-8"))
+RUNTIMES: dict[str, Callable[[Bundle], TokenGenerator]] = {
+    "JAX": make_generator,
+    "PyTorch": lambda bundle: functools.partial(stream, Generator(bundle)),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("row", OLD_TEXTS, ids=lambda row: f"{row['prompt'][:9]!r}-{row['seed']}")
+def test_with_settings_off_that_0_1_lacked_texts_are_those_of_0_1(
+    row: dict[str, Any], runtime: str
+) -> None:
+    tokens, texts = row["tokens"], row["texts"]
+    sample = SampleConfig(**{k: v for k, v in row.items() if k not in ("tokens", "texts")})
+    generate, seeds = RUNTIMES[runtime](OLD_BUNDLE), seed_range(sample.seed, len(texts))
+    prompts = [encode_prompt(OLD_BUNDLE.tokenizer, sample.prompt)] * len(texts)
+    assert np.stack([*generate(prompts, seeds, sample)]).T.tolist() == tokens
+    prompts = [sample.prompt] * len(texts)
+    assert generate_texts(generate, OLD_BUNDLE.tokenizer, prompts, seeds, sample) == texts
