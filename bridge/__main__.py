@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.bundle.bundle import save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
@@ -32,7 +32,7 @@ from valyrian_jax.files import (
     is_stream,
     write_atomically,
 )
-from valyrian_jax.run_directory import find_bundle
+from valyrian_jax.run_directory import find_bundle, load_run_bundle
 
 # The first parts of `verify` write the TorchScript file and compare float32. Those after them take
 # this many times as long as that comparison.
@@ -220,9 +220,7 @@ def serve(run: Path, host: str, port: int) -> None:
     """
     from bridge.web import server
 
-    directory = find_bundle(run)
-    name = decode_argument(name_model(run))
-    server.run(load_bundle(directory), name, host, port)
+    server.run(load_run_bundle(run), decode_argument(name_model(run)), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")

@@ -123,7 +123,7 @@ def ignore_progress(part: str) -> None:
 
 
 @contextmanager
-def publish_checked(out: Path, suffix: str, progress: Progress = ignore_progress) -> Iterator[Path]:
+def publish_checked(out: Path, suffix: str, progress: Progress) -> Iterator[Path]:
     """Yield a temporary file that becomes `out` at the end, after a check.
 
     `python -m bridge check` runs in a new process.

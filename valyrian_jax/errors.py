@@ -47,6 +47,11 @@ def quote_argument(argument: str) -> str:
     return f"$'{''.join(encoded)}'"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; those of libraries can have hundreds."""
+    return str(error).strip().partition("\n")[0]
+
+
 class UserError(Exception):
     """A mistake in the input (a file, an option, a value), not in the program; exit status 2."""
 

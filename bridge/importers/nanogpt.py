@@ -27,7 +27,7 @@ _FIELDS = {"n_positions": "block_size"}  # the field of each key whose name diff
 _SMALLEST_VOCABULARY = 257  # 256 bytes and the token that ends a text
 
 
-def read_model_args(model_args: Any, activation: str = "gelu") -> ModelConfig:
+def read_model_args(model_args: Any, activation: str) -> ModelConfig:
     """Return the model that the model_args of a checkpoint describe.
 
     Args:

@@ -34,7 +34,7 @@ def make_lens(
     tokenizer: Tokenizer,
     tokens: Sequence[int],
     layers: Iterable[npt.NDArray[np.float32]],
-    top: int = 5,
+    top: int,
 ) -> Lens:
     """Return the best predictions of every layer.
 

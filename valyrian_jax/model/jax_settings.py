@@ -11,16 +11,19 @@ to the caller too.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+Settings = tuple[tuple[Any, Any], ...]  # functions that set a value, and values
+
 _RANDOM_GENERATOR = "threefry2x32"
 
 # They do not depend on the type of the parameters, and may change inside a trace.
-_TRACE_SETTINGS: tuple[tuple[Any, Any], ...] = (
+_TRACE_SETTINGS: Settings = (
     (jax.numpy_dtype_promotion, "standard"),
     (jax.numpy_rank_promotion, "allow"),
     (jax.transfer_guard, "allow"),
@@ -29,7 +32,7 @@ _TRACE_SETTINGS: tuple[tuple[Any, Any], ...] = (
     (jax.softmax_custom_jvp, False),
     (jax.disable_jit, False),
 )
-_ALL_SETTINGS: tuple[tuple[Any, Any], ...] = (
+_ALL_SETTINGS: Settings = (
     *_TRACE_SETTINGS,
     (jax.enable_x64, False),
     (jax.set_mesh, None),
@@ -42,21 +45,16 @@ _ALL_SETTINGS: tuple[tuple[Any, Any], ...] = (
 
 
 @contextlib.contextmanager
-def pin_jax_settings() -> Iterator[None]:
+def pin_jax_settings(settings: Settings = _ALL_SETTINGS) -> Iterator[None]:
     """Pin all settings: a context manager, and a decorator of functions that do not yield."""
     with contextlib.ExitStack() as stack:
-        for set_value, value in _ALL_SETTINGS:
+        for set_value, value in settings:
             stack.enter_context(set_value(value))
         yield
 
 
-@contextlib.contextmanager
-def pin_trace_settings() -> Iterator[None]:
-    """Pin what a function needs that callers trace, with parameters of any type."""
-    with contextlib.ExitStack() as stack:
-        for set_value, value in _TRACE_SETTINGS:
-            stack.enter_context(set_value(value))
-        yield
+pin_trace_settings = functools.partial(pin_jax_settings, _TRACE_SETTINGS)
+"""Pin what a function needs that callers trace, with parameters of any type."""
 
 
 @pin_trace_settings()

@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 
 from valyrian_jax.config import explain_error
 from valyrian_jax.data.split_record import SplitRecord
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, first_line
 from valyrian_jax.files import name_in_utf8, read_json_object, sync_to_disk
 from valyrian_jax.training import distributed
 from valyrian_jax.training.checkpoint_integrity import describe_damage, find_differences, hash_files
@@ -95,7 +95,7 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
         with contextlib.suppress(OSError):
             remove_partial(directory)
         raise OSError(
-            f"cannot write checkpoint {directory / str(metadata.step)}: {_first_line(error)}"
+            f"cannot write checkpoint {directory / str(metadata.step)}: {first_line(error)}"
         ) from error
     if distributed.is_primary():
         older = [step for step in list_steps(directory) if step <= metadata.step]
@@ -210,7 +210,7 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     except distributed.PeerError:
         raise
     except Exception as error:  # A forged file can fail anywhere in orbax.
-        raise UserError(f"cannot read checkpoint {path}: {_first_line(error)}") from error
+        raise UserError(f"cannot read checkpoint {path}: {first_line(error)}") from error
     if int(state.step) != checkpoint.metadata.step:
         raise UserError(
             f"checkpoint {path} is damaged: expected the state of step {checkpoint.metadata.step}, "
@@ -275,7 +275,3 @@ def _read_metadata(path: Path) -> CheckpointMetadata:
             f"found {metadata.step}; put the right file back"
         )
     return metadata
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.experimental import multihost_utils
 
-from valyrian_jax.errors import StoppedError, UserError
+from valyrian_jax.errors import StoppedError, UserError, first_line
 from valyrian_jax.training.devices import is_out_of_memory
 
 Result = TypeVar("Result")
@@ -112,7 +112,7 @@ def _connect(*arguments: str | int | None) -> None:
         jax.distributed.initialize(*arguments)  # type: ignore[arg-type]
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"cannot connect to the other processes: {_first_line(error)}; pass the same "
+            f"cannot connect to the other processes: {first_line(error)}; pass the same "
             "--coordinator and --processes to all of them, and a different --process to each"
         ) from error
 
@@ -151,25 +151,20 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
-def process_count() -> int:
-    """Return the number of processes of this run."""
-    return jax.process_count()
-
-
 def explain_failure(error: BaseException) -> tuple[str, str] | None:
     """Return what failed on the devices, and what to do about it; None: nothing failed there.
 
     Collectives outside a compiled step raise PeerError (see `peer_errors`). A compiled step raises
     JAX's error, whatever went wrong in it, so only the user can know whether a process has ended.
     """
-    is_alone, reason = process_count() == 1, _first_line(error)
+    is_alone, reason = jax.process_count() == 1, first_line(error)
     restart = "" if is_alone else "if another process has ended, start all of them again"
     if is_out_of_memory(error):
         advice = "raise --train.accumulate or pass --train.remat true"
         return f"out of memory ({reason})", "; ".join(filter(None, (advice, restart)))
     if is_alone or not isinstance(error, PeerError | jax.errors.JaxRuntimeError):
         return None
-    return f"a computation across the {process_count()} processes failed ({reason})", restart
+    return f"a computation across the {jax.process_count()} processes failed ({reason})", restart
 
 
 def check_device_counts() -> None:
@@ -196,14 +191,14 @@ def barrier(name: str) -> None:
     Raises:
         PeerError: Another process cannot be reached.
     """
-    if process_count() > 1:
+    if jax.process_count() > 1:
         with peer_errors():
             multihost_utils.sync_global_devices(name)
 
 
 def shutdown() -> None:
     """Disconnect before an error that every process raises, so that each can print its message."""
-    if process_count() > 1:
+    if jax.process_count() > 1:
         jax.distributed.shutdown()
 
 
@@ -224,7 +219,7 @@ def call_together(function: Callable[[], Result]) -> Result:
     if has_failed:
         shutdown()
         raise UserError(
-            f"another of the {process_count()} processes cannot start; its own message says why"
+            f"another of the {jax.process_count()} processes cannot start; its own message says why"
         )
     return result
 
@@ -251,7 +246,7 @@ def all_equal(digest: bytes) -> bool:
 
 def _gather(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the values of all processes, stacked along a new first axis."""
-    if process_count() == 1:
+    if jax.process_count() == 1:
         return value[None]
     with peer_errors():
         return np.asarray(multihost_utils.process_allgather(value))
@@ -271,10 +266,6 @@ def peer_errors() -> Iterator[None]:
         if any(frame.f_globals.get("__name__") == multihost_utils.__name__ for frame in frames):
             raise PeerError(str(error)) from error
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _exit_now(status: int) -> None:

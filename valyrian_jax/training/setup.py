@@ -97,7 +97,7 @@ def _choose_directory(out: Path | None) -> Path:
 
     Several processes must get the same name, because the default contains the time of a clock.
     """
-    count = distributed.process_count()
+    count = jax.process_count()
     if count > 1 and out is None:
         raise UserError(
             f"{count} processes need one run directory; pass the same --out to all of them"
