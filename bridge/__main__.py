@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from valyrian_jax.bundle.bundle import save_bundle
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
@@ -282,7 +283,7 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
     save_bundle(bundle, out)
     for note in notes:
         click.echo(escape(f"note: {note}"))
-    count = sum(tensor.size for tensor in bundle.tensors.values())
+    count = count_parameters(bundle.model)
     command = f"python -m valyrian_jax train --init {quote_argument(str(out))}"
     click.echo(escape(f"{out}: {count:,} parameters; train it further with `{command}`"))
 

@@ -42,6 +42,7 @@ from bridge.web.session import Event, add_verdicts, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.model_card import speaks_valyrian
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -155,7 +156,7 @@ def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
         "width": config.n_embd,
         "context": config.n_positions,
         "vocabulary": config.vocab_size,
-        "parameters": sum(tensor.size for tensor in bundle.tensors.values()),
+        "parameters": count_parameters(config),
         "settings": vars(resolve_sample_config(bundle, {})),
         "has_grammar": speaks_valyrian(bundle.manifest),
         "most_characters": MAX_PROMPT_CHARACTERS,

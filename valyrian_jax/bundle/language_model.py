@@ -15,6 +15,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.bundle.memory import count_texts
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
@@ -86,10 +87,9 @@ class LanguageModel(abc.ABC):
     def __repr__(self) -> str:
         c, name = self.config, f"{type(self).__module__.partition('.')[0]}.{type(self).__name__}"
         origin = f" from {self.directory}" if self.directory else ""
-        size = sum(tensor.size for tensor in self.bundle.tensors.values())
         return (
             f"<{name}{origin}: {c.n_layer} blocks, {c.n_head} heads, width {c.n_embd}, context "
-            f"{c.n_positions}, vocabulary {c.vocab_size}, {size:,} parameters>"
+            f"{c.n_positions}, vocabulary {c.vocab_size}, {count_parameters(c):,} parameters>"
         )
 
     @overload

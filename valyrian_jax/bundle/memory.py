@@ -4,10 +4,9 @@ The estimates are within a factor of `ACCURACY` of what XLA reports for its comp
 (tests/bundle/test_memory.py). They count arrays; Python and its libraries come on top.
 """
 
-import math
 from typing import NamedTuple
 
-from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.config import ModelConfig, TrainConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer.display import format_size
@@ -55,7 +54,7 @@ def estimate_memory(
     train = train or TrainConfig()
     rows, T = train.batch_size // train.accumulate, model.n_positions
     D, L = model.n_embd, model.n_layer
-    weights = 4 * sum(math.prod(shape) for shape in parameter_shapes(model).values())
+    weights = 4 * count_parameters(model)
     width = 2 if train.dtype == "bfloat16" else 4
     states, scores = rows * T * D, rows * model.n_head * T * T  # numbers in one block
     logits = rows * T * model.vocab_size

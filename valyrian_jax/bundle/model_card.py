@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.config import ModelConfig, list_settings
 
 _HUB_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -59,7 +59,6 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
     front_matter = "\n".join(_front_matter(manifest, metrics, is_valyrian))
-    count = sum(math.prod(shape) for shape in parameter_shapes(model).values())
     example = _EXAMPLE.format(
         prompt="Vala" if is_valyrian else "The", n_positions=f"{model.n_positions:,}"
     )
@@ -68,8 +67,8 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     title = "A small GPT for High Valyrian" if is_valyrian else "A GPT-2"
     return (
         f"---\n{front_matter}\n---\n\n# {title}\n\n"
-        f"{count:,} parameters: {model.n_layer} blocks, width {model.n_embd:,}, {model.n_head} "
-        f"heads, a vocabulary of {model.vocab_size:,} tokens and a context of "
+        f"{count_parameters(model):,} parameters: {model.n_layer} blocks, width {model.n_embd:,}, "
+        f"{model.n_head} heads, a vocabulary of {model.vocab_size:,} tokens and a context of "
         f"{model.n_positions:,}.\n\n{origin}{chr(10) * 2 if origin else ''}{example}"
     )
 

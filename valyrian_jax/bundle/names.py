@@ -5,6 +5,7 @@ it is sharded, in `valyrian_jax.model.sharding`.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,11 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {
         name: tuple(sizes[axis] for axis in axes) for name, axes in parameter_axes(config).items()
     }
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Return the number of parameters, with those of padded vocabulary rows."""
+    return sum(map(math.prod, parameter_shapes(config).values()))
 
 
 def unpad_config(config: ModelConfig) -> ModelConfig:

@@ -4,7 +4,6 @@ The file is read and not mapped into memory: a mapped file that someone shortens
 process with SIGBUS, without a message.
 """
 
-import math
 import os
 import struct
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import check_regular, open_regular, read_bytes
@@ -26,9 +25,8 @@ _MAX_ITEMSIZE = 8  # bytes of a number
 
 def max_file_size(model: ModelConfig) -> int:
     """Return the bytes that the weights of a model can take at most, with GPT-2's mask buffers."""
-    parameters = sum(math.prod(shape) for shape in parameter_shapes(model).values())
-    masks = model.n_layer * model.n_positions**2
-    return _HEADER_SIZE.size + MAX_HEADER + _MAX_ITEMSIZE * (parameters + masks)
+    numbers = count_parameters(model) + model.n_layer * model.n_positions**2
+    return _HEADER_SIZE.size + MAX_HEADER + _MAX_ITEMSIZE * numbers
 
 
 def check_weights_file(path: Path, max_bytes: int) -> None:
