@@ -23,7 +23,7 @@ ACTIVATION_NOTE = (
 _LAYER_NORM_EPSILON = 1e-5
 _REQUIRED = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _OPTIONAL = ("bias", "dropout")
-_FIELDS = {"n_positions": "block_size"}  # the field of each key whose name differs
+_KEYS = {"n_positions": "block_size"}  # Fields whose key in model_args has another name.
 _SMALLEST_VOCABULARY = 257  # 256 bytes and the token that ends a text
 
 
@@ -72,8 +72,7 @@ def read_model_args(model_args: Any, activation: str) -> ModelConfig:
             init_std=0.02,
         )
     except ValidationError as error:
-        field, separator, rest = explain_error(error).partition(" = ")
-        raise UserError(f"model_args: {_FIELDS.get(field, field)}{separator}{rest}") from error
+        raise UserError(f"model_args: {explain_error(error, _KEYS)}") from error
 
 
 def is_transposed(tensors: Mapping[str, Array]) -> bool:

@@ -7,7 +7,6 @@ float16 weights and a tokenizer.json loads as a bundle with an empty manifest; `
 reads the others.
 """
 
-import json
 import os
 import re
 import secrets
@@ -44,6 +43,7 @@ from valyrian_jax.files import (
     read_json_object,
     remove_temporaries,
     sha256_of_file,
+    write_json,
 )
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -144,17 +144,13 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
     (directory / WEIGHTS_NAME).write_bytes(serialize(weights, metadata={"format": "pt"}))
     bundle.tokenizer.save(directory / "tokenizer.json")
     for name, content in make_json_files(bundle.model, bundle.tokenizer).items():
-        _write_json(directory / name, content)
+        write_json(directory / name, content)
     hashes = {file.name: sha256_of_file(file) for file in sorted(directory.iterdir())}
     manifest = {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes}
-    _write_json(directory / "manifest.json", manifest)
+    write_json(directory / "manifest.json", manifest)
     # Not in the manifest: its owner may edit it, and nothing reads it.
     card = make_card(bundle.model, bundle.manifest)
     (directory / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def recover_bundle(path: Path) -> None:

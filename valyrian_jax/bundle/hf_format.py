@@ -89,18 +89,12 @@ def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
             f"config.json is not a GPT-2 configuration: {type(error).__name__} {error}"
         ) from error
     except ValidationError as error:
-        raise UserError(f"config.json: {_name_key(explain_error(error))}") from error
+        raise UserError(f"config.json: {explain_error(error, _KEYS)}") from error
     if content.get("n_inner") not in (None, 4 * model.n_embd):
         raise UserError(
             f"config.json has n_inner = {content['n_inner']!r}; only 4 x n_embd is supported"
         )
     return model
-
-
-def _name_key(problem: str) -> str:
-    """Return a problem of a `ModelConfig` with the name of the key in config.json."""
-    field, separator, rest = problem.partition(" = ")
-    return _KEYS.get(field, field) + separator + rest
 
 
 def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:

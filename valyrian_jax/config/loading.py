@@ -169,10 +169,16 @@ def _format_value(value: str | float | bool | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def explain_error(error: ValidationError) -> str:
-    """Return the first problem of a validation in one line: key, value, what was expected."""
+def explain_error(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """Return the first problem of a validation in one line: key, value, what was expected.
+
+    Args:
+        error: Error of the validation.
+        names: Names of the keys in what was read, where they differ.
+    """
     problem = error.errors()[0]
     key = ".".join(map(str, problem["loc"]))
+    key = (names or {}).get(key, key)
     if problem["type"] == "unexpected_keyword_argument":
         return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key)}"
     if problem["type"] == "value_error":  # a check across fields, which names its keys

@@ -31,6 +31,7 @@ from valyrian_jax.files.writing import (
     replace_file,
     sync_to_disk,
     write_atomically,
+    write_json,
     write_output,
 )
 
@@ -64,5 +65,6 @@ __all__ = [
     "sha256_of_file",
     "sync_to_disk",
     "write_atomically",
+    "write_json",
     "write_output",
 ]

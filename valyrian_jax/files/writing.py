@@ -1,6 +1,7 @@
 """Write files: replace regular ones atomically, write to streams, lock directories."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -8,10 +9,10 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -28,6 +29,11 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file with UTF-8 text; see `replace_file`."""
     with replace_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a new file with an indented JSON object, in a directory that nobody reads yet."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

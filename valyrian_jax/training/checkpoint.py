@@ -14,7 +14,6 @@ kill in between would leave a checkpoint without hashes (tests/training/test_kil
 """
 
 import contextlib
-import json
 import re
 import secrets
 import shutil
@@ -30,7 +29,7 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax.config import explain_error
 from valyrian_jax.data.split_record import SplitRecord
 from valyrian_jax.errors import UserError, first_line
-from valyrian_jax.files import name_in_utf8, read_json_object, sync_to_disk
+from valyrian_jax.files import name_in_utf8, read_json_object, sync_to_disk, write_json
 from valyrian_jax.training import distributed
 from valyrian_jax.training.checkpoint_integrity import describe_damage, find_differences, hash_files
 from valyrian_jax.training.progress import Progress
@@ -116,13 +115,8 @@ def _check_free_space(directory: Path, state: TrainState) -> None:
 def _finish_and_rename(partial: Path, metadata: CheckpointMetadata) -> None:
     """Write metadata and hashes beside a written state, and rename its directory to the step."""
     content = TypeAdapter(CheckpointMetadata).dump_python(metadata)
-    content["format_version"] = FORMAT_VERSION
-    (partial / "record.json").write_text(
-        json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-    )
-    (partial / "sha256.json").write_text(
-        json.dumps(hash_files(partial), indent=2) + "\n", encoding="utf-8"
-    )
+    write_json(partial / "record.json", content | {"format_version": FORMAT_VERSION})
+    write_json(partial / "sha256.json", hash_files(partial))
     final = partial.with_name(str(metadata.step))
     if final.exists():  # Left by a run that was killed before it wrote config.toml.
         final.rename(partial.with_suffix(".old.partial"))
