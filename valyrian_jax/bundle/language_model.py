@@ -15,7 +15,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.bundle.memory import count_texts
-from valyrian_jax.bundle.names import count_parameters
+from valyrian_jax.bundle.names import count_parameters, describe_model
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
@@ -85,12 +85,10 @@ class LanguageModel(abc.ABC):
         return self.bundle.tokenizer
 
     def __repr__(self) -> str:
-        c, name = self.config, f"{type(self).__module__.partition('.')[0]}.{type(self).__name__}"
-        origin = f" from {self.directory}" if self.directory else ""
-        return (
-            f"<{name}{origin}: {c.n_layer} blocks, {c.n_head} heads, width {c.n_embd}, context "
-            f"{c.n_positions}, vocabulary {c.vocab_size}, {count_parameters(c):,} parameters>"
-        )
+        package, origin = type(self).__module__.partition(".")[0], self.directory
+        name = f"{package}.{type(self).__name__}" + (f" from {origin}" if origin else "")
+        size = count_parameters(self.config)
+        return f"<{name}: {describe_model(self.config)}, {size:,} parameters>"
 
     @overload
     def generate(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> str: ...

@@ -67,6 +67,16 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(map(math.prod, parameter_shapes(config).values()))
 
 
+def describe_model(config: ModelConfig) -> str:
+    """Describe the shape of a model in one line."""
+    rows = axis_sizes(config)["vocab"]
+    padding = f" (padded to {rows})" if rows > config.vocab_size else ""
+    return (
+        f"{config.n_layer} blocks, {config.n_head} heads, width {config.n_embd}, "
+        f"context {config.n_positions}, vocabulary {config.vocab_size}{padding}"
+    )
+
+
 def unpad_config(config: ModelConfig) -> ModelConfig:
     """Return the same model without padded vocabulary rows, as in a bundle."""
     return dataclasses.replace(config, vocab_multiple=1)

@@ -11,10 +11,10 @@ import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from valyrian_jax.bundle.names import axis_sizes
+from valyrian_jax.bundle.names import describe_model
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import take_until_end_of_text
-from valyrian_jax.config import ModelConfig, OptimConfig
+from valyrian_jax.config import OptimConfig
 from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.errors import escape, quote_argument, silence
 from valyrian_jax.evaluation.evaluate import Evaluation
@@ -147,7 +147,7 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         "run": str(setup.directory),
         "device": describe_device(setup.device, setup.mesh),
         "corpus": setup.dataset.describe(),
-        "model": f"{_describe_model(setup.config.model)}, {sum(sizes):,} parameters",
+        "model": f"{describe_model(setup.config.model)}, {sum(sizes):,} parameters",
         "optimizer": (
             f"{optim.name}, weight decay {optim.weight_decay} on {decayed:,} parameters; "
             f"no decay on {sum(sizes) - decayed:,} (biases and LayerNorm)"
@@ -165,15 +165,6 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         )
     for name, text in [*lines.items(), *(("note", note) for note in notes)]:
         print_fact(console, name, text)
-
-
-def _describe_model(config: ModelConfig) -> str:
-    rows = axis_sizes(config)["vocab"]
-    padding = f" (padded to {rows})" if rows > config.vocab_size else ""
-    return (
-        f"{config.n_layer} blocks, {config.n_head} heads, width {config.n_embd}, "
-        f"context {config.n_positions}, vocabulary {config.vocab_size}{padding}"
-    )
 
 
 def print_evaluation(
