@@ -257,17 +257,20 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["--model.vocab_size", "60000"],
-        "vocabulary size 60000 cannot be filled: the text yields at most",
+        "tokens of vocabulary, but model.vocab_size = 60000; use more text, or set",
     ),
     (
         ["--model.n_positions", "9000", "--train.batch_size", "1"],
-        "at least 9001 tokens for model.n_positions = 9000",
+        "tokens, but model.n_positions = 9000 needs at least 9001; use more text, or set",
     ),
     (["--train.device", "gpu"], "train.device = gpu, but JAX finds only: cpu"),
     (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
     (["--data.path", "empty.txt"], "the text empty.txt is empty"),
     (["--data.path", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1"),
-    (["--data.path", "short.txt"], "vocabulary size 300 cannot be filled: the text yields"),
+    (
+        ["--data.path", "short.txt"],
+        "tokens of vocabulary, but model.vocab_size = 300; the",
+    ),
     (["--data.path", "letter.txt"], "too short to hold out a part: expected at least 2 characters"),
     (["--data.path", "."], "cannot read the text .: Is a directory"),
     (["--data.path", "/dev/zero"], "expected a file or a pipe, found a device"),

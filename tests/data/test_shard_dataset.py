@@ -116,9 +116,9 @@ def test_shards_without_two_parts_of_bounded_size_are_refused(
 ) -> None:
     write_tokens(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
     assert split_shards(tmp_path / "one", 0.5).held_out_tokens == 2
-    write_tokens(tmp_path / "empty", [np.array([279, 279])])
-    with pytest.raises(UserError, match="hold 2 tokens, expected at least 3; encode more text"):
-        split_shards(tmp_path / "empty", 0.5)
+    write_tokens(tmp_path / "letter", [np.array([279, 1, 279])])
+    with pytest.raises(UserError, match="hold 3 tokens, expected at least 4; encode more text"):
+        split_shards(tmp_path / "letter", 0.5)
     monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 150)
     with pytest.raises(
         UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$"
@@ -161,8 +161,6 @@ def test_rows_of_a_batch_can_be_read_separately(small_shards: Path) -> None:
             for first in range(0, 8, 2)
         ]
         np.testing.assert_array_equal(np.concatenate(rows), whole)
-    with pytest.raises(UserError, match="at least 100001 tokens for model.n_positions = 100000"):
-        shard_dataset.read_batch(split, 0, 0, 1, 100_000)
 
 
 def test_a_token_id_outside_the_vocabulary_is_refused(copy: Path) -> None:

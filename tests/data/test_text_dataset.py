@@ -41,13 +41,10 @@ def test_a_text_that_changes_meanwhile_is_noticed(config: Config, tmp_path: Path
         dataset.read_documents()
 
 
-def test_a_wrong_vocabulary_is_noticed_before_the_text_is_encoded(
-    config: Config, tmp_path: Path
-) -> None:
+def test_a_wrong_vocabulary_is_refused(config: Config, tmp_path: Path) -> None:
     tokenizer = open_dataset(config, None, tmp_path).tokenizer
-    Path(config.data.path).unlink()
     other = load_tiny_config(Path(config.data.path), **{"model.vocab_size": 300})
-    with pytest.raises(UserError, match=r"tokens, but model.vocab_size = 300"):
+    with pytest.raises(UserError, match=r"has 280 tokens, .*; set --model.vocab_size 280$"):
         open_dataset(other, tokenizer, tmp_path)
 
 

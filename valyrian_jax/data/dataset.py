@@ -97,22 +97,10 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
             f"data.path = {path} is a file of a shard directory; set --data.path {path.parent}"
         )
     if is_shard_directory(config.data.path):
-        dataset = open_shard_dataset(config, tokenizer, name)
-        _check_vocab_size(dataset.tokenizer, config)
-        return dataset
-    if tokenizer is not None:
-        _check_vocab_size(tokenizer, config)
+        return open_shard_dataset(config, tokenizer, name)
     if not path.exists():
         raise UserError(
             f"cannot read the text {path}: No such file or directory; expected a text or a "
             "directory of shards: put it back, or name another with --data.path"
         )
     return open_text_dataset(config, tokenizer, scratch)
-
-
-def _check_vocab_size(tokenizer: Tokenizer, config: Config) -> None:
-    if tokenizer.vocab_size != config.model.vocab_size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, but model.vocab_size = "
-            f"{config.model.vocab_size}; set --model.vocab_size {tokenizer.vocab_size}"
-        )

@@ -10,16 +10,19 @@ from valyrian_jax.config import Config
 from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
 from valyrian_jax.data.reading.text_loader import Text, load_text
+from valyrian_jax.data.requirements import (
+    check_context,
+    check_vocabulary,
+    count_tokens,
+    fit_tokenizer,
+    refuse,
+)
 from valyrian_jax.data.split import DataSplit, split_documents
 from valyrian_jax.data.split_record import SplitRecord, record_split
-from valyrian_jax.data.text import (
-    Tokens,
-    count_bytes,
-    encode_documents,
-)
+from valyrian_jax.data.text import Tokens, count_bytes, encode_documents
 from valyrian_jax.data.windows import EvalSet, make_eval_windows, sample_batch
 from valyrian_jax.errors import UserError
-from valyrian_jax.tokenizer import Tokenizer, train_bpe
+from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
 
@@ -101,7 +104,12 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     if source and not documents.cut:  # the source has the bits of whole documents
         floor = entropy_floor(source, documents.held_out).bits_per_byte
     if tokenizer is None:  # the held-out part must not influence it
-        tokenizer = train_bpe(documents.train, config.model.vocab_size)
+        tokenizer, shortages = fit_tokenizer(documents.train, config)
+    else:
+        shortages = check_vocabulary(tokenizer, config)
+    enough = config.model.n_positions + 1
+    count = count_tokens(documents.train, tokenizer, enough)
+    refuse([*shortages, *check_context(count, config)])
     return TextDataset(
         config=config,
         size=text.size,

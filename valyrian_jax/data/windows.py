@@ -35,7 +35,7 @@ def sample_batch(
     """Return the training batch of one step: windows at independent, uniformly random positions.
 
     Args:
-        tokens: Training part.
+        tokens: Training part, at least T + 1 tokens.
         seed: Seed of the run.
         step: Step of the run.
         batch_size: B.
@@ -44,29 +44,12 @@ def sample_batch(
 
     Returns:
         Token ids, int32 [B, T + 1], or fewer rows.
-
-    Raises:
-        UserError: The text has fewer than T + 1 tokens.
     """
     positions = len(tokens) - length
-    check_window_count(positions, len(tokens), length)
     # Philox is a counter-based generator (Salmon et al. 2011), and each step has its own counter.
     raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(batch_size)
     starts = (np.asarray(raw, np.uint64)[rows] % np.uint64(positions)).astype(np.int64)
     return tokens[starts[:, None] + np.arange(length + 1)].astype(np.int32)
-
-
-def check_window_count(windows: int, tokens: int, length: int) -> None:
-    """Check that the training part has at least one window of T + 1 tokens.
-
-    Raises:
-        UserError: It has none.
-    """
-    if windows < 1:
-        raise UserError(
-            f"the training part is too short: expected at least {length + 1} tokens for "
-            f"model.n_positions = {length}, found {tokens}; use more text or a shorter context"
-        )
 
 
 def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindows:

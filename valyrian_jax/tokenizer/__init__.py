@@ -5,6 +5,11 @@ piece, `batch` learns from many texts, `tokenizer` holds the vocabulary, `hf_for
 `numba_pretokenizer`, `numba_bpe` and `numba_trainer` are the first two compiled, for large texts.
 """
 
-from valyrian_jax.tokenizer.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
+from valyrian_jax.tokenizer.tokenizer import (
+    END_OF_TEXT,
+    Tokenizer,
+    VocabularySizeError,
+    train_bpe,
+)
 
-__all__ = ["END_OF_TEXT", "Tokenizer", "train_bpe"]
+__all__ = ["END_OF_TEXT", "Tokenizer", "VocabularySizeError", "train_bpe"]

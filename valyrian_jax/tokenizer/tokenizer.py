@@ -235,6 +235,17 @@ class Tokenizer:
         return cls(tuple(tokens), tuple(merges), special)
 
 
+class VocabularySizeError(UserError):
+    """The texts yield too few merges for a vocabulary size; `largest` is the largest possible."""
+
+    def __init__(self, vocab_size: int, largest: int) -> None:
+        super().__init__(
+            f"vocabulary size {vocab_size} cannot be filled: the text yields at most {largest} "
+            "tokens; ask for fewer or give more text"
+        )
+        self.largest = largest
+
+
 def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a vocabulary: 256 bytes, merges, and `<|endoftext|>` with the last id.
 
@@ -243,7 +254,8 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size: Exact number of tokens, at least 257.
 
     Raises:
-        UserError: The size is below 257, or the texts yield too few merges to reach it.
+        VocabularySizeError: The texts yield too few merges to reach the size.
+        UserError: The size is below 257.
     """
     smallest = 256 + 1
     if vocab_size < smallest:
@@ -255,10 +267,7 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
     counts = batch.count_pieces(map(batch.encode_utf8, documents))
     merges = batch.learn_merges(counts, vocab_size - smallest)
     if len(merges) < vocab_size - smallest:
-        raise UserError(
-            f"vocabulary size {vocab_size} cannot be filled: the text yields at most "
-            f"{smallest + len(merges)} tokens; ask for fewer or give more text"
-        )
+        raise VocabularySizeError(vocab_size, smallest + len(merges))
     tokens = [bytes([b]) for b in hf_format.BYTE_ORDER]
     for left, right in merges:
         tokens.append(tokens[left] + tokens[right])

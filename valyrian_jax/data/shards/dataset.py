@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
+from valyrian_jax.data.requirements import check_context, check_vocabulary, refuse
 from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME, hash_index
 from valyrian_jax.data.shards.permutation import permute
 from valyrian_jax.data.shards.shard_set import ShardSet, read_tokens
 from valyrian_jax.data.shards.split import ShardSplit, split_shards
 from valyrian_jax.data.split_record import SplitRecord, record_split
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, Tokens
-from valyrian_jax.data.windows import EvalSet, check_window_count, make_eval_windows
+from valyrian_jax.data.windows import EvalSet, make_eval_windows
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
@@ -95,7 +96,7 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
 
     Raises:
         TokenizerMismatchError: The shards are encoded with another tokenizer.
-        UserError: The shards are damaged or unfinished.
+        UserError: The shards are damaged, unfinished or too short.
     """
     split = split_shards(Path(config.data.path), config.data.held_out)
     if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
@@ -105,6 +106,8 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
             f"shards encoded with {directory / TOKENIZER_NAME}, another tokenizer; encode the text "
             "again with the first into another --out, or start a new run with the second"
         )
+    shortages = check_vocabulary(split.shards.tokenizer, config)
+    refuse([*shortages, *check_context(split.training_tokens, config)])
     return ShardDataset(config, split)
 
 
@@ -117,7 +120,7 @@ def read_batch(
     for fewer than T at its end. A step takes the next B windows, also across the end of an epoch.
 
     Args:
-        split: Shards and the end of their training part.
+        split: Shards and the end of their training part, which has at least T + 1 tokens.
         seed: Seed of the run.
         step: Step of the run.
         batch_size: B.
@@ -128,10 +131,9 @@ def read_batch(
         Token ids, int32 [B, T + 1], or fewer rows.
 
     Raises:
-        UserError: The training part has fewer than T + 1 tokens, or a token id is out of range.
+        UserError: A token id is out of range.
     """
     windows = (split.training_tokens - 1) // length
-    check_window_count(windows, split.training_tokens, length)
     epochs, indices = np.divmod(step * batch_size + np.arange(batch_size)[rows], windows)
     batch = np.empty((len(epochs), length + 1), np.int32)
     for epoch in np.unique(epochs).tolist():

@@ -54,9 +54,9 @@ def split_shards(directory: Path, held_out: float) -> ShardSplit:
     """
     shards = open_shards(directory)
     tokens = shards.index.tokens
-    if tokens < 3:  # <|endoftext|> before and after a token
+    if tokens < 4:  # A window of three is the shortest to train on, and one is held out.
         raise UserError(
-            f"the shards in {directory} hold {tokens} tokens, expected at least 3; encode more text"
+            f"the shards in {directory} hold {tokens} tokens, expected at least 4; encode more text"
         )
     if tokens * held_out > MAX_HELD_OUT:
         raise UserError(
