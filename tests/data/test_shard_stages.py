@@ -54,7 +54,7 @@ def new_index(home: Path) -> ShardIndex:
 def test_reading_yields_all_documents_from_a_position_on(
     new_index: ShardIndex, tmp_path: Path
 ) -> None:
-    (tmp_path / "x.jsonl").write_bytes(b'{"text": 1}\n{"text": 2}\n')
+    (tmp_path / "x.jsonl").write_bytes(b'{"text": "1"}\n{"text": "2"}\n')
     (tmp_path / "y.txt").write_bytes(b"one\n\ntwo\n\nthree")
     files = [tmp_path / "x.jsonl", tmp_path / "y.txt"]
 
@@ -64,7 +64,7 @@ def test_reading_yields_all_documents_from_a_position_on(
 
     read = read_from(Position(0, 1, 5))
     assert read == [
-        Document(0, 1, RawDocument(b'{"text": 2}\n', "text")),
+        Document(0, 1, RawDocument(b'{"text": "2"}\n', "text")),
         *(Document(1, i, RawDocument(text)) for i, text in enumerate((b"one", b"two", b"three"))),
     ]
     assert read_from(Position(1, 2, 0)) == read[-1:]

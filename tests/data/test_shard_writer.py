@@ -130,13 +130,13 @@ def test_a_text_without_documents_is_refused(home: Path, tmp_path: Path, content
 
 
 def test_a_file_without_a_good_document_is_noted(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.jsonl").write_text('{"body": "Rytsas"}\n{"body": "Valar"}\n\n')
+    (tmp_path / "other.jsonl").write_text('{"text": " "}\n{"text": null}\n\n')
     (tmp_path / "some.jsonl").write_text('{"text": "Rytsas"}\n{"body": "Valar"}\n')
     output = io.StringIO()
     other, some = tmp_path / "other.jsonl", tmp_path / "some.jsonl"
     names = f"{other} a.txt {some} {other}"
     encode(home, names, tmp_path / "s", console=Console(file=output, width=20))
-    line = f"note: no document of {other} was used: 2 no text under the key\n"
+    line = f"note: no document of {other} was used: 1 no text under the key, 1 empty\n"
     assert output.getvalue() == 2 * line
 
 

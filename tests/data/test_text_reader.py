@@ -155,10 +155,11 @@ BAD_TEXTS = {
     "PDF": (b"%PDF-1.7 abc", "found a PDF; extract its text"),
     "one object": (b'{\n "text": "a",\n "b": 1\n}\n', "is one value of JSON over several lines"),
     "numbers": (b"[\n1,\n2,\n3\n]\n", "is one value of JSON over several lines"),
-    "another key": (b'{"body": "a"}\n', "skipped 1: 1 no text under the key; .*--data.text_key"),
+    "another key": (b'{"body": "a"}\n', "found text under 'body'; name one .*--data.text_key"),
+    "no text": (b'{"text": null}\n', "skipped 1: 1 no text under the key; .*--data.text_key"),
     "cut array": (b'[{"text": "a"}, {"text": "b', "not a JSON array .*as element 2, found"),
     "long array": (b'[{"text": "a"}]\n[{"text": "b"}]', "goes on after its JSON array"),
-    "Parquet with another key": (to_parquet(["a"], "body"), "columns of text body; name one"),
+    "Parquet with another key": (to_parquet(["a"], "body"), "found text under 'body'; name one"),
     "damaged Parquet": (to_parquet(["a"])[:-20], "expected undamaged Parquet"),
     "gzip of Parquet": (gzip.compress(to_parquet(["a"])), "is Parquet in a pipe or compressed"),
 }

@@ -1,5 +1,6 @@
 """Commands for tokenizers: train one, encode texts and decode token ids."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,12 @@ def train(
     encode --out` skips are skipped here too.
     """
     from valyrian_jax.data.reading.documents import read_texts
+    from valyrian_jax.data.reading.text_form import check_texts
     from valyrian_jax.tokenizer import train_bpe
 
-    texts = (
-        text for file in files for text in read_texts(file, text_key, separator, note=_print_note)
-    )
+    note = functools.cache(_print_note)  # Each line once, though many files may cause it.
+    check_texts(files, text_key, separator, note)
+    texts = (text for file in files for text in read_texts(file, text_key, separator, note))
     with write_output(out) as temporary:
         trained = train_bpe(texts, vocab_size)
         trained.save(temporary)

@@ -7,24 +7,20 @@ document of plain text comes in several pieces.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.reading.json_texts import JsonForm, detect_json, read_elements, read_lines
+from valyrian_jax.data.reading.json_texts import read_elements, read_lines
 from valyrian_jax.data.reading.parquet import read_rows
-from valyrian_jax.data.reading.separators import (
-    describe_end_of_text_lines,
-    split_stream,
-)
+from valyrian_jax.data.reading.separators import split_stream
+from valyrian_jax.data.reading.text_form import Note, TextForm, check_text
 from valyrian_jax.data.reading.text_reader import (
-    PARQUET_MAGIC,
     TextStream,
     cut_between_words,
     decode_blocks,
     open_text,
-    refuse_other_formats,
 )
 from valyrian_jax.errors import UserError
 
@@ -33,8 +29,6 @@ GOOD, CONTINUATION = "", "continuation"
 NOT_UTF8, NOT_JSON, NO_TEXT = "not UTF-8", "invalid JSON", "no text under the key"
 EMPTY, TOO_LONG = "empty", f"longer than {MAX_DOCUMENT_BYTES >> 20} MB"
 REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION)
-
-Note = Callable[[str], None]
 
 
 def _ignore(_: str) -> None:
@@ -82,55 +76,28 @@ def read_documents(
         UserError: The text cannot be read to its end.
     """
     with open_text(path) as stream:
-        yield from _read_stream(stream, text_key, separator, max_bytes, note)
+        form = check_text(stream, text_key, separator, note)
+        yield from _read_stream(stream, form, text_key, separator, max_bytes)
 
 
 def _read_stream(
     stream: TextStream,
+    form: TextForm,
     text_key: str,
     separator: str,
     max_bytes: int = MAX_DOCUMENT_BYTES,
-    note: Note = _ignore,
 ) -> Iterator[RawDocument]:
-    if stream.head.startswith(PARQUET_MAGIC):
-        yield from map(RawDocument, read_rows(stream, text_key))
-        return
-    match _detect_json(stream, text_key):
+    match form:
+        case "Parquet":
+            yield from map(RawDocument, read_rows(stream, text_key))
         case "lines":
             for line in read_lines(stream.file, max_bytes):
                 yield RawDocument(line, text_key)
         case "array":
             for element in read_elements(stream, max_bytes):
                 yield RawDocument(element, text_key)
-        case _:
-            _note_separators(stream, separator, note)
+        case "" | "other":
             yield from _read_plain(stream, separator, max_bytes)
-
-
-def is_plain(stream: TextStream, text_key: str) -> bool:
-    """Return whether a text is neither JSON nor Parquet.
-
-    Raises:
-        UserError: It is no text, or JSON in a form that has no documents.
-    """
-    return not stream.head.startswith(PARQUET_MAGIC) and not _detect_json(stream, text_key)
-
-
-def _detect_json(stream: TextStream, text_key: str) -> JsonForm:
-    """Return the form of JSON to read, "" for plain text.
-
-    Raises:
-        UserError: The text is neither.
-    """
-    refuse_other_formats(stream)
-    form = detect_json(stream.head) if text_key else ""
-    if form == "other":
-        raise UserError(
-            f"{stream.name} is one value of JSON over several lines; expected an object a line, or "
-            "one array of objects, with the text under a key: convert it, or set the key to '' "
-            "(--data.text_key or --text-key) to read the JSON itself as plain text"
-        )
-    return form
 
 
 def _read_plain(stream: TextStream, separator: str, max_bytes: int) -> Iterator[RawDocument]:
@@ -143,11 +110,6 @@ def _read_plain(stream: TextStream, separator: str, max_bytes: int) -> Iterator[
         )
         previous = RawDocument(piece.text, None, is_continuation)
         yield previous
-
-
-def _note_separators(stream: TextStream, separator: str, note: Note) -> None:
-    if line := describe_end_of_text_lines(stream.head.decode("utf-8", "replace"), separator):
-        note(line)
 
 
 def decode_document(document: RawDocument) -> DecodedDocument:
@@ -192,21 +154,22 @@ def read_texts(
         UserError: The text cannot be read to its end, is not UTF-8 or has no document.
     """
     with open_text(path) as stream:
-        if separator == BLANK_LINE and is_plain(stream, text_key):
-            _note_separators(stream, separator, note)
+        form = check_text(stream, text_key, separator, note)
+        if separator == BLANK_LINE and not form:
             yield from cut_between_words(decode_blocks(stream))
             return
-        for text in read_good_texts(stream, text_key, separator, Counter()):
+        for text in read_good_texts(stream, form, text_key, separator, Counter()):
             yield text + document_end
 
 
 def read_good_texts(
-    stream: TextStream, text_key: str, separator: str, reasons: Counter[str]
+    stream: TextStream, form: TextForm, text_key: str, separator: str, reasons: Counter[str]
 ) -> Iterator[str]:
     """Yield the texts of documents and pieces that have one.
 
     Args:
         stream: The text.
+        form: Its form.
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
         reasons: Counts the documents for each of `REASONS`.
@@ -214,7 +177,7 @@ def read_good_texts(
     Raises:
         UserError: The text cannot be read to its end, or no document has a text.
     """
-    for document in _read_stream(stream, text_key, separator):
+    for document in _read_stream(stream, form, text_key, separator):
         text, reason = decode_document(document)
         reasons[reason] += 1
         if reason in (GOOD, CONTINUATION):

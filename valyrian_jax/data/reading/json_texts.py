@@ -1,11 +1,13 @@
 """JSON as documents: an object a line, or one array of objects or strings, of any size."""
 
+import contextlib
 import itertools
 import json
 import re
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
+from valyrian_jax.data.reading.text_key import check_text_key
 from valyrian_jax.data.reading.text_reader import HEAD_BYTES, TextStream, decode_blocks
 from valyrian_jax.errors import UserError
 
@@ -48,6 +50,41 @@ def _is_container(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def check_key(stream: TextStream, form: JsonForm, text_key: str) -> None:
+    """Check that one of the first documents has a text, which may be missing in the others.
+
+    Raises:
+        UserError: They are objects without a text under the key.
+    """
+    has_text: dict[str, bool] = {}
+    for value in _read_first_values(stream.head, form):
+        if isinstance(value, str):  # It is the text itself.
+            return
+        if isinstance(value, dict):
+            for key, item in value.items():
+                has_text[key] = has_text.get(key, False) or isinstance(item, str)
+            if isinstance(value.get(text_key, 0), str | None):
+                return
+    if has_text:
+        check_text_key(stream.name, text_key, has_text)
+
+
+def _read_first_values(head: bytes, form: JsonForm) -> Iterator[object]:
+    """Yield the lines or elements that the first bytes of a text have whole."""
+    if form == "lines":
+        for line in head.splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                yield json.loads(line)
+        return
+    text, decoder = head.decode("utf-8", "replace"), json.JSONDecoder()
+    at = text.index("[") + 1
+    with contextlib.suppress(ValueError, RecursionError):
+        while True:
+            value, end = decoder.raw_decode(text, _skip_space(text, at))
+            yield value
+            at = text.index(",", end) + 1
 
 
 def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:

@@ -1,8 +1,10 @@
 """Rows of Parquet as documents; needs `pyarrow`, which is optional."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from valyrian_jax.data.reading.text_key import check_text_key
 from valyrian_jax.data.reading.text_reader import TextStream
 from valyrian_jax.errors import UserError
 
@@ -22,6 +24,21 @@ def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
         UserError: `pyarrow` is not installed, the file is damaged or not seekable, or it has no
             such column of text.
     """
+    with _open_file(stream, text_key) as file:
+        for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):
+            for value in batch.column(0):
+                yield (value.as_py() or "").encode("utf-8", "surrogatepass")
+
+
+def check_column(stream: TextStream, text_key: str) -> None:
+    """Raise what `read_rows` would raise for a file before its first row."""
+    with _open_file(stream, text_key):
+        pass
+
+
+@contextlib.contextmanager
+def _open_file(stream: TextStream, text_key: str) -> Iterator[Any]:
+    """Open a file that has a column of text; the body only reads."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -37,27 +54,14 @@ def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
     try:
         # Small buffers, because by default a whole column of a row group is read at once.
         file = parquet.ParquetFile(stream.file, pre_buffer=False, buffer_size=1 << 20)
-        _check_column(stream.name, file.schema_arrow, text_key)
-        for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):
-            for value in batch.column(0):
-                yield (value.as_py() or "").encode("utf-8", "surrogatepass")
+        columns = {field.name: str(field.type) for field in file.schema_arrow}
+        is_text = {column: kind.startswith(_TEXT_TYPES) for column, kind in columns.items()}
+        check_text_key(stream.name, text_key, is_text)
+        yield file
     except (pyarrow.ArrowException, UnicodeError) as error:
         raise UserError(
             f"cannot read {stream.name}: {error}; expected undamaged Parquet: copy it again"
         ) from error
-
-
-def _check_column(name: str, schema: Any, text_key: str) -> None:
-    """Check that the column exists, once, and holds text."""
-    columns = {field.name: str(field.type) for field in schema}
-    texts = [column for column, kind in columns.items() if kind.startswith(_TEXT_TYPES)]
-    if text_key not in texts:
-        found = f"{text_key} of {columns[text_key]}" if text_key in columns else "none of that name"
-        raise UserError(
-            f"{name} has no column of text {text_key!r}: found {found}, and columns of text "
-            f"{', '.join(texts[:20]) or 'nowhere'}; name one of them with --data.text_key (or "
-            "--text-key)"
-        )
 
 
 def _choose_batch_rows(metadata: Any) -> int:

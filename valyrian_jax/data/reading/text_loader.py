@@ -2,12 +2,14 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from valyrian_jax.config import BLANK_LINE
-from valyrian_jax.data.reading.documents import describe_skipped, is_plain, read_good_texts
-from valyrian_jax.data.reading.separators import describe_end_of_text_lines, find_documents
+from valyrian_jax.data.reading.documents import describe_skipped, read_good_texts
+from valyrian_jax.data.reading.separators import find_documents
+from valyrian_jax.data.reading.text_form import TextForm, check_form, describe_separator
 from valyrian_jax.data.reading.text_reader import TextStream, decode_blocks, open_text
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import memory_bytes
@@ -31,7 +33,7 @@ class Text(NamedTuple):
     documents: list[str]
     size: int
     fingerprint: str
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
@@ -47,20 +49,18 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
             memory.
     """
     max_bytes = int(memory_bytes() * _MEMORY_SHARE)
+    reasons: Counter[str] = Counter()
     with open_text(path) as stream:
         if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
             raise _make_size_error(stream.name, max_bytes)
-        if is_plain(stream, text_key):
-            text = _read_plain_text(stream, separator, max_bytes)
+        form = check_form(stream, text_key)
+        if form:
+            texts = read_good_texts(stream, form, text_key, separator, reasons)
+            text = _read_documents(stream.name, texts, max_bytes)
         else:
-            text = _read_text_of_documents(stream, text_key, max_bytes)
-            if separator != BLANK_LINE:
-                line = f"the separator {separator!r} is not used: it is for plain text only"
-                text = text._replace(notes=(*text.notes, line))
-    if not Path(path).is_file():
-        line = f"{path} can be read once only: to resume or evaluate a run, keep its text in a file"
-        text = text._replace(notes=(*text.notes, line))
-    return text
+            text = _read_plain_text(stream, separator, max_bytes)
+    notes = _list_notes(path, form, text.documents, separator, describe_skipped(reasons))
+    return text._replace(notes=tuple(filter(None, notes)))
 
 
 def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
@@ -78,29 +78,34 @@ def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text
     documents = find_documents(text, separator)
     if not any(map(str.strip, documents)):
         raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
-    notes = []
-    if separator != BLANK_LINE and len(documents) == 1:
-        notes = [f"the separator {separator!r} is not in the text, which is one document"]
-        separator = BLANK_LINE
-    if line := describe_end_of_text_lines(text, separator):
-        notes.append(line)
-    return Text(documents, size, digest.hexdigest(), tuple(notes))
+    return Text(documents, size, digest.hexdigest())
 
 
-def _read_text_of_documents(stream: TextStream, text_key: str, max_bytes: int) -> Text:
+def _read_documents(name: str, texts: Iterable[str], max_bytes: int) -> Text:
     documents: list[str] = []
-    reasons: Counter[str] = Counter()
     size, digest = 0, hashlib.sha256()
-    for text in read_good_texts(stream, text_key, BLANK_LINE, reasons):
+    for text in texts:
         encoded = encode_utf8(text)
         size += len(encoded)
         if size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
+            raise _make_size_error(name, max_bytes)
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
         documents.append(text)
-    skipped = describe_skipped(reasons)
-    notes = (f"{stream.name} is not used whole{skipped}",) if skipped else ()
-    return Text(documents, size, digest.hexdigest(), notes)
+    return Text(documents, size, digest.hexdigest())
+
+
+def _list_notes(
+    path: str | Path, form: TextForm, documents: list[str], separator: str, skipped: str
+) -> Iterator[str]:
+    """Yield what a person should know about a text; an empty line says nothing."""
+    yield skipped and f"the text {path} is not used whole{skipped}"
+    if not form and separator != BLANK_LINE and len(documents) == 1:
+        yield f"the separator {separator!r} is not in the text, which is one document"
+        separator = BLANK_LINE
+    lines = (describe_separator(form, document, separator) for document in documents)
+    yield next(filter(None, lines), "")
+    if not Path(path).is_file():
+        yield f"{path} can be read once only: to resume or evaluate a run, keep its text in a file"
 
 
 def _make_size_error(name: str, max_bytes: int) -> UserError:

@@ -6,6 +6,7 @@ next one begins, so a killed run resumes there.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -23,11 +24,11 @@ from valyrian_jax.data.reading.documents import (
     GOOD,
     MAX_DOCUMENT_BYTES,
     REASONS,
-    Note,
     RawDocument,
     describe_skipped,
     read_documents,
 )
+from valyrian_jax.data.reading.text_form import Note, check_texts
 from valyrian_jax.data.shards.index import (
     INDEX_NAME,
     TOKENIZER_NAME,
@@ -119,6 +120,9 @@ def encode_files(
     """
     tokenizer = Tokenizer.load(vocabulary)
     new_index = make_index(tokenizer, files, text_key, shard_tokens, separator)
+    # Each line once, though many files may cause it.
+    note = functools.cache(lambda line: print_line(console, f"note: {line}"))
+    check_texts(files, text_key, separator, note)
     check_shard_directory(out)
     with lock_directory(out, "encoding text"):
         remove_temporaries(out / INDEX_NAME, out / TOKENIZER_NAME)
@@ -128,7 +132,7 @@ def encode_files(
             print_line(console, f"{out} is finished already")
             return index
         workers = workers or os.cpu_count() or 1
-        state = write_groups(out, index, files, console, workers, stop_signal)
+        state = write_groups(out, index, files, console, workers, stop_signal, note)
         if stop := stop_signal():
             raise _make_stop(state.index, stop)
         return write_last_shard(out, state, tokenizer)
@@ -180,12 +184,11 @@ def write_groups(
     console: Console,
     workers: int,
     stop_signal: StopSignal,
+    note: Note,
 ) -> WriterState:
     """Run all stages from `index.position` on, to the end of the files or until a signal."""
     state, tally = WriterState(index, [], index.position.token), start_tally(index.position)
-    documents = read_files(
-        files, index, stop_signal, lambda line: print_line(console, f"note: {line}")
-    )
+    documents = read_files(files, index, stop_signal, note)
     groups = encode_groups(group_documents(documents), out / TOKENIZER_NAME, workers, stop_signal)
     with contextlib.closing(groups), make_progress_bar(console) as bar:
         for group in groups:

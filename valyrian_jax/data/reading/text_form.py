@@ -1,0 +1,81 @@
+"""The form of a text: plain, JSON or Parquet. It is recognised by content and checked first."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from valyrian_jax.config import BLANK_LINE
+from valyrian_jax.data.reading.json_texts import JsonForm, check_key, detect_json
+from valyrian_jax.data.reading.parquet import check_column
+from valyrian_jax.data.reading.separators import describe_end_of_text_lines
+from valyrian_jax.data.reading.text_reader import (
+    PARQUET_MAGIC,
+    TextStream,
+    open_text,
+    refuse_other_formats,
+)
+from valyrian_jax.errors import UserError
+from valyrian_jax.files import STANDARD_INPUT
+
+TextForm = JsonForm | Literal["Parquet"]
+"""The form of a text; "" is plain."""
+Note = Callable[[str], None]
+"""A function that takes a line about a text."""
+
+
+def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note: Note) -> None:
+    """Check the beginnings of all texts before a long job.
+
+    A pipe and standard input can be read once only, so they are checked when they are read.
+
+    Args:
+        paths: The texts.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+        note: Called with a line about a text.
+
+    Raises:
+        UserError: One cannot be read, is no text, or has no text under the key.
+    """
+    for path in paths:
+        if str(path) != STANDARD_INPUT and not Path(path).is_fifo():
+            with open_text(path) as stream:
+                check_text(stream, text_key, separator, note)
+
+
+def check_text(stream: TextStream, text_key: str, separator: str, note: Note) -> TextForm:
+    """Return the form of a text after `check_form`, and note what there is to know about it."""
+    form = check_form(stream, text_key)
+    if line := describe_separator(form, stream.head.decode("utf-8", "replace"), separator):
+        note(line)
+    return form
+
+
+def check_form(stream: TextStream, text_key: str) -> TextForm:
+    """Return the form of a text, after checking that it can be read in it.
+
+    Raises:
+        UserError: It is no text, has no documents, or has no text under the key.
+    """
+    if stream.head.startswith(PARQUET_MAGIC):
+        check_column(stream, text_key)
+        return "Parquet"
+    refuse_other_formats(stream)
+    form = detect_json(stream.head) if text_key else ""
+    if form == "other":
+        raise UserError(
+            f"{stream.name} is one value of JSON over several lines; expected an object a line, or "
+            "one array of objects, with the text under a key: convert it, or set the key to '' "
+            "(--data.text_key or --text-key) to read the JSON itself as plain text"
+        )
+    if form:
+        check_key(stream, form, text_key)
+    return form
+
+
+def describe_separator(form: TextForm, text: str, separator: str) -> str:
+    """Return what a person should know about the separator of a text; empty if there is nothing."""
+    if not form:
+        return describe_end_of_text_lines(text, separator)
+    is_set = separator != BLANK_LINE
+    return f"the separator {separator!r} is not used: it is for plain text only" if is_set else ""

@@ -1,0 +1,32 @@
+"""The key of the text in objects of JSON, or its column in Parquet."""
+
+from collections.abc import Mapping
+
+from valyrian_jax.errors import UserError
+
+_MAX_SHOWN = 20
+
+
+def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> None:
+    """Check that a text has the key that it is to be read under.
+
+    Args:
+        name: The text, for the message.
+        text_key: Key or column that is asked for.
+        has_text: For every key or column of the text, whether there is text under it.
+
+    Raises:
+        UserError: There is no text under the key.
+    """
+    if has_text.get(text_key):
+        return
+    texts = [key for key in has_text if has_text[key]]
+    if texts:
+        found, advice = "text under", "name one of them with --data.text_key (or --text-key)"
+    else:
+        found, advice = "other values under", "name another text"
+    keys = ", ".join(map(repr, (texts or [*has_text])[:_MAX_SHOWN])) or "no key"
+    raise UserError(
+        f"{name} has no text under {text_key!r}: expected a key of JSON or a column of Parquet of "
+        f"that name, found {found} {keys}; {advice}"
+    )
