@@ -18,6 +18,7 @@ RUN: dict[str, Any] = {
     "config": {"data": {"path": "data/High Valyrian.txt"}},
     "step": 4800,
     "held_out": {"nats_per_token": 1.5, "bits_per_byte": 0.905167},
+    "overlap": {"share": 0.125, "unit": "sentences"},
 }
 VALYRIAN = RUN | {"held_out": RUN["held_out"] | {"entropy_bits_per_byte": 0.79912}}
 
@@ -48,6 +49,7 @@ def test_the_card_of_a_run_on_the_shipped_corpus() -> None:
     assert "Trained on `High Valyrian` for 4,800 steps" in text
     assert "0.9052 bits per byte" in text
     assert "no model can beat, is 0.7991" in text
+    assert "12.5% of the held-out sentences are also in the training part." in text
 
 
 def test_the_card_claims_nothing_about_another_text() -> None:
@@ -110,6 +112,9 @@ MANIFESTS: dict[str, dict[str, Any]] = {
     "a loss without a text": {"held_out": {"bits_per_byte": 1.0}},
     "wrong types": {"config": [], "step": "x", "held_out": 3, "base_model": 1, "imported_from": {}},
     "more wrong types": {"config": {"data": {"path": 3}}, "held_out": {"bits_per_byte": "1"}},
+    "an overlap of wrong types": {"overlap": {"share": "1", "unit": 3}},
+    "half an overlap": {"overlap": {"share": math.nan}},
+    "an overlap with signs of Markdown": {"overlap": {"share": 0.5, "unit": "`\n\n\n# \x1b"}},
     "values that are not finite": RUN | {"held_out": {"bits_per_byte": math.nan, "x": math.inf}},
     "characters of YAML and Markdown": RUN
     | {

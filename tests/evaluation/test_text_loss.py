@@ -11,13 +11,16 @@ import pytest
 from tests.support.commands import call
 from tests.support.runs import load_tiny_config, make_text_console, read_console
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.cli.main import main
+from valyrian_jax.config import ModelConfig
 from valyrian_jax.data.split import split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation import text_loss
 from valyrian_jax.evaluation.evaluate import Evaluation
 from valyrian_jax.evaluation.report import evaluate_run, make_report
 from valyrian_jax.evaluation.text_loss import evaluate_text
+from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.training.run import train
 
 CUT = "the last document is longer than the held-out part: cut at a token boundary; 5% of the text"
@@ -103,6 +106,17 @@ def test_any_text_has_a_loss_in_any_groups_of_windows(
     monkeypatch.setattr(text_loss, "_BATCHES", 1)
     monkeypatch.setattr(text_loss, "_BATCH_TOKENS", 64)
     assert evaluate_text(bundle, documents) == pytest.approx(loss, rel=1e-4)
+
+
+def test_bits_per_byte_count_two_bytes_for_the_end_of_a_document() -> None:
+    model = ModelConfig(vocab_size=257, n_positions=4, n_embd=8, n_layer=1, n_head=1)
+    # With weights of zero, all 257 tokens are as probable: 5.549076 nats or 8.005625 bits each.
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(model).items()}
+    loss = evaluate_text(Bundle(model, tensors, train_bpe("a", 257), {}), ["ab", "cé"])
+    # Tokens: a b end, c, two bytes of é, end. Bytes: 2 and 3, and 2 for each end.
+    assert (loss.tokens, loss.bytes) == (7, 9)
+    assert loss.nats_per_token == pytest.approx(5.549076, rel=1e-6)
+    assert loss.bits_per_byte == pytest.approx(7 * 8.005625 / 9, rel=1e-6)
 
 
 def test_a_bad_text_or_option_or_weight_is_refused_in_one_line(

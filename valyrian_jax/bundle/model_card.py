@@ -53,8 +53,8 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
 
     Args:
         model: The shape of the model.
-        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "versions",
-            "base_model" and "imported_from", if they are there.
+        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "overlap",
+            "versions", "base_model" and "imported_from", if they are there.
     """
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
@@ -162,6 +162,17 @@ def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterat
     if "entropy_bits_per_byte" in metrics:
         entropy = metrics["entropy_bits_per_byte"]
         yield f"The entropy of that text, which no model can beat, is {entropy:.4f}."
+    if overlap := _describe_overlap(manifest):
+        yield overlap
+
+
+def _describe_overlap(manifest: Mapping[str, Any]) -> str:
+    """Return the sentence about the overlap of the two parts of the text; "" if it is unknown."""
+    overlap = manifest.get("overlap")
+    share, unit = map(overlap.get, ("share", "unit")) if isinstance(overlap, Mapping) else ("", "")
+    if not (isinstance(share, float) and 0 <= share <= 1 and isinstance(unit, str)):
+        return ""
+    return f"{share:.1%} of the held-out {clean_name(unit)} are also in the training part."
 
 
 def _reproduction(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -60,7 +60,8 @@ def evaluate(run: Path, texts: int | None, text: Path | None, as_json: bool) -> 
     from 0).
 
     With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read as
-    the text of the run is (plain, JSON or Parquet).
+    the text of the run is (plain, JSON or Parquet). The end of each document, <|endoftext|>, is
+    predicted too, and counts as two bytes, those of a blank line.
     """
     if text is not None:
         if texts is not None:
