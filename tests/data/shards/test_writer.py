@@ -31,7 +31,7 @@ from valyrian_jax.data.text import DOCUMENT_SEPARATOR, count_bytes, encode_docum
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_shards_hold_the_tokens_of_the_documents_in_memory(

@@ -35,7 +35,7 @@ from valyrian_jax.tokenizer import train_bpe
 from valyrian_jax.training.run import TrainResult, train
 from valyrian_jax.training.start_options import load_resume_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import lock_directory
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # The real command, in a process that signals itself when it is about to rename a file.
 INTERRUPTED = """
