@@ -1,5 +1,6 @@
 """Texts to encode, and their shards."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def small_shards(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     train_bpe(small_text.read_text(encoding="utf-8"), 280).save(directory / "t.json")
     encode(directory, str(small_text), directory / "shards", shard_tokens=333)
     return directory / "shards"
+
+
+@pytest.fixture
+def copy(small_shards: Path, tmp_path: Path) -> Path:
+    """A copy of the shards, to be changed."""
+    return Path(shutil.copytree(small_shards, tmp_path / "copy"))
 
 
 @pytest.fixture

@@ -4,27 +4,21 @@ import dataclasses
 import io
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.support.encoding import encode, read_all_documents, write_tokens
+from tests.support.encoding import encode, read_all_documents
 from tests.support.tiny import TINY
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.data.shards import dataset as shard_dataset
-from valyrian_jax.data.shards import split as shard_split
-from valyrian_jax.data.shards.index import hash_index, shard_name, write_index
-from valyrian_jax.data.shards.shard_set import open_shards, read_tokens
+from valyrian_jax.data.shards.index import hash_index, write_index
+from valyrian_jax.data.shards.shard_set import open_shards
 from valyrian_jax.data.shards.split import split_shards
-from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.data.text_dataset import make_eval_set
 from valyrian_jax.errors import StoppedError, UserError
 from valyrian_jax.evaluation.evaluate import evaluate, make_eval_step
@@ -38,12 +32,6 @@ from valyrian_jax.training.start_options import load_resume_config
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def copy(small_shards: Path, tmp_path: Path) -> Path:
-    """A copy of the shards, to be changed."""
-    return Path(shutil.copytree(small_shards, tmp_path / "copy"))
-
-
 @pytest.mark.parametrize("name", ["index.json", "tokenizer.json"])
 def test_a_file_beside_the_shards_is_refused_as_a_text(
     small_shards: Path, tmp_path: Path, name: str
@@ -52,129 +40,6 @@ def test_a_file_beside_the_shards_is_refused_as_a_text(
     message = f"{name} is a file of a shard directory; set --data.path {small_shards}"
     with pytest.raises(UserError, match=message):
         open_dataset(config, None, tmp_path)
-
-
-def test_the_held_out_part_is_that_of_the_text(
-    small_shards: Path, small_text: Path, tmp_path: Path
-) -> None:
-    documents = read_all_documents(small_text)
-    tokenizer = open_shards(small_shards).tokenizer
-    whole = encode_documents(documents, tokenizer, tmp_path)
-    for share in (0.02, 0.03, 0.1, 0.5, 0.9):
-        split = split_shards(small_shards, share)
-        tokens = shard_dataset.read_held_out(split)
-        count = int((tokens[:-1] == tokenizer.end_of_text).sum())
-        assert split.cut == next(
-            (i for i in np.flatnonzero(whole[:-1] == whole[0]) if i >= len(whole) * (1 - share)),
-            split.cut,
-        )
-        held_out = documents[-count:]
-        assert tokens.tolist() == encode_documents(held_out, tokenizer, tmp_path).tolist()
-        assert shard_dataset.count_token_bytes(tokens, tokenizer) == count_bytes(held_out)
-        training = encode_documents(documents[:-count], tokenizer, tmp_path)
-        np.testing.assert_array_equal(read_tokens(split.shards, 0, split.training_tokens), training)
-    assert count > 50
-
-
-def test_a_long_document_in_shards_is_cut_at_the_best_boundary(
-    small_shards: Path, tmp_path: Path
-) -> None:
-    split = split_shards(small_shards, 0.007)  # The last document is longer than this.
-    assert "document is longer than the held-out part: cut at a sentence; " in split.description
-    tokens, tokenizer = shard_dataset.read_held_out(split), split.shards.tokenizer
-    assert tokenizer.tokens[tokens[0]].endswith(b".")
-    assert 0.0035 <= split.held_out_tokens / split.shards.index.tokens <= 0.014
-    lengths = [len(tokenizer.tokens[token]) for token in tokens[1:-1]]
-    assert shard_dataset.count_token_bytes(tokens, tokenizer) == sum(lengths) + 2
-    described = open_dataset(make_config(small_shards, **{"data.held_out": 0.007}), None, tmp_path)
-    assert described.describe().endswith(split.description)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from([1, 2, 30, 3000]), min_size=1, max_size=12), st.floats(0.01, 0.95))
-@example([20] * 25 + [100_000], 0.05)
-@example([100_000] + [20] * 25, 0.05)
-@example([5000], 0.05)
-def test_both_parts_of_shards_are_within_a_factor_of_two_of_their_shares(
-    lengths: list[int], held_out: float
-) -> None:
-    tokens = np.concatenate([[279], *([*np.arange(n) % 279, 279] for n in lengths)])
-    if len(tokens) * min(held_out, 1 - held_out) < 3:
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        write_tokens(Path(directory) / "shards", [tokens])
-        split = split_shards(Path(directory) / "shards", held_out)
-    slack = 1 / len(tokens)
-    assert held_out / 2 - slack <= split.held_out_tokens / len(tokens) <= 2 * held_out + slack
-    train = 1 - held_out
-    assert train / 2 - slack <= split.training_tokens / len(tokens) <= 2 * train + 2 * slack
-    assert bool(split.description) == (tokens[split.cut] != 279)
-
-
-def test_shards_without_two_parts_of_bounded_size_are_refused(
-    small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_tokens(tmp_path / "one", [np.array([279, 1, 2, 3, 279])])
-    assert split_shards(tmp_path / "one", 0.5).held_out_tokens == 2
-    write_tokens(tmp_path / "letter", [np.array([279, 1, 279])])
-    with pytest.raises(UserError, match="hold 3 tokens, expected at least 4; encode more text"):
-        split_shards(tmp_path / "letter", 0.5)
-    monkeypatch.setattr(shard_split, "MAX_HELD_OUT", 150)
-    with pytest.raises(
-        UserError, match=r"data.held_out = 0.5 .* set --data.held_out 0.0\d+$"
-    ) as caught:
-        split_shards(small_shards, 0.5)
-    share = float(str(caught.value).split()[-1])
-    assert 0 < split_shards(small_shards, share).held_out_tokens <= 150
-
-
-def test_every_window_is_seen_once_an_epoch(small_shards: Path) -> None:
-    split, length, rows = split_shards(small_shards, 0.1), 16, 12
-    training = read_tokens(split.shards, 0, split.training_tokens)
-    windows = (len(training) - 1) // length
-    assert windows % rows  # so that some steps cross the end of an epoch
-    steps = 3 * windows // rows + 1
-    seen = np.concatenate(
-        [shard_dataset.read_batch(split, 5, step, rows, length) for step in range(steps)]
-    )
-    assert seen.dtype == np.int32
-    in_order = [training[i * length : (i + 1) * length + 1] for i in range(windows)]
-    expected = np.stack(in_order).astype(np.int32)
-    epochs = [seen[i * windows : (i + 1) * windows] for i in range(3)]
-    for epoch in epochs:
-        assert sorted(epoch.tolist()) == sorted(expected.tolist())
-        assert (epoch == expected).all(axis=1).mean() < 0.05
-    assert (epochs[0] == epochs[1]).all(axis=1).mean() < 0.05
-    other = np.concatenate(
-        [shard_dataset.read_batch(split, 6, step, rows, length) for step in range(windows // rows)]
-    )
-    assert (other == seen[: len(other)]).all(axis=1).mean() < 0.05
-
-
-def test_rows_of_a_batch_can_be_read_separately(small_shards: Path) -> None:
-    split = split_shards(small_shards, 0.1)
-    windows = (split.training_tokens - 1) // 16
-    for step in (0, windows // 8, 10**12):  # the second one crosses the end of an epoch
-        whole = shard_dataset.read_batch(split, 0, step, 8, 16)
-        rows = [
-            shard_dataset.read_batch(split, 0, step, 8, 16, slice(first, first + 2))
-            for first in range(0, 8, 2)
-        ]
-        np.testing.assert_array_equal(np.concatenate(rows), whole)
-
-
-def test_a_token_id_outside_the_vocabulary_is_refused(copy: Path) -> None:
-    split = split_shards(copy, 0.1)
-    for number in (0, len(split.shards.index.shards) - 1):
-        with (copy / shard_name(number)).open("rb+") as file:
-            file.seek(64 + 20)
-            file.write(b"\xff\xff")
-    with pytest.raises(
-        UserError, match="are damaged: expected token ids below 280, found 65535; compare"
-    ):
-        shard_dataset.read_batch(split, 0, 0, (split.training_tokens - 1) // 16, 16)  # an epoch
-    with pytest.raises(UserError, match="are damaged: .* found 65535"):
-        shard_dataset.read_held_out(split)
 
 
 def make_config(path: Path, **changes: Any) -> Config:
