@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+from pyarrow import parquet
 from rich.console import Console
 
 from valyrian_jax.data.reading.text_loader import load_text
@@ -32,6 +35,13 @@ def to_json_lines(texts: list[str], key: str = "text") -> bytes:
     """Return a line of JSON for each text."""
     records = ({"id": 1, key: text} for text in texts)
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+def to_parquet(columns: Mapping[str, Sequence[object]]) -> bytes:
+    """Return a table as Parquet, in several row groups."""
+    output = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(columns), output, row_group_size=2)
+    return output.getvalue().to_pybytes()
 
 
 def encode(home: Path, names: str, out: Path, **options: Any) -> ShardIndex:

@@ -10,29 +10,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.support.encoding import encode, read_all_documents, read_all_tokens
 from valyrian_jax.cli.main import main
 from valyrian_jax.data.reading import documents, separators
-from valyrian_jax.data.reading.json_texts import read_lines
 from valyrian_jax.data.shards import writer
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
-
-
-@given(st.lists(st.sampled_from((b"ab", b"abcdefgh", b"\n", b" ")), max_size=12))
-def test_only_lines_that_are_too_long_are_skipped(chunks: list[bytes]) -> None:
-    text = b"x" + b"".join(chunks) + b"z"
-    expected = [
-        line if len(line.removesuffix(b"\n")) <= 8 else None
-        for line in text.splitlines(keepends=True)
-    ]
-    lines = [*read_lines(io.BytesIO(text), 8)]
-    assert lines == [line for line in expected if line is None or line.strip()]
-
 
 MEGABYTES = {
     "a long line of JSON": (b'{"text": "' + b"a" * 40_000_000 + b'"}\n', [None]),

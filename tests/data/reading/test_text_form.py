@@ -5,24 +5,15 @@ import io
 import json
 from pathlib import Path
 
-import pyarrow
 import pytest
-from pyarrow import parquet
 from rich.console import Console
 
 from tests.support.commands import call
-from tests.support.encoding import encode, to_json_lines
+from tests.support.encoding import encode, to_json_lines, to_parquet
 from valyrian_jax.cli.main import main
 from valyrian_jax.data.reading.documents import read_documents, read_texts
 from valyrian_jax.data.reading.text_loader import load_text
 from valyrian_jax.errors import UserError
-
-
-def to_parquet(columns: dict[str, list[object]]) -> bytes:
-    output = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.table(columns), output)
-    return output.getvalue().to_pybytes()
-
 
 RECORDS = [{"id": 1, "title": "Rytsas", "body": "Valar morghūlis."}] * 3
 FORMS = {

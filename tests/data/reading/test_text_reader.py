@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from valyrian_jax.data.reading import text_loader, text_reader
+from tests.support.encoding import to_parquet
+from valyrian_jax.data.reading import text_reader
 from valyrian_jax.data.reading.documents import read_texts
 from valyrian_jax.data.reading.text_loader import load_text
 from valyrian_jax.data.reading.text_reader import read_blocks
@@ -23,14 +24,6 @@ from valyrian_jax.errors import UserError
 TEXT = "Ēza zaldrīzes.\n\nNUL \0, escape \x1b[31m,\x9b1m 🐉.\n\n第一章。\u3000\n"
 DOCUMENTS = ["Ēza zaldrīzes.", "NUL \0, escape \x1b[31m,\x9b1m 🐉.", "第一章。"]
 UTF8 = TEXT.encode()
-
-
-def to_parquet(texts: list[str | None], key: str = "text") -> bytes:
-    from pyarrow import BufferOutputStream, parquet, table
-
-    output = BufferOutputStream()
-    parquet.write_table(table({"id": range(len(texts)), key: texts}), output, row_group_size=2)
-    return output.getvalue().to_pybytes()
 
 
 RECORDS = [{"id": 1, "text": text} for text in DOCUMENTS]
@@ -61,14 +54,8 @@ STRUCTURED = {
     + LINES[LINES.index(b"\n") + 1 :],
     "array of strings": json.dumps(DOCUMENTS).encode(),
     "zstd of an array": zstandard.compress(json.dumps(RECORDS).encode()),
-    "Parquet": to_parquet([*DOCUMENTS]),
+    "Parquet": to_parquet({"text": DOCUMENTS}),
 }
-
-
-@pytest.fixture(params=["text", "a.jsonl.gz", "a.parquet", "-x.zst"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file whose name says nothing true."""
-    return tmp_path / request.param
 
 
 @pytest.mark.parametrize("form", PLAIN)
@@ -94,51 +81,7 @@ def test_json_and_parquet_are_read_by_documents(form: str, path: Path) -> None:
     assert load_text(path).fingerprint == text.fingerprint
 
 
-def test_the_fingerprint_is_the_sha256_of_the_file_and_knows_documents(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc\n")
-    expected = "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb"
-    assert load_text(tmp_path / "a").fingerprint == expected
-    (tmp_path / "b").write_text('["ab", "c"]')
-    (tmp_path / "c").write_text('["a", "bc"]')
-    assert load_text(tmp_path / "b").fingerprint != load_text(tmp_path / "c").fingerprint
-
-
-@pytest.mark.parametrize("block", [1, 7, 64])
-def test_an_array_is_read_in_blocks_of_any_size(
-    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = ['é"]},[{', "\\", "\ud83d\ude00", "x" * 50, {"text": "in\n[]"}]
-    (tmp_path / "a").write_bytes(b' [ "a" ,\n' + json.dumps(values).encode()[1:-1] + b",7] \n")
-    monkeypatch.setattr(text_reader, "_BLOCK_BYTES", block)
-    text = load_text(tmp_path / "a")
-    assert text.documents == ["a", 'é"]},[{', "\\", "😀", "x" * 50, "in\n[]"]
-    assert text.notes == (
-        f"the text {tmp_path / 'a'} is not used whole; skipped 1: 1 no text under the key",
-    )
-
-
-PLAIN_LOOKS = [
-    '[Music] "Rytsas", he said.\n',
-    '["Rytsas," he said]\n',
-    "{ never closed\n{ never closed\n",
-    "[ ] to do\n[x] done\n",
-    "{'text': 'Python'}\n",
-    'Rytsas.\n{"text": "quoted"}\nDaor.\nValar.\n',
-]
-
-
-@pytest.mark.parametrize("content", PLAIN_LOOKS)
-def test_text_that_only_looks_like_json_is_plain(content: str, path: Path) -> None:
-    path.write_text(content)
-    assert load_text(path).documents == [content.strip()]
-
-
-def test_json_without_a_key_is_plain_text(tmp_path: Path) -> None:
-    for content in ('{"text": "a"}\n', '{\n "a": 1\n}\n', '["a"]'):
-        (tmp_path / "a.json").write_text(content)
-        assert load_text(tmp_path / "a.json", text_key="").documents == [content.strip()]
-
-
+PARQUET = to_parquet({"text": ["a"]})
 BAD_TEXTS = {
     "empty": (b" \n\n ", "is empty"),
     "latin": (b"abc \xf1 def", "not UTF-8: byte 0xf1 at offset 4"),
@@ -159,9 +102,12 @@ BAD_TEXTS = {
     "no text": (b'{"text": null}\n', "skipped 1: 1 no text under the key; .*--data.text_key"),
     "cut array": (b'[{"text": "a"}, {"text": "b', "not a JSON array .*as element 2, found"),
     "long array": (b'[{"text": "a"}]\n[{"text": "b"}]', "goes on after its JSON array"),
-    "Parquet with another key": (to_parquet(["a"], "body"), "found text under 'body'; name one"),
-    "damaged Parquet": (to_parquet(["a"])[:-20], "expected undamaged Parquet"),
-    "gzip of Parquet": (gzip.compress(to_parquet(["a"])), "is Parquet in a pipe or compressed"),
+    "Parquet with another key": (to_parquet({"body": ["a"]}), "found text under 'body'; name one"),
+    "damaged Parquet": (PARQUET[:-20], "expected undamaged Parquet"),
+    "gzip of Parquet": (
+        gzip.compress(to_parquet({"text": ["a"]})),
+        "is Parquet in a pipe or compressed",
+    ),
 }
 
 
@@ -188,22 +134,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             load_text(path)
     assert [*read_blocks(os.devnull)] == [b""]
-
-
-def test_parquet_without_pyarrow_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a").write_bytes(to_parquet(["a"]))
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"pip install 'valyrian-gpt\[parquet\]'"):
-        load_text(tmp_path / "a")
-
-
-def test_missing_values_of_parquet_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(to_parquet(["a", None, "", "b", "c"]))
-    text = load_text(tmp_path / "a")
-    assert (text.documents, len(text.notes)) == (["a", "b", "c"], 1)
-    assert text.notes[0].endswith("; skipped 2: 2 empty")
 
 
 @pytest.fixture
@@ -249,18 +179,6 @@ def test_a_device_as_standard_input_is_refused() -> None:
             [sys.executable, "-c", code], stdin=zeros, capture_output=True, text=True
         )
     assert "UserError: cannot read standard input: expected a file or a pipe" in ended.stderr
-
-
-def test_a_text_larger_than_memory_names_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(text_loader, "memory_bytes", lambda: 16_000)
-    (tmp_path / "fits").write_bytes(b"a " * 500)
-    assert load_text(tmp_path / "fits").size == 1000
-    for content in (b"a " * 501, gzip.compress(b"a " * 501), b'{"text": "abcdefghi"}\n' * 200):
-        (tmp_path / "large").write_bytes(content)
-        with pytest.raises(UserError, match="does not fit into memory.*tokenizer encode"):
-            load_text(tmp_path / "large")
 
 
 @pytest.mark.parametrize("content", [b"a", b"a \n"])
