@@ -1,15 +1,26 @@
-"""Run commands in the process of the test."""
+"""Run commands, in the process of the test or in one of their own."""
 
 import contextlib
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, AnyStr
 
 import click
 import pytest
 
+from tests.support.tiny import TINY
 from valyrian_jax.cli.entry_point import run_command
+
+ROOT = Path(__file__).parents[2]
+TINY_CONFIG = ROOT / "configs" / "tiny.toml"
+TINY_OPTIONS = [f"--{key}={value}" for key, value in {**TINY, "train.sample_every": 0}.items()]
+
+RunMain = Callable[..., tuple[int, str, str]]
+"""A function that runs `python -m valyrian_jax` with arguments."""
 
 
 def call(
@@ -50,3 +61,22 @@ def read_terminal(leader: int) -> bytes:
         while block := os.read(leader, 4096):
             output += block
     return output
+
+
+def assert_one_line_error(err: str, message: str) -> None:
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def start_training(home: Path, text: Path, out: str, *options: str) -> subprocess.Popen[str]:
+    """Start a tiny run in a process of its own, in an empty directory."""
+    arguments = ["--config", TINY_CONFIG, "--data.path", text, "--out", out, *TINY_OPTIONS]
+    return subprocess.Popen(
+        [sys.executable, "-u", ROOT / "train.py", *arguments, *options],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
