@@ -41,6 +41,18 @@ def test_the_advised_vocabulary_is_possible() -> None:
     assert choose_vocab_size(412) == 330
 
 
+def test_a_short_text_and_another_tokenizer_are_named_together(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abab abc")
+    config = config_from_tree({}, {"data.path": str(tmp_path / "text.txt")})
+    with pytest.raises(UserError) as caught:
+        open_dataset(config, TOKENIZER, tmp_path)
+    assert str(caught.value) == (
+        "the tokenizer has 262 tokens, but model.vocab_size = 500; the training part has 4 tokens, "
+        "but model.n_positions = 64 needs at least 65; use more text, or set --model.vocab_size "
+        "262 --model.n_positions 2"
+    )
+
+
 @pytest.mark.parametrize("words", [2, 5])
 def test_short_shards_name_all_settings(words: int, tmp_path: Path) -> None:
     write_tokens(tmp_path / "shards", [np.array([279, *range(words), 279])])

@@ -47,6 +47,15 @@ def test_numbers_are_no_text(content: bytes, tmp_path: Path) -> None:
         load_text(tmp_path / "a")
 
 
+def test_a_message_stays_short(tmp_path: Path) -> None:
+    record = {f"{i}\x1b{'x' * 999}": "a" for i in range(99)}
+    (tmp_path / "a").write_text(json.dumps(record))
+    with pytest.raises(UserError) as caught:
+        load_text(tmp_path / "a")
+    assert len(str(caught.value)) < 1500
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     "content",
     [

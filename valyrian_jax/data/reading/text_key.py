@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from valyrian_jax.errors import UserError
 
-_MAX_SHOWN = 20
+_MAX_SHOWN, _MAX_CHARACTERS = 20, 40  # of keys in a message
 
 
 def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> None:
@@ -25,7 +25,8 @@ def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> No
         found, advice = "text under", "name one of them with --data.text_key (or --text-key)"
     else:
         found, advice = "other values under", "name another text"
-    keys = ", ".join(map(repr, (texts or [*has_text])[:_MAX_SHOWN])) or "no key"
+    shown = (repr(key[:_MAX_CHARACTERS]) for key in (texts or [*has_text])[:_MAX_SHOWN])
+    keys = ", ".join(shown) or "no key"
     raise UserError(
         f"{name} has no text under {text_key!r}: expected a key of JSON or a column of Parquet of "
         f"that name, found {found} {keys}; {advice}"
