@@ -84,7 +84,7 @@ def measure_encoding(tokenizer: Path, text: Path, out: Path, options: list[Any])
 def measure_splitting(text: Path) -> dict[str, float]:
     """Split a text into documents; one process does that, whatever the number of workers."""
     start = time.perf_counter()
-    count = sum(1 for _ in documents.read_documents(text, documents.MAX_DOCUMENT_BYTES))
+    count = sum(1 for _ in documents.read_documents(text))
     seconds = time.perf_counter() - start
     return {"documents": count, "cutting, MB/s": round(text.stat().st_size / 1e6 / seconds)}
 
