@@ -9,7 +9,7 @@ If every logit changes by at most `change`, the weight of every token is bounded
 follow which tokens can pass the filters, which must pass them, and the range of every sum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,25 +17,12 @@ import numpy.typing as npt
 
 from bridge.generator import window_start
 from bridge.sampler import uniform
+from valyrian_jax.bundle.language_model import LanguageModel
 from valyrian_jax.config import SampleConfig
 
 Array = npt.NDArray[Any]
 SUM_ROUNDING = 1e-6  # largest error of a float32 sum of probabilities, as a share of the total
 _HALVINGS = 20  # steps of the bisection for the least change
-
-
-class ReferenceModel(NamedTuple):
-    """The model whose logits decide which tokens can be drawn.
-
-    Attributes:
-        compute_logits: Function from at most n_positions tokens to the logits [T, V] after each.
-        n_positions: Context length.
-        end_of_text: Token that ends a document.
-    """
-
-    compute_logits: Callable[[Sequence[int]], Array]
-    n_positions: int
-    end_of_text: int
 
 
 class Draw(NamedTuple):
@@ -57,7 +44,7 @@ class Draw(NamedTuple):
 
 
 def explain_difference(
-    model: ReferenceModel,
+    model: LanguageModel,
     prompt: Sequence[int],
     texts: Sequence[Sequence[int]],
     sample: SampleConfig,
@@ -66,7 +53,7 @@ def explain_difference(
     """Return the least change of the logits with which the sampler draws each of two texts.
 
     Args:
-        model: The reference.
+        model: The reference, whose logits decide which tokens can be drawn.
         prompt: Tokens before the texts.
         texts: New tokens of two runtimes; they differ.
         sample: Settings of the sampler; both were drawn with `sample.seed`.
@@ -84,7 +71,7 @@ def explain_difference(
 
 
 def explain_text(
-    model: ReferenceModel,
+    model: LanguageModel,
     prompt: Sequence[int],
     tokens: Sequence[int],
     first: int,
@@ -93,13 +80,14 @@ def explain_text(
 ) -> float:
     """Return the least change with which the tokens from `first` on are drawn, each in its turn."""
     text, change, start, rows = [*prompt, *tokens], 0.0, -1, np.empty(0)
+    n_positions = model.config.n_positions
     for index in range(first, len(tokens)):
         count = len(prompt) + index
-        if window_start(count, model.n_positions) != start:
-            start = window_start(count, model.n_positions)
-            rows = model.compute_logits(text[start : start + model.n_positions])
+        if window_start(count, n_positions) != start:
+            start = window_start(count, n_positions)
+            rows = model.logits(text[start : start + n_positions])
         logits = rows[count - start - 1].astype(np.float64)
-        draw = Draw(logits, text[start:count], index, sample, model.end_of_text)
+        draw = Draw(logits, text[start:count], index, sample, model.tokenizer.end_of_text)
         change = least_change(draw, tokens[index], change, tolerance)
     return change
 

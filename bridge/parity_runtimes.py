@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from bridge import torchscript
 from bridge.generator import Generator, stream
 from bridge.gpt import to_module
-from bridge.parity_draws import ReferenceModel
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.language_model import LanguageModel
 from valyrian_jax.bundle.text_generation import TokenGenerator, encode_prompt
 from valyrian_jax.config import OptimConfig, SampleConfig
 from valyrian_jax.errors import UserError
@@ -224,12 +224,11 @@ def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
     return functools.partial(run_stream, make_generator(bundle), bundle.tokenizer)
 
 
-def load_jax_model(bundle: Bundle) -> ReferenceModel:
+def load_jax_model(bundle: Bundle) -> LanguageModel:
     """Return the model in JAX, the reference for the tokens that can be drawn."""
     from valyrian_jax.api import Model
 
-    model = Model(bundle)
-    return ReferenceModel(model.logits, model.config.n_positions, model.tokenizer.end_of_text)
+    return Model(bundle)
 
 
 def _load_torch_generator(bundle: Bundle) -> PromptGenerator:
