@@ -79,7 +79,7 @@ def explain_text(
     tolerance: float,
 ) -> float:
     """Return the least change with which the tokens from `first` on are drawn, each in its turn."""
-    text, change, start, rows = [*prompt, *tokens], 0.0, -1, np.empty(0)
+    text, change, start, rows = [*prompt, *tokens], 0.0, -1, np.empty(0, np.float32)
     n_positions = model.config.n_positions
     for index in range(first, len(tokens)):
         count = len(prompt) + index
