@@ -37,7 +37,7 @@ from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.budget import TextBudget, limit_eval_set, limit_texts
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.console import print_evaluation, print_line
-from valyrian_jax.training.metrics import MetricsLogger, NullLogger
+from valyrian_jax.training.metrics import MetricsLogger
 from valyrian_jax.training.progress import Progress, is_due, update_progress
 from valyrian_jax.training.setup import RunContext
 from valyrian_jax.training.train_step import TrainState
@@ -59,9 +59,9 @@ Callback = Callable[[StepReport], StepReport]
 
 
 def make_callbacks(
-    run: RunContext, logger: MetricsLogger | NullLogger, console: Console
+    run: RunContext, logger: MetricsLogger | None, console: Console
 ) -> list[Callback]:
-    """Return the callbacks of a run in the order of their calls."""
+    """Return the callbacks of a run in the order of their calls; only the primary process logs."""
     setup, _, metadata = run
     config, dataset, mesh = setup.config, setup.dataset, setup.mesh
     eval_step = make_eval_step(config.model, setup.options)
@@ -79,7 +79,7 @@ def make_callbacks(
         EvaluateAndKeepBest(
             config, dataset, eval_set, mesh, eval_step, setup.directory, metadata, console
         ),
-        LogValues(logger),
+        *([LogValues(logger)] if logger else []),
         LogSamples(config, dataset, budget, mesh, logger, console),
     ]
 
@@ -149,7 +149,7 @@ class EvaluateAndKeepBest:
 class LogValues:
     """Log the values of every dispatch."""
 
-    logger: MetricsLogger | NullLogger
+    logger: MetricsLogger
 
     def __call__(self, report: StepReport) -> StepReport:
         """Log the values."""
@@ -165,7 +165,7 @@ class LogSamples:
     dataset: Dataset
     budget: TextBudget
     mesh: Mesh
-    logger: MetricsLogger | NullLogger
+    logger: MetricsLogger | None
     console: Console
 
     def __call__(self, report: StepReport) -> StepReport:
@@ -173,12 +173,12 @@ class LogSamples:
         if not is_due(report.step, self.config.train.sample_every, self.config.train.steps):
             return report
         params = sharding.gather(report.state.params, self.mesh)
-        if distributed.is_primary():
-            self._sample(jax.tree.map(jnp.asarray, params), report.step)
+        if self.logger:
+            self._sample(jax.tree.map(jnp.asarray, params), report.step, self.logger)
         return report
 
-    def _sample(self, params: Params, step: int) -> None:
-        model, tokenizer, logger = self.config.model, self.dataset.tokenizer, self.logger
+    def _sample(self, params: Params, step: int, logger: MetricsLogger) -> None:
+        model, tokenizer = self.config.model, self.dataset.tokenizer
         training_sentences = self.dataset.training_sentences
         generate = functools.partial(
             stream_tokens, params, model, end_of_text=tokenizer.end_of_text

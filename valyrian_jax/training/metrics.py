@@ -88,32 +88,18 @@ class MetricsLogger:
             _close_uploader(self._uploader, timeout)
 
 
-class NullLogger:
-    """A logger that writes nothing, for the processes that are not the primary one."""
-
-    wants_attention = False
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def log_text(self, step: int, texts: list[str]) -> None:
-        """Do nothing."""
-
-    def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
-        """Do nothing."""
-
-    def close(self, timeout: float) -> None:
-        """Do nothing."""
-
-
 @contextlib.contextmanager
 def open_logger(
     directory: Path, config: Config, stop_signal: StopSignal
-) -> Iterator[MetricsLogger | NullLogger]:
-    """Open the log of a run; after a signal, closing it waits less for the uploader."""
-    logger: MetricsLogger | NullLogger = (
-        MetricsLogger(directory, config) if distributed.is_primary() else NullLogger()
-    )
+) -> Iterator[MetricsLogger | None]:
+    """Open the log of a run, None in processes that are not the primary one.
+
+    After a signal, closing it waits less for the uploader.
+    """
+    if not distributed.is_primary():
+        yield None
+        return
+    logger = MetricsLogger(directory, config)
     try:
         yield logger
     finally:
