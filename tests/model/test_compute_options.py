@@ -27,7 +27,7 @@ from valyrian_jax.model.loss import cross_entropy
 from valyrian_jax.model.parameters import Params, init_params
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.resume import check_unchanged
+from valyrian_jax.training.resume import check_unchanged, describe_changes
 from valyrian_jax.training.train_step import value_and_gradients
 
 MODEL = ModelConfig(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2, dropout=0.3)
@@ -205,7 +205,8 @@ def test_a_run_can_resume_with_other_options_but_not_with_other_padding() -> Non
         return CheckpointMetadata(0, Progress(), config, "", "", {})
 
     options = {"train.scan_layers": True, "train.remat": True, "train.attention": "xla"}
-    assert check_unchanged(make_metadata(**options), make_metadata(), Path("run")) == []
+    check_unchanged(make_metadata(**options), make_metadata(), Path("run"))
+    assert describe_changes(make_metadata(**options), make_metadata()) == []
     padding = make_metadata(**{"model.vocab_multiple": 64})
     with pytest.raises(UserError, match="change model.vocab_multiple .* 1 as in run, found 64"):
         check_unchanged(padding, make_metadata(), Path("run"))

@@ -18,7 +18,7 @@ from valyrian_jax.config import Config, config_to_tree
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.checkpoint import CheckpointMetadata
 from valyrian_jax.training.progress import Progress
-from valyrian_jax.training.resume import check_unchanged
+from valyrian_jax.training.resume import check_unchanged, describe_changes
 from valyrian_jax.training.train_step import TrainState
 
 STATE = TrainState(jnp.int32(5), {"w": jnp.arange(6.0)}, ())
@@ -61,6 +61,7 @@ def read_metadata(directory: Path) -> None:
             assert (directory / name).read_bytes() == content, f"{name} was changed"
     assert metadata.step == 5
     check_unchanged(metadata, metadata, directory)
+    describe_changes(metadata, metadata)
 
 
 def forge(draw: random.Random, files: Files) -> Files:

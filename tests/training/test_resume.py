@@ -36,7 +36,7 @@ from valyrian_jax.files import lock_directory
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training import run as training_run
-from valyrian_jax.training.resume import check_unchanged
+from valyrian_jax.training.resume import check_unchanged, describe_changes
 from valyrian_jax.training.run import TrainResult, train
 
 # A shell prefix; root may read and write everything without it.
@@ -182,7 +182,8 @@ def test_a_setting_that_an_old_checkpoint_lacks_had_its_default(copy: Path) -> N
     saved = checkpoint.find_newest(copy / "checkpoints").metadata
     data = {key: value for key, value in saved.config["data"].items() if key != "separator"}
     old = replace(saved, config=saved.config | {"data": data})
-    assert check_unchanged(saved, old, copy) == []
+    check_unchanged(saved, old, copy)
+    assert describe_changes(saved, old) == []
     current = replace(saved, config=saved.config | {"data": data | {"separator": "--"}})
     with pytest.raises(UserError, match=r"cannot change data.separator.*expected 'blank line'"):
         check_unchanged(current, old, copy)

@@ -145,12 +145,7 @@ class LanguageModel(abc.ABC):
         prompts = _check_prompts(prompt)
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
-            seed = settings.get("seed")
-            if seed is not None or len(seeds) != len(prompts):
-                raise UserError(
-                    f"seeds must be {len(prompts)} numbers, one for each prompt, without seed=; "
-                    f"found {len(seeds)} and seed = {seed}; leave one of them out"
-                )
+            _check_seed_count(seeds, len(prompts), settings.get("seed"))
             row_seeds = [self._resolve({"seed": row_seed}).seed for row_seed in seeds]
         batch_size = count_texts(self.config)
         return generate_texts(
@@ -274,6 +269,14 @@ class LanguageModel(abc.ABC):
         columns = self.generate_tokens(prompts, [sample.seed], sample)
         ids = (int(column[0]) for column in columns)
         yield from filter(None, stream_text(self.tokenizer, ids, sample.stop))
+
+
+def _check_seed_count(seeds: Sequence[int], count: int, seed: int | None) -> None:
+    if seed is not None or len(seeds) != count:
+        raise UserError(
+            f"seeds must be {count} numbers, one for each prompt, without seed=; found "
+            f"{len(seeds)} and seed = {seed}; leave one of them out"
+        )
 
 
 def _check_prompts(prompts: Any) -> list[str]:

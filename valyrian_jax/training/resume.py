@@ -42,17 +42,13 @@ _SECTIONS_THAT_MAY_CHANGE = ("mesh", "sample", "wandb")
 
 def check_unchanged(
     current: CheckpointMetadata, saved: CheckpointMetadata, directory: Path
-) -> list[str]:
+) -> None:
     """Check that nothing has changed that a resumed run must keep.
 
     Args:
         current: Metadata of the resumed run.
         saved: Metadata of its last checkpoint.
         directory: Directory of the run.
-
-    Returns:
-        Notices about another number of steps, and about changes of software, settings and device,
-        which can change results by rounding.
 
     Raises:
         UserError: The text, its split, the tokenizer or a setting of the model, the optimizer or
@@ -88,7 +84,14 @@ def check_unchanged(
         losses = saved.progress.best_loss, saved.progress.best_bits_per_byte
         text = current.config["data"]["path"]
         check_split(current.split, saved.split, losses, text, directory)
-    notices = []
+
+
+def describe_changes(current: CheckpointMetadata, saved: CheckpointMetadata) -> list[str]:
+    """Return notices about another number of steps, and about other software, settings and device.
+
+    All but the first can change results by rounding.
+    """
+    notices, steps = [], current.config["train"]["steps"]
     if steps != (steps_before := saved.config["train"]["steps"]):
         notices.append(
             f"train.steps has changed from {steps_before:,} to {steps:,}: the learning rate "
@@ -119,7 +122,8 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
     # Only the primary process passes a step, so the maximum is its step.
     [step] = distributed.all_max(newest.metadata.step if newest else 0)
     last = newest or checkpoint.open_step(directory / "checkpoints", step)
-    notices = [*last.damaged.values(), *check_unchanged(metadata, last.metadata, directory)]
+    check_unchanged(metadata, last.metadata, directory)
+    notices = [*last.damaged.values(), *describe_changes(metadata, last.metadata)]
     if (bundle_step := read_bundle_step(directory / "bundle")) > step:
         notices.append(
             f"the bundle is from step {bundle_step}, after this checkpoint; the next evaluation "
