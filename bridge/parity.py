@@ -86,7 +86,7 @@ def compare_numbers(
     directory: Path,
     file: Path,
     plan: Plan,
-    progress: Progress,
+    progress: Progress = ignore_progress,
 ) -> Iterator[Comparison]:
     """Compare stages and gradients in float32 and float64, and one AdamW step in float64.
 

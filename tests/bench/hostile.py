@@ -28,8 +28,8 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.data.overlap import measure_overlap
+from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.split import split_documents
-from valyrian_jax.data.text import find_documents
 from valyrian_jax.language import check
 from valyrian_jax.tokenizer import Tokenizer, batch, train_bpe
 
