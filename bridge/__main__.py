@@ -33,7 +33,7 @@ from valyrian_jax.files import (
     is_stream,
     write_atomically,
 )
-from valyrian_jax.run_directory import find_bundle, load_run_bundle
+from valyrian_jax.run_directory import find_bundle
 
 # The first parts of `verify` write the TorchScript file and compare float32. Those after them take
 # this many times as long as that comparison.
@@ -219,9 +219,10 @@ def serve(run: Path, host: str, port: int) -> None:
     The page shows tokens, probabilities, attention and grammar. Only this machine can open it,
     unless you pass --host. There is no password.
     """
+    from bridge.api import load
     from bridge.web import server
 
-    server.run(load_run_bundle(run), decode_argument(name_model(run)), host, port)
+    server.run(load(run), decode_argument(name_model(run)), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")

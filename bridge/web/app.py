@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from bridge.generator import Generator
+from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
 from bridge.web.completions import create_completion_app
 from bridge.web.protocol import READ_TIMEOUT
@@ -40,12 +40,10 @@ from bridge.web.request import (
 )
 from bridge.web.session import Event, add_verdicts, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
-from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.tokenizer import Tokenizer
 
 PAGE = Path(__file__).parent / "page"
 MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention or a lens
@@ -53,45 +51,45 @@ _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascrip
 
 
 def create_app(
-    bundle: Bundle, name: str, hosts: list[str], is_stopping: Callable[[], bool]
+    model: Model, name: str, hosts: list[str], is_stopping: Callable[[], bool]
 ) -> Starlette:
     """Create the application that serves the page of a model.
 
     Args:
-        bundle: Model to serve.
+        model: Model to serve.
         name: Name of the model on the page.
         hosts: Host names that a request may use; "*" allows all. The list stops other sites from
             reaching the server under their own names (DNS rebinding).
         is_stopping: Whether all texts must end now.
     """
-    generator, limiter = Generator(bundle), anyio.CapacityLimiter(MAX_WORKERS)
+    limiter = anyio.CapacityLimiter(MAX_WORKERS)
     inspection_places = Places(1, MAX_WAITING_SHORT)
 
     async def send_about(_: Request) -> Response:
-        return JSONResponse(describe_model(bundle, name))
+        return JSONResponse(describe_model(model, name))
 
     async def inspect(request: Request, describe: Callable[[list[int]], Any]) -> Response:
         settings = await read_json_body(request)
-        tokens = parse_tokens(settings.get("tokens"), bundle.model.vocab_size)
+        tokens = parse_tokens(settings.get("tokens"), model.config.vocab_size)
         async with inspection_places.take():
             if await request.is_disconnected():
                 return Response()
             return JSONResponse(await anyio.to_thread.run_sync(describe, tokens, limiter=limiter))
 
     async def send_attention(request: Request) -> Response:
-        return await inspect(request, partial(describe_attention, generator))
+        return await inspect(request, partial(describe_attention, model))
 
     async def send_lens(request: Request) -> Response:
-        return await inspect(request, partial(describe_lens, generator, bundle.tokenizer))
+        return await inspect(request, partial(describe_lens, model))
 
     line = TextLine(limiter, is_stopping)
     return Starlette(
         routes=[
             Route("/about", send_about),
-            Route("/generate", GenerateEndpoint(bundle, generator, line), methods=["POST"]),
+            Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
             Route("/lens", send_lens, methods=["POST"]),
-            Mount("/v1", create_completion_app(bundle, name, generator, line)),
+            Mount("/v1", create_completion_app(model, name, line)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
         ],
@@ -113,17 +111,17 @@ def make_file_endpoint(file: Path) -> Callable[[Request], Awaitable[Response]]:
 class GenerateEndpoint:
     """The endpoint that streams texts to the page."""
 
-    def __init__(self, bundle: Bundle, generator: Generator, line: TextLine) -> None:
-        self._bundle, self._generator, self._line = bundle, generator, line
-        self._has_grammar = speaks_valyrian(bundle.manifest)
+    def __init__(self, model: Model, line: TextLine) -> None:
+        self._model, self._line = model, line
+        self._has_grammar = speaks_valyrian(model.bundle.manifest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream one text to the sender of the request."""
         request = Request(scope, receive)
         settings = await read_json_body(request)
         has_verdicts = parse_check(settings.pop("check", self._has_grammar))
-        sample = parse_settings(self._bundle, settings)
-        events = stream_events(self._generator, self._bundle.tokenizer, sample)
+        sample = parse_settings(self._model.bundle, settings)
+        events = stream_events(self._model.generator, self._model.tokenizer, sample)
         steps = self._line.iterate(
             add_verdicts(events) if has_verdicts else events,
             f"seed {sample.seed}",
@@ -146,9 +144,9 @@ async def encode_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[s
         yield json.dumps({"kind": "end", "text": "", "why": "server"}) + "\n"
 
 
-def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
+def describe_model(model: Model, name: str) -> dict[str, Any]:
     """Describe the model, its default settings, and the limits of a request."""
-    config = bundle.model
+    config = model.config
     return {
         "name": name,
         "layers": config.n_layer,
@@ -157,25 +155,25 @@ def describe_model(bundle: Bundle, name: str) -> dict[str, Any]:
         "context": config.n_positions,
         "vocabulary": config.vocab_size,
         "parameters": count_parameters(config),
-        "settings": vars(resolve_sample_config(bundle, {})),
-        "has_grammar": speaks_valyrian(bundle.manifest),
+        "settings": vars(resolve_sample_config(model.bundle, {})),
+        "has_grammar": speaks_valyrian(model.bundle.manifest),
         "most_characters": MAX_PROMPT_CHARACTERS,
         "most_tokens": MAX_NEW_TOKENS,
     }
 
 
-def describe_attention(generator: Generator, tokens: list[int]) -> dict[str, Any]:
+def describe_attention(model: Model, tokens: list[int]) -> dict[str, Any]:
     """Describe the attention of the last token: weights[layer][head][token]."""
-    start, weights = attention_row(generator, tokens)
+    start, weights = attention_row(model.generator, tokens)
     rounded = [
         [[round(weight, 4) for weight in head] for head in layer] for layer in weights.tolist()
     ]
     return {"start": start, "weights": rounded}
 
 
-def describe_lens(generator: Generator, tokenizer: Tokenizer, tokens: list[int]) -> dict[str, Any]:
+def describe_lens(model: Model, tokens: list[int]) -> dict[str, Any]:
     """Describe the predictions after the last tokens, and their probabilities: [layer][token]."""
-    start, lens = lens_table(generator, tokenizer, tokens)
+    start, lens = lens_table(model.generator, model.tokenizer, tokens)
     probabilities = lens.probabilities[..., 0].round(4).astype(float).tolist()
     return {"start": start, "predictions": lens.predictions, "probabilities": probabilities}
 

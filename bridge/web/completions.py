@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from bridge.generator import Generator
+from bridge.api import Model
 from bridge.web.completion_request import (
     CompletionError,
     CompletionRequest,
@@ -32,7 +32,6 @@ from bridge.web.completion_texts import Piece, TokenScore, stream_choices
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import MAX_MESSAGE, read_json_body
 from bridge.web.text_line import MAX_TEXTS, BusyError, ServerStopError, TextLine
-from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -41,18 +40,15 @@ Json = dict[str, Any]
 _STOPPED = "the server stopped the text: it is shutting down, or the text took too long; try again"
 
 
-def create_completion_app(
-    bundle: Bundle, name: str, generator: Generator, line: TextLine
-) -> Starlette:
+def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
     """Create the application that speaks the protocol; its paths begin after /v1.
 
     Args:
-        bundle: Model to serve.
+        model: Model to serve.
         name: Its name in the protocol.
-        generator: The model, ready to generate.
         line: The places for texts, which the page uses too.
     """
-    model = {
+    record = {
         "id": name,
         "object": "model",
         "created": int(time.time()),
@@ -60,11 +56,11 @@ def create_completion_app(
     }
 
     async def list_models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [record]})
 
     async def send_model(request: Request) -> Response:
         check_model(request.path_params["model"], name)
-        return JSONResponse(model)
+        return JSONResponse(record)
 
     return Starlette(
         routes=[
@@ -72,7 +68,7 @@ def create_completion_app(
             Route("/models/{model:path}", send_model),
             Route(
                 "/completions",
-                CompletionEndpoint(bundle, name, generator, line),
+                CompletionEndpoint(model, name, line),
                 methods=["POST"],
             ),
         ],
@@ -88,18 +84,18 @@ def create_completion_app(
 class CompletionEndpoint:
     """The endpoint that generates the choices of a request, in one of the places for texts."""
 
-    def __init__(self, bundle: Bundle, name: str, generator: Generator, line: TextLine) -> None:
-        self._bundle, self._name, self._generator, self._line = bundle, name, generator, line
-        self._max_choices = count_texts(bundle.model, GENERATION_BYTES // MAX_TEXTS)
+    def __init__(self, model: Model, name: str, line: TextLine) -> None:
+        self._model, self._name, self._line = model, name, line
+        self._max_choices = count_texts(model.config, GENERATION_BYTES // MAX_TEXTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, at once or as a stream."""
         request = Request(scope, receive)
         body = await read_json_body(request)
-        wanted = parse_completion(self._bundle, self._name, self._max_choices, body)
-        answer = Answer(self._bundle.tokenizer, self._name, wanted)
+        wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
+        answer = Answer(self._model.tokenizer, self._name, wanted)
         pieces = self._line.iterate(
-            stream_choices(self._generator, self._bundle.tokenizer, wanted),
+            stream_choices(self._model.generator, self._model.tokenizer, wanted),
             f"completion, seed {wanted.sample.seed}",
             lambda step: sum(piece.new_tokens for piece in step),
         )

@@ -10,9 +10,9 @@ from types import FrameType
 import click
 import uvicorn
 
+from bridge.api import Model
 from bridge.web.app import create_app
 from bridge.web.protocol import BACKLOG, BoundedProtocol
-from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.errors import UserError, escape
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,11 +38,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def run(bundle: Bundle, name: str, host: str, port: int) -> None:
+def run(model: Model, name: str, host: str, port: int) -> None:
     """Serve the page until SIGINT or SIGTERM; a second signal ends the process at once.
 
     Args:
-        bundle: Model to serve.
+        model: Model to serve.
         name: Name of the model on the page.
         host: Address to listen on.
         port: Port to listen on; 0 chooses a free one.
@@ -52,7 +52,7 @@ def run(bundle: Bundle, name: str, host: str, port: int) -> None:
         KeyboardInterrupt: SIGINT has ended the server.
     """
     listener = listen(host, port)
-    server = create_server(bundle, name, host, listener)
+    server = create_server(model, name, host, listener)
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -95,11 +95,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def create_server(bundle: Bundle, name: str, host: str, listener: socket.socket) -> Server:
+def create_server(model: Model, name: str, host: str, listener: socket.socket) -> Server:
     """Create the server of the page for a listening socket; `run` describes the arguments."""
     is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     hosts = [format_host(host), "localhost", "127.0.0.1"] if is_local else ["*"]
-    app = create_app(bundle, name, hosts, lambda: server.should_exit)
+    app = create_app(model, name, hosts, lambda: server.should_exit)
     config = uvicorn.Config(
         app,
         loop="asyncio",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bridge.api import Model
 from bridge.web import protocol, server, text_line
 from valyrian_jax.bundle.bundle import Bundle
 
@@ -27,7 +28,7 @@ def start(endless: Bundle) -> Iterator[Start]:
 
         def start() -> tuple[server.Server, int]:
             listener = server.listen("127.0.0.1", 0)
-            page_server = server.create_server(endless, "endless", "127.0.0.1", listener)
+            page_server = server.create_server(Model(endless), "endless", "127.0.0.1", listener)
             thread = threading.Thread(target=page_server.run, args=([listener],))
             thread.start()
             stack.callback(thread.join)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.bundle.memory import count_texts
-from valyrian_jax.bundle.names import count_parameters, describe_model
+from valyrian_jax.bundle.names import count_parameters, describe_shape
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
@@ -88,7 +88,7 @@ class LanguageModel(abc.ABC):
         package, origin = type(self).__module__.partition(".")[0], self.directory
         name = f"{package}.{type(self).__name__}" + (f" from {origin}" if origin else "")
         size = count_parameters(self.config)
-        return f"<{name}: {describe_model(self.config)}, {size:,} parameters>"
+        return f"<{name}: {describe_shape(self.config)}, {size:,} parameters>"
 
     @overload
     def generate(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> str: ...

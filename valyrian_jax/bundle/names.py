@@ -67,7 +67,7 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(map(math.prod, parameter_shapes(config).values()))
 
 
-def describe_model(config: ModelConfig) -> str:
+def describe_shape(config: ModelConfig) -> str:
     """Describe the shape of a model in one line."""
     rows = axis_sizes(config)["vocab"]
     padding = f" (padded to {rows})" if rows > config.vocab_size else ""

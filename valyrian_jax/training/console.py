@@ -11,7 +11,7 @@ import jax
 from rich import progress as rich_progress
 from rich.console import Console
 
-from valyrian_jax.bundle.names import describe_model
+from valyrian_jax.bundle.names import describe_shape
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import take_until_end_of_text
 from valyrian_jax.config import OptimConfig
@@ -147,7 +147,7 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         "run": str(setup.directory),
         "device": describe_device(setup.device, setup.mesh),
         "corpus": setup.dataset.describe(),
-        "model": f"{describe_model(setup.config.model)}, {sum(sizes):,} parameters",
+        "model": f"{describe_shape(setup.config.model)}, {sum(sizes):,} parameters",
         "optimizer": (
             f"{optim.name}, weight decay {optim.weight_decay} on {decayed:,} parameters; "
             f"no decay on {sum(sizes) - decayed:,} (biases and LayerNorm)"
