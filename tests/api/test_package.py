@@ -16,6 +16,7 @@ assert model.generate("the").startswith("the")
 assert model.score("the wolf").perplexity > 1
 assert model.attention("the").weights.shape[:2] == (2, 3)
 assert model.logits(model.encode("the")).shape[1] == 300
+assert "orbax" not in sys.modules  # only training needs it
 """
 
 
