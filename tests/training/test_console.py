@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from valyrian_jax.training.console import (
     suggest_options,
     warn,
 )
+from valyrian_jax.training.run import train
 
 
 @pytest.mark.parametrize(
@@ -101,16 +103,33 @@ def test_an_evaluation_fits_into_a_line(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-def test_the_bar_says_that_the_first_dispatch_compiles() -> None:
+def test_the_bar_says_what_the_run_does() -> None:
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=120)
-    with progress_bar(console, 20, 0) as update_bar:
+    with progress_bar(console, 20, 0) as bar:
         assert "compiling" in output.getvalue() or not output.getvalue()
-        update_bar(10, {"train/loss": 1.0, "train/tokens_per_second": 1.0})
-    before, _, after = output.getvalue().rpartition("compiling")
-    assert "training" not in before
-    assert "training" in after
-    assert "loss 1.000" in after
+        bar.update(10, {"train/loss": 1.0, "train/tokens_per_second": 1.0})
+        with bar.name_activity("evaluating"):
+            pass
+    bars = re.findall(r"(compiling|evaluating|training).*?(\d+/20)", output.getvalue())
+    drawn = [bar for bar in dict.fromkeys(bars) if bar != ("training", "10/20")]
+    assert drawn == [("compiling", "0/20"), ("evaluating", "10/20")]
+    assert bars[-1] == ("training", "10/20")
+    assert "loss 1.000" in output.getvalue()
+
+
+def test_a_run_names_its_activities_and_the_step_of_a_sample(
+    small_text: Path, tmp_path: Path
+) -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=120)
+    config = load_tiny_config(small_text, **{"train.steps": 20, "train.sample_every": 20})
+    train(config, tmp_path / "run", console=console)
+    shown = output.getvalue()
+    for activity in ("evaluating", "sampling", "saving"):
+        assert re.search(rf"{activity}.*20/20", shown), activity
+    [first_word] = re.findall(r"step     20  sample  (\S+)", shown)
+    assert first_word in (tmp_path / "run" / "samples.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from valyrian_jax.tokenizer.display import token_label
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.budget import TextBudget, limit_eval_set, limit_texts
 from valyrian_jax.training.checkpoint import CheckpointMetadata
-from valyrian_jax.training.console import print_evaluation, print_line
+from valyrian_jax.training.console import NameActivity, print_evaluation, print_line
 from valyrian_jax.training.metrics import MetricsLogger
 from valyrian_jax.training.progress import Progress, is_due, update_progress
 from valyrian_jax.training.setup import RunContext
@@ -59,7 +59,10 @@ Callback = Callable[[StepReport], StepReport]
 
 
 def make_callbacks(
-    run: RunContext, logger: MetricsLogger | None, console: Console
+    run: RunContext,
+    logger: MetricsLogger | None,
+    console: Console,
+    name_activity: NameActivity,
 ) -> list[Callback]:
     """Return the callbacks of a run in the order of their calls; only the primary process logs."""
     setup, _, metadata = run
@@ -77,10 +80,18 @@ def make_callbacks(
         )
     return [
         EvaluateAndKeepBest(
-            config, dataset, eval_set, mesh, eval_step, setup.directory, metadata, console
+            config,
+            dataset,
+            eval_set,
+            mesh,
+            eval_step,
+            setup.directory,
+            metadata,
+            console,
+            name_activity,
         ),
         *([LogValues(logger)] if logger else []),
-        LogSamples(config, dataset, budget, mesh, logger, console),
+        LogSamples(config, dataset, budget, mesh, logger, console, name_activity),
     ]
 
 
@@ -96,6 +107,7 @@ class EvaluateAndKeepBest:
     directory: Path
     metadata: CheckpointMetadata
     console: Console
+    name_activity: NameActivity
 
     def __call__(self, report: StepReport) -> StepReport:
         """Add the evaluation to the values and the progress, if one is due.
@@ -106,7 +118,8 @@ class EvaluateAndKeepBest:
         step, state, progress, values = report
         if not is_due(step, self.config.train.eval_every, self.config.train.steps):
             return report
-        evaluation = evaluate(self.eval_step, state.params, self.eval_set, self.mesh)
+        with self.name_activity("evaluating"):
+            evaluation = evaluate(self.eval_step, state.params, self.eval_set, self.mesh)
         if not math.isfinite(evaluation.nats_per_token):
             failure = describe_failure(self.directory, state, self.mesh)
             raise UserError(
@@ -167,6 +180,7 @@ class LogSamples:
     mesh: Mesh
     logger: MetricsLogger | None
     console: Console
+    name_activity: NameActivity
 
     def __call__(self, report: StepReport) -> StepReport:
         """Log texts, if they are due."""
@@ -174,7 +188,8 @@ class LogSamples:
             return report
         params = sharding.gather(report.state.params, self.mesh)
         if self.logger:
-            self._sample(jax.tree.map(jnp.asarray, params), report.step, self.logger)
+            with self.name_activity("sampling"):
+                self._sample(jax.tree.map(jnp.asarray, params), report.step, self.logger)
         return report
 
     def _sample(self, params: Params, step: int, logger: MetricsLogger) -> None:
@@ -190,7 +205,7 @@ class LogSamples:
         if logger.wants_attention:
             logger.log_attention(step, *attend_to_held_out(params, model, self.dataset))
         logger.log_text(step, texts[:_LOGGED_TEXTS])
-        print_line(self.console, f"  {texts[0].strip()}")
+        print_line(self.console, f"step {step:>6}  sample  {texts[0].strip()}")
         if training_sentences is not None:
             quality = measure_texts(texts, training_sentences)
             logger.log(
@@ -198,8 +213,8 @@ class LogSamples:
             )
             print_line(
                 self.console,
-                f"  {quality.sentences} sampled sentences: {quality.grammatical:.1%} grammatical, "
-                f"{quality.new:.1%} new",
+                f"step {step:>6}  {quality.sentences} sampled sentences: "
+                f"{quality.grammatical:.1%} grammatical, {quality.new:.1%} new",
             )
 
 

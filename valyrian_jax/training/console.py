@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, cast
 
 import jax
 from rich import progress as rich_progress
@@ -76,15 +76,25 @@ def warn(text: str) -> None:
         silence(sys.stderr)
 
 
-@contextlib.contextmanager
-def progress_bar(
-    console: Console, steps: int, completed: int
-) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar with loss, speed and remaining time in a terminal or a notebook.
+NameActivity = Callable[[str], contextlib.AbstractContextManager[None]]
+"""A context in which the progress bar says what the run does: "evaluating"."""
 
-    Yields:
-        A function that updates the bar with the step and the values of a dispatch.
+
+class ProgressBar(NamedTuple):
+    """What a run tells its progress bar.
+
+    Attributes:
+        update: Shows the step and the values of a dispatch.
+        name_activity: Names what the run does until the context ends.
     """
+
+    update: Callable[[int, Mapping[str, float]], None]
+    name_activity: NameActivity
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, steps: int, completed: int) -> Iterator[ProgressBar]:
+    """Show a bar with loss, speed and remaining time in a terminal or a notebook."""
     bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -97,33 +107,43 @@ def progress_bar(
         disable=not console.is_terminal,
     )
     is_notebook = Console().is_jupyter and not console.quiet
-    with bar, _display_in_notebook(bar) if is_notebook else contextlib.nullcontext() as draw:
+    drawing = _display_in_notebook(bar) if is_notebook else contextlib.nullcontext(lambda _: None)
+    with bar, drawing as draw:
         # The first dispatch compiles the step, which takes longer than the dispatches after it.
         task = bar.add_task("compiling", total=steps, completed=completed, loss="", speed="")
 
         def update(step: int, values: Mapping[str, float]) -> None:
             loss, speed = f"loss {values['train/loss']:.3f}", _describe_speed(values)
             bar.update(task, description="training", completed=step, loss=loss, speed=speed)
-            if draw:
-                draw()
+            draw(_NOTEBOOK_SECONDS)
 
-        yield update
+        @contextlib.contextmanager
+        def name_activity(name: str) -> Iterator[None]:
+            previous = bar.tasks[0].description
+            bar.update(task, description=name, refresh=True)
+            draw(0)
+            yield
+            bar.update(task, description=previous)
+            draw(0)
+
+        yield ProgressBar(update, name_activity)
 
 
 @contextlib.contextmanager
-def _display_in_notebook(bar: rich_progress.Progress) -> Iterator[Callable[[], None]]:
+def _display_in_notebook(bar: rich_progress.Progress) -> Iterator[Callable[[float], None]]:
     """Display a bar below a cell of a notebook; yield a function that draws it again.
 
-    rich does so only with ipywidgets, which many notebooks lack.
+    It takes the seconds that must have passed since the last drawing. rich displays a bar only with
+    ipywidgets, which many notebooks lack.
     """
     from IPython.display import display
 
     handle = display(bar.make_tasks_table(bar.tasks), display_id=True)
     drawn = time.monotonic()
 
-    def draw() -> None:
+    def draw(interval: float) -> None:
         nonlocal drawn
-        if time.monotonic() - drawn > _NOTEBOOK_SECONDS:
+        if time.monotonic() - drawn > interval:
             handle.update(bar.make_tasks_table(bar.tasks))
             drawn = time.monotonic()
 

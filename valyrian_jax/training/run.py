@@ -136,10 +136,10 @@ def train_steps(
 
     with (
         open_logger(setup.directory, config, signals.stop) as logger,
-        progress_bar(console, settings.steps, step) as update_bar,
+        progress_bar(console, settings.steps, step) as bar,
         watch_directory(setup.directory) as check_directory,
     ):
-        callbacks = make_callbacks(run, logger, console)
+        callbacks = make_callbacks(run, logger, console, bar.name_activity)
         while batches is not None and not is_finished(progress, step, settings) and not stop:
             start_time, step = time.perf_counter(), step + len(batches)
             state, metrics = train_step(state, batches)
@@ -148,6 +148,7 @@ def train_steps(
             progress = count_skipped_steps(setup, state, progress, metrics)
             values = summarize_steps(setup, progress, metrics, time.perf_counter() - start_time)
             values["train/learning_rate"] = float(learning_rate(step - 1 - progress.skipped_steps))
+            bar.update(step, values)
             report = StepReport(step, state, progress, values)
             check_directory()  # Before the first write.
             for callback in callbacks:  # EvaluateAndKeepBest, LogValues, LogSamples.
@@ -159,10 +160,10 @@ def train_steps(
             # Save last: bundle and logs then hold all that the progress of this checkpoint says,
             # and a resume only drops what is newer.
             if is_last or is_requested or is_due(step, settings.checkpoint_every, settings.steps):
-                save_state(run, state, progress)
+                with bar.name_activity("saving"):
+                    save_state(run, state, progress)
             if is_requested:
                 print_line(console, f"step {step:>6}  saved (SIGUSR1)")
-            update_bar(step, report.values)
     if stop:
         name, hint = signal.Signals(stop).name, resume_hint(setup.directory)
         raise StoppedError(f"stopped at step {step} ({name}); saved; {hint}", stop)
