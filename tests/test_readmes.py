@@ -10,12 +10,15 @@ from tests.support.walks import (
     find_blocks,
     find_differences,
     find_end,
+    find_rebound_names,
     is_expected,
     make_notebook,
     read_notebook,
     read_outputs,
     run_block,
 )
+from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.config import ModelConfig
 
 ROOT = Path(__file__).parent.parent
 LINKED = [
@@ -120,12 +123,42 @@ def test_a_notebook_is_the_walk_of_its_readme(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WALKS)
+def test_a_block_of_a_walk_can_be_run_again_because_no_other_binds_its_names(name: str) -> None:
+    assert not find_rebound_names(read(name))
+
+
+def test_a_name_with_two_meanings_is_reported() -> None:
+    answer = "<details>\n\n```python\ndef x():\n    y = 1\n```\n</details>\n"
+    assert find_rebound_names(WALK) == {"x": [2, 14]}
+    assert find_rebound_names("```python\nimport x\ny = 2\n```\n" + answer) == {"x": [1, 7]}
+    assert not find_rebound_names("```python\nimport x\n```\n" * 2)
+
+
+@pytest.mark.parametrize("name", WALKS)
 def test_every_exercise_of_a_walk_has_a_folded_answer(name: str) -> None:
     text = read(name)
-    exercises = text[: find_end(text)].split("\nExercise: ")[1:]
-    assert len(exercises) == len(re.findall(r"^## \d+\. ", text, re.MULTILINE))
+    exercises = text.split("\nExercise: ")[1:]
+    stops = len(re.findall(r"^## \d+\. ", text, re.MULTILINE))
+    assert text[: find_end(text)].count("\nExercise: ") == stops
     assert all("\n\n<details><summary>Answer</summary>\n\n" in text for text in exercises)
     assert text.count("<details") == text.count("</details>")
+
+
+def test_the_table_of_names_has_every_weight_and_its_shape() -> None:
+    config = ModelConfig()
+    sizes = {"V": config.vocab_size, "T": config.n_positions, "D": config.n_embd}
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| \[(.+)\] \|", read("valyrian_jax/README.md"), re.MULTILINE
+    )
+    table = {
+        name: tuple(int(n or 1) * sizes[size] for n, size in re.findall(r"(\d*) ?([VTD])", shape))
+        for name, shape in rows
+    }
+    assert table == {
+        name.removeprefix("transformer.").removesuffix(".weight"): shape
+        for name, shape in parameter_shapes(config).items()
+        if name.endswith(".weight") and not re.search(r"\.h\.[1-9]", name)
+    }
 
 
 def test_a_notebook_keeps_answers_folded_and_makes_pictures_of_figures() -> None:

@@ -9,7 +9,9 @@ import contextlib
 import doctest
 import io
 import re
+import symtable
 from code import InteractiveConsole
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +106,22 @@ def find_differences(file: Path) -> str:
 def is_expected(expected: str, output: str) -> bool:
     """Return whether an output is the one that a README shows."""
     return doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS)
+
+
+def find_rebound_names(text: str) -> dict[str, list[int]]:
+    """Return names that several blocks of a README bind differently, and the lines of the blocks.
+
+    A block can then not be run again after a later one. Two imports are the same; `figure` is the
+    picture of its block, and `_` is nothing.
+    """
+    bindings = defaultdict[str, dict[int, str]](dict)
+    for block in find_blocks(text):
+        for symbol in symtable.symtable(block.code, "block", "exec").get_symbols():
+            if symbol.is_imported():
+                bindings[symbol.get_name()][block.line] = "import"
+            elif symbol.is_assigned() and symbol.get_name() not in ("figure", "_"):
+                bindings[symbol.get_name()][block.line] = f"line {block.line}"
+    return {name: [*lines] for name, lines in bindings.items() if len({*lines.values()}) > 1}
 
 
 def make_notebook(text: str) -> NotebookNode:

@@ -115,7 +115,7 @@ class ModelConfig:
     layer_norm_epsilon: Positive = 1e-5
     """Added to the variance in every LayerNorm."""
     tie_word_embeddings: bool = False
-    """Use the token embedding as the head."""
+    """Use the token embedding as the output matrix."""
     dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     """Dropout on embeddings, attention weights and residual branches during training."""
     init_std: Positive = 0.05

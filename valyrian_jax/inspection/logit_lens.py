@@ -1,8 +1,8 @@
 """The logit lens: what the model would predict after every block (nostalgebraist 2020).
 
 A block only adds to the states that it reads, so the states of a token are one *residual stream*
-from the embedding to the final norm (Elhage et al. 2021). The final norm and the head can therefore
-read it after any block, not only after the last.
+from the embedding to the final norm (Elhage et al. 2021). The final norm and the output matrix can
+therefore read it after any block, not only after the last.
 """
 
 import functools
@@ -21,7 +21,7 @@ from valyrian_jax.model.parameters import Params
 def lens(
     params: Params, tokens: Int[Array | np.ndarray, "B T"], config: ModelConfig
 ) -> Iterator[Float[Array, "B T V"]]:
-    """Yield the logits that the head reads after the embedding and after each block.
+    """Yield the logits that the output matrix reads after the embedding and after each block.
 
     They come one by one because a large vocabulary makes them large. The last are those of
     `valyrian_jax.model.gpt.forward`.

@@ -40,11 +40,11 @@ def activations(
 def unembed(
     params: Params, states: Float[Array, "B T D"], config: ModelConfig
 ) -> Float[Array, "B T V"]:
-    """Return the logits that the final norm and the head read from states of any block."""
-    head = params["transformer"]["wte"] if config.tie_word_embeddings else params["lm_head"]
+    """Return the logits that the final norm and the output matrix read from states of any block."""
+    lm_head = params["transformer"]["wte"] if config.tie_word_embeddings else params["lm_head"]
     norm = LayerNorm(config.layer_norm_epsilon)
     x = norm.apply({"params": params["transformer"]["ln_f"]}, states.reshape(-1, config.n_embd))
-    return mask_padding((x @ head["weight"].T).reshape(*states.shape[:2], -1), config)
+    return mask_padding((x @ lm_head["weight"].T).reshape(*states.shape[:2], -1), config)
 
 
 @pin_jax_settings()

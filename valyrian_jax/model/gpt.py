@@ -1,4 +1,9 @@
-"""The GPT, read top to bottom: embed the tokens, apply the blocks, score every next token.
+"""The GPT: embed the tokens, apply the blocks, score every next token.
+
+First read `Block`, `Attention` and `MLP`, then `Transformer` and `GPT`, which surround them. Until
+you need it, skip the rest: `cache` (earlier keys and values, for generation), `_fold_in` and
+`dropout` (random zeros in training), `sow` (hands values to `activations`), and `options` with
+`constrain`, `mesh`, `kernel`, `scan` and `remat` (other devices, speed and memory).
 
 Parameters are a nested dict of float32 arrays. Their paths, joined with dots, are GPT-2's names
 (see `valyrian_jax.bundle.names.parameter_shapes`).
@@ -91,7 +96,7 @@ def empty_cache(config: ModelConfig, rows: int) -> Cache:
 
 
 class GPT(nn.Module):
-    """The transformer and the head, which may be the token embedding itself."""
+    """The transformer and the output matrix, which may be the token embedding itself."""
 
     config: ModelConfig
     options: ComputeOptions = DEFAULT_OPTIONS
@@ -103,8 +108,8 @@ class GPT(nn.Module):
         """Return the logits and the extended cache."""
         transformer = Transformer(self.config, self.options, name="transformer")
         x, wte, cache = transformer(tokens, cache, dropout_key)
-        head = wte if self.config.tie_word_embeddings else Embedding(name="lm_head")()
-        return mask_padding((x @ head.T).reshape(*tokens.shape, -1), self.config), cache
+        lm_head = wte if self.config.tie_word_embeddings else Embedding(name="lm_head")()
+        return mask_padding((x @ lm_head.T).reshape(*tokens.shape, -1), self.config), cache
 
 
 class Transformer(nn.Module):
@@ -117,7 +122,7 @@ class Transformer(nn.Module):
     def __call__(
         self, tokens: Int[Array, "B T"], cache: Cache | None, dropout_key: PRNGKeyArray | None
     ) -> tuple[Float[Array, "N D"], Float[Array, "V D"], Cache | None]:
-        """Return the final states, the token embedding for a tied head, and the extended cache."""
+        """Return the final states, the token embedding for tied weights, and the extended cache."""
         c, mesh = self.config, self.options.mesh
         B, T = tokens.shape
         wte = Embedding(name="wte")()

@@ -24,7 +24,7 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A bare weight: an embedding table or the head."""
+    """A bare weight: an embedding table or the output matrix."""
 
     def __call__(self) -> Float[Array, "R C"]:
         """Return the weight."""

@@ -51,7 +51,8 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
 def init_std(name: str, config: ModelConfig) -> float:
     """Return the standard deviation of a weight: residual projections over sqrt(2 L), as in GPT-2.
 
-    A token embedding that is not also the head is four times as wide (see configs/README.md).
+    A token embedding that is not also the output matrix is four times as wide (see
+    configs/README.md).
     """
     if name.endswith("c_proj.weight"):
         return config.init_std / math.sqrt(2 * config.n_layer)

@@ -132,8 +132,8 @@ def flops_per_token(config: ModelConfig) -> int:
     """Return the FLOP of one token in training, forward and backward: 6 N + 12 L D T.
 
     N is the number of parameters without the tables that are only looked up: positions and, unless
-    it is also the head, the token embedding. Attention counts as if every token attended to all T
-    (Chowdhery et al. 2022, appendix B).
+    it is also the output matrix, the token embedding. Attention counts as if every token attended
+    to all T (Chowdhery et al. 2022, appendix B).
     """
     shapes = parameter_shapes(unpad_config(config))
     lookups = {"transformer.wpe.weight"} | (
