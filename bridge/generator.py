@@ -3,7 +3,9 @@
 `python -m bridge generate` uses it directly. `bridge.torchscript` adds text and writes a file.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Generator as Stream
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +25,30 @@ class Cache(NamedTuple):
 
     Attributes:
         keys_values: Keys and values [L, 2, B, H, n_positions, K]; `step` changes them in place.
-        start: Index in the text of the window's first token.
-        length: Number of tokens of the window that have been read.
+        start: Index in the text of the window's first token; in rows of different lengths, of the
+            first row.
+        length: Number of tokens of the window that have been read, likewise.
     """
 
     keys_values: Tensor
     start: int
     length: int
+
+
+class Batch(NamedTuple):
+    """Texts that are generated together.
+
+    Attributes:
+        tokens: Tokens [B, N]; row r has counts[r], and room after them. They change in place.
+        counts: Number of tokens of each row.
+        seeds: Seed of each row.
+        cache: What the model has read.
+    """
+
+    tokens: Tensor
+    counts: list[int]
+    seeds: list[int]
+    cache: Cache
 
 
 class Generator(nn.Module):
@@ -78,25 +97,31 @@ class Generator(nn.Module):
         B, n_positions = len(counts), self.gpt.n_positions
         starts = [window_start(count, n_positions) for count in counts]
         lengths = [counts[row] - starts[row] for row in range(B)]
-        moved: list[int] = []  # rows whose windows are read again
-        for row in range(B):
-            previous = window_start(counts[row] - 1, n_positions)
-            if cache.length == 0 or starts[row] != previous:
-                moved.append(row)
-        rows = torch.tensor(moved, dtype=torch.int64, device=tokens.device)
-        positions = [length - 1 for length in lengths]
+        read = Cache(cache.keys_values, starts[0], lengths[0])
         # TorchScript cannot return from inside `with`.
         with torch.no_grad():
-            # What this computes for a moved row is replaced below.
-            newest = gather_windows(tokens, [count - 1 for count in counts], [1] * B)
-            logits = self.gpt.forward_rows(newest, cache.keys_values, positions)
-            if len(moved) > 0:
-                starts, lengths = [starts[row] for row in moved], [lengths[row] for row in moved]
-                windows = gather_windows(tokens.index_select(0, rows), starts, lengths)
-                read = self.gpt.make_cache(len(moved), windows.shape[1])
-                logits.index_copy_(0, rows, self.gpt.forward_windows(windows, read, lengths))
-                cache.keys_values.narrow(4, 0, windows.shape[1]).index_copy_(2, rows, read)
-        return logits, Cache(cache.keys_values, 0, 1)
+            if cache.length == 0:
+                windows = gather_windows(tokens, starts, lengths)
+                logits = self.gpt.forward_windows(windows, cache.keys_values, lengths)
+            else:
+                newest = gather_windows(tokens, [count - 1 for count in counts], [1] * B)
+                positions = [length - 1 for length in lengths]
+                logits = self.gpt.forward_rows(newest, cache.keys_values, positions)
+                moved: list[int] = []  # Rows whose windows are read again; this replaces the above.
+                for row in range(B):
+                    if starts[row] != window_start(counts[row] - 1, n_positions):
+                        moved.append(row)
+                if len(moved) > 0:
+                    rows = torch.tensor(moved, dtype=torch.int64, device=tokens.device)
+                    starts = [starts[row] for row in moved]
+                    lengths = [lengths[row] for row in moved]
+                    windows = gather_windows(tokens.index_select(0, rows), starts, lengths)
+                    keys_values = self.gpt.make_cache(len(moved), windows.shape[1])
+                    of_moved = self.gpt.forward_windows(windows, keys_values, lengths)
+                    logits.index_copy_(0, rows, of_moved)
+                    cached = cache.keys_values.narrow(4, 0, windows.shape[1])
+                    cached.index_copy_(2, rows, keys_values)
+        return logits, read
 
     def sample(
         self,
@@ -141,28 +166,22 @@ class Generator(nn.Module):
         check_settings(params, [seed])
         check_length(max_new_tokens)
         B, N = tokens.shape
-        seeds = seed_range(seed, B)
         out = torch.zeros(B, N + max_new_tokens, dtype=torch.int64, device=tokens.device)
         out[:, :N] = tokens
-        cache = self.new_cache(B)
+        batch = Batch(out, [N] * B, seed_range(seed, B), self.new_cache(B))
         for index in range(max_new_tokens):
-            _, _, cache = self.extend(out, [N + index] * B, index, params, seeds, cache)
+            _, _, batch = self.extend(batch, index, params)
         return out
 
     def extend(
-        self,
-        tokens: Tensor,
-        counts: list[int],
-        index: int,
-        params: SamplingParams,
-        seeds: list[int],
-        cache: Cache,
-    ) -> tuple[Tensor, Tensor, Cache]:
-        """Draw token `index` of every row and write it after the row's counts[r] tokens.
+        self, batch: Batch, index: int, params: SamplingParams
+    ) -> tuple[Tensor, Tensor, Batch]:
+        """Draw token `index` of every row and write it after the row's tokens.
 
         Returns:
-            The logits [B, V], the tokens [B] drawn from them, and the cache.
+            The logits [B, V], the tokens [B] drawn from them, and the longer rows.
         """
+        tokens, counts, seeds, cache = batch
         count = counts[0]
         is_even = min(counts) == max(counts)
         if is_even:
@@ -180,7 +199,17 @@ class Generator(nn.Module):
         else:
             ends = torch.tensor(counts, dtype=torch.int64, device=tokens.device)
             tokens.scatter_(1, ends.unsqueeze(1), drawn.unsqueeze(1))
-        return logits, drawn, cache
+        return logits, drawn, Batch(tokens, [count + 1 for count in counts], seeds, cache)
+
+    def select_rows(self, batch: Batch, rows: list[int]) -> Batch:
+        """Return some rows of a batch that `extend` has returned."""
+        tokens, counts, seeds, cache = batch
+        index = torch.tensor(rows, dtype=torch.int64, device=tokens.device)
+        counts = [counts[row] for row in rows]
+        start = window_start(counts[0] - 1, self.gpt.n_positions)
+        keys_values = cache.keys_values.index_select(2, index)
+        cache = Cache(keys_values, start, counts[0] - 1 - start)
+        return Batch(tokens.index_select(0, index), counts, [seeds[row] for row in rows], cache)
 
     def make_params(
         self,
@@ -247,7 +276,7 @@ def generate_with_logits(
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sample: SampleConfig,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Stream[tuple[Tensor, Tensor], Sequence[int] | None]:
     """Continue prompts of any lengths together; each gives the tokens that it gives alone.
 
     Args:
@@ -257,7 +286,8 @@ def generate_with_logits(
         sample: Settings of the sampler; its prompt, seed and stop strings are not used.
 
     Yields:
-        For every new token the logits [B, V] and the tokens drawn from them, int64 [B].
+        For every new token the logits [B, V] and the tokens drawn from them, int64 [B]. The caller
+        may send the rows that it still needs; those of the others then have no meaning.
 
     Raises:
         UserError: The logits of a token are not finite.
@@ -279,12 +309,23 @@ def generate_with_logits(
     device = generator.gpt.transformer.wte.weight.device
     with pin_torch_settings():
         tokens = pad_rows([list(prompt) for prompt in prompts], sample.max_new_tokens, device)
-        cache = generator.new_cache(len(prompts))
+        counts = [len(prompt) for prompt in prompts]
+        batch = Batch(tokens, counts, seeds, generator.new_cache(len(prompts)))
+    rows = list(range(len(prompts)))  # those in the batch
     for index in range(sample.max_new_tokens):
-        counts = [len(prompt) + index for prompt in prompts]
         with pin_torch_settings():  # never across a yield, where the caller's code runs
-            logits, drawn, cache = generator.extend(tokens, counts, index, params, seeds, cache)
-        yield logits, drawn
+            logits, drawn, batch = generator.extend(batch, index, params)
+            if len(rows) < len(prompts):
+                place = torch.tensor(rows, device=device)
+                logits = logits.new_zeros(len(prompts), logits.shape[1]).index_copy(
+                    0, place, logits
+                )
+                drawn = drawn.new_zeros(len(prompts)).index_copy(0, place, drawn)
+        needed = yield logits, drawn
+        if needed is not None and 2 * len(needed) <= len(rows):
+            with pin_torch_settings():
+                batch = generator.select_rows(batch, [rows.index(row) for row in needed])
+            rows = list(needed)
 
 
 def stream(
@@ -292,7 +333,13 @@ def stream(
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sample: SampleConfig,
-) -> Iterator[npt.NDArray[np.int32]]:
-    """Continue prompts with a seed each; yield the next token of every row, int32 [B]."""
-    for _, drawn in generate_with_logits(generator, prompts, seeds, sample):
-        yield drawn.to(torch.int32).cpu().numpy()
+) -> Stream[npt.NDArray[np.int32], Sequence[int] | None]:
+    """Continue prompts with a seed each; yield the next token of every row, int32 [B].
+
+    This is a `TokenGenerator` of `valyrian_jax.bundle.text_generation`.
+    """
+    steps, needed = generate_with_logits(generator, prompts, seeds, sample), None
+    with contextlib.suppress(StopIteration):
+        while True:
+            _, drawn = steps.send(needed)
+            needed = yield drawn.to(torch.int32).cpu().numpy()

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from bridge.generator import Generator, check_length, pad_rows
+from bridge.generator import Batch, Generator, check_length, pad_rows
 from bridge.sampler import check_settings
-from bridge.tokenizer import ByteBPE, replace_malformed
+from bridge.tokenizer import ByteBPE, decode_utf8, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 
@@ -92,33 +92,37 @@ class TextGenerator(Generator):
         if stop is not None:
             stop_strings = stop
         check_texts(prompts, seeds, stop_strings)
-        # Python also replaces malformed UTF-8 in prompts first.
-        prompts = [self.decode(self.encode(prompt)) for prompt in prompts]
-        starts = [self.encode(prompt) for prompt in prompts]
+        prompts, starts = self.encode_prompts(prompts)
         starts = [ids if len(ids) > 0 else [self.end_of_text] for ids in starts]
-        tokens = pad_rows(starts, max_new_tokens, self.bpe.byte_ids.device)
         counts = [len(ids) for ids in starts]
+        tokens = pad_rows(starts, max_new_tokens, self.bpe.byte_ids.device)
+        batch = Batch(tokens, counts, seeds, self.new_cache(len(prompts)))
         new_ids = [ids[:0] for ids in starts]
         endings = ["" for _ in prompts]  # the last bytes of each text, where a stop string can be
         cuts = [0 for _ in prompts]  # bytes from a stop string on
-        unfinished = list(range(len(prompts)))
-        cache = self.new_cache(len(prompts))
+        rows = list(range(len(prompts)))  # those in the batch, ended ones among them
+        has_ended = [False for _ in prompts]
         for index in range(max_new_tokens):
-            _, drawn, cache = self.extend(tokens, counts, index, params, seeds, cache)
-            counts = [count + 1 for count in counts]
+            _, drawn, batch = self.extend(batch, index, params)
             ids: list[int] = drawn.tolist()
             texts = self.split_bytes(drawn) if len(stop_strings) > 0 else endings
-            running, unfinished = unfinished, []
-            for row in running:
-                if ids[row] == self.end_of_text:
+            unfinished: list[int] = []  # indices into rows
+            for i, row in enumerate(rows):
+                if ids[i] == self.end_of_text:
+                    has_ended[row] = True
+                if has_ended[row]:
                     continue
-                new_ids[row].append(ids[row])
+                new_ids[row].append(ids[i])
                 if len(stop_strings) > 0:
-                    endings[row], cuts[row] = find_stop(endings[row] + texts[row], stop_strings)
-                if cuts[row] == 0:
-                    unfinished.append(row)
+                    endings[row], cuts[row] = find_stop(endings[row] + texts[i], stop_strings)
+                    has_ended[row] = cuts[row] > 0
+                if not has_ended[row]:
+                    unfinished.append(i)
             if len(unfinished) == 0:
                 break
+            if 2 * len(unfinished) <= len(rows):
+                batch = self.select_rows(batch, unfinished)
+                rows = [rows[i] for i in unfinished]
         return [
             prompt + self.decode_cut(ids, cut)
             for prompt, ids, cut in zip(prompts, new_ids, cuts)  # noqa: B905 (TorchScript)
@@ -126,11 +130,26 @@ class TextGenerator(Generator):
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of any bytes, including malformed UTF-8."""
+        return to_list(self.bpe.encode(self.to_bytes(text)))
+
+    def encode_prompts(self, prompts: list[str]) -> tuple[list[str], list[list[int]]]:
+        """Replace malformed UTF-8, as Python does first; return the prompts and their ids."""
+        data = self.to_bytes("\n".join(prompts) + "\n")
+        if bool((decode_utf8(data)[1] < 0).any()):
+            prompts = [to_text(replace_malformed(self.to_bytes(prompt))) for prompt in prompts]
+            data = self.to_bytes("\n".join(prompts) + "\n")
+        sizes = torch.tensor([len(prompt) + 1 for prompt in prompts], device=data.device)
+        tokens, ends = self.bpe.encode_lines(data, sizes.cumsum(0) - 1)
+        ids, starts, begin = to_list(tokens), [to_list(tokens)][:0], 0
+        for end in to_list(ends):
+            starts.append(ids[begin:end])
+            begin = end + 1
+        return prompts, starts
+
+    def to_bytes(self, text: str) -> Tensor:
+        """Return the bytes of a text."""
         data = [ord(byte) for byte in list(text)]  # A loop over the str itself is quadratic.
-        ids: list[int] = self.bpe.encode(
-            torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
-        ).tolist()
-        return ids
+        return torch.tensor(data, dtype=torch.int64, device=self.bpe.byte_ids.device)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of token ids, with U+FFFD for each malformed part.
@@ -146,8 +165,7 @@ class TextGenerator(Generator):
                 raise ValueError("a token id is outside the vocabulary")
         tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
         data = self.bpe.decode(tokens)
-        data = replace_malformed(data.narrow(0, 0, data.numel() - cut))
-        return "".join([chr(byte) for byte in to_list(data)])
+        return to_text(replace_malformed(data.narrow(0, 0, data.numel() - cut)))
 
     def split_bytes(self, tokens: Tensor) -> list[str]:
         """Return the bytes of each token."""
@@ -163,6 +181,11 @@ def to_list(tensor: Tensor) -> list[int]:
     """Return the numbers of an int64 tensor [N]."""
     numbers: list[int] = tensor.tolist()
     return numbers
+
+
+def to_text(data: Tensor) -> str:
+    """Return bytes [N] as a text."""
+    return "".join([chr(byte) for byte in to_list(data)])
 
 
 def find_stop(text: str, stop: list[str]) -> tuple[str, int]:

@@ -63,7 +63,27 @@ class ByteBPE(nn.Module):
 
     def encode(self, data: Tensor) -> Tensor:
         """Return the token ids int64 [M] of any bytes [N]; `decode` gives the same bytes again."""
+        return self.encode_pieces(data, self.find_piece_starts(data))
+
+    def encode_lines(self, data: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode several texts at once; each gives the ids that `encode` gives for it alone.
+
+        Args:
+            data: Bytes [N] of the texts, with a line feed after each, which separates their pieces.
+            ends: Positions of those line feeds, increasing.
+
+        Returns:
+            The ids int64 [M] of the texts, each with one id more for its line feed, and the
+            position of that id for each text.
+        """
         is_start = self.find_piece_starts(data)
+        is_start[ends] = True
+        is_start[ends[:-1] + 1] = True
+        ids = self.encode_pieces(data, is_start)
+        return ids, torch.searchsorted(self.token_lengths[ids].cumsum(0), ends + 1)
+
+    def encode_pieces(self, data: Tensor, is_start: Tensor) -> Tensor:
+        """Return the token ids [M] of bytes [N] whose pieces begin where the mask is true."""
         if data.numel() < 4096:  # grouping equal pieces would take longer than merging all
             ids = self.merge(data, is_start.cumsum(0) - 1)
             return ids[ids >= 0]

@@ -1,8 +1,9 @@
 """Text from any token generator: settings and a prompt in, the same text out in JAX and PyTorch."""
 
 import codecs
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ NOT_FINITE = (
 )
 
 TokenGenerator = Callable[
-    [Sequence[Sequence[int]], Sequence[int], SampleConfig], Iterator[npt.NDArray[np.int32]]
+    [Sequence[Sequence[int]], Sequence[int], SampleConfig],
+    Generator[npt.NDArray[np.int32], Sequence[int] | None],
 ]
 """A function of prompts, their seeds and settings, whose prompt, seed and stop it does not use. It
 yields the next token of every text, int32[texts], settings.max_new_tokens times. The prompts may
-have different lengths; the tokens of each are those that it has alone."""
+have different lengths; the tokens of each are those that it has alone. The caller may send the
+rows that it still needs, fewer each time; tokens of the others then have no meaning."""
 
 
 class StopScanner:
@@ -158,17 +161,20 @@ def generate_tokens(
     scanners = [StopScanner(sample.stop) for _ in prompts]
     unfinished, end = [*range(len(prompts))], tokenizer.end_of_text
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    for column in generate(encoded, seeds, sample):
-        tokens = column.tolist()
-        unfinished = [row for row in unfinished if tokens[row] != end]
-        for row in unfinished:
-            texts[row].append(tokens[row])
-        if sample.stop:
+    columns = generate(encoded, seeds, sample)
+    with contextlib.suppress(StopIteration):
+        tokens = next(columns).tolist()
+        while True:
+            unfinished = [row for row in unfinished if tokens[row] != end]
             for row in unfinished:
-                scanners[row].add(tokenizer.decode_bytes([tokens[row]]))
-            unfinished = [row for row in unfinished if not scanners[row].has_stopped]
-        if not unfinished:
-            break
+                texts[row].append(tokens[row])
+            if sample.stop:
+                for row in unfinished:
+                    scanners[row].add(tokenizer.decode_bytes([tokens[row]]))
+                unfinished = [row for row in unfinished if not scanners[row].has_stopped]
+            if not unfinished:
+                break
+            tokens = columns.send(unfinished).tolist()
     return texts
 
 
