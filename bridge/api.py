@@ -4,7 +4,7 @@ The methods of a model, its texts and its numbers are those of `valyrian_jax.api
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
+from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_bundle
@@ -56,7 +57,7 @@ class Model(LanguageModel):
 
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
-    ) -> Iterator[npt.NDArray[np.int32]]:
+    ) -> TokenColumns:
         """Yield the next token of every row; see `bridge.generator.stream`."""
         return stream(self.generator, prompts, seeds, sample)
 

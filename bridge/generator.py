@@ -8,8 +8,6 @@ from collections.abc import Generator as Stream
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from bridge.gpt import to_module
 from bridge.sampler import SamplingParams, check_settings, sample_tokens
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import SampleConfig
 
 
@@ -97,31 +96,55 @@ class Generator(nn.Module):
         B, n_positions = len(counts), self.gpt.n_positions
         starts = [window_start(count, n_positions) for count in counts]
         lengths = [counts[row] - starts[row] for row in range(B)]
-        read = Cache(cache.keys_values, starts[0], lengths[0])
+        moved: list[int] = []  # rows whose windows are read again
+        for row in range(B):
+            previous = window_start(counts[row] - 1, n_positions)
+            if cache.length == 0 or starts[row] != previous:
+                moved.append(row)
+        rows = torch.tensor(moved, dtype=torch.int64, device=tokens.device)
         # TorchScript cannot return from inside `with`.
         with torch.no_grad():
-            if cache.length == 0:
-                windows = gather_windows(tokens, starts, lengths)
-                logits = self.gpt.forward_windows(windows, cache.keys_values, lengths)
-            else:
+            if len(moved) == B:
+                logits = self.read_windows(tokens, rows, starts, lengths, cache.keys_values)
+            else:  # What this computes for a moved row is replaced below.
                 newest = gather_windows(tokens, [count - 1 for count in counts], [1] * B)
                 positions = [length - 1 for length in lengths]
                 logits = self.gpt.forward_rows(newest, cache.keys_values, positions)
-                moved: list[int] = []  # Rows whose windows are read again; this replaces the above.
-                for row in range(B):
-                    if starts[row] != window_start(counts[row] - 1, n_positions):
-                        moved.append(row)
                 if len(moved) > 0:
-                    rows = torch.tensor(moved, dtype=torch.int64, device=tokens.device)
-                    starts = [starts[row] for row in moved]
-                    lengths = [lengths[row] for row in moved]
-                    windows = gather_windows(tokens.index_select(0, rows), starts, lengths)
-                    keys_values = self.gpt.make_cache(len(moved), windows.shape[1])
-                    of_moved = self.gpt.forward_windows(windows, keys_values, lengths)
-                    logits.index_copy_(0, rows, of_moved)
-                    cached = cache.keys_values.narrow(4, 0, windows.shape[1])
-                    cached.index_copy_(2, rows, keys_values)
-        return logits, read
+                    read = self.read_windows(tokens, rows, starts, lengths, cache.keys_values)
+                    logits.index_copy_(0, rows, read)
+        return logits, Cache(cache.keys_values, starts[0], lengths[0])
+
+    def read_windows(
+        self,
+        tokens: Tensor,
+        rows: Tensor,
+        starts: list[int],
+        lengths: list[int],
+        keys_values: Tensor,
+    ) -> Tensor:
+        """Return the logits [R, V] after the windows of some rows, int64 [R].
+
+        A window is padded to the longest one that is read with it, so those of similar lengths are
+        read together.
+
+        Args:
+            tokens: Tokens [B, N].
+            rows: The rows.
+            starts: Where the window of each of the B rows begins in tokens.
+            lengths: Number of tokens of each of the B windows.
+            keys_values: Those of a cache for B rows; the new ones are written into it.
+        """
+        by_length = torch.tensor(lengths, device=rows.device)[rows].argsort()
+        logits: list[Tensor] = []
+        for group in rows[by_length].split(8):
+            members: list[int] = group.tolist()
+            sizes = [lengths[row] for row in members]
+            windows = gather_windows(tokens[group], [starts[row] for row in members], sizes)
+            read = self.gpt.make_cache(len(members), windows.shape[1])
+            logits.append(self.gpt.forward_windows(windows, read, sizes))
+            keys_values.narrow(4, 0, windows.shape[1]).index_copy_(2, group, read)
+        return torch.cat(logits)[by_length.argsort()]
 
     def sample(
         self,
@@ -244,6 +267,14 @@ def gather_windows(tokens: Tensor, starts: list[int], lengths: list[int]) -> Ten
     return tokens.gather(1, first + torch.minimum(offsets, last))
 
 
+def should_shrink(rows: int, needed: int) -> bool:
+    """Return whether a batch of which fewer rows are needed should copy them to a smaller one.
+
+    With a quarter less every time, all copies together are at most three batches.
+    """
+    return 4 * needed <= 3 * rows
+
+
 def pad_rows(rows: list[list[int]], room: int, device: torch.device) -> Tensor:
     """Return rows of tokens as int64 [B, N + room], N the longest row, filled with zeros."""
     longest = max([len(row) for row in rows])
@@ -322,7 +353,7 @@ def generate_with_logits(
                 )
                 drawn = drawn.new_zeros(len(prompts)).index_copy(0, place, drawn)
         needed = yield logits, drawn
-        if needed is not None and 2 * len(needed) <= len(rows):
+        if needed is not None and should_shrink(len(rows), len(needed)):
             with pin_torch_settings():
                 batch = generator.select_rows(batch, [rows.index(row) for row in needed])
             rows = list(needed)
@@ -333,7 +364,7 @@ def stream(
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sample: SampleConfig,
-) -> Stream[npt.NDArray[np.int32], Sequence[int] | None]:
+) -> TokenColumns:
     """Continue prompts with a seed each; yield the next token of every row, int32 [B].
 
     This is a `TokenGenerator` of `valyrian_jax.bundle.text_generation`.

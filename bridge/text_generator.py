@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bridge.generator import Batch, Generator, check_length, pad_rows
+from bridge.generator import Batch, Generator, check_length, pad_rows, should_shrink
 from bridge.sampler import check_settings
 from bridge.tokenizer import ByteBPE, decode_utf8, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle
@@ -120,7 +120,7 @@ class TextGenerator(Generator):
                     unfinished.append(i)
             if len(unfinished) == 0:
                 break
-            if 2 * len(unfinished) <= len(rows):
+            if should_shrink(len(rows), len(unfinished)):
                 batch = self.select_rows(batch, unfinished)
                 rows = [rows[i] for i in unfinished]
         return [

@@ -5,7 +5,7 @@ JAX.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
+from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import Config, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens
@@ -67,7 +68,7 @@ class Model(LanguageModel):
 
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
-    ) -> Iterator[npt.NDArray[np.int32]]:
+    ) -> TokenColumns:
         """Yield the next token of every row; see `valyrian_jax.generation.generate`."""
         end_of_text = self.tokenizer.end_of_text
         return stream_tokens(self.params, self.config, prompts, seeds, sample, end_of_text)

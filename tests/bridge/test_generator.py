@@ -1,5 +1,6 @@
 """Generation in PyTorch and TorchScript gives the tokens of JAX."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,6 +59,39 @@ def test_a_prompt_gives_the_same_logits_in_one_step_and_in_several(generator: Ge
         assert (logits - expected).abs().max() < 1e-4
     with pytest.raises(ValueError, match="no tokens to read"):
         generator.step(tokens, cache)
+
+
+@pytest.mark.parametrize("lengths", [(1, 5, 23, 24, 25, 60, 3, 3), (7, 7, 7, 7)], ids=str)
+@pytest.mark.parametrize("runtime", ["torch", "jax"])
+def test_rows_that_are_still_needed_give_the_same_tokens_when_others_are_dropped(
+    small: Bundle, generator: Generator, lengths: tuple[int, ...], runtime: str
+) -> None:
+    generate = make_generator(small) if runtime == "jax" else partial(stream, generator)
+    sample = SampleConfig("", 60, 1.0, 0, 0.95)
+    prompts = [[(row + 3 * i) % 250 for i in range(n)] for row, n in enumerate(lengths)]
+    seeds = seed_range(4, len(prompts))
+    expected = np.stack([*generate(prompts, seeds, sample)])
+    columns, needed = generate(prompts, seeds, sample), list(range(len(prompts)))
+    column = next(columns)
+    for index in range(60):
+        assert column[needed].tolist() == expected[index, needed].tolist()
+        if index % 9 == 8 and len(needed) > 1:
+            needed = needed[1:]
+        if index < 59:
+            column = columns.send(needed)
+    with pytest.raises(StopIteration):
+        columns.send(needed)
+
+
+def test_many_texts_that_end_at_different_tokens_are_those_of_each_alone(script: Any) -> None:
+    prompts = ["", " the", "\n\n dragon's", "  ", "they're\n", "'s"] * 4
+    seeds, settings = seed_range(0, len(prompts)), (70, 1.0, 0, 1.0)
+    for stop in ([], ["e", "th"]):
+        together = script.generate_texts(prompts, seeds, *settings, stop=stop)
+        rows = zip(prompts, seeds, strict=True)
+        alone = [script.generate_text(text, *settings, seed, stop=stop) for text, seed in rows]
+        assert together == alone
+        assert len({*map(len, alone)}) > 5
 
 
 def test_the_window_starts_where_it_does_in_jax() -> None:

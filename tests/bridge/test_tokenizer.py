@@ -55,6 +55,19 @@ def test_any_bytes_have_the_ids_of_the_tokenizer_and_round_trip(
     assert bytes(bpe.decode(ids).tolist()) == data
 
 
+@given(st.lists(st.text(LETTERS, max_size=30), min_size=1, max_size=6), st.sampled_from([1, 300]))
+def test_texts_encoded_at_once_have_the_ids_of_each_alone(
+    reference: Tokenizer, bpe: ByteBPE, texts: list[str], copies: int
+) -> None:
+    texts = texts * copies  # More than 4,096 bytes are encoded in another way.
+    data = to_tensor("".join(text + "\n" for text in texts).encode())
+    sizes = torch.tensor([len(text.encode()) + 1 for text in texts])
+    ids, ends = bpe.encode_lines(data, sizes.cumsum(0) - 1)
+    begins = [0, *(ends + 1).tolist()]
+    for text, begin, end in zip(texts, begins, ends.tolist(), strict=False):
+        assert ids[begin:end].tolist() == reference.encode(text)
+
+
 def test_whole_texts_have_the_ids_of_the_tokenizer(valyrian: str, sources: str) -> None:
     for text, size in ((valyrian[:50_000], 500), (sources[:100_000], 1000)):
         tokenizer = train_bpe(text, size)

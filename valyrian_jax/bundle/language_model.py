@@ -19,6 +19,7 @@ from valyrian_jax.bundle.names import count_parameters, describe_shape
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
     NOT_FINITE,
+    TokenColumns,
     encode_prompt,
     encode_within_context,
     generate_texts,
@@ -234,7 +235,7 @@ class LanguageModel(abc.ABC):
     @abc.abstractmethod
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
-    ) -> Iterator[npt.NDArray[np.int32]]:
+    ) -> TokenColumns:
         """Yield the next token of every row: a `TokenGenerator` of `bundle.text_generation`."""
 
     @abc.abstractmethod

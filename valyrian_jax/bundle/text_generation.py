@@ -20,14 +20,14 @@ NOT_FINITE = (
     "weights overflow float32; use other weights, or train again with a lower --optim.lr"
 )
 
-TokenGenerator = Callable[
-    [Sequence[Sequence[int]], Sequence[int], SampleConfig],
-    Generator[npt.NDArray[np.int32], Sequence[int] | None],
-]
+TokenColumns = Generator[npt.NDArray[np.int32], Sequence[int] | None]
+"""The next token of every text, int32[texts], once for each new token. The caller may send the rows
+that it still needs, fewer each time; tokens of the others then have no meaning."""
+
+TokenGenerator = Callable[[Sequence[Sequence[int]], Sequence[int], SampleConfig], TokenColumns]
 """A function of prompts, their seeds and settings, whose prompt, seed and stop it does not use. It
-yields the next token of every text, int32[texts], settings.max_new_tokens times. The prompts may
-have different lengths; the tokens of each are those that it has alone. The caller may send the
-rows that it still needs, fewer each time; tokens of the others then have no meaning."""
+yields settings.max_new_tokens times. The prompts may have different lengths; the tokens of each are
+those that it has alone."""
 
 
 class StopScanner:

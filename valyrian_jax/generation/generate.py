@@ -5,17 +5,16 @@ different lengths do this at different times; each gets the tokens that it gets 
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Array, Bool, Int
 
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import NOT_FINITE, TokenGenerator
+from valyrian_jax.bundle.text_generation import NOT_FINITE, TokenColumns, TokenGenerator
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.sampler import SamplingParams, sample_tokens
@@ -55,13 +54,29 @@ def prefill(
 ) -> tuple[Int[Array, "B"], Windows]:
     """Read the first `lengths[b]` tokens of full-width windows and sample token `index` after them.
 
+    One compiled program reads windows of any length, in quarters up to the end of the longest.
+
     Returns:
         The token of every row, and what was read.
     """
     B, S = tokens.shape
-    logits, cache = forward_cached(params, tokens, config, empty_cache(config, B))
     rows, is_read = jnp.arange(B), jnp.arange(S) < lengths[:, None]
-    last = logits[rows, lengths - 1]
+    width = -(-S // 4)
+
+    def read_part(part: Int[Array, ""], carry: tuple[Array, Cache]) -> tuple[Array, Cache]:
+        last, cache = carry
+        start = jnp.minimum(part * width, S - width)  # The last part may overlap the one before.
+        of_part = jax.lax.dynamic_slice_in_dim(tokens, start, width, axis=1)
+        cache = cache._replace(lengths=jnp.full(B, start))
+        logits, cache = forward_cached(params, of_part, config, cache)
+        offset = lengths - 1 - start
+        ends_here = (offset >= 0) & (offset < width)
+        return jnp.where(ends_here[:, None], logits[rows, offset], last), cache
+
+    wte = params["transformer"]["wte"]["weight"]
+    last = jnp.zeros((B, wte.shape[0]), wte.dtype)
+    parts = (jnp.max(lengths) + width - 1) // width
+    last, cache = jax.lax.fori_loop(0, parts, read_part, (last, empty_cache(config, B)))
     occurs = jnp.zeros(last.shape, bool).at[rows[:, None], tokens].max(is_read)
     windows = Windows(cache._replace(lengths=lengths), occurs)
     return sample_tokens(last, sampling_params, index, occurs), windows
@@ -117,7 +132,7 @@ def stream_tokens(
     seeds: Sequence[int],
     sample: SampleConfig,
     end_of_text: int | None = None,
-) -> Iterator[npt.NDArray[np.int32]]:
+) -> TokenColumns:
     """Continue prompts of any lengths together; each gives the tokens that it gives alone.
 
     Args:
