@@ -1,4 +1,4 @@
-"""Compare generation with `transformers`, and measure encoding in TorchScript.
+"""Compare generation with `transformers`, uneven batches with single calls, and measure encoding.
 
 It uses the newest run under runs/ and `valyrian-generate` on the PATH; the README has the commands
 that make both.
@@ -17,6 +17,8 @@ import torch
 import transformers
 from measuring import ROOT, Row, measure_flops, measure_in_turns, measure_read_speed, time_call
 
+import bridge
+import valyrian_jax
 from bridge import torchscript
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.config import SampleConfig
@@ -44,6 +46,7 @@ def measure(rounds: int) -> Iterator[Row]:
         torchscript.export(run / "bundle", file)
         for batch, threads in ((1, 1), (32, 1), (32, 2)):
             yield measure_speed(run, file, program, batch, threads, rounds)
+        yield from measure_uneven(run, file, rounds)
         yield measure_encoding(file, rounds)
 
 
@@ -134,6 +137,46 @@ def measure_speed(
         f"2 FLOP per weight and token, at {flops / 1e9:.0f} GFLOP/s, the speed of large products"
     )
     return Row(title, "tokens/s", measure_in_turns(tasks, rounds), flops / (2 * weights), basis)
+
+
+def measure_uneven(run: Path, file: Path, rounds: int) -> Iterator[Row]:
+    """Measure 32 prompts of different lengths in one call against as many calls, on two threads."""
+    torch.set_num_threads(2)
+    script, seeds = torchscript.load(file)[0], list(range(32))
+    words = ("valar morghūlis sīr vali kari issi ñuha zaldrīzes dāria se hen " * 3).split()
+    prompts = [" ".join(words[i % 7 : i % 7 + 1 + i % 9]) for i in seeds]
+    settings = NEW_TOKENS, SETTINGS["temperature"], 0, SETTINGS["top_p"]
+
+    def make_tasks(model: Any) -> dict[str, Callable[[], list[str]]]:
+        options = SETTINGS | {"max_new_tokens": NEW_TOKENS}
+        return {
+            "together": lambda: model.generate(prompts, seeds=seeds, **options),
+            "one by one": lambda: [
+                model.generate(prompt, seed=seed, **options)
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ],
+        }
+
+    runtimes: dict[str, dict[str, Callable[[], list[str]]]] = {
+        "TorchScript": {
+            "together": lambda: script.generate_texts(prompts, seeds, *settings),
+            "one by one": lambda: [
+                script.generate_text(prompt, *settings, seed)
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ],
+        },
+        "PyTorch": make_tasks(bridge.load(run / "bundle")),
+        "JAX": make_tasks(valyrian_jax.load(run / "bundle")),
+    }
+    for name, tasks in runtimes.items():
+        together, alone = (generate() for generate in tasks.values())  # also compiles
+        assert together == alone
+        speeds = {
+            title: lambda generate=generate: 32 / min(time_call(generate) for _ in range(4))
+            for title, generate in tasks.items()
+        }
+        values = measure_in_turns(speeds, rounds)
+        yield Row(f"32 uneven prompts, {name}, two threads", "texts/s", values)
 
 
 def measure_encoding(file: Path, rounds: int) -> Row:

@@ -54,6 +54,7 @@ def estimate_memory(
     train = train or TrainConfig()
     rows, T = train.batch_size // train.accumulate, model.n_positions
     D, L = model.n_embd, model.n_layer
+    read = -(-T // 4)  # tokens of a window that are read at once
     weights = 4 * count_parameters(model)
     width = 2 if train.dtype == "bfloat16" else 4
     states, scores = rows * T * D, rows * model.n_head * T * T  # numbers in one block
@@ -67,7 +68,7 @@ def estimate_memory(
         activations=width * (kept + 2 * logits),
         evaluation=4 * max(10 * states + scores, 2 * logits),
         # The cache is there twice: empty, and with the tokens of the prompt.
-        text=4 * (4 * L * T * D + max(10 * T * D + model.n_head * T * T, T * model.vocab_size)),
+        text=4 * (4 * L * T * D + read * max(10 * D + model.n_head * T, model.vocab_size)),
     )
 
 
