@@ -135,7 +135,8 @@ class Generator(nn.Module):
             lengths: Number of tokens of each of the B windows.
             keys_values: Those of a cache for B rows; the new ones are written into it.
         """
-        by_length = torch.tensor(lengths, device=rows.device)[rows].argsort()
+        all_sizes = torch.tensor(lengths, dtype=torch.int64, device=rows.device)
+        by_length = all_sizes[rows].argsort()
         logits: list[Tensor] = []
         for group in rows[by_length].split(8):
             members: list[int] = group.tolist()

@@ -138,8 +138,9 @@ class TextGenerator(Generator):
         if bool((decode_utf8(data)[1] < 0).any()):
             prompts = [to_text(replace_malformed(self.to_bytes(prompt))) for prompt in prompts]
             data = self.to_bytes("\n".join(prompts) + "\n")
-        sizes = torch.tensor([len(prompt) + 1 for prompt in prompts], device=data.device)
-        tokens, ends = self.bpe.encode_lines(data, sizes.cumsum(0) - 1)
+        sizes = [len(prompt) + 1 for prompt in prompts]
+        ends = torch.tensor(sizes, dtype=torch.int64, device=data.device).cumsum(0) - 1
+        tokens, ends = self.bpe.encode_lines(data, ends)
         ids, starts, begin = to_list(tokens), [to_list(tokens)][:0], 0
         for end in to_list(ends):
             starts.append(ids[begin:end])
