@@ -111,10 +111,10 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"optim.clip_norm": float("inf")}, "optim.clip_norm = inf: input should be a finite number"),
     ({"model.n_layer": 10**400}, "model.n_layer"),
-    ({"sample.temperature": 1e-5}, "sample.temperature = 1e-05 must be 0 or at least 0.001"),
+    ({"sample.temperature": 1e-5}, "sample.temperature = 1e-05: must be 0 or at least 0.001"),
     ({"sample.min_p": 1.01}, "sample.min_p = 1.01: input should be less than or equal to 1"),
     ({"sample.repetition_penalty": 0.0}, "sample.repetition_penalty = 0.0: input should be"),
-    ({"sample.stop": [".", ""]}, "sample.stop = ['.', ''] has an empty string: expected"),
+    ({"sample.stop": [".", ""]}, "sample.stop = ['.', '']: expected strings of at least one"),
     ({"sample.stop": ["a", 1]}, "sample.stop.1 = 1: input should be a valid string"),
     ({"sample.top_p": 0.0}, "sample.top_p = 0.0: input should be greater than 0"),
 ]

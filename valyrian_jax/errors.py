@@ -36,6 +36,24 @@ def _escape_character(character: str) -> str:
     )
 
 
+def check_unicode(text: str, name: str) -> None:
+    """Check that UTF-8 can represent a text; an escape in JSON can be a lone surrogate.
+
+    Args:
+        text: The text.
+        name: What it is, for the message.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{name} is not valid Unicode: it has a lone surrogate; remove it"
+        ) from error
+
+
 def quote_argument(argument: str) -> str:
     """Return an argument of a command as a shell reads it, all of it printable."""
     if escape(argument) == argument:

@@ -189,11 +189,10 @@ def test_several_threads_share_a_model(model: Any) -> None:
 
 
 WRONG = [
-    (lambda m: m.generate("a", top_p=-1.0), "sample.top_p = -1.0: input should be greater than 0"),
-    (lambda m: m.generate("a", max_new_tokens=2.5), "sample.max_new_tokens = 2.5"),
-    (lambda m: m.generate("a", seed=2**32), "sample.seed = 4294967296"),
-    (lambda m: m.stream("a", temperature=-1), "sample.temperature = -1"),
-    (lambda m: m.generate("a", stop=3), "sample.stop = 3: input should be a valid array"),
+    (lambda m: m.generate("a", top_p=-1.0), "top_p = -1.0: input should be greater than 0"),
+    (lambda m: m.generate("a", max_new_tokens=2.5), "max_new_tokens = 2.5"),
+    (lambda m: m.generate("a", seed=2**32), "seed = 4294967296"),
+    (lambda m: m.stream("a", temperature=-1), "temperature = -1"),
     (lambda m: m.generate(None), "expected text, found NoneType None; pass a str"),
     (lambda m: m.generate(["a", 3]), "expected text, found int 3; pass a str"),
     (lambda m: m.generate(b"a"), "expected text, found bytes b'a'"),
@@ -201,7 +200,13 @@ WRONG = [
     (lambda m: m.generate("a", seeds=[1]), "seeds needs a list of prompts, found one text"),
     (lambda m: m.generate(["a", "b"], seeds=[1]), "seeds must be 2 numbers"),
     (lambda m: m.generate(["a"], seed=1, seeds=[1]), "found 1 and seed = 1; leave one of them out"),
-    (lambda m: m.generate(["a"], seeds=[-1]), "sample.seed = -1"),
+    (lambda m: m.generate(["a"], seeds=[-1]), "seed = -1"),
+    (lambda m: m.generate("a", stop=""), "stop = '': expected strings of at least one character"),
+    (lambda m: m.generate("a", stop=["\ud800"]), r"'stop = \ud800' is not valid Unicode"),
+    (lambda m: m.generate("a\ud800"), "the text is not valid Unicode: it has a lone surrogate"),
+    (lambda m: m.generate(["a", "\udfff"]), "the text is not valid Unicode"),
+    (lambda m: m.stream("\ud800"), "the text is not valid Unicode"),
+    (lambda m: m.score("a\ud800"), "the text is not valid Unicode"),
     (lambda m: m.logits([]), "logits needs a list of 1 to 16 token ids, found shape (0,)"),
     (lambda m: m.logits([1] * 17), "found shape (17,); pass the ids of one text"),
     (lambda m: m.logits("the"), "logits needs a list of 1 to 16 token ids, found shape ()"),
@@ -220,6 +225,7 @@ def test_a_wrong_argument_is_one_line(model: Any, use: Any, message: str) -> Non
         use(model)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "sample." not in str(caught.value)  # a section of the configuration
 
 
 def test_an_unknown_argument_is_an_error_of_python(model: Any) -> None:

@@ -278,14 +278,14 @@ def test_zero_tokens_with_echo_give_the_prompt(client: openai.OpenAI, model: str
 
 
 WRONG: list[tuple[dict[str, Any], str | None, str]] = [
-    ({"top_p": 0}, "top_p", "sample.top_p = 0: input should be greater than 0"),
+    ({"top_p": 0}, "top_p", "top_p = 0: input should be greater than 0"),
     ({"temperature": 1e-9}, "temperature", "must be 0 or at least 0.001"),
-    ({"seed": -1}, "seed", "sample.seed = -1"),
+    ({"seed": -1}, "seed", "seed = -1"),
     ({"stop": ""}, "stop", "empty string"),
     ({"stop": ["a"] * 5}, "stop", "expected at most 4 strings, found 5 strings"),
     ({"stop": "a" * 201}, "stop", "expected at most 200 characters, found 201"),
-    ({"stop": [1]}, "stop", "sample.stop"),
-    ({"min_p": 2}, "min_p", "sample.min_p = 2"),
+    ({"stop": [1]}, "stop", "stop"),
+    ({"min_p": 2}, "min_p", "min_p = 2"),
     ({"max_tokens": 0}, "max_tokens", "max_tokens is 0, expected a whole number from 1 to 1000"),
     ({"max_tokens": 1001}, "max_tokens", "max_tokens is 1001, expected"),
     ({"max_tokens": True}, "max_tokens", "max_tokens is a boolean, expected"),

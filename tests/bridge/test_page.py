@@ -210,7 +210,7 @@ def test_errors_appear_on_the_page(page: Any, page_server: PageServer) -> None:
     expect(button).to_be_enabled()
     page.get_by_label("Top-p").fill("0")
     button.click()
-    expect(alert).to_contain_text("sample.top_p = 0: input should be greater than 0")
+    expect(alert).to_contain_text("top_p = 0: input should be greater than 0")
     page.get_by_label("Top-p").fill("1")
     page.route("**/generate", lambda route: route.abort())
     button.click()

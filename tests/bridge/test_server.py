@@ -48,14 +48,14 @@ def test_the_server_sends_the_events_of_the_session(
 
 
 WRONG_REQUESTS: list[tuple[str, Any, str]] = [
-    ("/generate", {"top_p": 0}, "sample.top_p = 0: input should be greater than 0"),
-    ("/generate", {"seed": -1}, "sample.seed = -1"),
+    ("/generate", {"top_p": 0}, "top_p = 0: input should be greater than 0"),
+    ("/generate", {"seed": -1}, "seed = -1"),
     ("/generate", {"temperature": 1e-9}, "must be 0 or at least 0.001"),
     ("/generate", {"temprature": 1}, "unknown key sample.temprature"),
     ("/generate", {"prompt": "a\ud800b"}, r"'sample.prompt = a\ud800b' is not valid Unicode"),
     ("/generate", {"a\ud800": 1}, r"'sample.a\ud800 = 1' is not valid Unicode"),
     ("/generate", {"a\n\ud83d": [None]}, "is not valid Unicode"),
-    ("/generate", {"top_p": None}, "sample.top_p = null: input should be a valid number"),
+    ("/generate", {"top_p": None}, "top_p = null: input should be a valid number"),
     (
         "/generate",
         {"prompt": "a" * 5001},

@@ -28,7 +28,7 @@ from valyrian_jax.bundle.text_generation import (
     stream_text,
 )
 from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
@@ -135,7 +135,7 @@ class LanguageModel(abc.ABC):
         Raises:
             UserError: An argument is out of range, or the weights overflow float32.
         """
-        sample = self._resolve(settings)
+        sample, prompts = self._resolve(settings), _check_prompts(prompt)
         if isinstance(prompt, str):
             if seeds is not None:
                 raise UserError(
@@ -143,7 +143,6 @@ class LanguageModel(abc.ABC):
                     "prompt for each seed"
                 )
             return prompt + "".join(self._stream(prompt, sample))
-        prompts = _check_prompts(prompt)
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
             _check_seed_count(seeds, len(prompts), settings.get("seed"))
@@ -284,7 +283,7 @@ def _check_prompts(prompts: Any) -> list[str]:
     """Return texts as a list.
 
     Raises:
-        UserError: One is not a text.
+        UserError: One is not a text, or has a lone surrogate.
     """
     texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
     for text in texts:
@@ -293,4 +292,5 @@ def _check_prompts(prompts: Any) -> list[str]:
                 f"expected text, found {type(text).__name__} {text!r}; pass a str, or to generate "
                 "a list of str"
             )
+        check_unicode(text, "the text")
     return texts

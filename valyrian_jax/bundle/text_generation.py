@@ -72,10 +72,19 @@ def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> Sampl
     """Return the overrides, completed by the sample settings of the bundle's run and by defaults.
 
     The prompt of the run is not used.
+
+    Raises:
+        UserError: A setting is wrong; the message has its name, without the section.
     """
     stored = bundle.manifest.get("config", {}).get("sample")
     run_settings = stored if isinstance(stored, Mapping) else {}
-    return config_from_tree({"sample": {**run_settings, "prompt": "", **overrides}}).sample
+    names = {f"sample.{name}": name for name in (*vars(SampleConfig()), *overrides)}
+    return config_from_tree(
+        {"sample": {**run_settings, "prompt": ""}},
+        {f"sample.{name}": value for name, value in overrides.items()},
+        source="the settings of the run",
+        names=names,
+    ).sample
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from valyrian_jax.config.schema import Config
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.files import find_config, find_input, read_input
 
 # Bytes of TOML. The time of tomllib for a key is quadratic in its dots: seconds at this size.
@@ -99,6 +99,7 @@ def config_from_tree(
     tree: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
     source: str = "configuration",
+    names: Mapping[str, str] | None = None,
 ) -> Config:
     """Return the checked `Config` of a nested mapping.
 
@@ -106,10 +107,12 @@ def config_from_tree(
         tree: Section -> key -> value.
         overrides: Dotted key -> value; they take precedence over the tree.
         source: Where the tree comes from, for messages.
+        names: What messages call keys, by dotted key, where that is something else.
 
     Raises:
         UserError: A key or value is wrong.
     """
+    names, overrides = names or {}, overrides or {}
     sections: dict[str, dict[str, Any]] = {}
     try:
         for name, value in tree.items():
@@ -118,7 +121,7 @@ def config_from_tree(
                     f"{source}: {name} = {_quote(value)} is outside a section; {_suggest_key(name)}"
                 )
             sections[name] = dict(value)
-        for dotted, value in (overrides or {}).items():
+        for dotted, value in overrides.items():
             section, _, name = dotted.partition(".")
             if not name:
                 raise UserError(f"unknown key {dotted} = {_quote(value)}; {_suggest_key(dotted)}")
@@ -126,27 +129,20 @@ def config_from_tree(
         for section, values in sections.items():
             for name, value in values.items():
                 for text in value if isinstance(value, list | tuple) else [value]:
-                    _check_unicode(f"{section}.{name} = {text}", source)
+                    key = f"{section}.{name}"
+                    origin = "" if key in overrides else f"{source}: "
+                    setting = f"{names.get(key, key)} = {text}"
+                    check_unicode(setting, f"{origin}{setting!r}")
         # As JSON, because only there strict types let a mapping become a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        origin = "" if key in (overrides or {}) else f"{source}: "
-        raise UserError(f"{origin}{explain_error(error)}") from error
+        key = ".".join(map(str, error.errors()[0]["loc"][:2]))
+        origin = "" if key in overrides else f"{source}: "
+        raise UserError(f"{origin}{explain_error(error, names)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"
-        ) from error
-
-
-def _check_unicode(setting: str, source: str) -> None:
-    """Check the text of a setting; an escape in JSON can be a lone surrogate."""
-    try:
-        setting.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{source}: {setting!r} is not valid Unicode: it has a lone surrogate; remove it"
         ) from error
 
 
@@ -177,10 +173,13 @@ def explain_error(error: ValidationError, names: Mapping[str, str] | None = None
         names: Names of the keys in what was read, where they differ.
     """
     problem = error.errors()[0]
-    key = ".".join(map(str, problem["loc"]))
-    key = (names or {}).get(key, key)
+    names, key = names or {}, ".".join(map(str, problem["loc"]))
+    for name, shown in names.items():
+        if f"{key}.".startswith(f"{name}."):  # or an element of its list
+            key = shown + key[len(name) :]
+            break
     if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key)}"
+        return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key, names)}"
     if problem["type"] == "value_error":  # a check across fields, which names its keys
         return str(problem["ctx"]["error"])
     return f"{key} = {_quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
@@ -191,12 +190,18 @@ def _quote(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
-def _suggest_key(wrong: str) -> str:
-    """Suggest the nearest key for one that does not exist, with or without its section."""
+def _suggest_key(wrong: str, shown: Mapping[str, str] = {}) -> str:
+    """Suggest the nearest key for one that does not exist, with or without its section.
+
+    Args:
+        wrong: The key that does not exist.
+        shown: Names of the keys in messages, where they differ.
+    """
     keys = [setting.name for setting in list_settings()]
     names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys}
     names |= {section.name: section.name for section in dataclasses.fields(Config)}
     nearest = difflib.get_close_matches(wrong, names, n=1)
     if not nearest:
         return "see `python -m valyrian_jax train --help`"
-    return f"did you mean {names[nearest[0]]}?"
+    key = names[nearest[0]]
+    return f"did you mean {shown.get(key, key)}?"

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -60,14 +61,24 @@ def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
     """Return the stop strings of a text.
 
     Raises:
-        ValueError: One is empty.
+        PydanticCustomError: One is empty.
     """
     if "" in stop:
-        raise ValueError(
-            f"sample.stop = {list(stop)} has an empty string: expected strings of at least one "
-            "character; leave it out"
+        raise PydanticCustomError(
+            "empty_stop", "expected strings of at least one character; leave out the empty string"
         )
     return stop
+
+
+def check_temperature(temperature: float) -> float:
+    """Return a temperature.
+
+    Raises:
+        PydanticCustomError: It is above 0, but so small that the divided logits overflow.
+    """
+    if 0 < temperature < 1e-3:
+        raise PydanticCustomError("low_temperature", "must be 0 or at least 0.001")
+    return temperature
 
 
 def _make_tuple(stop: object) -> object:
@@ -77,6 +88,7 @@ def _make_tuple(stop: object) -> object:
 
 Separator = Annotated[str, AfterValidator(check_separator)]
 StopStrings = Annotated[tuple[str, ...], BeforeValidator(_make_tuple), AfterValidator(check_stop)]
+Temperature = Annotated[NotNegative, AfterValidator(check_temperature)]
 PathString = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file name has a NUL
 
 
@@ -239,7 +251,7 @@ class SampleConfig:
     """Text to continue; empty: start a new document."""
     max_new_tokens: Count = 100
     """Largest number of tokens to generate."""
-    temperature: NotNegative = 0.8
+    temperature: Temperature = 0.8
     """Divisor of the logits, at least 0.001; 0: always take the most probable token."""
     top_k: CountOrZero = 0
     """Sample from the k most probable tokens; 0: all."""
@@ -255,12 +267,6 @@ class SampleConfig:
     """A text does not end at <|endoftext|> before this number of new tokens."""
     stop: StopStrings = ()
     """String before which a text ends; there can be several."""
-
-    @model_validator(mode="after")
-    def _check_temperature(self) -> "SampleConfig":
-        if 0 < self.temperature < 1e-3:
-            raise ValueError(f"sample.temperature = {self.temperature} must be 0 or at least 0.001")
-        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
