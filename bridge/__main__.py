@@ -13,7 +13,13 @@ import click
 
 from valyrian_jax.bundle.bundle import save_bundle
 from valyrian_jax.bundle.names import count_parameters
-from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, is_shipped, name_model
+from valyrian_jax.bundle.shipped_model import (
+    EXAMPLE_OPTIONS,
+    SHIPPED_NAME,
+    is_shipped,
+    name_model,
+    short_name,
+)
 from valyrian_jax.cli.entry_point import run_command
 from valyrian_jax.cli.options import (
     ACCEPT_OTHER_NAMES,
@@ -213,16 +219,26 @@ def export(
     show_default=True,
     help="Port to listen on; 0 chooses a free one.",
 )
-def serve(run: Path, host: str, port: int) -> None:
-    """Serve a page on which RUN generates text.
+@click.option(
+    "--name",
+    type=decode_argument,
+    metavar="TEXT",
+    show_default=f"the name of the run, or {SHIPPED_NAME}",
+    help="Name of the model on the page and in the API.",
+)
+def serve(run: Path, host: str, port: int, name: str | None) -> None:
+    """Serve a page on which RUN generates text, and OpenAI's API for completions.
 
-    The page shows tokens, probabilities, attention and grammar. Only this machine can open it,
-    unless you pass --host. There is no password.
+    The page shows tokens, probabilities, attention and grammar. The base URL of the API is that of
+    the page with v1 at its end. Only this machine can open them, unless you pass --host. There is
+    no password.
     """
     from bridge.api import load
     from bridge.web import server
 
-    server.run(load(run), decode_argument(name_model(run)), host, port)
+    if name is not None and not name.strip():
+        raise UserError("--name is empty; expected at least one letter, or leave it out")
+    server.run(load_run_bundle(run), name or short_name(run), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")

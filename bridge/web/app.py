@@ -2,6 +2,7 @@
 
 GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
 GET  /about       the model, its default settings, and the limits of a request
+GET  /health      {"status": "ok"} while the server takes requests
 POST /generate    settings -> events, one JSON object per line, as they happen
 POST /attention   {"tokens": [...]} -> the attention weights of the last token
 POST /lens        {"tokens": [...]} -> what every layer would predict after the last tokens
@@ -18,8 +19,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -27,7 +28,8 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
-from bridge.web.completions import create_completion_app
+from bridge.web.completions import create_completion_app, make_error
+from bridge.web.middleware import HostCheck, RequestLog
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
     MAX_MESSAGE,
@@ -56,10 +58,9 @@ def create_app(
     """Create the application that serves the page of a model.
 
     Args:
-        model: Model to serve.
-        name: Name of the model on the page.
-        hosts: Host names that a request may use; "*" allows all. The list stops other sites from
-            reaching the server under their own names (DNS rebinding).
+        bundle: Model to serve.
+        name: Name of the model on the page and in the protocol.
+        hosts: Host names that a request may use; "*" allows all.
         is_stopping: Whether all texts must end now.
     """
     limiter = anyio.CapacityLimiter(MAX_WORKERS)
@@ -67,6 +68,9 @@ def create_app(
 
     async def send_about(_: Request) -> Response:
         return JSONResponse(describe_model(model, name))
+
+    async def send_health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
 
     async def inspect(request: Request, describe: Callable[[list[int]], Any]) -> Response:
         settings = await read_json_body(request)
@@ -86,15 +90,20 @@ def create_app(
     return Starlette(
         routes=[
             Route("/about", send_about),
-            Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
+            Route("/health", send_health),
+            Route("/generate", GenerateEndpoint(bundle, generator, line), methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
             Route("/lens", send_lens, methods=["POST"]),
             Mount("/v1", create_completion_app(model, name, line)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={UserError: send_error, BusyError: send_busy},
+        middleware=[Middleware(RequestLog), Middleware(HostCheck, hosts, refuse_host)],
+        exception_handlers={
+            UserError: send_error,
+            BusyError: send_busy,
+            HTTPException: send_http_error,
+        },
     )
 
 
@@ -124,8 +133,8 @@ class GenerateEndpoint:
         events = stream_events(self._model.generator, self._model.tokenizer, sample)
         steps = self._line.iterate(
             add_verdicts(events) if has_verdicts else events,
-            f"seed {sample.seed}",
             lambda event: event["kind"] == "token",
+            lambda note: scope["notes"].append(f"seed {sample.seed}: {note}"),
         )
         # Closed here, or a text whose reader has left would end at some later garbage collection.
         async with self._line.places.take(), contextlib.aclosing(steps):
@@ -181,6 +190,23 @@ def describe_lens(model: Model, tokens: list[int]) -> dict[str, Any]:
 async def send_error(_: Request, error: Exception) -> Response:
     """Report a wrong request in one line of limited length; it can quote what was sent."""
     return JSONResponse({"error": " ".join(str(error).split())[:MAX_MESSAGE]}, 400)
+
+
+async def send_http_error(request: Request, error: Exception) -> Response:
+    """Report a path or a method that the server has not."""
+    assert isinstance(error, HTTPException)
+    message = (
+        f"unknown request: expected the page at / or the API under /v1, found {request.method} "
+        f"{request.url.path[:MAX_MESSAGE]}; see bridge/README.md"
+    )
+    return JSONResponse({"error": message}, error.status_code, error.headers)
+
+
+def refuse_host(path: str, message: str) -> Response:
+    """Report that a request is for another host, in the form of the errors of its path."""
+    if path.startswith("/v1/"):
+        return make_error(message, "invalid_request_error", 400)
+    return JSONResponse({"error": message}, 400)
 
 
 async def send_busy(_: Request, error: Exception) -> Response:

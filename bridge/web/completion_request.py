@@ -13,21 +13,20 @@ from bridge.web.request import MAX_NEW_TOKENS, MAX_PROMPT_CHARACTERS, parse_sett
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, resolve_sample_config
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.files import name_json_type
 from valyrian_jax.tokenizer import Tokenizer
 
 MAX_LOGPROBS = 5  # as in the protocol
-MAX_CHOICES = 128  # of one prompt, as in the protocol
 _SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop")
 _MIN_TOKENS = ("min_tokens", "min_new_tokens")
 _IGNORED = ("user",)  # changes no text
-# Fields that are accepted only if they change nothing.
-_UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "suffix": ("",),
+# Fields that are accepted only with the value that changes nothing.
+_UNSUPPORTED: Mapping[str, Any] = {
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "suffix": "",
 }
 _FIELDS = {
     *("model", "prompt", "n", "best_of", "max_tokens", "logprobs"),
@@ -103,15 +102,17 @@ def parse_completion(
     default_tokens = min(resolve_sample_config(bundle, {}).max_new_tokens, MAX_NEW_TOKENS)
     max_tokens = _parse_count(fields, "max_tokens", default_tokens, 1 - echo, MAX_NEW_TOKENS)
     texts, prompts = _parse_prompts(fields.get("prompt", ""), bundle.tokenizer)
-    count = _parse_count(fields, "n", 1, 1, MAX_CHOICES)
+    count = _parse_count(fields, "n", 1, 1, max_choices)
     if len(prompts) * count > max_choices:
         raise CompletionError(
             f"too many texts: expected at most {max_choices} (prompts x n), found "
             f"{len(prompts) * count}; send several requests",
             "n" if count > 1 else "prompt",
         )
-    if _parse_count(fields, "best_of", count, 1, MAX_CHOICES) != count:
-        raise CompletionError("best_of is not supported; leave it out", "best_of")
+    if _parse_count(fields, "best_of", count, 1, max_choices) != count:
+        raise CompletionError(
+            f"best_of is not supported: expected {count}, the value of n; leave it out", "best_of"
+        )
     return CompletionRequest(
         prompts=prompts,
         texts=texts,
@@ -147,7 +148,8 @@ def _check_supported(fields: Mapping[str, Any]) -> None:
             key[:200],
         )
     for key, neutral in _UNSUPPORTED.items():
-        if fields.get(key, neutral[0]) not in neutral:
+        value = fields.get(key, neutral)
+        if value != neutral or isinstance(value, bool):  # False is 0 for Python.
             raise CompletionError(
                 f"{key} is not supported; leave it out (repetition_penalty, min_p and top_k are "
                 "supported)",
@@ -159,9 +161,13 @@ def _parse_sample(bundle: Bundle, fields: Mapping[str, Any], max_tokens: int) ->
     """Return the settings of the sampler; without a seed, every request draws its own."""
     settings = {key: fields[key] for key in _SETTINGS if key in fields}
     settings.setdefault("seed", secrets.randbelow(2**32))
-    for key in _MIN_TOKENS:
-        if key in fields:
-            settings["min_new_tokens"] = _parse_count(fields, key, 0, 0, MAX_NEW_TOKENS)
+    min_tokens = [key for key in _MIN_TOKENS if key in fields]
+    if len(min_tokens) > 1:
+        raise CompletionError(
+            f"{' and '.join(min_tokens)} are the same setting; leave one of them out", min_tokens[1]
+        )
+    for key in min_tokens:
+        settings["min_new_tokens"] = _parse_count(fields, key, 0, 0, MAX_NEW_TOKENS)
     length = {"max_new_tokens": max(1, max_tokens)}
     for key, value in settings.items():  # one by one, so that an error names its field
         try:
@@ -197,11 +203,9 @@ def _parse_prompt(prompt: Any, tokenizer: Tokenizer) -> tuple[str, tuple[int, ..
         )
     if isinstance(prompt, str):
         try:
-            prompt.encode()
-        except UnicodeEncodeError as error:
-            raise CompletionError(
-                "a prompt is not valid Unicode: it has a lone surrogate; remove it", "prompt"
-            ) from error
+            check_unicode(prompt, "a prompt")
+        except UserError as error:
+            raise CompletionError(str(error), "prompt") from error
         return prompt, tuple(encode_prompt(tokenizer, prompt))
     for token in prompt:
         if not (type(token) is int and 0 <= token < tokenizer.vocab_size):
@@ -242,6 +246,11 @@ def _parse_stream_options(fields: Mapping[str, Any], stream: bool) -> bool:
         )
     if options and not stream:
         raise CompletionError("stream_options is for streams; set stream to true", "stream_options")
-    return _parse_flag(
-        {key: value for key, value in options.items() if value is not None}, "include_usage"
-    )
+    options = {key: value for key, value in options.items() if value is not None}
+    for key in options.keys() - {"include_usage"}:
+        raise CompletionError(
+            f"unrecognized field {key[:200]!r} of stream_options: expected include_usage; leave it "
+            "out",
+            "stream_options",
+        )
+    return _parse_flag(options, "include_usage")

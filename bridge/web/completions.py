@@ -95,9 +95,9 @@ class CompletionEndpoint:
         wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
         answer = Answer(self._model.tokenizer, self._name, wanted)
         pieces = self._line.iterate(
-            stream_choices(self._model.generator, self._model.tokenizer, wanted),
-            f"completion, seed {wanted.sample.seed}",
+            stream_choices(self._generator, self._bundle.tokenizer, wanted),
             lambda step: sum(piece.new_tokens for piece in step),
+            lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
         )
         # Closed here, or a text whose reader has left would end at some later garbage collection.
         async with self._line.places.take(), contextlib.aclosing(pieces):
@@ -137,7 +137,7 @@ class Answer:
                 if await request.is_disconnected():
                     return Response()
         except (UserError, ServerStopError) as error:
-            return _make_error(*_explain_end(error))
+            return make_error(*_explain_end(error))
         choices = [self._choice(choice) for choice in parts]
         return JSONResponse(self._head | {"choices": choices, "usage": self._usage()})
 
@@ -215,14 +215,15 @@ def _error_object(
     return {"error": {"message": line, "type": kind, "param": param, "code": code}}
 
 
-def _make_error(message: str, kind: str, status: int) -> Response:
+def make_error(message: str, kind: str, status: int) -> Response:
+    """Return an answer with the protocol's error object."""
     return JSONResponse(_error_object(message, kind), status)
 
 
 async def send_error(_: Request, error: Exception) -> Response:
     """Report a wrong request."""
     if not isinstance(error, CompletionError):
-        return _make_error(str(error), "invalid_request_error", 400)
+        return make_error(str(error), "invalid_request_error", 400)
     content = _error_object(str(error), "invalid_request_error", error.param, error.code)
     return JSONResponse(content, error.status)
 

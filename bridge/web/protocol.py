@@ -10,7 +10,8 @@ import resource
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-REQUEST_TIMEOUT = 12.0  # seconds from the first byte of a request to the last
+BODY_TIMEOUT = 10.0  # seconds for the body of a request, which then gets an error
+REQUEST_TIMEOUT = BODY_TIMEOUT + 2  # seconds for a whole request; then the connection ends
 READ_TIMEOUT = 15.0  # seconds in which a reader must take what has been sent
 _SHUTDOWN_TIMEOUT = 1.0  # seconds for the last events
 # A connection is a file descriptor, and so is one that the system has accepted but not handed over.

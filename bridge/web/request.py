@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
+from bridge.web.protocol import BODY_TIMEOUT
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.config import SampleConfig
@@ -18,7 +19,6 @@ MAX_STOP_STRINGS = 4  # as in OpenAI's protocol
 MAX_STOP_CHARACTERS = 200  # of each; what could still become one is searched at every token
 MAX_MESSAGE = 2_000  # characters of an error, which can quote what was sent
 _MAX_BODY_BYTES = 1 << 17
-_BODY_TIMEOUT = 10.0  # seconds until the whole request has arrived
 
 
 async def read_json_body(request: Request) -> dict[str, Any]:
@@ -36,7 +36,7 @@ async def read_json_body(request: Request) -> dict[str, Any]:
         )
     body = bytearray()
     try:
-        with anyio.fail_after(_BODY_TIMEOUT):
+        with anyio.fail_after(BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _MAX_BODY_BYTES:
@@ -47,7 +47,7 @@ async def read_json_body(request: Request) -> dict[str, Any]:
         value = json.loads(body)
     except (TimeoutError, ClientDisconnect) as error:
         raise UserError(
-            f"the request did not arrive within {_BODY_TIMEOUT:.0f} s; send it again"
+            f"the request did not arrive within {BODY_TIMEOUT:.0f} s; send it again"
         ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"the request is not JSON: {error}") from error
@@ -66,7 +66,7 @@ def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
     for problem, unit, count, limit in (
         ("the prompt is too long", "characters", len(sample.prompt), MAX_PROMPT_CHARACTERS),
         ("max_new_tokens is too large", "tokens", sample.max_new_tokens, MAX_NEW_TOKENS),
-        ("stop is too long", "strings", len(sample.stop), MAX_STOP_STRINGS),
+        ("there are too many stop strings", "strings", len(sample.stop), MAX_STOP_STRINGS),
         (
             "a stop string is too long",
             "characters",
@@ -76,8 +76,7 @@ def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
     ):
         if count > limit:
             raise UserError(
-                f"{problem}: expected at most {limit:,} {unit}, found {count:,} {unit}; "
-                "use `python -m bridge generate` instead of the server"
+                f"{problem}: expected at most {limit:,} {unit}, found {count:,} {unit}; send fewer"
             )
     return sample
 

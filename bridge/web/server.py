@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -42,8 +43,8 @@ def run(model: Model, name: str, host: str, port: int) -> None:
     """Serve the page until SIGINT or SIGTERM; a second signal ends the process at once.
 
     Args:
-        model: Model to serve.
-        name: Name of the model on the page.
+        bundle: Model to serve.
+        name: Name of the model on the page and in the protocol.
         host: Address to listen on.
         port: Port to listen on; 0 chooses a free one.
 
@@ -64,10 +65,12 @@ def run(model: Model, name: str, host: str, port: int) -> None:
     for stop_signal in _STOP_SIGNALS:
         signal.signal(stop_signal, stop)
     port = listener.getsockname()[1]
-    click.echo(f"{escape(name)} is at http://{format_host(host)}:{port}/ (press Ctrl-C to stop)")
+    url = f"http://{format_host(host)}:{port}/"
+    click.echo(f"{escape(name)} is at {url} (API: {url}v1; press Ctrl-C to stop)")
     server.run(sockets=[listener])
     if signal.SIGTERM in received:
         signal.raise_signal(signal.SIGTERM)
+        sys.exit(128 + signal.SIGTERM)  # The first process of a container ignores the signal.
     raise KeyboardInterrupt
 
 
@@ -98,8 +101,9 @@ def listen(host: str, port: int) -> socket.socket:
 def create_server(model: Model, name: str, host: str, listener: socket.socket) -> Server:
     """Create the server of the page for a listening socket; `run` describes the arguments."""
     is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
-    hosts = [format_host(host), "localhost", "127.0.0.1"] if is_local else ["*"]
-    app = create_app(model, name, hosts, lambda: server.should_exit)
+    names = (format_host(host).lower(), "localhost", "127.0.0.1")
+    hosts = [*dict.fromkeys(names)] if is_local else ["*"]
+    app = create_app(bundle, name, hosts, lambda: server.should_exit)
     config = uvicorn.Config(
         app,
         loop="asyncio",

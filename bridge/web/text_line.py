@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-import click
 
 from bridge.web.protocol import MAX_CONNECTIONS, READ_TIMEOUT
 
@@ -22,7 +21,7 @@ MAX_SECONDS = 300.0  # for one request
 # list of connections: new clients never push out those that wait.
 MAX_WAITING = MAX_CONNECTIONS // 2  # for a text to end
 MAX_WAITING_SHORT = MAX_CONNECTIONS // 8  # for a request without a text
-PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds that a request waits; stopped readers are gone earlier
+PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds that a request waits; stuck readers lose theirs earlier
 
 
 class BusyError(Exception):
@@ -69,28 +68,30 @@ class TextLine:
         self._limiter, self._is_stopping = limiter, is_stopping
 
     async def iterate(
-        self, steps: Iterator[T], label: str, count_tokens: Callable[[T], int]
+        self,
+        steps: Iterator[T],
+        count_tokens: Callable[[T], int],
+        log: Callable[[str], None],
     ) -> AsyncGenerator[T, None]:
-        """Yield the steps of a text, each computed in a worker thread, and log the end.
+        """Yield the steps of a text, each computed in a worker thread, and log its length.
 
         Args:
             steps: The steps.
-            label: Name of the text in the log.
             count_tokens: Function that returns the number of new tokens in a step.
+            log: Function that is told the length at the end.
 
         Raises:
-            ServerStopError: The server ends the text after a step.
+            ServerStopError: The server ends the text.
         """
         deadline, count, suffix = anyio.current_time() + MAX_SECONDS, 0, ", stopped early"
         try:
-            while (
-                step := await anyio.to_thread.run_sync(next, steps, None, limiter=self._limiter)
-            ) is not None:
+            while not self._is_stopping() and anyio.current_time() <= deadline:
+                step = await anyio.to_thread.run_sync(next, steps, None, limiter=self._limiter)
+                if step is None:
+                    suffix = ""
+                    return
                 count += count_tokens(step)
                 yield step
-                if self._is_stopping() or anyio.current_time() > deadline:
-                    raise ServerStopError
-            suffix = ""
+            raise ServerStopError
         finally:
-            with contextlib.suppress(OSError):  # Standard error may be closed.
-                click.echo(f"{label}: {count} tokens{suffix}", err=True)
+            log(f"{count} tokens{suffix}")

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -51,15 +52,15 @@ WRONG_REQUESTS: list[tuple[str, Any, str]] = [
     ("/generate", {"top_p": 0}, "top_p = 0: input should be greater than 0"),
     ("/generate", {"seed": -1}, "seed = -1"),
     ("/generate", {"temperature": 1e-9}, "must be 0 or at least 0.001"),
-    ("/generate", {"temprature": 1}, "unknown key sample.temprature"),
-    ("/generate", {"prompt": "a\ud800b"}, r"'sample.prompt = a\ud800b' is not valid Unicode"),
-    ("/generate", {"a\ud800": 1}, r"'sample.a\ud800 = 1' is not valid Unicode"),
+    ("/generate", {"temprature": 1}, "unknown key temprature = 1; did you mean temperature?"),
+    ("/generate", {"prompt": "a\ud800b"}, r"'prompt = a\ud800b' is not valid Unicode"),
+    ("/generate", {"a\ud800": 1}, r"'a\ud800 = 1' is not valid Unicode"),
     ("/generate", {"a\n\ud83d": [None]}, "is not valid Unicode"),
     ("/generate", {"top_p": None}, "top_p = null: input should be a valid number"),
     (
         "/generate",
         {"prompt": "a" * 5001},
-        "the prompt is too long: expected at most 5,000 characters, found 5,001 characters; use `",
+        "the prompt is too long: expected at most 5,000 characters, found 5,001 characters; send",
     ),
     (
         "/generate",
@@ -106,12 +107,14 @@ def test_a_wrong_request_gets_an_error_in_one_line(
     assert status == 400
     error = json.loads(text)["error"]
     assert words in error
-    assert "\n" not in error
+    assert not re.search(r"\n|sample\.|configuration|python -m", error)
 
 
 def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
     # DNS rebinding: the other site's name leads to this machine.
-    assert post(page_server, "/generate", vars(SAMPLE), Host="evil.example")[0] == 400
+    status, text = post(page_server, "/generate", vars(SAMPLE), Host="evil.example")
+    assert status == 400
+    assert "expected 127.0.0.1 or localhost, found 'evil.example'" in json.loads(text)["error"]
     # The types that a page of another site can send without a CORS preflight.
     for content_type in (
         "text/plain",
@@ -136,6 +139,10 @@ def test_json_may_have_parameters(page_server: PageServer, suffix: str) -> None:
         ("GET", "/", "localhost", 200),
         ("HEAD", "/script.js", "localhost", 200),
         ("GET", "/about", "127.0.0.1", 200),
+        ("GET", "/health", "LOCALHOST", 200),
+        ("GET", "/generate", "localhost", 405),
+        ("GET", "/", "", 400),
+        ("GET", "/", "127.0.0.1.evil.example", 400),
         ("POST", "/generate", "localhost", 400),
         ("GET", "/../server.py", "localhost", 404),
         ("GET", "/", "evil.example", 400),
@@ -156,14 +163,16 @@ def test_every_response_says_what_the_page_may_load_and_who_may_show_it(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-def send_request(page_server: PageServer, body: bytes, content_length: int) -> socket.socket:
+def send_request(
+    page_server: PageServer, body: bytes, content_length: int, path: str = "/generate"
+) -> socket.socket:
     """Request a text over a connection that receives only little at a time."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(60)
     connection.connect(("127.0.0.1", page_server.port))
     lines = [
-        "POST /generate HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {content_length}",
@@ -179,6 +188,12 @@ def start_long_text(page_server: PageServer, seed: int) -> socket.socket:
     connection = send_request(page_server, body, len(body))
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
     return connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return everything that arrives until the server closes a connection."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
 def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
@@ -208,14 +223,14 @@ def test_incomplete_requests_do_not_count_as_texts(page_server: PageServer) -> N
 
 
 def test_ctrl_c_ends_texts_with_an_event_and_no_traceback(endless_directory: Path) -> None:
-    with start_server(endless_directory) as page_server, start_long_text(page_server, 1) as reader:
+    with start_server(endless_directory) as page_server:
+        reader = start_long_text(page_server, 1)
         page_server.process.send_signal(signal.SIGINT)
-        body = b"".join(iter(lambda: reader.recv(1 << 16), b""))
-        assert b'"why": "server"' in body
+        assert b'"why": "server"' in read_to_end(reader)
         assert page_server.process.wait() == 130
         assert page_server.process.stderr
         first, *rest = page_server.process.stderr.read().split("\n")
-        assert first.startswith("seed 1: ")
+        assert "; seed 1: " in first
         assert list(filter(None, rest)) == ["interrupted"]
 
 
@@ -229,7 +244,104 @@ def test_a_second_ctrl_c_ends_the_process_at_once(endless_directory: Path) -> No
         assert page_server.process.wait() in (-signal.SIGINT, 130)
         assert page_server.process.stderr
         lines = page_server.process.stderr.read().splitlines()
-        assert {line.partition(": ")[0] for line in lines if line} <= {"interrupted", "seed 1"}
+        assert all("; seed 1: " in line for line in lines if line and line != "interrupted")
+
+
+def test_sigterm_answers_texts_in_progress_and_requests_that_wait(endless_directory: Path) -> None:
+    requests = [
+        ("/v1/completions", {"max_tokens": 1000}),
+        ("/v1/completions", {"max_tokens": 1000, "stream": True}),
+        ("/generate", {"max_new_tokens": 1000}),
+    ]
+    with start_server(endless_directory) as page_server:
+        readers = [start_long_text(page_server, seed) for seed in range(text_line.MAX_TEXTS)]
+        bodies = [(path, json.dumps(settings).encode()) for path, settings in requests]
+        waiting = [send_request(page_server, body, len(body), path) for path, body in bodies]
+        with socket.create_connection(("127.0.0.1", page_server.port)) as health:
+            health.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert health.recv(100).startswith(b"HTTP/1.1 200")  # The others have arrived, too.
+        page_server.process.send_signal(signal.SIGTERM)
+        for reader in readers:
+            assert b'"why": "server"' in read_to_end(reader)
+        whole, stream, page = map(read_to_end, waiting)
+        assert whole.startswith(b"HTTP/1.1 503")
+        assert b"the server stopped the text" in whole
+        assert stream.startswith(b"HTTP/1.1 200")
+        assert b'"error": {"message": "the server stopped the text' in stream
+        assert b"data: [DONE]" in stream
+        assert b'"why": "server"' in page
+        assert page_server.process.wait() == -signal.SIGTERM
+
+
+def test_the_log_has_a_line_for_every_request_but_those_that_only_read(
+    endless_directory: Path,
+) -> None:
+    with start_server(endless_directory) as page_server:
+        for path in ("/", "/health", "/v1/models", "/%0a%1b[1mno"):
+            connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
+            connection.request("GET", path)
+            connection.getresponse().read()
+            connection.close()
+        post(page_server, "/generate", {"seed": 3, "max_new_tokens": 2})
+        post(page_server, "/v1/completions", {"seed": 4, "max_tokens": 3, "n": 2})
+        post(page_server, "/attention", {"tokens": [1]})
+        post(page_server, "/v1/completions", {"n": 0})
+        assert page_server.process.stderr
+        lines = [page_server.process.stderr.readline() for _ in range(5)]
+    words = []
+    for line in lines:
+        match = re.fullmatch(
+            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d (.+ \d+) \d+\.\d{3} s(.*)\n", line
+        )
+        assert match, line
+        words.append(match[1] + match[2])
+    assert words == [
+        r"GET /\n\x1b[1mno 404",
+        "POST /generate 200; seed 3: 2 tokens",
+        "POST /v1/completions 200; seed 4: 6 tokens",
+        "POST /attention 200",
+        "POST /v1/completions 400",
+    ]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/completions", "/generate", "/lens", "/v2/models"])
+def test_an_unknown_request_gets_an_error_object(
+    page_server: PageServer, method: str, path: str
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
+    connection.request(method, path, headers={"Host": "localhost"})
+    response = connection.getresponse()
+    error = json.loads(response.read())["error"]
+    connection.close()
+    if response.status == 400:  # a request of the page without a body
+        assert (method, path) in {("POST", "/generate"), ("POST", "/lens")}
+    else:
+        assert response.status in (404, 405)
+        assert f"expected the page at / or the API under /v1, found {method} {path}" in error
+
+
+def test_the_server_says_where_its_api_is_and_takes_a_name(endless_directory: Path) -> None:
+    with start_server(endless_directory, "--name", "my Ȳdra") as page_server:
+        connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
+        for path, read in (
+            ("/about", lambda about: about["name"]),
+            ("/v1/models", lambda models: models["data"][0]["id"]),
+        ):
+            connection.request("GET", path)
+            assert read(json.loads(connection.getresponse().read())) == "my Ȳdra"
+        connection.close()
+        assert page_server.line == (
+            f"my Ȳdra is at {page_server.url} (API: {page_server.url}v1; press Ctrl-C to stop)\n"
+        )
+
+
+def test_an_empty_name_is_an_error(
+    endless_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _, err = call(main.main, capsys, monkeypatch, "serve", endless_directory, "--name", " ")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--name is empty; expected at least one letter" in err
 
 
 def test_an_address_or_port_that_cannot_be_used_is_an_error_in_one_line(

@@ -14,6 +14,7 @@ from valyrian_jax.bundle.shipped_model import (
     EXAMPLE_SEED,
     SHIPPED_MODEL,
     is_shipped,
+    short_name,
 )
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.cli.main import main
@@ -52,6 +53,29 @@ def test_it_is_small_and_names_no_directory_of_a_machine() -> None:
     text = b"".join(content for name, content in files.items() if name != "model.safetensors")
     for name in (b"/home/", b"/tmp/", b"/work/", b"/root/", b"/usr/", b"C:\\"):
         assert name not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (SHIPPED_MODEL, "valyrian"),
+        ("runs/first", "first"),
+        ("runs/first/bundle", "first"),
+        ("runs/first/.", "first"),
+        ("runs/../gpt2", "gpt2"),
+        (".", "home"),
+        ("bundle", "home"),
+        ("a\udcff", "a\ufffd"),
+        ("/", "model"),
+        ("/bundle", "model"),
+    ],
+)
+def test_a_short_name_is_that_of_the_run(
+    path: str | Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    assert short_name(Path(path)) == name
 
 
 @pytest.mark.parametrize(("prompt", "seed"), TEXTS)

@@ -20,14 +20,15 @@ class PageServer(NamedTuple):
     """A running server."""
 
     process: subprocess.Popen[str]
+    line: str
     url: str
     port: int
 
     def wait_for_end(self, seed: int) -> str:
         """Return what the log says when the next text with a seed ends, as in "60 tokens"."""
-        prefix = f"seed {seed}: "
+        marker = f"; seed {seed}: "
         lines = read_lines(self.process.stderr)
-        return next(line for line in lines if line.startswith(prefix))[len(prefix) :].rstrip()
+        return next(line for line in lines if marker in line).partition(marker)[2].rstrip()
 
 
 def read_lines(file: IO[str] | None) -> Iterator[str]:
@@ -36,10 +37,10 @@ def read_lines(file: IO[str] | None) -> Iterator[str]:
 
 
 @contextmanager
-def start_server(directory: Path) -> Iterator[PageServer]:
+def start_server(directory: Path, *options: str) -> Iterator[PageServer]:
     """Serve a bundle directory on a free port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", "serve", directory, "--port", "0"],
+        [sys.executable, "-m", "bridge", "serve", directory, "--port", "0", *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -48,8 +49,8 @@ def start_server(directory: Path) -> Iterator[PageServer]:
     try:
         line = next(read_lines(process.stdout), "")
         assert "is at http://127.0.0.1:" in line, line
-        url = line.split()[3]
-        yield PageServer(process, url, int(url.rstrip("/").rpartition(":")[2]))
+        url = line.partition(" is at ")[2].split()[0]
+        yield PageServer(process, line, url, int(url.rstrip("/").rpartition(":")[2]))
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate()

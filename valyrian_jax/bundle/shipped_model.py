@@ -1,9 +1,12 @@
 """The model that ships with this package, and the prompt and seed that every example uses."""
 
+import os
 from pathlib import Path
 
 SHIPPED_MODEL = Path(__file__).parent / "pretrained"
 """Its bundle, which `python -m valyrian_jax train` wrote with the default settings."""
+SHIPPED_NAME = "valyrian"
+"""Its name for programs."""
 
 # A correctly spelt prompt and a seed for which it writes several sentences without a mistake.
 EXAMPLE_PROMPT = "Valar morghūlis"
@@ -16,6 +19,18 @@ def name_model(path: Path) -> str:
     if is_shipped(path):
         return "the model that ships with valyrian_jax"
     return str(path)
+
+
+def short_name(path: Path) -> str:
+    """Return the name of a run or bundle directory for programs: that of the run, without its path.
+
+    It is valid Unicode and not empty.
+    """
+    if is_shipped(path):
+        return SHIPPED_NAME
+    parts = Path(os.path.normpath(path.absolute())).parts[1:]
+    name = next((name for name in reversed(parts) if name != "bundle"), "model")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def is_shipped(path: Path) -> bool:
