@@ -9,7 +9,7 @@ True
 because importing JAX takes a second.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Attention", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
 
 TYPE_CHECKING = False  # type checkers take it for True

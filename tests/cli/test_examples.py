@@ -201,7 +201,7 @@ def test_the_example_of_serve_opens_the_page(home: Path) -> None:
         assert server.stdout
         try:
             name, _, rest = server.stdout.readline().partition(" is at ")
-            assert name == "runs/first"
+            assert name == "first"
             with urlopen(rest.split()[0], timeout=60) as page:
                 assert b"<title>valyrian-gpt</title>" in page.read()
         finally:
