@@ -23,6 +23,7 @@
 
 namespace {
 
+const char* kVersion = "valyrian-gpt 0.2.0\n";  // valyrian_jax.__version__
 const char* kUsage =
     "usage: valyrian-generate MODEL.pt [options]\n"
     "\n"
@@ -43,6 +44,7 @@ const char* kUsage =
     "  --seed S              0 to 4294967295; the same seed gives the same text\n"
     "  --num-samples N       texts per prompt; each uses the next seed [default: 1]\n"
     "  --ids                 print token ids, and continue after the end of the document\n"
+    "  --version             print the version\n"
     "  --help                print this text\n"
     "\n"
     "Options that you leave out keep the settings in the file.\n"
@@ -59,6 +61,14 @@ struct UserError : std::runtime_error {
 };
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// Returns the line of an error that says what is wrong; the others trace where it happened.
+std::string summarize(const std::exception& error) {
+  std::string text = error.what();
+  text.erase(text.find_last_not_of('\n') + 1);
+  const bool is_from_script = text.rfind("The following operation failed in the Torch", 0) == 0;
+  return is_from_script ? text.substr(text.rfind('\n') + 1) : first_line(text);
+}
 
 struct Settings {
   int64_t max_new_tokens;
@@ -118,8 +128,8 @@ Options parse_options(const std::vector<std::string>& arguments) {
     } else if (argument == "--") {
       files.insert(files.end(), arguments.begin() + i + 1, arguments.end());
       break;
-    } else if (argument == "--help" || argument == "-h") {
-      std::cout << kUsage << std::flush;
+    } else if (argument == "--help" || argument == "-h" || argument == "--version") {
+      std::cout << (argument == "--version" ? kVersion : kUsage) << std::flush;
       std::exit(std::cout ? 0 : 2);
     } else if (argument == "--ids") {
       options.print_ids = true;
@@ -190,8 +200,8 @@ torch::jit::Module load(const std::string& path) {
   }
   try {
     archive::verify(path);
-  } catch (const std::exception& damage) {  // Errors of libtorch append a stack trace.
-    throw UserError(path + " is damaged or not a TorchScript file: " + first_line(damage.what()) +
+  } catch (const std::exception& damage) {
+    throw UserError(path + " is damaged or not a TorchScript file: " + summarize(damage) +
                     "; " + kExpectedModel);
   }
   torch::jit::ExtraFilesMap extra_files{{"config.json", ""}};
@@ -369,8 +379,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const UserError& error) {
     std::cerr << "error: " << error.what() << '\n';
-  } catch (const std::exception& error) {  // Errors of libtorch append a stack trace.
-    std::cerr << "error: the model failed: " << first_line(error.what())
+  } catch (const std::exception& error) {
+    std::cerr << "error: the model failed: " << summarize(error)
               << "; check the file with `python -m bridge check`\n";
   }
   return 2;

@@ -21,6 +21,7 @@ from bridge.parity_runtimes import SAMPLER_SETTINGS
 from bridge.torchscript import EXAMPLE_SETTINGS
 from tests.artifacts.make import PROMPT
 from tests.support.commands import call
+from valyrian_jax import __version__
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import NOT_FINITE
@@ -140,6 +141,11 @@ def test_a_full_disk_is_an_error(program: Path, file: Path) -> None:
             [program, file], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
         )
     assert (done.returncode, done.stderr) == (2, b"error: cannot write to standard output\n")
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout.decode()) == (0, f"valyrian-gpt {__version__}\n")
 
 
 def test_help_shows_an_example(run: Run) -> None:
