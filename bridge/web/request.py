@@ -18,7 +18,7 @@ MAX_NEW_TOKENS = 1_000
 MAX_STOP_STRINGS = 4  # as in OpenAI's protocol
 MAX_STOP_CHARACTERS = 200  # of each; what could still become one is searched at every token
 MAX_MESSAGE = 2_000  # characters of an error, which can quote what was sent
-_MAX_BODY_BYTES = 1 << 17
+MAX_BODY_BYTES = 1 << 17
 
 
 async def read_json_body(request: Request) -> dict[str, Any]:
@@ -39,9 +39,9 @@ async def read_json_body(request: Request) -> dict[str, Any]:
         with anyio.fail_after(BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > _MAX_BODY_BYTES:
+                if len(body) > MAX_BODY_BYTES:
                     raise UserError(
-                        f"the request is too long: expected at most {_MAX_BODY_BYTES:,} bytes, "
+                        f"the request is too long: expected at most {MAX_BODY_BYTES:,} bytes, "
                         "found more; shorten the text"
                     )
         value = json.loads(body)
