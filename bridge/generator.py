@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """Texts that are generated together.
 
     Attributes:
-        tokens: Tokens [B, N]; row r has counts[r], and room after them. They change in place.
+        tokens: Tokens [B, N]; row r has counts[r], and perhaps room after them.
         counts: Number of tokens of each row.
         seeds: Seed of each row.
         cache: What the model has read.
@@ -195,12 +195,15 @@ class Generator(nn.Module):
         batch = Batch(out, [N] * B, seed_range(seed, B), self.new_cache(B))
         for index in range(max_new_tokens):
             _, _, batch = self.extend(batch, index, params)
-        return out
+        return batch.tokens
 
     def extend(
         self, batch: Batch, index: int, params: SamplingParams
     ) -> tuple[Tensor, Tensor, Batch]:
         """Draw token `index` of every row and write it after the row's tokens.
+
+        The tokens of the batch change in place while they have room, and then move to twice as
+        much, so that memory follows the text and not the length that it may have.
 
         Returns:
             The logits [B, V], the tokens [B] drawn from them, and the longer rows.
@@ -218,6 +221,8 @@ class Generator(nn.Module):
             lengths = [counts[row] - starts[row] for row in range(len(counts))]
             window = gather_windows(tokens, starts, lengths)
         drawn = sample_tokens(logits, index, params, seeds, window)
+        if max(counts) == tokens.shape[1]:
+            tokens = torch.cat([tokens, torch.zeros_like(tokens)], 1)
         if is_even:
             tokens.select(1, count).copy_(drawn)
         else:
@@ -276,10 +281,10 @@ def should_shrink(rows: int, needed: int) -> bool:
     return 4 * needed <= 3 * rows
 
 
-def pad_rows(rows: list[list[int]], room: int, device: torch.device) -> Tensor:
-    """Return rows of tokens as int64 [B, N + room], N the longest row, filled with zeros."""
+def pad_rows(rows: list[list[int]], device: torch.device) -> Tensor:
+    """Return rows of tokens as int64 [B, N], N the longest row, filled with zeros."""
     longest = max([len(row) for row in rows])
-    padded = torch.zeros(len(rows), longest + room, dtype=torch.int64, device=device)
+    padded = torch.zeros(len(rows), longest, dtype=torch.int64, device=device)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64, device=device)
     return padded
@@ -294,12 +299,12 @@ def check_length(max_new_tokens: int) -> None:
     """Check the number of tokens to generate.
 
     Raises:
-        ValueError: It is negative.
+        ValueError: It is out of range.
     """
-    if max_new_tokens < 0:
+    if not 1 <= max_new_tokens < 2147483648:
         raise ValueError(
-            f"max_new_tokens is out of range: expected 0 or more, found {max_new_tokens}; "
-            "pass a larger one"
+            f"max_new_tokens is out of range: expected 1 to 2147483647, found {max_new_tokens}; "
+            "pass another one"
         )
 
 
@@ -340,7 +345,7 @@ def generate_with_logits(
     check_settings(params, seeds)
     device = generator.gpt.transformer.wte.weight.device
     with pin_torch_settings():
-        tokens = pad_rows([list(prompt) for prompt in prompts], sample.max_new_tokens, device)
+        tokens = pad_rows([list(prompt) for prompt in prompts], device)
         counts = [len(prompt) for prompt in prompts]
         batch = Batch(tokens, counts, seeds, generator.new_cache(len(prompts)))
     rows = list(range(len(prompts)))  # those in the batch

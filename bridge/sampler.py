@@ -82,6 +82,11 @@ def edit_logits(
     if penalty != 1:
         if window is None:
             raise ValueError("repetition_penalty needs the tokens of the window; pass window")
+        if window.dim() != 2 or window.shape[0] != logits.shape[0]:
+            raise ValueError(
+                f"window does not fit the logits: expected tokens of {logits.shape[0]} rows, found "
+                f"the shape {list(window.shape)}; pass the window of every row"
+            )
         # On the CPU, because a GPU multiplies by the reciprocal, which rounds differently.
         logits, window = logits.cpu(), window.cpu()
         seen = logits.gather(1, window)  # as in CTRL (Keskar et al. 2019)
@@ -184,13 +189,15 @@ def check_settings(params: SamplingParams, seeds: list[int]) -> None:
             f"temperature is out of range: expected 0 or at least 0.001, found "
             f"{params.temperature}; 0 takes the most probable token"
         )
-    if params.top_k < 0:
+    if not 0 <= params.top_k < 2147483648:
         raise ValueError(
-            f"top_k is out of range: expected 0 or more, found {params.top_k}; 0 keeps all tokens"
+            f"top_k is out of range: expected 0 to 2147483647, found {params.top_k}; 0 keeps all "
+            "tokens"
         )
-    if not params.top_p > 0:
+    if not 0 < params.top_p < float("inf"):
         raise ValueError(
-            f"top_p is out of range: expected more than 0, found {params.top_p}; 1 keeps all tokens"
+            f"top_p is out of range: expected a finite number above 0, found {params.top_p}; 1 "
+            "keeps all tokens"
         )
     if not 0 <= params.min_p <= 1:
         raise ValueError(
@@ -201,10 +208,10 @@ def check_settings(params: SamplingParams, seeds: list[int]) -> None:
             f"repetition_penalty is out of range: expected 0.001 to 1000, found "
             f"{params.repetition_penalty}; 1 turns it off"
         )
-    if params.min_new_tokens < 0:
+    if not 0 <= params.min_new_tokens < 2147483648:
         raise ValueError(
-            f"min_new_tokens is out of range: expected 0 or more, found {params.min_new_tokens}; "
-            "0 lets a text end at once"
+            f"min_new_tokens is out of range: expected 0 to 2147483647, found "
+            f"{params.min_new_tokens}; 0 lets a text end at once"
         )
     for seed in seeds:
         if not 0 <= seed < 4294967296:

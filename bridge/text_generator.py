@@ -95,7 +95,7 @@ class TextGenerator(Generator):
         prompts, starts = self.encode_prompts(prompts)
         starts = [ids if len(ids) > 0 else [self.end_of_text] for ids in starts]
         counts = [len(ids) for ids in starts]
-        tokens = pad_rows(starts, max_new_tokens, self.bpe.byte_ids.device)
+        tokens = pad_rows(starts, self.bpe.byte_ids.device)
         batch = Batch(tokens, counts, seeds, self.new_cache(len(prompts)))
         new_ids = [ids[:0] for ids in starts]
         endings = ["" for _ in prompts]  # the last bytes of each text, where a stop string can be

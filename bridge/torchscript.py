@@ -4,11 +4,12 @@ PyTorch has deprecated `torch.jit`, so only this module uses it; `bridge.exporte
 the format that replaces it. Loading a file runs the program in it; load only files that you trust.
 """
 
+import io
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -121,13 +122,27 @@ def write(
     extra_files["certificate.json"] = json.dumps(certificate, ensure_ascii=False)
     module = compile_module(generator)
     progress("writing the file")
-    # An open file, because torch.jit.save to a path aborts the process if the disk is full.
-    with (
-        warnings.catch_warnings(action="ignore", category=DeprecationWarning),
-        path.open("wb") as file,
-    ):
-        torch.jit.save(module, file, _extra_files=extra_files)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        archive = module.save_to_buffer(_extra_files=extra_files)
+    # An open file, because PyTorch aborts the process if the disk is full.
+    with path.open("wb") as file:
+        _copy_without_sources(archive, file)
     return certificate
+
+
+def _copy_without_sources(archive: bytes, file: IO[bytes]) -> None:
+    """Copy a TorchScript file without what traces its program to our source code.
+
+    That part names the directories of this machine, and lengthens every error of the program.
+    """
+    reader = torch._C.PyTorchFileReader(io.BytesIO(archive))
+    writer = torch._C.PyTorchFileWriter(file)
+    writer.set_min_version(int(reader.get_record(".data/version")))  # of the operators
+    for name in reader.get_all_records():
+        if not name.endswith(".debug_pkl") and not name.startswith(".data/"):
+            record = reader.get_record(name)
+            writer.write_record(name, record, len(record))
+    writer.write_end_of_file()
 
 
 def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """The sampler's settings, stop strings and uneven batches in PyTorch and TorchScript."""
 
+import contextlib
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from bridge import torchscript
 from bridge.generator import Generator, stream
 from bridge.sampler import SamplingParams, sample_tokens
+from bridge.text_generator import TextGenerator
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
-from valyrian_jax.config import SampleConfig
+from valyrian_jax.config import SampleConfig, config_from_tree
+from valyrian_jax.errors import UserError
 from valyrian_jax.generation import sampler as jax_sampler
 from valyrian_jax.generation.generate import make_generator
 
@@ -86,6 +91,62 @@ def test_tokens_of_random_logits_equal_those_of_jax() -> None:
 def test_a_file_refuses_settings_out_of_range(script: Any, new: Any, words: str) -> None:
     with pytest.raises(Exception, match=words):
         script.generate_text("a", 3, 1.0, 0, 1.0, 0, *new)
+
+
+# A value in the range of every setting, and values around its ends, on both sides.
+RANGES: dict[str, tuple[Any, list[Any]]] = {
+    "temperature": (1.0, [-0.001, 0.0, 1e-9, 0.000999, 0.001, 1e308, math.inf, math.nan]),
+    "top_k": (0, [-1, 0, 2**31 - 1, 2**31, 2**40]),
+    "top_p": (1.0, [-1.0, 0.0, 5e-324, 1.0, 2.0, math.inf, math.nan]),
+    "seed": (0, [-1, 0, 2**32 - 1, 2**32]),
+    "min_p": (0.0, [-1e-9, 0.0, 1.0, 1.0001, math.inf, math.nan]),
+    "repetition_penalty": (1.0, [0.0, 0.0009, 0.001, 1000.0, 1000.1, math.inf, math.nan]),
+    "min_new_tokens": (0, [-1, 0, 2**31 - 1, 2**31, 2**40]),
+    "max_new_tokens": (1, [-1, 0, 1, 3, 2**31, 2**40]),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_file_takes_the_settings_that_the_configuration_takes(script: Any, name: str) -> None:
+    assert RANGES.keys() == vars(SampleConfig()).keys() - {"prompt", "stop"}
+    accepted = set()
+    for value in RANGES[name][1]:
+        settings = {key: first for key, (first, _) in RANGES.items()} | {name: value}
+        try:
+            config_from_tree({"sample": settings})
+            is_wrong = False
+        except UserError:
+            is_wrong = True
+        context = pytest.raises(Exception, match=f"{name} is out of range: expected")
+        with context if is_wrong else contextlib.nullcontext():
+            assert script.generate_text("a", **settings).startswith("a")
+        accepted.add(not is_wrong)
+    assert accepted == {False, True}
+
+
+def test_a_window_must_have_the_rows_of_the_logits(script: Any) -> None:
+    logits, settings = torch.zeros(2, 300), (0, 0.0, 0, 1.0, 1, 0.0, 1000.0, 0)
+    logits[:, 7], logits[:, 0] = 1, 0.5
+    assert script.sample(logits, *settings, torch.full((2, 3), 7)).tolist() == [0, 0]
+    for shape in ((1, 3), (3, 3), (0, 3), (2,), (2, 1, 1)):
+        with pytest.raises(Exception, match=r"window does not fit the logits: expected .* 2 rows"):
+            script.sample(logits, *settings, torch.full(shape, 7))
+
+
+def test_memory_follows_the_text_and_not_the_length_that_it_may_have(
+    endless: Bundle,
+) -> None:
+    """Room for all tokens of these texts would be 4 TB."""
+    generator, prompts, seeds = Generator(endless), ["the", "a wolf"] * 128, [*range(256)]
+    script: Any = torchscript.compile_module(TextGenerator(endless))
+    texts = [
+        script.generate_texts(prompts, seeds, length, 1.0, 0, 1.0, stop=[" ", "e", "a", "o", "i"])
+        for length in (500, 2**31 - 1)
+    ]
+    assert texts[0] == texts[1]
+    sample = SampleConfig("", 2**31 - 1, 1.0, 0, 1.0, stop=(" ", "e", "a", "o", "i"))
+    generate = lambda *args: stream(generator, *args)  # noqa: E731
+    assert generate_texts(generate, endless.tokenizer, prompts, seeds, sample, 256) == texts[0]
 
 
 def test_a_stop_string_is_found_in_the_new_bytes_only(script: Any) -> None:

@@ -1,10 +1,12 @@
 """The TorchScript file is self-contained, whole or absent, and gives the text of the module."""
 
+import io
 import json
 import random
 import subprocess
 import sys
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from bridge import int8, torchscript
 from bridge.generator import Generator
 from bridge.gpt import to_module
+from bridge.text_generator import TextGenerator
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.errors import UserError
 
@@ -63,6 +66,28 @@ def test_a_file_has_the_metadata_of_its_bundle(file: Path, directory: Path) -> N
         assert metadata[name] == json.loads((directory / name).read_text())
     assert metadata["certificate.json"]["parity"] is None
     assert len(metadata["certificate.json"]["examples"]) == 6
+
+
+def test_a_file_differs_from_that_of_torch_only_in_the_sources_that_it_lacks(
+    small: Bundle, file: Path
+) -> None:
+    """They would name directories of this machine."""
+    module = torchscript.compile_module(TextGenerator(small))
+    with (
+        zipfile.ZipFile(file) as archive,
+        zipfile.ZipFile(io.BytesIO(module.save_to_buffer())) as whole,
+    ):
+        records, expected = (
+            {name.partition("/")[2]: zipped.read(name) for name in zipped.namelist()}
+            for zipped in (archive, whole)
+        )
+    for name, record in records.items():
+        assert str(ROOT).encode() not in record
+        if not name.startswith("extra/") and name != ".data/serialization_id":
+            assert record == expected.pop(name)
+    del expected[".data/serialization_id"]
+    assert expected
+    assert all(name.endswith(".debug_pkl") for name in expected)
 
 
 def test_text_has_the_ids_of_the_tokenizer_and_round_trips(small: Bundle, script: Any) -> None:
