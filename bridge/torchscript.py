@@ -9,7 +9,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -124,25 +124,26 @@ def write(
     progress("writing the file")
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         archive = module.save_to_buffer(_extra_files=extra_files)
-    # An open file, because PyTorch aborts the process if the disk is full.
-    with path.open("wb") as file:
-        _copy_without_sources(archive, file)
+    del module, generator  # One copy of the weights is enough.
+    path.write_bytes(_drop_sources(archive))
     return certificate
 
 
-def _copy_without_sources(archive: bytes, file: IO[bytes]) -> None:
-    """Copy a TorchScript file without what traces its program to our source code.
+def _drop_sources(archive: bytes) -> memoryview:
+    """Return a TorchScript file without what traces its program to our source code.
 
-    That part names the directories of this machine, and lengthens every error of the program.
+    That part names the directories of this machine, and lengthens every error of the program. The
+    result is in memory, because PyTorch aborts the process when it cannot write to a file.
     """
-    reader = torch._C.PyTorchFileReader(io.BytesIO(archive))
-    writer = torch._C.PyTorchFileWriter(file)
+    reader, buffer = torch._C.PyTorchFileReader(io.BytesIO(archive)), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(buffer)
     writer.set_min_version(int(reader.get_record(".data/version")))  # of the operators
     for name in reader.get_all_records():
         if not name.endswith(".debug_pkl") and not name.startswith(".data/"):
             record = reader.get_record(name)
             writer.write_record(name, record, len(record))
     writer.write_end_of_file()
+    return buffer.getbuffer()
 
 
 def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:

@@ -204,6 +204,23 @@ def test_a_failed_export_leaves_the_old_file_and_no_partial_one(
         torchscript.export(directory, tmp_path)
 
 
+def test_a_full_disk_is_an_error_in_one_line_and_leaves_no_file(
+    directory: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "bridge", "export", directory, "-o", tmp_path / "model.pt"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *command],  # blocks of 1,024 bytes
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()
+    assert last.startswith(f"error: cannot write {tmp_path / 'model.pt'}: File too large; ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_int8_is_a_third_of_the_size_and_states_its_cost(
     make: Callable[..., Bundle], tied: bool, tmp_path: Path
