@@ -45,7 +45,12 @@ LIBRARY_USERS = {
     "wandb": ("valyrian_jax/training/wandb_uploader.py",),
     "filelock": ("valyrian_jax/files/",),
     "flax": ("valyrian_jax/model/",),
-    "starlette": ("bridge/web/app.py", "bridge/web/completions.py", "bridge/web/request.py"),
+    "starlette": (
+        "bridge/web/app.py",
+        "bridge/web/completions.py",
+        "bridge/web/middleware.py",
+        "bridge/web/request.py",
+    ),
     "uvicorn": ("bridge/web/server.py", "bridge/web/protocol.py"),
     "zstandard": ("valyrian_jax/data/reading/text_reader.py",),
     "pyarrow": ("valyrian_jax/data/reading/parquet.py",),

@@ -76,6 +76,7 @@ class HostCheck:
             return
         message = (
             f"the request is for another host: expected {' or '.join(self._hosts)}, found "
-            f"{host!r}; use one of these names, or start the server with another --host"
+            f"{host[:200]!r}; use one of these names, also in a proxy, or start the server with "
+            "another --host"
         )
         await self._refuse(scope["path"], message)(scope, receive, send)

@@ -68,6 +68,17 @@ def test_a_file_has_the_metadata_of_its_bundle(file: Path, directory: Path) -> N
     assert len(metadata["certificate.json"]["examples"]) == 6
 
 
+def test_the_number_of_arguments_tells_the_version_of_a_file(file: Path) -> None:
+    """As bridge/cpp/README.md says; C++ has it as `num_inputs`."""
+    for path, count, version in (
+        (ROOT / "tests" / "artifacts" / "0.1.0" / "model.pt", 7, 1),
+        (file, 11, 2),
+    ):
+        module, metadata = torchscript.load(path)
+        assert len(module.generate_text.schema.arguments) == count
+        assert metadata["certificate.json"]["format_version"] == version
+
+
 def test_a_file_differs_from_that_of_torch_only_in_the_sources_that_it_lacks(
     small: Bundle, file: Path
 ) -> None:
