@@ -238,7 +238,7 @@ def serve(run: Path, host: str, port: int, name: str | None) -> None:
 
     if name is not None and not name.strip():
         raise UserError("--name is empty; expected at least one letter, or leave it out")
-    server.run(load_run_bundle(run), name or short_name(run), host, port)
+    server.run(load(run), name or short_name(run), host, port)
 
 
 @main.command(epilog="Example: python -m bridge check valyrian.pt")

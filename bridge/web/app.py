@@ -58,7 +58,7 @@ def create_app(
     """Create the application that serves the page of a model.
 
     Args:
-        bundle: Model to serve.
+        model: Model to serve.
         name: Name of the model on the page and in the protocol.
         hosts: Host names that a request may use; "*" allows all.
         is_stopping: Whether all texts must end now.
@@ -91,7 +91,7 @@ def create_app(
         routes=[
             Route("/about", send_about),
             Route("/health", send_health),
-            Route("/generate", GenerateEndpoint(bundle, generator, line), methods=["POST"]),
+            Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
             Route("/lens", send_lens, methods=["POST"]),
             Mount("/v1", create_completion_app(model, name, line)),

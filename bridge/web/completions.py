@@ -95,7 +95,7 @@ class CompletionEndpoint:
         wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
         answer = Answer(self._model.tokenizer, self._name, wanted)
         pieces = self._line.iterate(
-            stream_choices(self._generator, self._bundle.tokenizer, wanted),
+            stream_choices(self._model.generator, self._model.tokenizer, wanted),
             lambda step: sum(piece.new_tokens for piece in step),
             lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
         )

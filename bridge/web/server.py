@@ -43,7 +43,7 @@ def run(model: Model, name: str, host: str, port: int) -> None:
     """Serve the page until SIGINT or SIGTERM; a second signal ends the process at once.
 
     Args:
-        bundle: Model to serve.
+        model: Model to serve.
         name: Name of the model on the page and in the protocol.
         host: Address to listen on.
         port: Port to listen on; 0 chooses a free one.
@@ -103,7 +103,7 @@ def create_server(model: Model, name: str, host: str, listener: socket.socket) -
     is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     names = (format_host(host).lower(), "localhost", "127.0.0.1")
     hosts = [*dict.fromkeys(names)] if is_local else ["*"]
-    app = create_app(bundle, name, hosts, lambda: server.should_exit)
+    app = create_app(model, name, hosts, lambda: server.should_exit)
     config = uvicorn.Config(
         app,
         loop="asyncio",

@@ -193,6 +193,7 @@ WRONG = [
     (lambda m: m.generate("a", max_new_tokens=2.5), "max_new_tokens = 2.5"),
     (lambda m: m.generate("a", seed=2**32), "seed = 4294967296"),
     (lambda m: m.stream("a", temperature=-1), "temperature = -1"),
+    (lambda m: m.generate("a", stop=3), "stop = 3: input should be a valid array"),
     (lambda m: m.generate(None), "expected text, found NoneType None; pass a str"),
     (lambda m: m.generate(["a", 3]), "expected text, found int 3; pass a str"),
     (lambda m: m.generate(b"a"), "expected text, found bytes b'a'"),

@@ -73,7 +73,7 @@ def test_sample_settings_reach_the_sampler(run: Path, run_main: RunMain) -> None
         (["--min-p", 1.5], "1.5 is not in the range 0<=x<=1"),
         (["--repetition-penalty", 0], "0.0 is not in the range"),
         (["--min-new-tokens", -1], "-1 is not in the range 0<=x<2147483648"),
-        (["--stop", ""], "sample.stop = [''] has an empty string"),
+        (["--stop", ""], "stop = ['']: expected strings of at least one character"),
     ],
 )
 def test_sample_refuses_settings_out_of_range(
