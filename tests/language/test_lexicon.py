@@ -13,7 +13,10 @@ from valyrian_jax.language.words.lexicon import (
 )
 from valyrian_jax.language.words.morphology import NUMBERS, TENSES
 
-SOURCES = {"W", "NJ", "AE", "DU", "DJ", "TV", "ZN", "LN", "ending", "rule-t", "sixth", "undecided"}
+SOURCES = {
+    *("W", "NJ", "AE", "DU", "DJ", "TV", "HD", "SO", "PH", "GU", "BL", "MO", "ZN", "LN"),
+    *("ending", "rule", "rule-t", "sixth", "undecided", "memory"),
+}
 POS = {*NOMINAL_POS, *ADJECTIVAL_POS, "verb", "adp", "conj", "adv", "interj"}
 FRAME_KINDS = (
     "intransitive motion speak rest transitive have likes give benefit tool with wish saying "
@@ -23,7 +26,7 @@ FRAME_KINDS = (
 
 def test_rows_are_well_formed() -> None:
     lexicon = load_lexicon()
-    assert len(lexicon) == 731
+    assert len(lexicon) == 923
     for word in lexicon:
         assert all((word.lemma, word.gloss, word.source)), word
         assert word.pos in POS, word
@@ -36,7 +39,7 @@ def test_frames_use_the_known_kinds_and_senses() -> None:
     senses = {sense for word in nouns for sense in word.senses} | {"any"}
     for word in load_lexicon():
         if word.pos == "verb":
-            for frame in filter(None, word.frame.split(";")):
+            for frame in filter(None, f"{word.frame};{word.checker_frame}".split(";")):
                 kind, *arguments = frame.replace(">", "").split()
                 assert kind in kinds, word
                 assert set(arguments) <= senses, word

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.words.lexicon import (
@@ -15,14 +15,13 @@ from valyrian_jax.language.words.lexicon import (
 from valyrian_jax.language.words.morphology import (
     NO_PERSON,
     NOMINAL_TABLES,
-    POSITIONS,
-    conjugate,
-    decline,
     has_ending,
-    inflect_adjective,
+    is_attested,
+    list_forms,
     shorten_last_vowel,
 )
 
+MAX_WORD = 60  # letters; no form is longer
 FEATURES = ("case", "number", "gender", "person", "tense", "mood", "position")
 
 
@@ -64,7 +63,21 @@ class Reading:
 
 
 def analyze(word: str) -> tuple[Reading, ...]:
-    """Return all readings of a word; only names match with a capital letter."""
+    """Return all readings of a word; a capital letter is that of a name, or stands for emphasis."""
+    if len(word) > MAX_WORD:
+        return ()
+    return _analyze(word)
+
+
+@lru_cache(1 << 15)
+def _analyze(word: str) -> tuple[Reading, ...]:
+    if readings := _find_readings(word):
+        return readings
+    uncapitalized = word[:1].lower() + word[1:]
+    return _find_readings(uncapitalized) or _find_readings(word.lower())
+
+
+def _find_readings(word: str) -> tuple[Reading, ...]:
     readings = build_form_index().get(word, ())
     base = build_form_index().get(shorten_last_vowel(word) or "", ())
     return readings + tuple(
@@ -76,14 +89,23 @@ def analyze(word: str) -> tuple[Reading, ...]:
 
 @cache
 def inflect(lexeme: Lexeme) -> tuple[Reading, ...]:
-    """Return every form of a word, without coordinated ones."""
+    """Return every form of a word, without coordinated ones; a phrase yields each of its words."""
+    lexeme = _as_checked(lexeme)
     if lexeme.pos in NOMINAL_POS:
         return tuple(_inflect_noun(lexeme))
     if lexeme.pos in ADJECTIVAL_POS:
         return tuple(_inflect_adjective(lexeme))
     if lexeme.pos == "verb":
         return tuple(_inflect_verb(lexeme))
-    return (Reading(lexeme.lemma, lexeme, "word"),)
+    return tuple(Reading(text, lexeme, "word") for text in lexeme.lemma.split())
+
+
+@cache
+def _as_checked(lexeme: Lexeme) -> Lexeme:
+    """Return a word with the frame that the checker reads."""
+    if lexeme.checker_frame in ("", lexeme.frame):
+        return lexeme
+    return replace(lexeme, frame=lexeme.checker_frame)
 
 
 @cache
@@ -97,37 +119,36 @@ def build_form_index() -> dict[str, tuple[Reading, ...]]:
 
 
 def _inflect_noun(lexeme: Lexeme) -> Iterator[Reading]:
-    person = _pronoun_persons().get(lexeme.lemma, "3")[0]
-    for (case, number), form in decline(lexeme).items():
+    person = _pronoun_persons().get(lexeme.paradigm, "3")[0]
+    for (case, number), text, mark in list_forms(lexeme):
         features = case, number, lexeme.gender, person
-        yield Reading(form.text, lexeme, "noun", *features, attested=form.attested)
+        yield Reading(text, lexeme, "noun", *features, attested=is_attested(mark))
 
 
 @cache
 def _pronoun_persons() -> dict[str, str]:
-    """Map every personal pronoun to its person, such as 1s."""
+    """Map every class of pronouns to its person, such as 1s."""
     rows = read_table("pronouns.csv", NOMINAL_TABLES["pronouns.csv"])
     return {row["class"]: row["person"] for row in rows}
 
 
 def _inflect_adjective(lexeme: Lexeme) -> Iterator[Reading]:
-    for position in POSITIONS:
-        for (gender, number, case), form in inflect_adjective(lexeme, position).items():
-            yield Reading(
-                form.text,
-                lexeme,
-                "adjective",
-                case,
-                number,
-                gender,
-                position=position,
-                attested=form.attested,
-            )
+    for (position, gender, number, case), text, mark in list_forms(lexeme):
+        yield Reading(
+            text,
+            lexeme,
+            "adjective",
+            case,
+            number,
+            gender,
+            position=position,
+            attested=is_attested(mark),
+        )
 
 
 def _inflect_verb(lexeme: Lexeme) -> Iterator[Reading]:
-    for features, form in conjugate(lexeme).items():
-        yield _verb_reading(lexeme, form.text, *features, attested=form.attested)
+    for (tense, mood, person), text, mark in list_forms(lexeme):
+        yield _verb_reading(lexeme, text, tense, mood, person, is_attested(mark))
     for row in load_grammar().variants:
         if lexeme.paradigm == row["class"] and has_ending(lexeme.stem, row["after"]):
             text = lexeme.stem + row["ending"]

@@ -18,6 +18,8 @@ COLUMNS = [
     "gender",
     "sense",
     "frame",
+    "checker_class",
+    "checker_frame",
     "gloss",
     "source",
 ]
@@ -37,6 +39,9 @@ class Lexeme:
         senses: What a noun is, what an adjective may describe, or the kind of an adverb; the main
             sense comes first.
         frame: How the word combines with others, in the notation of the README.
+        checker_class: The paradigms that the sources give, where they differ from what the
+            generator uses: `class:stem:perfect_stem`, separated by `;`.
+        checker_frame: The same for `frame`.
         gloss: English meaning.
         source: Keys of the sources, which the README lists.
     """
@@ -49,6 +54,8 @@ class Lexeme:
     gender: str = ""
     senses: tuple[str, ...] = ()
     frame: str = ""
+    checker_class: str = ""
+    checker_frame: str = ""
     gloss: str = ""
     source: str = ""
 
@@ -104,6 +111,8 @@ def load_lexicon() -> tuple[Lexeme, ...]:
             gender=row["gender"],
             senses=tuple(row["sense"].split()),
             frame=row["frame"],
+            checker_class=row["checker_class"],
+            checker_frame=row["checker_frame"],
             gloss=row["gloss"],
             source=row["source"],
         )

@@ -3,20 +3,25 @@
 The tables (`nouns.csv`, `pronouns.csv`, `adjectives.csv`, `verbs.csv`) hold all facts, exceptions
 included; the code only attaches endings. Each row belongs to a class and has cells such as
 
-    -osa    attach to the stem       -osa°   the same, but inferred by analogy
-    iksan   a whole word             —       not established: no form
+    -osa    attach to the stem                      -osa°   the same, but inferred by analogy
+    <von    attach to the stem without its last     -o/-os  two forms, the usual one first
+            letter
+    iksan   a whole word                            —       not established: no form
 
 A row whose column `after` is not empty applies only to stems with that ending (`Vl Vr` is a vowel
 followed by l or r) and replaces the general row. data/README.md lists the sources of the cells.
+
+The marks ^, † and ‡ are for forms that differ from those of the shipped corpus; see MARKS.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.lexicon import Lexeme, read_table
+from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme, read_table
 
 CASES = ("nom", "acc", "gen", "dat", "loc", "ins", "com", "voc")
 NUMBERS = ("sg", "pl", "paucal", "collective")
@@ -25,7 +30,15 @@ GENDERS = ("lunar", "solar", "terrestrial", "aquatic")
 POSITIONS = ("full", "prepositive", "prevocalic")
 PERSONS = ("1s", "2s", "3s", "1p", "2p", "3p")
 TENSES = ("present", "aorist", "future", "imperfect", "perfect", "pluperfect", "past habitual")
-MOODS = ("indicative", "subjunctive", "passive", "imperative", "infinitive", "participle")
+MOODS = (
+    "indicative",
+    "subjunctive",
+    "passive",
+    "passive subjunctive",
+    "imperative",
+    "infinitive",
+    "participle",
+)
 NO_PERSON = "invariable"  # the person of infinitives and participles
 
 LONG_VOWELS = dict(zip("aeiouy", "āēīōūȳ", strict=True))
@@ -40,11 +53,52 @@ ADJECTIVE_TABLES = {"adjectives.csv": ["class", "position", "gender", "number", 
 VERB_TABLES = {"verbs.csv": ["class", "after", "base", "tense", "mood", *PERSONS, NO_PERSON]}
 
 
+# After an ending: what is known of the form. A new corpus drops ^ and the forms with †, and turns ‡
+# into °; until then the checker knows what the sources give, and the generator what it printed.
+MARKS = {
+    "°": "inferred by analogy; never generated",
+    "^": "attested; not generated yet",
+    "†": "generated until now, against the sources",
+    "‡": "generated until now, but the sources disagree",
+}
+_GENERATED = ("", "†", "‡")
+
+# The perfect stem of a consonant-final verb, by the last letter of its stem. The attested ones
+# follow this table, except for a few (jēld-, mād-), so what it gives is inferred.
+_PERFECT_ENDINGS = {
+    **{letter: letter + "t" for letter in "lmnprs"},
+    **{"b": "pt", "m": "mpt", "k": "tt", "d": "tt", "z": "st", "g": "gd"},
+}
+
+
 class Form(NamedTuple):
-    """An inflected form: its text, and whether a source attests its ending or analogy gives it."""
+    """An inflected form.
+
+    Attributes:
+        text: The form.
+        attested: Whether a source attests its ending, not only analogy. `decline`,
+            `inflect_adjective` and `conjugate` also say no of what the generator does not use yet.
+    """
 
     text: str
     attested: bool
+
+
+class MarkedForm(NamedTuple):
+    """A form of a paradigm: its features, its text, and one of MARKS or "" if it is attested."""
+
+    features: tuple[str, ...]
+    text: str
+    mark: str
+
+
+class Paradigm(NamedTuple):
+    """A class of the ending tables with the stems of a word, and the mark of all its forms."""
+
+    name: str
+    stem: str
+    perfect_stem: str
+    mark: str = ""
 
 
 @cache
@@ -60,10 +114,10 @@ def decline(noun: Lexeme) -> Mapping[tuple[str, str], Form]:
     Raises:
         UserError: Neither nouns.csv nor pronouns.csv has the paradigm.
     """
-    if not noun.paradigm or noun.paradigm == "indecl":
+    if noun.paradigm in ("", "indecl") or noun.paradigm[0] == "=":
         return MappingProxyType({("nom", "sg"): Form(noun.lemma, True)})
-    forms = _inflect(noun, NOMINAL_TABLES, ["number"], CASES)
-    return MappingProxyType({(case, number): form for (number, case), form in forms})
+    forms = _inflect(noun, _main_paradigm(noun), NOMINAL_TABLES, ["number"], CASES)
+    return MappingProxyType({(case, number): form for (number, case), form in _generated(forms)})
 
 
 @cache
@@ -92,8 +146,11 @@ def inflect_adjective(lexeme: Lexeme, position: str) -> Mapping[tuple[str, str, 
         )
     if not lexeme.paradigm:
         return MappingProxyType({})
-    forms = _inflect(lexeme, ADJECTIVE_TABLES, ["position", "gender", "number"], CASES)
-    return MappingProxyType({(g, n, c): form for (p, g, n, c), form in forms if p == position})
+    keys = ["position", "gender", "number"]
+    forms = _inflect(lexeme, _main_paradigm(lexeme), ADJECTIVE_TABLES, keys, CASES)
+    return MappingProxyType(
+        {(g, n, c): form for (p, g, n, c), form in _generated(forms) if p == position}
+    )
 
 
 @cache
@@ -113,8 +170,87 @@ def conjugate(verb: Lexeme) -> Mapping[tuple[str, str, str], Form]:
     """
     if not verb.paradigm:
         return MappingProxyType({("present", "infinitive", NO_PERSON): Form(verb.lemma, True)})
-    forms = _inflect(verb, VERB_TABLES, ["tense", "mood"], [*PERSONS, NO_PERSON])
-    return MappingProxyType({(tense, mood, person): form for (tense, mood, person), form in forms})
+    columns = [*PERSONS, NO_PERSON]
+    forms = _inflect(verb, _main_paradigm(verb), VERB_TABLES, ["tense", "mood"], columns)
+    return MappingProxyType({(t, m, person): form for (t, m, person), form in _generated(forms)})
+
+
+@cache
+def list_forms(lexeme: Lexeme) -> tuple[MarkedForm, ...]:
+    """Return every form of an inflected word, also those that the generator does not use yet.
+
+    The features are (case, number) of a noun, name or pronoun; (position, gender, number, case) of
+    an adjective, determiner or numeral; and (tense, mood, person) of a verb.
+
+    Raises:
+        UserError: The ending tables do not have one of its paradigms.
+    """
+    forms: dict[tuple[tuple[str, ...], str], str] = {}
+    for paradigm in list_paradigms(lexeme):
+        for form in _list_paradigm_forms(lexeme, paradigm):
+            key = form.features, form.text
+            forms[key] = min(forms.get(key, "†"), paradigm.mark or form.mark, key=_rank_mark)
+    return tuple(MarkedForm(*key, mark) for key, mark in forms.items())
+
+
+def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
+    """Return the paradigms of a word: that of the generator first, then those of the sources."""
+    entries = [entry.strip() for entry in lexeme.checker_class.split(";") if entry]
+    is_superseded = lexeme.paradigm and not all(entry.endswith("°") for entry in entries)
+    main = _main_paradigm(lexeme)._replace(mark="†" * bool(is_superseded))
+    paradigms = [main]
+    for entry in entries:
+        name, stem, perfect_stem = [*entry.rstrip("°").split(":"), ""][:3]
+        paradigms.append(Paradigm(name, stem, perfect_stem, "°" * entry.endswith("°")))
+    ending = _PERFECT_ENDINGS.get(main.stem[-1:])
+    if ending and all(p.name == "c-fin" and not p.perfect_stem for p in paradigms):
+        paradigms.append(main._replace(perfect_stem=main.stem[:-1] + ending, mark="°"))
+    return tuple(paradigms)
+
+
+def _main_paradigm(lexeme: Lexeme) -> Paradigm:
+    return Paradigm(lexeme.paradigm, lexeme.stem, lexeme.perfect_stem)
+
+
+def is_attested(mark: str) -> bool:
+    """Test whether a source attests the ending of a form with this mark, and none contradicts."""
+    return mark in ("", "^")
+
+
+def _rank_mark(mark: str) -> int:
+    """Order marks from the most certain to the least."""
+    return ["", "^", "°", "‡", "†"].index(mark)
+
+
+def _list_paradigm_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[MarkedForm]:
+    if paradigm.name in ("", "indecl") or paradigm.name[0] == "=":
+        yield from _list_invariable_forms(lexeme, paradigm)
+    elif lexeme.pos == "verb":
+        columns = [*PERSONS, NO_PERSON]
+        for key, forms in _inflect(lexeme, paradigm, VERB_TABLES, ["tense", "mood"], columns):
+            yield from (MarkedForm(key, *form) for form in forms)
+    elif lexeme.pos in NOMINAL_POS:
+        for key, forms in _inflect(lexeme, paradigm, NOMINAL_TABLES, ["number"], CASES):
+            yield from (MarkedForm(key[::-1], *form) for form in forms)
+    else:
+        keys = ["position", "gender", "number"]
+        for key, forms in _inflect(lexeme, paradigm, ADJECTIVE_TABLES, keys, CASES):
+            yield from (MarkedForm(key, *form) for form in forms)
+
+
+def _list_invariable_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[MarkedForm]:
+    """Yield the dictionary form of a word that does not change, or whose class is not known."""
+    if lexeme.pos == "verb":
+        yield MarkedForm(("present", "infinitive", NO_PERSON), lexeme.lemma, "")
+    elif paradigm.name[:1] == "=":
+        yield MarkedForm((*paradigm.name[1:].split("/"),), lexeme.lemma, "")
+    elif lexeme.pos in NOMINAL_POS:
+        yield MarkedForm(("nom", "sg"), lexeme.lemma, "")
+        if lexeme.pos == "name":  # as in "Dohaerās, Vhagar!"
+            yield MarkedForm(("voc", "sg"), lexeme.lemma, "")
+    elif paradigm.name == "indecl":
+        for key in product(POSITIONS, GENDERS, ("sg", "pl"), CASES):
+            yield MarkedForm(key, lexeme.lemma, "")
 
 
 def lengthen_last_vowel(word: str) -> str | None:
@@ -141,7 +277,7 @@ def concord_case(noun: Lexeme, case: str) -> str:
     instrumental besides the third (issaroso kirinose). Source: Najahho, "High Valyrian Adjectives".
     """
     if case in ("ins", "com"):
-        return {"2": "com", "3": "ins"}.get(noun.paradigm[:1], case)
+        return {"2": "com", "3": "ins"}.get(list_paradigms(noun)[-1].name[:1], case)
     return case
 
 
@@ -162,35 +298,56 @@ def has_ending(stem: str, endings: str) -> bool:
     )
 
 
+_Cells = Iterator[tuple[tuple[str, ...], list[tuple[str, str]]]]
+
+
 def _inflect(
-    lexeme: Lexeme, tables: Mapping[str, list[str]], keys: Sequence[str], columns: Sequence[str]
-) -> Iterator[tuple[tuple[str, ...], Form]]:
-    """Yield ((*row keys, column), form) for every established cell of the lexeme's paradigm."""
+    lexeme: Lexeme,
+    paradigm: Paradigm,
+    tables: Mapping[str, list[str]],
+    keys: Sequence[str],
+    columns: Sequence[str],
+) -> _Cells:
+    """Yield ((*row keys, column), [(text, mark), ...]) for every established cell of a paradigm."""
     rows = [
         row
         for name in tables
-        for row in _rows_by_class(name, tuple(tables[name])).get(lexeme.paradigm, ())
+        for row in _rows_by_class(name, tuple(tables[name])).get(paradigm.name, ())
     ]
     if not rows:
         raise UserError(
-            f"lexicon.csv: {lexeme.lemma!r} has the class {lexeme.paradigm!r}, which is not in "
+            f"lexicon.csv: {lexeme.lemma!r} has the class {paradigm.name!r}, which is not in "
             f"{' or '.join(tables)}; correct it or leave it empty"
         )
     row_by_key: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         key = tuple(row[k] for k in keys)
-        if has_ending(lexeme.stem, row["after"]) and (key not in row_by_key or row["after"]):
+        if has_ending(paradigm.stem, row["after"]) and (key not in row_by_key or row["after"]):
             row_by_key[key] = row
     for key, row in row_by_key.items():
-        stem = lexeme.perfect_stem if row.get("base") == "perfect" else lexeme.stem
+        is_perfect = row.get("base") == "perfect"
+        stem = paradigm.perfect_stem if is_perfect else paradigm.stem
         for column in columns:
             cell = row[column]
-            ending = cell.removesuffix("°")
-            has_no_stem = row.get("base") == "perfect" and not stem and ending.startswith("-")
-            if cell in ("", "—") or has_no_stem:
+            if cell in ("", "—") or (is_perfect and not stem and cell[0] in "-<"):
                 continue
-            text = stem + ending[1:] if ending.startswith("-") else ending
-            yield (*key, column), Form(text, attested=ending == cell)
+            yield (*key, column), [_attach(stem, ending) for ending in cell.split("/")]
+
+
+def _attach(stem: str, ending: str) -> tuple[str, str]:
+    """Return the text and the mark of a form."""
+    mark = ending[-1] if ending[-1] in MARKS else ""
+    ending = ending.removesuffix(mark)
+    if ending[0] == "-":
+        return stem + ending[1:], mark
+    return (stem[:-1] + ending[1:] if ending[0] == "<" else ending), mark
+
+
+def _generated(cells: _Cells) -> Iterator[tuple[tuple[str, ...], Form]]:
+    """Yield the one form of every cell that the generator knows."""
+    for key, forms in cells:
+        text, mark = next((form for form in forms if form[1] in _GENERATED), forms[0])
+        yield key, Form(text, attested=mark in _GENERATED)
 
 
 @cache
