@@ -25,9 +25,8 @@ FRAME_KINDS = (
 
 
 def test_rows_are_well_formed() -> None:
-    lexicon = load_lexicon()
-    assert len(lexicon) == 923
-    for word in lexicon:
+    assert len(read_table("lexicon.csv", COLUMNS)) == 925
+    for word in load_lexicon():
         assert all((word.lemma, word.gloss, word.source)), word
         assert word.pos in POS, word
         assert set(word.source.split()) <= SOURCES, word
@@ -64,3 +63,16 @@ def test_templates_use_the_senses_of_the_lexicon() -> None:
 def test_a_damaged_table_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"lexicon.csv: the header must be lemma,pos"):
         read_table("lexicon.csv", COLUMNS[:2])
+
+
+def test_derived_words_are_inferred_and_not_for_the_generator() -> None:
+    rows = {row["lemma"] for row in read_table("lexicon.csv", COLUMNS)}
+    derived = [word for word in load_lexicon() if word.lemma not in rows]
+    assert {("lykirī", "adv"), ("gevī", "adv"), ("dohaeriros", "noun")}.isdisjoint(
+        (word.lemma, word.pos) for word in derived
+    )
+    lemmas = {word.lemma for word in derived}
+    assert {"sȳrkta", "kirinpa", "rōvirī", "joriliros"} <= lemmas
+    assert "kostōbkta" not in lemmas
+    assert len(lemmas) == len(derived)
+    assert all(word.is_inferred and not word.senses and not word.frame for word in derived)

@@ -71,10 +71,10 @@ def analyze(word: str) -> tuple[Reading, ...]:
 
 @lru_cache(1 << 15)
 def _analyze(word: str) -> tuple[Reading, ...]:
-    if readings := _find_readings(word):
-        return readings
-    uncapitalized = word[:1].lower() + word[1:]
-    return _find_readings(uncapitalized) or _find_readings(word.lower())
+    readings, uncapitalized = _find_readings(word), word[:1].lower() + word[1:]
+    if uncapitalized != word:
+        readings += _find_readings(uncapitalized)
+    return readings or _find_readings(word.lower())
 
 
 def _find_readings(word: str) -> tuple[Reading, ...]:
@@ -97,7 +97,8 @@ def inflect(lexeme: Lexeme) -> tuple[Reading, ...]:
         return tuple(_inflect_adjective(lexeme))
     if lexeme.pos == "verb":
         return tuple(_inflect_verb(lexeme))
-    return tuple(Reading(text, lexeme, "word") for text in lexeme.lemma.split())
+    attested = not lexeme.is_inferred
+    return tuple(Reading(t, lexeme, "word", attested=attested) for t in lexeme.lemma.split())
 
 
 @cache

@@ -1,14 +1,22 @@
-"""The lexicon: every row of `lexicon.csv` is a `Lexeme`; the README explains the columns."""
+"""The lexicon: the words of `lexicon.csv`, whose columns the README explains, and derived ones."""
 
 import csv
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.language.words.derivation import derive_words
+from valyrian_jax.language.words.lexeme import ADJECTIVAL_POS, NOMINAL_POS, Lexeme
 
-NOMINAL_POS = ("noun", "name", "pron")  # parts of speech that decline
-ADJECTIVAL_POS = ("adj", "det", "num")  # parts of speech that agree with a noun
+__all__ = [
+    "ADJECTIVAL_POS",
+    "COLUMNS",
+    "NOMINAL_POS",
+    "Lexeme",
+    "load_lexicon",
+    "read_table",
+]
+
 COLUMNS = [
     "lemma",
     "pos",
@@ -23,41 +31,6 @@ COLUMNS = [
     "gloss",
     "source",
 ]
-
-
-@dataclass(frozen=True, eq=False)  # Comparing by identity makes it a cheap dictionary key.
-class Lexeme:
-    """A word of the lexicon.
-
-    Attributes:
-        lemma: Dictionary form: nominative singular, lunar nominative singular, or infinitive.
-        pos: Part of speech: noun, name, adj, det, num, verb, pron, adp, conj, adv or interj.
-        paradigm: Class in the ending tables; "" if unknown, "indecl" if the word has one form only.
-        stem: Stem that the endings attach to.
-        perfect_stem: Stem of the perfect tenses; "" if unknown, and then the verb has none.
-        gender: lunar, solar, terrestrial, aquatic or "".
-        senses: What a noun is, what an adjective may describe, or the kind of an adverb; the main
-            sense comes first.
-        frame: How the word combines with others, in the notation of the README.
-        checker_class: The paradigms that the sources give, where they differ from what the
-            generator uses: `class:stem:perfect_stem`, separated by `;`.
-        checker_frame: The same for `frame`.
-        gloss: English meaning.
-        source: Keys of the sources, which the README lists.
-    """
-
-    lemma: str
-    pos: str
-    paradigm: str = ""
-    stem: str = ""
-    perfect_stem: str = ""
-    gender: str = ""
-    senses: tuple[str, ...] = ()
-    frame: str = ""
-    checker_class: str = ""
-    checker_frame: str = ""
-    gloss: str = ""
-    source: str = ""
 
 
 def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
@@ -90,7 +63,7 @@ def read_table(name: str, columns: list[str]) -> list[dict[str, str]]:
 
 @cache
 def load_lexicon() -> tuple[Lexeme, ...]:
-    """Load all words in file order, which the generator reads as frequent to rare.
+    """Load all words in file order, from frequent to rare, and then those derived from them.
 
     Raises:
         UserError: `lexicon.csv` is malformed or lists a word twice with the same part of speech.
@@ -116,4 +89,4 @@ def load_lexicon() -> tuple[Lexeme, ...]:
             gloss=row["gloss"],
             source=row["source"],
         )
-    return tuple(lexemes.values())
+    return (*lexemes.values(), *derive_words(tuple(lexemes.values())))

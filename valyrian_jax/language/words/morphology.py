@@ -144,7 +144,7 @@ def inflect_adjective(lexeme: Lexeme, position: str) -> Mapping[tuple[str, str, 
         return MappingProxyType(
             {(g, n, c): lemma for g in GENDERS for n in ("sg", "pl") for c in CASES}
         )
-    if not lexeme.paradigm:
+    if not lexeme.paradigm or lexeme.paradigm[0] == "=":
         return MappingProxyType({})
     keys = ["position", "gender", "number"]
     forms = _inflect(lexeme, _main_paradigm(lexeme), ADJECTIVE_TABLES, keys, CASES)
@@ -197,7 +197,8 @@ def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
     """Return the paradigms of a word: that of the generator first, then those of the sources."""
     entries = [entry.strip() for entry in lexeme.checker_class.split(";") if entry]
     is_superseded = lexeme.paradigm and not all(entry.endswith("°") for entry in entries)
-    main = _main_paradigm(lexeme)._replace(mark="†" * bool(is_superseded))
+    mark = "†" if is_superseded else "°" * lexeme.is_inferred
+    main = _main_paradigm(lexeme)._replace(mark=mark)
     paradigms = [main]
     for entry in entries:
         name, stem, perfect_stem = [*entry.rstrip("°").split(":"), ""][:3]

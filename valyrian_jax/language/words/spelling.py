@@ -5,18 +5,25 @@ import string
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache, lru_cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from unicodedata import combining, normalize
 
-from valyrian_jax.language.words.analysis import analyze, build_form_index
+from valyrian_jax.language.words.analysis import MAX_WORD, Reading, analyze, build_form_index
 from valyrian_jax.language.words.lexicon import load_lexicon
-from valyrian_jax.language.words.morphology import SHORT_VOWELS
+from valyrian_jax.language.words.morphology import (
+    LONG_VOWELS,
+    SHORT_VOWELS,
+    lengthen_last_vowel,
+    shorten_last_vowel,
+)
 
 ALPHABET = "".join(sorted((set(string.ascii_lowercase) - set("cfwx")) | set("ñāēīōūȳ")))
 _WITHOUT_MACRONS = str.maketrans(
     SHORT_VOWELS | {long.upper(): short.upper() for long, short in SHORT_VOWELS.items()}
 )
-_SHORT_LETTERS = "".join(letter for letter in ALPHABET if letter not in SHORT_VOWELS)
+_SHORT_LETTERS = "".join(letter for letter in ALPHABET if letter not in {*SHORT_VOWELS, "ñ"})
+_PLAIN_LETTERS = str.maketrans(SHORT_VOWELS | {"ñ": "n", "c": "k", "x": "ks", "æ": "ae"})
+_DOUBLED_VOWEL = re.compile(r"([aeiouy])\1")
 _MAX_WORD = 30  # letters; a longer word gets no suggestions
 
 _MAX_MARKS = 30
@@ -43,37 +50,97 @@ def _insert_joiners(run: str) -> str:
     return "".join(chunks)
 
 
+def fold(word: str) -> str:
+    """Return what the spellings of a word have in common, however its long vowels are written.
+
+    Lower case, without accents (also that of ñ), with single vowels; c is k, and x is ks.
+    """
+    plain = word.lower().translate(_PLAIN_LETTERS)
+    if not plain.isascii():
+        letters = normalize("NFD", nfc(plain))
+        plain = "".join(letter for letter in letters if not combining(letter))
+        plain = plain.translate(_PLAIN_LETTERS)
+    return _DOUBLED_VOWEL.sub(r"\1", plain)
+
+
 def suggest(word: str) -> tuple[str, ...]:
-    """Return up to three similar known words; those that differ in macrons only come first."""
-    if spellings := _spellings().get(word.translate(_WITHOUT_MACRONS), ()):
-        return spellings[:3]
-    return _suggest_edited(word) if len(word) <= _MAX_WORD else ()
+    """Return up to three similar known words; those that are only spelt otherwise come first."""
+    if len(word) > _MAX_WORD:
+        return ()
+    return _find_spellings(word)[:3] or _suggest_edited(word)
 
 
 def correct_macrons(word: str) -> tuple[str, ...]:
     """Return the known words that differ from an unknown word in macrons only."""
-    return () if analyze(word) else _spellings().get(word.translate(_WITHOUT_MACRONS), ())
+    if len(word) > MAX_WORD or analyze(word):
+        return ()
+    plain = word.translate(_WITHOUT_MACRONS)
+    return tuple(s for s in _find_spellings(word) if s.translate(_WITHOUT_MACRONS) == plain)
+
+
+def readings_as_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
+    """Find the known words that a differently spelt one stands for, and their readings.
+
+    Vowels without their macron or with one too many (vali dakosi, zaldrizes), doubled or with
+    another accent (vaalar, zaldrîzes), a missing tilde (muna), c for k (Dracarys), letters of
+    another case (daenerys), and any Unicode normal form.
+
+    Args:
+        word: A word as it was written.
+
+    Returns:
+        (right spelling, readings), the closest spelling first; nothing for a word that is known as
+        it is, or that differs in more.
+    """
+    if len(word) > MAX_WORD or analyze(word):
+        return ()
+    return _find_meant(word)
+
+
+@lru_cache(1 << 12)
+def _find_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
+    written = _DOUBLED_VOWEL.sub(lambda match: LONG_VOWELS.get(match[1], match[1]), nfc(word))
+    candidates = dict.fromkeys(_find_spellings(word))
+    for form in tuple(candidates):  # "and ...", as in `zaldrizesē`
+        if shorten_last_vowel(written) and (longer := lengthen_last_vowel(form)):
+            candidates[longer] = None
+    spellings = sorted(candidates, key=lambda form: _count_differences(form, written))
+    found = ((_capitalize_as(form, word), analyze(form)) for form in spellings)
+    return tuple((spelling, readings) for spelling, readings in found if readings)
+
+
+def _count_differences(form: str, written: str) -> int:
+    pairs = zip_longest(form.lower(), written.lower())
+    return sum(a != b for a, b in pairs)
+
+
+def _capitalize_as(form: str, word: str) -> str:
+    return form[:1].upper() + form[1:] if word[:1].isupper() else form
 
 
 @lru_cache(1 << 12)  # Text in another language repeats its words, and each takes a millisecond.
 def _suggest_edited(word: str) -> tuple[str, ...]:
-    edits = _edit_once(word.translate(_WITHOUT_MACRONS))
+    edits = _edit_once(fold(word))
     if matches := sorted({form for edit in edits for form in _spellings().get(edit, ())}):
         return tuple(matches[:3])
     return tuple(get_close_matches(word, [lexeme.lemma for lexeme in load_lexicon()], 3))
 
 
+def _find_spellings(word: str) -> tuple[str, ...]:
+    return _spellings().get(fold(word), ())
+
+
 @cache
 def _spellings() -> dict[str, tuple[str, ...]]:
-    """Map every form without its macrons to the forms that it may be."""
+    """Map every form, folded, to the forms that it may be."""
     spellings: dict[str, list[str]] = {}
     for form in build_form_index():
-        spellings.setdefault(form.translate(_WITHOUT_MACRONS), []).append(form)
+        spellings.setdefault(fold(form), []).append(form)
     return {key: tuple(forms) for key, forms in spellings.items()}
 
 
 def _edit_once(word: str) -> Iterator[str]:
-    """Yield every word one edit away, without macrons (Norvig 2007)."""
+    """Yield every word one edit away from a folded one (Norvig 2007)."""
     for i in range(len(word) + 1):
         head, tail = word[:i], word[i:]
         if tail:

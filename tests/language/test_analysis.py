@@ -1,0 +1,92 @@
+"""Analysis: every form of the tables is found again; capitals, phrases and derived words."""
+
+import pytest
+
+from valyrian_jax.language.words.analysis import analyze, inflect
+from valyrian_jax.language.words.lexicon import load_lexicon
+
+
+def find_features(word: str, lemma: str) -> set[tuple[str, str]]:
+    readings = (reading for reading in analyze(word) if reading.lexeme.lemma == lemma)
+    return {(r.case or r.tense, r.number) for r in readings}
+
+
+@pytest.mark.parametrize(
+    ("word", "lemma"),
+    [
+        ("Jelmāzmo", "jelmāzma"),
+        ("Uēpo", "uēpa"),
+        ("Lentrot", "lentor"),
+        ("Dovaogēdyro", "dovaogēdy"),
+        ("Āeksio", "āeksio"),
+        ("Ōño", "ōños"),
+        ("VALAR", "vala"),
+        ("Valar", "vala"),
+    ],
+)
+def test_a_capital_does_not_make_a_known_word_unknown(word: str, lemma: str) -> None:
+    assert lemma in {reading.lexeme.lemma for reading in analyze(word)}
+
+
+@pytest.mark.parametrize(
+    ("word", "lemma", "attested"),
+    [
+        ("rytsas", "rytsas", True),
+        ("geros", "geros ilas", True),
+        ("syt", "skoro syt", True),
+        ("langār", "langār", True),
+        ("kūrie", "kūrie", True),
+        ("gōvilēza", "gōvilemagon", True),
+        ("qubirī", "qubirī", True),
+        ("karirī", "karirī", False),
+        ("rōvirī", "rōvirī", False),
+        ("sȳrkta", "sȳrkta", False),
+        ("aderpa", "aderpa", True),
+        ("remȳti", "remȳti", True),
+        ("Vhagar", "Vhagar", True),
+        ("Daenerys", "Daenerys", True),
+        ("Yunkai", "Yunkai", True),
+        ("Mīrīn", "Mīrīn", True),
+        ("glaestas", "glaesagon", False),
+    ],
+)
+def test_words_are_known(word: str, lemma: str, attested: bool) -> None:
+    readings = [reading for reading in analyze(word) if reading.lexeme.lemma == lemma]
+    assert readings
+    assert any(reading.attested for reading in readings) == attested
+
+
+def test_a_word_without_a_dictionary_form_has_only_its_own() -> None:
+    assert find_features("remȳti", "remȳti") == {("loc", "pl")}
+    assert find_features("ezīmptos", "ezīmptos") == {("ins", "pl")}
+
+
+def test_a_name_of_unknown_class_is_a_vocative_too() -> None:
+    assert find_features("Vhagar", "Vhagar") == {("nom", "sg"), ("voc", "sg")}
+
+
+def test_emphatic_pronouns_have_the_person_of_their_pronouns() -> None:
+    persons = {w: analyze(w)[0].person + analyze(w)[0].number for w in ("nykēla", "jemēle", "jāla")}
+    assert persons == {"nykēla": "1sg", "jemēle": "2pl", "jāla": "3sg"}
+
+
+def test_the_checker_reads_its_own_frame() -> None:
+    words = [word for word in load_lexicon() if word.checker_frame]
+    assert words
+    for word in words:
+        readings = inflect(word)
+        assert {reading.lexeme.frame for reading in readings} == {word.checker_frame}
+        # The same lexeme in every reading, also in those of its readings' lexeme.
+        assert {reading.lexeme for reading in readings} == {readings[0].lexeme}
+        assert inflect(readings[0].lexeme)[0].lexeme is readings[0].lexeme
+
+
+def test_every_form_is_analysed_as_its_word() -> None:
+    for lexeme in load_lexicon()[::17]:
+        for reading in inflect(lexeme):
+            assert reading in analyze(reading.text)
+
+
+def test_no_word_is_unknown_because_of_its_length_only() -> None:
+    assert max(len(reading.text) for w in load_lexicon() for reading in inflect(w)) < 30
+    assert analyze("valar" * 20_000) == ()
