@@ -4,6 +4,7 @@ import pytest
 
 from valyrian_jax.language.words.analysis import analyze, inflect
 from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
 
 
 def find_features(word: str, lemma: str) -> set[tuple[str, str]]:
@@ -90,3 +91,20 @@ def test_every_form_is_analysed_as_its_word() -> None:
 def test_no_word_is_unknown_because_of_its_length_only() -> None:
     assert max(len(reading.text) for w in load_lexicon() for reading in inflect(w)) < 30
     assert analyze("valar" * 20_000) == ()
+
+
+def test_a_paradigm_shows_what_the_sources_give() -> None:
+    def table(lemma: str) -> str:
+        return "\n".join(map(format_paradigm, find_lexemes(lemma)))
+
+    assert "ēdvos" in table("ēdrugon")
+    assert "ēdrvos" not in table("ēdrugon")
+    assert "class emagon" in table("dāeremagon")
+    assert "dāerēza" in table("dāeremagon")
+    assert "dāeremas" not in table("dāeremagon")
+    assert "dēmos°/dēmaos" in table("dēmagon")
+    forms = {
+        form["text"]: form["sure"] for form in paradigm_record(find_lexemes("emagon")[0])["forms"]
+    }
+    assert forms["emā"]
+    assert not forms["emāt"]

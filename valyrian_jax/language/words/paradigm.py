@@ -1,7 +1,9 @@
 """The paradigm of a word, as a table for people and as a record for programs."""
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from valyrian_jax.errors import UserError
@@ -17,13 +19,16 @@ from valyrian_jax.language.words.morphology import (
     POSITIONS,
     TENSES,
     Form,
-    conjugate,
-    decline,
-    inflect_adjective,
+    MarkedForm,
+    is_attested,
+    list_forms,
+    list_paradigms,
 )
 from valyrian_jax.language.words.spelling import suggest
 
-Row = tuple[str, Sequence[Form | None]]
+Row = tuple[str, Sequence[str]]
+_Cells = defaultdict[tuple[str, ...], str]
+_MISSING = "—"
 _MAX_WIDTH, _GAP = 80, 2  # columns of the terminal: of a table, and between two of its columns
 
 
@@ -48,15 +53,17 @@ def format_paradigm(lexeme: Lexeme) -> str:
 
     The sign ° marks a form inferred by analogy; — marks a form that is not established.
     """
-    paradigm = lexeme.paradigm and f"class {lexeme.paradigm}"
+    classes = {p.name: None for p in list_paradigms(lexeme) if p.mark != "†"}
+    paradigm = " or ".join(name for name in classes if name and name[0] != "=")
+    paradigm = paradigm and f"class {paradigm}"
     description = lexeme.lemma, lexeme.pos, paradigm, lexeme.gender, lexeme.gloss
     lines = [textwrap.fill(", ".join(filter(None, description)), _MAX_WIDTH)]
     if lexeme.pos in NOMINAL_POS:
-        lines += _format_table(NUMBERS, _noun_rows(lexeme))
+        lines += _format_table(NUMBERS, _noun_rows(_format_cells(lexeme)))
     elif lexeme.pos in ADJECTIVAL_POS:
-        lines += _format_table(CASES, _adjective_rows(lexeme))
+        lines += _format_table(CASES, _adjective_rows(_format_cells(lexeme)))
     elif lexeme.pos == "verb":
-        lines += _format_table([*PERSONS, NO_PERSON], _verb_rows(lexeme))
+        lines += _format_table([*PERSONS, NO_PERSON], _verb_rows(_format_cells(lexeme)))
     else:
         lines.append("does not change")
     return "\n".join(lines)
@@ -82,48 +89,63 @@ def paradigm_record(lexeme: Lexeme) -> dict[str, Any]:
 
 
 def _list_forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
+    names: tuple[str, ...] = ("mood", "tense", "person")
     if lexeme.pos in NOMINAL_POS:
-        for (case, number), form in decline(lexeme).items():
-            yield {"case": case, "number": number}, form
+        names = ("case", "number")
     elif lexeme.pos in ADJECTIVAL_POS:
-        for position in POSITIONS:
-            for (gender, number, case), form in inflect_adjective(lexeme, position).items():
-                yield {"position": position, "gender": gender, "number": number, "case": case}, form
-    elif lexeme.pos == "verb":
-        for (tense, mood, person), form in conjugate(lexeme).items():
-            yield {"mood": mood, "tense": tense, "person": person}, form
-    else:
-        yield {}, Form(lexeme.lemma, True)
+        names = ("position", "gender", "number", "case")
+    elif lexeme.pos != "verb":
+        yield {}, Form(lexeme.lemma, not lexeme.is_inferred)
+        return
+    for features, forms in _group_forms(lexeme).items():
+        if lexeme.pos == "verb":
+            features = (features[1], features[0], features[2])
+        for form in forms:
+            yield dict(zip(names, features, strict=True)), Form(form.text, is_attested(form.mark))
 
 
-def _noun_rows(lexeme: Lexeme) -> Iterator[Row]:
-    forms = decline(lexeme)
+def _group_forms(lexeme: Lexeme) -> dict[tuple[str, ...], list[MarkedForm]]:
+    """Group the forms of a word by their features, without those that the sources replace."""
+    groups: dict[tuple[str, ...], list[MarkedForm]] = {}
+    for form in list_forms(lexeme):
+        if form.mark != "†":
+            groups.setdefault(form.features, []).append(form)
+    return groups
+
+
+def _noun_rows(cells: _Cells) -> Iterator[Row]:
     for case in CASES:
-        yield case, [forms.get((case, number)) for number in NUMBERS]
+        yield case, [cells[case, number] for number in NUMBERS]
 
 
-def _adjective_rows(lexeme: Lexeme) -> Iterator[Row]:
-    for position in POSITIONS:
-        forms = inflect_adjective(lexeme, position)
-        for gender in GENDERS:
-            for number in ("sg", "pl"):
-                row = [forms.get((gender, number, case)) for case in CASES]
-                yield f"{position} {gender} {number}", row
+def _adjective_rows(cells: _Cells) -> Iterator[Row]:
+    for position, gender, number in product(POSITIONS, GENDERS, ("sg", "pl")):
+        row = [cells[position, gender, number, case] for case in CASES]
+        yield f"{position} {gender} {number}", row
 
 
-def _verb_rows(lexeme: Lexeme) -> Iterator[Row]:
-    forms = conjugate(lexeme)
-    for mood in MOODS:
-        for tense in TENSES:
-            row = [forms.get((tense, mood, person)) for person in (*PERSONS, NO_PERSON)]
-            if any(row):
-                yield f"{mood} {tense}", row
+def _verb_rows(cells: _Cells) -> Iterator[Row]:
+    for mood, tense in product(MOODS, TENSES):
+        row = [cells[tense, mood, person] for person in (*PERSONS, NO_PERSON)]
+        if any(cell != _MISSING for cell in row):
+            yield f"{mood} {tense}", row
+
+
+def _format_cells(lexeme: Lexeme) -> _Cells:
+    """Map the features of a form to its text, with ° for inferred forms and — for missing ones."""
+    return defaultdict(
+        lambda: _MISSING,
+        {
+            features: "/".join(form.text + "°" * (not is_attested(form.mark)) for form in forms)
+            for features, forms in _group_forms(lexeme).items()
+        },
+    )
 
 
 def _format_table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
     """Format a table; one that is too wide continues below, in blocks of columns."""
     cells = [["", *columns]]
-    cells += [[name, *map(_format_cell, row)] for name, row in rows]
+    cells += [[name, *row] for name, row in rows]
     padded = [
         [cell.ljust(max(map(len, column))) for cell in column]
         for column in zip(*cells, strict=True)
@@ -138,7 +160,3 @@ def _format_table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
         lines += [""] * bool(lines)
         lines += [(" " * _GAP).join(row).rstrip() for row in zip(*block, strict=True)]
     return lines
-
-
-def _format_cell(form: Form | None) -> str:
-    return "—" if form is None else form.text + "°" * (not form.attested)
