@@ -108,3 +108,11 @@ def test_a_paradigm_shows_what_the_sources_give() -> None:
     }
     assert forms["emā"]
     assert not forms["emāt"]
+
+
+def test_no_name_has_the_form_of_a_small_word() -> None:
+    """A capital at the beginning of a sentence does not make a small word a name."""
+    pos = ("adp", "conj", "interj", "adv", "pron")
+    small = {w.lemma for w in load_lexicon() if w.pos in pos and not w.is_inferred}
+    forms = {reading.text for w in load_lexicon() if w.pos == "name" for reading in inflect(w)}
+    assert {form for form in forms if form.lower() in small} == set()
