@@ -1,9 +1,12 @@
 """The lexicon file is well formed and uses the notation that the README explains."""
 
+from pathlib import Path
+
 import pytest
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.grammar import load_grammar
+from valyrian_jax.language.words.analysis import inflect
 from valyrian_jax.language.words.lexicon import (
     ADJECTIVAL_POS,
     COLUMNS,
@@ -58,6 +61,26 @@ def test_templates_use_the_senses_of_the_lexicon() -> None:
             if role.category == "participant":
                 arguments = {a for a in role.arguments if not a.startswith("=")}
                 assert arguments <= senses, (template.name, letter)
+
+
+def test_the_readme_counts_words_and_forms() -> None:
+    names = {"adj": "adjectives", "det": "determiners and numerals", "verb": "verbs"}
+    names |= {"noun": "nouns", "name": "names", "pron": "pronouns", "num": names["det"]}
+    rows = {row["lemma"] for row in read_table("lexicon.csv", COLUMNS)}
+    words: dict[str, int] = {}
+    forms: dict[str, dict[str, bool]] = {}
+    for word in load_lexicon():
+        name = names.get(word.pos, "other words")
+        name = name if word.lemma in rows else "words derived by rule"
+        words[name] = words.get(name, 0) + 1
+        for reading in inflect(word):
+            found = forms.setdefault(name, {})
+            found[reading.text] = found.get(reading.text, False) or reading.attested
+    readme = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
+    for name, count in words.items():
+        attested = sum(forms[name].values())
+        inferred = len(forms[name]) - attested
+        assert f"| {name} | {count:,} | {attested:,} | {inferred:,} |" in readme
 
 
 def test_a_damaged_table_is_a_user_error() -> None:
