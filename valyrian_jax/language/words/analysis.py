@@ -22,6 +22,7 @@ from valyrian_jax.language.words.morphology import (
 )
 
 MAX_WORD = 60  # letters; no form is longer
+_NUMBERS = {"s": "sg", "p": "pl"}
 FEATURES = ("case", "number", "gender", "person", "tense", "mood", "position")
 
 
@@ -159,7 +160,15 @@ def _inflect_verb(lexeme: Lexeme) -> Iterator[Reading]:
 def _verb_reading(
     lexeme: Lexeme, text: str, tense: str, mood: str, person: str, attested: bool = True
 ) -> Reading:
-    reading = Reading(text, lexeme, "verb", tense=tense, mood=mood, attested=attested)
-    if person == NO_PERSON:
-        return reading
-    return replace(reading, person=person[0], number={"s": "sg", "p": "pl"}[person[1]])
+    number = "" if person == NO_PERSON else _NUMBERS[person[1]]
+    person = person[0] if number else ""
+    return Reading(
+        text,
+        lexeme,
+        "verb",
+        number=number,
+        person=person,
+        tense=tense,
+        mood=mood,
+        attested=attested,
+    )

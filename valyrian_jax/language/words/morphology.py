@@ -62,6 +62,7 @@ MARKS = {
     "‡": "generated until now, but the sources disagree",
 }
 _GENERATED = ("", "†", "‡")
+_RANKS = {mark: rank for rank, mark in enumerate(["", "^", "°", "‡", "†"])}  # certain ones first
 
 # The perfect stem of a consonant-final verb, by the last letter of its stem. The attested ones
 # follow this table, except for a few (jēld-, mād-), so what it gives is inferred.
@@ -188,8 +189,9 @@ def list_forms(lexeme: Lexeme) -> tuple[MarkedForm, ...]:
     forms: dict[tuple[tuple[str, ...], str], str] = {}
     for paradigm in list_paradigms(lexeme):
         for form in _list_paradigm_forms(lexeme, paradigm):
-            key = form.features, form.text
-            forms[key] = min(forms.get(key, "†"), paradigm.mark or form.mark, key=_rank_mark)
+            key, mark = (form.features, form.text), paradigm.mark or form.mark
+            if key not in forms or _RANKS[mark] < _RANKS[forms[key]]:
+                forms[key] = mark
     return tuple(MarkedForm(*key, mark) for key, mark in forms.items())
 
 
@@ -201,7 +203,7 @@ def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
     main = _main_paradigm(lexeme)._replace(mark=mark)
     paradigms = [main]
     for entry in entries:
-        name, stem, perfect_stem = [*entry.rstrip("°").split(":"), ""][:3]
+        name, stem, perfect_stem = [*entry.rstrip("°").split(":"), "", ""][:3]
         paradigms.append(Paradigm(name, stem, perfect_stem, "°" * entry.endswith("°")))
     ending = _PERFECT_ENDINGS.get(main.stem[-1:])
     if ending and all(p.name == "c-fin" and not p.perfect_stem for p in paradigms):
@@ -216,11 +218,6 @@ def _main_paradigm(lexeme: Lexeme) -> Paradigm:
 def is_attested(mark: str) -> bool:
     """Test whether a source attests the ending of a form with this mark, and none contradicts."""
     return mark in ("", "^")
-
-
-def _rank_mark(mark: str) -> int:
-    """Order marks from the most certain to the least."""
-    return ["", "^", "°", "‡", "†"].index(mark)
 
 
 def _list_paradigm_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[MarkedForm]:
