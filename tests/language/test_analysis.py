@@ -116,3 +116,11 @@ def test_no_name_has_the_form_of_a_small_word() -> None:
     small = {w.lemma for w in load_lexicon() if w.pos in pos and not w.is_inferred}
     forms = {reading.text for w in load_lexicon() if w.pos == "name" for reading in inflect(w)}
     assert {form for form in forms if form.lower() in small} == set()
+
+
+def test_a_word_that_agrees_with_everything_has_few_readings() -> None:
+    readings = analyze("ampa")
+    assert {(r.position, r.case, r.gender, r.number) for r in readings} == {
+        ("full", "nom", "", ""),
+        *((position, "", "", "") for position in ("full", "prepositive", "prevocalic")),
+    }

@@ -15,6 +15,7 @@ from valyrian_jax.language.words.lexicon import (
 from valyrian_jax.language.words.morphology import (
     NO_PERSON,
     NOMINAL_TABLES,
+    POSITIONS,
     has_ending,
     is_attested,
     list_forms,
@@ -135,6 +136,10 @@ def _pronoun_persons() -> dict[str, str]:
 
 
 def _inflect_adjective(lexeme: Lexeme) -> Iterator[Reading]:
+    if lexeme.paradigm == "indecl":  # It agrees with everything; a predicate is nominative.
+        for position, case in (*((position, "") for position in POSITIONS), ("full", "nom")):
+            yield Reading(lexeme.lemma, lexeme, "adjective", case, position=position)
+        return
     for (position, gender, number, case), text, mark in list_forms(lexeme):
         yield Reading(
             text,
