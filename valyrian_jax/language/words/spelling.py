@@ -81,7 +81,7 @@ def correct_macrons(word: str) -> tuple[str, ...]:
 def readings_as_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
     """Find the known words that a differently spelt one stands for, and their readings.
 
-    Vowels without their macron or with one too many (vali dakosi, zaldrizes), doubled or with
+    Vowels without their macron or with one too many (zaldrizes, iprādis), doubled or with
     another accent (vaalar, zaldrîzes), a missing tilde (muna), c for k (Dracarys), letters of
     another case (daenerys), and any Unicode normal form.
 
