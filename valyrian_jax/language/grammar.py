@@ -4,17 +4,21 @@ The head of that file explains the notation.
 """
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.resources import files
+from typing import Any
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import VOWELS
 
-CATEGORIES = ("verb", "adj", "det", "num", "time", "place", "manner", "word", "clause")
+MODIFIERS = ("adj", "det", "num", "modifier")  # what agrees with a noun; `modifier` is any of them
+ADVERBS = ("time", "place", "manner", "adverb")
+CATEGORIES = ("verb", *MODIFIERS, *ADVERBS, "word", "byname", "set", "part")
 PUNCTUATION = (".", ",", "!", "?")
+END_MARKS = {".": ".!?", "!": "!.", "?": "?"}  # mark of a template -> marks that are as good
 _WEIGHT_TABLES = ("chances", "words", "sentences", "tenses", "numbers", "persons")
 
 
@@ -25,8 +29,11 @@ class Token:
     name: str
     features: tuple[str, ...]
     is_letter: bool
-    optional: bool
-    coordinated: bool  # The last vowel is lengthened, "and ...".
+    optional: bool = False
+    repeated: bool = False  # any number of times, also none
+    coordinated: bool = False  # The last vowel is lengthened, "and ...".
+    capital: bool = False  # The word has a capital letter inside a sentence.
+    group: int = 0  # number of the group in braces, whose tokens stand in any order; 0: none
 
 
 @dataclass(frozen=True)
@@ -41,18 +48,54 @@ class Role:
         """The participant whose number and senses this one has (`=x`)."""
         return next((a[1:] for a in self.arguments if a.startswith("=")), None)
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether the checker, too, asks for these senses (`only`)."""
+        return self.arguments[:1] == ("only",)
+
 
 @dataclass(frozen=True, eq=False)  # Comparing by identity makes it a dictionary key.
 class Template:
-    """A template of a sentence or of a noun phrase."""
+    """A template of a sentence, of a noun phrase, or of a part of other templates.
+
+    Attributes:
+        name: Name, for messages.
+        weight: Frequency among the templates of its kind.
+        tokens: What is printed, from left to right.
+        roles: The definitions of its letters.
+        tenses: Tenses that the generator chooses from; empty for all.
+        part: Which part of other templates it is, as "statement"; "" if it is none.
+        head: The letter that it shares with the token of another template, as in `S:x`.
+        number: Number of the verb with this group of noun phrases: "sg", "pl" or "any".
+        example: A sentence or phrase that it matches.
+    """
 
     name: str
     weight: float
     tokens: tuple[Token, ...]
     roles: Mapping[str, Role]
-    tenses: tuple[str, ...]  # empty if all are allowed
-    clause: str  # "statement" or "negative"; "" if it cannot be a clause of another sentence
+    tenses: tuple[str, ...]
+    part: str
+    head: str
+    number: str
     example: str
+
+    @cached_property
+    def literals(self) -> frozenset[str]:
+        """The words and marks that it always contains."""
+        return frozenset(
+            t.name for t in self.tokens if not (t.is_letter or t.optional or t.repeated)
+        )
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """For every token the indices of those that stand in any order with it, and its own."""
+        return tuple(
+            tuple(
+                i for i, t in enumerate(self.tokens) if t is token or (token.group == t.group > 0)
+            )
+            for token in self.tokens
+        )
 
     def modifier_position(self, index: int, following: str) -> str:
         """Return the position of the modifier with this token index, before a following word."""
@@ -67,8 +110,27 @@ class Grammar:
 
     sentences: tuple[Template, ...]
     phrases: tuple[Template, ...]
+    groups: tuple[Template, ...]  # coordinated noun phrases
+    other_parts: tuple[Template, ...]  # parts of sentences that are no sentences themselves
     weights: Mapping[str, Mapping[str, float]]  # the tables [chances], [words] ...
     variants: tuple[Mapping[str, str], ...]  # endings that only the checker uses
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """All templates."""
+        return (*self.sentences, *self.phrases, *self.groups, *self.other_parts)
+
+    @cached_property
+    def parts(self) -> tuple[Template, ...]:
+        """The parts of sentences; a sentence that is a part of another one has no final mark."""
+        clauses = (replace(t, tokens=t.tokens[:-1]) for t in self.sentences if t.part)
+        return (*clauses, *self.other_parts)
+
+    @cached_property
+    def parts_by_name(self) -> Mapping[str, Sequence[Template]]:
+        """The parts of each name."""
+        names = dict.fromkeys(template.part for template in self.parts)
+        return {name: [t for t in self.parts if t.part == name] for name in names}
 
 
 @cache
@@ -86,41 +148,97 @@ def load_grammar() -> Grammar:
     for name in (*_WEIGHT_TABLES, "sentence", "phrase"):
         if name not in data:
             raise UserError(f"grammar.toml has no table [{name}]; restore it")
+    parts = (*data.get("part", ()), *expand_frames(data.get("frame", ()), data.get("form", ())))
     return Grammar(
         sentences=tuple(parse_template(table) for table in data["sentence"]),
         phrases=tuple(parse_template(table) for table in data["phrase"]),
+        groups=tuple(parse_template(table) for table in data.get("group", ())),
+        other_parts=tuple(parse_template(table) for table in parts),
         weights={name: data[name] for name in _WEIGHT_TABLES},
         variants=tuple(data.get("variant", ())),
     )
 
 
-def parse_template(table: Mapping[str, object]) -> Template:
-    """Parse a [[sentence]] or [[phrase]] table; every key of one letter defines a role.
+@cache
+def find_free_adverbs(grammar: Grammar) -> frozenset[Lexeme]:
+    """Return the adverbs that may stand anywhere, since no template names them in its place.
+
+    Those of time, which must go with a tense, are not among them.
+    """
+    named = {token.name for template in grammar.templates for token in template.tokens}
+    roles = [role for template in grammar.templates for role in template.roles.values()]
+    named |= {word for role in roles if role.category == "word" for word in role.arguments}
+    adverbs = (word for word in load_lexicon() if word.pos == "adv" and word.lemma not in named)
+    return frozenset(word for word in adverbs if "time" not in word.senses)
+
+
+def expand_frames(
+    frames: Iterable[Mapping[str, Any]], forms: Iterable[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the table of every [[frame]] in every [[form]] of its verb; see grammar.toml."""
+    forms = list(forms)
+    for frame in frames:
+        letters = {word.strip("()*").partition(":")[0] for word in frame["words"].split()}
+        for form in forms:
+            without = form.get("without", "")
+            if not letters.issuperset(without) or form["name"] in frame.get("never", ()):
+                continue
+            if "forms" in frame and form["name"] not in frame["forms"]:
+                continue
+            words = [
+                form["verb"] if word == "V" else word
+                for word in frame["words"].split()
+                if word.strip("()*").partition(":")[0] not in [*without]
+            ]
+            if "adds" in form:
+                words.insert(words.index("{") + 1, form["adds"])
+            roles = {key: value for key, value in {**frame, **form}.items() if len(key) == 1}
+            roles = {
+                k: roles[v[1:]] if v[:1] == "=" and v[1:] == "V" else v for k, v in roles.items()
+            }
+            yield roles | {
+                "template": f"{frame['name']}, {form['name']}",
+                "weight": frame["weight"] * form["weight"],
+                "words": " ".join([form.get("before", ""), *words]).strip(),
+                "part": form["part"] + frame.get("suffix", ""),
+                "head": form.get("head", "x"),
+                "tense": form.get("tense", []),
+                "example": frame.get("examples", {}).get(form["name"], ""),
+            }
+
+
+def parse_template(table: Mapping[str, Any]) -> Template:
+    """Parse a table of grammar.toml; every key of one letter defines a role.
 
     Raises:
         UserError: A letter of `words` has no role, or a role is invalid.
     """
     words = str(table["words"])
-    roles = {
-        letter: _parse_role(letter, str(value), words)
-        for letter, value in table.items()
-        if len(letter) == 1
-    }
-    tokens = tuple(_parse_token(word) for word in words.split())
+    tokens = tuple(_parse_tokens(words))
+    definitions = {letter: str(value) for letter, value in table.items() if len(letter) == 1}
     for token in tokens:
-        if token.is_letter and token.name not in roles:
+        if token.is_letter and token.name not in definitions:
             raise UserError(
                 f"grammar.toml: {words!r} uses {token.name} without defining it; "
                 f"add {token.name} = ..."
             )
-    tenses = table.get("tense", [])
+    # A frame defines letters that some forms of its verb do not use.
+    used = {token.name for token in tokens}
+    for letter in used & {*definitions}:
+        used |= {argument.removeprefix("=") for argument in definitions[letter].split()}
     return Template(
         name=str(table.get("template", words)),
-        weight=float(str(table["weight"])),
+        weight=float(table["weight"]),
         tokens=tokens,
-        roles=roles,
-        tenses=tuple(str(tense) for tense in tenses) if isinstance(tenses, list) else (),
-        clause=str(table.get("clause", "")),
+        roles={
+            letter: _parse_role(letter, value, words)
+            for letter, value in definitions.items()
+            if letter in used
+        },
+        tenses=tuple(table.get("tense", ())),
+        part=str(table.get("part", "")),
+        head=str(table.get("head", "x")),
+        number=str(table.get("number", "")),
         example=str(table.get("example", "")),
     )
 
@@ -138,13 +256,13 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
     if category == "verb" and (unknown := set(rest[0].split("|")) - _verb_kinds()):
         raise UserError(
             f"grammar.toml: no verb in lexicon.csv has the frame {min(unknown)!r} of {words!r}; "
-            f"use one of {', '.join(sorted(_verb_kinds()))}"
+            f"use one of {', '.join(sorted(_frame_kinds()))}, or a verb"
         )
     return Role(category, tuple(rest))
 
 
 @cache
-def _verb_kinds() -> frozenset[str]:
+def _frame_kinds() -> frozenset[str]:
     """Return the kinds of frames that verbs have."""
     frames = (
         frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";")
@@ -152,9 +270,28 @@ def _verb_kinds() -> frozenset[str]:
     return frozenset(frame.split()[0] for frame in frames if frame)
 
 
-def _parse_token(word: str) -> Token:
-    optional = word.startswith("(")
-    text = word.strip("()")
-    name, *features = text.removesuffix("+").split(":")
-    is_letter = len(name) == 1 and name not in PUNCTUATION
-    return Token(name, tuple(features), is_letter, optional, coordinated=text.endswith("+"))
+@cache
+def _verb_kinds() -> frozenset[str]:
+    """Return what may stand for verbs: kinds of frames, single verbs, and any verb."""
+    return _frame_kinds() | {w.lemma for w in load_lexicon() if w.pos == "verb"} | {"any"}
+
+
+def _parse_tokens(words: str) -> Iterator[Token]:
+    group, is_inside = 0, False
+    for word in words.split():
+        if word in ("{", "}"):
+            is_inside = word == "{"
+            group += is_inside
+            continue
+        text = word.strip("()")
+        name, *features = text.rstrip("+*^").split(":")
+        yield Token(
+            name,
+            tuple(features),
+            is_letter=len(name) == 1 and name not in PUNCTUATION,
+            optional=word.startswith("("),
+            repeated=text.endswith("*"),
+            coordinated=text.endswith("+"),
+            capital=text.endswith("^"),
+            group=group if is_inside else 0,
+        )

@@ -1,29 +1,26 @@
 """The conditions on a word in a template: its word class, and agreement with the participants."""
 
+from functools import cache
+
 from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Parse, Sentence
-from valyrian_jax.language.grammar import Role, Template, Token
+from valyrian_jax.language.grammar import Role, Template, Token, find_free_adverbs
 from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS, concord_case, concord_number
 
-# The complement that a kind of frame has; all other kinds have none.
+# The complements that a kind of frame has; all other kinds have none.
 _COMPLEMENTS = {
-    "transitive": "object",
-    "have": "object",
-    "tool": "object",
-    "benefit": "object",
-    "give": "dative and object",
-    "likes": "dative",
-    "wish": "infinitive",
-    "copula": "predicate",
-    "located": "place",
+    "transitive": ("object",),
+    "have": ("object",),
+    "tool": ("object",),
+    "benefit": ("object",),
+    "give": ("dative and object", "object"),
+    "likes": ("dative",),
+    "wish": ("infinitive",),
+    "copula": ("predicate",),
+    "located": ("place",),
 }
-# What else a verb with this complement accepts, because an object can be omitted.
-_REDUCED_COMPLEMENTS = {
-    "object": {"nothing"},
-    "dative and object": {"object", "nothing"},
-    "dative": {"nothing"},
-    "place": {"nothing"},
-}
+_NO_COMPLEMENT = ("nothing",)
 
 
 def match_word(
@@ -40,14 +37,23 @@ def match_word(
             return _match_head(role, reading, suffix)
         case "verb":
             return _match_verb(token, role, reading, suffix)
-        case "word" | "adj" | "det" | "num" if token.features:
+        case "word" | "adj" | "det" | "num" | "modifier" if token.features:
             return _match_modifier(sentence, template, index, reading, suffix)
         case "word":
             matches = reading.lexeme.lemma in role.arguments
         case "time":
             tenses = reading.lexeme.frame.split()
-            fits_tense = not sentence.check_tense or not tenses or suffix.tense in tenses
+            fits_tense = not (sentence.check_tense and tenses and suffix.tense)
+            fits_tense = fits_tense or suffix.tense in tenses
             matches = _is_adverb(reading, "time") and fits_tense
+        case "byname":
+            is_name = reading.lexeme.pos == "name" and reading.lexeme.paradigm == "indecl"
+            is_genitive = reading.word_class == "noun" and reading.case == "gen"
+            word = sentence.words[suffix.start - 1]
+            matches = word[:1].isupper() and (is_genitive or is_name)
+        case "adverb":
+            free = find_free_adverbs(sentence.grammar)
+            matches = reading.word_class == "word" and reading.lexeme in free
         case _:
             matches = _is_adverb(reading, role.category)
     return suffix.agreements if matches else None
@@ -60,9 +66,11 @@ def _is_adverb(reading: Reading, sense: str) -> bool:
 def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
     """Match the noun N of a phrase."""
     lexeme, numbers = reading.lexeme, set(role.arguments) & set(NUMBERS)
-    if reading.word_class != "noun" or lexeme.pos not in role.arguments:
+    if reading.word_class != "noun" or not {lexeme.pos, lexeme.lemma} & {*role.arguments}:
         return None
     if numbers and reading.number not in numbers:
+        return None
+    if lexeme.pos == "pron" and reading.number not in ("sg", "pl"):
         return None
     number, case = concord_number(reading.number), concord_case(lexeme, reading.case)
     return unify(suffix.agreements, "N", Agreement(lexeme.gender, number, reading.person, case))
@@ -70,9 +78,11 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
 
 def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
     """Match a verb of the required kind and mood that agrees with its subject."""
-    target = token.features[0]
-    mood = "infinitive" if target == "infinitive" else [*token.features, "indicative"][1]
+    target, mood, tense = [*token.features, "", ""][:3]
+    mood = "infinitive" if target == "infinitive" else mood or "indicative"
     if reading.word_class != "verb" or reading.mood != mood or not _has_frame(reading, role):
+        return None
+    if tense and tense != reading.tense:
         return None
     if mood == "infinitive":
         return suffix.agreements
@@ -84,15 +94,27 @@ def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Ag
 
 
 def _has_frame(reading: Reading, role: Role) -> bool:
-    kinds = [frame.split()[0] for frame in reading.lexeme.frame.split(";") if frame]
-    required = {_COMPLEMENTS.get(kind, "nothing") for kind in role.arguments[0].split("|")}
+    """Test whether a verb has one of the complements that the required kinds of frames have."""
+    required = role.arguments[0].split("|")
+    if reading.lexeme.lemma in required:
+        return True
+    accepted = _find_complements(reading.lexeme)
+    if "any" in required:
+        return "predicate" not in accepted
+    return any(
+        _COMPLEMENTS.get(kind, _NO_COMPLEMENT)[0] in accepted
+        for kind in required
+        if not kind.endswith("gon")
+    )
+
+
+@cache
+def _find_complements(verb: Lexeme) -> frozenset[str]:
+    kinds = [frame.split()[0] for frame in verb.frame.split(";") if frame]
     if not kinds:  # The complement of this verb is not known.
-        return not required <= {"predicate", "infinitive"}
-    accepted = {_COMPLEMENTS.get(kind, "nothing") for kind in kinds}
-    if "speak" in kinds:
-        accepted.add("object")
-    accepted = accepted.union(*(_REDUCED_COMPLEMENTS.get(name, ()) for name in accepted))
-    return not required.isdisjoint(accepted)
+        return frozenset(("nothing", "object", "dative", "dative and object", "place"))
+    complements = {c for kind in kinds for c in _COMPLEMENTS.get(kind, _NO_COMPLEMENT)}
+    return frozenset(complements | ({"object"} if "speak" in kinds else set()))
 
 
 def _match_modifier(
@@ -105,15 +127,15 @@ def _match_modifier(
         is_allowed = lemma in role.arguments
     else:
         lemmas = role.arguments[1:] or (lemma,)
-        is_allowed = reading.lexeme.pos == role.category and lemma != "lua" and lemma in lemmas
+        is_allowed = reading.lexeme.pos == role.category or role.category == "modifier"
+        is_allowed = is_allowed and lemma != "lua" and lemma in lemmas
     if reading.word_class != "adjective" or not is_allowed:
         return None
     following = sentence.words[suffix.start] if suffix.start < len(sentence.words) else ""
     if reading.position != template.modifier_position(index, following):
         return None
-    if target != "N" and not any(
-        token.name == target and token.features[:1] == (reading.case,) for token in template.tokens
-    ):
+    cases = [other.features[:1] for other in template.tokens if other.name == target]
+    if target != "N" and (reading.case,) not in (cases or [("nom",)]):
         return None
     agreement = Agreement(reading.gender, reading.number, "", reading.case)
     return unify(suffix.agreements, target, agreement)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from valyrian_jax.language.grammar import Grammar, Template, Token
+from valyrian_jax.language.grammar import END_MARKS, Grammar, Template, Token
 from valyrian_jax.language.words.analysis import Reading
 
 
@@ -30,12 +30,21 @@ class Leaf(NamedTuple):
 
 
 class Parse(NamedTuple):
-    """A match of the last tokens of a template with the words from `start` on."""
+    """A match of the last tokens of a template with the words from `start` on.
+
+    Attributes:
+        start: Index of the first word.
+        agreements: What is known of the participants.
+        leaves: The words.
+        tense: Tense of the finite verb, if it is among them.
+        noun: The last phrase of a noun phrase that consists of several.
+    """
 
     start: int
     agreements: Agreements
     leaves: tuple[Leaf, ...]
     tense: str = ""
+    noun: "Phrase | None" = None
 
 
 class Phrase(NamedTuple):
@@ -47,6 +56,15 @@ class Phrase(NamedTuple):
     pos: str
     number: str
     coordinated: bool
+    senses: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+
+
+class Part(NamedTuple):
+    """A match of a part of a sentence; `agreement` is that of the letter that it shares."""
+
+    start: int
+    agreement: Agreement
     leaves: tuple[Leaf, ...]
 
 
@@ -59,11 +77,25 @@ class Sentence:
         words: Words and punctuation marks; the first without its capital unless it is a name.
         readings: Readings of each word; none for a punctuation mark.
         check_tense: Whether adverbs of time must go with the tense of the verb.
-        phrases: Noun phrases found so far, by the index after their last word.
+        phrases: Noun phrases and parts found so far, by the index after their last word and then
+            by the name of the part.
+        literals: Words and marks, and all marks that can end a sentence.
+        features: Word classes, moods and cases of the readings.
     """
 
     grammar: Grammar
     words: Sequence[str]
     readings: Sequence[Sequence[Reading]]
     check_tense: bool = True
-    phrases: dict[int, list[Phrase]] = field(default_factory=dict)
+    phrases: dict[int, dict[str, Sequence[Any]]] = field(default_factory=dict)
+
+    literals: frozenset[str] = field(init=False)
+    features: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect what a template can ask for, so that most templates need no search."""
+        readings = [reading for readings in self.readings for reading in readings]
+        self.literals = frozenset((*self.words, *END_MARKS))
+        self.features = frozenset(
+            value for r in readings for value in (r.word_class, r.mood, r.case) if value
+        )

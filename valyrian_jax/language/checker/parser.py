@@ -1,44 +1,85 @@
 """The parser: matches the templates of `grammar.toml` from the last word to the first.
 
 In High Valyrian the verb is last and a phrase inside a phrase precedes its noun. Matching from the
-end therefore meets a head before its dependents, and each inner phrase ends before the outer one,
-so the search terminates. The parser ignores the generator's weights, senses and preferred tenses.
+end therefore meets a head before its dependents, and each inner phrase ends before the outer one.
+What ends at a word is found once: the noun phrases, and every part of a sentence by its name, so
+that the time is bounded by a polynomial in the number of words. The parser ignores the generator's
+weights, preferred senses and preferred tenses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 from valyrian_jax.language.checker.agreement import match_word, unify
-from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Phrase, Sentence
-from valyrian_jax.language.grammar import Role, Template, Token
+from valyrian_jax.language.checker.parse_tree import (
+    Agreement,
+    Agreements,
+    Leaf,
+    Parse,
+    Part,
+    Phrase,
+    Sentence,
+)
+from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
+from valyrian_jax.language.set_phrases import find_set_phrases
+from valyrian_jax.language.words.analysis import Reading
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
-from valyrian_jax.language.words.morphology import NUMBERS
+from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
-# The marks that are accepted where a template has one of these.
-_MARKS = {".": ".!?", "!": "!.", "?": "?"}
+_PHRASES, _GROUPS = "noun phrase", "noun phrases"  # one, and several that are coordinated
 
 
 def parse(sentence: Sentence) -> Parse | None:
     """Return the first parse of the whole sentence, in the order of the templates."""
-    words = {*sentence.words, *_MARKS}
+    end = Parse(len(sentence.words), {}, ())
     for template in sentence.grammar.sentences:
-        if not words.issuperset(token.name for token in template.tokens if not token.is_letter):
-            continue
-        end = Parse(len(sentence.words), {}, ())
-        for result in _match_tokens(sentence, template, len(template.tokens), end):
-            if result.start == 0 and _predicates_agree(template, result):
+        for result in match_template(sentence, template, end):
+            if result.start == 0:
                 return result
     return None
 
 
+def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterator[Parse]:
+    """Yield the matches of a template with words that end where `end` starts."""
+    if template.literals <= sentence.literals and _find_needs(template) <= sentence.features:
+        seen: set[tuple[object, ...]] = set()
+        for result in _match_tokens(sentence, template, len(template.tokens), 0, end, seen):
+            if (completed := _unify_models(template, result)) is not None:
+                yield completed
+
+
 def _match_tokens(
-    sentence: Sentence, template: Template, count: int, suffix: Parse
+    sentence: Sentence,
+    template: Template,
+    count: int,
+    used: int,
+    suffix: Parse,
+    seen: set[tuple[object, ...]],
 ) -> Iterator[Parse]:
-    """Yield every match of the first `count` tokens with words that end where `suffix` starts."""
+    """Yield every match of the first `count` tokens with words that end where `suffix` starts.
+
+    If the last of them is in a group, the bits of `used` are its tokens that have a match already.
+    Of the matches that differ only in their leaves, the first is enough.
+    """
     if count == 0:
         yield suffix
         return
-    for result in _match_token(sentence, template, count - 1, suffix):
-        yield from _match_tokens(sentence, template, count - 1, result)
+    indices = template.groups[count - 1]
+    key = (count, used, suffix.start, suffix.tense, suffix.noun, *suffix.agreements.items())
+    if key in seen:
+        return
+    seen.add(key)
+    rest, omissible = indices[0], _find_omissible(template)
+    if all(used >> i & 1 or i in omissible for i in indices):
+        yield from _match_tokens(sentence, template, rest, 0, suffix, seen)
+    for index in reversed(indices):
+        repeated = template.tokens[index].repeated
+        if used >> index & 1 and not repeated:
+            continue
+        is_last = len(indices) == 1 and not repeated
+        after = (rest, 0) if is_last else (count, used | 1 << index)
+        for result in _match_token(sentence, template, index, suffix):
+            yield from _match_tokens(sentence, template, *after, result, seen)
 
 
 def _match_token(
@@ -47,18 +88,22 @@ def _match_token(
     """Yield every match of one token with words that end where `suffix` starts."""
     token, end = template.tokens[index], suffix.start
     role = template.roles.get(token.name)
-    if token.optional:
-        yield suffix
+    if not end:
+        return
     if role is None:
-        if end and sentence.words[end - 1] in _MARKS.get(token.name, (token.name,)):
+        if sentence.words[end - 1] in END_MARKS.get(token.name, (token.name,)):
             yield _prepend(Leaf(end - 1, None, token, template), suffix)
-    elif role.category == "clause":
-        yield from _match_clause(sentence, role, suffix)
+    elif role.category == "part":
+        yield from _match_part(sentence, token, role, suffix)
+    elif role.category == "set":
+        for start in find_set_phrases(sentence.words, end, role.arguments):
+            leaves = (Leaf(i, None, token, template) for i in range(start, end))
+            yield suffix._replace(start=start, leaves=(*leaves, *suffix.leaves))
     elif role.category == "participant" and token.features:
         yield from _match_participant(sentence, template, token, role, suffix)
-    elif end:
+    else:
         # Whether the last word of a phrase is coordinated depends on the sentence around it.
-        ends_phrase = "N" in template.roles and index == len(template.tokens) - 1
+        ends_phrase = "N" in template.roles and not suffix.leaves
         for reading in sentence.readings[end - 1]:
             if reading.coordinated != token.coordinated and not ends_phrase:
                 continue
@@ -71,86 +116,168 @@ def _match_token(
 
 
 def _prepend(leaf: Leaf, suffix: Parse) -> Parse:
-    return Parse(leaf.word_index, suffix.agreements, (leaf, *suffix.leaves), suffix.tense)
+    return suffix._replace(start=leaf.word_index, leaves=(leaf, *suffix.leaves))
 
 
-def _match_clause(sentence: Sentence, role: Role, suffix: Parse) -> Iterator[Parse]:
-    """Yield every match of a whole sentence without its final mark."""
-    end = Parse(suffix.start, {}, suffix.leaves)
-    for template in sentence.grammar.sentences:
-        if template.clause in role.arguments:
-            for result in _match_tokens(sentence, template, len(template.tokens) - 1, end):
-                if _predicates_agree(template, result):
-                    yield Parse(result.start, suffix.agreements, result.leaves)
+def _match_part(sentence: Sentence, token: Token, role: Role, suffix: Parse) -> Iterator[Parse]:
+    """Yield every match of one of several parts, which agrees with the participant `S:x`."""
+    for name in role.arguments:
+        for part in find_parts(sentence, name, suffix.start):
+            agreements: Agreements | None = suffix.agreements
+            if token.features:
+                agreements = unify(suffix.agreements, token.features[0], part.agreement)
+            if agreements is not None:
+                leaves = (*part.leaves, *suffix.leaves)
+                yield suffix._replace(start=part.start, agreements=agreements, leaves=leaves)
 
 
 def _match_participant(
     sentence: Sentence, template: Template, token: Token, role: Role, suffix: Parse
 ) -> Iterator[Parse]:
-    """Yield every noun phrase in the case of the token, or nothing for an omitted subject."""
+    """Yield every noun phrase in the case of the token."""
     pos = set(role.arguments) & set(NOMINAL_POS)
     numbers = set(role.arguments) & set(NUMBERS)
     case = token.features[0]
-    is_unrestricted = not pos and not numbers and not token.coordinated
-    if case == "nom" and is_unrestricted and _has_agreeing_verb(template, token.name):
-        yield suffix
-    for phrase in find_phrases(sentence, suffix.start):
-        if phrase.case != case or phrase.coordinated != token.coordinated:
+    if case == "N":
+        case = suffix.noun.case if suffix.noun else _find_head(template, suffix).case
+    for phrase in find_phrases(sentence, suffix.start, is_group="N" not in template.roles):
+        if case not in (phrase.case, "phrase") or phrase.coordinated != token.coordinated:
             continue
         if (pos and phrase.pos not in pos) or (numbers and phrase.number not in numbers):
+            continue
+        if role.is_strict and phrase.senses and set(phrase.senses).isdisjoint(role.arguments):
+            continue
+        if token.capital and not sentence.words[phrase.start][:1].isupper():
             continue
         agreements = unify(suffix.agreements, token.name, phrase.agreement)
         if agreements is not None:
             leaves = (*phrase.leaves, *suffix.leaves)
-            yield Parse(phrase.start, agreements, leaves, suffix.tense)
+            noun = phrase if case == "phrase" else suffix.noun
+            yield Parse(phrase.start, agreements, leaves, suffix.tense, noun)
 
 
-def find_phrases(sentence: Sentence, end: int) -> list[Phrase]:
-    """Find the noun phrases whose last word is the one before index `end`."""
-    if end not in sentence.phrases:
+def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
+    """Find the parts of this name whose last word is the one before index `end`."""
+    found = sentence.phrases.setdefault(end, {})
+    if name not in found:
+        found[name] = ()  # A part of the same name that ends at the same word adds nothing.
+        parts: dict[tuple[int, Agreement], Part] = {}
+        for template in sentence.grammar.parts_by_name.get(name, ()) if end else ():
+            for result in match_template(sentence, template, Parse(end, {}, ())):
+                agreement = result.agreements.get(template.head, Agreement())
+                key = result.start, agreement
+                parts.setdefault(key, Part(*key, result.leaves))
+        found[name] = tuple(parts.values())
+    return found[name]
+
+
+def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequence[Phrase]:
+    """Find the noun phrases whose last word is the one before index `end`.
+
+    Args:
+        sentence: Sentence to search.
+        end: Index after the last word.
+        is_group: Whether to find coordinated noun phrases too.
+    """
+    name, templates = _PHRASES, sentence.grammar.phrases
+    if is_group:
+        name, templates = _GROUPS, sentence.grammar.groups
+    found = sentence.phrases.setdefault(end, {})
+    if name not in found:
+        found[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
-        for template in sentence.grammar.phrases if end else ():
-            for result in _match_tokens(
-                sentence, template, len(template.tokens), Parse(end, {}, ())
-            ):
+        for template in templates if end else ():
+            for result in match_template(sentence, template, Parse(end, {}, ())):
                 phrase = _make_phrase(template, result)
                 # Of the matches that differ only in their leaves, the first is enough.
                 phrases.setdefault(phrase[:-1], phrase)
-        sentence.phrases[end] = list(phrases.values())
-    return sentence.phrases[end]
+        simple = find_phrases(sentence, end) if is_group else ()
+        found[name] = (*simple, *phrases.values())
+    return found[name]
 
 
 def _make_phrase(template: Template, result: Parse) -> Phrase:
-    head = next(
-        leaf.reading
-        for leaf in result.leaves
-        if leaf.token.name == "N" and leaf.template is template
-    )
-    assert head is not None
-    last = result.leaves[-1].reading
+    """Return the noun phrase around the noun N, or the coordinated noun phrases up to N."""
+    if last := result.noun:
+        persons = {agreement.person for agreement in result.agreements.values()}
+        person = "3" if persons == {"3"} else ""
+        number = "" if template.number == "any" else template.number
+        agreement = Agreement("", number, person, last.agreement.case)
+        return last._replace(
+            start=result.start,
+            agreement=agreement,
+            number="pl",
+            coordinated=False,
+            leaves=result.leaves,
+        )
+    head = _find_head(template, result)
+    last_reading = result.leaves[-1].reading
     return Phrase(
         start=result.start,
         case=head.case,
         agreement=result.agreements["N"],
         pos=head.lexeme.pos,
         number=head.number,
-        coordinated=last is not None and last.coordinated,
+        coordinated=last_reading is not None and last_reading.coordinated,
+        senses=head.lexeme.senses,
         leaves=result.leaves,
     )
 
 
-def _has_agreeing_verb(template: Template, letter: str) -> bool:
-    """Test whether a verb shows the person of a participant, so that a pronoun can be omitted."""
-    agreeing = (token for token in template.tokens if token.features[:1] == (letter,))
-    return any(template.roles[token.name].category == "verb" for token in agreeing)
+def _find_head(template: Template, result: Parse) -> Reading:
+    """Return the noun N of a noun phrase."""
+    return next(
+        leaf.reading
+        for leaf in result.leaves
+        if leaf.token.name == "N" and leaf.template is template and leaf.reading
+    )
 
 
-def _predicates_agree(template: Template, result: Parse) -> bool:
-    """Test whether predicate nouns (`=x`, not coordinated) have the number of their subject."""
+@cache
+def _find_needs(template: Template) -> frozenset[str]:
+    """Return the word classes, moods and cases that every match of a template has."""
+    omissible = _find_omissible(template)
+    needs = set()
+    for index, token in enumerate(template.tokens):
+        role = template.roles.get(token.name)
+        if role is None or index in omissible or not token.features:
+            continue
+        if role.category == "verb":
+            is_infinitive = token.features == ("infinitive",)
+            needs.add("infinitive" if is_infinitive else [*token.features, "indicative"][1])
+        elif role.category in MODIFIERS:
+            needs.add("adjective")
+        elif token.features[0] in CASES:
+            needs.add(token.features[0])
+    return frozenset(needs)
+
+
+@cache
+def _find_omissible(template: Template) -> frozenset[int]:
+    """Return the tokens that may be missing: also a subject whose person the verb shows."""
+    return frozenset(
+        index
+        for index, token in enumerate(template.tokens)
+        if token.optional or token.repeated or _is_omissible_subject(template, token)
+    )
+
+
+def _is_omissible_subject(template: Template, token: Token) -> bool:
+    role = template.roles.get(token.name)
+    if not role or role.category != "participant" or token.features != ("nom",):
+        return False
+    if token.coordinated or set(role.arguments) & {*NOMINAL_POS, *NUMBERS}:
+        return False
+    agreeing = (other for other in template.tokens if other.features[:1] == (token.name,))
+    return any(template.roles[other.name].category == "verb" for other in agreeing)
+
+
+def _unify_models(template: Template, result: Parse) -> Parse | None:
+    """Give a predicate noun (`=x`, not coordinated) the number of its subject, or fail."""
+    agreements: Agreements | None = result.agreements
     for letter, role in template.roles.items():
         coordinated = any(token.name == letter and token.coordinated for token in template.tokens)
-        if role.model and not coordinated:
-            names = {letter, role.model} & result.agreements.keys()
-            if len({result.agreements[name].number for name in names} - {""}) > 1:
-                return False
-    return True
+        if role.model and not coordinated and agreements and letter in agreements:
+            number = Agreement(number=agreements[letter].number)
+            agreements = unify(agreements, role.model, number)
+    return None if agreements is None else result._replace(agreements=agreements)

@@ -9,6 +9,7 @@ from valyrian_jax.language.checker.explanation import explain_unknown_word
 from valyrian_jax.language.checker.parse_tree import Sentence
 from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
+from valyrian_jax.language.set_phrases import set_phrase_words
 from valyrian_jax.language.words.analysis import Reading, analyze
 from valyrian_jax.language.words.spelling import nfc
 
@@ -79,10 +80,11 @@ def check_without_diagnosis(text: str) -> Verdict:
 def _parse_text(text: str) -> tuple[Verdict, Sentence | None]:
     """Return a verdict without a diagnosis, and the sentence if all its words are known."""
     tokens = _TOKEN.findall(nfc(text))
+    if tokens and tokens[0].lower() in set_phrase_words():
+        tokens[0] = tokens[0].lower()
     word_indices = [i for i, token in enumerate(tokens) if token not in PUNCTUATION]
     readings = [
-        _analyze_token(token, is_first=i == 0) if token not in PUNCTUATION else ()
-        for i, token in enumerate(tokens[:MAX_TOKENS])
+        _analyze_token(token) if token not in PUNCTUATION else () for token in tokens[:MAX_TOKENS]
     ]
     verdict = Verdict(text, False, "", sum(map(bool, readings)), len(word_indices))
     if reason := _reject(tokens, word_indices, readings):
@@ -96,9 +98,9 @@ def _parse_text(text: str) -> tuple[Verdict, Sentence | None]:
     return verdict._replace(reason="its words do not fit together"), sentence
 
 
-def _analyze_token(token: str, is_first: bool) -> tuple[Reading, ...]:
+def _analyze_token(token: str) -> tuple[Reading, ...]:
     uncapitalized = token[:1].lower() + token[1:]
-    if is_first and uncapitalized != token:
+    if uncapitalized != token:
         return analyze(token) + analyze(uncapitalized)
     return analyze(token)
 
@@ -114,5 +116,8 @@ def _reject(
             f"it has {len(word_indices)} words; "
             f"the grammar knows sentences of up to {MAX_TOKENS}: divide it"
         )
-    unknown = next((tokens[i] for i in word_indices if not readings[i]), None)
+    fixed = set_phrase_words()
+    unknown = next(
+        (tokens[i] for i in word_indices if not readings[i] and tokens[i] not in fixed), None
+    )
     return explain_unknown_word(unknown) if unknown is not None else ""

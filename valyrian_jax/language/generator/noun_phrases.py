@@ -12,7 +12,7 @@ from valyrian_jax.language.generator.sentence_state import (
 from valyrian_jax.language.generator.verbs import tense_weights, verb_roles
 from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers, find_words, meets
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
-from valyrian_jax.language.grammar import Grammar, Template
+from valyrian_jax.language.grammar import MODIFIERS, Grammar, Template, Token
 from valyrian_jax.language.words.morphology import NUMBERS, concord_case, inflect_adjective
 
 
@@ -36,7 +36,8 @@ def find_noun_phrases(
 
     def has_forms(template: Template) -> bool:
         verbs = verb_roles(template)
-        if verbs and (depth or case == "voc"):
+        has_clause = verbs or any(role.category == "part" for role in template.roles.values())
+        if has_clause and (depth or case == "voc"):
             return False
         state = SentenceState(
             grammar, template, NO_CHOICE, head_case=case, participants={"N": noun}
@@ -46,10 +47,19 @@ def find_noun_phrases(
         return all(
             find_agreeing_forms(state, index, noun.words[0])
             for index, token in enumerate(template.tokens)
-            if token.features[:1] == ("N",) and token.name not in verbs
+            if token.features[:1] == ("N",) and _is_modifier(template, token)
         )
 
-    return tuple(phrase for phrase in grammar.phrases if accepts_noun(phrase) and has_forms(phrase))
+    templates = (*grammar.phrases, *(() if depth or case == "voc" else grammar.groups))
+    return tuple(phrase for phrase in templates if accepts_noun(phrase) and has_forms(phrase))
+
+
+def _is_modifier(template: Template, token: Token) -> bool:
+    """Test whether a token is a modifier that the template always has."""
+    role = template.roles.get(token.name)
+    if role is None or token.optional or token.repeated:
+        return False
+    return role.category in (*MODIFIERS, "word")
 
 
 def find_agreeing_forms(state: SentenceState, index: int, following: str) -> Sequence[WordForm]:

@@ -91,6 +91,8 @@ def choose_participant(state: SentenceState, letter: str, discourse: Discourse) 
 def _role_constraints(state: SentenceState, letter: str) -> Constraints:
     role = state.template.roles[letter]
     constraints = (senses_of(role), *verb_constraints(state, role.model or letter))
+    if "~N" in role.arguments:  # like the noun that it is coordinated with
+        return (state.participants["N"].referent.senses[:1], *constraints)
     if role.model and not senses_of(role):
         return (senses_of(state.template.roles[role.model]), *constraints)
     return constraints

@@ -5,8 +5,10 @@ of a derivation is therefore the product of its choices, except for rare dead en
 counted.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from valyrian_jax.language.generator.arrangement import arrange
 from valyrian_jax.language.generator.noun_phrases import find_agreeing_forms, find_noun_phrases
 from valyrian_jax.language.generator.participants import choose_known_subject, choose_participant
 from valyrian_jax.language.generator.sentence_state import Discourse, Participant, SentenceState
@@ -17,10 +19,18 @@ from valyrian_jax.language.generator.verbs import (
     verb_form,
     verb_roles,
 )
-from valyrian_jax.language.generator.vocabulary import find_adverbs, find_words, meets, rank_weights
+from valyrian_jax.language.generator.vocabulary import (
+    find_adverbs,
+    find_nouns,
+    find_words,
+    meets,
+    rank_weights,
+)
 from valyrian_jax.language.generator.weighted_choice import DeadEndError
-from valyrian_jax.language.grammar import Role, Token
-from valyrian_jax.language.words.morphology import TENSES, lengthen_last_vowel
+from valyrian_jax.language.grammar import Role, Token, find_free_adverbs
+from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
 
 
 def realize(
@@ -42,16 +52,18 @@ def realize(
     Raises:
         DeadEndError: No word fits the earlier choices.
     """
+    state.template = arrange(state)
     _choose_verbs(state, discourse, tenses)
     for letter, role in state.template.roles.items():
-        if role.category == "participant" and letter not in state.participants:
-            if state.find_token(letter) or "you" in role.arguments:
-                participant = choose_participant(state, letter, discourse)
-                if participant.is_named:
-                    participant = _realize_noun_phrase(state, participant, state.case(letter))
-                _add_participant(state, letter, participant)
-        elif role.category == "clause":
-            state.clauses[letter], discourse = _realize_clause(state, role, discourse)
+        is_new = letter not in state.participants and role.category == "participant"
+        if is_new and (state.is_used(letter) or "you" in role.arguments):
+            participant = choose_participant(state, letter, discourse)
+            if participant.is_named:
+                participant = _realize_noun_phrase(state, participant, state.case(letter))
+            _add_participant(state, letter, participant)
+    for letter, role in state.template.roles.items():
+        if role.category == "part" and state.find_token(letter):
+            state.parts[letter], discourse = _realize_part(state, letter, role, discourse)
     words: list[str] = []
     for index in range(len(state.template.tokens) - 1, -1, -1):
         words[:0] = _realize_token(state, index, words[0] if words else "")
@@ -63,13 +75,16 @@ def _choose_verbs(state: SentenceState, discourse: Discourse, tenses: tuple[str,
     if not verbs:
         return
     state.tense = state.choice.pick_key(tense_weights(state, discourse, tenses))
-    if subject := choose_known_subject(state, discourse):
+    is_known = "x" in state.participants
+    if not is_known and (subject := choose_known_subject(state, discourse)):
         _add_participant(state, "x", subject)
     for letter in verbs:
         frames = find_verb_frames(state, letter)
         state.verbs[letter] = state.choice.pick(frames, rank_weights(len(frames)))
         state.used.add(state.verbs[letter].verb.lemma)
-        state.choice.expect(possible_forms(state, letter))
+        token = state.find_token(letter)
+        if token and not token.coordinated:
+            state.choice.expect(possible_forms(state, letter))
 
 
 def _add_participant(state: SentenceState, letter: str, participant: Participant) -> None:
@@ -96,20 +111,30 @@ def _realize_noun_phrase(state: SentenceState, noun: Participant, case: str) -> 
     )
     words, _ = realize(phrase, Discourse())
     state.used |= phrase.used
-    return replace(noun, words=tuple(words))
+    number = phrase.template.number if phrase.template.number == "pl" else noun.number
+    return replace(noun, words=tuple(words), number=number)
 
 
-def _realize_clause(
-    state: SentenceState, role: Role, discourse: Discourse
+def _realize_part(
+    state: SentenceState, letter: str, role: Role, discourse: Discourse
 ) -> tuple[list[str], Discourse]:
-    """Return a sentence without its final mark, and the discourse after it."""
-    templates = [t for t in state.grammar.sentences if t.clause in role.arguments]
+    """Return the words of a part of the sentence, and the discourse after it.
+
+    A part may share a participant, which it does not print.
+    """
+    templates = [t for t in state.grammar.parts if t.part in role.arguments]
     tenses = tuple(argument for argument in role.arguments if argument in TENSES)
     template = state.choice.pick(templates, [template.weight for template in templates])
-    clause = SentenceState(state.grammar, template, state.choice)
-    words, discourse = realize(clause, discourse, tenses)
-    state.choice.expect((" ".join(words[:-1]),))
-    return words[:-1], discourse
+    part = SentenceState(state.grammar, template, state.choice)
+    token = state.find_token(letter)
+    target = token.features[0] if token and token.features else ""
+    if shared := state.participants.get(target):
+        part.participants[template.head] = replace(shared, words=())
+        part.used = {shared.identity}
+        discourse = Discourse(discourse.tense)
+    words, discourse = realize(part, discourse, tenses)
+    state.choice.expect((" ".join(words),))
+    return words, discourse
 
 
 def _realize_token(state: SentenceState, index: int, following: str) -> list[str]:
@@ -121,11 +146,11 @@ def _realize_token(state: SentenceState, index: int, following: str) -> list[str
     match role.category:
         case "participant":
             words = list(state.participants[token.name].words)
-        case "clause":
-            words = state.clauses[token.name]
+        case "part":
+            words = state.parts[token.name]
         case "verb":
             words = [verb_form(state, token.name)]
-        case "word" | "adj" | "det" | "num" if token.features:
+        case "word" | "adj" | "det" | "num" | "modifier" if token.features:
             forms = [
                 form
                 for form in find_agreeing_forms(state, index, following)
@@ -146,17 +171,29 @@ def _realize_token(state: SentenceState, index: int, following: str) -> list[str
 
 def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[str]:
     """Choose an adverb or another word with one form; an optional token may stay empty."""
+    pool: Sequence[Lexeme | SetPhrase]
     match role.category:
         case "word":
             pool = find_words(role.arguments)
         case "manner":
             pool = find_adverbs("manner", state.verbs[role.arguments[0]].kind)
+        case "adverb":
+            pool = [w for w in load_lexicon() if w in find_free_adverbs(state.grammar)]
+        case "set":
+            pool = [phrase for phrase in load_set_phrases() if phrase.kind in role.arguments]
+        case "byname":
+            pool = find_nouns(("noun",), (role.arguments,), "gen", ("sg",)).nouns
         case _:
             pool = find_adverbs(role.category, state.tense)
     if token.optional and not (pool and state.happens("optional")):
         return []
     word = state.choice.pick(pool, rank_weights(len(pool)))
+    if isinstance(word, SetPhrase):
+        return [*word.words]
     state.used.add(word.lemma)
+    if role.category == "byname":
+        text = decline(word)["gen", "sg"].text
+        return [text[:1].upper() + text[1:]]
     return [word.lemma]
 
 

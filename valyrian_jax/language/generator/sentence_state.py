@@ -8,7 +8,7 @@ from valyrian_jax.language.grammar import Grammar, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS, concord_number
 
-NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you"}  # other arguments of a participant
+NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you", "only"}  # other arguments of a participant
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SentenceState:
     tense: str = ""
     participants: dict[str, Participant] = field(default_factory=dict)
     verbs: dict[str, VerbFrame] = field(default_factory=dict)
-    clauses: dict[str, list[str]] = field(default_factory=dict)
+    parts: dict[str, list[str]] = field(default_factory=dict)
 
     def happens(self, name: str) -> bool:
         """Return True with the probability that [chances] gives for this name."""
@@ -84,15 +84,21 @@ class SentenceState:
         """Find the token that prints a letter."""
         return next((token for token in self.template.tokens if token.name == letter), None)
 
+    def is_used(self, letter: str) -> bool:
+        """Test whether a token prints a letter, or agrees with it."""
+        return any(letter in (t.name, *t.features[:1]) for t in self.template.tokens)
+
     def case(self, letter: str) -> str:
         """Return the case of a participant: that of its token, or `head_case`."""
         token = self.find_token(letter)
-        return token.features[0] if token and token.features else self.head_case
+        if token is None or token.features[:1] in ((), ("N",), ("phrase",)):
+            return self.head_case
+        return token.features[0]
 
 
 def senses_of(role: Role) -> Senses:
     """Return the senses among the arguments of a participant."""
-    return tuple(a for a in role.arguments if a not in NOT_SENSES and not a.startswith("="))
+    return tuple(a for a in role.arguments if a not in NOT_SENSES and a[0] not in "=~")
 
 
 def pos_of(role: Role) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
     target, mood = agreement_target(state, letter)
     persons = frozenset(PERSONS)
     if target in state.participants:
-        persons = frozenset({state.participants[target].verb_person})
+        person = state.participants[target].verb_person
+        # Who is spoken to may be named by a noun, in the third person.
+        persons = frozenset({"2" + person[1] if mood == "imperative" else person})
     elif target in state.template.roles:
         persons = _possible_persons(state.template.roles[target], mood)
     elif mood != "infinitive":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.generator.weighted_choice import zipf_weights
 from valyrian_jax.language.grammar import load_grammar
-from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import (
     NO_PERSON,
     NUMBERS,
@@ -126,15 +126,17 @@ def find_nouns(
 
 @cache
 def list_verb_frames(kinds: tuple[str, ...]) -> tuple[VerbFrame, ...]:
-    """List every verb in every frame of these kinds.
+    """List every verb in every frame of these kinds; a kind may be a verb, or any.
 
     The column `frame` reads `kind senses > senses`; a semicolon separates several frames.
     """
     frames = []
     for verb in load_lexicon():
-        for frame in verb.frame.split(";") if verb.pos == "verb" and verb.frame else []:
+        if verb.pos != "verb" or not (verb.frame or verb.lemma in kinds):
+            continue
+        for frame in verb.frame.split(";"):
             kind, _, senses = frame.strip().partition(" ")
-            if kind in kinds:
+            if kind in kinds or "any" in kinds or verb.lemma in kinds:
                 arguments = tuple(tuple(argument.split()) for argument in senses.split(">"))
                 frames.append(VerbFrame(verb, kind, arguments))
     return tuple(frames)
@@ -192,7 +194,7 @@ def find_modifiers(
     """Find the adjectives, determiners or numerals that may describe a noun, in agreeing forms.
 
     Args:
-        pos: adj, det or num.
+        pos: adj, det, num, or modifier for all of them.
         lemmas: Lemmas to choose from; empty for all.
         senses: Senses of the noun.
         number: Number of the noun.
@@ -201,7 +203,9 @@ def find_modifiers(
     """
     modifiers = []
     for word in load_lexicon():
-        if word.pos != pos or (word.frame and number not in word.frame.split()):
+        if word.pos not in (ADJECTIVAL_POS if pos == "modifier" else (pos,)) or (
+            word.frame and number not in word.frame.split()
+        ):
             continue
         if word.lemma in lemmas if lemmas else set(word.senses) & {"any", *senses}:
             form = inflect_adjective(word, position).get(key)
@@ -212,9 +216,11 @@ def find_modifiers(
 
 @cache
 def find_adverbs(sense: str, partner: str) -> tuple[Lexeme, ...]:
-    """Find the adverbs of time, place or manner that go with a tense or a kind of verb."""
+    """Find the adverbs of time, place or manner that go with a tense or a kind of verb, or all."""
     adverbs = (word for word in load_lexicon() if word.pos == "adv" and sense in word.senses)
-    return tuple(word for word in adverbs if not word.frame or partner in word.frame.split())
+    return tuple(
+        word for word in adverbs if not (word.frame and partner) or partner in word.frame.split()
+    )
 
 
 @cache
