@@ -67,6 +67,7 @@ class Template:
         part: Which part of other templates it is, as "statement"; "" if it is none.
         head: The letter that it shares with the token of another template, as in `S:x`.
         number: Number of the verb with this group of noun phrases: "sg", "pl" or "any".
+        covered: Whether another template matches the same, so that the checker needs not try it.
         example: A sentence or phrase that it matches.
     """
 
@@ -78,6 +79,7 @@ class Template:
     part: str
     head: str
     number: str
+    covered: bool
     example: str
 
     @cached_property
@@ -97,9 +99,19 @@ class Template:
             for token in self.tokens
         )
 
+    @cached_property
+    def postpositive(self) -> frozenset[int]:
+        """The tokens that agree with a participant and do not precede it."""
+        names = [token.name for token in self.tokens]
+        return frozenset(
+            index
+            for index, token in enumerate(self.tokens)
+            if token.features and token.features[0] not in names[index:]
+        )
+
     def modifier_position(self, index: int, following: str) -> str:
         """Return the position of the modifier with this token index, before a following word."""
-        if not any(token.name == self.tokens[index].features[0] for token in self.tokens[index:]):
+        if index in self.postpositive:
             return "full"
         return "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
 
@@ -239,6 +251,7 @@ def parse_template(table: Mapping[str, Any]) -> Template:
         part=str(table.get("part", "")),
         head=str(table.get("head", "x")),
         number=str(table.get("number", "")),
+        covered=bool(table.get("covered")),
         example=str(table.get("example", "")),
     )
 

@@ -37,14 +37,14 @@ class Parse(NamedTuple):
         agreements: What is known of the participants.
         leaves: The words.
         tense: Tense of the finite verb, if it is among them.
-        noun: The last phrase of a noun phrase that consists of several.
+        noun: The noun of a noun phrase, or the last one of coordinated noun phrases.
     """
 
     start: int
     agreements: Agreements
     leaves: tuple[Leaf, ...]
     tense: str = ""
-    noun: "Phrase | None" = None
+    noun: "Phrase | Reading | None" = None
 
 
 class Phrase(NamedTuple):
@@ -80,7 +80,8 @@ class Sentence:
         phrases: Noun phrases and parts found so far, by the index after their last word and then
             by the name of the part.
         literals: Words and marks, and all marks that can end a sentence.
-        features: Word classes, moods and cases of the readings.
+        features: Word classes, moods, cases, parts of speech and lemmas of the readings, and
+            whether a word is coordinated or has a capital letter.
     """
 
     grammar: Grammar
@@ -91,11 +92,23 @@ class Sentence:
 
     literals: frozenset[str] = field(init=False)
     features: frozenset[str] = field(init=False)
+    _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Collect what a template can ask for, so that most templates need no search."""
-        readings = [reading for readings in self.readings for reading in readings]
         self.literals = frozenset((*self.words, *END_MARKS))
-        self.features = frozenset(
-            value for r in readings for value in (r.word_class, r.mood, r.case) if value
-        )
+        features = {"capital"} if any(word[:1].isupper() for word in self.words) else set()
+        self._by_class = [{} for _ in self.words]
+        for by_class, readings in zip(self._by_class, self.readings, strict=True):
+            for r in readings:
+                by_class.setdefault(r.word_class, []).append(r)
+                features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
+                if r.coordinated:
+                    features.add("coordinated")
+        self.features = frozenset(features)
+
+    def readings_of(self, index: int, word_class: str) -> Sequence[Reading]:
+        """Return the readings of a word that have this class, or all of them if it is empty."""
+        if not word_class:
+            return self.readings[index]
+        return self._by_class[index].get(word_class, ())

@@ -22,10 +22,19 @@ from valyrian_jax.language.checker.parse_tree import (
 )
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
-from valyrian_jax.language.words.analysis import Reading
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
 from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
+# The class of the words that a letter stands for; others are looked up among all readings.
+_WORD_CLASSES = {
+    "participant": "noun",
+    "verb": "verb",
+    "time": "word",
+    "place": "word",
+    "manner": "word",
+    "adverb": "word",
+    **dict.fromkeys(MODIFIERS, "adjective"),
+}
 _PHRASES, _GROUPS = "noun phrase", "noun phrases"  # one, and several that are coordinated
 
 
@@ -65,7 +74,7 @@ def _match_tokens(
         yield suffix
         return
     indices = template.groups[count - 1]
-    key = (count, used, suffix.start, suffix.tense, suffix.noun, *suffix.agreements.items())
+    key = (count, used, suffix.start, suffix.tense, id(suffix.noun), *suffix.agreements.items())
     if key in seen:
         return
     seen.add(key)
@@ -104,7 +113,7 @@ def _match_token(
     else:
         # Whether the last word of a phrase is coordinated depends on the sentence around it.
         ends_phrase = "N" in template.roles and not suffix.leaves
-        for reading in sentence.readings[end - 1]:
+        for reading in sentence.readings_of(end - 1, _WORD_CLASSES.get(role.category, "")):
             if reading.coordinated != token.coordinated and not ends_phrase:
                 continue
             agreements = match_word(sentence, template, index, reading, suffix)
@@ -112,7 +121,8 @@ def _match_token(
                 result = _prepend(Leaf(end - 1, reading, token, template), suffix)
                 is_finite = reading.tense and reading.mood != "infinitive"
                 tense = reading.tense if is_finite else suffix.tense
-                yield result._replace(agreements=agreements, tense=tense)
+                noun = reading if token.name == "N" else suffix.noun
+                yield result._replace(agreements=agreements, tense=tense, noun=noun)
 
 
 def _prepend(leaf: Leaf, suffix: Parse) -> Parse:
@@ -138,8 +148,8 @@ def _match_participant(
     pos = set(role.arguments) & set(NOMINAL_POS)
     numbers = set(role.arguments) & set(NUMBERS)
     case = token.features[0]
-    if case == "N":
-        case = suffix.noun.case if suffix.noun else _find_head(template, suffix).case
+    if case == "N" and suffix.noun:
+        case = suffix.noun.case
     for phrase in find_phrases(sentence, suffix.start, is_group="N" not in template.roles):
         if case not in (phrase.case, "phrase") or phrase.coordinated != token.coordinated:
             continue
@@ -164,7 +174,7 @@ def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
         parts: dict[tuple[int, Agreement], Part] = {}
         for template in sentence.grammar.parts_by_name.get(name, ()) if end else ():
             for result in match_template(sentence, template, Parse(end, {}, ())):
-                agreement = result.agreements.get(template.head, Agreement())
+                agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement
                 parts.setdefault(key, Part(*key, result.leaves))
         found[name] = tuple(parts.values())
@@ -186,7 +196,7 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
     if name not in found:
         found[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
-        for template in templates if end else ():
+        for template in (t for t in templates if end and not t.covered):
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 phrase = _make_phrase(template, result)
                 # Of the matches that differ only in their leaves, the first is enough.
@@ -198,19 +208,20 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
 
 def _make_phrase(template: Template, result: Parse) -> Phrase:
     """Return the noun phrase around the noun N, or the coordinated noun phrases up to N."""
-    if last := result.noun:
+    head = result.noun
+    assert head is not None
+    if isinstance(head, Phrase):
         persons = {agreement.person for agreement in result.agreements.values()}
         person = "3" if persons == {"3"} else ""
         number = "" if template.number == "any" else template.number
-        agreement = Agreement("", number, person, last.agreement.case)
-        return last._replace(
+        agreement = Agreement("", number, person, head.agreement.case)
+        return head._replace(
             start=result.start,
             agreement=agreement,
             number="pl",
             coordinated=False,
             leaves=result.leaves,
         )
-    head = _find_head(template, result)
     last_reading = result.leaves[-1].reading
     return Phrase(
         start=result.start,
@@ -224,32 +235,35 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
     )
 
 
-def _find_head(template: Template, result: Parse) -> Reading:
-    """Return the noun N of a noun phrase."""
-    return next(
-        leaf.reading
-        for leaf in result.leaves
-        if leaf.token.name == "N" and leaf.template is template and leaf.reading
-    )
-
-
 @cache
 def _find_needs(template: Template) -> frozenset[str]:
-    """Return the word classes, moods and cases that every match of a template has."""
+    """Return the features of `Sentence` that every match of a template has."""
     omissible = _find_omissible(template)
     needs = set()
     for index, token in enumerate(template.tokens):
         role = template.roles.get(token.name)
-        if role is None or index in omissible or not token.features:
-            continue
-        if role.category == "verb":
-            is_infinitive = token.features == ("infinitive",)
-            needs.add("infinitive" if is_infinitive else [*token.features, "indicative"][1])
-        elif role.category in MODIFIERS:
-            needs.add("adjective")
-        elif token.features[0] in CASES:
-            needs.add(token.features[0])
+        if role is not None and index not in omissible:
+            needs |= {*_find_token_needs(token, role)}
     return frozenset(needs)
+
+
+def _find_token_needs(token: Token, role: Role) -> Iterator[str]:
+    if token.coordinated:
+        yield "coordinated"
+    match role.category:
+        case "verb":
+            is_infinitive = token.features == ("infinitive",)
+            yield "infinitive" if is_infinitive else [*token.features, "indicative"][1]
+        case "adj" | "det" | "num" | "modifier":
+            yield "adjective"
+        case "byname":
+            yield "capital"
+        case "word" if len(role.arguments) == 1:
+            yield role.arguments[0]
+        case "participant" if token.features[:1] and token.features[0] in CASES:
+            yield token.features[0]
+        case "participant" if len(role.arguments) == 1 and token.name == "N":
+            yield role.arguments[0]
 
 
 @cache
