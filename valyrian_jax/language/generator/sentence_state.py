@@ -85,8 +85,12 @@ class SentenceState:
         return next((token for token in self.template.tokens if token.name == letter), None)
 
     def is_used(self, letter: str) -> bool:
-        """Test whether a token prints a letter, or agrees with it."""
-        return any(letter in (t.name, *t.features[:1]) for t in self.template.tokens)
+        """Test whether a token prints a letter, or agrees with it, also as a predicate noun."""
+        models = {token.name: self.template.roles.get(token.name) for token in self.template.tokens}
+        return any(
+            letter in (t.name, *t.features[:1], (role := models[t.name]) and role.model)
+            for t in self.template.tokens
+        )
 
     def case(self, letter: str) -> str:
         """Return the case of a participant: that of its token, or `head_case`."""
