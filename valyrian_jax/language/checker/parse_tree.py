@@ -6,6 +6,13 @@ from typing import Any, NamedTuple
 
 from valyrian_jax.language.grammar import END_MARKS, Grammar, Template, Token
 from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.lexicon import Lexeme
+from valyrian_jax.language.words.morphology import CASES
+
+
+def has_one_form(lexeme: Lexeme) -> bool:
+    """Test whether a word is a name that has one form for all cases, as far as is known."""
+    return lexeme.pos == "name" and lexeme.paradigm in ("", "indecl")
 
 
 class Agreement(NamedTuple):
@@ -48,7 +55,10 @@ class Parse(NamedTuple):
 
 
 class Phrase(NamedTuple):
-    """A match of a noun phrase; `number` is that of the noun, not of agreeing words."""
+    """A match of a noun phrase.
+
+    `number` is that of the noun, not of agreeing words; a `fixed` name has one form for all cases.
+    """
 
     start: int
     case: str
@@ -57,6 +67,7 @@ class Phrase(NamedTuple):
     number: str
     coordinated: bool
     senses: tuple[str, ...]
+    fixed: bool
     leaves: tuple[Leaf, ...]
 
 
@@ -103,6 +114,8 @@ class Sentence:
             for r in readings:
                 by_class.setdefault(r.word_class, []).append(r)
                 features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
+                if has_one_form(r.lexeme):
+                    features |= {*CASES}
                 if r.coordinated:
                     features.add("coordinated")
         self.features = frozenset(features)

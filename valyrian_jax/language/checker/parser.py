@@ -19,6 +19,7 @@ from valyrian_jax.language.checker.parse_tree import (
     Part,
     Phrase,
     Sentence,
+    has_one_form,
 )
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
@@ -151,7 +152,8 @@ def _match_participant(
     if case == "N" and suffix.noun:
         case = suffix.noun.case
     for phrase in find_phrases(sentence, suffix.start, is_group="N" not in template.roles):
-        if case not in (phrase.case, "phrase") or phrase.coordinated != token.coordinated:
+        has_case = case in (phrase.case, "phrase") or (phrase.fixed and case in CASES)
+        if not has_case or phrase.coordinated != token.coordinated:
             continue
         if (pos and phrase.pos not in pos) or (numbers and phrase.number not in numbers):
             continue
@@ -231,6 +233,7 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
         number=head.number,
         coordinated=last_reading is not None and last_reading.coordinated,
         senses=head.lexeme.senses,
+        fixed=has_one_form(head.lexeme),
         leaves=result.leaves,
     )
 

@@ -136,7 +136,8 @@ def list_verb_frames(kinds: tuple[str, ...]) -> tuple[VerbFrame, ...]:
             continue
         for frame in verb.frame.split(";"):
             kind, _, senses = frame.strip().partition(" ")
-            if kind in kinds or "any" in kinds or verb.lemma in kinds:
+            is_any = "any" in kinds and kind != "copula"
+            if kind in kinds or is_any or verb.lemma in kinds:
                 arguments = tuple(tuple(argument.split()) for argument in senses.split(">"))
                 frames.append(VerbFrame(verb, kind, arguments))
     return tuple(frames)
