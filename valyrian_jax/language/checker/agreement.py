@@ -53,7 +53,9 @@ def match_word(
             matches = word[:1].isupper() and (is_genitive or is_name)
         case "adverb":
             free = find_free_adverbs(sentence.grammar)
-            matches = reading.word_class == "word" and reading.lexeme in free
+            matches = reading.lexeme in free
+            if role.arguments:
+                matches = matches and reading.lexeme.lemma in role.arguments
         case _:
             matches = _is_adverb(reading, role.category)
     return suffix.agreements if matches else None
@@ -130,6 +132,9 @@ def _match_modifier(
         is_allowed = reading.lexeme.pos == role.category or role.category == "modifier"
         is_allowed = is_allowed and lemma != "lua" and lemma in lemmas
     if reading.word_class != "adjective" or not is_allowed:
+        return None
+    # A numeral says which number its noun has.
+    if reading.lexeme.pos == "num" and reading.number not in (reading.lexeme.frame or "sg pl"):
         return None
     following = sentence.words[suffix.start] if suffix.start < len(sentence.words) else ""
     if reading.position != template.modifier_position(index, following):

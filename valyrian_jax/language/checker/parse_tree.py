@@ -57,17 +57,15 @@ class Parse(NamedTuple):
 class Phrase(NamedTuple):
     """A match of a noun phrase.
 
-    `number` is that of the noun, not of agreeing words; a `fixed` name has one form for all cases.
+    `number` and `lexeme` are those of the noun; agreeing words may have another number.
     """
 
     start: int
     case: str
     agreement: Agreement
-    pos: str
     number: str
     coordinated: bool
-    senses: tuple[str, ...]
-    fixed: bool
+    lexeme: Lexeme
     leaves: tuple[Leaf, ...]
 
 

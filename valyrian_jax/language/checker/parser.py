@@ -43,7 +43,7 @@ def parse(sentence: Sentence) -> Parse | None:
     """Return the first parse of the whole sentence, in the order of the templates."""
     end = Parse(len(sentence.words), {}, ())
     for template in sentence.grammar.sentences:
-        for result in match_template(sentence, template, end):
+        for result in () if template.covered else match_template(sentence, template, end):
             if result.start == 0:
                 return result
     return None
@@ -152,20 +152,23 @@ def _match_participant(
     if case == "N" and suffix.noun:
         case = suffix.noun.case
     for phrase in find_phrases(sentence, suffix.start, is_group="N" not in template.roles):
-        has_case = case in (phrase.case, "phrase") or (phrase.fixed and case in CASES)
+        noun = phrase.lexeme
+        has_case = case in (phrase.case, "phrase") or (has_one_form(noun) and case in CASES)
         if not has_case or phrase.coordinated != token.coordinated:
             continue
-        if (pos and phrase.pos not in pos) or (numbers and phrase.number not in numbers):
+        if (pos and noun.pos not in pos) or (numbers and phrase.number not in numbers):
             continue
-        if role.is_strict and phrase.senses and set(phrase.senses).isdisjoint(role.arguments):
+        if role.is_strict and noun.senses and set(noun.senses).isdisjoint(role.arguments):
+            continue
+        if f"-{noun.lemma}" in role.arguments:
             continue
         if token.capital and not sentence.words[phrase.start][:1].isupper():
             continue
         agreements = unify(suffix.agreements, token.name, phrase.agreement)
         if agreements is not None:
             leaves = (*phrase.leaves, *suffix.leaves)
-            noun = phrase if case == "phrase" else suffix.noun
-            yield Parse(phrase.start, agreements, leaves, suffix.tense, noun)
+            head = phrase if case == "phrase" else suffix.noun
+            yield Parse(phrase.start, agreements, leaves, suffix.tense, head)
 
 
 def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
@@ -229,11 +232,9 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
         start=result.start,
         case=head.case,
         agreement=result.agreements["N"],
-        pos=head.lexeme.pos,
         number=head.number,
         coordinated=last_reading is not None and last_reading.coordinated,
-        senses=head.lexeme.senses,
-        fixed=has_one_form(head.lexeme),
+        lexeme=head.lexeme,
         leaves=result.leaves,
     )
 

@@ -178,7 +178,8 @@ def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[
         case "manner":
             pool = find_adverbs("manner", state.verbs[role.arguments[0]].kind)
         case "adverb":
-            pool = [w for w in load_lexicon() if w in find_free_adverbs(state.grammar)]
+            free = find_free_adverbs(state.grammar)
+            pool = find_words(role.arguments) or [w for w in load_lexicon() if w in free]
         case "set":
             pool = [phrase for phrase in load_set_phrases() if phrase.kind in role.arguments]
         case "byname":

@@ -102,7 +102,7 @@ class SentenceState:
 
 def senses_of(role: Role) -> Senses:
     """Return the senses among the arguments of a participant."""
-    return tuple(a for a in role.arguments if a not in NOT_SENSES and a[0] not in "=~")
+    return tuple(a for a in role.arguments if a not in NOT_SENSES and a[0] not in "=~-")
 
 
 def pos_of(role: Role) -> tuple[str, ...]:
