@@ -90,10 +90,13 @@ class _Evidence:
             case VerbFrame():
                 return item.verb.lemma in self.lemmas
             case Template():
-                literals = {token.name for token in item.tokens if not token.is_letter}
-                # A clause inside a sentence loses its final mark.
-                has_literals = literals <= self.texts | {*PUNCTUATION}
-                return has_literals and all(map(self._allows_role, item.roles.values()))
+                omissible = {t.name for t in item.tokens if t.optional or t.repeated}
+                # A part of a sentence may be a sentence without its final mark.
+                return item.literals <= self.texts | {*PUNCTUATION} and all(
+                    self._allows_role(role)
+                    for letter, role in item.roles.items()
+                    if letter not in omissible
+                )
             case _:
                 return True
 
