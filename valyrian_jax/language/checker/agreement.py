@@ -68,6 +68,10 @@ def _is_adverb(reading: Reading, sense: str) -> bool:
 def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
     """Match the noun N of a phrase."""
     lexeme, numbers = reading.lexeme, set(role.arguments) & set(NUMBERS)
+    if lexeme.lemma == "lua" and lexeme.lemma in role.arguments and reading.position == "full":
+        return unify(
+            suffix.agreements, "N", Agreement(reading.gender, reading.number, "3", reading.case)
+        )
     if reading.word_class != "noun" or not {lexeme.pos, lexeme.lemma} & {*role.arguments}:
         return None
     if numbers and reading.number not in numbers:

@@ -148,7 +148,7 @@ def _quote_subject(leaf: Leaf, leaves: Sequence[Leaf]) -> str:
 
 def _quote_noun(leaf: Leaf, leaves: Sequence[Leaf]) -> str:
     """Quote the noun that an adjective agrees with, or the subject of the sentence."""
-    target = leaf.token.features[0]
+    target = next(iter(leaf.token.features), "")
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     if nouns and nouns[0].reading:
         return f" `{nouns[0].reading.text}`"

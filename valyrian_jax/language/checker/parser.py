@@ -28,7 +28,6 @@ from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
 # The class of the words that a letter stands for; others are looked up among all readings.
 _WORD_CLASSES = {
-    "participant": "noun",
     "verb": "verb",
     "time": "word",
     "place": "word",
