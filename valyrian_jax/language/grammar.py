@@ -172,16 +172,17 @@ def load_grammar() -> Grammar:
 
 
 @cache
-def find_free_adverbs(grammar: Grammar) -> frozenset[Lexeme]:
+def find_free_adverbs(grammar: Grammar) -> Mapping[str, Lexeme]:
     """Return the adverbs that may stand anywhere, since no template names them in its place.
 
-    Those of time, which must go with a tense, are not among them.
+    Those of time, which must go with a tense, are not among them. The result goes by lemma, from
+    frequent to rare.
     """
     named = {token.name for template in grammar.templates for token in template.tokens}
     roles = [role for template in grammar.templates for role in template.roles.values()]
     named |= {word for role in roles if role.category == "word" for word in role.arguments}
     adverbs = (word for word in load_lexicon() if word.pos == "adv" and word.lemma not in named)
-    return frozenset(word for word in adverbs if "time" not in word.senses)
+    return {word.lemma: word for word in adverbs if "time" not in word.senses}
 
 
 def expand_frames(
@@ -266,27 +267,22 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
             f"{', '.join(CATEGORIES)}"
         )
     category, *rest = arguments
-    if category == "verb" and (unknown := set(rest[0].split("|")) - _verb_kinds()):
+    kinds = rest[0].split("|") if category == "verb" else ()
+    if unknown := {kind for kind in kinds if not kind.endswith("gon")} - _verb_kinds():
         raise UserError(
             f"grammar.toml: no verb in lexicon.csv has the frame {min(unknown)!r} of {words!r}; "
-            f"use one of {', '.join(sorted(_frame_kinds()))}, or a verb"
+            f"use one of {', '.join(sorted(_verb_kinds()))}, or an infinitive"
         )
     return Role(category, tuple(rest))
 
 
 @cache
-def _frame_kinds() -> frozenset[str]:
-    """Return the kinds of frames that verbs have."""
+def _verb_kinds() -> frozenset[str]:
+    """Return the kinds of frames that verbs have, and `any`."""
     frames = (
         frame for word in load_lexicon() if word.pos == "verb" for frame in word.frame.split(";")
     )
-    return frozenset(frame.split()[0] for frame in frames if frame)
-
-
-@cache
-def _verb_kinds() -> frozenset[str]:
-    """Return what may stand for verbs: kinds of frames, single verbs, and any verb."""
-    return _frame_kinds() | {w.lemma for w in load_lexicon() if w.pos == "verb"} | {"any"}
+    return frozenset({frame.split()[0] for frame in frames if frame} | {"any"})
 
 
 def _parse_tokens(words: str) -> Iterator[Token]:
@@ -297,7 +293,7 @@ def _parse_tokens(words: str) -> Iterator[Token]:
             group += is_inside
             continue
         text = word.strip("()")
-        name, *features = text.rstrip("+*^").split(":")
+        name, *features = text.rstrip("+*^").replace("-", " ").split(":")
         yield Token(
             name,
             tuple(features),

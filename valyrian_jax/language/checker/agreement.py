@@ -4,7 +4,7 @@ from functools import cache
 
 from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Parse, Sentence
 from valyrian_jax.language.grammar import Role, Template, Token, find_free_adverbs
-from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS, concord_case, concord_number
 
@@ -53,9 +53,8 @@ def match_word(
             matches = word[:1].isupper() and (is_genitive or is_name)
         case "adverb":
             free = find_free_adverbs(sentence.grammar)
-            matches = reading.lexeme in free
-            if role.arguments:
-                matches = matches and reading.lexeme.lemma in role.arguments
+            lemmas = role.arguments or free
+            matches = reading.lexeme.lemma in lemmas and reading.lexeme.lemma in free
         case _:
             matches = _is_adverb(reading, role.category)
     return suffix.agreements if matches else None
@@ -79,6 +78,10 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
     if lexeme.pos == "pron" and reading.number not in ("sg", "pl"):
         return None
     number, case = concord_number(reading.number), concord_case(lexeme, reading.case)
+    if case == "acc" and number == "pl" and suffix.agreements.get("N", Agreement()).case == "nom":
+        # The adjective after it may show the nominative if the noun has one form (brōza jevi).
+        same = (r for r in inflect(lexeme) if r.text == reading.text and r.case == "nom")
+        case = "nom" if any(r.number == reading.number for r in same) else case
     return unify(suffix.agreements, "N", Agreement(lexeme.gender, number, reading.person, case))
 
 

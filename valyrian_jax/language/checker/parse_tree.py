@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from valyrian_jax.language.grammar import END_MARKS, Grammar, Template, Token
-from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import CASES
 
 
-def has_one_form(lexeme: Lexeme) -> bool:
-    """Test whether a word is a name that has one form for all cases, as far as is known."""
-    return lexeme.pos == "name" and lexeme.paradigm in ("", "indecl")
+@cache
+def list_shared_cases(lexeme: Lexeme) -> Sequence[str]:
+    """Return the cases for which a noun of unknown paradigm has its nominative.
+
+    Foreign names keep it in all cases. Of other words a source may show the accusative only.
+    """
+    if any(reading.text != lexeme.lemma for reading in inflect(lexeme)):
+        return ()
+    return {"name": CASES, "noun": ("acc",), "pron": ("acc",)}.get(lexeme.pos, ())
 
 
 class Agreement(NamedTuple):
@@ -112,8 +119,8 @@ class Sentence:
             for r in readings:
                 by_class.setdefault(r.word_class, []).append(r)
                 features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
-                if has_one_form(r.lexeme):
-                    features |= {*CASES}
+                if r.case == "nom":
+                    features |= {*list_shared_cases(r.lexeme)}
                 if r.coordinated:
                     features.add("coordinated")
         self.features = frozenset(features)

@@ -19,7 +19,7 @@ from valyrian_jax.language.checker.parse_tree import (
     Part,
     Phrase,
     Sentence,
-    has_one_form,
+    list_shared_cases,
 )
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
@@ -152,7 +152,8 @@ def _match_participant(
         case = suffix.noun.case
     for phrase in find_phrases(sentence, suffix.start, is_group="N" not in template.roles):
         noun = phrase.lexeme
-        has_case = case in (phrase.case, "phrase") or (has_one_form(noun) and case in CASES)
+        has_case = case in (phrase.case, "phrase")
+        has_case = has_case or (phrase.case == "nom" and case in list_shared_cases(noun))
         if not has_case or phrase.coordinated != token.coordinated:
             continue
         if (pos and noun.pos not in pos) or (numbers and phrase.number not in numbers):

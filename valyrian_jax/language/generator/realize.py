@@ -29,7 +29,7 @@ from valyrian_jax.language.generator.vocabulary import (
 from valyrian_jax.language.generator.weighted_choice import DeadEndError
 from valyrian_jax.language.grammar import Role, Token, find_free_adverbs
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
-from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
 
 
@@ -179,7 +179,7 @@ def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[
             pool = find_adverbs("manner", state.verbs[role.arguments[0]].kind)
         case "adverb":
             free = find_free_adverbs(state.grammar)
-            pool = find_words(role.arguments) or [w for w in load_lexicon() if w in free]
+            pool = [free[lemma] for lemma in role.arguments or free if lemma in free]
         case "set":
             pool = [phrase for phrase in load_set_phrases() if phrase.kind in role.arguments]
         case "byname":
