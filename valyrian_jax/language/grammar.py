@@ -175,14 +175,20 @@ def load_grammar() -> Grammar:
 def find_free_adverbs(grammar: Grammar) -> Mapping[str, Lexeme]:
     """Return the adverbs that may stand anywhere, since no template names them in its place.
 
-    Those of time, which must go with a tense, are not among them. The result goes by lemma, from
-    frequent to rare.
+    Those of time, which must go with a tense, are not among them, nor phrases. The result goes by
+    lemma, from frequent to rare.
     """
     named = {token.name for template in grammar.templates for token in template.tokens}
     roles = [role for template in grammar.templates for role in template.roles.values()]
     named |= {word for role in roles if role.category == "word" for word in role.arguments}
-    adverbs = (word for word in load_lexicon() if word.pos == "adv" and word.lemma not in named)
-    return {word.lemma: word for word in adverbs if "time" not in word.senses}
+    return {
+        word.lemma: word
+        for word in load_lexicon()
+        if word.pos == "adv"
+        and word.lemma not in named
+        and " " not in word.lemma
+        and "time" not in word.senses
+    }
 
 
 def expand_frames(

@@ -40,7 +40,8 @@ def match_word(
         case "word" | "adj" | "det" | "num" | "modifier" if token.features:
             return _match_modifier(sentence, template, index, reading, suffix)
         case "word":
-            matches = reading.lexeme.lemma in role.arguments
+            is_case = reading.case in ("", "nom", "acc", "voc")  # as in emphasis or after a pronoun
+            matches = is_case and reading.lexeme.lemma in role.arguments
         case "time":
             tenses = reading.lexeme.frame.split()
             fits_tense = not (sentence.check_tense and tenses and suffix.tense)

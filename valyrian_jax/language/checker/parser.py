@@ -23,7 +23,7 @@ from valyrian_jax.language.checker.parse_tree import (
 )
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
-from valyrian_jax.language.words.lexicon import NOMINAL_POS
+from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
 # The class of the words that a letter stands for; others are looked up among all readings.
@@ -158,7 +158,7 @@ def _match_participant(
             continue
         if (pos and noun.pos not in pos) or (numbers and phrase.number not in numbers):
             continue
-        if role.is_strict and noun.senses and set(noun.senses).isdisjoint(role.arguments):
+        if role.is_strict and not _has_sense(noun, role):
             continue
         if f"-{noun.lemma}" in role.arguments:
             continue
@@ -169,6 +169,13 @@ def _match_participant(
             leaves = (*phrase.leaves, *suffix.leaves)
             head = phrase if case == "phrase" else suffix.noun
             yield Parse(phrase.start, agreements, leaves, suffix.tense, head)
+
+
+def _has_sense(noun: Lexeme, role: Role) -> bool:
+    """Test whether a noun has one of the senses, or senses that the lexicon does not tell."""
+    if not noun.senses:
+        return "known" not in role.arguments
+    return not set(noun.senses).isdisjoint(role.arguments)
 
 
 def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:

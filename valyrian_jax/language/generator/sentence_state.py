@@ -8,7 +8,14 @@ from valyrian_jax.language.grammar import Grammar, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS, concord_number
 
-NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you", "only"}  # other arguments of a participant
+NOT_SENSES = {
+    *NOMINAL_POS,
+    *NUMBERS,
+    "pronoun",
+    "you",
+    "only",
+    "known",
+}  # other arguments of a participant
 
 
 @dataclass(frozen=True)
