@@ -274,7 +274,8 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
         )
     category, *rest = arguments
     kinds = rest[0].split("|") if category == "verb" else ()
-    if unknown := {kind for kind in kinds if not kind.endswith("gon")} - _verb_kinds():
+    named = {kind.removeprefix("=") for kind in kinds if not kind.endswith("gon")}
+    if unknown := named - _verb_kinds():
         raise UserError(
             f"grammar.toml: no verb in lexicon.csv has the frame {min(unknown)!r} of {words!r}; "
             f"use one of {', '.join(sorted(_verb_kinds()))}, or an infinitive"

@@ -49,7 +49,7 @@ def match_word(
             matches = _is_adverb(reading, "time") and fits_tense
         case "byname":
             is_name = reading.lexeme.pos == "name" and reading.lexeme.paradigm == "indecl"
-            is_genitive = reading.word_class == "noun" and reading.case == "gen"
+            is_genitive = reading.lexeme.pos == "noun" and reading.case == "gen"
             word = sentence.words[suffix.start - 1]
             matches = word[:1].isupper() and (is_genitive or is_name)
         case "adverb":
@@ -105,26 +105,32 @@ def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Ag
 
 def _has_frame(reading: Reading, role: Role) -> bool:
     """Test whether a verb has one of the complements that the required kinds of frames have."""
-    required = role.arguments[0].split("|")
-    if reading.lexeme.lemma in required:
-        return True
-    accepted = _find_complements(reading.lexeme)
-    if "any" in required:
-        return "predicate" not in accepted
-    return any(
-        _COMPLEMENTS.get(kind, _NO_COMPLEMENT)[0] in accepted
-        for kind in required
-        if not kind.endswith("gon")
+    return not _required_complements(role.arguments[0]).isdisjoint(_complements_of(reading.lexeme))
+
+
+@cache
+def _required_complements(kinds: str) -> frozenset[str]:
+    """Return the complements that kinds of frames stand for; `=kind`, verbs and `any` are exact."""
+    return frozenset(
+        kind
+        if kind == "any" or kind[0] == "=" or kind.endswith("gon")
+        else _COMPLEMENTS.get(kind, _NO_COMPLEMENT)[0]
+        for kind in kinds.split("|")
     )
 
 
 @cache
-def _find_complements(verb: Lexeme) -> frozenset[str]:
+def _complements_of(verb: Lexeme) -> frozenset[str]:
+    """Return the complements of a verb in all its frames, and its exact kinds."""
     kinds = [frame.split()[0] for frame in verb.frame.split(";") if frame]
-    if not kinds:  # The complement of this verb is not known.
-        return frozenset(("nothing", "object", "dative", "dative and object", "place"))
     complements = {c for kind in kinds for c in _COMPLEMENTS.get(kind, _NO_COMPLEMENT)}
-    return frozenset(complements | ({"object"} if "speak" in kinds else set()))
+    if not kinds:  # The complement of this verb is not known.
+        complements = {"nothing", "object", "dative", "dative and object", "place"}
+    if "speak" in kinds:
+        complements.add("object")
+    if "predicate" not in complements:
+        complements.add("any")
+    return frozenset((*complements, verb.lemma, *(f"={kind}" for kind in kinds)))
 
 
 def _match_modifier(

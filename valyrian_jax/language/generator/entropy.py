@@ -107,7 +107,7 @@ class _Evidence:
             case "adj" | "det" | "num":
                 return role.category in self.pos
             case "verb":
-                frames = list_verb_frames(tuple(role.arguments[0].split("|")))
+                frames = list_verb_frames(tuple(role.arguments[0].replace("=", "").split("|")))
                 return any(frame.verb.lemma in self.lemmas for frame in frames)
             case _:
                 return True

@@ -88,7 +88,8 @@ def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
     elif mood != "infinitive":
         persons = frozenset({target})
     arguments = tuple(_verb_argument(state, argument) for argument in letters)
-    frames = find_verbs(tuple(kinds.split("|")), arguments, state.tense, mood, persons)
+    names = tuple(kind.removeprefix("=") for kind in kinds.split("|"))
+    frames = find_verbs(names, arguments, state.tense, mood, persons)
     return [frame for frame in frames if frame.verb.lemma not in state.used]
 
 
