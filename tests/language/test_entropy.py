@@ -101,6 +101,20 @@ def test_a_sentence_with_a_clause_has_derivations(template: Template) -> None:
     assert probability >= weight * 2**-choice.bits * (1 - 1e-9)
 
 
+def test_sentences_of_parts_in_any_order_have_derivations() -> None:
+    sentences = [replace(t, weight=float(t.name == "fragment")) for t in GRAMMAR.sentences]
+    grammar, choice = replace(GRAMMAR, sentences=tuple(sentences)), seeded_choice(3)
+    texts: dict[str, float] = {}
+    while len(texts) < 3:
+        choice.bits = 0.0
+        with suppress(DeadEndError):
+            text, _ = generate_sentence(grammar, choice, Discourse())
+            texts[text] = 2**-choice.bits
+    for text, probability in texts.items():
+        derivations = find_derivations(text, Discourse(), grammar)
+        assert sum(p for _, p in derivations) >= probability * (1 - 1e-9)
+
+
 def test_a_form_with_two_numbers_has_two_derivations() -> None:
     """`zaldrīzī` is accusative singular and plural."""
     results = find_derivations("Vala zaldrīzī urnes.", Discourse(), select_templates("2"))

@@ -45,7 +45,9 @@ def match_word(
         case "time":
             tenses = reading.lexeme.frame.split()
             fits_tense = not (sentence.check_tense and tenses and suffix.tense)
-            fits_tense = fits_tense or suffix.tense in tenses
+            # What goes with the perfect goes with the tenses that are made of it.
+            is_perfect = suffix.tense in ("pluperfect", "past habitual") and "perfect" in tenses
+            fits_tense = fits_tense or is_perfect or suffix.tense in tenses
             matches = _is_adverb(reading, "time") and fits_tense
         case "byname":
             is_name = reading.lexeme.pos == "name" and reading.lexeme.paradigm == "indecl"

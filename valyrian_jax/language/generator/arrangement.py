@@ -40,7 +40,12 @@ _INVARIABLE = (*ADVERBS, "word", "set")
 
 
 def _is_printed(state: SentenceState, token: Token) -> bool:
-    return not _is_choice(state.template, token) or state.happens("optional")
+    if not _is_choice(state.template, token):
+        return True
+    probability = state.grammar.weights["chances"]["optional"]
+    # A caller that looks for one sentence tells by the role whether the sentence can have it.
+    role = state.template.roles.get(token.name, token)
+    return state.choice.pick((role, None), (probability, 1 - probability)) is not None
 
 
 def _order(state: SentenceState, indices: Sequence[int]) -> Sequence[int]:

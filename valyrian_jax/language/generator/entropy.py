@@ -8,7 +8,7 @@ Rabiner 1989).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, log2
 from typing import Any
 
@@ -17,6 +17,7 @@ from valyrian_jax.language.generator.sentence_state import Discourse
 from valyrian_jax.language.generator.vocabulary import VerbFrame, WordForm, list_verb_frames
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
 from valyrian_jax.language.grammar import PUNCTUATION, Grammar, Role, Template
+from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.lexicon import Lexeme
 
@@ -45,7 +46,7 @@ def find_derivations(
     sentence: str, discourse: Discourse, grammar: Grammar
 ) -> list[tuple[Discourse, float]]:
     """Return the discourse after each derivation of a sentence, and its probability."""
-    evidence = _find_evidence(sentence)
+    evidence = _find_evidence(sentence, grammar)
     results: list[tuple[Discourse, float]] = []
     paths: list[list[int]] = [[]]
     while paths:
@@ -69,12 +70,16 @@ class _Evidence:
         lemmas: Lemmas of all readings.
         pos: Parts of speech of all readings.
         lines: The words between spaces, with and without the capital letter.
+        grammar: The grammar.
+        parts: Whether the sentence can have one of these parts, as far as it was asked.
     """
 
     texts: set[str]
     lemmas: set[str]
     pos: set[str]
     lines: tuple[str, str]
+    grammar: Grammar
+    parts: dict[tuple[str, ...], bool] = field(default_factory=dict)
 
     def contains_any(self, texts: Iterable[str]) -> bool:
         """Test whether the sentence contains one of these word sequences."""
@@ -89,6 +94,10 @@ class _Evidence:
                 return item.lemma in self.lemmas
             case VerbFrame():
                 return item.verb.lemma in self.lemmas
+            case SetPhrase():
+                return self.texts.issuperset(item.words)
+            case Role():
+                return self._allows_role(item)
             case Template():
                 omissible = {t.name for t in item.tokens if t.optional or t.repeated}
                 # A part of a sentence may be a sentence without its final mark.
@@ -106,6 +115,15 @@ class _Evidence:
                 return not self.lemmas.isdisjoint(role.arguments)
             case "adj" | "det" | "num":
                 return role.category in self.pos
+            case "set":
+                phrases = (p for p in load_set_phrases() if p.kind in role.arguments)
+                return any(map(self.allows, phrases))
+            case "part":
+                if role.arguments not in self.parts:
+                    self.parts[role.arguments] = True  # should the part contain itself
+                    templates = (t for t in self.grammar.parts if t.part in role.arguments)
+                    self.parts[role.arguments] = any(map(self.allows, templates))
+                return self.parts[role.arguments]
             case "verb":
                 frames = list_verb_frames(tuple(role.arguments[0].replace("=", "").split("|")))
                 return any(frame.verb.lemma in self.lemmas for frame in frames)
@@ -113,7 +131,7 @@ class _Evidence:
                 return True
 
 
-def _find_evidence(sentence: str) -> _Evidence:
+def _find_evidence(sentence: str, grammar: Grammar) -> _Evidence:
     words = split_words(sentence)
     uncapitalized = [words[0][:1].lower() + words[0][1:], *words[1:]]
     readings = [reading for word in (uncapitalized[0], *words) for reading in analyze(word)]
@@ -122,6 +140,7 @@ def _find_evidence(sentence: str) -> _Evidence:
         lemmas={reading.lexeme.lemma for reading in readings},
         pos={reading.lexeme.pos for reading in readings},
         lines=(f" {' '.join(words)} ", f" {' '.join(uncapitalized)} "),
+        grammar=grammar,
     )
 
 
