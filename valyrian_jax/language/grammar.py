@@ -4,13 +4,14 @@ The head of that file explains the notation.
 """
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
 from valyrian_jax.errors import UserError
+from valyrian_jax.language.frames import expand_frames
 from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import VOWELS
 
@@ -32,7 +33,6 @@ class Token:
     optional: bool = False
     repeated: bool = False  # any number of times, also none
     coordinated: bool = False  # The last vowel is lengthened, "and ...".
-    capital: bool = False  # The word has a capital letter inside a sentence.
     group: int = 0  # number of the group in braces, whose tokens stand in any order; 0: none
 
 
@@ -191,41 +191,6 @@ def find_free_adverbs(grammar: Grammar) -> Mapping[str, Lexeme]:
     }
 
 
-def expand_frames(
-    frames: Iterable[Mapping[str, Any]], forms: Iterable[Mapping[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Yield the table of every [[frame]] in every [[form]] of its verb; see grammar.toml."""
-    forms = list(forms)
-    for frame in frames:
-        letters = {word.strip("()*").partition(":")[0] for word in frame["words"].split()}
-        for form in forms:
-            without = form.get("without", "")
-            if not letters.issuperset(without) or form["name"] in frame.get("never", ()):
-                continue
-            if "forms" in frame and form["name"] not in frame["forms"]:
-                continue
-            words = [
-                form["verb"] if word == "V" else word
-                for word in frame["words"].split()
-                if word.strip("()*").partition(":")[0] not in [*without]
-            ]
-            if "adds" in form:
-                words.insert(words.index("{") + 1, form["adds"])
-            roles = {key: value for key, value in {**frame, **form}.items() if len(key) == 1}
-            roles = {
-                k: roles[v[1:]] if v[:1] == "=" and v[1:] == "V" else v for k, v in roles.items()
-            }
-            yield roles | {
-                "template": f"{frame['name']}, {form['name']}",
-                "weight": frame["weight"] * form["weight"],
-                "words": " ".join([form.get("before", ""), *words]).strip(),
-                "part": form["part"] + frame.get("suffix", ""),
-                "head": form.get("head", "x"),
-                "tense": form.get("tense", []),
-                "example": frame.get("examples", {}).get(form["name"], ""),
-            }
-
-
 def parse_template(table: Mapping[str, Any]) -> Template:
     """Parse a table of grammar.toml; every key of one letter defines a role.
 
@@ -300,7 +265,7 @@ def _parse_tokens(words: str) -> Iterator[Token]:
             group += is_inside
             continue
         text = word.strip("()")
-        name, *features = text.rstrip("+*^").replace("-", " ").split(":")
+        name, *features = text.rstrip("+*").replace("-", " ").split(":")
         yield Token(
             name,
             tuple(features),
@@ -308,6 +273,5 @@ def _parse_tokens(words: str) -> Iterator[Token]:
             optional=word.startswith("("),
             repeated=text.endswith("*"),
             coordinated=text.endswith("+"),
-            capital=text.endswith("^"),
             group=group if is_inside else 0,
         )

@@ -8,7 +8,6 @@ weights, preferred senses and preferred tenses.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 from valyrian_jax.language.checker.agreement import match_word, unify
 from valyrian_jax.language.checker.parse_tree import (
@@ -21,10 +20,11 @@ from valyrian_jax.language.checker.parse_tree import (
     Sentence,
     list_shared_cases,
 )
+from valyrian_jax.language.checker.requirements import find_needs, find_omissible
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
-from valyrian_jax.language.words.morphology import CASES, NUMBERS
+from valyrian_jax.language.words.morphology import NUMBERS
 
 # The class of the words that a letter stands for; others are looked up among all readings.
 _WORD_CLASSES = {
@@ -50,7 +50,7 @@ def parse(sentence: Sentence) -> Parse | None:
 
 def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterator[Parse]:
     """Yield the matches of a template with words that end where `end` starts."""
-    if template.literals <= sentence.literals and _find_needs(template) <= sentence.features:
+    if template.literals <= sentence.literals and find_needs(template) <= sentence.features:
         seen: set[tuple[object, ...]] = set()
         for result in _match_tokens(sentence, template, len(template.tokens), 0, end, seen):
             if (completed := _unify_models(template, result)) is not None:
@@ -78,7 +78,7 @@ def _match_tokens(
     if key in seen:
         return
     seen.add(key)
-    rest, omissible = indices[0], _find_omissible(template)
+    rest, omissible = indices[0], find_omissible(template)
     if all(used >> i & 1 or i in omissible for i in indices):
         yield from _match_tokens(sentence, template, rest, 0, suffix, seen)
     for index in reversed(indices):
@@ -162,8 +162,6 @@ def _match_participant(
             continue
         if f"-{noun.lemma}" in role.arguments:
             continue
-        if token.capital and not sentence.words[phrase.start][:1].isupper():
-            continue
         agreements = unify(suffix.agreements, token.name, phrase.agreement)
         if agreements is not None:
             leaves = (*phrase.leaves, *suffix.leaves)
@@ -244,57 +242,6 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
         lexeme=head.lexeme,
         leaves=result.leaves,
     )
-
-
-@cache
-def _find_needs(template: Template) -> frozenset[str]:
-    """Return the features of `Sentence` that every match of a template has."""
-    omissible = _find_omissible(template)
-    needs = set()
-    for index, token in enumerate(template.tokens):
-        role = template.roles.get(token.name)
-        if role is not None and index not in omissible:
-            needs |= {*_find_token_needs(token, role)}
-    return frozenset(needs)
-
-
-def _find_token_needs(token: Token, role: Role) -> Iterator[str]:
-    if token.coordinated:
-        yield "coordinated"
-    match role.category:
-        case "verb":
-            is_infinitive = token.features == ("infinitive",)
-            yield "infinitive" if is_infinitive else [*token.features, "indicative"][1]
-        case "adj" | "det" | "num" | "modifier":
-            yield "adjective"
-        case "byname":
-            yield "capital"
-        case "word" if len(role.arguments) == 1:
-            yield role.arguments[0]
-        case "participant" if token.features[:1] and token.features[0] in CASES:
-            yield token.features[0]
-        case "participant" if len(role.arguments) == 1 and token.name == "N":
-            yield role.arguments[0]
-
-
-@cache
-def _find_omissible(template: Template) -> frozenset[int]:
-    """Return the tokens that may be missing: also a subject whose person the verb shows."""
-    return frozenset(
-        index
-        for index, token in enumerate(template.tokens)
-        if token.optional or token.repeated or _is_omissible_subject(template, token)
-    )
-
-
-def _is_omissible_subject(template: Template, token: Token) -> bool:
-    role = template.roles.get(token.name)
-    if not role or role.category != "participant" or token.features != ("nom",):
-        return False
-    if token.coordinated or set(role.arguments) & {*NOMINAL_POS, *NUMBERS}:
-        return False
-    agreeing = (other for other in template.tokens if other.features[:1] == (token.name,))
-    return any(template.roles[other.name].category == "verb" for other in agreeing)
 
 
 def _unify_models(template: Template, result: Parse) -> Parse | None:

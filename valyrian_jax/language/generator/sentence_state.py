@@ -8,14 +8,8 @@ from valyrian_jax.language.grammar import Grammar, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import NUMBERS, concord_number
 
-NOT_SENSES = {
-    *NOMINAL_POS,
-    *NUMBERS,
-    "pronoun",
-    "you",
-    "only",
-    "known",
-}  # other arguments of a participant
+# Other arguments of a participant than senses.
+NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you", "only", "known"}
 
 
 @dataclass(frozen=True)
