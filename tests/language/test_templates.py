@@ -30,7 +30,7 @@ GRAMMAR = load_grammar()
 DRAWS, ATTEMPTS = 4, 150
 # The endings of the passive are inferred, `līr` has no declension, and two infinitives with `daor`
 # after them need a verb of which the sources show no subjunctive.
-NOT_ATTESTED = ("passive", "S:N N", "must not", "z:gen A:x", "Q N")
+NOT_ATTESTED = ("passive", "S:N N", "must not", "z:gen A:x", "Q N", "M y:acc")
 
 
 def draw_noun(template: Template, choice: WeightedChoice) -> dict[str, Participant]:
