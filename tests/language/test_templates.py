@@ -25,6 +25,7 @@ from valyrian_jax.language.generator.weighted_choice import (
 )
 from valyrian_jax.language.grammar import Template, load_grammar
 from valyrian_jax.language.words.analysis import Reading, analyze
+from valyrian_jax.language.words.lexicon import NOMINAL_POS, load_lexicon
 
 GRAMMAR = load_grammar()
 DRAWS, ATTEMPTS = 4, 150
@@ -38,8 +39,12 @@ def draw_noun(template: Template, choice: WeightedChoice) -> dict[str, Participa
     role = template.roles.get("N")
     if role is None:
         return {}
-    pool = find_nouns(pos_of(role), (senses_of(role),), "nom", numbers_of(role))
-    noun = choice.pick(pool.nouns, pool.weights)
+    words = (word for word in load_lexicon() if word.pos in NOMINAL_POS)
+    if nouns := [word for word in words if word.lemma in role.arguments]:
+        noun = choice.pick(nouns, [1.0] * len(nouns))
+    else:
+        pool = find_nouns(pos_of(role), (senses_of(role),), "nom", numbers_of(role))
+        noun = choice.pick(pool.nouns, pool.weights)
     forms = [form for form in noun_forms(noun, "nom", False) if form.number in numbers_of(role)]
     form = choice.pick(forms, [1.0] * len(forms))
     return {"N": Participant(noun, form.number, noun.gender, "3", noun, (form.text,))}

@@ -6,7 +6,7 @@ from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Pars
 from valyrian_jax.language.grammar import Role, Template, Token, find_free_adverbs
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import NUMBERS, concord_case, concord_number
+from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_case, concord_number
 
 # The complements that a kind of frame has; all other kinds have none.
 _COMPLEMENTS = {
@@ -76,7 +76,10 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
         )
     if reading.word_class != "noun" or not {lexeme.pos, lexeme.lemma} & {*role.arguments}:
         return None
-    if numbers and reading.number not in numbers:
+    if f"-{lexeme.lemma}" in role.arguments:
+        return None
+    cases = set(role.arguments) & set(CASES)
+    if (numbers and reading.number not in numbers) or (cases and reading.case not in cases):
         return None
     if lexeme.pos == "pron" and reading.number not in ("sg", "pl"):
         return None

@@ -224,7 +224,9 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
         persons = {agreement.person for agreement in result.agreements.values()}
         person = "3" if persons == {"3"} else ""
         number = "" if template.number == "any" else template.number
-        agreement = Agreement("", number, person, head.agreement.case)
+        genders = {agreement.gender for agreement in result.agreements.values()}
+        gender = genders.pop() if len(genders) == 1 else ""
+        agreement = Agreement(gender, number, person, head.agreement.case)
         return head._replace(
             start=result.start,
             agreement=agreement,

@@ -6,10 +6,10 @@ from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
 from valyrian_jax.language.grammar import Grammar, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
-from valyrian_jax.language.words.morphology import NUMBERS, concord_number
+from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_number
 
 # Other arguments of a participant than senses.
-NOT_SENSES = {*NOMINAL_POS, *NUMBERS, "pronoun", "you", "only", "known"}
+NOT_SENSES = {*NOMINAL_POS, *NUMBERS, *CASES, "pronoun", "you", "only", "known"}
 
 
 @dataclass(frozen=True)
