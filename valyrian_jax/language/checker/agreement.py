@@ -39,49 +39,43 @@ def match_word(
             return _match_verb(token, role, reading, suffix)
         case "word" | "adj" | "det" | "num" | "modifier" if token.features:
             return _match_modifier(sentence, template, index, reading, suffix)
-        case "word":
-            is_case = reading.case in ("", "nom", "acc", "voc")  # as in emphasis or after a pronoun
-            matches = is_case and reading.lexeme.lemma in role.arguments
-        case "time":
-            tenses = reading.lexeme.frame.split()
-            fits_tense = not (sentence.check_tense and tenses and suffix.tense)
-            # What goes with the perfect goes with the tenses that are made of it.
-            is_perfect = suffix.tense in ("pluperfect", "past habitual") and "perfect" in tenses
-            fits_tense = fits_tense or is_perfect or suffix.tense in tenses
-            matches = _is_adverb(reading, "time") and fits_tense
+        case _:
+            return suffix.agreements if _matches(sentence, role, reading, suffix) else None
+
+
+def _matches(sentence: Sentence, role: Role, reading: Reading, suffix: Parse) -> bool:
+    """Test whether a word that agrees with nothing matches."""
+    lexeme = reading.lexeme
+    match role.category:
+        case "word":  # Emphatic pronouns have cases, too.
+            return lexeme.lemma in role.arguments and reading.case in ("", "nom", "acc", "voc")
         case "byname":
-            is_name = reading.lexeme.pos == "name" and reading.lexeme.paradigm == "indecl"
-            is_genitive = reading.lexeme.pos == "noun" and reading.case == "gen"
-            word = sentence.words[suffix.start - 1]
-            matches = word[:1].isupper() and (is_genitive or is_name)
+            is_name = lexeme.pos == "name" and lexeme.paradigm == "indecl"
+            is_genitive = lexeme.pos == "noun" and reading.case == "gen"
+            return sentence.words[suffix.start - 1][:1].isupper() and (is_genitive or is_name)
         case "adverb":
             free = find_free_adverbs(sentence.grammar)
-            lemmas = role.arguments or free
-            matches = reading.lexeme.lemma in lemmas and reading.lexeme.lemma in free
+            return lexeme.lemma in free and lexeme.lemma in (role.arguments or free)
+        case "time" if sentence.check_tense and suffix.tense:
+            return "time" in lexeme.senses and _goes_with(lexeme, suffix.tense)
         case _:
-            matches = _is_adverb(reading, role.category)
-    return suffix.agreements if matches else None
+            return reading.word_class == "word" and role.category in lexeme.senses
 
 
-def _is_adverb(reading: Reading, sense: str) -> bool:
-    return reading.word_class == "word" and sense in reading.lexeme.senses
+def _goes_with(adverb: Lexeme, tense: str) -> bool:
+    """Test whether an adverb of time goes with a tense, or with the one that it is made of."""
+    tenses = adverb.frame.split()
+    is_perfect = tense in ("pluperfect", "past habitual") and "perfect" in tenses
+    return not tenses or tense in tenses or is_perfect
 
 
 def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
-    """Match the noun N of a phrase."""
-    lexeme, numbers = reading.lexeme, set(role.arguments) & set(NUMBERS)
-    if lexeme.lemma == "lua" and lexeme.lemma in role.arguments and reading.position == "full":
-        return unify(
-            suffix.agreements, "N", Agreement(reading.gender, reading.number, "3", reading.case)
-        )
-    if reading.word_class != "noun" or not {lexeme.pos, lexeme.lemma} & {*role.arguments}:
-        return None
-    if f"-{lexeme.lemma}" in role.arguments:
-        return None
-    cases = set(role.arguments) & set(CASES)
-    if (numbers and reading.number not in numbers) or (cases and reading.case not in cases):
-        return None
-    if lexeme.pos == "pron" and reading.number not in ("sg", "pl"):
+    """Match the noun N of a phrase, or the relative `lua` that stands for it."""
+    lexeme = reading.lexeme
+    if lexeme.lemma == "lua" and "lua" in role.arguments and reading.position == "full":
+        agreement = Agreement(reading.gender, reading.number, "3", reading.case)
+        return unify(suffix.agreements, "N", agreement)
+    if not _can_be_head(role, reading):
         return None
     number, case = concord_number(reading.number), concord_case(lexeme, reading.case)
     if case == "acc" and number == "pl" and suffix.agreements.get("N", Agreement()).case == "nom":
@@ -89,6 +83,17 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
         same = (r for r in inflect(lexeme) if r.text == reading.text and r.case == "nom")
         case = "nom" if any(r.number == reading.number for r in same) else case
     return unify(suffix.agreements, "N", Agreement(lexeme.gender, number, reading.person, case))
+
+
+def _can_be_head(role: Role, reading: Reading) -> bool:
+    """Test a noun against the parts of speech, words, numbers and cases that N may have."""
+    lexeme, arguments = reading.lexeme, set(role.arguments)
+    if reading.word_class != "noun" or arguments.isdisjoint((lexeme.pos, lexeme.lemma)):
+        return False
+    numbers = arguments & {*NUMBERS} or ({"sg", "pl"} if lexeme.pos == "pron" else {*NUMBERS})
+    cases = arguments & {*CASES} or {*CASES}
+    is_excluded = f"-{lexeme.lemma}" in arguments
+    return reading.number in numbers and reading.case in cases and not is_excluded
 
 
 def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
