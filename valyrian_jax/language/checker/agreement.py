@@ -157,16 +157,19 @@ def _match_modifier(
         is_allowed = is_allowed and lemma != "lua" and lemma in lemmas
     if reading.word_class != "adjective" or not is_allowed:
         return None
-    # A numeral says which number its noun has.
-    if reading.lexeme.pos == "num" and reading.number not in (reading.lexeme.frame or "sg pl"):
-        return None
+    number = reading.number
+    if reading.lexeme.pos == "num" and reading.lexeme.frame in ("sg", "pl"):
+        number = reading.lexeme.frame  # A numeral says which number its noun has.
+        if reading.number not in ("", number):
+            return None
     following = sentence.words[suffix.start] if suffix.start < len(sentence.words) else ""
     if reading.position != template.modifier_position(index, following):
         return None
     cases = [other.features[:1] for other in template.tokens if other.name == target]
-    if target != "N" and (reading.case,) not in (cases or [("nom",)]):
+    is_case = not reading.case or (reading.case,) in (cases or [("nom",)])
+    if target != "N" and not is_case:
         return None
-    agreement = Agreement(reading.gender, reading.number, "", reading.case)
+    agreement = Agreement(reading.gender, number, "", reading.case)
     return unify(suffix.agreements, target, agreement)
 
 
