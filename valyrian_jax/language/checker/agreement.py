@@ -115,7 +115,9 @@ def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Ag
 
 def _has_frame(reading: Reading, role: Role) -> bool:
     """Test whether a verb has one of the complements that the required kinds of frames have."""
-    return not _required_complements(role.arguments[0]).isdisjoint(_complements_of(reading.lexeme))
+    required = _required_complements(role.arguments[0])
+    is_excluded = f"-{reading.lexeme.lemma}" in required
+    return not is_excluded and not required.isdisjoint(_complements_of(reading.lexeme))
 
 
 @cache
