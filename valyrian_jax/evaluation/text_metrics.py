@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from valyrian_jax.language.checker.verdict import check_without_diagnosis, split_sentences
+from valyrian_jax.language.checker.text import split_sentences
+from valyrian_jax.language.checker.verdict import check_sentence
 
 
 class TextMetrics(NamedTuple):

@@ -1,90 +1,130 @@
-"""Diagnosis by repair: the smallest change that makes a sentence grammatical is the explanation.
+"""Diagnosis by repair: the smallest change that makes a sentence right is the explanation.
 
-The sentence is parsed again with one word in another of its forms, then with words in another
-order, then without one word.
+A mistake must be provable. The same words in the same order have to be right with one or two other
+forms, and a rule of the grammar has to demand these forms. Where neither is the case, the sentence
+is beyond the grammar, and the diagnosis says how far the grammar could follow.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
+from typing import NamedTuple
 
-from valyrian_jax.language.checker.explanation import explain_form, explain_order, explain_tense
-from valyrian_jax.language.checker.parse_tree import Leaf, Sentence
-from valyrian_jax.language.checker.parser import parse
-from valyrian_jax.language.words.analysis import FEATURES, Reading, inflect
-from valyrian_jax.language.words.morphology import CASES, lengthen_last_vowel
+from valyrian_jax.language.checker.explanation import (
+    explain_order,
+    explain_repairs,
+    explain_tense,
+    quote,
+)
+from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
+from valyrian_jax.language.checker.parser import match_template, parse
+from valyrian_jax.language.checker.rules import Repair, measure_change, name_rule
+from valyrian_jax.language.words.analysis import Reading, inflect
+from valyrian_jax.language.words.morphology import lengthen_last_vowel
 
 _MAX_TOKENS = 25  # No corpus sentence is longer, and the work grows faster than the square.
-_WORD_CLASSES = ("verb", "adjective", "noun", "word")  # A mistake is sought in this order.
+_MAX_PAIR_TOKENS = 9  # of a sentence in which two words are changed at once
+_MARGIN = 1.5  # between the costs of repairs that are about equally likely
+_MAX_REPAIRS = 3
 
 
-def diagnose(sentence: Sentence) -> str:
-    """Return what is wrong with a sentence that has no parse."""
+class Diagnosis(NamedTuple):
+    """What is wrong with a sentence, or where the grammar ends.
+
+    Attributes:
+        is_mistake: Whether a wrong form is proven.
+        reason: The explanation.
+        leaves: The words of the repaired sentence.
+    """
+
+    is_mistake: bool
+    reason: str
+    leaves: tuple[Leaf, ...] = ()
+
+
+def diagnose(sentence: Sentence) -> Diagnosis:
+    """Diagnose a sentence of known words that has no parse."""
     if len(sentence.words) > _MAX_TOKENS:
-        return (
-            "its words are known, but they do not fit together; "
-            "divide it into shorter sentences to learn more"
+        return Diagnosis(
+            False,
+            "its words are known, but the grammar does not have this sentence; "
+            "divide it into shorter ones to learn more",
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
-        return explain_tense(tree)
-    if repairs := list(_repair_forms(sentence)):
-        _, leaf, leaves = min(repairs, key=lambda repair: repair[0])
-        return explain_form(sentence, leaf, leaves)
+        return Diagnosis(True, explain_tense(tree), tree.leaves)
+    repairs = find_repairs(sentence)
+    if repairs:
+        return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
+    return Diagnosis(False, _explain_end(sentence))
+
+
+def find_repairs(sentence: Sentence) -> list[Repair]:
+    """Return the smallest repairs that a rule demands, the most likely first."""
+    indices = [i for i, readings in enumerate(sentence.readings) if readings]
+    repairs = [repair for i in indices for repair in _repair(sentence, [i])]
+    if not repairs and len(sentence.words) <= _MAX_PAIR_TOKENS:
+        repairs = [r for pair in combinations(indices, 2) for r in _repair(sentence, pair)]
+    best: dict[tuple[str, ...], Repair] = {}
+    for repair in sorted(repairs, key=lambda repair: repair.cost):
+        best.setdefault(repair.forms, repair)
+    smallest = min((repair.cost for repair in best.values()), default=0)
+    return [r for r in best.values() if r.cost <= smallest + _MARGIN][:_MAX_REPAIRS]
+
+
+def _repair(sentence: Sentence, indices: Sequence[int]) -> Iterator[Repair]:
+    """Yield every repair that changes exactly these words."""
+    readings = [*sentence.readings]
+    for index in indices:
+        readings[index] = _other_forms(readings[index])
+        if not readings[index]:
+            return
+    # Phrases that end before the first word do not change.
+    phrases = {end: found for end, found in sentence.phrases.items() if end <= indices[0]}
+    changed = replace(sentence, readings=readings, phrases=phrases)
+    for tree in _parse_all(changed):
+        if repair := name_rule(sentence, tree, indices):
+            yield repair
+
+
+def _parse_all(sentence: Sentence) -> Iterator[Parse]:
+    end = Parse(len(sentence.words), {}, ())
+    for template in sentence.grammar.sentences:
+        for tree in match_template(sentence, template, end):
+            if tree.start == 0:
+                yield tree
+
+
+def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
+    """Return the other forms of the words read here, the most similar first.
+
+    Coordinated forms are among them if a reading is coordinated.
+    """
+    texts = {reading.text for reading in readings}
+    lexemes = dict.fromkeys(reading.lexeme for reading in readings)
+    forms = [form for lexeme in lexemes for form in inflect(lexeme)]
+    forms += [
+        replace(form, text=text, coordinated=True)
+        for form in forms
+        if form.word_class != "word" and (text := lengthen_last_vowel(form.text))
+    ]
+    others = [form for form in forms if form.text not in texts]
+    return sorted(others, key=lambda form: measure_change(form, readings)[0])
+
+
+def _explain_end(sentence: Sentence) -> str:
+    """Say how far the grammar could follow, and which order or which words it has."""
     for order in _other_orders(sentence):
         if parse(_reorder(sentence, order)):
             return explain_order(sentence, order)
     for index, word in enumerate(sentence.words):
         others = [i for i in range(len(sentence.words)) if i != index]
         if sentence.readings[index] and parse(_reorder(sentence, others)):
-            return f"`{word}` has no place in this sentence; without it the rest is right"
-    return "its words are known, but they do not fit together in any sentence that the grammar has"
-
-
-def _repair_forms(sentence: Sentence) -> Iterator[tuple[tuple[int, ...], Leaf, tuple[Leaf, ...]]]:
-    """Yield (cost, leaf, all leaves) for every word with a form that makes the sentence right."""
-    for index, readings in enumerate(sentence.readings):
-        candidates = [(_distance(form, readings), form) for form in _other_forms(readings)]
-        # Phrases that end before the word do not change.
-        phrases = {end: sentence.phrases[end] for end in sentence.phrases if end <= index}
-        for max_distance in (1, len(FEATURES)):
-            forms = [form for distance, form in candidates if distance <= max_distance]
-            changed = [*sentence.readings[:index], forms, *sentence.readings[index + 1 :]]
-            repaired = replace(sentence, readings=changed, phrases=dict(phrases))
-            if forms and (tree := parse(repaired)):
-                leaf = next(leaf for leaf in tree.leaves if leaf.word_index == index)
-                form = leaf.reading
-                assert form is not None
-                cost = (
-                    _distance(form, readings),
-                    _WORD_CLASSES.index(form.word_class),
-                    CASES.index(form.case) if form.case else 0,  # subjects and objects first
-                    sentence.grammar.sentences.index(tree.leaves[-1].template),
-                    index,
-                )
-                yield cost, leaf, tree.leaves
-                break
-
-
-def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
-    """Return every form of the words read here, also coordinated if a reading is."""
-    lexemes = dict.fromkeys(reading.lexeme for reading in readings)
-    forms = [form for lexeme in lexemes for form in inflect(lexeme)]
-    if not any(reading.coordinated for reading in readings):
-        return forms
-    coordinated = [
-        replace(form, text=text, coordinated=True)
-        for form in forms
-        if (text := lengthen_last_vowel(form.text))
-    ]
-    return coordinated + forms
-
-
-def _distance(form: Reading, readings: Sequence[Reading]) -> int:
-    """Return the number of features that differ from the closest reading of the same word."""
-    return min(
-        len(form.differing_features(reading))
-        for reading in readings
-        if reading.lexeme == form.lexeme
-    )
+            return f"the grammar has this sentence without `{word}`, but not with it"
+    for end in range(len(sentence.words) - 2, 0, -1):
+        if parse(_reorder(sentence, [*range(end), len(sentence.words) - 1])):
+            beginning = " ".join(sentence.words[:end]).replace(" ,", ",")
+            return f"after {quote([beginning])} the grammar knows no more"
+    return "its words are known, but the grammar does not have this construction"
 
 
 def _other_orders(sentence: Sentence) -> Iterator[list[int]]:

@@ -1,10 +1,18 @@
 """The wording of a verdict: each kind of mistake in one line."""
 
+import string
 from collections.abc import Sequence
 
-from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
-from valyrian_jax.language.words.analysis import Reading
-from valyrian_jax.language.words.spelling import ALPHABET, correct_macrons, suggest
+from valyrian_jax.language.checker.parse_tree import Parse, Sentence
+from valyrian_jax.language.checker.reading import Word
+from valyrian_jax.language.checker.rules import Change, Repair
+from valyrian_jax.language.words.analysis import FEATURES, Reading
+from valyrian_jax.language.words.lexicon import Lexeme
+from valyrian_jax.language.words.spelling import ALPHABET, suggest
+
+_MAX_UNKNOWN = 2  # unknown words that a reason names
+_MAX_SHOWN = 40  # letters of a word
+_MAX_REASON, _MAX_DESCRIPTION = 240, 240  # characters
 
 _VALUE_NAMES = {
     "nom": "nominative",
@@ -26,25 +34,63 @@ _VALUE_NAMES = {
 }
 
 
-def explain_unknown_word(word: str) -> str:
-    """Explain a word that has no readings."""
-    shown = word if len(word) <= 40 else word[:40] + "…"
-    uncapitalized = word[:1].lower() + word[1:]
-    for letter in word.lower():
-        if letter not in ALPHABET:
-            if not letter.isprintable():
+def explain_unknown_words(words: Sequence[str]) -> str:
+    """Explain the words that have no readings."""
+    for word in words:
+        for letter in word.lower():
+            if letter not in ALPHABET and not letter.isprintable():
                 code = f"U+{ord(letter):04X}"
                 return f"`{code}` cannot be High Valyrian: it is no letter or mark at all"
-            return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{letter}`"
-    if spellings := correct_macrons(word) or correct_macrons(uncapitalized):
-        quoted = _quote(spellings[:3])
-        return f"`{shown}` has its macrons wrong or missing; it is spelt {quoted}"
-    suggestions = suggest(word) or suggest(uncapitalized)
-    nearest = f"; the nearest are {_quote(suggestions)}" if suggestions else ""
-    return f"`{shown}` is not a known word{nearest}"
+            if letter not in ALPHABET and letter not in string.ascii_lowercase:
+                shown = _shorten(word)
+                return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{letter}`"
+    unknown = list(dict.fromkeys(words))
+    reasons = [_explain_unknown(word) for word in unknown[:_MAX_UNKNOWN]]
+    more = len(unknown) - len(reasons)
+    return "; ".join([*reasons, f"{more} more words are unknown"] if more else reasons)
 
 
-def _quote(words: Sequence[str]) -> str:
+def _explain_unknown(word: str) -> str:
+    suggestions = suggest(word) or suggest(word[:1].lower() + word[1:])
+    nearest = f" (the nearest: {quote(suggestions)})" if suggestions else ""
+    return f"`{_shorten(word)}` is not a known word{nearest}"
+
+
+def _shorten(word: str) -> str:
+    return word if len(word) <= _MAX_SHOWN else word[:_MAX_SHOWN] + "…"
+
+
+def describe_words(words: Sequence[Word]) -> str:
+    """List what each known word of a sentence is."""
+    parts, length = [], 0
+    for word in words:
+        if word.is_mark or not word.is_known:
+            continue
+        part = _describe_word(word)
+        length += len(part) + 2
+        if length > _MAX_DESCRIPTION:
+            parts.append("…")
+            break
+        parts.append(part)
+    return "; ".join(parts)
+
+
+def _describe_word(word: Word) -> str:
+    """Describe a word by its meanings and forms: ``vala` man (nom sg)``."""
+    forms: dict[Lexeme, list[str]] = {}
+    for reading in word.readings:
+        features = filter(None, (getattr(reading, name) for name in FEATURES))
+        forms.setdefault(reading.lexeme, []).append(" ".join(features))
+    meanings = []
+    for lexeme, features in list(forms.items())[:2]:
+        shown = " ".join(features[:1]) + " …" * (len(features) > 1)
+        gloss = lexeme.gloss.split(",")[0].split(";")[0]
+        meanings.append(f"{gloss} ({shown})" if shown else gloss)
+    return f"`{word.text}` {' or '.join(meanings)}".strip()
+
+
+def quote(words: Sequence[str]) -> str:
+    """Return words in backquotes."""
     return ", ".join(f"`{word}`" for word in words)
 
 
@@ -70,7 +116,7 @@ def explain_tense(tree: Parse) -> str:
 
 
 def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
-    """Explain which word or words are misplaced, given the right order."""
+    """Name the order of the words that the grammar has."""
     words = sentence.words
     first = next(i for i, index in enumerate(order) if i != index)
     if order[first + 1] == first:
@@ -79,81 +125,37 @@ def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
     return f"`{words[first]}` stands in the wrong place: the verb belongs at the end"
 
 
-def explain_form(sentence: Sentence, leaf: Leaf, leaves: Sequence[Leaf]) -> str:
-    """Explain why a word must have another form: that of `leaf`, which makes the parse `leaves`."""
-    form, word = leaf.reading, sentence.words[leaf.word_index]
-    assert form is not None
-    readings = (r for r in sentence.readings[leaf.word_index] if r.lexeme == form.lexeme)
-    reading = min(readings, key=lambda reading: len(form.differing_features(reading)))
-    features = form.differing_features(reading)
-    if form.coordinated != reading.coordinated or not features:
-        return f"`{word}` must be `{form.text}` here"
-    actual, expected = _describe(reading, features), _describe(form, features)
-    if features == ["position"]:
-        return f"`{word}` is the form used {actual}; {expected} it must be `{form.text}`"
-    slot = _describe_slot(leaf, leaves, features)
-    return f"`{word}` is {actual}; {slot} must be {expected}: `{form.text}`"
+def explain_repairs(repairs: Sequence[Repair]) -> str:
+    """Explain a mistake by the repairs that are equally small."""
+    first, *others = repairs
+    same = [r for r in others if _key(r) == _key(first)]
+    forms = " or ".join(quote(repair.forms) for repair in [first, *same])
+    reason = f"{_explain_changes(first)}: {forms}"
+    for other in others:
+        longer = f"{reason}. Or {_explain_changes(other)}: {quote(other.forms)}"
+        if other not in same and len(longer) < _MAX_REASON:
+            reason = longer
+    return reason
+
+
+def _key(repair: Repair) -> tuple[object, ...]:
+    return tuple((change.leaf.word_index, change.slot) for change in repair.changes)
+
+
+def _explain_changes(repair: Repair) -> str:
+    return ", and ".join(map(_explain_change, repair.changes))
+
+
+def _explain_change(change: Change) -> str:
+    if not change.features:
+        return f"`{change.word}`, {change.slot}, must be lengthened"
+    actual = _describe(change.reading, change.features)
+    expected = _describe(change.form, change.features)
+    if change.features == ("position",):
+        return f"`{change.word}` is the form used {actual}; {expected} it must be"
+    return f"`{change.word}` is {actual}; {change.slot} must be {expected}"
 
 
 def _describe(reading: Reading, features: Sequence[str]) -> str:
     values = (getattr(reading, name) for name in features)
     return " ".join(_VALUE_NAMES.get(value, value) for value in values)
-
-
-def _describe_slot(leaf: Leaf, leaves: Sequence[Leaf], features: Sequence[str]) -> str:
-    """Describe a word by its function, as the subject of the clause "... must be nominative"."""
-    reading = leaf.reading
-    assert reading is not None
-    if reading.word_class == "verb":
-        if "mood" in features:
-            return "before `daor` the verb" if reading.mood == "subjunctive" else "the verb here"
-        return f"to agree with its subject{_quote_subject(leaf, leaves)} it"
-    if reading.word_class == "adjective":
-        return f"to agree with{_quote_noun(leaf, leaves)} it"
-    later = [other for other in leaves if other.word_index > leaf.word_index]
-    verbs = (
-        other.reading.text
-        for other in later
-        if other.reading
-        and other.reading.word_class == "verb"
-        and other.reading.mood != "infinitive"
-    )
-    of_verb = next((f" of `{text}`" for text in verbs), "")
-    before = next((o.reading for o in reversed(leaves) if o.word_index < leaf.word_index), None)
-    match reading.case:
-        case "nom":
-            return f"the subject{of_verb}"
-        case "acc":
-            return f"the object{of_verb}"
-        case "gen":
-            return f"the word before `{_text(later[0])}`" if later else "it"
-        case "voc":
-            return "the one who is spoken to"
-        case "dat" | "loc" if before and before.word_class == "word":
-            return f"after `{before.text}` the noun"
-        case "dat":
-            return f"the receiver{of_verb}"
-        case _:
-            return "the noun here"
-
-
-def _quote_subject(leaf: Leaf, leaves: Sequence[Leaf]) -> str:
-    """Quote the nearest nominative before a word, if there is one."""
-    before = [
-        other.reading for other in leaves if other.reading and other.word_index < leaf.word_index
-    ]
-    subjects = [r.text for r in before if r.word_class == "noun" and r.case == "nom"]
-    return f" `{subjects[-1]}`" if subjects else ""
-
-
-def _quote_noun(leaf: Leaf, leaves: Sequence[Leaf]) -> str:
-    """Quote the noun that an adjective agrees with, or the subject of the sentence."""
-    target = next(iter(leaf.token.features), "")
-    nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
-    if nouns and nouns[0].reading:
-        return f" `{nouns[0].reading.text}`"
-    return f" its subject{_quote_subject(leaf, leaves)}"
-
-
-def _text(leaf: Leaf) -> str:
-    return leaf.reading.text if leaf.reading else leaf.token.name

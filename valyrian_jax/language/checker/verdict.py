@@ -1,22 +1,19 @@
-"""Verdicts: whether a sentence is grammatical, and if not, the first reason."""
+"""Verdicts: whether a sentence is right, a mistake, or beyond the grammar, and why."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from valyrian_jax.language.checker.diagnosis import diagnose
-from valyrian_jax.language.checker.explanation import explain_unknown_word
-from valyrian_jax.language.checker.parse_tree import Sentence
+from valyrian_jax.language.checker.explanation import describe_words, explain_unknown_words
+from valyrian_jax.language.checker.parse_tree import Leaf
 from valyrian_jax.language.checker.parser import parse
-from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
-from valyrian_jax.language.set_phrases import set_phrase_words
-from valyrian_jax.language.words.analysis import Reading, analyze
+from valyrian_jax.language.checker.reading import Word, make_sentence, read_words
+from valyrian_jax.language.checker.text import split_sentences
 from valyrian_jax.language.words.spelling import nfc
 
+Kind = Literal["right", "mistake", "beyond"]
+KINDS: tuple[Kind, ...] = ("right", "mistake", "beyond")
 MAX_TOKENS = 40  # words and marks; the sentences of the generator are shorter
-MAX_SENTENCE = 1 << 20  # characters; a longer one is cut
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
-_TOKEN = re.compile(r"[^\W\d_]+|\d+|\S")
 
 
 class Verdict(NamedTuple):
@@ -24,17 +21,26 @@ class Verdict(NamedTuple):
 
     Attributes:
         text: The sentence as it was written.
-        grammatical: Whether the grammar accepts it.
-        reason: Why the grammar rejects it, or "".
+        verdict: "right": the grammar has it. "mistake": a word has a wrong form, and with another
+            form of it the sentence is right. "beyond": a word or the construction is not known.
+        reason: Why it is not right, or "".
         known_words: Number of its words that are known.
         words: Number of its words.
+        notes: Remarks on its spelling, which change no verdict, and what the words of a sentence
+            beyond the grammar are.
     """
 
     text: str
-    grammatical: bool
+    verdict: Kind
     reason: str
     known_words: int
     words: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grammatical(self) -> bool:
+        """Whether it is right."""
+        return self.verdict == "right"
 
 
 def check(text: str) -> list[Verdict]:
@@ -42,82 +48,55 @@ def check(text: str) -> list[Verdict]:
     return [check_sentence(sentence) for sentence in split_sentences(text)]
 
 
-def split_sentences(text: str) -> list[str]:
-    """Split a text into sentences, each of which ends with . ! ? or its line."""
-    return [part.strip() for part in _SENTENCE.findall(text) if part.strip()]
-
-
-def stream_sentences(blocks: Iterable[str]) -> Iterator[str]:
-    """Yield the sentences of a text of any size, which comes in blocks, as `split_sentences`."""
-    rest = ""
-    for block in blocks:
-        rest += block
-        parts = [*_SENTENCE.finditer(rest)]
-        for part in parts[:-1]:
-            yield from split_sentences(part[0])
-        # The last one may go on in the next block.
-        rest = rest[parts[-1].start() :] if parts else ""
-        while len(rest) > MAX_SENTENCE:
-            yield from split_sentences(rest[:MAX_SENTENCE])
-            rest = rest[MAX_SENTENCE:]
-    yield from split_sentences(rest)
-
-
 def check_sentence(text: str) -> Verdict:
-    """Check one sentence and diagnose the first mistake in it."""
-    verdict, sentence = _parse_text(text)
-    if verdict.grammatical or sentence is None:
-        return verdict
-    return verdict._replace(reason=diagnose(sentence))
+    """Check one sentence."""
+    words = read_words(text)
+    count = sum(not word.is_mark for word in words)
+    known_words = sum(word.is_known for word in words[:MAX_TOKENS])
+    verdict = Verdict(text, "beyond", "", known_words, count)
+    if reason := _reject(words, count):
+        return verdict._replace(reason=reason)
+    for attempt in _vary(words):
+        if tree := parse(make_sentence(attempt)):
+            notes = (*_spelling_notes(text, attempt, tree.leaves),)
+            return verdict._replace(verdict="right", notes=notes)
+    diagnosis = diagnose(make_sentence(words))
+    notes = (*_spelling_notes(text, words, diagnosis.leaves),)
+    if diagnosis.is_mistake:
+        return verdict._replace(verdict="mistake", reason=diagnosis.reason, notes=notes)
+    notes = (*notes, describe_words(words))
+    return verdict._replace(reason=diagnosis.reason, notes=notes)
 
 
-def check_without_diagnosis(text: str) -> Verdict:
-    """Check one sentence with a general reason only, which is many times faster if it is wrong."""
-    verdict, _ = _parse_text(text)
-    return verdict
-
-
-def _parse_text(text: str) -> tuple[Verdict, Sentence | None]:
-    """Return a verdict without a diagnosis, and the sentence if all its words are known."""
-    tokens = _TOKEN.findall(nfc(text))
-    if tokens and tokens[0].lower() in set_phrase_words():
-        tokens[0] = tokens[0].lower()
-    word_indices = [i for i, token in enumerate(tokens) if token not in PUNCTUATION]
-    readings = [
-        _analyze_token(token) if token not in PUNCTUATION else () for token in tokens[:MAX_TOKENS]
-    ]
-    verdict = Verdict(text, False, "", sum(map(bool, readings)), len(word_indices))
-    if reason := _reject(tokens, word_indices, readings):
-        return verdict._replace(reason=reason), None
-    if tokens[-1] not in PUNCTUATION:
-        tokens, readings = [*tokens, "."], [*readings, ()]
-    first = readings[0][0].text if readings[0] else tokens[0]  # no capital, unless it is a name
-    sentence = Sentence(load_grammar(), [first, *tokens[1:]], readings)
-    if parse(sentence):
-        return verdict._replace(grammatical=True), sentence
-    return verdict._replace(reason="its words do not fit together"), sentence
-
-
-def _analyze_token(token: str) -> tuple[Reading, ...]:
-    uncapitalized = token[:1].lower() + token[1:]
-    if uncapitalized != token:
-        return analyze(token) + analyze(uncapitalized)
-    return analyze(token)
-
-
-def _reject(
-    tokens: Sequence[str], word_indices: Sequence[int], readings: Sequence[Sequence[Reading]]
-) -> str:
+def _reject(words: Sequence[Word], count: int) -> str:
     """Return why a sentence cannot be parsed, or ""."""
-    if not word_indices:
+    if not words:
         return "there are no words in it; write a sentence"
-    if len(tokens) > MAX_TOKENS:
-        return (
-            f"it has {len(word_indices)} words; "
-            f"the grammar knows sentences of up to {MAX_TOKENS}: divide it"
-        )
-    fixed = set_phrase_words()
-    unknown = next(
-        (tokens[i] for i in word_indices if not readings[i] and tokens[i] not in fixed), None
-    )
-    return explain_unknown_word(unknown) if unknown is not None else ""
+    if len(words) > MAX_TOKENS:
+        return f"it has {count} words; the grammar knows sentences of up to {MAX_TOKENS}: divide it"
+    unknown = [word.text for word in words if not (word.is_mark or word.is_known)]
+    return explain_unknown_words(unknown) if unknown else ""
+
+
+def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """Yield a sentence and, if it has commas, the same without them."""
+    yield words
+    without_commas = [word for word in words if word.text != ","]
+    if len(without_commas) < len(words):
+        yield without_commas
+
+
+def _spelling_notes(text: str, words: Sequence[Word], leaves: Iterable[Leaf]) -> Iterator[str]:
+    """Yield a note on every word that is spelt otherwise, as the parse with these leaves has it."""
+    if text != nfc(text):
+        yield "it is not NFC (its accents are separate characters); checked as NFC"
+    read = {leaf.word_index: leaf.reading.text for leaf in leaves if leaf.reading}
+    for index, word in enumerate(words):
+        texts = {reading.text for reading in word.readings} or {word.literal}
+        spelling = read.get(index)
+        if spelling not in texts:  # It has another form in the parse.
+            spelling = min(texts)
+        if spelling.lower() != word.text.lower():
+            yield f"`{word.text}` is written `{spelling}`"
+        elif spelling[:1] != word.text[:1] and word.text.islower():
+            yield f"`{word.text}` is a name: `{spelling}`"
