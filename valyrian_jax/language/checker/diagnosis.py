@@ -18,7 +18,7 @@ from valyrian_jax.language.checker.explanation import (
 )
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import match_template, parse
-from valyrian_jax.language.checker.rules import Repair, measure_change, name_rule
+from valyrian_jax.language.checker.rules import MAX_COST, Repair, measure_change, name_rule
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.morphology import lengthen_last_vowel
 
@@ -107,8 +107,8 @@ def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
         for form in forms
         if form.word_class != "word" and (text := lengthen_last_vowel(form.text))
     ]
-    others = [form for form in forms if form.text not in texts]
-    return sorted(others, key=lambda form: measure_change(form, readings)[0])
+    costs = {form: measure_change(form, readings)[0] for form in forms if form.text not in texts}
+    return sorted((form for form in costs if costs[form] <= MAX_COST), key=lambda form: costs[form])
 
 
 def _explain_end(sentence: Sentence) -> str:

@@ -148,7 +148,7 @@ def _explain_changes(repair: Repair) -> str:
 
 def _explain_change(change: Change) -> str:
     if not change.features:
-        return f"`{change.word}`, {change.slot}, must be lengthened"
+        return f"{change.slot} the last vowel of `{change.word}` must be long, for \"and\""
     actual = _describe(change.reading, change.features)
     expected = _describe(change.form, change.features)
     if change.features == ("position",):
@@ -157,5 +157,7 @@ def _explain_change(change: Change) -> str:
 
 
 def _describe(reading: Reading, features: Sequence[str]) -> str:
-    values = (getattr(reading, name) for name in features)
+    if reading.mood == "infinitive":
+        return "an infinitive"
+    values = filter(None, (getattr(reading, name) for name in features))
     return " ".join(_VALUE_NAMES.get(value, value) for value in values)

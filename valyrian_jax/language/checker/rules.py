@@ -1,23 +1,20 @@
 """The rules that prove a mistake: what demands the form that makes a sentence right."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
-from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.analysis import Reading, analyze
+from valyrian_jax.language.words.morphology import concord_number
 
-# How unlikely it is that somebody confuses the values of a feature; other values cost more.
-_COSTS = {"case": 2, "number": 2, "gender": 2, "person": 2, "mood": 2, "tense": 3, "position": 1}
-_RARE = {
-    "paucal": 2,
-    "collective": 2,
-    "passive": 6,
-    "participle": 6,
-    "past habitual": 3,
-    "pluperfect": 2,
-    "aorist": 1,
-}
-_OWN_FORM = 0.5  # a form that analogy gives
+# How unlikely it is that somebody confuses the values of a feature.
+_COSTS = {"case": 2, "number": 2, "gender": 2, "person": 2, "mood": 2, "tense": 9, "position": 1}
+_INFERRED = 0.5  # a form that analogy gives
+_COORDINATION = 3
+MAX_COST = 6  # of a word; nobody confuses more
+# No rule demands these values; a word that has one of them can have another instead.
+_OPTIONAL = frozenset(("paucal", "collective", "passive", "participle"))
+_OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
 
 
 class Change(NamedTuple):
@@ -57,10 +54,17 @@ class Repair(NamedTuple):
         return tuple(change.form.text for change in self.changes)
 
 
-class _Slot(NamedTuple):
-    """What demands a form, and how weak the demand is."""
+class Slot(NamedTuple):
+    """What demands a form.
+
+    Attributes:
+        text: The place of the word, as in "the object of `urnes`".
+        governor: The word that demands the form, if it is one.
+        cost: How weak the demand is.
+    """
 
     text: str
+    governor: Leaf | None = None
     cost: float = 0
 
 
@@ -74,27 +78,49 @@ def measure_change(form: Reading, readings: Sequence[Reading]) -> tuple[float, R
 
 def _cost(form: Reading, reading: Reading) -> float:
     names = form.differing_features(reading)
-    cost = sum(_COSTS[name] for name in names) + 3 * (form.coordinated != reading.coordinated)
-    for name in names:
-        cost += _RARE.get(getattr(form, name), 0) + _RARE.get(getattr(reading, name), 0)
-    return cost + _OWN_FORM * (not form.attested)
+    if form.mood == "infinitive" or reading.mood == "infinitive":
+        names = ["mood"]
+    cost = sum(_COSTS[name] for name in names)
+    if any(getattr(form, name) in _OPTIONAL for name in names):
+        cost += MAX_COST
+    is_joined = form.coordinated != reading.coordinated
+    return cost + _COORDINATION * is_joined + _INFERRED * (not form.attested)
 
 
 def name_rule(sentence: Sentence, tree: Parse, indices: Sequence[int]) -> Repair | None:
     """Return the repair that a parse with these words changed is, if rules demand the forms."""
-    changes, cost = [], _template_cost(tree)
+    changes, slots, cost = [], [], _template_cost(tree)
     for leaf in (leaf for leaf in tree.leaves if leaf.word_index in indices):
         if leaf.reading is None:
             return None
         word_cost, reading = measure_change(leaf.reading, sentence.readings[leaf.word_index])
         features = tuple(leaf.reading.differing_features(reading))
-        slot = find_slot(leaf, tree.leaves, reading, features)
+        slot = find_slot(sentence, leaf, tree.leaves, reading, features)
         if slot is None:
             return None
         word = sentence.words[leaf.word_index]
         changes.append(Change(word, reading, leaf, features, slot.text))
+        slots.append(slot)
         cost += word_cost + slot.cost
-    return Repair(cost, tuple(changes), tree.leaves) if len(changes) == len(indices) else None
+    if len(changes) != len(indices) or (len(changes) > 1 and not _are_provable(changes, slots)):
+        return None
+    return Repair(cost, tuple(changes), tree.leaves)
+
+
+def _are_provable(changes: Sequence[Change], slots: Sequence[Slot]) -> bool:
+    """Return whether two changes prove a mistake.
+
+    They do if each alone has an unchanged word that demands it, or if one is a noun in another
+    case and the other a word that agrees with it.
+    """
+    changed = {id(change.leaf) for change in changes}
+    demanded = [slot.governor is not None and id(slot.governor) not in changed for slot in slots]
+    if all(demanded):
+        return not any(slot.cost for slot in slots)
+    return any(demanded) and any(
+        change.features == ("case",) and change.form.word_class == "noun" and is_demanded
+        for change, is_demanded in zip(changes, demanded, strict=True)
+    )
 
 
 def _template_cost(tree: Parse) -> float:
@@ -103,21 +129,38 @@ def _template_cost(tree: Parse) -> float:
 
 
 def find_slot(
-    leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, features: Sequence[str]
-) -> _Slot | None:
+    sentence: Sentence,
+    leaf: Leaf,
+    leaves: Sequence[Leaf],
+    reading: Reading,
+    features: Sequence[str],
+) -> Slot | None:
     """Return what demands the form of a leaf in place of a reading; None if nothing does."""
     form = leaf.reading
     assert form is not None
-    if form.coordinated != reading.coordinated and not features:
-        return _Slot("the word after `{}`".format(_last_noun(leaf, leaves) or "and"))
+    if form.coordinated != reading.coordinated:
+        return None if features else _find_coordination_slot(leaf, leaves)
     match form.word_class:
         case "verb":
             return _find_verb_slot(leaf, leaves, reading, features)
         case "adjective":
-            return _find_modifier_slot(leaf, leaves)
+            return _find_modifier_slot(leaf, leaves, features)
+        case "noun" if "case" in features:
+            return _find_case_slot(sentence, leaf, leaves, reading)
         case "noun":
-            return _find_noun_slot(leaf, leaves, reading, features)
+            return _find_number_slot(leaf, leaves)
     return None
+
+
+def _find_coordination_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
+    """Return the slot of the second of two nouns: "the mother and the boy"."""
+    form, position = leaf.reading, _position(leaf, leaves)
+    before = leaves[position - 1] if position else None
+    if form is None or not form.coordinated or before is None or not _is_noun(before, form.case):
+        return None
+    if not (_is_noun(leaf) and leaf.token.name == before.token.name == "N") or _is_pronoun(before):
+        return None
+    return Slot(f"after `{_text(before)}`", before, 1)
 
 
 # ---- Verbs
@@ -125,35 +168,38 @@ def find_slot(
 
 def _find_verb_slot(
     leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, features: Sequence[str]
-) -> _Slot | None:
+) -> Slot | None:
     form = leaf.reading
     assert form is not None
-    following = next((o for o in leaves if o.word_index == leaf.word_index + 1), None)
-    negated = following is not None and _text(following) == "daor"
-    if form.mood == "infinitive":
-        if negated:
-            return _Slot("before `daor` a verb that forbids")
-        if following and following.reading and following.reading.word_class == "verb":
-            return _Slot(f"before `{_text(following)}` the verb")
-        return None
-    subject = _find_subject(leaf, leaves)
-    if "imperative" in (form.mood, reading.mood) and form.mood != reading.mood:
-        return None
+    following = leaves[_position(leaf, leaves) + 1 :][:1]
     if "mood" in features:
-        if form.mood == "subjunctive":
-            return _Slot("before `daor` the verb") if negated else None
-        if form.mood != "indicative":
-            return None
-        return _Slot("the verb here", 0 if subject else 1)
+        return _find_mood_slot(form, reading, following)
     if form.mood == "imperative":
-        return _Slot("a command to `{}`".format(_text(v))) if (v := _find_voc(leaves)) else None
+        addressee = next((o for o in leaves if _is_noun(o, "voc")), None)
+        return Slot(f"a command to `{_text(addressee)}`", addressee) if addressee else None
+    subject = _find_subject(leaf, leaves)
     if "tense" in features or subject is None:
         return None
-    return _Slot(f"to agree with its subject `{_text(subject)}` it")
+    # With a copula, the noun can be what the omitted subject is: "a leader you are".
+    is_predicate = "person" in features and _has_kind(leaf, "copula") and not _is_pronoun(subject)
+    return None if is_predicate else _agree_with_subject(subject)
 
 
-def _find_voc(leaves: Sequence[Leaf]) -> Leaf | None:
-    return next((o for o in leaves if _is_noun(o, "voc")), None)
+def _find_mood_slot(
+    form: Reading, reading: Reading, following: Sequence[Leaf]
+) -> Slot | None:
+    after = following[0] if following else None
+    next_word = _text(after) if after else ""
+    match reading.mood, form.mood:
+        case "imperative", "infinitive" if next_word == "daor":
+            return Slot("before `daor` a verb that forbids", after)
+        case _, "infinitive" if after and _has_kind(after, "wish"):
+            return Slot(f"before `{next_word}` the verb", after)
+        case "indicative" | "infinitive", "subjunctive" if next_word == "daor":
+            return Slot("before `daor` the verb", after, 0 if reading.mood == "indicative" else 1)
+        case "subjunctive", "indicative" if next_word != "daor":
+            return Slot("the verb here")
+    return None
 
 
 def _find_subject(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
@@ -162,7 +208,7 @@ def _find_subject(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
     for other in reversed(leaves[: _position(leaf, leaves)]):
         if _is_finite(other):
             break
-        if _is_noun(other, "nom"):
+        if _is_noun(other, "nom") and other.token.name == "N":
             subject = other
     return subject
 
@@ -170,67 +216,116 @@ def _find_subject(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
 # ---- Adjectives, determiners and numerals
 
 
-def _find_modifier_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> _Slot | None:
+def _find_modifier_slot(
+    leaf: Leaf, leaves: Sequence[Leaf], features: Sequence[str]
+) -> Slot | None:
     target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     nouns.sort(key=lambda o: abs(o.word_index - leaf.word_index))
     if nouns and nouns[0].reading:
-        return _Slot(f"to agree with `{_text(nouns[0])}` it")
+        return Slot(f"to agree with `{_text(nouns[0])}` it", nouns[0])
     verb = _next_verb(leaf, leaves)
     subject = _find_subject(verb, leaves) if verb else None
-    return _Slot(f"to agree with its subject `{_text(subject)}` it") if subject else None
+    return _agree_with_subject(subject) if subject else None
+
+
+def _agree_with_subject(subject: Leaf) -> Slot:
+    return Slot(f"to agree with its subject `{_text(subject)}` it", subject)
 
 
 # ---- Nouns
 
 
-def _find_noun_slot(
-    leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, features: Sequence[str]
-) -> _Slot | None:
-    form = leaf.reading
-    assert form is not None
-    verb = _next_verb(leaf, leaves)
-    if "case" not in features:
-        return _find_number_slot(leaf, leaves, verb)
+def _find_case_slot(
+    sentence: Sentence, leaf: Leaf, leaves: Sequence[Leaf], reading: Reading
+) -> Slot | None:
+    """Return what demands the case of a noun.
+
+    A subject or an object can be left out, and a noun can be added in many a case. So a case is
+    wrong only where something demands another: an adposition, a verb that has no object, or a
+    second noun in the same case.
+    """
     if adposition := _find_adposition(leaf, leaves):
-        is_before = adposition.word_index < leaf.word_index
-        text = f"after `{_text(adposition)}` the noun" if is_before else (
-            f"the word before `{_text(adposition)}`"
-        )
-        return _Slot(text)
-    of_verb = f" of `{_text(verb)}`" if verb else ""
-    kinds = {frame.split()[0] for frame in _frame(verb).split(";") if frame}
+        text = _text(adposition)
+        is_preposition = adposition.word_index < leaf.word_index
+        place = f"after `{text}` the noun" if is_preposition else f"the word before `{text}`"
+        return Slot(place, adposition)
+    verb = _next_verb(leaf, leaves)
+    if verb is None or not _is_excluded(sentence, leaf, leaves, reading, verb):
+        return None
+    return _find_argument_slot(leaf, leaves, verb)
+
+
+def _find_argument_slot(leaf: Leaf, leaves: Sequence[Leaf], verb: Leaf) -> Slot | None:
+    """Return the place of a noun beside a verb or another noun."""
+    form, finite = leaf.reading, verb.reading
+    assert form is not None
+    assert finite is not None
+    of_verb = f"of `{_text(verb)}`"
     match form.case:
         case "nom":
-            return _Slot(f"the subject{of_verb}") if verb else None
-        case "acc":
-            return _Slot(f"the object{of_verb}") if kinds - {"copula", "located"} else None
+            subject = _find_subject(verb, leaves)
+            if subject is not leaf and _has_kind(verb, "copula"):
+                return Slot(f"the predicate {of_verb}", verb)
+            return Slot(f"the subject {of_verb}", verb) if form.person == finite.person else None
+        case "acc" if _has_kind(verb, *_OBJECT_KINDS):
+            return Slot(f"the object {of_verb}", verb)
+        case "dat" if _has_kind(verb, "give", "likes"):
+            return Slot(f"the receiver {of_verb}", verb)
+        case "loc" if _has_kind(verb, "located"):
+            return Slot(f"the place {of_verb}", verb)
         case "gen":
             following = leaves[_position(leaf, leaves) + 1 :][:1]
             if following and _is_noun(following[0]):
-                return _Slot(f"the word before `{_text(following[0])}`", 1)
-            return None
+                return Slot(f"the word before `{_text(following[0])}`", following[0], 1)
+    return None
+
+
+def _is_excluded(
+    sentence: Sentence, leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, verb: Leaf
+) -> bool:
+    """Return whether a noun cannot have the case of a reading, whatever else the sentence says."""
+    clause = _find_clause(verb, leaves)
+    others = [other for other in clause if other is not leaf and other.token.name == "N"]
+    nominatives = [other for other in others if _is_noun(other, "nom")]
+    match reading.case:
+        case "nom" if _has_kind(verb, "copula"):
+            return len(nominatives) + any(o.token.features == ("x",) for o in clause) > 1
+        case "nom":
+            number = concord_number(reading.number)
+            agrees = any(
+                (other.person, other.number) == (reading.person, number)
+                for other in sentence.readings[verb.word_index]
+            )
+            return bool(nominatives) or not agrees
+        case "acc" if "time" in reading.lexeme.senses:
+            return False
+        case "acc":
+            has_object = _has_kind(verb, *_OBJECT_KINDS) or not _kinds(verb)
+            return any(_is_noun(o, "acc") for o in others) or not has_object
         case "dat":
-            return _Slot(f"the receiver{of_verb}") if kinds & {"give", "likes"} else None
+            return bool(nominatives) and _kinds(verb) == {"transitive"}
         case "loc":
-            return _Slot(f"the place{of_verb}") if kinds & {"located"} else None
-        case "voc":
-            return _Slot("the one who is spoken to") if reading.case == "nom" else None
-    return _Slot("the noun here", 2) if verb else None
+            return not {"person", "animal"}.isdisjoint(reading.lexeme.senses)
+        case "gen" | "voc":
+            return True
+    return False
 
 
-def _find_number_slot(leaf: Leaf, leaves: Sequence[Leaf], verb: Leaf | None) -> _Slot | None:
-    form = leaf.reading
+def _find_number_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
+    form, verb = leaf.reading, _next_verb(leaf, leaves)
     assert form is not None
-    modifiers = [o for o in leaves if o.template is leaf.template and o.token.features[:1] == ("N",)]
+    modifiers = [
+        o for o in leaves if o.template is leaf.template and o.token.features[:1] == ("N",)
+    ]
     if modifiers:
         modifiers.sort(key=lambda o: abs(o.word_index - leaf.word_index))
-        return _Slot(f"to agree with `{_text(modifiers[0])}` it")
+        return Slot(f"to agree with `{_text(modifiers[0])}` it", modifiers[0])
     if form.case == "nom" and verb:
         subject = _find_subject(verb, leaves)
         if subject and subject is not leaf:
-            return _Slot(f"to agree with its subject `{_text(subject)}` it")
-        return _Slot(f"to agree with `{_text(verb)}` it")
+            return _agree_with_subject(subject)
+        return Slot(f"to agree with `{_text(verb)}` it", verb)
     return None
 
 
@@ -238,25 +333,23 @@ def _find_adposition(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
     """Return the preposition or postposition beside the phrase of a noun."""
     position = _position(leaf, leaves)
     for other in leaves[position + 1 :]:
-        if _is_adposition(other):
-            return other if other.reading and "before" not in other.reading.lexeme.frame else None
+        if _is_adposition(other, "after"):
+            return other
         if not (other.template is leaf.template and other.token.features[:1] == ("N",)):
             break
     for other in reversed(leaves[:position]):
-        if _is_adposition(other):
+        if _is_adposition(other, "before"):
             return other
-        in_phrase = other.reading is not None and (
-            other.reading.word_class == "adjective" or _is_noun(other, "gen")
-        )
-        if not in_phrase:
+        is_adjective = other.reading is not None and other.reading.word_class == "adjective"
+        if not (is_adjective or _is_noun(other, "gen")):
             break
     return None
 
 
-def _is_adposition(leaf: Leaf) -> bool:
-    return leaf.reading is not None and leaf.reading.lexeme.pos == "adp" or (
-        leaf.reading is None and leaf.token.name in ("hen", "va", "hae", "bē", "syt", "iemnȳ", "hēdrȳ")
-    )
+def _is_adposition(leaf: Leaf, side: str) -> bool:
+    """Test a word that stands on one side of its noun, which the grammar has as a literal too."""
+    readings = analyze(_text(leaf)) if leaf.reading is None else (leaf.reading,)
+    return any(r.lexeme.pos == "adp" and side in r.lexeme.frame for r in readings)
 
 
 # ---- Leaves
@@ -270,6 +363,13 @@ def _next_verb(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
     return next((o for o in leaves[_position(leaf, leaves) :] if _is_finite(o)), None)
 
 
+def _find_clause(verb: Leaf, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
+    """Return the words from the verb before a verb up to it."""
+    end = _position(verb, leaves)
+    start = next((i + 1 for i in reversed(range(end)) if _is_finite(leaves[i])), 0)
+    return leaves[start:end]
+
+
 def _is_finite(leaf: Leaf) -> bool:
     reading = leaf.reading
     return reading is not None and reading.word_class == "verb" and reading.mood != "infinitive"
@@ -280,13 +380,17 @@ def _is_noun(leaf: Leaf, case: str = "") -> bool:
     return reading is not None and reading.word_class == "noun" and case in ("", reading.case)
 
 
-def _frame(leaf: Leaf | None) -> str:
-    return leaf.reading.lexeme.frame if leaf and leaf.reading else ""
+def _is_pronoun(leaf: Leaf) -> bool:
+    return leaf.reading is not None and leaf.reading.lexeme.pos == "pron"
 
 
-def _last_noun(leaf: Leaf, leaves: Sequence[Leaf]) -> str:
-    before = leaves[: _position(leaf, leaves)]
-    return next((_text(o) for o in reversed(before) if _is_noun(o)), "")
+def _kinds(leaf: Leaf) -> set[str]:
+    frame = leaf.reading.lexeme.frame if leaf.reading else ""
+    return {part.split()[0] for part in frame.split(";") if part}
+
+
+def _has_kind(leaf: Leaf, *kinds: str) -> bool:
+    return not _kinds(leaf).isdisjoint(kinds)
 
 
 def _text(leaf: Leaf) -> str:
