@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -68,32 +69,42 @@ def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
     "--word",
     "words",
     is_flag=True,
-    help="Look up words instead: the arguments are words, and each is printed with its readings.",
+    help="Look up words instead: the arguments are words or sentences, and each word is printed "
+    "with its readings.",
 )
 @text_key_option
 @json_option
-def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) -> None:
+def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) -> int:
     """Check every sentence of a text against the grammar.
 
     FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
     compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
-    checked itself. Every sentence is printed as right or wrong, and a wrong one with the first
-    reason.
+    checked itself.
+
+    Every sentence gets a verdict. right: the grammar has it. mistake: a word has a wrong form; the
+    reason names the rule and the right form. beyond: the sentence has an unknown word or a
+    construction that the grammar lacks, so it can be right or wrong.
+
+    The exit status is 0 if all sentences are right, 1 if one has a mistake, otherwise 3. With
+    --word it is 3 if a word is unknown.
     """
-    from valyrian_jax.cli.verdicts import INDENT, format_readings, format_verdicts
+    from valyrian_jax.cli.verdicts import INDENT, exit_status, format_readings, format_verdicts
     from valyrian_jax.data.reading.documents import read_texts
 
+    counts = Counter[str]()
     if words:
-        lines = format_readings(inputs, as_json)
+        lines = format_readings([decode_argument(text) for text in inputs], as_json, counts)
     elif is_sentence(inputs):
-        lines = format_verdicts([decode_argument(" ".join(inputs))], as_json)
+        lines = format_verdicts([decode_argument(" ".join(inputs))], as_json, counts)
     elif len(inputs) > 1:
         raise UserError(f"expected one file, found {len(inputs)}; pass --word to look up words")
     else:
         path = inputs[0] if inputs else STANDARD_INPUT
-        lines = format_verdicts(read_texts(path, text_key, document_end="\n"), as_json)
+        texts = read_texts(path, text_key, document_end="\n")
+        lines = format_verdicts(texts, as_json, counts)
     for line in lines:
         print_words([line], INDENT)
+    return exit_status(counts)
 
 
 def is_sentence(arguments: tuple[str, ...]) -> bool:

@@ -1,81 +1,109 @@
 """Format what the language checker says of sentences and words, as lines of text or JSON."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import Verdict
-from valyrian_jax.language.checker.verdict import check_sentence, stream_sentences
-from valyrian_jax.language.words.analysis import FEATURES, Reading, analyze
-from valyrian_jax.language.words.spelling import nfc, suggest
+from valyrian_jax.language.checker.explanation import merge_readings
+from valyrian_jax.language.checker.reading import Word, read_word
+from valyrian_jax.language.checker.text import stream_sentences, tokenize
+from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.grammar import PUNCTUATION
+from valyrian_jax.language.words.analysis import FEATURES, Reading
+from valyrian_jax.language.words.spelling import suggest
 from valyrian_jax.tokenizer.display import escape_controls, to_json
 
-INDENT = len("right  ")
+INDENT = len("mistake  ")
+STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit status; of several, the last one here
 _MAX_SENTENCE, _MAX_WORD = 300, 40  # characters printed for people
 
 
-def format_verdicts(blocks: Iterable[str], as_json: bool) -> Iterator[str]:
-    """Yield the verdict of each sentence and, without JSON, the number of grammatical sentences.
+def format_verdicts(blocks: Iterable[str], as_json: bool, counts: Counter[str]) -> Iterator[str]:
+    """Yield the verdict on each sentence and, without JSON, the number of each verdict.
 
     Args:
         blocks: A text of any size, in blocks.
         as_json: Whether to yield JSON.
+        counts: Numbers of sentences by verdict, to add to.
 
     Raises:
         UserError: The text has no sentence.
     """
-    right, total, is_nfc = 0, 0, True
     for sentence in stream_sentences(blocks):
         verdict = check_sentence(sentence)
+        counts[verdict.verdict] += 1
         yield _verdict_json(verdict) if as_json else _verdict_text(verdict)
-        right, total = right + verdict.grammatical, total + 1
-        is_nfc = is_nfc and sentence == nfc(sentence)
-    if not total:
+    if not counts:
         raise UserError("the text has no sentence to check; expected at least one word")
     if not as_json:
-        yield _summarize(right, total)
-        if not is_nfc:
-            yield "note: the text is not NFC (its accents are separate characters); checked as NFC"
+        yield summarize(counts)
 
 
-def _summarize(right: int, total: int) -> str:
-    if total == 1:
-        return f"1 sentence is {'' if right else 'not '}grammatical"
-    return f"{right} of {total} sentences are grammatical"
+def summarize(counts: Counter[str]) -> str:
+    """Return the number of sentences of each verdict."""
+    names = {"right": "right", "mistake": "with a mistake", "beyond": "beyond the grammar"}
+    parts = [f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind]]
+    total = counts.total()
+    return f"{total} sentence{'s' * (total > 1)}: {', '.join(parts)}"
 
 
-def format_readings(words: Sequence[str], as_json: bool) -> Iterator[str]:
+def exit_status(counts: Counter[str]) -> int:
+    """Return the exit status for these numbers of verdicts."""
+    return next((STATUS[kind] for kind in reversed(STATUS) if counts[kind]), 0)
+
+
+def format_readings(words: Sequence[str], as_json: bool, counts: Counter[str]) -> Iterator[str]:
     """Yield the readings of each word: one JSON object a word, or lines of text.
 
+    Args:
+        words: Words, or sentences with several.
+        as_json: Whether to yield JSON.
+        counts: Numbers of known ("right") and unknown ("beyond") words, to add to.
+
     Raises:
-        UserError: There is no word, or (without JSON) a word is unknown.
+        UserError: There is no word.
     """
-    if not words:
+    tokens = [token for text in words for token in tokenize(text) if token not in PUNCTUATION]
+    if not tokens:
         raise UserError("--word expects at least one word, found none; name the words to look up")
-    for word in map(nfc, words):
-        readings = analyze(word) or analyze(word[:1].lower() + word[1:])
-        if as_json:
-            yield to_json({"word": word, "readings": [*map(_reading_record, readings)]})
-        elif readings:
-            yield word
-            yield from map(_reading_text, readings)
-        else:
-            neighbours = ", ".join(suggest(word))
-            hint = f"; the nearest are {neighbours}" if neighbours else ""
-            raise UserError(f"'{_shorten(word, _MAX_WORD)}' is not a known word{hint}")
+    for word in map(read_word, tokens):
+        counts["right" if word.is_known else "beyond"] += 1
+        yield _word_json(word) if as_json else "\n".join(_word_lines(word))
+
+
+def _word_json(word: Word) -> str:
+    record = {"word": word.text, "readings": [*map(_reading_record, word.readings)]}
+    return to_json(record if word.is_known else record | {"nearest": [*suggest(word.text)]})
+
+
+def _word_lines(word: Word) -> Iterator[str]:
+    shown = _shorten(word.text, _MAX_WORD)
+    spellings = dict.fromkeys(reading.text for reading in word.readings)
+    if not word.is_known:
+        neighbours = ", ".join(suggest(word.text)) if len(word.text) <= _MAX_WORD else ""
+        yield f"{shown}: not a known word" + f"; the nearest are {neighbours}" * bool(neighbours)
+    elif spellings and word.text.lower() not in (text.lower() for text in spellings):
+        yield f"{shown}: written {', '.join(spellings)}"
+    else:
+        yield shown
+    for reading, features in merge_readings(word.readings):
+        lexeme = reading.lexeme
+        marks = " (and)" * reading.coordinated + " (inferred)" * (not reading.attested)
+        yield f"  {lexeme.lemma} ({lexeme.gloss}): {features or lexeme.pos}{marks}"
 
 
 def _verdict_json(verdict: Verdict) -> str:
-    return to_json(
-        {"text": verdict.text, "grammatical": verdict.grammatical, "reason": verdict.reason}
-    )
+    names = "text", "grammatical", "verdict", "reason", "notes"
+    return to_json({name: getattr(verdict, name) for name in names})
 
 
 def _verdict_text(verdict: Verdict) -> str:
+    lines = [verdict.reason] * bool(verdict.reason) + [*verdict.notes]
     sentence = _shorten(verdict.text, _MAX_SENTENCE)
-    if verdict.grammatical:
-        return f"right  {sentence}"
-    return f"wrong  {sentence}\n{' ' * INDENT}{verdict.reason}"
+    first = f"{verdict.verdict:<{INDENT}}{sentence}"
+    return "\n".join([first, *(" " * INDENT + line for line in lines)])
 
 
 def _shorten(text: str, length: int) -> str:
@@ -87,13 +115,6 @@ def _shorten(text: str, length: int) -> str:
 def _features(reading: Reading) -> dict[str, str]:
     """Return the grammatical features that a reading has."""
     return {name: value for name in FEATURES if (value := getattr(reading, name))}
-
-
-def _reading_text(reading: Reading) -> str:
-    lexeme = reading.lexeme
-    description = " ".join(_features(reading).values()) or lexeme.pos
-    marks = " (and)" * reading.coordinated + " (inferred)" * (not reading.attested)
-    return f"  {lexeme.lemma} ({lexeme.gloss}): {description}{marks}"
 
 
 def _reading_record(reading: Reading) -> dict[str, Any]:

@@ -100,12 +100,12 @@ def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
     Coordinated forms are among them if a reading is coordinated.
     """
     texts = {reading.text for reading in readings}
-    lexemes = dict.fromkeys(reading.lexeme for reading in readings)
+    lexemes = dict.fromkeys(r.lexeme for r in readings if r.word_class != "word")
     forms = [form for lexeme in lexemes for form in inflect(lexeme)]
     forms += [
         replace(form, text=text, coordinated=True)
         for form in forms
-        if form.word_class != "word" and (text := lengthen_last_vowel(form.text))
+        if (text := lengthen_last_vowel(form.text))
     ]
     costs = {form: measure_change(form, readings)[0] for form in forms if form.text not in texts}
     return sorted((form for form in costs if costs[form] <= MAX_COST), key=lambda form: costs[form])

@@ -1,16 +1,17 @@
 """The wording of a verdict: each kind of mistake in one line."""
 
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
 from valyrian_jax.language.checker.rules import Change, Repair
 from valyrian_jax.language.words.analysis import FEATURES, Reading
-from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.spelling import ALPHABET, suggest
 
 _MAX_UNKNOWN = 2  # unknown words that a reason names
+_MAX_MEANINGS = 2  # of a word in a list of words
 _MAX_SHOWN = 40  # letters of a word
 _MAX_REASON, _MAX_DESCRIPTION = 240, 240  # characters
 
@@ -60,8 +61,8 @@ def _shorten(word: str) -> str:
     return word if len(word) <= _MAX_SHOWN else word[:_MAX_SHOWN] + "…"
 
 
-def describe_words(words: Sequence[Word]) -> str:
-    """List what each known word of a sentence is."""
+def describe_words(words: Sequence[Word]) -> tuple[str, ...]:
+    """Return a line that lists what each known word is, if there is one."""
     parts, length = [], 0
     for word in words:
         if word.is_mark or not word.is_known:
@@ -72,21 +73,47 @@ def describe_words(words: Sequence[Word]) -> str:
             parts.append("…")
             break
         parts.append(part)
-    return "; ".join(parts)
+    return (f"words: {'; '.join(parts)}",) if parts else ()
 
 
 def _describe_word(word: Word) -> str:
     """Describe a word by its meanings and forms: ``vala` man (nom sg)``."""
-    forms: dict[Lexeme, list[str]] = {}
-    for reading in word.readings:
-        features = filter(None, (getattr(reading, name) for name in FEATURES))
-        forms.setdefault(reading.lexeme, []).append(" ".join(features))
     meanings = []
-    for lexeme, features in list(forms.items())[:2]:
-        shown = " ".join(features[:1]) + " …" * (len(features) > 1)
-        gloss = lexeme.gloss.split(",")[0].split(";")[0]
-        meanings.append(f"{gloss} ({shown})" if shown else gloss)
-    return f"`{word.text}` {' or '.join(meanings)}".strip()
+    for reading, features in merge_readings(word.readings)[:_MAX_MEANINGS]:
+        gloss = re.split("[,;(]", reading.lexeme.gloss)[0].strip()
+        shown = features.split(", ")[0] + " …" * (", " in features)
+        meanings.append(f"{gloss} ({shown})" if features else gloss)
+    return f"`{_shorten(word.text)}` {' or '.join(meanings)}".strip()
+
+
+def merge_readings(readings: Iterable[Reading]) -> list[tuple[Reading, str]]:
+    """Return a reading of every word, and the features of all its readings: "gen/dat/loc pl"."""
+    groups: dict[tuple[object, ...], list[Reading]] = {}
+    for reading in readings:
+        key = reading.lexeme, reading.coordinated, reading.attested
+        groups.setdefault(key, []).append(reading)
+    return [(group[0], ", ".join(_merge_features(group))) for group in groups.values()]
+
+
+def _shown_features(reading: Reading) -> tuple[str, ...]:
+    """Return the features of a form; gender and person of a noun are those of the word."""
+    is_noun = reading.word_class == "noun"
+    hidden = ("gender", "person") if is_noun else ()
+    return tuple("" if name in hidden else getattr(reading, name) for name in FEATURES)
+
+
+def _merge_features(readings: Iterable[Reading]) -> list[str]:
+    """Write features that differ in one value as one: "nom/acc sg"."""
+    rows = list(dict.fromkeys(map(_shown_features, readings)))
+    for index in range(len(FEATURES)):
+        merged: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            merged.setdefault((*row[:index], "", *row[index + 1 :]), []).append(row[index])
+        rows = [
+            (*row[:index], "/".join(dict.fromkeys(values)), *row[index + 1 :])
+            for row, values in merged.items()
+        ]
+    return [text for row in rows if (text := " ".join(filter(None, row)))]
 
 
 def quote(words: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Reading a sentence: its words with every reading, also those that are misspelt."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -63,22 +63,13 @@ def read_word(token: str) -> Word:
     """Read a word in any capitals, or a mark."""
     if token in PUNCTUATION:
         return Word(token, token)
-    spellings = dict.fromkeys(_spellings(token))
-    readings = tuple(reading for spelling in spellings for reading in analyze(spelling))
+    readings = analyze(token) or analyze(token.capitalize())
+    spellings = token, token[:1].lower() + token[1:], token.lower()
     literal = next((text for text in spellings if text in fixed_words()), "")
     if not literal and not readings:
         literal = _fixed_words_by_letters().get(token.lower().translate(_WITHOUT_MACRONS), "")
         readings = () if literal else _read_as_meant(token)
     return Word(token, literal or token, readings)
-
-
-def _spellings(token: str) -> Iterator[str]:
-    """Yield a word as written, without its capitals, and as a name."""
-    yield token
-    yield token[:1].lower() + token[1:]
-    if token.isupper():
-        yield token.lower()
-        yield token.capitalize()
 
 
 @cache

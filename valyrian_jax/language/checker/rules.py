@@ -11,6 +11,7 @@ from valyrian_jax.language.words.morphology import concord_number
 _COSTS = {"case": 2, "number": 2, "gender": 2, "person": 2, "mood": 2, "tense": 9, "position": 1}
 _INFERRED = 0.5  # a form that analogy gives
 _COORDINATION = 3
+_UNUSUAL_ORDER = 0.1  # object before subject
 MAX_COST = 6  # of a word; nobody confuses more
 # No rule demands these values; a word that has one of them can have another instead.
 _OPTIONAL = frozenset(("paucal", "collective", "passive", "participle"))
@@ -116,7 +117,7 @@ def _are_provable(changes: Sequence[Change], slots: Sequence[Slot]) -> bool:
     changed = {id(change.leaf) for change in changes}
     demanded = [slot.governor is not None and id(slot.governor) not in changed for slot in slots]
     if all(demanded):
-        return not any(slot.cost for slot in slots)
+        return all(slot.cost < 1 for slot in slots)
     return any(demanded) and any(
         change.features == ("case",) and change.form.word_class == "noun" and is_demanded
         for change, is_demanded in zip(changes, demanded, strict=True)
@@ -267,9 +268,12 @@ def _find_argument_slot(leaf: Leaf, leaves: Sequence[Leaf], verb: Leaf) -> Slot 
             subject = _find_subject(verb, leaves)
             if subject is not leaf and _has_kind(verb, "copula"):
                 return Slot(f"the predicate {of_verb}", verb)
-            return Slot(f"the subject {of_verb}", verb) if form.person == finite.person else None
+            cost = _UNUSUAL_ORDER if _has_noun_before(leaf, verb, leaves, "acc") else 0
+            slot = Slot(f"the subject {of_verb}", verb, cost)
+            return slot if form.person == finite.person else None
         case "acc" if _has_kind(verb, *_OBJECT_KINDS):
-            return Slot(f"the object {of_verb}", verb)
+            cost = 0 if _has_noun_before(leaf, verb, leaves, "nom") else _UNUSUAL_ORDER
+            return Slot(f"the object {of_verb}", verb, cost)
         case "dat" if _has_kind(verb, "give", "likes"):
             return Slot(f"the receiver {of_verb}", verb)
         case "loc" if _has_kind(verb, "located"):
@@ -279,6 +283,11 @@ def _find_argument_slot(leaf: Leaf, leaves: Sequence[Leaf], verb: Leaf) -> Slot 
             if following and _is_noun(following[0]):
                 return Slot(f"the word before `{_text(following[0])}`", following[0], 1)
     return None
+
+
+def _has_noun_before(leaf: Leaf, verb: Leaf, leaves: Sequence[Leaf], case: str) -> bool:
+    clause = _find_clause(verb, leaves)
+    return any(_is_noun(o, case) for o in clause if o.word_index < leaf.word_index)
 
 
 def _is_excluded(

@@ -55,7 +55,7 @@ def check_sentence(text: str) -> Verdict:
     known_words = sum(word.is_known for word in words[:MAX_TOKENS])
     verdict = Verdict(text, "beyond", "", known_words, count)
     if reason := _reject(words, count):
-        return verdict._replace(reason=reason)
+        return verdict._replace(reason=reason, notes=describe_words(words[:MAX_TOKENS]))
     for attempt in _vary(words):
         if tree := parse(make_sentence(attempt)):
             notes = (*_spelling_notes(text, attempt, tree.leaves),)
@@ -64,8 +64,7 @@ def check_sentence(text: str) -> Verdict:
     notes = (*_spelling_notes(text, words, diagnosis.leaves),)
     if diagnosis.is_mistake:
         return verdict._replace(verdict="mistake", reason=diagnosis.reason, notes=notes)
-    notes = (*notes, describe_words(words))
-    return verdict._replace(reason=diagnosis.reason, notes=notes)
+    return verdict._replace(reason=diagnosis.reason, notes=(*notes, *describe_words(words)))
 
 
 def _reject(words: Sequence[Word], count: int) -> str:
