@@ -15,6 +15,15 @@ _UNUSUAL_ORDER = 0.1  # object before subject
 MAX_COST = 6  # of a word; nobody confuses more
 # No rule demands these values; a word that has one of them can have another instead.
 _OPTIONAL = frozenset(("paucal", "collective", "passive", "participle"))
+# What a noun without an adposition can be in these cases.
+_BARE_SENSES = {
+    "ins": frozenset(
+        "weapon tool thing part body organ clothing food drink fire text speech abstract material "
+        "light weather kitchen spice vessel animal".split()
+    ),
+    "com": frozenset(("person", "animal", "god")),
+    "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
+}
 _OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
 
 
@@ -114,14 +123,13 @@ def _are_provable(changes: Sequence[Change], slots: Sequence[Slot]) -> bool:
     They do if each alone has an unchanged word that demands it, or if one is a noun in another
     case and the other a word that agrees with it.
     """
-    changed = {id(change.leaf) for change in changes}
-    demanded = [slot.governor is not None and id(slot.governor) not in changed for slot in slots]
-    if all(demanded):
-        return all(slot.cost < 1 for slot in slots)
-    return any(demanded) and any(
-        change.features == ("case",) and change.form.word_class == "noun" and is_demanded
-        for change, is_demanded in zip(changes, demanded, strict=True)
-    )
+    governors = [slot.governor for slot in slots]
+    leaves = [change.leaf for change in changes]
+    if not any(governor in leaves for governor in governors):
+        is_firm = all(slot.governor and slot.cost < 1 for slot in slots)
+        return is_firm and governors[0] is not governors[1]
+    classes = {change.form.word_class for change in changes}
+    return classes == {"noun", "adjective"} and all(c.features == ("case",) for c in changes)
 
 
 def _template_cost(tree: Parse) -> float:
@@ -143,13 +151,14 @@ def find_slot(
         return None if features else _find_coordination_slot(leaf, leaves)
     match form.word_class:
         case "verb":
-            return _find_verb_slot(leaf, leaves, reading, features)
+            return _find_verb_slot(sentence, leaf, leaves, reading, features)
         case "adjective":
             return _find_modifier_slot(leaf, leaves, features)
         case "noun" if "case" in features:
             return _find_case_slot(sentence, leaf, leaves, reading)
         case "noun":
-            return _find_number_slot(leaf, leaves)
+            agrees = concord_number(form.number) == concord_number(reading.number)
+            return None if agrees else _find_number_slot(leaf, leaves)
     return None
 
 
@@ -168,26 +177,32 @@ def _find_coordination_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
 
 
 def _find_verb_slot(
-    leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, features: Sequence[str]
+    sentence: Sentence,
+    leaf: Leaf,
+    leaves: Sequence[Leaf],
+    reading: Reading,
+    features: Sequence[str],
 ) -> Slot | None:
     form = leaf.reading
     assert form is not None
     following = leaves[_position(leaf, leaves) + 1 :][:1]
     if "mood" in features:
-        return _find_mood_slot(form, reading, following)
+        return _find_mood_slot(form, reading, following, sentence.words[-1] == "!")
     if form.mood == "imperative":
         addressee = next((o for o in leaves if _is_noun(o, "voc")), None)
         return Slot(f"a command to `{_text(addressee)}`", addressee) if addressee else None
     subject = _find_subject(leaf, leaves)
     if "tense" in features or subject is None:
         return None
-    # With a copula, the noun can be what the omitted subject is: "a leader you are".
-    is_predicate = "person" in features and _has_kind(leaf, "copula") and not _is_pronoun(subject)
-    return None if is_predicate else _agree_with_subject(subject)
+    if "person" in features and _has_kind(leaf, "copula") and not _is_pronoun(subject):
+        # The noun can be what the omitted subject is: "a leader you are".
+        if len(_find_nominatives(_find_clause(leaf, leaves))) < 2:
+            return None
+    return _agree_with_subject(subject)
 
 
 def _find_mood_slot(
-    form: Reading, reading: Reading, following: Sequence[Leaf]
+    form: Reading, reading: Reading, following: Sequence[Leaf], is_exclamation: bool
 ) -> Slot | None:
     after = following[0] if following else None
     next_word = _text(after) if after else ""
@@ -196,10 +211,12 @@ def _find_mood_slot(
             return Slot("before `daor` a verb that forbids", after)
         case _, "infinitive" if after and _has_kind(after, "wish"):
             return Slot(f"before `{next_word}` the verb", after)
-        case "indicative" | "infinitive", "subjunctive" if next_word == "daor":
-            return Slot("before `daor` the verb", after, 0 if reading.mood == "indicative" else 1)
+        case "indicative", "subjunctive" if next_word == "daor":
+            return Slot("before `daor` the verb", after)
         case "subjunctive", "indicative" if next_word != "daor":
             return Slot("the verb here")
+        case "subjunctive", "imperative" if reading.person == "2" and is_exclamation:
+            return Slot("the verb of a command")
     return None
 
 
@@ -246,7 +263,10 @@ def _find_case_slot(
     wrong only where something demands another: an adposition, a verb that has no object, or a
     second noun in the same case.
     """
-    if adposition := _find_adposition(leaf, leaves):
+    adposition = _find_adposition(leaf, leaves)
+    if adposition and reading.case in _governed_cases(adposition):
+        return None
+    if adposition:
         text = _text(adposition)
         is_preposition = adposition.word_index < leaf.word_index
         place = f"after `{text}` the noun" if is_preposition else f"the word before `{text}`"
@@ -294,12 +314,13 @@ def _is_excluded(
     sentence: Sentence, leaf: Leaf, leaves: Sequence[Leaf], reading: Reading, verb: Leaf
 ) -> bool:
     """Return whether a noun cannot have the case of a reading, whatever else the sentence says."""
-    clause = _find_clause(verb, leaves)
-    others = [other for other in clause if other is not leaf and other.token.name == "N"]
-    nominatives = [other for other in others if _is_noun(other, "nom")]
+    finite, clause = verb.reading, _find_clause(verb, leaves)
+    assert finite is not None
+    others = [o for o in clause if o is not leaf and (o.token.name == "N" or not _is_noun(o))]
+    nominatives = _find_nominatives(others)
     match reading.case:
         case "nom" if _has_kind(verb, "copula"):
-            return len(nominatives) + any(o.token.features == ("x",) for o in clause) > 1
+            return len(nominatives) > 1
         case "nom":
             number = concord_number(reading.number)
             agrees = any(
@@ -311,14 +332,21 @@ def _is_excluded(
             return False
         case "acc":
             has_object = _has_kind(verb, *_OBJECT_KINDS) or not _kinds(verb)
+            has_object = has_object and finite.mood != "passive"
             return any(_is_noun(o, "acc") for o in others) or not has_object
         case "dat":
             return bool(nominatives) and _kinds(verb) == {"transitive"}
-        case "loc":
-            return not {"person", "animal"}.isdisjoint(reading.lexeme.senses)
+        case "loc" | "ins" | "com":
+            senses = reading.lexeme.senses
+            return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
         case "gen" | "voc":
             return True
     return False
+
+
+def _find_nominatives(clause: Sequence[Leaf]) -> Sequence[Leaf]:
+    """Return the nouns, and the adjectives that are predicates."""
+    return [o for o in clause if _is_noun(o, "nom") or o.token.features == ("x",)]
 
 
 def _find_number_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
@@ -356,9 +384,13 @@ def _find_adposition(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
 
 
 def _is_adposition(leaf: Leaf, side: str) -> bool:
-    """Test a word that stands on one side of its noun, which the grammar has as a literal too."""
+    return side in _governed_cases(leaf)
+
+
+def _governed_cases(leaf: Leaf) -> list[str]:
+    """Return the cases with an adposition, and its side; it may be a literal of the grammar."""
     readings = analyze(_text(leaf)) if leaf.reading is None else (leaf.reading,)
-    return any(r.lexeme.pos == "adp" and side in r.lexeme.frame for r in readings)
+    return [word for r in readings if r.lexeme.pos == "adp" for word in r.lexeme.frame.split()]
 
 
 # ---- Leaves
