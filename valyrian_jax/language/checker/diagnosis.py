@@ -5,7 +5,7 @@ forms, and a rule of the grammar has to demand these forms. Where neither is the
 is beyond the grammar, and the diagnosis says how far the grammar could follow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
@@ -52,19 +52,26 @@ def diagnose(sentence: Sentence) -> Diagnosis:
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
         return Diagnosis(True, explain_tense(tree), tree.leaves)
-    repairs = find_repairs(sentence)
-    if repairs:
+    indices = [i for i, readings in enumerate(sentence.readings) if readings]
+    if repairs := _choose(_repair_all(sentence, [[index] for index in indices])):
+        return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
+    if order := next((o for o in _other_orders(sentence) if parse(_reorder(sentence, o))), None):
+        return Diagnosis(False, explain_order(sentence, order))
+    pairs = combinations(indices, 2) if len(sentence.words) <= _MAX_PAIR_TOKENS else ()
+    if repairs := _choose(_repair_all(sentence, pairs)):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
     return Diagnosis(False, _explain_end(sentence))
 
 
-def find_repairs(sentence: Sentence) -> list[Repair]:
-    """Return the smallest repairs that a rule demands, the most likely first."""
-    indices = [i for i, readings in enumerate(sentence.readings) if readings]
-    repairs = [repair for i in indices for repair in _repair(sentence, [i])]
-    if not repairs and len(sentence.words) <= _MAX_PAIR_TOKENS:
-        repairs = [r for pair in combinations(indices, 2) for r in _repair(sentence, pair)]
-    best: dict[tuple[str, ...], Repair] = {}
+def _repair_all(sentence: Sentence, choices: Iterable[Sequence[int]]) -> Iterator[Repair]:
+    """Yield every repair that changes exactly the words of one of the choices."""
+    for indices in choices:
+        yield from _repair(sentence, indices)
+
+
+def _choose(repairs: Iterable[Repair]) -> list[Repair]:
+    """Return the smallest repairs, the most likely first."""
+    best: dict[tuple[tuple[int, str], ...], Repair] = {}
     for repair in sorted(repairs, key=lambda repair: repair.cost):
         best.setdefault(repair.forms, repair)
     smallest = min((repair.cost for repair in best.values()), default=0)
@@ -112,10 +119,7 @@ def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def _explain_end(sentence: Sentence) -> str:
-    """Say how far the grammar could follow, and which order or which words it has."""
-    for order in _other_orders(sentence):
-        if parse(_reorder(sentence, order)):
-            return explain_order(sentence, order)
+    """Say which word is too much, or how far the grammar could follow."""
     for index, word in enumerate(sentence.words):
         others = [i for i in range(len(sentence.words)) if i != index]
         if sentence.readings[index] and parse(_reorder(sentence, others)):

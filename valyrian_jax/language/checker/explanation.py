@@ -64,7 +64,7 @@ def _shorten(word: str) -> str:
 def describe_words(words: Sequence[Word]) -> tuple[str, ...]:
     """Return a line that lists what each known word is, if there is one."""
     parts, length = [], 0
-    for word in words:
+    for word in dict.fromkeys(words):
         if word.is_mark or not word.is_known:
             continue
         part = _describe_word(word)
@@ -147,22 +147,26 @@ def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
     words = sentence.words
     first = next(i for i, index in enumerate(order) if i != index)
     if order[first + 1] == first:
-        swapped = f"{words[first + 1]} {words[first]}"
-        return f"`{words[first]}` and `{words[first + 1]}` stand in the wrong order: `{swapped}`"
-    return f"`{words[first]}` stands in the wrong place: the verb belongs at the end"
+        here, there = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
+        return f"the grammar has it with `{there}`, not with `{here}`"
+    return f"the grammar has it with `{words[first]}` at the end"
 
 
 def explain_repairs(repairs: Sequence[Repair]) -> str:
     """Explain a mistake by the repairs that are equally small."""
     first, *others = repairs
     same = [r for r in others if _key(r) == _key(first)]
-    forms = " or ".join(quote(repair.forms) for repair in [first, *same])
+    forms = " or ".join(quote(_forms(repair)) for repair in [first, *same])
     reason = f"{_explain_changes(first)}: {forms}"
     for other in others:
-        longer = f"{reason}. Or {_explain_changes(other)}: {quote(other.forms)}"
+        longer = f"{reason}. Or {_explain_changes(other)}: {quote(_forms(other))}"
         if other not in same and len(longer) < _MAX_REASON:
             reason = longer
     return reason
+
+
+def _forms(repair: Repair) -> list[str]:
+    return [change.form.text for change in repair.changes]
 
 
 def _key(repair: Repair) -> tuple[object, ...]:

@@ -59,9 +59,9 @@ class Repair(NamedTuple):
     leaves: tuple[Leaf, ...]
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        """The forms that are right."""
-        return tuple(change.form.text for change in self.changes)
+    def forms(self) -> tuple[tuple[int, str], ...]:
+        """The forms that are right, and their places."""
+        return tuple((change.leaf.word_index, change.form.text) for change in self.changes)
 
 
 class Slot(NamedTuple):
