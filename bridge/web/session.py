@@ -20,7 +20,8 @@ from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.text_generation import decode_tokens, encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
+from valyrian_jax.language.checker.text import split_sentences
+from valyrian_jax.language.checker.verdict import check_sentence
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
@@ -147,8 +148,9 @@ def describe_distribution(
 def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
     """Yield the events, and a `sentence` event before the first token after each sentence.
 
-    A `sentence` event has the `text` of the sentence, whether it is `grammatical`, the `reason` if
-    it is not, and its `end`: the number of tokens up to there, including the prompt.
+    A `sentence` event has the `text` of the sentence, its `verdict`, whether it is `grammatical`,
+    the `reason` if it is not, `notes`, and its `end`: the number of tokens up to there, including
+    the prompt.
     """
     text, reported = "", 0
     for count, event in enumerate(events):
@@ -162,7 +164,9 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
                 "kind": "sentence",
                 "text": sentence,
                 "grammatical": verdict.grammatical,
+                "verdict": verdict.verdict,
                 "reason": verdict.reason,
+                "notes": [*verdict.notes],
                 "end": count,
             }
         reported = max(reported, len(complete))

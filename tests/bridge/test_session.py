@@ -94,10 +94,10 @@ def test_a_sentence_gets_its_verdict_when_the_next_token_follows() -> None:
     assert [event for event in checked if event["kind"] != "sentence"] == events
     first, second = (event for event in checked if event["kind"] == "sentence")
     expected = {"text": "Valar morghūlis.", "grammatical": True, "reason": "", "end": 2}
-    assert first == {"kind": "sentence", **expected}
+    assert first == {"kind": "sentence", "verdict": "right", "notes": [], **expected}
     assert "it must be solar: `karys`" in second.pop("reason")
     expected = {"text": "Zaldrīzes kara issa!", "grammatical": False, "end": 5}
-    assert second == {"kind": "sentence", **expected}
+    assert second == {"kind": "sentence", "verdict": "mistake", "notes": [], **expected}
     assert checked.index(second) == checked.index({"kind": "token", "text": " Vala"}) - 1
 
 

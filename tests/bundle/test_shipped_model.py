@@ -19,7 +19,8 @@ from valyrian_jax.bundle.shipped_model import (
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import Config, config_to_tree
-from valyrian_jax.language.checker.verdict import check_sentence, split_sentences
+from valyrian_jax.language.checker.text import split_sentences
+from valyrian_jax.language.checker.verdict import check_sentence
 from valyrian_jax.run_directory import find_bundle
 
 

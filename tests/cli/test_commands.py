@@ -19,6 +19,9 @@ from tests.support.commands import (
 )
 from valyrian_jax.cli.entry_point import describe_missing_package, run_command
 from valyrian_jax.cli.main import main
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.generation.generate import make_generator
+from valyrian_jax.language.checker.text import stream_sentences
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -123,3 +126,126 @@ def test_closed_standard_input_ends_in_one_line(arguments: list[str], tmp_path: 
     )
     assert ended.returncode == 2
     assert_one_line_error(ended.stderr, "standard input is closed; expected a text")
+
+
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "plain": str.encode,
+    "gzip": lambda text: gzip.compress(text.encode()),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "array": lambda text: json.dumps([{"text": text}]).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_check_reads_every_form(form: str, tmp_path: Path, run_main: RunMain) -> None:
+    text = "Vala zaldrīzī ūndas.\n\nValar morghūlis"
+    (tmp_path / "text").write_bytes(FORMS[form](text))
+    assert run_main("check", tmp_path / "text") == (
+        0,
+        "right    Vala zaldrīzī ūndas.\nright    Valar morghūlis\n2 sentences: 2 right\n",
+        "",
+    )
+
+
+def test_check_streams_a_text_without_an_end(run_main: RunMain) -> None:
+    texts = itertools.chain.from_iterable(itertools.repeat(["Valar mor", "ghūlis", ". Vala"]))
+    sentences = stream_sentences(texts)
+    assert [next(sentences) for _ in range(4)] == [
+        "Valar morghūlis.",
+        "ValaValar morghūlis.",
+        "ValaValar morghūlis.",
+        "ValaValar morghūlis.",
+    ]
+    longest = max(map(len, itertools.islice(stream_sentences(itertools.repeat("a" * 9999)), 9)))
+    assert longest <= 1 << 20
+
+
+SENTENCE = "Vala zaldrīzī ūndas."
+
+
+@pytest.mark.parametrize(
+    "arguments", [[SENTENCE], SENTENCE.split(), ["Valar morghūlis"], ["dohaeris"]], ids="-".join
+)
+def test_check_judges_a_sentence_in_place_of_a_file(
+    arguments: list[str], run_main: RunMain
+) -> None:
+    status, out, err = run_main("check", *arguments)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0].endswith(f"  {' '.join(arguments)}")
+
+
+def test_check_takes_a_file_for_a_file(
+    tmp_path: Path, run_main: RunMain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("Valar morghūlis").write_text(SENTENCE, encoding="utf-8")
+    assert run_main("check", "Valar morghūlis")[1].startswith(f"right    {SENTENCE}\n")
+    for name in ("novel.txt", "texts/novel", "/nowhere"):
+        status, _, err = run_main("check", name)
+        assert status == 2
+        assert_one_line_error(err, f"cannot read the text {name}: No such file or directory")
+    status, _, err = run_main("check", "Valar morghūlis", "dohaeris")
+    assert_one_line_error(err, "expected one file, found 2")
+
+
+def test_a_text_in_place_of_a_run_is_answered_with_the_option(run_main: RunMain) -> None:
+    status, _, err = run_main("sample", "Valar morghūlis")
+    assert status == 2
+    assert_one_line_error(err, "or pass --prompt 'Valar morghūlis' if it is a text to continue")
+
+
+def test_options_of_other_programs_are_understood(run: Path, run_main: RunMain) -> None:
+    ours = ("--max-new-tokens", 5, "--num-samples", 2, "--temperature", 0.5, "--top-k", 3)
+    theirs = ("--max_tokens", 5, "--n", 2, "--temp", 0.5, "--topk", 3)
+    assert run_main("sample", run, *theirs) == run_main("sample", run, *ours)
+    assert run_main("sample", run, "--tokens", 5)[0] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--num-samples", 2], ["--show-tokens"]])
+def test_a_text_that_ends_at_once_says_what_to_do(
+    options: list[Any], run_main: RunMain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # without runs
+    advice = "the model ended the document here; try --min-new-tokens 20 or another --seed\n"
+    sample = ("sample", "--prompt", "valar morghulis", "--temperature", 0, *options)
+    status, out, err = run_main(*sample)
+    assert status == 0
+    assert "morghulis" in out.replace("|", "")
+    assert err.endswith(advice)
+    assert advice not in run_main(*sample, "--max-new-tokens", 1)[2]
+    assert advice not in run_main(*sample, "--min-new-tokens", 20)[2]
+
+
+def test_a_text_wraps_on_a_terminal_only(
+    tmp_path: Path, run_main: RunMain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "40")
+    arguments = ("sample", "--prompt", EXAMPLE_PROMPT, "--seed", EXAMPLE_SEED, "--num-samples", 2)
+    lines = run_main(*arguments)[1].splitlines()
+    shown = call_on_terminal(main, monkeypatch, *arguments)
+    assert len(lines) == 2
+    assert shown.split() == " ".join(lines).split()
+    assert max(map(len, shown.splitlines())) <= 40
+    assert shown.splitlines()[1].startswith(" " * len(f"[seed {EXAMPLE_SEED}] "))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("plot", "RUN", "RUN"), ("plot", "RUN", "RUN", "-o", "here")], ids=len
+)
+def test_plot_compares_runs_beside_the_first_or_where_it_is_told(
+    arguments: tuple[str, ...],
+    run: Path,
+    tmp_path: Path,
+    run_main: RunMain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run_main(*(run if argument == "RUN" else argument for argument in arguments))
+    start = "here" if "-o" in arguments else f"{run}/comparison"
+    assert (status, out) == (0, f"{start}.png\n{start}.svg\n")
+    assert {file.name for file in tmp_path.iterdir()} == (
+        {"here.png", "here.svg"} if "-o" in arguments else set()
+    )
+    for name in ("comparison.png", "comparison.svg"):
+        (run / name).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from valyrian_jax.evaluation.text_metrics import TextMetrics
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "0.1.0"
 REPORT = {
-    "model": ReportRow(1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996)),
+    "model": ReportRow(1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996, 0.1, 0.026)),
     "trigram": ReportRow(1.8743, 1.1571, None, None),
     "held-out text": ReportRow(None, 0.7991, 0.0, TextMetrics(3060, 1.0, 1.0, 1.0, 1.0)),
 }
@@ -26,6 +26,8 @@ CELLS = [
     ["above source", "0.1043", "0.0000"],
     ["sentences", "3,033", "3,060"],
     ["grammatical", "87.4%", "100.0%"],
+    ["with a mistake", "10.0%"],
+    ["beyond the grammar", "2.6%"],
     ["known words", "99.8%", "100.0%"],
     ["new", "88.9%", "100.0%"],
     ["distinct", "99.6%", "100.0%"],

@@ -33,7 +33,11 @@ from valyrian_jax.data.split import split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.report import evaluate_run, make_report
-from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
+from valyrian_jax.evaluation.text_metrics import (
+    TextMetrics,
+    measure_and_diagnose_texts,
+    measure_texts,
+)
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training.run import train
 
@@ -68,6 +72,10 @@ def test_text_metrics_count_finished_sentences() -> None:
     texts = ["Valar morghūlis. Vale ēdrus.", "Valar morghūlis. Xyz riñe urnes. Taoba"]
     metrics = measure_texts(texts, {"Vale ēdrus."})
     assert metrics == TextMetrics(4, 2 / 4, 8 / 9, 3 / 4, 3 / 4)
+    assert measure_and_diagnose_texts(texts, {"Vale ēdrus."}) == metrics._replace(
+        mistakes=1 / 4, beyond=1 / 4
+    )
+    assert measure_texts(["Valar morghulis."], set()).grammatical == 0  # misspelt
     assert measure_texts([], set()).sentences == 0
 
 

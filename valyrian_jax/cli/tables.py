@@ -23,6 +23,8 @@ _MEASURES = (
     "above source",
     "sentences",
     "grammatical",
+    "with a mistake",
+    "beyond the grammar",
     "known words",
     "new",
     "distinct",
@@ -107,5 +109,13 @@ def _format_measures(row: "ReportRow") -> list[str]:
     quality = row.quality
     if quality is None:
         return cells + [""] * (len(_MEASURES) - len(cells))
-    shares = quality.grammatical, quality.known_words, quality.new, quality.distinct
-    return [*cells, f"{quality.sentences:,}", *(f"{share:.1%}" for share in shares)]
+    shares = (
+        quality.grammatical,
+        quality.mistakes,
+        quality.beyond,
+        quality.known_words,
+        quality.new,
+        quality.distinct,
+    )
+    shown = ("" if share is None else f"{share:.1%}" for share in shares)
+    return [*cells, f"{quality.sentences:,}", *shown]

@@ -21,7 +21,7 @@ from valyrian_jax.data.text import count_bytes, encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
 from valyrian_jax.evaluation.ngram import WittenBell
-from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_texts
+from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_and_diagnose_texts
 from valyrian_jax.files import find_input
 from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.jax_settings import pin_jax_settings
@@ -104,10 +104,10 @@ def make_report(directory: Path, texts: int) -> Report:
         sampled = generate_many_texts(
             generate, bundle.tokenizer, REPORT_SAMPLE, texts, count_texts(bundle.model)
         )
-        model = model._replace(quality=measure_texts(sampled, training))
+        model = model._replace(quality=measure_and_diagnose_texts(sampled, training))
         sampled = _sample_trigram_texts(trigram, bundle.tokenizer, texts)
-        row = row._replace(quality=measure_texts(sampled, training))
-    quality = measure_texts(documents.held_out, training)
+        row = row._replace(quality=measure_and_diagnose_texts(sampled, training))
+    quality = measure_and_diagnose_texts(documents.held_out, training)
     held_out = ReportRow(None, entropy, None if entropy is None else 0.0, quality)
     return Report({"model": model, "trigram": row, "held-out text": held_out}, None, documents.cut)
 

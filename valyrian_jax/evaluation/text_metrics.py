@@ -1,10 +1,16 @@
-"""The quality of texts: shares of grammatical sentences, known words and new sentences."""
+"""The quality of texts: shares of right sentences, known words and new sentences."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.text import split_sentences
-from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.checker.verdict import (
+    Verdict,
+    check_sentence,
+    check_without_diagnosis,
+)
+
+_MAX_DIAGNOSED = 100  # sentences; a diagnosis takes up to a hundred times as long as a check
 
 
 class TextMetrics(NamedTuple):
@@ -12,10 +18,12 @@ class TextMetrics(NamedTuple):
 
     Attributes:
         sentences: Number of sentences.
-        grammatical: Share of grammatical sentences.
+        grammatical: Share of sentences that are right and spelt right.
         known_words: Share of words that the language has.
         new: Share of sentences that are not in the training text.
         distinct: Number of different sentences over the number of sentences.
+        mistakes: Share of sentences with a mistake; None if nothing was diagnosed.
+        beyond: Share of sentences beyond the grammar; None if nothing was diagnosed.
     """
 
     sentences: int
@@ -23,23 +31,48 @@ class TextMetrics(NamedTuple):
     known_words: float
     new: float
     distinct: float
+    mistakes: float | None = None
+    beyond: float | None = None
 
 
 def measure_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
-    """Measure the finished sentences of texts.
+    """Measure the finished sentences of texts, without a diagnosis.
 
     Args:
         texts: Texts of a model or a person; an unfinished sentence at the end does not count.
         training: Sentences of the training text.
     """
-    sentences = [s for text in texts for s in split_sentences(text) if s[-1] in ".!?"]
+    sentences = _finished_sentences(texts)
     verdicts = {s: check_without_diagnosis(s) for s in set(sentences)}
     words = sum(verdicts[s].words for s in sentences)
     count = max(len(sentences), 1)
     return TextMetrics(
         len(sentences),
-        sum(verdicts[s].grammatical for s in sentences) / count,
+        sum(_is_right(verdicts[s]) for s in sentences) / count,
         sum(verdicts[s].known_words for s in sentences) / max(words, 1),
         sum(s not in training for s in sentences) / count,
         len(verdicts) / count,
     )
+
+
+def measure_and_diagnose_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
+    """Measure texts, and tell mistakes from sentences beyond the grammar.
+
+    The first 100 sentences that are not right tell the shares of these two.
+    """
+    texts = [*texts]
+    metrics = measure_texts(texts, training)
+    others = [s for s in _finished_sentences(texts) if not _is_right(check_without_diagnosis(s))]
+    diagnosed = [check_sentence(sentence).verdict for sentence in others[:_MAX_DIAGNOSED]]
+    mistakes = len(diagnosed) - diagnosed.count("beyond")  # A misspelt one is a mistake here.
+    wrong = 1 - metrics.grammatical if diagnosed else 0.0
+    share = mistakes / max(len(diagnosed), 1)
+    return metrics._replace(mistakes=wrong * share, beyond=wrong * (1 - share))
+
+
+def _finished_sentences(texts: Iterable[str]) -> list[str]:
+    return [s for text in texts for s in split_sentences(text) if s[-1] in ".!?"]
+
+
+def _is_right(verdict: Verdict) -> bool:
+    return verdict.grammatical and not verdict.notes

@@ -208,9 +208,8 @@ class LogSamples:
         print_line(self.console, f"step {step:>6}  sample  {texts[0].strip()}")
         if training_sentences is not None:
             quality = measure_texts(texts, training_sentences)
-            logger.log(
-                step, {f"samples/{name}": value for name, value in quality._asdict().items()}
-            )
+            values = {f"samples/{k}": v for k, v in quality._asdict().items() if v is not None}
+            logger.log(step, values)
             print_line(
                 self.console,
                 f"step {step:>6}  {quality.sentences} sampled sentences: "

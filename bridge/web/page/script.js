@@ -14,6 +14,11 @@ const END_REASONS = {
   server: "the server stopped the text.",
   "not finite": "the logits are not finite: the weights overflow float32.",
 };
+const VERDICTS = {
+  right: { symbol: "✓", label: "right:" },
+  mistake: { symbol: "✗", label: "a mistake:" },
+  beyond: { symbol: "?", label: "beyond the grammar:" },
+};
 
 let model;               // the server's description of the model
 let generation = null;   // AbortController of the text in progress
@@ -110,19 +115,20 @@ function addToken(event) {
 }
 
 function showVerdict(sentence) {
-  const { grammatical } = sentence;
-  const className = grammatical ? "right" : "wrong";
+  const { symbol, label } = VERDICTS[sentence.verdict];
   for (const token of tokens.slice(checkedCount, sentence.end)) {
-    token.element.classList.add(className);
+    token.element.classList.add(sentence.verdict);
   }
   checkedCount = sentence.end;
   const item = document.createElement("li");
-  item.className = className;
-  const mark = makeSpan("mark", grammatical ? "✓" : "✗");
+  item.className = sentence.verdict;
+  const mark = makeSpan("mark", symbol);
   mark.setAttribute("role", "img");
-  mark.setAttribute("aria-label", grammatical ? "grammatical:" : "not grammatical:");
+  mark.setAttribute("aria-label", label);
   item.append(mark, sentence.text);
-  if (sentence.reason) item.append(makeSpan("reason", ` — ${sentence.reason}`));
+  for (const text of [sentence.reason, ...sentence.notes].filter(Boolean)) {
+    item.append(makeSpan("reason", ` — ${text}`));
+  }
   byId("sentences").append(item);
 }
 
