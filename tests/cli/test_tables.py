@@ -125,7 +125,7 @@ def test_a_number_of_columns_that_makes_no_sense_is_ignored(
 def test_no_color_means_no_escape_sequence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in call_on_terminal(show_report, monkeypatch)
-    (tmp_path / "poem.txt").write_text("Vale ēdrus.\n", encoding="utf-8")
+    (tmp_path / "poem.txt").write_text("Vala ēdrus.\n", encoding="utf-8")
     assert "\x1b" not in call_on_terminal(main, monkeypatch, "check", tmp_path / "poem.txt")
     monkeypatch.chdir(ARTIFACTS)  # The run's text has a relative path.
     assert "\x1b" not in call_on_terminal(main, monkeypatch, "eval", "run")
