@@ -13,7 +13,7 @@ from tests.support.commands import (
     RunMain,
     assert_one_line_error,
 )
-from valyrian_jax.language.checker.verdict import stream_sentences
+from valyrian_jax.language.checker.text import stream_sentences
 
 
 def test_corpus_writes_the_same_text_every_time(tmp_path: Path, run_main: RunMain) -> None:
@@ -61,7 +61,7 @@ def test_check_reads_every_form(form: str, tmp_path: Path, run_main: RunMain) ->
     (tmp_path / "text").write_bytes(FORMS[form](text))
     assert run_main("check", tmp_path / "text") == (
         0,
-        "right  Vala zaldrīzī ūndas.\nright  Valar morghūlis\n2 of 2 sentences are grammatical\n",
+        "right    Vala zaldrīzī ūndas.\nright    Valar morghūlis\n2 sentences: 2 right\n",
         "",
     )
 
@@ -98,7 +98,7 @@ def test_check_takes_a_file_for_a_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("Valar morghūlis").write_text(SENTENCE, encoding="utf-8")
-    assert run_main("check", "Valar morghūlis")[1].startswith(f"right  {SENTENCE}\n")
+    assert run_main("check", "Valar morghūlis")[1].startswith(f"right    {SENTENCE}\n")
     for name in ("novel.txt", "texts/novel", "/nowhere"):
         status, _, err = run_main("check", name)
         assert status == 2
