@@ -41,6 +41,134 @@ def test_tokenizer_commands_return_any_bytes_unchanged(
     assert run_tokenizer("decode", vocabulary, ids)[1] == binary.read_bytes()
 
 
+def test_corpus_writes_the_same_text_every_time(tmp_path: Path, run_main: RunMain) -> None:
+    arguments = ["corpus", "--sentences", 50, "--seed", 3]
+    status, out, _ = run_main(*arguments)
+    assert status == 0
+    assert run_main(*arguments, "-o", tmp_path / "c.txt")[0] == 0
+    assert (tmp_path / "c.txt").read_text(encoding="utf-8") == out
+
+
+@pytest.mark.parametrize("word", ["zaldrīzes", "kara", "jorrāelagon", "se"])
+def test_language_prints_the_same_forms_as_a_table_and_as_json(
+    word: str, run_main: RunMain
+) -> None:
+    status, out, _ = run_main("language", "--table", word, "--json")
+    assert status == 0
+    (record,) = map(json.loads, out.splitlines())
+    assert record["lemma"] == word
+    marked = {form["text"] + "°" * (not form["sure"]) for form in record["forms"]}
+    table = run_main("language", "--table", word)[1].partition("\n\n")[2].partition("  source")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    rows = [re.split(r"  +", line) for line in table.splitlines()]
+    cells = {form for row in rows if row[0] for cell in row[1:] for form in cell.split("/")}
+    assert cells - {"—", "— not established"} >= (marked if len(marked) > 1 else set())
+
+
+def test_sigterm_ends_training_with_the_command_that_resumes_it(
+    run: Path, small_text: Path
+) -> None:
+    endless = ["--train.steps=1000000", "--train.checkpoint_every=1000000"]
+    process = start_training(run.parent.parent, small_text, "runs/stopped", *endless)
+    assert process.stdout
+    assert process.stderr
+    assert any(line.startswith("step ") for line in process.stdout)  # It is training now.
+    process.stdout.close()  # as in `train.py | tee log`, where Ctrl-C ends both
+    process.terminate()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 128 + signal.SIGTERM
+    message = re.search(
+        r"^stopped at step (\d+) \(SIGTERM\); saved; .* valyrian_jax train --resume runs/stopped$",
+        err,
+        re.M,
+    )
+    assert message
+    assert (run.parent / "stopped" / "checkpoints" / message[1]).is_dir()
+
+
+def assert_one_line_error(err: str, message: str) -> None:
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+TRAIN_MISTAKES: list[tuple[list[str], str]] = [
+    (
+        ["--optim.lrr", "1"],
+        "No such option '--optim.lrr'. (Did you mean one of: '--optim.clip_norm', '--optim.lr'",
+    ),
+    (["--optim.lr", "fast"], "Invalid value for '--optim.lr': 'fast' is not a valid float"),
+    (["--model.n_head", "3"], "model.n_head = 3 must divide model.n_embd = 32"),
+    (
+        ["--model.vocab_size", "200"],
+        "model.vocab_size = 200: input should be greater than or equal to 257",
+    ),
+    (
+        ["--model.vocab_size", "60000"],
+        "vocabulary size 60000 cannot be filled: the text yields at most",
+    ),
+    (
+        ["--model.n_positions", "9000", "--train.batch_size", "1"],
+        "at least 9001 tokens for model.n_positions = 9000",
+    ),
+    (["--train.device", "gpu"], "train.device = gpu, but JAX finds only: cpu"),
+    (["--data.path", "none.txt"], "cannot read the text none.txt: No such file"),
+    (["--data.path", "empty.txt"], "the text empty.txt is empty"),
+    (["--data.path", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1"),
+    (["--data.path", "short.txt"], "vocabulary size 300 cannot be filled: the text yields"),
+    (["--data.path", "letter.txt"], "too short to hold out a part: expected at least 2 characters"),
+    (["--data.path", "."], "cannot read the text .: Is a directory"),
+    (["--data.path", "/dev/zero"], "expected a file or a pipe, found a device"),
+    (["--data.separator", "re:x*"], "matches between all characters"),
+    (["--data.path", "one.json"], "is one value of JSON over several lines; expected an object a"),
+    (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
+    (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
+    (["--out", "/dev/null/run"], "cannot write the directory /dev/null/run: Not a directory"),
+    (["--init", "nowhere"], "no bundle at nowhere"),
+    (
+        ["--init", "nowhere", "--model.n_layer", "3"],
+        "model.n_layer cannot be combined with init",
+    ),
+    (["--resume", "nowhere"], "nowhere is not a run directory"),
+    (["--optim.clip_norm", "inf"], "optim.clip_norm = inf"),
+    (["--train.steps", "100000000000000000000"], "input should be less than"),
+    (
+        ["--out", "."],
+        "cannot start a run in .: expected a new or empty directory, found empty.txt, latin.txt",
+    ),
+    (["stray"], "Got unexpected extra argument (stray)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    TRAIN_MISTAKES,
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
+    arguments: list[str],
+    message: str,
+    small_text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_bytes(b" \n")
+    Path("latin.txt").write_bytes(b"a \xf1 b")
+    Path("short.txt").write_text("two words")
+    Path("letter.txt").write_text("a")
+    Path("one.json").write_text('{\n "text": "a"\n}\n')
+    before = set(tmp_path.iterdir())
+    config = [] if {"--config", "--resume"} & {*arguments} else ["--config", TINY_CONFIG]
+    data = [] if {"--resume", "--data.path"} & {*arguments} else ["--data.path", small_text]
+    status, out, err = call(train.main, capsys, monkeypatch, *config, *data, *arguments)
+    assert (status, out) == (2, "")
+    assert_one_line_error(err, message)
+    assert set(tmp_path.iterdir()) == before
+
+
 COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["sample", "nowhere"], "nowhere is not a run directory"),
     (["plot"], "no run with weights under runs/: expected a directory with a bundle, found 0"),

@@ -2,9 +2,10 @@
 
 import pytest
 
+from valyrian_jax.language.dictionary import describe_lexeme, look_up
 from valyrian_jax.language.words.analysis import analyze, inflect
 from valyrian_jax.language.words.lexicon import load_lexicon
-from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
+from valyrian_jax.language.words.paradigm import format_paradigm, paradigm_record
 
 
 def find_features(word: str, lemma: str) -> set[tuple[str, str]]:
@@ -95,17 +96,16 @@ def test_no_word_is_unknown_because_of_its_length_only() -> None:
 
 def test_a_paradigm_shows_what_the_sources_give() -> None:
     def table(lemma: str) -> str:
-        return "\n".join(map(format_paradigm, find_lexemes(lemma)))
+        return "\n".join(format_paradigm(entry.lexeme) for entry in look_up(lemma).entries)
 
     assert "ēdvos" in table("ēdrugon")
     assert "ēdrvos" not in table("ēdrugon")
-    assert "class emagon" in table("dāeremagon")
+    assert describe_lexeme(look_up("dāeremagon").entries[0].lexeme) == "verb, inflects like emagon"
     assert "dāerēza" in table("dāeremagon")
     assert "dāeremas" not in table("dāeremagon")
     assert "dēmos°/dēmaos" in table("dēmagon")
-    forms = {
-        form["text"]: form["sure"] for form in paradigm_record(find_lexemes("emagon")[0])["forms"]
-    }
+    record = paradigm_record(look_up("emagon").entries[0].lexeme)
+    forms = {form["text"]: form["sure"] for form in record["forms"]}
     assert forms["emā"]
     assert not forms["emāt"]
 

@@ -1,9 +1,9 @@
-"""Commands for the language: generate a corpus, check texts and print the forms of a word."""
+"""Commands for texts in the language: generate a corpus and check sentences."""
 
 import os
 import re
-import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -11,7 +11,7 @@ import click
 from valyrian_jax.cli.options import PATH, decode_argument, json_option, text_key_option
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import STANDARD_INPUT, is_standard_output, is_stream, write_output
-from valyrian_jax.tokenizer.display import print_words, to_json
+from valyrian_jax.tokenizer.display import print_words
 
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
@@ -89,22 +89,32 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
     --word it is 3 if a word is unknown.
     """
     from valyrian_jax.cli.verdicts import INDENT, exit_status, format_readings, format_verdicts
-    from valyrian_jax.data.reading.documents import read_texts
 
     counts = Counter[str]()
     if words:
         lines = format_readings([decode_argument(text) for text in inputs], as_json, counts)
-    elif is_sentence(inputs):
-        lines = format_verdicts([decode_argument(" ".join(inputs))], as_json, counts)
-    elif len(inputs) > 1:
-        raise UserError(f"expected one file, found {len(inputs)}; pass --word to look up words")
     else:
-        path = inputs[0] if inputs else STANDARD_INPUT
-        texts = read_texts(path, text_key, document_end="\n")
-        lines = format_verdicts(texts, as_json, counts)
+        lines = format_verdicts(read_sentences(inputs, text_key), as_json, counts)
     for line in lines:
         print_words([line], INDENT)
     return exit_status(counts)
+
+
+def read_sentences(inputs: tuple[str, ...], text_key: str) -> Iterable[str]:
+    """Return the text of the arguments [FILE|-|SENTENCE], in blocks.
+
+    Raises:
+        UserError: They are several files.
+    """
+    from valyrian_jax.data.reading.documents import read_texts
+
+    if is_sentence(inputs):
+        return [decode_argument(" ".join(inputs))]
+    if len(inputs) > 1:
+        raise UserError(
+            f"expected one file, found {len(inputs)} arguments; put a sentence in quotes"
+        )
+    return read_texts(inputs[0] if inputs else STANDARD_INPUT, text_key, document_end="\n")
 
 
 def is_sentence(arguments: tuple[str, ...]) -> bool:
@@ -116,21 +126,3 @@ def is_sentence(arguments: tuple[str, ...]) -> bool:
     are_words = are_words and not any(map(os.path.exists, arguments))
     is_file_name = len(arguments) == 1 and re.fullmatch(r"\S*\.\w+", arguments[0])
     return bool(arguments) and are_words and not is_file_name
-
-
-@click.command(epilog="Example: python -m valyrian_jax language --table zaldrīzes")
-@click.option("--table", "word", required=True, metavar="WORD", help="Dictionary form of the word.")
-@json_option
-def language(word: str, as_json: bool) -> None:
-    """Print all forms of a word.
-
-    A form marked ° is inferred by analogy. A dash — means that no form is established.
-    """
-    from valyrian_jax.language.words.paradigm import find_lexemes, format_paradigm, paradigm_record
-
-    lexemes = find_lexemes(unicodedata.normalize("NFC", word))
-    if as_json:
-        for lexeme in lexemes:
-            click.echo(to_json(paradigm_record(lexeme)))
-    else:
-        click.echo("\n\n".join(map(format_paradigm, lexemes)))

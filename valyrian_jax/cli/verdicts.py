@@ -6,18 +6,18 @@ from typing import Any
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language import Verdict
-from valyrian_jax.language.checker.explanation import merge_readings
 from valyrian_jax.language.checker.reading import Word, read_word
 from valyrian_jax.language.checker.text import stream_sentences, tokenize
 from valyrian_jax.language.checker.verdict import check_sentence
 from valyrian_jax.language.grammar import PUNCTUATION
 from valyrian_jax.language.words.analysis import FEATURES, Reading
+from valyrian_jax.language.words.features import merge_readings
 from valyrian_jax.language.words.spelling import suggest
 from valyrian_jax.tokenizer.display import escape_controls, to_json
 
 INDENT = len("mistake  ")
 STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit status; of several, the last one here
-_MAX_SENTENCE, _MAX_WORD = 300, 40  # characters printed for people
+_MAX_SENTENCE, MAX_WORD = 300, 40  # characters printed for people
 
 
 def format_verdicts(blocks: Iterable[str], as_json: bool, counts: Counter[str]) -> Iterator[str]:
@@ -79,10 +79,10 @@ def _word_json(word: Word) -> str:
 
 
 def _word_lines(word: Word) -> Iterator[str]:
-    shown = _shorten(word.text, _MAX_WORD)
+    shown = shorten(word.text, MAX_WORD)
     spellings = dict.fromkeys(reading.text for reading in word.readings)
     if not word.is_known:
-        neighbours = ", ".join(suggest(word.text)) if len(word.text) <= _MAX_WORD else ""
+        neighbours = ", ".join(suggest(word.text)) if len(word.text) <= MAX_WORD else ""
         yield f"{shown}: not a known word" + f"; the nearest are {neighbours}" * bool(neighbours)
     elif spellings and word.text.lower() not in (text.lower() for text in spellings):
         yield f"{shown}: written {', '.join(spellings)}"
@@ -101,12 +101,12 @@ def _verdict_json(verdict: Verdict) -> str:
 
 def _verdict_text(verdict: Verdict) -> str:
     lines = [verdict.reason] * bool(verdict.reason) + [*verdict.notes]
-    sentence = _shorten(verdict.text, _MAX_SENTENCE)
+    sentence = shorten(verdict.text, _MAX_SENTENCE)
     first = f"{verdict.verdict:<{INDENT}}{sentence}"
     return "\n".join([first, *(" " * INDENT + line for line in lines)])
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """Return the beginning of a text in one line, with control characters as escapes."""
     escaped = escape_controls(text[: length + 1], kept="")
     return escaped if len(escaped) <= length else escaped[:length] + "…"

@@ -2,37 +2,19 @@
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
 from valyrian_jax.language.checker.rules import Change, Repair
-from valyrian_jax.language.words.analysis import FEATURES, Reading
+from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.features import FEATURE_NAMES, merge_readings
 from valyrian_jax.language.words.spelling import ALPHABET, suggest
 
 _MAX_UNKNOWN = 2  # unknown words that a reason names
 _MAX_MEANINGS = 2  # of a word in a list of words
 _MAX_SHOWN = 40  # letters of a word
 _MAX_REASON, _MAX_DESCRIPTION = 240, 240  # characters
-
-_VALUE_NAMES = {
-    "nom": "nominative",
-    "acc": "accusative",
-    "gen": "genitive",
-    "dat": "dative",
-    "loc": "locative",
-    "ins": "instrumental",
-    "com": "comitative",
-    "voc": "vocative",
-    "sg": "singular",
-    "pl": "plural",
-    "1": "first person",
-    "2": "second person",
-    "3": "third person",
-    "full": "after the noun",
-    "prepositive": "before the noun",
-    "prevocalic": "before the noun and a vowel",
-}
 
 
 def explain_unknown_words(words: Sequence[str]) -> str:
@@ -84,36 +66,6 @@ def _describe_word(word: Word) -> str:
         shown = features.split(", ")[0] + " …" * (", " in features)
         meanings.append(f"{gloss} ({shown})" if features else gloss)
     return f"`{_shorten(word.text)}` {' or '.join(meanings)}".strip()
-
-
-def merge_readings(readings: Iterable[Reading]) -> list[tuple[Reading, str]]:
-    """Return a reading of every word, and the features of all its readings: "gen/dat/loc pl"."""
-    groups: dict[tuple[object, ...], list[Reading]] = {}
-    for reading in readings:
-        key = reading.lexeme, reading.coordinated, reading.attested
-        groups.setdefault(key, []).append(reading)
-    return [(group[0], ", ".join(_merge_features(group))) for group in groups.values()]
-
-
-def _shown_features(reading: Reading) -> tuple[str, ...]:
-    """Return the features of a form; gender and person of a noun are those of the word."""
-    is_noun = reading.word_class == "noun"
-    hidden = ("gender", "person") if is_noun else ()
-    return tuple("" if name in hidden else getattr(reading, name) for name in FEATURES)
-
-
-def _merge_features(readings: Iterable[Reading]) -> list[str]:
-    """Write features that differ in one value as one: "nom/acc sg"."""
-    rows = list(dict.fromkeys(map(_shown_features, readings)))
-    for index in range(len(FEATURES)):
-        merged: dict[tuple[str, ...], list[str]] = {}
-        for row in rows:
-            merged.setdefault((*row[:index], "", *row[index + 1 :]), []).append(row[index])
-        rows = [
-            (*row[:index], "/".join(dict.fromkeys(values)), *row[index + 1 :])
-            for row, values in merged.items()
-        ]
-    return [text for row in rows if (text := " ".join(filter(None, row)))]
 
 
 def quote(words: Sequence[str]) -> str:
@@ -179,7 +131,7 @@ def _explain_changes(repair: Repair) -> str:
 
 def _explain_change(change: Change) -> str:
     if not change.features:
-        return f"{change.slot} the last vowel of `{change.word}` must be long, for \"and\""
+        return f'{change.slot} the last vowel of `{change.word}` must be long, for "and"'
     actual = _describe(change.reading, change.features)
     expected = _describe(change.form, change.features)
     if change.features == ("position",):
@@ -191,4 +143,4 @@ def _describe(reading: Reading, features: Sequence[str]) -> str:
     if reading.mood == "infinitive":
         return "an infinitive"
     values = filter(None, (getattr(reading, name) for name in features))
-    return " ".join(_VALUE_NAMES.get(value, value) for value in values)
+    return " ".join(FEATURE_NAMES.get(value, value) for value in values)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from valyrian_jax.language.checker.diagnosis import diagnose
 from valyrian_jax.language.checker.explanation import describe_words, explain_unknown_words
-from valyrian_jax.language.checker.parse_tree import Leaf
+from valyrian_jax.language.checker.parse_tree import Leaf, Parse
 from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.checker.reading import Word, make_sentence, read_words
 from valyrian_jax.language.checker.text import split_sentences
@@ -50,9 +50,16 @@ def check(text: str) -> list[Verdict]:
 
 def check_sentence(text: str) -> Verdict:
     """Check one sentence."""
-    verdict, words = _check_words(text)
-    if verdict.grammatical or not words:
-        return verdict
+    words = read_words(text)
+    count = sum(not word.is_mark for word in words)
+    known_words = sum(word.is_known for word in words[:MAX_TOKENS])
+    verdict = Verdict(text, "beyond", "", known_words, count)
+    if reason := _reject(words, count):
+        return verdict._replace(reason=reason, notes=describe_words(words[:MAX_TOKENS]))
+    if found := find_parse(words):
+        attempt, tree = found
+        notes = (*_spelling_notes(text, attempt, tree.leaves),)
+        return verdict._replace(verdict="right", notes=notes)
     diagnosis = diagnose(make_sentence(words))
     notes = (*_spelling_notes(text, words, diagnosis.leaves),)
     if diagnosis.is_mistake:
@@ -92,6 +99,16 @@ def _reject(words: Sequence[Word], count: int) -> str:
         return f"it has {count} words; the grammar knows sentences of up to {MAX_TOKENS}: divide it"
     unknown = [word.text for word in words if not (word.is_mark or word.is_known)]
     return explain_unknown_words(unknown) if unknown else ""
+
+
+def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
+    """Find the parse of a sentence, or of the same without commas, and the words it is of."""
+    if not 0 < len(words) <= MAX_TOKENS:
+        return None
+    for attempt in _vary(words):
+        if tree := parse(make_sentence(attempt)):
+            return attempt, tree
+    return None
 
 
 def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:

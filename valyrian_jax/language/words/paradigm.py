@@ -1,14 +1,11 @@
-"""The paradigm of a word, as a table for people and as a record for programs."""
+"""The paradigm of a word, as tables for people and as a record for programs."""
 
-import textwrap
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.analysis import analyze
-from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, Lexeme, load_lexicon
+from valyrian_jax.language.words.features import FEATURE_NAMES
+from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import (
     CASES,
     GENDERS,
@@ -22,51 +19,39 @@ from valyrian_jax.language.words.morphology import (
     MarkedForm,
     is_attested,
     list_forms,
-    list_paradigms,
 )
-from valyrian_jax.language.words.spelling import suggest
 
-Row = tuple[str, Sequence[str]]
+_INFERRED, _MISSING = "°", "—"
+_LEGEND = {_INFERRED: "inferred by analogy", _MISSING: "not established"}
+_GAP = "  "  # between two columns
+_MAX_WIDTH = 80 + len(_GAP)  # columns of a table, with a gap after the last one
+
+_Forms = dict[tuple[str, ...], list[MarkedForm]]
 _Cells = defaultdict[tuple[str, ...], str]
-_MISSING = "—"
-_MAX_WIDTH, _GAP = 80, 2  # columns of the terminal: of a table, and between two of its columns
+_Row = tuple[str, tuple[str, ...]]  # a name and its cells
 
 
-def find_lexemes(lemma: str) -> list[Lexeme]:
-    """Find all words with this dictionary form.
+class _Table(NamedTuple):
+    """A part of a paradigm: a title, the names of its columns, and rows that have a name too."""
 
-    Raises:
-        UserError: There is no such word.
-    """
-    lexemes = [lexeme for lexeme in load_lexicon() if lexeme.lemma == lemma]
-    if not lexemes:
-        similar = (reading.lexeme.lemma for form in suggest(lemma) for reading in analyze(form))
-        raise UserError(
-            f"{lemma!r} is not a dictionary form in the lexicon; "
-            f"similar words: {', '.join(dict.fromkeys(similar)) or 'none'}"
-        )
-    return lexemes
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[_Row]
 
 
 def format_paradigm(lexeme: Lexeme) -> str:
-    """Format all forms of a word as a table under a line that describes the word.
+    """Format all forms of a word as tables of at most 80 columns; "" if it does not change.
 
-    The sign ° marks a form inferred by analogy; — marks a form that is not established.
+    Rows and columns without any form are left out, and rows and columns that are equal are one. The
+    sign ° marks a form inferred by analogy; — marks a form that is not established. A line under
+    the tables explains the signs that occur.
     """
-    classes = {p.name: None for p in list_paradigms(lexeme) if p.mark != "†"}
-    paradigm = " or ".join(name for name in classes if name and name[0] != "=")
-    paradigm = paradigm and f"class {paradigm}"
-    description = lexeme.lemma, lexeme.pos, paradigm, lexeme.gender, lexeme.gloss
-    lines = [textwrap.fill(", ".join(filter(None, description)), _MAX_WIDTH)]
-    if lexeme.pos in NOMINAL_POS:
-        lines += _format_table(NUMBERS, _noun_rows(_format_cells(lexeme)))
-    elif lexeme.pos in ADJECTIVAL_POS:
-        lines += _format_table(CASES, _adjective_rows(_format_cells(lexeme)))
-    elif lexeme.pos == "verb":
-        lines += _format_table([*PERSONS, NO_PERSON], _verb_rows(_format_cells(lexeme)))
-    else:
-        lines.append("does not change")
-    return "\n".join(lines)
+    tables = [table for table in map(_compact, _list_tables(lexeme)) if table.rows]
+    if len({cell for table in tables for _, row in table.rows for cell in row} - {_MISSING}) < 2:
+        return ""
+    text = "\n\n".join(_format_tables(tables))
+    legend = [f"{sign} {meaning}" for sign, meaning in _LEGEND.items() if sign in text]
+    return "\n\n".join(filter(None, [text, "   ".join(legend)]))
 
 
 def paradigm_record(lexeme: Lexeme) -> dict[str, Any]:
@@ -104,31 +89,22 @@ def _list_forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
             yield dict(zip(names, features, strict=True)), Form(form.text, is_attested(form.mark))
 
 
-def _group_forms(lexeme: Lexeme) -> dict[tuple[str, ...], list[MarkedForm]]:
+def _group_forms(lexeme: Lexeme) -> _Forms:
     """Group the forms of a word by their features, without those that the sources replace."""
-    groups: dict[tuple[str, ...], list[MarkedForm]] = {}
+    groups: _Forms = {}
     for form in list_forms(lexeme):
         if form.mark != "†":
             groups.setdefault(form.features, []).append(form)
     return groups
 
 
-def _noun_rows(cells: _Cells) -> Iterator[Row]:
-    for case in CASES:
-        yield case, [cells[case, number] for number in NUMBERS]
-
-
-def _adjective_rows(cells: _Cells) -> Iterator[Row]:
-    for position, gender, number in product(POSITIONS, GENDERS, ("sg", "pl")):
-        row = [cells[position, gender, number, case] for case in CASES]
-        yield f"{position} {gender} {number}", row
-
-
-def _verb_rows(cells: _Cells) -> Iterator[Row]:
-    for mood, tense in product(MOODS, TENSES):
-        row = [cells[tense, mood, person] for person in (*PERSONS, NO_PERSON)]
-        if any(cell != _MISSING for cell in row):
-            yield f"{mood} {tense}", row
+def _list_tables(lexeme: Lexeme) -> Iterator[_Table]:
+    if lexeme.pos in NOMINAL_POS:
+        yield _make_noun_table(_format_cells(lexeme))
+    elif lexeme.pos in ADJECTIVAL_POS:
+        yield from _list_adjective_tables(_format_cells(lexeme))
+    elif lexeme.pos == "verb":
+        yield from _list_verb_tables(_format_cells(lexeme))
 
 
 def _format_cells(lexeme: Lexeme) -> _Cells:
@@ -136,27 +112,99 @@ def _format_cells(lexeme: Lexeme) -> _Cells:
     return defaultdict(
         lambda: _MISSING,
         {
-            features: "/".join(form.text + "°" * (not is_attested(form.mark)) for form in forms)
+            features: "/".join(map(_format_form, forms))
             for features, forms in _group_forms(lexeme).items()
         },
     )
 
 
-def _format_table(columns: Sequence[str], rows: Iterator[Row]) -> list[str]:
-    """Format a table; one that is too wide continues below, in blocks of columns."""
-    cells = [["", *columns]]
-    cells += [[name, *row] for name, row in rows]
-    padded = [
-        [cell.ljust(max(map(len, column))) for cell in column]
-        for column in zip(*cells, strict=True)
-    ]
-    blocks = [[padded[0]]]
-    for column in padded[1:]:
-        if sum(len(other[0]) + _GAP for other in blocks[-1]) + len(column[0]) > _MAX_WIDTH:
-            blocks.append([padded[0]])
-        blocks[-1].append(column)
-    lines: list[str] = []
-    for block in blocks:
-        lines += [""] * bool(lines)
-        lines += [(" " * _GAP).join(row).rstrip() for row in zip(*block, strict=True)]
-    return lines
+def _format_form(form: MarkedForm) -> str:
+    return form.text if is_attested(form.mark) else form.text + _INFERRED
+
+
+def _name(value: str) -> str:
+    return FEATURE_NAMES.get(value, value)
+
+
+def _make_noun_table(cells: _Cells) -> _Table:
+    rows = [(_name(case), tuple(cells[case, number] for number in NUMBERS)) for case in CASES]
+    return _Table("", [*map(_name, NUMBERS)], rows)
+
+
+def _list_adjective_tables(cells: _Cells) -> Iterator[_Table]:
+    """Yield the forms of each position and number; before a vowel, only those that are others."""
+    for position in POSITIONS:
+        for number in ("sg", "pl"):
+            rows = []
+            for case in CASES:
+                row, other = (
+                    tuple(cells[name, gender, number, case] for gender in GENDERS)
+                    for name in (position, "prepositive")
+                )
+                if position != "prevocalic" or row != other:
+                    rows.append((_name(case), row))
+            yield _Table(f"{_name(position)}, {_name(number)}", GENDERS, rows)
+
+
+def _list_verb_tables(cells: _Cells) -> Iterator[_Table]:
+    for mood in MOODS:
+        tenses: dict[tuple[str, ...], list[str]] = {}  # by their forms; equal ones are one
+        for tense in TENSES:
+            forms = tuple(cells[tense, mood, person] for person in PERSONS)
+            tenses.setdefault(forms, []).append(tense)
+        rows = []
+        for forms, names in tenses.items():
+            for number, half in (("singular", forms[:3]), ("plural", forms[3:])):
+                rows.append((f"{', '.join(names)} {number}", half))
+        yield _Table(mood, [*map(_name, "123")], rows)
+        others = [(f"{tense} {mood}", (cells[tense, mood, NO_PERSON],)) for tense in TENSES]
+        yield _Table("", [""], others)
+
+
+def _compact(table: _Table) -> _Table:
+    """Leave out empty rows and columns, and merge neighbours that are equal."""
+    rows = _merge_equal(table.rows)
+    if not rows:
+        return table._replace(rows=())
+    columns = zip(*(cells for _, cells in rows), strict=True)
+    merged = _merge_equal(zip(table.columns, columns, strict=True))
+    cells = zip(*(column for _, column in merged), strict=True)
+    names = [name for name, _ in rows]
+    return _Table(table.title, [name for name, _ in merged], [*zip(names, cells, strict=True)])
+
+
+def _merge_equal(rows: Iterable[_Row]) -> list[_Row]:
+    merged: list[_Row] = []
+    for name, cells in rows:
+        if merged and merged[-1][1] == cells:
+            merged[-1] = (f"{merged[-1][0]}, {name}", cells)
+        elif {*cells} != {_MISSING}:
+            merged.append((name, cells))
+    return merged
+
+
+def _format_tables(tables: Sequence[_Table]) -> Iterator[str]:
+    """Yield each table as text; the names of all rows have the same width."""
+    width = max(len(name) for table in tables for name, _ in table.rows)
+    for table in tables:
+        lines = [("", table.columns), *table.rows]
+        names = [name.ljust(width) for name, _ in lines]
+        columns = zip(*(cells for _, cells in lines), strict=True)
+        padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+        texts = [text for block in _split_columns(names, padded) for text in block]
+        yield "\n".join(filter(None, [table.title, *texts]))
+
+
+def _split_columns(names: Sequence[str], columns: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the lines of a table; one that is too wide continues below with its other columns."""
+    block = [names]
+    for column in columns:
+        if len(block) > 1 and sum(len(c[0]) + len(_GAP) for c in [*block, column]) > _MAX_WIDTH:
+            yield _join_columns(block)
+            block = [names]
+        block.append(column)
+    yield _join_columns(block)
+
+
+def _join_columns(columns: Sequence[Sequence[str]]) -> list[str]:
+    return [_GAP.join(row).rstrip() for row in zip(*columns, strict=True)]

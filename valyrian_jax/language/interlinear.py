@@ -1,0 +1,186 @@
+"""Interlinear glosses: what each word of a sentence is and means."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from valyrian_jax.language.checker.parse_tree import Leaf
+from valyrian_jax.language.checker.reading import Word, read_words
+from valyrian_jax.language.checker.verdict import find_parse
+from valyrian_jax.language.meanings import list_senses
+from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
+from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.features import abbreviate_features
+from valyrian_jax.language.words.lexicon import Lexeme
+from valyrian_jax.language.words.spelling import suggest
+
+UNKNOWN = "?"  # the analysis of an unknown word
+_MAX_SENSES = 3  # senses of a word in the line of English words
+_DERIVATIONS = {  # How the gloss of a derived word begins, and how its analysis ends.
+    "adverb": ".ADV",
+    "comparative": ".CMPR",
+    "equative": ".EQU",
+    "agent noun": ".AGT",
+    "past agent noun": ".AGT.PRF",
+}
+
+
+class GlossedWord(NamedTuple):
+    """A word of a sentence, or a set phrase, with its analysis.
+
+    Attributes:
+        text: As it was written.
+        analysis: Its meaning and features by the Leipzig Glossing Rules: "man-NOM.PL".
+        english: Its first meanings, as the lexicon has them.
+        lemma: Dictionary form; "" if unknown.
+        source: Keys of the sources of its meaning.
+        others: Its other analyses, which another sentence could need.
+        nearest: Known words like it, if it is unknown.
+    """
+
+    text: str
+    analysis: str
+    english: str
+    lemma: str = ""
+    source: str = ""
+    others: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is in the language."""
+        return self.analysis != UNKNOWN
+
+
+class Gloss(NamedTuple):
+    """A sentence with the analysis of each word.
+
+    Attributes:
+        text: The sentence as it was written.
+        words: Its words; punctuation marks are part of the word before them.
+        is_parsed: Whether the grammar has the sentence and so decides between analyses. Without it
+            each word has its first analysis.
+    """
+
+    text: str
+    words: tuple[GlossedWord, ...]
+    is_parsed: bool
+
+
+def gloss(sentence: str) -> Gloss:
+    """Analyse each word of a sentence by the Leipzig Glossing Rules.
+
+    Where a word has several analyses, the grammar decides, if it has the sentence.
+
+    Example:
+        >>> from valyrian_jax.language import gloss
+        >>> [word.analysis for word in gloss("Sīr vali kari issi.").words]
+        ['now', 'man-NOM.PL', 'great-NOM.PL.LUN', 'be-PRS.3PL']
+
+    Args:
+        sentence: One sentence, in any spelling that `check` accepts.
+    """
+    words = read_words(sentence)
+    found = find_parse(words)
+    attempt, leaves = (found[0], found[1].leaves) if found else (words, ())
+    glossed = tuple(_gloss_words(attempt, {leaf.word_index: leaf for leaf in leaves}))
+    return Gloss(sentence, glossed, found is not None)
+
+
+def _gloss_words(words: Sequence[Word], leaves: Mapping[int, Leaf]) -> Iterator[GlossedWord]:
+    index = 0
+    while index < len(words):
+        phrase = _find_set_phrase(words, leaves, index)
+        end = index + (len(phrase.words) if phrase else 1)
+        text = " ".join(word.text for word in words[index:end])
+        first = words[index]
+        while end < len(words) and words[end].is_mark:
+            text += words[end].text
+            end += 1
+        if first.is_mark:  # One before the first word of all, such as a dash.
+            pass
+        elif phrase:
+            yield _gloss_phrase(text, phrase)
+        else:
+            yield _gloss_word(text, first, leaves.get(index))
+        index = end
+
+
+def _find_set_phrase(
+    words: Sequence[Word], leaves: Mapping[int, Leaf], start: int
+) -> SetPhrase | None:
+    """Return the longest set phrase that begins here and suits the parse.
+
+    Without a parse, a single word is not taken for a set phrase.
+    """
+    for phrase in _phrases_by_first_word().get(words[start].literal, ()):
+        end = start + len(phrase.words)
+        if tuple(word.literal for word in words[start:end]) != phrase.words:
+            continue
+        categories = {_find_category(leaves[i]) for i in range(start, end) if i in leaves}
+        if categories == {"set"} or (len(phrase.words) > 1 and categories <= {""}):
+            return phrase
+    return None
+
+
+@cache
+def _phrases_by_first_word() -> dict[str, list[SetPhrase]]:
+    phrases: dict[str, list[SetPhrase]] = {}
+    for phrase in sorted(load_set_phrases(), key=lambda phrase: -len(phrase.words)):
+        phrases.setdefault(phrase.words[0], []).append(phrase)
+    return phrases
+
+
+def _find_category(leaf: Leaf) -> str:
+    """Return the category of the role of a word in the parse; "" if the template has the word."""
+    role = leaf.template.roles.get(leaf.token.name)
+    return role.category if role else ""
+
+
+def _gloss_phrase(text: str, phrase: SetPhrase) -> GlossedWord:
+    lemma, senses = " ".join(phrase.words), list_senses(phrase.gloss)
+    return GlossedWord(text, senses[0].replace(" ", "."), ", ".join(senses), lemma, phrase.source)
+
+
+def _gloss_word(text: str, word: Word, leaf: Leaf | None) -> GlossedWord:
+    if not word.readings:
+        if word.is_known:  # It means something in a set phrase only.
+            return GlossedWord(text, word.literal, word.literal, word.literal)
+        return GlossedWord(text, UNKNOWN, UNKNOWN, nearest=suggest(word.text))
+    reading = _choose_reading(word, leaf)
+    analysis, lexeme = analyze_by_leipzig(reading), reading.lexeme
+    others = dict.fromkeys(map(analyze_by_leipzig, word.readings))
+    others.pop(analysis, None)
+    english = ", ".join(list_senses(lexeme.gloss)[:_MAX_SENSES]) or lexeme.gloss
+    return GlossedWord(text, analysis, english, lexeme.lemma, lexeme.source, tuple(others))
+
+
+def _choose_reading(word: Word, leaf: Leaf | None) -> Reading:
+    """Return the reading of the parse; else that of a small word or the first one."""
+    if leaf and leaf.reading:
+        return leaf.reading
+    readings = sorted(word.readings, key=lambda r: (r.coordinated, not r.attested))
+    small = (
+        reading
+        for reading in readings
+        if reading.word_class == "word" and (leaf or reading.lexeme.pos != "interj")
+    )
+    return next(small, readings[0])
+
+
+def analyze_by_leipzig(reading: Reading) -> str:
+    r"""Return the meaning and features of a form: "man-NOM.PL"; "man-NOM.SG\and" if lengthened."""
+    features = abbreviate_features(reading)
+    stem = _name_stem(reading.lexeme)
+    return stem + f"-{features}" * bool(features) + r"\and" * reading.coordinated
+
+
+def _name_stem(lexeme: Lexeme) -> str:
+    """Return the first sense, without spaces; a name, or a word without a sense, is its own."""
+    senses = list_senses(lexeme.gloss)
+    if lexeme.pos == "name" or not senses:
+        return lexeme.lemma.replace(" ", ".")
+    if lexeme.pos == "pron":  # he/she/it
+        return "/".join(senses).replace(" ", ".")
+    derivation = _DERIVATIONS.get(lexeme.gloss.partition(" of ")[0], "")
+    return senses[0].replace(" ", ".") + derivation * lexeme.is_inferred

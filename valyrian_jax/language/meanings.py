@@ -1,0 +1,112 @@
+"""The English meanings that the lexicon gives: the senses of a gloss, and what English finds."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from valyrian_jax.language.set_phrases import load_set_phrases
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
+
+_IN_BRACKETS = re.compile(r"\([^()]*\)")
+_BEFORE_SENSE = re.compile(r"^(?:to (?!the )|the |an? )")
+_BEFORE_SENSES = re.compile("^[^,;:]*: ")  # "relative: who, which"
+_ENGLISH_ENDINGS = [("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("d", ""), ("ing", "")]
+_MIN_BEGINNING = 3  # letters of a part of a word
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+class _Meaning(NamedTuple):
+    """What English words find a word of the lexicon.
+
+    Attributes:
+        lexeme: The word.
+        senses: Its senses, in small letters.
+        words: All words of its gloss.
+    """
+
+    lexeme: Lexeme
+    senses: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def list_senses(gloss: str) -> tuple[str, ...]:
+    """Split a gloss into senses: "to give, grant (a thing)" into "give" and "grant"."""
+    parts = re.split("[,;]", _BEFORE_SENSES.sub("", _IN_BRACKETS.sub("", gloss)))
+    senses = (_BEFORE_SENSE.sub("", " ".join(part.split())) for part in parts)
+    return tuple(sense for sense in senses if sense and not sense.startswith("as spelt"))
+
+
+@cache
+def list_phrases() -> tuple[Lexeme, ...]:
+    """Return the set phrases as words of the lexicon, without those that the lexicon has too."""
+    known = {(word.lemma, sense) for word in load_lexicon() for sense in list_senses(word.gloss)}
+    return tuple(
+        Lexeme(" ".join(p.words), "phrase", "indecl", frame=p.kind, gloss=p.gloss, source=p.source)
+        for p in load_set_phrases()
+        if known.isdisjoint((" ".join(p.words), sense) for sense in list_senses(p.gloss))
+    )
+
+
+def find_by_sense(english: str) -> list[Lexeme]:
+    """Find the words with this sense, the most common ones first."""
+    senses = normalize_english(english), *_list_stems(normalize_english(english))
+    for sense in senses:
+        found = [m for m in _list_meanings() if sense in m.senses]
+        if found:
+            found.sort(key=lambda m: (*_rank(m), m.senses.index(sense)))
+            return [m.lexeme for m in found]
+    return []
+
+
+def _list_stems(sense: str) -> Iterator[str]:
+    """Yield the dictionary forms that an English form may have: "dragons", "loved"."""
+    for ending, replacement in _ENGLISH_ENDINGS:
+        if sense.endswith(ending) and len(sense) > len(ending) + 1:
+            yield sense.removesuffix(ending) + replacement
+
+
+def find_by_words(english: str) -> list[Lexeme]:
+    """Find the words in whose meaning these words occur; else those with words that begin so."""
+    wanted = _WORD.findall(normalize_english(english))
+    whole, parts = [], []
+    for meaning in _list_meanings() if wanted else ():
+        if all(word in meaning.words for word in wanted):
+            whole.append(meaning)
+        elif all(_begins_word(word, meaning) for word in wanted):
+            parts.append(meaning)
+    return [meaning.lexeme for meaning in sorted(whole or parts, key=_rank)]
+
+
+def _begins_word(beginning: str, meaning: _Meaning) -> bool:
+    is_long = len(beginning) >= _MIN_BEGINNING
+    return is_long and any(word.startswith(beginning) for word in meaning.words)
+
+
+@cache
+def list_english_words() -> tuple[str, ...]:
+    """Return the words of all meanings."""
+    return tuple(dict.fromkeys(word for m in _list_meanings() for word in m.words))
+
+
+def normalize_english(text: str) -> str:
+    """Return English as the senses have it: in small letters, without "to", "the" or "a"."""
+    return _BEFORE_SENSE.sub("", " ".join(text.lower().split()))
+
+
+def _rank(meaning: _Meaning) -> tuple[bool, bool, int]:
+    """Order meanings; the lexicon has the frequent words first."""
+    return meaning.lexeme.is_inferred, meaning.lexeme.pos == "name", len(meaning.words)
+
+
+@cache
+def _list_meanings() -> tuple[_Meaning, ...]:
+    return tuple(_read_meanings())
+
+
+def _read_meanings() -> Iterator[_Meaning]:
+    for lexeme in (*load_lexicon(), *list_phrases()):
+        gloss = lexeme.gloss.lower()
+        # What a rule derives has the gloss "agent noun of dohaeragon: to serve".
+        senses = () if lexeme.is_inferred else list_senses(gloss)
+        yield _Meaning(lexeme, senses, tuple(_WORD.findall(gloss)))
