@@ -6,6 +6,7 @@ GET  /health      {"status": "ok"} while the server takes requests
 POST /generate    settings -> events, one JSON object per line, as they happen
 POST /attention   {"tokens": [...]} -> the attention weights of the last token
 POST /lens        {"tokens": [...]} -> what every layer would predict after the last tokens
+POST /check       {"text": ...} -> verdicts; /gloss: its words; /word: entries of the dictionary
 /v1/...           OpenAI's protocol for completions (bridge.web.completions)
 """
 
@@ -28,8 +29,8 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
-from bridge.web.completions import create_completion_app, make_error
-from bridge.web.middleware import HostCheck, RequestLog
+from bridge.web.completions import create_completion_app
+from bridge.web.language import create_language_routes
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
     MAX_MESSAGE,
@@ -94,6 +95,7 @@ def create_app(
             Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
             Route("/attention", send_attention, methods=["POST"]),
             Route("/lens", send_lens, methods=["POST"]),
+            *create_language_routes(limiter, inspection_places),
             Mount("/v1", create_completion_app(model, name, line)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),

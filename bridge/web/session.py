@@ -21,7 +21,7 @@ from valyrian_jax.bundle.text_generation import decode_tokens, encode_prompt
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import split_sentences
-from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.checker.verdict import Verdict, check_sentence
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
@@ -148,9 +148,8 @@ def describe_distribution(
 def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
     """Yield the events, and a `sentence` event before the first token after each sentence.
 
-    A `sentence` event has the `text` of the sentence, its `verdict`, whether it is `grammatical`,
-    the `reason` if it is not, `notes`, and its `end`: the number of tokens up to there, including
-    the prompt.
+    A `sentence` event has the verdict on the sentence, and its `end`: the number of tokens up to
+    there, including the prompt.
     """
     text, reported = "", 0
     for count, event in enumerate(events):
@@ -160,14 +159,17 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
         complete = sentences if is_complete else sentences[:-1]
         for sentence in complete[reported:]:
             verdict = check_sentence(sentence)
-            yield {
-                "kind": "sentence",
-                "text": sentence,
-                "grammatical": verdict.grammatical,
-                "verdict": verdict.verdict,
-                "reason": verdict.reason,
-                "notes": [*verdict.notes],
-                "end": count,
-            }
+            yield {"kind": "sentence", **describe_verdict(verdict), "end": count}
         reported = max(reported, len(complete))
         yield event
+
+
+def describe_verdict(verdict: Verdict) -> dict[str, Any]:
+    """Describe a verdict, whether it is "grammatical", and the notes on its sentence."""
+    return {
+        "text": verdict.text,
+        "grammatical": verdict.grammatical,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "notes": [*verdict.notes],
+    }

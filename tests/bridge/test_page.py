@@ -1,8 +1,6 @@
 """The page works in a real browser."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,49 +11,11 @@ from bridge import __main__ as main
 from bridge.generator import Generator
 from bridge.inspection import attention_row, lens_table
 from bridge.web.session import MAX_CHOICES, stream_events
+from tests.support.browsing import expect
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if not executable:
-        pytest.skip("needs Chromium")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    arguments += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    sync_api.expect.set_options(timeout=30_000)
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
-    context = browser.new_context(
-        viewport={"width": 1000, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
-    )
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: "Content Security" in message.text and errors.append(message.text),
-    )
-    yield page
-    context.close()
-    assert errors == []
-
-
-def expect(locator: Any) -> Any:
-    from playwright.sync_api import expect
-
-    return expect(locator)
+from valyrian_jax.tokenizer.display import token_label
 
 
 def generate(page: Any, page_server: PageServer) -> None:
@@ -204,14 +164,10 @@ def test_attention_is_that_of_the_token_selected_last(page: Any, page_server: Pa
     expect(page.locator("#heads button")).to_have_count(0)
 
 
-def test_errors_appear_on_the_page(page: Any, page_server: PageServer) -> None:
-    page.goto(page_server.url)
+def test_errors_appear_on_the_page_and_leave_its_text(page: Any, page_server: PageServer) -> None:
+    generate(page, page_server)
+    text = read_text(page)
     button, alert = page.get_by_role("button", name="Generate"), page.get_by_role("alert")
-    expect(button).to_be_enabled()
-    page.get_by_label("Top-p").fill("0")
-    button.click()
-    expect(alert).to_contain_text("top_p = 0: input should be greater than 0")
-    page.get_by_label("Top-p").fill("1")
     page.route("**/generate", lambda route: route.abort())
     button.click()
     expect(alert).to_have_text(
@@ -221,6 +177,102 @@ def test_errors_appear_on_the_page(page: Any, page_server: PageServer) -> None:
     page.route("**/generate", lambda route: route.fulfill(status=500, body="Internal"))
     button.click()
     expect(alert).to_have_text("The server answered 500 Internal Server Error.")
+    page.unroute("**/generate")
+    page.get_by_label("Top-p").fill("1" * 400)
+    button.click()
+    expect(alert).to_contain_text("sample.top_p = ")
+    assert read_text(page) == text
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "problem"),
+    [
+        ("Top-p", "0", "Top-p must be above 0"),
+        ("Temperature", "-0,1", "Temperature must be at least 0"),
+        ("Temperature", "0.0001", "Temperature must be 0 or at least 0.001"),
+        ("Temperature", "", "Temperature must be a number of at least 0"),
+        ("Tokens", "1,000", "Tokens must be a whole number from 1 to 1000"),
+        ("Tokens", "1001", "Tokens must be from 1 to 1000"),
+        ("Seed", "0x10", "Seed must be a whole number from 0 to 4294967295"),
+        ("Min-p", "1,5", "Min-p must be from 0 to 1"),
+        ("Repetition penalty", "0", "Repetition penalty must be from 0.001 to 1000"),
+    ],
+)
+def test_a_wrong_setting_is_explained_at_its_field(
+    page: Any, page_server: PageServer, label: str, value: str, problem: str
+) -> None:
+    generate(page, page_server)
+    text = read_text(page)
+    page.on("request", lambda request: pytest.fail(request.url))
+    field = page.get_by_label(label, exact=True)
+    field.evaluate("(field, value) => { field.value = value; }", value)  # also where it is hidden
+    page.get_by_role("button", name="Generate").click()
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_accessible_description(re.compile(f"^{re.escape(problem)} "))
+    assert read_text(page) == text
+    field.fill("1")
+    expect(field).to_have_attribute("aria-invalid", "false")
+    expect(page.get_by_text(problem, exact=True)).to_have_count(0)
+
+
+def test_a_decimal_comma_is_a_decimal_point(page: Any, page_server: PageServer) -> None:
+    generate(page, page_server)
+    text = read_text(page)
+    page.get_by_label("Temperature").fill("0,2")
+    page.get_by_label("Top-p").fill(" 0,70 ")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#status")).to_contain_text("The same seed gives the same text")
+    assert "temperature=0.2&top_p=0.7&" in page.url
+    assert read_text(page) == text
+
+
+def test_every_setting_has_help(page: Any, page_server: PageServer) -> None:
+    page.goto(page_server.url)
+    page.get_by_text("More settings").click()
+    fields = page.locator(".field input, .field textarea")
+    expect(fields).to_have_count(9)
+    for field in fields.all():
+        expect(field).to_have_accessible_description(re.compile(r"\w.*\.$"))
+        field.focus()
+        expect(page.locator(".help:visible")).to_have_count(1)
+
+
+def test_another_text_has_another_seed(page: Any, page_server: PageServer) -> None:
+    generate(page, page_server)
+    seed, text = page.get_by_label("Seed"), read_text(page)
+    page.get_by_role("button", name="Another", exact=True).click()
+    expect(seed).to_have_value("8")
+    expect(page.locator("#text")).not_to_have_text(text)
+    expect(page.locator("#status")).to_contain_text("60 tokens in ")
+    seed.fill("4294967295")
+    page.get_by_role("button", name="Another", exact=True).click()
+    expect(seed).to_have_value("0")
+    page.get_by_role("button", name="Throw a die").click()
+    expect(seed).not_to_have_value("0")
+    expect(page.locator("#status")).to_contain_text("60 tokens in ")
+    assert f"seed={seed.input_value()}&" in page.url
+
+
+def test_a_letter_of_several_tokens_is_one_box(
+    page: Any, page_server: PageServer, endless: Bundle
+) -> None:
+    ids = endless.tokenizer.encode("€")
+    assert len(ids) > 1
+    labels = [token_label(endless.tokenizer, token) for token in ids]
+    page.goto(f"{page_server.url}?prompt=€&max_new_tokens=1&seed=1")
+    expect(page.locator("#status")).to_contain_text("1 tokens in ")
+    boxes = page.locator("#text .text-token:visible")
+    expect(boxes.first).to_have_text("€")
+    boxes.first.focus()
+    buttons = page.locator("#bytes button")
+    expect(buttons).to_have_text(labels)
+    buttons.first.click()
+    expect(page.locator("#token")).to_contain_text(f"“{labels[0]}” (token {ids[0]})")
+    expect(buttons.first).to_be_focused()
+    boxes.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(boxes.nth(1)).to_be_focused()
 
 
 def test_the_stop_button_stops_the_text_on_the_server(page: Any, page_server: PageServer) -> None:
@@ -232,6 +284,25 @@ def test_the_stop_button_stops_the_text_on_the_server(page: Any, page_server: Pa
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#status")).to_have_text("Stopped.")
     assert page_server.wait_for_end(11).endswith(" tokens, stopped early")
+
+
+def test_generate_shows_the_text_on_a_phone(browser: Any, page_server: PageServer) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 640})
+    generate(page, page_server)
+    expect(page.locator("#text")).to_be_in_viewport(ratio=0.5)
+    page.close()
+
+
+def test_a_table_that_is_cut_fades_out(browser: Any, page_server: PageServer) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 640})
+    generate(page, page_server)
+    page.locator("#text .text-token:visible").nth(20).click()
+    scroller = page.locator("#lens-scroller")
+    expect(scroller).to_have_class("scroller cut-left")
+    expect(page.locator("#lens")).to_contain_text("Scroll the table to the left")
+    scroller.evaluate("scroller => { scroller.scrollLeft = 0; }")
+    expect(scroller).to_have_class("scroller cut-right")
+    page.close()
 
 
 @pytest.mark.parametrize("width", [320, 390])
@@ -272,6 +343,8 @@ def test_the_new_settings_are_those_of_generate(
         ("Min tokens", "2"),
         ("Stop at (one a line)", f"never there\n{stop}\n\\n"),
     ):
+        if label == "Min-p":
+            page.get_by_text("More settings").click()
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status")).to_contain_text("a stop string was reached.")

@@ -1,9 +1,9 @@
 // The attention panel: the attention of one token to itself and all earlier ones, in every head.
 
-import { byId, formatPercent, makeSpan, showError } from "./elements.js";
+import { byId, formatPercent, makeSpan, nameToken, showError } from "./elements.js";
 import { fetchAttention } from "./requests.js";
 
-const HINT = "Select a token (click it or press Enter) to see its attention in each head.";
+const HINT = "Select a token (click or tap it, or press Enter) to see its attention in each head.";
 const MAX_BARS = 64; // in the picture of a head
 const MAX_LISTED = 3; // tokens in the summary of a head
 
@@ -67,7 +67,7 @@ function makeHeadButton({ title, weights }, query, tokens, start) {
       other.setAttribute("aria-pressed", other === button);
     }
     highlightTokens(weights, tokens, start);
-    byId("attention").textContent = `Attention of “${query.label}” in ${title}: ` +
+    byId("attention").textContent = `Attention of “${nameToken(query.label)}” in ${title}: ` +
       `${listLargest(weights, tokens, start)}. Press Escape to close.`;
   });
   return button;
@@ -98,6 +98,6 @@ function listLargest(weights, tokens, start) {
   pairs.sort((a, b) => b[0] - a[0]);
   return pairs
     .slice(0, MAX_LISTED)
-    .map(([weight, label]) => `“${label}” ${formatPercent(weight)}`)
+    .map(([weight, label]) => `“${nameToken(label)}” ${formatPercent(weight)}`)
     .join(", ");
 }

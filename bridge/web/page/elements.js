@@ -2,16 +2,28 @@
 
 export const byId = (id) => document.getElementById(id);
 
-export function makeSpan(className, content) {
-  const element = document.createElement("span");
-  element.className = className;
-  element.textContent = content;
+export function makeElement(tag, className, ...content) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...content);
   return element;
+}
+
+export const makeSpan = (className, content) => makeElement("span", className, content);
+
+export function makeButton(label, onClick) {
+  const button = makeElement("button", "", label);
+  button.type = "button";
+  button.addEventListener("click", onClick);
+  return button;
 }
 
 export function formatPercent(fraction) {
   return fraction >= 0.001 || fraction === 0 ? `${(100 * fraction).toFixed(1)}%` : "<0.1%";
 }
+
+// How a token is called on the page.
+export const nameToken = (label) => (label === "<|endoftext|>" ? "end" : label);
 
 export function showError(message) {
   byId("error").textContent = message;
@@ -20,4 +32,45 @@ export function showError(message) {
 
 export function hideError() {
   byId("error").hidden = true;
+}
+
+// Lets what scrolls sideways fade out where it goes on.
+export function fadeCutSides(scroller) {
+  const mark = () => {
+    const rest = scroller.scrollWidth - scroller.clientWidth - scroller.scrollLeft;
+    scroller.classList.toggle("cut-left", scroller.scrollLeft > 1);
+    scroller.classList.toggle("cut-right", rest > 1);
+  };
+  const observer = new ResizeObserver(mark);
+  for (const element of [scroller, ...scroller.children]) observer.observe(element);
+  scroller.addEventListener("scroll", mark);
+}
+
+// Fills a group with buttons that put an example somewhere.
+export function showChips(id, examples, onChoose) {
+  byId(id).replaceChildren(
+    ...examples.map((example) => {
+      const chip = makeButton(example || "a new document", () => onChoose(example));
+      if (example) chip.lang = "und";
+      return chip;
+    }),
+  );
+}
+
+// Lets the arrow keys, Home and End move between elements of a container; one of them is in the
+// tab order.
+export function makeRoving(container, selector) {
+  const list = () => [...container.querySelectorAll(selector)];
+  container.addEventListener("focusin", ({ target }) => {
+    if (!target.matches(selector)) return;
+    for (const element of list()) element.tabIndex = element === target ? 0 : -1;
+  });
+  container.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || !event.target.matches(selector)) return;
+    const elements = list(), index = elements.indexOf(event.target), last = elements.length - 1;
+    const targets = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last };
+    if (!(event.key in targets)) return;
+    elements[targets[event.key]]?.focus();
+    event.preventDefault();
+  });
 }

@@ -1,10 +1,11 @@
 // The lens panel: what every layer would predict after each token, up to the selected one.
 
-import { byId, formatPercent, showError } from "./elements.js";
+import { byId, fadeCutSides, formatPercent, makeElement, nameToken, showError } from "./elements.js";
 import { fetchLens } from "./requests.js";
 
-const HINT = "Select a token (click it or press Enter) to see what each layer would predict after it.";
+const HINT = "Select a token (click or tap it, or press Enter) to see what each layer would predict after it.";
 
+const scroller = byId("lens-scroller");
 let selectedToken = null; // the token up to which the table goes, or will go
 
 export async function showLens(tokens, index) {
@@ -20,10 +21,11 @@ export async function showLens(tokens, index) {
   if (selectedToken !== query) return; // The reader has selected another token.
   const labels = tokens.map((token) => token.label);
   byId("lens-table").replaceChildren(makeHead(labels, lens), makeBody(labels, lens));
-  byId("lens-scroller").scrollLeft = byId("lens-scroller").scrollWidth;
+  scroller.scrollLeft = scroller.scrollWidth;
   byId("lens").textContent =
     "The most probable next token after each layer, and its probability; framed where the text " +
-    "goes on with it. The last layer is the model's own prediction.";
+    "goes on with it. The last layer is the model's own prediction." +
+    (scroller.scrollLeft ? " Scroll the table to the left for earlier tokens." : "");
 }
 
 export function clearLens() {
@@ -35,7 +37,7 @@ export function clearLens() {
 function makeHead(labels, { start, predictions }) {
   const head = document.createElement("thead"), row = head.insertRow();
   row.append(makeHeader("col", "after"));
-  for (let i = 0; i < predictions[0].length; i++) row.append(makeHeader("col", labels[start + i]));
+  for (let i = 0; i < predictions[0].length; i++) row.append(makeHeader("col", nameToken(labels[start + i])));
   return head;
 }
 
@@ -50,15 +52,16 @@ function makeBody(labels, { start, predictions, probabilities }) {
       if (label === labels[start + i + 1]) cell.className = "true";
       const share = document.createElement("small");
       share.textContent = formatPercent(probability);
-      cell.append(label, share);
+      cell.append(nameToken(label), share);
     });
   });
   return body;
 }
 
 function makeHeader(scope, content) {
-  const header = document.createElement("th");
+  const header = makeElement("th", "", content);
   header.scope = scope;
-  header.textContent = content;
   return header;
 }
+
+fadeCutSides(scroller);

@@ -35,6 +35,40 @@ export async function fetchLens(ids) {
   return response.json();
 }
 
+// Resolves to the verdicts on the sentences of a text.
+export async function fetchVerdicts(text, signal) {
+  const response = await post("check", { text: text.toWellFormed() }, signal);
+  return (await response.json()).sentences;
+}
+
+// Resolves to the entries of the dictionary for a word, or the nearest words.
+export async function fetchEntries(text, signal) {
+  const response = await post("word", { text: text.toWellFormed() }, signal);
+  return response.json();
+}
+
+// Resolves to the words of a sentence, each with its analysis and its meaning.
+export async function fetchGloss(text, signal) {
+  const response = await post("gloss", { text: text.toWellFormed() }, signal);
+  return (await response.json()).words;
+}
+
+// Returns a function that fetches something and shows it, unless it is called again before. What
+// goes wrong appears in a status line.
+export function showLatest(status) {
+  let controller = new AbortController();
+  return async (fetchResult, show) => {
+    controller.abort();
+    const { signal } = (controller = new AbortController());
+    try {
+      const result = await fetchResult(signal);
+      if (!signal.aborted) show(result);
+    } catch (error) {
+      if (error.name !== "AbortError") status.textContent = error.message;
+    }
+  };
+}
+
 function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return send(path, { method: "POST", headers, body: JSON.stringify(body), signal });

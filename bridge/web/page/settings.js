@@ -1,19 +1,17 @@
 // The settings of a text: in the form, in the link, in the request.
 
 import { byId } from "./elements.js";
+import { NUMBERS, describeNumber, findProblem, readNumber } from "./fields.js";
 
 const form = byId("form");
-const NUMBERS = [
-  "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "max_new_tokens",
-  "min_new_tokens",
-];
+const SWITCHES = ["check"];
 
 export function readForm() {
-  const { prompt, stop, check } = form.elements;
+  const { prompt, stop } = form.elements;
   const settings = { prompt: prompt.value.toWellFormed() };
-  for (const name of NUMBERS) settings[name] = Number(form.elements[name].value);
+  for (const name of NUMBERS) settings[name] = readNumber(name);
   settings.stop = stop.value.toWellFormed().split("\n").filter(Boolean).map(unescapeLine);
-  settings.check = check.checked;
+  for (const name of SWITCHES) settings[name] = form.elements[name].checked;
   return settings;
 }
 
@@ -22,7 +20,9 @@ export function fillForm(settings) {
     if (name in settings) form.elements[name].value = settings[name];
   }
   if ("stop" in settings) form.elements.stop.value = settings.stop.map(escapeLine).join("\n");
-  if ("check" in settings) form.elements.check.checked = settings.check;
+  for (const name of SWITCHES) {
+    if (name in settings) form.elements[name].checked = settings[name];
+  }
 }
 
 export function makeLink(settings) {
@@ -54,23 +54,17 @@ function fillField(name, values) {
     fillForm({ [name]: name === "stop" ? values.filter(Boolean) : text });
     return "";
   }
-  if (name === "check") {
+  if (SWITCHES.includes(name)) {
     if (text !== "true" && text !== "false") return `${found}, expected true or false`;
-    fillForm({ check: text === "true" });
+    fillForm({ [name]: text === "true" });
     return "";
   }
   if (!NUMBERS.includes(name)) return `an unknown setting, ${found}`;
-  const field = form.elements[name];
-  const previous = field.value;
-  field.value = text; // empty if it is not a number
-  if (field.value !== "" && field.checkValidity()) return "";
+  const field = form.elements[name], previous = field.value;
+  field.value = text;
+  if (!findProblem(name)) return "";
   field.value = previous;
-  return `${found}, expected ${describeNumber(field)}`;
-}
-
-function describeNumber({ min, max, step }) {
-  const kind = step === "1" ? "a whole number" : "a number";
-  return `${kind} ${max ? `from ${min} to ${max}` : `of at least ${min}`}`;
+  return `${found}, expected ${describeNumber(name)}`;
 }
 
 // A stop string is a line, so a line break in it is written \n, and a backslash \\.

@@ -31,12 +31,19 @@ _Cells = defaultdict[tuple[str, ...], str]
 _Row = tuple[str, tuple[str, ...]]  # a name and its cells
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
     """A part of a paradigm: a title, the names of its columns, and rows that have a name too."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[_Row]
+
+
+def list_tables(lexeme: Lexeme) -> list[Table]:
+    """List the tables of all forms of a word, as `format_paradigm` has them."""
+    tables = [table for table in map(_compact, _list_tables(lexeme)) if table.rows]
+    cells = {cell for table in tables for _, row in table.rows for cell in row}
+    return tables if len(cells - {_MISSING}) > 1 else []
 
 
 def format_paradigm(lexeme: Lexeme) -> str:
@@ -46,8 +53,8 @@ def format_paradigm(lexeme: Lexeme) -> str:
     sign ° marks a form inferred by analogy; — marks a form that is not established. A line under
     the tables explains the signs that occur.
     """
-    tables = [table for table in map(_compact, _list_tables(lexeme)) if table.rows]
-    if len({cell for table in tables for _, row in table.rows for cell in row} - {_MISSING}) < 2:
+    tables = list_tables(lexeme)
+    if not tables:
         return ""
     text = "\n\n".join(_format_tables(tables))
     legend = [f"{sign} {meaning}" for sign, meaning in _LEGEND.items() if sign in text]
@@ -98,7 +105,7 @@ def _group_forms(lexeme: Lexeme) -> _Forms:
     return groups
 
 
-def _list_tables(lexeme: Lexeme) -> Iterator[_Table]:
+def _list_tables(lexeme: Lexeme) -> Iterator[Table]:
     if lexeme.pos in NOMINAL_POS:
         yield _make_noun_table(_format_cells(lexeme))
     elif lexeme.pos in ADJECTIVAL_POS:
@@ -126,12 +133,12 @@ def _name(value: str) -> str:
     return FEATURE_NAMES.get(value, value)
 
 
-def _make_noun_table(cells: _Cells) -> _Table:
+def _make_noun_table(cells: _Cells) -> Table:
     rows = [(_name(case), tuple(cells[case, number] for number in NUMBERS)) for case in CASES]
-    return _Table("", [*map(_name, NUMBERS)], rows)
+    return Table("", [*map(_name, NUMBERS)], rows)
 
 
-def _list_adjective_tables(cells: _Cells) -> Iterator[_Table]:
+def _list_adjective_tables(cells: _Cells) -> Iterator[Table]:
     """Yield the forms of each position and number; before a vowel, only those that are others."""
     for position in POSITIONS:
         for number in ("sg", "pl"):
@@ -143,10 +150,10 @@ def _list_adjective_tables(cells: _Cells) -> Iterator[_Table]:
                 )
                 if position != "prevocalic" or row != other:
                     rows.append((_name(case), row))
-            yield _Table(f"{_name(position)}, {_name(number)}", GENDERS, rows)
+            yield Table(f"{_name(position)}, {_name(number)}", GENDERS, rows)
 
 
-def _list_verb_tables(cells: _Cells) -> Iterator[_Table]:
+def _list_verb_tables(cells: _Cells) -> Iterator[Table]:
     for mood in MOODS:
         tenses: dict[tuple[str, ...], list[str]] = {}  # by their forms; equal ones are one
         for tense in TENSES:
@@ -156,12 +163,12 @@ def _list_verb_tables(cells: _Cells) -> Iterator[_Table]:
         for forms, names in tenses.items():
             for number, half in (("singular", forms[:3]), ("plural", forms[3:])):
                 rows.append((f"{', '.join(names)} {number}", half))
-        yield _Table(mood, [*map(_name, "123")], rows)
+        yield Table(mood, [*map(_name, "123")], rows)
         others = [(f"{tense} {mood}", (cells[tense, mood, NO_PERSON],)) for tense in TENSES]
-        yield _Table("", [""], others)
+        yield Table("", [""], others)
 
 
-def _compact(table: _Table) -> _Table:
+def _compact(table: Table) -> Table:
     """Leave out empty rows and columns, and merge neighbours that are equal."""
     rows = _merge_equal(table.rows)
     if not rows:
@@ -170,7 +177,7 @@ def _compact(table: _Table) -> _Table:
     merged = _merge_equal(zip(table.columns, columns, strict=True))
     cells = zip(*(column for _, column in merged), strict=True)
     names = [name for name, _ in rows]
-    return _Table(table.title, [name for name, _ in merged], [*zip(names, cells, strict=True)])
+    return Table(table.title, [name for name, _ in merged], [*zip(names, cells, strict=True)])
 
 
 def _merge_equal(rows: Iterable[_Row]) -> list[_Row]:
@@ -183,7 +190,7 @@ def _merge_equal(rows: Iterable[_Row]) -> list[_Row]:
     return merged
 
 
-def _format_tables(tables: Sequence[_Table]) -> Iterator[str]:
+def _format_tables(tables: Sequence[Table]) -> Iterator[str]:
     """Yield each table as text; the names of all rows have the same width."""
     width = max(len(name) for table in tables for name, _ in table.rows)
     for table in tables:

@@ -1,0 +1,104 @@
+"""The language of the page: verdicts on what a reader types, glosses and the dictionary."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.web.request import MAX_PROMPT_CHARACTERS, read_json_body
+from bridge.web.session import describe_verdict
+from bridge.web.text_line import Places
+from valyrian_jax.errors import UserError
+from valyrian_jax.files import name_json_type
+from valyrian_jax.language.checker.verdict import check
+from valyrian_jax.language.dictionary import Entry, describe_entry, describe_lexeme, look_up
+from valyrian_jax.language.examples import find_example, name_sources
+from valyrian_jax.language.interlinear import gloss
+from valyrian_jax.language.words.paradigm import list_tables
+
+
+def create_language_routes(limiter: anyio.CapacityLimiter, places: Places) -> list[Route]:
+    """Create the endpoints of the language.
+
+    Args:
+        limiter: Limit of the worker threads.
+        places: Places of the requests.
+    """
+
+    def make_route(path: str, describe: Callable[[str], Any]) -> Route:
+        async def send_description(request: Request) -> Response:
+            text = parse_text(await read_json_body(request))
+            async with places.take():
+                if await request.is_disconnected():
+                    return Response()
+                return JSONResponse(await anyio.to_thread.run_sync(describe, text, limiter=limiter))
+
+        return Route(path, send_description, methods=["POST"])
+
+    return [
+        make_route("/check", describe_check),
+        make_route("/gloss", describe_gloss),
+        make_route("/word", describe_word),
+    ]
+
+
+def parse_text(body: dict[str, Any]) -> str:
+    """Return the text of a request.
+
+    Raises:
+        UserError: The value is not a string, or it is too long.
+    """
+    text = body.get("text")
+    if not isinstance(text, str):
+        raise UserError(f"text is {name_json_type(text)}, expected a string")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise UserError(
+            f"the text is too long: expected at most {MAX_PROMPT_CHARACTERS:,} characters, found "
+            f"{len(text):,}; send it in parts"
+        )
+    return text
+
+
+def describe_check(text: str) -> dict[str, Any]:
+    """Describe the verdicts on the sentences of a text."""
+    return {"sentences": [*map(describe_verdict, check(text))]}
+
+
+def describe_gloss(text: str) -> dict[str, Any]:
+    """Describe each word of a sentence."""
+    words = [word._asdict() | {"known": word.is_known} for word in gloss(text).words]
+    return {"text": text, "words": words}
+
+
+def describe_word(text: str) -> dict[str, Any]:
+    """Describe the entries of the dictionary for a word, or the nearest words."""
+    result = look_up(text)
+    entries = [_describe_entry(entry) for entry in result.entries]
+    return {"query": text, "entries": entries, "nearest": [*result.nearest]}
+
+
+def _describe_entry(entry: Entry) -> dict[str, Any]:
+    lexeme = entry.lexeme
+    example = find_example(lexeme, entry.form)
+    return {
+        "lemma": lexeme.lemma,
+        "meaning": lexeme.gloss,
+        "description": describe_lexeme(lexeme),
+        "match": entry.match,
+        "found": describe_entry(entry),
+        "sources": name_sources(lexeme.source),
+        "example": example
+        and {
+            "text": example.text,
+            "english": example.english,
+            "sources": name_sources(example.source),
+        },
+        "tables": [
+            {"title": table.title, "columns": [*table.columns], "rows": [*table.rows]}
+            for table in list_tables(lexeme)
+        ],
+    }

@@ -1,0 +1,132 @@
+// The tab that writes: sends the settings to the server and shows the text as it arrives.
+
+import { byId, hideError, showChips, showError } from "./elements.js";
+import { checkFields, findProblem, readNumber } from "./fields.js";
+import { UNREACHABLE, streamEvents } from "./requests.js";
+import { fillForm, fillFromLink, makeLink, readForm } from "./settings.js";
+import { closeInspection, countNewTokens, listenToReader, showEvent, startText } from "./text.js";
+import { makeWordsReachable } from "./verdicts.js";
+
+const form = byId("form");
+const EXAMPLES = ["Valar morghūlis", "Sīr vali", "Zaldrīzes", "Skorī", ""];
+const FIRST_SEED = 9; // writes several sentences after the first example
+const MAX_SEED = 2 ** 32 - 1;
+const END_REASONS = {
+  document: "the document ended.",
+  length: "the requested length was reached.",
+  stop: "a stop string was reached.",
+  server: "the server stopped the text.",
+  "not finite": "the logits are not finite: the weights overflow float32.",
+};
+
+let model;               // the server's description of the model
+let generation = null;   // AbortController of the text in progress
+let textSettings = null; // settings of the text on the page
+
+export function openWrite(description) {
+  model = description;
+  const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
+  fillForm({ ...model.settings, check: model.has_grammar, ...example });
+  form.elements.prompt.maxLength = model.most_characters;
+  byId("sentences").hidden = byId("prompts").hidden = !model.has_grammar;
+  byId("language-settings").hidden = !model.has_grammar;
+  showChips("prompts", EXAMPLES, (prompt) => {
+    fillForm({ prompt });
+    submit();
+  });
+  makeWordsReachable("sentences");
+  listenToReader();
+  listenToButtons();
+  byId("generate").disabled = false;
+  const problem = fillFromLink(location.search);
+  if (problem) showError(problem);
+  else if (location.search.length <= 1) generate(); // Something is there when the page opens.
+  else submit();
+}
+
+// Generates what the form asks for, and makes it the page's address.
+function submit() {
+  if (!checkFields()) return;
+  history.replaceState(null, "", makeLink(readForm()) + location.hash);
+  generate();
+  scrollToText();
+}
+
+function takeSeed(seed) {
+  fillForm({ seed });
+  submit();
+}
+
+async function generate() {
+  generation?.abort();
+  const controller = generation = new AbortController();
+  const settings = readForm();
+  const isRepeated = JSON.stringify(settings) === JSON.stringify(textSettings);
+  hideError();
+  closeInspection();
+  byId("interrupt").disabled = byId("copy").disabled = false;
+  byId("status").textContent = "Generating …";
+  const startTime = performance.now();
+  let end = null, hasStarted = false;
+  try {
+    for await (const event of streamEvents(settings, controller.signal)) {
+      if (controller !== generation) return;
+      // The text before it stays until here, so that an error loses nothing.
+      if (!hasStarted) startText((textSettings = settings), model.vocabulary, model.has_grammar);
+      hasStarted = true;
+      showEvent(event);
+      if (event.kind === "end") end = event;
+    }
+    if (!end) throw new Error("The server closed the connection before the text ended.");
+    const seconds = ((performance.now() - startTime) / 1000).toFixed(1);
+    byId("status").textContent =
+      `${countNewTokens()} tokens in ${seconds} s; ${END_REASONS[end.why]}` +
+      (isRepeated ? " The same seed gives the same text: press Another for a new one." : "");
+  } catch (error) {
+    if (controller !== generation) return;
+    const isStopped = error.name === "AbortError";
+    byId("status").textContent = isStopped ? "Stopped." : "";
+    // A TypeError means that the connection failed while the text arrived.
+    if (!isStopped) showError(error instanceof TypeError ? UNREACHABLE : error.message);
+  } finally {
+    if (controller === generation) {
+      generation = null;
+      byId("interrupt").disabled = true;
+    }
+  }
+}
+
+// Brings the text into view where the form fills the window, as on a phone.
+function scrollToText() {
+  const { top } = byId("text").getBoundingClientRect();
+  if (top > 0.6 * innerHeight) byId("text-section").scrollIntoView();
+}
+
+async function copyLink() {
+  const link = new URL(makeLink(textSettings ?? readForm()), location.href).href;
+  try {
+    await navigator.clipboard.writeText(link);
+    byId("status").textContent = "Link copied. It generates the same text again.";
+  } catch {
+    byId("status").textContent = link;
+  }
+}
+
+function listenToButtons() {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  form.elements.prompt.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
+  });
+  byId("another").addEventListener("click", () => {
+    const seed = findProblem("seed") ? 0 : readNumber("seed");
+    takeSeed(seed < MAX_SEED ? seed + 1 : 0);
+  });
+  byId("die").addEventListener("click", () => {
+    takeSeed(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000);
+  });
+  byId("interrupt").addEventListener("click", () => generation?.abort());
+  byId("copy").addEventListener("click", copyLink);
+}
