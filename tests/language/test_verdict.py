@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.commands import call
 from valyrian_jax.cli.main import main
 from valyrian_jax.language import check, generate_paragraphs, load_grammar
+from valyrian_jax.language.checker import reading
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.checker.verdict import check_sentence, check_without_diagnosis
@@ -145,6 +146,67 @@ def test_a_changed_form_is_nearly_always_rejected() -> None:
     for kind, results in rejected.items():
         assert len(results) >= 8, kind
         assert sum(results) / len(results) > 0.97, (kind, sum(results), len(results), accepted)
+
+
+def test_a_changed_form_is_nearly_always_named() -> None:
+    """The reason for a changed form names the word and the form that was there."""
+    named = []
+    for paragraph in generate_paragraphs(30, seed=6):
+        for sentence in paragraph.sentences:
+            parsed, tree = parse_text(sentence)
+            for _, text in break_agreement(parsed, tree):
+                verdict = check_sentence(text)
+                changed = [w for w, v in zip(parsed.words, text.split(), strict=True) if w != v]
+                if not verdict.grammatical:
+                    named.append(f"`{changed[0]}`" in verdict.reason)
+    assert len(named) >= 60
+    assert sum(named) / len(named) > 0.95
+
+
+# Right sentences, and a part of the grammar without which they are beyond it.
+WITHOUT = [
+    ("order", "Umbās!"),
+    ("order", "Kirine sās!"),
+    ("order", "Jagon daor!"),
+    ("adjunct", "Ābra valoma ēdrus."),
+    ("adjunct", "Korzossi vīlībzi."),
+    ("adjunct", "Egromy havon hisas."),
+    ("predicate", "Jentys Dovaogēdyro syt iksā."),
+    ("clause", "Keso glaesot iderēptōt daor."),
+    ("clause", "Rōvyz zaldrīzesse ojehikis."),
+    ("clause", "Vala zaldrīzo ondoso ipradaks."),
+    ("clause", "Hontes ipradaks."),
+    ("fragment", "Ampa vali."),
+    ("greeting", "Geros ilas, ñuha muña."),
+]
+
+
+@pytest.mark.parametrize(("part", "text"), WITHOUT, ids=lambda value: value)
+def test_a_right_sentence_that_the_grammar_lacks_is_no_mistake(
+    part: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_sentence(text).grammatical
+    others = tuple(t for t in GRAMMAR.other_parts if t.part != part)
+    smaller = replace(GRAMMAR, other_parts=others)
+    monkeypatch.setattr(reading, "load_grammar", lambda: smaller)
+    verdict = check_sentence(text)
+    assert verdict.verdict == "beyond", verdict
+    assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("Vala ēdrus gō.", "after `vala ēdrus` the grammar knows no more"),
+        ("Valar qzx morghūlis.", "`qzx` is not a known word"),
+        ("Vala rine urnes.", "`rine` is not a known word (the nearest: `riñe`"),
+    ],
+)
+def test_what_is_beyond_gets_a_hint_and_a_list_of_its_words(text: str, hint: str) -> None:
+    verdict = check_sentence(text)
+    assert verdict.verdict == "beyond"
+    assert hint in verdict.reason
+    assert verdict.notes[-1].startswith("words: `Vala")
 
 
 def test_decomposed_spelling_is_accepted() -> None:

@@ -119,16 +119,20 @@ def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def _explain_end(sentence: Sentence) -> str:
-    """Say which word is too much, or how far the grammar could follow."""
-    for index, word in enumerate(sentence.words):
-        others = [i for i in range(len(sentence.words)) if i != index]
+    """Say how far the grammar could follow, and without which word it has the sentence."""
+    words, last = sentence.words, len(sentence.words) - 1
+    parts = []
+    for end in range(last - 1, 0, -1):
+        if parse(_reorder(sentence, [*range(end), last])):
+            beginning = " ".join(words[:end]).replace(" ,", ",")
+            parts.append(f"after {quote([beginning])} the grammar knows no more")
+            break
+    for index, word in enumerate(words[:last]):
+        others = [i for i in range(len(words)) if i != index]
         if sentence.readings[index] and parse(_reorder(sentence, others)):
-            return f"the grammar has this sentence without `{word}`, but not with it"
-    for end in range(len(sentence.words) - 2, 0, -1):
-        if parse(_reorder(sentence, [*range(end), len(sentence.words) - 1])):
-            beginning = " ".join(sentence.words[:end]).replace(" ,", ",")
-            return f"after {quote([beginning])} the grammar knows no more"
-    return "its words are known, but the grammar does not have this construction"
+            parts.append(f"the grammar has it without `{word}`")
+            break
+    return "; ".join(parts) or "its words are known, but the grammar does not have this sentence"
 
 
 def _other_orders(sentence: Sentence) -> Iterator[list[int]]:

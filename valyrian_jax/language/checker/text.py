@@ -34,10 +34,11 @@ def stream_sentences(blocks: Iterable[str]) -> Iterator[str]:
     for block in blocks:
         rest += block
         parts = [*_SENTENCE.finditer(rest)]
-        for part in parts[:-1]:
+        # The last one may go on in the next block, and a blank one belongs to the one before.
+        count = len(parts) - 1 if parts and parts[-1][0].strip() else len(parts) - 2
+        for part in parts[: max(count, 0)]:
             yield from split_sentences(part[0])
-        # The last one may go on in the next block.
-        rest = rest[parts[-1].start() :] if parts else ""
+        rest = rest[parts[max(count, 0)].start() :] if parts else ""
         while len(rest) > MAX_SENTENCE:
             yield from split_sentences(rest[:MAX_SENTENCE])
             rest = rest[MAX_SENTENCE:]

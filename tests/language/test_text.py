@@ -1,0 +1,69 @@
+"""A text as sentences and words: what is layout, and what belongs to the language."""
+
+import pytest
+
+from valyrian_jax.language import check
+from valyrian_jax.language.checker.text import split_sentences, stream_sentences, tokenize
+from valyrian_jax.language.checker.verdict import check_sentence
+
+SENTENCES = {
+    "Valar morghūlis. Vala ēdrus": ["Valar morghūlis.", "Vala ēdrus"],
+    "«Rytsas!» — Valar morghūlis…": ["«Rytsas!»", "— Valar morghūlis…"],
+    "Valar... morghūlis?! Vala": ["Valar... morghūlis?!", "Vala"],
+    "Vala (riñe) urnes.\" 'Vala ēdrus.'": ['Vala (riñe) urnes."', "'Vala ēdrus.'"],
+    '"': [],
+    "... 🐉 — !": [],
+    "7": ["7"],
+}
+TOKENS = {
+    "Valar morghūlis": "Valar morghūlis .",
+    "“Valar” [morghūlis]…": "Valar morghūlis .",
+    "— Rytsas;  raqiros?!": "Rytsas , raqiros ?",
+    "Valar... *morghūlis* 🐉!": "Valar morghūlis !",
+    "Rytsas,, raqiros,.": "Rytsas , raqiros .",
+    "val\u00adar mor\u200bghūlis": "valar morghūlis .",
+    "7 valar & 100%": "7 valar & 100 % .",
+    "...": "",
+}
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_a_text_is_split_into_sentences(text: str) -> None:
+    assert split_sentences(text) == SENTENCES[text]
+    assert [*stream_sentences(text)] == SENTENCES[text]  # a character at a time
+
+
+@pytest.mark.parametrize("text", TOKENS)
+def test_a_sentence_is_split_into_words_and_marks(text: str) -> None:
+    assert " ".join(tokenize(text)) == TOKENS[text]
+
+
+@pytest.mark.parametrize("layout", ['"{}"', "({})", "— {}…", "*{}*", "{}?!", "🐉 {} 🐉", "  {}"])
+def test_layout_is_no_mistake(layout: str) -> None:
+    (verdict,) = check(layout.format("Vala  zaldrīzī\u00a0urnes"))
+    assert (verdict.verdict, verdict.notes) == ("right", ())
+
+
+@pytest.mark.parametrize("text", ["VALAR MORGHŪLIS!", "valar morghūlis", "Vala Riñe Urnes.", "DAOR!"])
+def test_capitals_are_no_mistake(text: str) -> None:
+    verdict = check_sentence(text)
+    assert (verdict.verdict, verdict.notes) == ("right", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "notes"),
+    [
+        ("Valar morghulis.", "right", ["`morghulis` is written `morghūlis`"]),
+        ("Vaalar morghuulis.", "right", ["`Vaalar` is written", "`morghuulis` is written"]),
+        ("Vala zaldrizi urnes.", "right", ["`zaldrizi` is written `zaldrīzī`"]),
+        ("Vala zaldrizes urnes.", "mistake", ["`zaldrizes` is written `zaldrīzes`"]),
+        ("daenerys vala urnes.", "mistake", ["`daenerys` is a name: `Daenerys`"]),
+        ("Kirimvose se jiorna!", "right", ["`jiorna` is written `jiōrna`"]),
+        ("Valar morghu\u0304lis.", "right", ["not NFC"]),
+    ],
+)
+def test_spelling_is_noted_beside_the_verdict(text: str, verdict: str, notes: list[str]) -> None:
+    result = check_sentence(text)
+    assert result.verdict == verdict
+    for note in notes:
+        assert any(note in line for line in result.notes), result
