@@ -62,7 +62,7 @@ def _describe_failure(result: LookUp) -> str:
     if result.nearest:
         return f"{query}: not found; the nearest are {', '.join(result.nearest)}"
     if " " in result.query.strip():
-        return f"{query}: not found; look its words up one by one, or use `gloss` for a sentence"
+        return f"{query}: not found; look its words up one by one; `gloss` explains a sentence"
     return f"{query}: not found"
 
 

@@ -1,7 +1,7 @@
 """The English meanings that the lexicon gives: the senses of a gloss, and what English finds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -22,12 +22,14 @@ class _Meaning(NamedTuple):
     Attributes:
         lexeme: The word.
         senses: Its senses, in small letters.
-        words: All words of its gloss.
+        words: The words of its senses.
+        remarks: The other words of its gloss.
     """
 
     lexeme: Lexeme
     senses: tuple[str, ...]
     words: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def list_senses(gloss: str) -> tuple[str, ...]:
@@ -67,26 +69,33 @@ def _list_stems(sense: str) -> Iterator[str]:
 
 
 def find_by_words(english: str) -> list[Lexeme]:
-    """Find the words in whose meaning these words occur; else those with words that begin so."""
+    """Find the words in whose senses these words occur.
+
+    If there are none, find those whose glosses have the words in remarks, or else words that begin
+    like these.
+    """
     wanted = _WORD.findall(normalize_english(english))
-    whole, parts = [], []
+    levels: list[list[_Meaning]] = [[], [], []]
     for meaning in _list_meanings() if wanted else ():
+        everything = meaning.words + meaning.remarks
         if all(word in meaning.words for word in wanted):
-            whole.append(meaning)
-        elif all(_begins_word(word, meaning) for word in wanted):
-            parts.append(meaning)
-    return [meaning.lexeme for meaning in sorted(whole or parts, key=_rank)]
+            levels[0].append(meaning)
+        elif all(word in everything for word in wanted):
+            levels[1].append(meaning)
+        elif all(_begins_one(word, everything) for word in wanted):
+            levels[2].append(meaning)
+    best = next(filter(None, levels), [])
+    return [meaning.lexeme for meaning in sorted(best, key=_rank)]
 
 
-def _begins_word(beginning: str, meaning: _Meaning) -> bool:
-    is_long = len(beginning) >= _MIN_BEGINNING
-    return is_long and any(word.startswith(beginning) for word in meaning.words)
+def _begins_one(beginning: str, words: Iterable[str]) -> bool:
+    return len(beginning) >= _MIN_BEGINNING and any(word.startswith(beginning) for word in words)
 
 
 @cache
 def list_english_words() -> tuple[str, ...]:
     """Return the words of all meanings."""
-    return tuple(dict.fromkeys(word for m in _list_meanings() for word in m.words))
+    return tuple(dict.fromkeys(word for m in _list_meanings() for word in m.words + m.remarks))
 
 
 def normalize_english(text: str) -> str:
@@ -109,4 +118,5 @@ def _read_meanings() -> Iterator[_Meaning]:
         gloss = lexeme.gloss.lower()
         # What a rule derives has the gloss "agent noun of dohaeragon: to serve".
         senses = () if lexeme.is_inferred else list_senses(gloss)
-        yield _Meaning(lexeme, senses, tuple(_WORD.findall(gloss)))
+        words = tuple(word for sense in senses for word in _WORD.findall(sense))
+        yield _Meaning(lexeme, senses, words, tuple(_WORD.findall(gloss)))
