@@ -1,8 +1,10 @@
 """Interlinear glosses: the grammar decides what a word is, and unknown words are marked."""
 
+import doctest
+
 import pytest
 
-from valyrian_jax.language import gloss, load_lexicon
+from valyrian_jax.language import dictionary, gloss, interlinear, load_lexicon
 from valyrian_jax.language.interlinear import UNKNOWN, analyze_by_leipzig
 from valyrian_jax.language.words.analysis import inflect
 
@@ -48,9 +50,17 @@ def test_without_a_parse_each_word_has_its_first_reading() -> None:
 
 def test_set_phrases_are_one_word_and_keep_their_marks() -> None:
     words = gloss("Geros ilas, ñuha muña.").words
-    assert [word.text for word in words] == ["Geros ilas,", "ñuha", "muña."]
+    texts = [(word.text, word.mark) for word in words]
+    assert texts == [("Geros ilas", ","), ("ñuha", ""), ("muña", ".")]
     assert (words[0].analysis, words[0].source) == ("goodbye", "DU")
     assert gloss("Kesrio syt vala ēdrus.").words[0].english == "because"
+
+
+def test_commas_that_the_grammar_ignores_stay() -> None:
+    result = gloss("Sīr, vali, kari issi.")
+    assert result.is_parsed
+    assert [word.mark for word in result.words] == [",", ",", "", "."]
+    assert result.words[3].analysis == "be-PRS.3PL"
 
 
 def test_misspelt_words_are_glossed_and_unknown_ones_have_neighbours() -> None:
@@ -59,6 +69,7 @@ def test_misspelt_words_are_glossed_and_unknown_ones_have_neighbours() -> None:
     assert [word.is_known for word in words] == [True, True, False]
     assert words[2].analysis == words[2].english == UNKNOWN
     assert "zaldrīzes" in words[2].nearest
+    assert [word.text for word in gloss("! vala, - (ēdrus)…?!").words] == ["vala", "ēdrus"]
     for hostile in ("", "?!", "- , .", "ē" * 100_000, "vala " * 1_000):
         assert not gloss(hostile).is_parsed
 
@@ -69,3 +80,9 @@ def test_every_form_has_an_analysis_without_spaces() -> None:
             analysis = analyze_by_leipzig(reading)
             assert analysis
             assert " " not in analysis
+
+
+def test_the_examples_in_docstrings_are_right() -> None:
+    for module in (dictionary, interlinear):
+        result = doctest.testmod(module)
+        assert (result.failed, result.attempted > 0) == (0, True)

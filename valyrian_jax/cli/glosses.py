@@ -9,7 +9,7 @@ from rich.console import Console
 from valyrian_jax.cli.verdicts import MAX_WORD, shorten
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import stream_sentences
-from valyrian_jax.language.interlinear import Gloss, GlossedWord, gloss
+from valyrian_jax.language.interlinear import Gloss, GlossedWord, gloss, gloss_record
 from valyrian_jax.tokenizer.display import to_json
 
 _GAP = 2  # columns between two words
@@ -36,14 +36,9 @@ def format_glosses(
         lines = [*_align(result.words, width), *_list_notes(result, with_others)]
         separator = "\n" * (counts["all"] > 0)
         counts["all"] += 1
-        yield _gloss_json(result) if as_json else separator + "\n".join(lines)
+        yield to_json(gloss_record(result)) if as_json else separator + "\n".join(lines)
     if not counts["all"]:
         raise UserError("the text has no sentence to gloss; expected at least one word")
-
-
-def _gloss_json(result: Gloss) -> str:
-    words = [{**word._asdict(), "known": word.is_known} for word in result.words]
-    return to_json({"text": result.text, "parsed": result.is_parsed, "words": words})
 
 
 def _align(words: Sequence[GlossedWord], width: int) -> Iterator[str]:
@@ -51,7 +46,7 @@ def _align(words: Sequence[GlossedWord], width: int) -> Iterator[str]:
     block: list[tuple[str, str, str]] = []
     used = 0
     for word in words:
-        column = shorten(word.text, MAX_WORD), word.analysis, word.english
+        column = shorten(word.text, MAX_WORD) + word.mark, word.analysis, word.english
         size = max(map(cell_len, column)) + _GAP
         if block and used + size - _GAP > width:
             yield from _join(block)
@@ -73,7 +68,7 @@ def _join(block: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 def _list_notes(result: Gloss, with_others: bool) -> Iterator[str]:
     for word in result.words:
-        text = shorten(word.text.rstrip(".,!?"), MAX_WORD)
+        text = shorten(word.text, MAX_WORD)
         if not word.is_known:
             nearest = f"; the nearest are {', '.join(word.nearest)}" if word.nearest else ""
             yield f"{text}: not a known word{nearest}"

@@ -116,7 +116,8 @@ def _find_forms(tokens: list[str]) -> Iterator[Entry]:
             yield from (Entry(p, "form") for p in list_phrases() if _has_part(p, word))
     query = fold(" ".join(tokens))
     for lexeme in (*load_lexicon(), *list_phrases()):
-        if fold(lexeme.lemma) == query and (" " in lexeme.lemma or lexeme.pos == "phrase"):
+        is_phrase = " " in lexeme.lemma or lexeme.pos == "phrase"
+        if is_phrase and fold(lexeme.lemma) == query:
             yield Entry(lexeme, "form")
 
 

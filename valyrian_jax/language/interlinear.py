@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 from valyrian_jax.language.checker.parse_tree import Leaf
 from valyrian_jax.language.checker.reading import Word, read_words
@@ -30,6 +31,7 @@ class GlossedWord(NamedTuple):
 
     Attributes:
         text: As it was written.
+        mark: The punctuation after it.
         analysis: Its meaning and features by the Leipzig Glossing Rules: "man-NOM.PL".
         english: Its first meanings, as the lexicon has them.
         lemma: Dictionary form; "" if unknown.
@@ -39,6 +41,7 @@ class GlossedWord(NamedTuple):
     """
 
     text: str
+    mark: str
     analysis: str
     english: str
     lemma: str = ""
@@ -57,7 +60,7 @@ class Gloss(NamedTuple):
 
     Attributes:
         text: The sentence as it was written.
-        words: Its words; punctuation marks are part of the word before them.
+        words: Its words.
         is_parsed: Whether the grammar has the sentence and so decides between analyses. Without it
             each word has its first analysis.
     """
@@ -82,28 +85,36 @@ def gloss(sentence: str) -> Gloss:
     """
     words = read_words(sentence)
     found = find_parse(words)
-    attempt, leaves = (found[0], found[1].leaves) if found else (words, ())
-    glossed = tuple(_gloss_words(attempt, {leaf.word_index: leaf for leaf in leaves}))
-    return Gloss(sentence, glossed, found is not None)
+    leaves: dict[int, Leaf] = {}
+    if found:
+        attempt, tree = found  # It may lack the commas.
+        indices = [i for i, word in enumerate(words) if word in attempt]
+        leaves = {indices[leaf.word_index]: leaf for leaf in tree.leaves}
+    return Gloss(sentence, tuple(_gloss_words(words, leaves)), found is not None)
+
+
+def gloss_record(result: Gloss) -> dict[str, Any]:
+    """Return the gloss of a sentence as a JSON object."""
+    words = [{**word._asdict(), "known": word.is_known} for word in result.words]
+    return {"text": result.text, "parsed": result.is_parsed, "words": words}
 
 
 def _gloss_words(words: Sequence[Word], leaves: Mapping[int, Leaf]) -> Iterator[GlossedWord]:
-    index = 0
-    while index < len(words):
-        phrase = _find_set_phrase(words, leaves, index)
-        end = index + (len(phrase.words) if phrase else 1)
-        text = " ".join(word.text for word in words[index:end])
-        first = words[index]
-        while end < len(words) and words[end].is_mark:
-            text += words[end].text
-            end += 1
-        if first.is_mark:  # One before the first word of all, such as a dash.
-            pass
-        elif phrase:
-            yield _gloss_phrase(text, phrase)
-        else:
-            yield _gloss_word(text, first, leaves.get(index))
-        index = end
+    start = 0
+    while start < len(words):
+        first, phrase = words[start], _find_set_phrase(words, leaves, start)
+        end = start + (len(phrase.words) if phrase else 1)
+        text = " ".join(word.text for word in words[start:end])
+        mark = "".join(word.text for word in takewhile(_is_mark, words[end:]))
+        if phrase:
+            yield _gloss_phrase(text, mark, phrase)
+        elif not first.is_mark:
+            yield _gloss_word(text, mark, first, leaves.get(start))
+        start = end + len(mark)
+
+
+def _is_mark(word: Word) -> bool:
+    return word.is_mark
 
 
 def _find_set_phrase(
@@ -137,22 +148,23 @@ def _find_category(leaf: Leaf) -> str:
     return role.category if role else ""
 
 
-def _gloss_phrase(text: str, phrase: SetPhrase) -> GlossedWord:
-    lemma, senses = " ".join(phrase.words), list_senses(phrase.gloss)
-    return GlossedWord(text, senses[0].replace(" ", "."), ", ".join(senses), lemma, phrase.source)
+def _gloss_phrase(text: str, mark: str, phrase: SetPhrase) -> GlossedWord:
+    senses = list_senses(phrase.gloss)
+    analysis, lemma = senses[0].replace(" ", "."), " ".join(phrase.words)
+    return GlossedWord(text, mark, analysis, ", ".join(senses), lemma, phrase.source)
 
 
-def _gloss_word(text: str, word: Word, leaf: Leaf | None) -> GlossedWord:
-    if not word.readings:
-        if word.is_known:  # It means something in a set phrase only.
-            return GlossedWord(text, word.literal, word.literal, word.literal)
-        return GlossedWord(text, UNKNOWN, UNKNOWN, nearest=suggest(word.text))
+def _gloss_word(text: str, mark: str, word: Word, leaf: Leaf | None) -> GlossedWord:
+    if not word.is_known:
+        return GlossedWord(text, mark, UNKNOWN, UNKNOWN, nearest=suggest(word.text))
+    if not word.readings:  # It means something in a set phrase only.
+        return GlossedWord(text, mark, word.literal, word.literal, word.literal)
     reading = _choose_reading(word, leaf)
     analysis, lexeme = analyze_by_leipzig(reading), reading.lexeme
-    others = dict.fromkeys(map(analyze_by_leipzig, word.readings))
-    others.pop(analysis, None)
+    analyses = dict.fromkeys(map(analyze_by_leipzig, word.readings))
+    others = tuple(other for other in analyses if other != analysis)
     english = ", ".join(list_senses(lexeme.gloss)[:_MAX_SENSES]) or lexeme.gloss
-    return GlossedWord(text, analysis, english, lexeme.lemma, lexeme.source, tuple(others))
+    return GlossedWord(text, mark, analysis, english, lexeme.lemma, lexeme.source, others)
 
 
 def _choose_reading(word: Word, leaf: Leaf | None) -> Reading:
