@@ -44,7 +44,7 @@ def format_look_up(result: LookUp) -> Iterator[str]:
         yield _describe_failure(result)
     yield "\n\n".join(map(format_entry, shown))
     if others:
-        yield f"\n\nOther words for {result.query.strip()}:\n" if shown else ""
+        yield f"\n\nOther words for {shorten(result.query, MAX_WORD)}:\n" if shown else ""
         yield "\n".join(map(_format_line, others))
 
 

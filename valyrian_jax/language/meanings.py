@@ -1,6 +1,7 @@
 """The English meanings that the lexicon gives: the senses of a gloss, and what English finds."""
 
 import re
+import string
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -12,6 +13,7 @@ _IN_BRACKETS = re.compile(r"\([^()]*\)")
 _BEFORE_SENSE = re.compile(r"^(?:to (?!the )|the |an? )")
 _BEFORE_SENSES = re.compile("^[^,;:]*: ")  # "relative: who, which"
 _ENGLISH_ENDINGS = [("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("d", ""), ("ing", "")]
+_MARKS = string.punctuation + "«»“”‘’…"
 _MIN_BEGINNING = 3  # letters of a part of a word
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -100,7 +102,7 @@ def list_english_words() -> tuple[str, ...]:
 
 def normalize_english(text: str) -> str:
     """Return English as the senses have it: in small letters, without "to", "the" or "a"."""
-    return _BEFORE_SENSE.sub("", " ".join(text.lower().split()))
+    return _BEFORE_SENSE.sub("", " ".join(text.lower().split()).strip(_MARKS))
 
 
 def _rank(meaning: _Meaning) -> tuple[bool, bool, int]:
