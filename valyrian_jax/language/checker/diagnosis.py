@@ -7,7 +7,7 @@ is beyond the grammar, and the diagnosis says how far the grammar could follow.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.explanation import (
@@ -18,7 +18,13 @@ from valyrian_jax.language.checker.explanation import (
 )
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import match_template, parse
-from valyrian_jax.language.checker.rules import MAX_COST, Repair, measure_change, name_rule
+from valyrian_jax.language.checker.rules import (
+    DEMANDED_CASES,
+    MAX_COST,
+    Repair,
+    measure_change,
+    name_rule,
+)
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.morphology import lengthen_last_vowel
 
@@ -80,17 +86,15 @@ def _choose(repairs: Iterable[Repair]) -> list[Repair]:
 
 def _repair(sentence: Sentence, indices: Sequence[int]) -> Iterator[Repair]:
     """Yield every repair that changes exactly these words."""
-    readings = [*sentence.readings]
-    for index in indices:
-        readings[index] = _other_forms(readings[index])
-        if not readings[index]:
-            return
     # Phrases that end before the first word do not change.
     phrases = {end: found for end, found in sentence.phrases.items() if end <= indices[0]}
-    changed = replace(sentence, readings=readings, phrases=phrases)
-    for tree in _parse_all(changed):
-        if repair := name_rule(sentence, tree, indices):
-            yield repair
+    for forms in product(*(_other_forms(sentence.readings[index]) for index in indices)):
+        readings = [*sentence.readings]
+        for index, group in zip(indices, forms, strict=True):
+            readings[index] = group
+        for tree in _parse_all(replace(sentence, readings=readings, phrases={**phrases})):
+            if repair := name_rule(sentence, tree, indices):
+                yield repair
 
 
 def _parse_all(sentence: Sentence) -> Iterator[Parse]:
@@ -101,10 +105,11 @@ def _parse_all(sentence: Sentence) -> Iterator[Parse]:
                 yield tree
 
 
-def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
+def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
     """Return the other forms of the words read here, the most similar first.
 
-    Coordinated forms are among them if a reading is coordinated.
+    They are grouped by case and mood: of parses that agree in all but their words, the parser
+    yields one, which may be one that no rule demands.
     """
     texts = {reading.text for reading in readings}
     lexemes = dict.fromkeys(r.lexeme for r in readings if r.word_class != "word")
@@ -112,10 +117,15 @@ def _other_forms(readings: Sequence[Reading]) -> list[Reading]:
     forms += [
         replace(form, text=text, coordinated=True)
         for form in forms
-        if (text := lengthen_last_vowel(form.text))
+        if form.word_class == "noun" and (text := lengthen_last_vowel(form.text))
     ]
     costs = {form: measure_change(form, readings)[0] for form in forms if form.text not in texts}
-    return sorted((form for form in costs if costs[form] <= MAX_COST), key=lambda form: costs[form])
+    groups: dict[tuple[str, str, str], list[Reading]] = {}
+    for form in sorted(costs, key=lambda form: costs[form]):
+        if costs[form] <= MAX_COST and (form.word_class != "noun" or form.case in DEMANDED_CASES):
+            case = form.case if form.word_class == "noun" else ""
+            groups.setdefault((form.word_class, case, form.mood), []).append(form)
+    return list(groups.values())
 
 
 def _explain_end(sentence: Sentence) -> str:

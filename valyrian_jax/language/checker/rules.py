@@ -15,6 +15,7 @@ _UNUSUAL_ORDER = 0.1  # object before subject
 MAX_COST = 6  # of a word; nobody confuses more
 # No rule demands these values; a word that has one of them can have another instead.
 _OPTIONAL = frozenset(("paucal", "collective", "passive", "participle"))
+DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc")  # of nouns
 # What a noun without an adposition can be in these cases.
 _BARE_SENSES = {
     "ins": frozenset(
