@@ -131,7 +131,7 @@ def _explain_changes(repair: Repair) -> str:
 
 def _explain_change(change: Change) -> str:
     if not change.features:
-        return f'{change.slot} the last vowel of `{change.word}` must be long, for "and"'
+        return f"`{change.word}` is wrong: {change.slot}"
     actual = _describe(change.reading, change.features)
     expected = _describe(change.form, change.features)
     if change.features == ("position",):

@@ -149,7 +149,8 @@ def find_slot(
     form = leaf.reading
     assert form is not None
     if form.coordinated != reading.coordinated:
-        return None if features else _find_coordination_slot(leaf, leaves)
+        readings = sentence.readings[leaf.word_index]
+        return None if features else _find_coordination_slot(leaf, leaves, readings)
     match form.word_class:
         case "verb":
             return _find_verb_slot(sentence, leaf, leaves, reading, features)
@@ -163,15 +164,22 @@ def find_slot(
     return None
 
 
-def _find_coordination_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
-    """Return the slot of the second of two nouns: "the mother and the boy"."""
+def _find_coordination_slot(
+    leaf: Leaf, leaves: Sequence[Leaf], readings: Sequence[Reading]
+) -> Slot | None:
+    """Return why the last vowel must be long in the second of two nouns, or short elsewhere."""
     form, position = leaf.reading, _position(leaf, leaves)
     before = leaves[position - 1] if position else None
-    if form is None or not form.coordinated or before is None or not _is_noun(before, form.case):
+    if form is None or before is None:
         return None
-    if not (_is_noun(leaf) and leaf.token.name == before.token.name == "N") or _is_pronoun(before):
+    if not form.coordinated:
+        is_always = all(reading.coordinated for reading in readings)
+        text = 'its long last vowel means "and", but no word before it goes with it'
+        return Slot(text, before) if is_always else None
+    is_pair = leaf.token.name == before.token.name == "N" and _is_noun(before, form.case)
+    if not is_pair or _is_pronoun(before):
         return None
-    return Slot(f"after `{_text(before)}`", before, 1)
+    return Slot(f'after `{_text(before)}` its last vowel must be long, for "and"', before, 1)
 
 
 # ---- Verbs
@@ -242,7 +250,7 @@ def _find_modifier_slot(
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     nouns.sort(key=lambda o: abs(o.word_index - leaf.word_index))
     if nouns and nouns[0].reading:
-        return Slot(f"to agree with `{_text(nouns[0])}` it", nouns[0])
+        return _agree_with(nouns[0])
     verb = _next_verb(leaf, leaves)
     subject = _find_subject(verb, leaves) if verb else None
     return _agree_with_subject(subject) if subject else None
@@ -272,6 +280,10 @@ def _find_case_slot(
         is_preposition = adposition.word_index < leaf.word_index
         place = f"after `{text}` the noun" if is_preposition else f"the word before `{text}`"
         return Slot(place, adposition)
+    for modifier in _find_modifiers(leaf, leaves):
+        cases = {other.case for other in sentence.readings[modifier.word_index]}
+        if reading.case not in cases:
+            return _agree_with(modifier)
     verb = _next_verb(leaf, leaves)
     if verb is None or not _is_excluded(sentence, leaf, leaves, reading, verb):
         return None
@@ -286,8 +298,8 @@ def _find_argument_slot(leaf: Leaf, leaves: Sequence[Leaf], verb: Leaf) -> Slot 
     of_verb = f"of `{_text(verb)}`"
     match form.case:
         case "nom":
-            subject = _find_subject(verb, leaves)
-            if subject is not leaf and _has_kind(verb, "copula"):
+            is_subject = _find_subject(verb, leaves) is leaf and form.person == finite.person
+            if not is_subject and _has_kind(verb, "copula"):
                 return Slot(f"the predicate {of_verb}", verb)
             cost = _UNUSUAL_ORDER if _has_noun_before(leaf, verb, leaves, "acc") else 0
             slot = Slot(f"the subject {of_verb}", verb, cost)
@@ -353,18 +365,24 @@ def _find_nominatives(clause: Sequence[Leaf]) -> Sequence[Leaf]:
 def _find_number_slot(leaf: Leaf, leaves: Sequence[Leaf]) -> Slot | None:
     form, verb = leaf.reading, _next_verb(leaf, leaves)
     assert form is not None
-    modifiers = [
-        o for o in leaves if o.template is leaf.template and o.token.features[:1] == ("N",)
-    ]
-    if modifiers:
-        modifiers.sort(key=lambda o: abs(o.word_index - leaf.word_index))
-        return Slot(f"to agree with `{_text(modifiers[0])}` it", modifiers[0])
+    if modifiers := _find_modifiers(leaf, leaves):
+        return _agree_with(modifiers[0])
     if form.case == "nom" and verb:
         subject = _find_subject(verb, leaves)
         if subject and subject is not leaf:
             return _agree_with_subject(subject)
-        return Slot(f"to agree with `{_text(verb)}` it", verb)
+        return _agree_with(verb)
     return None
+
+
+def _find_modifiers(leaf: Leaf, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
+    """Return the words that agree with a noun in its phrase, the nearest first."""
+    words = [o for o in leaves if o.template is leaf.template and o.token.features[:1] == ("N",)]
+    return sorted(words, key=lambda other: abs(other.word_index - leaf.word_index))
+
+
+def _agree_with(word: Leaf) -> Slot:
+    return Slot(f"to agree with `{_text(word)}` it", word)
 
 
 def _find_adposition(leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf | None:
