@@ -36,7 +36,7 @@ class _Meaning(NamedTuple):
 
 def list_senses(gloss: str) -> tuple[str, ...]:
     """Split a gloss into senses: "to give, grant (a thing)" into "give" and "grant"."""
-    parts = re.split("[,;]", _BEFORE_SENSES.sub("", _IN_BRACKETS.sub("", gloss)))
+    parts = re.split("[,;!?]", _BEFORE_SENSES.sub("", _IN_BRACKETS.sub("", gloss)))
     senses = (_BEFORE_SENSE.sub("", " ".join(part.split())) for part in parts)
     return tuple(sense for sense in senses if sense and not sense.startswith("as spelt"))
 
