@@ -15,7 +15,9 @@ from valyrian_jax.evaluation.text_metrics import TextMetrics
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "0.1.0"
 REPORT = {
-    "model": ReportRow(1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996, 0.1, 0.026)),
+    "model": ReportRow(
+        1.4633, 0.9034, 0.1043, TextMetrics(3033, 0.874, 0.998, 0.889, 0.996, 0.1, 0.026)
+    ),
     "trigram": ReportRow(1.8743, 1.1571, None, None),
     "held-out text": ReportRow(None, 0.7991, 0.0, TextMetrics(3060, 1.0, 1.0, 1.0, 1.0)),
 }

@@ -44,7 +44,9 @@ def test_layout_is_no_mistake(layout: str) -> None:
     assert (verdict.verdict, verdict.notes) == ("right", ())
 
 
-@pytest.mark.parametrize("text", ["VALAR MORGHŪLIS!", "valar morghūlis", "Vala Riñe Urnes.", "DAOR!"])
+@pytest.mark.parametrize(
+    "text", ["VALAR MORGHŪLIS!", "valar morghūlis", "Vala Riñe Urnes.", "DAOR!"]
+)
 def test_capitals_are_no_mistake(text: str) -> None:
     verdict = check_sentence(text)
     assert (verdict.verdict, verdict.notes) == ("right", ())

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import combinations, product
 from typing import NamedTuple
 
+from valyrian_jax.language.checker.case_rules import DEMANDED_CASES
 from valyrian_jax.language.checker.explanation import (
     explain_order,
     explain_repairs,
@@ -18,13 +19,7 @@ from valyrian_jax.language.checker.explanation import (
 )
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import match_template, parse
-from valyrian_jax.language.checker.rules import (
-    DEMANDED_CASES,
-    MAX_COST,
-    Repair,
-    measure_change,
-    name_rule,
-)
+from valyrian_jax.language.checker.repair import MAX_COST, Repair, make_repair, measure_change
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.morphology import lengthen_last_vowel
 
@@ -93,7 +88,7 @@ def _repair(sentence: Sentence, indices: Sequence[int]) -> Iterator[Repair]:
         for index, group in zip(indices, forms, strict=True):
             readings[index] = group
         for tree in _parse_all(replace(sentence, readings=readings, phrases={**phrases})):
-            if repair := name_rule(sentence, tree, indices):
+            if repair := make_repair(sentence, tree, indices):
                 yield repair
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
-from valyrian_jax.language.checker.rules import Change, Repair
-from valyrian_jax.language.words.analysis import Reading
-from valyrian_jax.language.words.features import FEATURE_NAMES, merge_readings
+from valyrian_jax.language.checker.repair import Change, Repair
+from valyrian_jax.language.words.analysis import FEATURES, Reading
 from valyrian_jax.language.words.spelling import ALPHABET, suggest
 
 _MAX_UNKNOWN = 2  # unknown words that a reason names
@@ -118,11 +117,11 @@ def explain_repairs(repairs: Sequence[Repair]) -> str:
 
 
 def _forms(repair: Repair) -> list[str]:
-    return [change.form.text for change in repair.changes]
+    return [text for _, text in repair.forms]
 
 
 def _key(repair: Repair) -> tuple[object, ...]:
-    return tuple((change.leaf.word_index, change.slot) for change in repair.changes)
+    return tuple((change.place.leaf.word_index, change.slot) for change in repair.changes)
 
 
 def _explain_changes(repair: Repair) -> str:
@@ -130,13 +129,14 @@ def _explain_changes(repair: Repair) -> str:
 
 
 def _explain_change(change: Change) -> str:
-    if not change.features:
-        return f"`{change.word}` is wrong: {change.slot}"
-    actual = _describe(change.reading, change.features)
-    expected = _describe(change.form, change.features)
-    if change.features == ("position",):
-        return f"`{change.word}` is the form used {actual}; {expected} it must be"
-    return f"`{change.word}` is {actual}; {change.slot} must be {expected}"
+    place, slot = change
+    word, features = place.sentence.words[place.leaf.word_index], place.features
+    if not features:
+        return f"`{word}` is wrong: {slot.text}"
+    actual, expected = _describe(place.reading, features), _describe(place.form, features)
+    if features == ("position",):
+        return f"`{word}` is the form used {actual}; {expected} it must be"
+    return f"`{word}` is {actual}; {slot.text} must be {expected}"
 
 
 def _describe(reading: Reading, features: Sequence[str]) -> str:

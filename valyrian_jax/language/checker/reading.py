@@ -77,7 +77,7 @@ def fixed_words() -> frozenset[str]:
     """Return the words that the grammar or a set phrase has in one form."""
     templates = load_grammar().templates
     tokens = {token.name for t in templates for token in t.tokens if not token.is_letter}
-    return (tokens | set_phrase_words()) - {*PUNCTUATION}
+    return (set_phrase_words() | tokens) - {*PUNCTUATION}
 
 
 @cache

@@ -1,0 +1,156 @@
+"""The rules that prove a wrong case.
+
+A subject or an object can be left out, and a noun can be added in many a case. So a case is wrong
+only where something demands another: an adposition, a word that agrees with the noun, a verb that
+has no object, or a second noun in the same case.
+"""
+
+from valyrian_jax.language.checker.parse_tree import Leaf
+from valyrian_jax.language.checker.place import (
+    Place,
+    Slot,
+    agree_with,
+    find_index,
+    find_kinds,
+    find_modifiers,
+    find_nominatives,
+    find_subject,
+    has_kind,
+    is_noun,
+    text_of,
+)
+from valyrian_jax.language.words.analysis import analyze
+from valyrian_jax.language.words.morphology import concord_number
+
+DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc")  # of nouns
+# What a noun without an adposition can be in these cases.
+_BARE_SENSES = {
+    "ins": frozenset(
+        (
+            "weapon",
+            "tool",
+            "thing",
+            "part",
+            "body",
+            "organ",
+            "clothing",
+            "food",
+            "drink",
+            "fire",
+            "text",
+            "speech",
+            "abstract",
+            "material",
+            "light",
+            "weather",
+            "kitchen",
+            "spice",
+            "vessel",
+            "animal",
+        )
+    ),
+    "com": frozenset(("person", "animal", "god")),
+    "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
+}
+_OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
+_UNUSUAL = 0.1  # object before subject, and a second case of an adposition
+
+
+def find_case_slot(place: Place) -> Slot | None:
+    """Return what demands the case of a noun in place of the one that is written."""
+    if adposition := _find_adposition(place):
+        if place.reading.case in _list_frame(adposition):
+            return None
+        text = text_of(adposition)
+        is_preposition = adposition.word_index < place.leaf.word_index
+        demand = f"after `{text}` the noun" if is_preposition else f"the word before `{text}`"
+        usual = next(word for word in _list_frame(adposition) if word in DEMANDED_CASES)
+        return Slot(demand, adposition, 0 if place.form.case == usual else _UNUSUAL)
+    for modifier in find_modifiers(place.leaf, place.leaves):
+        cases = {reading.case for reading in place.sentence.readings[modifier.word_index]}
+        if place.reading.case not in cases:
+            return agree_with(modifier)
+    verb = place.verb
+    return _find_argument_slot(place, verb) if verb and _is_excluded(place, verb) else None
+
+
+def _find_argument_slot(place: Place, verb: Leaf) -> Slot | None:
+    """Return the place of a noun beside a verb or another noun."""
+    form, of_verb, after = place.form, f"of `{text_of(verb)}`", place.after
+    match form.case:
+        case "nom":
+            has_person = verb.reading is not None and verb.reading.person == form.person
+            is_subject = has_person and find_subject(verb, place.leaves) is place.leaf
+            if not is_subject and has_kind(verb, "copula"):
+                return Slot(f"the predicate {of_verb}", verb)
+            cost = _UNUSUAL if _has_noun_before(place, "acc") else 0
+            return Slot(f"the subject {of_verb}", verb, cost) if has_person else None
+        case "acc" if has_kind(verb, *_OBJECT_KINDS):
+            cost = 0 if _has_noun_before(place, "nom") else _UNUSUAL
+            return Slot(f"the object {of_verb}", verb, cost)
+        case "dat" if has_kind(verb, "give", "likes"):
+            return Slot(f"the receiver {of_verb}", verb)
+        case "loc" if has_kind(verb, "located"):
+            return Slot(f"the place {of_verb}", verb)
+        case "gen" if after and is_noun(after):
+            return Slot(f"the word before `{text_of(after)}`", after, 1)
+    return None
+
+
+def _has_noun_before(place: Place, case: str) -> bool:
+    return any(is_noun(o, case) for o in place.clause if o.word_index < place.leaf.word_index)
+
+
+def _is_excluded(place: Place, verb: Leaf) -> bool:
+    """Return whether a noun cannot have the case that is written, whatever else is meant."""
+    reading = place.reading
+    others = [
+        o for o in place.clause if o is not place.leaf and (o.token.name == "N" or not is_noun(o))
+    ]
+    match reading.case:
+        case "nom" if has_kind(verb, "copula"):
+            return len(find_nominatives(others)) > 1
+        case "nom":
+            person, number = reading.person, concord_number(reading.number)
+            verbs = place.sentence.readings[verb.word_index]
+            agrees = any((v.person, v.number) == (person, number) for v in verbs)
+            return bool(find_nominatives(others)) or not agrees
+        case "acc" if "time" in reading.lexeme.senses:
+            return False
+        case "acc":
+            is_passive = verb.reading is not None and verb.reading.mood == "passive"
+            can_have_object = has_kind(verb, *_OBJECT_KINDS) or not find_kinds(verb)
+            has_object = any(is_noun(other, "acc") for other in others)
+            return has_object or is_passive or not can_have_object
+        case "dat":
+            return bool(find_nominatives(others)) and find_kinds(verb) == {"transitive"}
+        case "loc" | "ins" | "com":
+            senses = reading.lexeme.senses
+            return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
+        case "gen" | "voc":
+            return True
+    return False
+
+
+def _find_adposition(place: Place) -> Leaf | None:
+    """Return the preposition or postposition beside the phrase of a noun."""
+    leaf, leaves = place.leaf, place.leaves
+    index = find_index(leaf, leaves)
+    for other in leaves[index + 1 :]:
+        if "after" in _list_frame(other):
+            return other
+        if not (other.template is leaf.template and other.token.features[:1] == ("N",)):
+            break
+    for other in reversed(leaves[:index]):
+        if "before" in _list_frame(other):
+            return other
+        is_adjective = other.reading is not None and other.reading.word_class == "adjective"
+        if not (is_adjective or is_noun(other, "gen")):
+            break
+    return None
+
+
+def _list_frame(leaf: Leaf) -> list[str]:
+    """Return the side and the cases of an adposition, which can be a literal of the grammar."""
+    readings = analyze(text_of(leaf)) if leaf.reading is None else (leaf.reading,)
+    return [word for r in readings if r.lexeme.pos == "adp" for word in r.lexeme.frame.split()]
