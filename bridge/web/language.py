@@ -50,11 +50,13 @@ def parse_text(body: dict[str, Any]) -> str:
     """Return the text of a request.
 
     Raises:
-        UserError: The value is not a string, or it is too long.
+        UserError: The value is not a string, not valid Unicode, or too long.
     """
     text = body.get("text")
     if not isinstance(text, str):
         raise UserError(f"text is {name_json_type(text)}, expected a string")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError("text is not valid Unicode: it has a lone surrogate; remove it")
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise UserError(
             f"the text is too long: expected at most {MAX_PROMPT_CHARACTERS:,} characters, found "

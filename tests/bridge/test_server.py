@@ -15,10 +15,11 @@ import pytest
 from bridge import __main__ as main
 from bridge.generator import Generator
 from bridge.web import text_line
-from bridge.web.session import stream_events
+from bridge.web.session import describe_verdict, stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.language import check
 
 
 def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple[int, str]:
@@ -94,6 +95,14 @@ WRONG_REQUESTS: list[tuple[str, Any, str]] = [
     ("/attention", {"tokens": [1.5]}, "1.5 is not a token id"),
     ("/attention", {"tokens": [True]}, "true is not a token id"),
     ("/attention", {"tokens": ["1"]}, '"1" is not a token id'),
+    ("/check", {}, "text is null, expected a string"),
+    ("/gloss", {"text": ["Vala"]}, "text is an array, expected a string"),
+    ("/word", {"text": "a\ud800"}, "text is not valid Unicode: it has a lone surrogate"),
+    (
+        "/check",
+        {"text": "a" * 5001},
+        "the text is too long: expected at most 5,000 characters, found 5,001; send it in parts",
+    ),
 ]
 
 
@@ -108,6 +117,22 @@ def test_a_wrong_request_gets_an_error_in_one_line(
     error = json.loads(text)["error"]
     assert words in error
     assert not re.search(r"\n|sample\.|configuration|python -m", error)
+
+
+def test_the_language_has_verdicts_glosses_and_entries(page_server: PageServer) -> None:
+    sentences = json.loads(post(page_server, "/check", {"text": "Kara issa. Blorp!"})[1])
+    verdicts = [describe_verdict(verdict) for verdict in check("Kara issa. Blorp!")]
+    assert sentences == {"sentences": verdicts}
+    words = json.loads(post(page_server, "/gloss", {"text": "Vali, blorp"})[1])["words"]
+    assert [(word["analysis"], word["known"]) for word in words] == [
+        ("man-NOM.PL", True),
+        ("?", False),
+    ]
+    entries = json.loads(post(page_server, "/word", {"text": "vali"})[1])["entries"]
+    assert [(entry["lemma"], entry["meaning"]) for entry in entries] == [("vala", "man")]
+    assert ["nominative", ["vala", "vali", "valun", "valar"]] in entries[0]["tables"][0]["rows"]
+    nothing = {"query": "", "entries": [], "nearest": []}
+    assert json.loads(post(page_server, "/word", {"text": ""})[1]) == nothing
 
 
 def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
