@@ -36,13 +36,14 @@ from bridge.web.request import (
     MAX_MESSAGE,
     MAX_NEW_TOKENS,
     MAX_PROMPT_CHARACTERS,
-    parse_check,
+    parse_flag,
     parse_settings,
     parse_tokens,
     read_json_body,
 )
 from bridge.web.session import Event, add_verdicts, stream_events
 from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
+from valyrian_jax.bundle.grammatical_text import check_speaks_valyrian
 from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.bundle.text_generation import resolve_sample_config
@@ -130,9 +131,13 @@ class GenerateEndpoint:
         """Stream one text to the sender of the request."""
         request = Request(scope, receive)
         settings = await read_json_body(request)
-        has_verdicts = parse_check(settings.pop("check", self._has_grammar))
+        has_verdicts = parse_flag("check", settings.pop("check", self._has_grammar))
+        grammatical = parse_flag("grammatical", settings.pop("grammatical", False))
+        if grammatical:
+            check_speaks_valyrian(self._model.bundle)
         sample = parse_settings(self._model.bundle, settings)
-        events = stream_events(self._model.generator, self._model.tokenizer, sample)
+        generator, tokenizer = self._model.generator, self._model.tokenizer
+        events = stream_events(generator, tokenizer, sample, grammatical)
         steps = self._line.iterate(
             add_verdicts(events) if has_verdicts else events,
             lambda event: event["kind"] == "token",

@@ -81,14 +81,14 @@ def parse_settings(bundle: Bundle, settings: dict[str, Any]) -> SampleConfig:
     return sample
 
 
-def parse_check(value: Any) -> bool:
-    """Return whether a request asks for verdicts on the sentences.
+def parse_flag(name: str, value: Any) -> bool:
+    """Return the value of a field that is true or false.
 
     Raises:
         UserError: The value is not a boolean.
     """
     if not isinstance(value, bool):
-        raise UserError(f"check is {name_json_type(value)}, expected true or false")
+        raise UserError(f"{name} is {name_json_type(value)}, expected true or false")
     return value
 
 

@@ -3,10 +3,11 @@
 An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
 has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
 comes last and says why: the document ended, the length or a stop string was reached, or the logits
-are not finite.
+are not finite. After a grammatical text it also has the counts of its sentences.
 """
 
 import codecs
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -17,7 +18,13 @@ from torch import Tensor
 from bridge.generator import Generator, generate_with_logits, window_start
 from bridge.sampler import edit_logits, filter_probabilities
 from bridge.torch_settings import pin_torch_settings
-from valyrian_jax.bundle.text_generation import decode_tokens, encode_prompt
+from valyrian_jax.bundle.grammatical_text import DrawnSentence, count_sentences, draw_sentences
+from valyrian_jax.bundle.text_generation import (
+    TokenColumns,
+    decode_tokens,
+    encode_prompt,
+    take_until_end_of_text,
+)
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import split_sentences
@@ -31,7 +38,7 @@ Event = dict[str, Any]
 
 
 def stream_events(
-    generator: Generator, tokenizer: Tokenizer, sample: SampleConfig
+    generator: Generator, tokenizer: Tokenizer, sample: SampleConfig, grammatical: bool = False
 ) -> Iterator[Event]:
     """Continue a prompt as `bridge.generator.stream` does, and describe every step.
 
@@ -39,6 +46,7 @@ def stream_events(
         generator: Model that generates the text.
         tokenizer: Tokenizer of the model.
         sample: Prompt and sampling settings.
+        grammatical: Whether to draw each sentence again until it is right.
 
     Yields:
         An event for each token, then the end. Their texts, joined, are the output of
@@ -46,22 +54,24 @@ def stream_events(
     """
     decoder, reason = codecs.getincrementaldecoder("utf-8")("replace"), "stop"
     prompt, drawn = encode_prompt(tokenizer, sample.prompt), deque[Event]()
+    described: dict[int, Event] = {}  # by index in the text; redraws replace what was drawn
+    generate = functools.partial(generate_described, generator, tokenizer, described)
+    sentences: list[DrawnSentence] = []
+
+    def draw_sentence_tokens() -> Iterator[int]:
+        for sentence in draw_sentences(generate, tokenizer, sample):
+            sentences.append(sentence)
+            yield from sentence.ids
 
     def draw_tokens() -> Iterator[int]:
         nonlocal reason
-        steps = generate_with_logits(generator, [prompt], [sample.seed], sample)
-        tokens = [*prompt]
-        for logits, (token,) in ((logits, ids.tolist()) for logits, ids in steps):
-            edited = edit_step_logits(generator, logits, tokens, len(prompt), sample)
-            drawn.append(
-                {"kind": "token", "id": token, "label": token_label(tokenizer, token)}
-                | describe_distribution(edited, token, sample, tokenizer)
-            )
-            if token == tokenizer.end_of_text:
-                reason = "document"
-            tokens.append(token)
+        columns, index = generate([prompt], [sample.seed], sample), len(prompt)
+        ids = take_until_end_of_text(tokenizer, (int(column[0]) for column in columns))
+        for token in draw_sentence_tokens() if grammatical else ids:
+            drawn.append(described.pop(index))
+            index += 1
             yield token
-        reason = "length"
+        reason = "document" if index in described else "length"
 
     for token in prompt:
         data = b"" if token == tokenizer.end_of_text else tokenizer.decode_bytes([token])
@@ -73,7 +83,36 @@ def stream_events(
             yield drawn.popleft() | {"text": decoder.decode(data)}
     except UserError:  # The answer has begun, so its last event has to say it.
         reason = "not finite"
-    yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason}
+    counts = vars(count_sentences(sentences)) if grammatical else {}
+    yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason} | counts
+
+
+def generate_described(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    described: dict[int, Event],
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sample: SampleConfig,
+) -> TokenColumns:
+    """Continue one prompt as `bridge.generator.stream` does, and describe every token.
+
+    Args:
+        generator: The model.
+        tokenizer: Its tokenizer.
+        described: Takes the event of each token, by its index in the text with the prompt.
+        prompts: The prompt.
+        seeds: Its seed.
+        sample: Settings of the sampler.
+    """
+    tokens = [*prompts[0]]
+    for logits, ids in generate_with_logits(generator, prompts, seeds, sample):
+        token = int(ids[0])
+        edited = edit_step_logits(generator, logits, tokens, len(prompts[0]), sample)
+        event = {"kind": "token", "id": token, "label": token_label(tokenizer, token)}
+        described[len(tokens)] = event | describe_distribution(edited, token, sample, tokenizer)
+        tokens.append(token)
+        yield ids.to(torch.int32).cpu().numpy()
 
 
 @pin_torch_settings()

@@ -5,7 +5,9 @@ texts, and the same numbers up to rounding.
 """
 
 import abc
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
@@ -13,6 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.grammatical_text import (
+    GrammaticalText,
+    check_speaks_valyrian,
+    draw_sentences,
+    generate_grammatical_text,
+)
 from valyrian_jax.bundle.lens import Lens
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.names import count_parameters, describe_shape
@@ -92,7 +100,9 @@ class LanguageModel(abc.ABC):
         return f"<{name}: {describe_shape(self.config)}, {size:,} parameters>"
 
     @overload
-    def generate(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> str: ...
+    def generate(
+        self, prompt: str = "", *, grammatical: bool = False, **settings: Unpack[SampleSettings]
+    ) -> str: ...
 
     @overload
     def generate(
@@ -100,6 +110,7 @@ class LanguageModel(abc.ABC):
         prompt: list[str] | tuple[str, ...],
         *,
         seeds: Sequence[int] | None = None,
+        grammatical: bool = False,
         **settings: Unpack[SampleSettings],
     ) -> list[str]: ...
 
@@ -108,6 +119,7 @@ class LanguageModel(abc.ABC):
         prompt: str | list[str] | tuple[str, ...] = "",
         *,
         seeds: Sequence[int] | None = None,
+        grammatical: bool = False,
         **settings: Unpack[SampleSettings],
     ) -> str | list[str]:
         """Continue a prompt, or several prompts together.
@@ -119,6 +131,8 @@ class LanguageModel(abc.ABC):
             prompt: Text to continue; empty: begin a document. A list of texts gives a list.
             seed: Random seed from 0 to 2^32 - 1. Text r of a list takes seed + r. Default 0.
             seeds: A seed for each text of a list, in place of `seed`.
+            grammatical: Whether to draw each sentence again until it is right; only for models of
+                High Valyrian. `generate_grammatical` also returns how often that was needed.
             max_new_tokens: Largest number of tokens to generate. Default 100.
             temperature: Divisor of the logits; 0 always takes the most probable token. Default 0.8.
             top_k: Draw from the k most probable tokens; 0: from all. Default 0.
@@ -133,7 +147,8 @@ class LanguageModel(abc.ABC):
             `max_new_tokens`.
 
         Raises:
-            UserError: An argument is out of range, or the weights overflow float32.
+            UserError: An argument is out of range, the weights overflow float32, or grammatical
+                texts are asked of a model that is not one of High Valyrian.
         """
         sample, prompts = self._resolve(settings), _check_prompts(prompt)
         if isinstance(prompt, str):
@@ -142,25 +157,42 @@ class LanguageModel(abc.ABC):
                     "seeds needs a list of prompts, found one text; pass seed=, or a list with a "
                     "prompt for each seed"
                 )
-            return prompt + "".join(self._stream(prompt, sample))
+            return prompt + "".join(self._stream(prompt, sample, grammatical))
+        prompts = _check_prompts(prompt)
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
             _check_seed_count(seeds, len(prompts), settings.get("seed"))
             row_seeds = [self._resolve({"seed": row_seed}).seed for row_seed in seeds]
+        if grammatical:
+            samples = [replace(sample, seed=seed) for seed in row_seeds]
+            pairs = zip(prompts, samples, strict=True)
+            return [p + "".join(self._stream(p, sample, True)) for p, sample in pairs]
         batch_size = count_texts(self.config)
         return generate_texts(
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
         )
 
-    def stream(self, prompt: str = "", **settings: Unpack[SampleSettings]) -> Iterator[str]:
+    def stream(
+        self, prompt: str = "", *, grammatical: bool = False, **settings: Unpack[SampleSettings]
+    ) -> Iterator[str]:
         """Continue a prompt and yield the new text as it is generated, in whole characters.
 
         The prompt and the pieces, joined, are the text of `generate`, which describes the
-        arguments. Wrong ones raise an error at once.
+        arguments. Wrong ones raise an error at once. A grammatical text comes sentence by sentence.
         """
         sample = self._resolve(settings)
         _check_prompts([prompt])
-        return self._stream(prompt, sample)
+        return self._stream(prompt, sample, grammatical)
+
+    def generate_grammatical(
+        self, prompt: str = "", **settings: Unpack[SampleSettings]
+    ) -> GrammaticalText:
+        """Return the text of `generate` with `grammatical`, and how many sentences were right."""
+        sample = self._resolve(settings)
+        _check_prompts([prompt])
+        sample = replace(sample, prompt=prompt)
+        check_speaks_valyrian(self.bundle)
+        return generate_grammatical_text(self.generate_tokens, self.tokenizer, sample)
 
     def score(self, text: str) -> Score:
         """Return how well the model predicts a text.
@@ -264,11 +296,17 @@ class LanguageModel(abc.ABC):
         given = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
         return resolve_sample_config(self.bundle, given)
 
-    def _stream(self, prompt: str, sample: SampleConfig) -> Iterator[str]:
-        prompts = [encode_prompt(self.tokenizer, prompt)]
-        columns = self.generate_tokens(prompts, [sample.seed], sample)
-        ids = (int(column[0]) for column in columns)
-        yield from filter(None, stream_text(self.tokenizer, ids, sample.stop))
+    def _stream(self, prompt: str, sample: SampleConfig, grammatical: bool) -> Iterator[str]:
+        if grammatical:
+            check_speaks_valyrian(self.bundle)
+            sample = replace(sample, prompt=prompt)
+            sentences = draw_sentences(self.generate_tokens, self.tokenizer, sample)
+            ids: Iterator[int] = itertools.chain.from_iterable(s.ids for s in sentences)
+        else:
+            prompts = [encode_prompt(self.tokenizer, prompt)]
+            columns = self.generate_tokens(prompts, [sample.seed], sample)
+            ids = (int(column[0]) for column in columns)
+        return filter(None, stream_text(self.tokenizer, ids, sample.stop))
 
 
 def _check_seed_count(seeds: Sequence[int], count: int, seed: int | None) -> None:

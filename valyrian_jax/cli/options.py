@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from valyrian_jax import __version__
+from valyrian_jax.bundle.grammatical_text import MAX_DRAWS
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, Setting, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument
@@ -168,6 +169,12 @@ _SAMPLE_OPTIONS: tuple[Decorator, ...] = (
         default=1,
         show_default=True,
         help="Number of texts; each takes the next seed.",
+    ),
+    click.option(
+        "--grammatical",
+        is_flag=True,
+        help=f"Draw each sentence again until it is right, up to {MAX_DRAWS} times. Only for "
+        "models of High Valyrian.",
     ),
     show_tokens_option,
     json_option,

@@ -1,0 +1,230 @@
+"""Grammatical sampling: a text sentence by sentence, each drawn again until it is right.
+
+A text begins with the draws of its seed, and goes on with them while its sentences are right. One
+that is not is dropped, and the text goes on from its beginning with the draws of another seed,
+which count from 0 again. Redraw r of a text uses the seed (seed + r * SEED_STEP) mod 2^32. So a
+text whose first draws are all right is the one that is generated without this, every text depends
+only on its own seed, and texts of neighbouring seeds share no draws.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.model_card import speaks_valyrian
+from valyrian_jax.bundle.text_generation import (
+    StopScanner,
+    TokenGenerator,
+    encode_prompt,
+    stream_text,
+    take_until_end_of_text,
+)
+from valyrian_jax.config import SampleConfig
+from valyrian_jax.errors import UserError
+from valyrian_jax.language.checker.verdict import check_without_diagnosis, split_sentences
+from valyrian_jax.tokenizer import Tokenizer
+
+MAX_DRAWS = 20  # of one sentence; if none is right, the last one stays
+# 2^32 over the golden ratio: its multiples mod 2^32 stay far from each other and from 0, so that
+# redraws of one text are not the first draws of another.
+SEED_STEP = 0x9E3779B9
+
+
+class DrawnSentence(NamedTuple):
+    """A sentence as it stays in a text.
+
+    Attributes:
+        ids: Its tokens, from those of the sentence before on.
+        draws: How many times it was drawn.
+        is_right: Whether it is right. None: the text ends in the middle of it.
+    """
+
+    ids: list[int]
+    draws: int
+    is_right: bool | None
+
+
+@dataclass(frozen=True)
+class SentenceCounts:
+    """How many sentences had to be drawn again.
+
+    Attributes:
+        sentences: Number of sentences, without those in the middle of which a text ends.
+        first_right: Number of them that were right when they were first drawn.
+        right: Number of them that are right.
+    """
+
+    sentences: int = 0
+    first_right: int = 0
+    right: int = 0
+
+    def __add__(self, other: "SentenceCounts") -> "SentenceCounts":
+        """Return the counts of two groups of sentences together."""
+        return SentenceCounts(
+            self.sentences + other.sentences,
+            self.first_right + other.first_right,
+            self.right + other.right,
+        )
+
+
+class GrammaticalText(NamedTuple):
+    """A text that was drawn sentence by sentence.
+
+    Attributes:
+        text: The prompt and its continuation.
+        counts: How many of its sentences had to be drawn again.
+    """
+
+    text: str
+    counts: SentenceCounts
+
+
+def check_speaks_valyrian(bundle: Bundle) -> None:
+    """Check that verdicts on the texts of a model mean something.
+
+    Raises:
+        UserError: The model is not one of High Valyrian.
+    """
+    if not speaks_valyrian(bundle.manifest):
+        raise UserError(
+            "grammatical texts need a model of High Valyrian: expected one that was trained on "
+            "text of the grammar, found another; leave `grammatical` out"
+        )
+
+
+def count_sentences(sentences: Iterable[DrawnSentence]) -> SentenceCounts:
+    """Count the sentences of one or of several texts."""
+    finished = [sentence for sentence in sentences if sentence.is_right is not None]
+    right = [sentence for sentence in finished if sentence.is_right]
+    first_right = sum(sentence.draws == 1 for sentence in right)
+    return SentenceCounts(len(finished), first_right, len(right))
+
+
+def describe_counts(counts: SentenceCounts) -> str:
+    """Return counts as one line for people."""
+    if not counts.sentences:
+        return "no sentence was finished"
+    noun = "sentence was" if counts.sentences == 1 else "sentences were"
+    line = f"{counts.first_right} of {counts.sentences} {noun} right when first drawn"
+    if counts.right > counts.first_right:
+        line += f", {counts.right} after redrawing"
+    if wrong := counts.sentences - counts.right:
+        line += f"; {wrong} {'was' if wrong == 1 else 'were'} not right in {MAX_DRAWS} draws"
+    return line
+
+
+def generate_grammatical_text(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig
+) -> GrammaticalText:
+    """Return the text of `draw_sentences`, up to a stop string, and its counts."""
+    sentences = [*draw_sentences(generate, tokenizer, sample)]
+    ids = itertools.chain.from_iterable(sentence.ids for sentence in sentences)
+    text = sample.prompt + "".join(stream_text(tokenizer, ids, sample.stop))
+    return GrammaticalText(text, count_sentences(sentences))
+
+
+def draw_sentences(
+    generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig
+) -> Iterator[DrawnSentence]:
+    """Yield the sentences that continue a prompt, each drawn again until it is right.
+
+    A sentence that the prompt begins is checked as a whole, and drawn from the prompt on. The end
+    of the document, a stop string or `max_new_tokens` ends the text. A sentence that is not
+    finished there is not checked.
+
+    Args:
+        generate: Token generator of a model of High Valyrian.
+        tokenizer: Tokenizer of the model.
+        sample: Settings, with the prompt and the seed.
+    """
+    prompt = encode_prompt(tokenizer, sample.prompt)
+    start = _find_unfinished(sample.prompt)
+    scanner = StopScanner(sample.stop)
+    accepted: list[int] = []  # tokens of the sentences so far
+    rest: list[int] = []  # tokens that were drawn after them
+    seed, draws = sample.seed, 1
+    ids = _draw_tokens(generate, tokenizer, prompt, sample)
+    while True:
+        drawn = itertools.chain(rest, ids)
+        draft, sentence, has_ended = _read_sentence(tokenizer, start, drawn, copy.copy(scanner))
+        is_right = check_without_diagnosis(sentence).grammatical if sentence else None
+        if is_right is False and draws < MAX_DRAWS:
+            seed, draws, rest = (seed + SEED_STEP) % 2**32, draws + 1, []
+            left = replace(
+                sample,
+                seed=seed,
+                max_new_tokens=sample.max_new_tokens - len(accepted),
+                min_new_tokens=max(0, sample.min_new_tokens - len(accepted)),
+            )
+            ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], left)
+            continue
+        size = len(draft) if has_ended else _count_tokens(tokenizer, start, draft, sentence)
+        if size:
+            yield DrawnSentence(draft[:size], draws, is_right)
+        if has_ended:
+            return
+        text = start + tokenizer.decode(draft[:size])
+        start = text[text.index(sentence) + len(sentence) :]
+        scanner.add(tokenizer.decode_bytes(draft[:size]))
+        accepted, rest, draws = [*accepted, *draft[:size]], draft[size:], 1
+
+
+def _draw_tokens(
+    generate: TokenGenerator, tokenizer: Tokenizer, context: Sequence[int], sample: SampleConfig
+) -> Iterator[int]:
+    """Yield the tokens after a context, up to the end of the document."""
+    columns = generate([context], [sample.seed], sample)
+    return take_until_end_of_text(tokenizer, (int(column[0]) for column in columns))
+
+
+def _read_sentence(
+    tokenizer: Tokenizer, start: str, ids: Iterator[int], scanner: StopScanner
+) -> tuple[list[int], str, bool]:
+    """Read tokens until a sentence is complete, which the beginning of the next one shows.
+
+    Args:
+        tokenizer: Tokenizer of the tokens.
+        start: Text before the tokens that belongs to the sentence.
+        ids: The tokens.
+        scanner: Scanner of the text before the tokens.
+
+    Returns:
+        The tokens; the sentence, or "" if the text ends before it is complete; and whether the text
+        ends with the tokens.
+    """
+    draft, data, text = [], b"", start
+    for i in ids:
+        draft.append(i)
+        chunk = tokenizer.decode_bytes([i])
+        data += chunk
+        text = start + data.decode("utf-8", "replace")
+        sentences = split_sentences(text)
+        if len(sentences) > 1:
+            return draft, sentences[0], False
+        scanner.add(chunk)
+        if scanner.has_stopped:
+            break
+    sentences = split_sentences(text)
+    return draft, sentences[0] if sentences and _is_complete(text) else "", True
+
+
+def _count_tokens(tokenizer: Tokenizer, start: str, draft: Sequence[int], sentence: str) -> int:
+    """Return how many tokens of a draft its first sentence needs."""
+    for size in range(len(draft)):
+        if split_sentences(start + tokenizer.decode(draft[:size]))[:1] == [sentence]:
+            return size
+    return len(draft)
+
+
+def _is_complete(text: str) -> bool:
+    """Return whether a word after a text would begin another sentence."""
+    return len(split_sentences(text + " A")) > len(split_sentences(text))
+
+
+def _find_unfinished(text: str) -> str:
+    """Return the beginning of a sentence with which a text ends, or ""."""
+    sentences = split_sentences(text)
+    return text[text.rindex(sentences[-1]) :] if sentences and not _is_complete(text) else ""
