@@ -24,7 +24,8 @@ from valyrian_jax.bundle.text_generation import (
 )
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.checker.verdict import check_without_diagnosis, split_sentences
+from valyrian_jax.language.checker.text import split_sentences
+from valyrian_jax.language.checker.verdict import check_without_diagnosis
 from valyrian_jax.tokenizer import Tokenizer
 
 MAX_DRAWS = 20  # of one sentence; if none is right, the last one stays

@@ -4,7 +4,7 @@ import { byId } from "./elements.js";
 import { NUMBERS, describeNumber, findProblem, readNumber } from "./fields.js";
 
 const form = byId("form");
-const SWITCHES = ["check"];
+const SWITCHES = ["check", "grammatical"];
 
 export function readForm() {
   const { prompt, stop } = form.elements;

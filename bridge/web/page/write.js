@@ -81,6 +81,7 @@ async function generate() {
     const seconds = ((performance.now() - startTime) / 1000).toFixed(1);
     byId("status").textContent =
       `${countNewTokens()} tokens in ${seconds} s; ${END_REASONS[end.why]}` +
+      (settings.grammatical ? describeRedraws(end) : "") +
       (isRepeated ? " The same seed gives the same text: press Another for a new one." : "");
   } catch (error) {
     if (controller !== generation) return;
@@ -94,6 +95,11 @@ async function generate() {
       byId("interrupt").disabled = true;
     }
   }
+}
+
+function describeRedraws({ sentences, first_right, right }) {
+  return ` Of ${sentences} sentences, ${first_right} were right when first drawn` +
+    (right > first_right ? `, ${right} after redrawing.` : ".");
 }
 
 // Brings the text into view where the form fills the window, as on a phone.
