@@ -48,7 +48,7 @@ def photograph_page(url: str) -> None:
         page = browser.new_page(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
         page.goto(url + QUERY)
         expect(page.locator("#status")).to_contain_text(" tokens in ")
-        page.locator("#text .text-token").nth(20).click()
+        page.locator("#text .text-token:visible").nth(20).click()
         page.get_by_role("button", name="layer 2, head 3").click()
         page.mouse.move(0, 0)
         page.screenshot(path=OUT / "playground.png", full_page=True)

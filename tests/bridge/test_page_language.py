@@ -219,6 +219,9 @@ def test_an_example_is_generated_with_verdicts_and_glosses(
     items = page.locator("#sentences > li")
     expect(items.nth(2)).to_have_class("mistake")
     expect(items.nth(2).locator(".fault")).to_have_text(["kara"])
+    faults = page.locator("#text .fault").evaluate_all("all => all.map(e => e.textContent)")
+    assert "".join(faults).strip() == "kara"
+    assert "must be solar: karys" in page.locator("#text .fault").last.get_attribute("title")
     token = page.locator("#text .text-token").filter(has_text="v").first
     token.hover()
     expect(page.locator("#word")).to_contain_text("vali: man-NOM.PL, “man”")

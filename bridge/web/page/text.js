@@ -6,7 +6,7 @@ import { clearDistribution, showDistribution } from "./distribution.js";
 import { byId, formatPercent, makeRoving, makeSpan, nameToken } from "./elements.js";
 import { describeWord, findWord, forgetWord } from "./glosses.js";
 import { clearLens, showLens } from "./lens.js";
-import { makeVerdict } from "./verdicts.js";
+import { findFaults, makeVerdict } from "./verdicts.js";
 
 const BOX = ".text-token:not(.bytes)";
 
@@ -54,12 +54,23 @@ function addToken(event) {
 }
 
 function showVerdict(sentence) {
-  for (const token of tokens.slice(checkedCount, sentence.end)) {
-    token.element.classList.add(sentence.verdict);
+  const checked = tokens.slice(checkedCount, sentence.end);
+  let end = joinText(tokens.slice(0, checkedCount)).length;
+  const begin = box.textContent.indexOf(sentence.text, end); // spaces can be before it
+  const faults = findFaults(sentence);
+  for (const { element } of checked) {
+    const start = end - begin;
+    end += element.textContent.length;
+    element.classList.add(sentence.verdict);
+    if (!faults.some((fault) => start < fault.end && fault.start < end - begin)) continue;
+    element.classList.add("fault");
+    element.title += `\n${sentence.reason.replaceAll("`", "")}`;
   }
   checkedCount = sentence.end;
   byId("sentences").append(makeVerdict(sentence));
 }
+
+const joinText = (some) => some.map((token) => token.element.textContent).join("");
 
 function showToken(index) {
   showDistribution(tokens[index], listLetter(index), text);
@@ -85,7 +96,7 @@ function onPoint(event) {
 }
 
 function showWord(index) {
-  const before = tokens.slice(0, index).map((token) => token.element.textContent).join("");
+  const before = joinText(tokens.slice(0, index));
   const content = tokens[index].element.textContent;
   const offset = before.length + content.length - content.trimStart().length;
   const word = findWord(box.textContent, offset);

@@ -43,6 +43,7 @@ function makeWords(sentence, gloss) {
     const button = makeElement("span", `word ${className}`, word);
     button.setAttribute("role", "button");
     button.tabIndex = index ? -1 : 0;
+    if (className === "fault") button.title = sentence.reason.replaceAll("`", "");
     const describe = () => describeWord(text, index, gloss);
     for (const type of ["pointerover", "focusin", "click"]) button.addEventListener(type, describe);
     line.append(text.slice(end, start), button);
@@ -50,6 +51,14 @@ function makeWords(sentence, gloss) {
   });
   line.append(text.slice(end));
   return line;
+}
+
+// Returns where the words at fault are in a sentence.
+export function findFaults(sentence) {
+  const classes = classifyWords(sentence);
+  return listWords(sentence.text)
+    .filter(([word]) => classes.get(normalize(word)) === "fault")
+    .map(({ 0: word, index }) => ({ start: index, end: index + word.length }));
 }
 
 // Returns the words that a reason is about. A statement on a mistake begins with the word at fault,
