@@ -61,6 +61,12 @@ def test_capitals_are_no_mistake(text: str) -> None:
         ("Vala zaldrizes urnes.", "mistake", ["`zaldrizes` is written `zaldrīzes`"]),
         ("daenerys vala urnes.", "mistake", ["`daenerys` is a name: `Daenerys`"]),
         ("Kirimvose se jiorna!", "right", ["`jiorna` is written `jiōrna`"]),
+        ("Vala taobi zaldrizes belma urnes", "beyond", ["`zaldrizes` is written"]),
+        ("Zaldrizes taobi urnes.", "right", ["`taobi` is written `taobī`"]),
+        ("Zaldrīzes taobi urnes.", "mistake", []),
+        ("DAENERYS zaldrizi urnes.", "right", ["`zaldrizi` is written"]),
+        ("Drâcarys!", "right", ["`Drâcarys` is written `Drakarys`"]),
+        ("VALAR MORGHULIS!", "right", ["`MORGHULIS` is written `MORGHŪLIS`"]),
         ("Valar morghu\u0304lis.", "right", ["not NFC"]),
     ],
 )

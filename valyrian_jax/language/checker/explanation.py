@@ -59,12 +59,13 @@ def describe_words(words: Sequence[Word]) -> tuple[str, ...]:
 
 def _describe_word(word: Word) -> str:
     """Describe a word by its meanings and forms: ``vala` man (nom sg)``."""
-    meanings = []
-    for reading, features in merge_readings(word.readings)[:_MAX_MEANINGS]:
+    meanings: dict[str, str] = {}
+    for reading, features in merge_readings(word.readings):
         gloss = re.split("[,;(]", reading.lexeme.gloss)[0].strip()
         shown = features.split(", ")[0] + " …" * (", " in features)
-        meanings.append(f"{gloss} ({shown})" if features else gloss)
-    return f"`{_shorten(word.text)}` {' or '.join(meanings)}".strip()
+        meanings.setdefault(gloss, f"{gloss} ({shown})" if features else gloss)
+    shown_meanings = [*meanings.values()][:_MAX_MEANINGS]
+    return f"`{_shorten(word.text)}` {' or '.join(shown_meanings)}".strip()
 
 
 def quote(words: Sequence[str]) -> str:

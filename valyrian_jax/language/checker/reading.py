@@ -1,6 +1,5 @@
 """Reading a sentence: its words with every reading, also those that are misspelt."""
 
-import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -10,11 +9,8 @@ from valyrian_jax.language.checker.text import tokenize
 from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
 from valyrian_jax.language.set_phrases import set_phrase_words
 from valyrian_jax.language.words.analysis import Reading, analyze
-from valyrian_jax.language.words.morphology import LONG_VOWELS, SHORT_VOWELS
-from valyrian_jax.language.words.spelling import correct_macrons
-
-_DOUBLE_VOWEL = re.compile("|".join(2 * vowel for vowel in LONG_VOWELS))
-_WITHOUT_MACRONS = str.maketrans(SHORT_VOWELS)
+from valyrian_jax.language.words.morphology import SHORT_VOWELS
+from valyrian_jax.language.words.spelling import fold, readings_as_meant, suggest
 
 
 class Word(NamedTuple):
@@ -34,6 +30,12 @@ class Word(NamedTuple):
     def is_mark(self) -> bool:
         """Whether it is no word."""
         return self.text in PUNCTUATION
+
+    @property
+    def is_misspelt(self) -> bool:
+        """Whether it is no form of a word as it was written."""
+        texts = {reading.text.lower() for reading in self.readings}
+        return bool(texts) and self.text.lower() not in texts
 
     @property
     def is_known(self) -> bool:
@@ -58,18 +60,33 @@ def make_sentence(words: Sequence[Word]) -> Sentence:
     return Sentence(load_grammar(), [word.literal for word in words], readings)
 
 
+def respell_words(words: Sequence[Word]) -> Sequence[Word]:
+    """Add the words that differ in macrons only, if a sentence is written without macrons.
+
+    It is if a word is misspelt, and none has a macron.
+    """
+    is_plain = not any(letter in SHORT_VOWELS for word in words for letter in word.text.lower())
+    if not is_plain or not any(word.is_misspelt for word in words):
+        return words
+    return [word if word.is_mark or word.is_misspelt else _respell(word) for word in words]
+
+
+def _respell(word: Word) -> Word:
+    spellings = [text for text in suggest(word.text) if fold(text) == fold(word.text)]
+    readings = dict.fromkeys(word.readings)
+    readings |= dict.fromkeys(r for spelling in spellings for r in analyze(spelling))
+    return word._replace(readings=tuple(readings))
+
+
 @lru_cache(1 << 14)
 def read_word(token: str) -> Word:
-    """Read a word in any capitals, or a mark."""
+    """Read a word in any capitals and with any mistakes in its spelling, or a mark."""
     if token in PUNCTUATION:
         return Word(token, token)
-    readings = analyze(token) or analyze(token.capitalize())
-    spellings = token, token[:1].lower() + token[1:], token.lower()
-    literal = next((text for text in spellings if text in fixed_words()), "")
-    if not literal and not readings:
-        literal = _fixed_words_by_letters().get(token.lower().translate(_WITHOUT_MACRONS), "")
-        readings = () if literal else _read_as_meant(token)
-    return Word(token, literal or token, readings)
+    readings = analyze(token) or tuple(r for _, meant in readings_as_meant(token) for r in meant)
+    spellings = token, token[:1].lower() + token[1:], token.lower(), *(r.text for r in readings)
+    literal = next((text for text in spellings if text in fixed_words()), token)
+    return Word(token, literal, readings)
 
 
 @cache
@@ -78,18 +95,3 @@ def fixed_words() -> frozenset[str]:
     templates = load_grammar().templates
     tokens = {token.name for t in templates for token in t.tokens if not token.is_letter}
     return (set_phrase_words() | tokens) - {*PUNCTUATION}
-
-
-@cache
-def _fixed_words_by_letters() -> dict[str, str]:
-    return {word.translate(_WITHOUT_MACRONS): word for word in fixed_words()}
-
-
-def _read_as_meant(token: str) -> tuple[Reading, ...]:
-    """Return the readings of an unknown word that is spelt without macrons, or by ear."""
-    word = _DOUBLE_VOWEL.sub(lambda match: LONG_VOWELS[match[0][0]], token.lower())
-    for text in (word.replace("c", "k"), word.replace("c", "k").capitalize()):
-        spellings = (text,) if analyze(text) else correct_macrons(text)
-        if spellings:
-            return tuple(reading for spelling in spellings for reading in analyze(spelling))
-    return ()

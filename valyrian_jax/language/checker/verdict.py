@@ -7,7 +7,12 @@ from valyrian_jax.language.checker.diagnosis import diagnose
 from valyrian_jax.language.checker.explanation import describe_words, explain_unknown_words
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse
 from valyrian_jax.language.checker.parser import parse
-from valyrian_jax.language.checker.reading import Word, make_sentence, read_words
+from valyrian_jax.language.checker.reading import (
+    Word,
+    make_sentence,
+    read_words,
+    respell_words,
+)
 from valyrian_jax.language.checker.text import split_sentences
 from valyrian_jax.language.words.spelling import nfc
 
@@ -50,16 +55,10 @@ def check(text: str) -> list[Verdict]:
 
 def check_sentence(text: str) -> Verdict:
     """Check one sentence."""
-    words = read_words(text)
-    count = sum(not word.is_mark for word in words)
-    known_words = sum(word.is_known for word in words[:MAX_TOKENS])
-    verdict = Verdict(text, "beyond", "", known_words, count)
-    if reason := _reject(words, count):
-        return verdict._replace(reason=reason, notes=describe_words(words[:MAX_TOKENS]))
-    if found := find_parse(words):
-        attempt, tree = found
-        notes = (*_spelling_notes(text, attempt, tree.leaves),)
-        return verdict._replace(verdict="right", notes=notes)
+    verdict, words = _check_words(text)
+    if verdict.grammatical or not words:
+        return verdict
+    words = respell_words(words)
     diagnosis = diagnose(make_sentence(words))
     notes = (*_spelling_notes(text, words, diagnosis.leaves),)
     if diagnosis.is_mistake:
@@ -112,8 +111,10 @@ def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
 
 
 def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Yield a sentence and, if it has commas, the same without them."""
+    """Yield a sentence, the same with all macrons free and, if it has commas, without them."""
     yield words
+    if (respelt := respell_words(words)) is not words:
+        yield respelt
     without_commas = [word for word in words if word.text != ","]
     if len(without_commas) < len(words):
         yield without_commas
@@ -130,6 +131,12 @@ def _spelling_notes(text: str, words: Sequence[Word], leaves: Iterable[Leaf]) ->
         if spelling not in texts:  # It has another form in the parse.
             spelling = min(texts)
         if spelling.lower() != word.text.lower():
-            yield f"`{word.text}` is written `{spelling}`"
+            yield f"`{word.text}` is written `{_capitalize_as(spelling, word.text)}`"
         elif spelling[:1] != word.text[:1] and word.text.islower():
             yield f"`{word.text}` is a name: `{spelling}`"
+
+
+def _capitalize_as(spelling: str, written: str) -> str:
+    if len(written) > 1 and written.isupper():
+        return spelling.upper()
+    return spelling[:1].upper() + spelling[1:] if written[:1].isupper() else spelling
