@@ -198,7 +198,7 @@ def test_a_right_sentence_that_the_grammar_lacks_is_no_mistake(
     [
         ("Vala ēdrus gō.", "after `vala ēdrus` the grammar knows no more"),
         ("Valar qzx morghūlis.", "`qzx` is not a known word"),
-        ("Vala rine urnes.", "`rine` is not a known word (the nearest: `riñe`"),
+        ("Vala zaldrīzek urnes.", "`zaldrīzek` is not a known word"),
     ],
 )
 def test_what_is_beyond_gets_a_hint_and_a_list_of_its_words(text: str, hint: str) -> None:
@@ -268,6 +268,45 @@ def test_check_words_prints_their_readings(
     }
     assert records[1]["readings"] == []
     assert records[1]["nearest"] == list(suggest("xyz"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Valar morghūlis. Valar morghulis.", 0),
+        ("Vale ēdrus. Vala ēdrus.", 1),
+        ("Vale ēdrus. Qzx ēdrus.", 1),
+        ("Valar morghūlis. Qzx ēdrus.", 3),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_exit_status_tells_a_mistake_from_what_is_beyond(
+    text: str,
+    expected: int,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status, _, err = call(main, capsys, monkeypatch, "check", text, *options)
+    assert (status, err) == (expected, "")
+
+
+def test_check_words_takes_a_sentence_and_goes_on_after_an_unknown_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = call(
+        main, capsys, monkeypatch, "check", "--word", "«Qzx, zaldrizoti!»", "zaldrīzek", "vala"
+    )
+    assert status == 3
+    assert out.splitlines() == [
+        "Qzx: not a known word",
+        "zaldrizoti: written zaldrīzoti",
+        "  zaldrīzes (dragon): gen/dat/loc pl",
+        f"zaldrīzek: not a known word; the nearest are {', '.join(suggest('zaldrīzek'))}",
+        "vala",
+        "  vala (man): nom sg",
+    ]
+    assert call(main, capsys, monkeypatch, "check", "--word", "vala")[0] == 0
 
 
 def test_tables_mark_inferred_and_missing_forms(
