@@ -177,6 +177,7 @@ WITHOUT = [
     ("clause", "Vala zaldrīzo ondoso ipradaks."),
     ("clause", "Hontes ipradaks."),
     ("fragment", "Ampa vali."),
+    ("clause", "Lenton emi."),
     ("greeting", "Geros ilas, ñuha muña."),
 ]
 

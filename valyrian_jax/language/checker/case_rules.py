@@ -16,6 +16,7 @@ from valyrian_jax.language.checker.place import (
     find_nominatives,
     find_subject,
     has_kind,
+    is_animate,
     is_noun,
     text_of,
 )
@@ -114,7 +115,8 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
             person, number = reading.person, concord_number(reading.number)
             verbs = place.sentence.readings[verb.word_index]
             agrees = any((v.person, v.number) == (person, number) for v in verbs)
-            return bool(find_nominatives(others)) or not agrees
+            is_possible = agrees or not is_animate(reading)
+            return bool(find_nominatives(others)) or not is_possible
         case "acc" if "time" in reading.lexeme.senses:
             return False
         case "acc":

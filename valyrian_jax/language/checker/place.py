@@ -6,6 +6,8 @@ from typing import NamedTuple
 from valyrian_jax.language.checker.parse_tree import Leaf, Sentence
 from valyrian_jax.language.words.analysis import Reading
 
+_ANIMATE = frozenset(("person", "animal", "god"))
+
 
 class Place(NamedTuple):
     """A word of a parse that takes the place of another form of it.
@@ -125,6 +127,14 @@ def is_noun(leaf: Leaf, case: str = "") -> bool:
 def is_pronoun(leaf: Leaf) -> bool:
     """Whether a word is a pronoun."""
     return leaf.reading is not None and leaf.reading.lexeme.pos == "pron"
+
+
+def is_animate(noun: Reading) -> bool:
+    """Whether a noun is a pronoun, a name, a person or an animal.
+
+    Sources have the nominative of other nouns as an object, too, where our tables do not.
+    """
+    return noun.lexeme.pos != "noun" or not _ANIMATE.isdisjoint(noun.lexeme.senses)
 
 
 def find_kinds(verb: Leaf) -> set[str]:

@@ -11,6 +11,7 @@ from valyrian_jax.language.checker.place import (
     find_nominatives,
     find_subject,
     has_kind,
+    is_animate,
     is_noun,
     is_pronoun,
     text_of,
@@ -79,10 +80,12 @@ def _find_person_slot(place: Place) -> Slot | None:
     subject = find_subject(leaf, leaves)
     if "tense" in place.features or subject is None:
         return None
-    if "person" in place.features and has_kind(leaf, "copula") and not is_pronoun(subject):
-        # The noun can be what the omitted subject is: "a leader you are".
-        is_subject = len(find_nominatives(find_clause(leaf, leaves))) > 1
-        return agree_with_subject(subject) if is_subject else None
+    if "person" in place.features and not is_pronoun(subject):
+        # With the copula, the noun can be what the omitted subject is: "a leader you are".
+        is_copula = has_kind(leaf, "copula")
+        is_alone = len(find_nominatives(find_clause(leaf, leaves))) == 1
+        if is_alone and (is_copula or not (subject.reading and is_animate(subject.reading))):
+            return None
     return agree_with_subject(subject)
 
 
