@@ -393,7 +393,12 @@ def test_only_a_model_of_high_valyrian_gets_verdicts(
     manifest = {"held_out": {"entropy_bits_per_byte": 1.0}} if is_valyrian else {}
     save_bundle(replace(endless, manifest=manifest), tmp_path / "bundle")
     with start_server(tmp_path / "bundle") as page_server:
-        page.goto(f"{page_server.url}?prompt=Vala ēdrus. Vala &max_new_tokens=3&seed=1")
+        prompt = "Vala ēdrus. Vale ēdrus. Qzx ēdrus. Vala "
+        page.goto(f"{page_server.url}?prompt={prompt}&max_new_tokens=3&seed=1")
         expect(page.locator("#status")).to_contain_text("3 tokens in ")
         assert page.get_by_label("Check grammar").is_visible() == is_valyrian
-        assert (page.locator("#sentences li").count() > 0) == is_valyrian
+        items = page.locator("#sentences li").all()
+        verdicts = [item.get_attribute("class") for item in items][:3]
+        assert verdicts == (["right", "mistake", "beyond"] if is_valyrian else [])
+        marks = [item.locator(".mark").get_attribute("aria-label") for item in items][:3]
+        assert marks == ["right:", "a mistake:", "beyond the grammar:"][: len(verdicts)]
