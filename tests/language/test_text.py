@@ -62,6 +62,8 @@ def test_capitals_are_no_mistake(text: str) -> None:
         ("daenerys vala urnes.", "mistake", ["`daenerys` is a name: `Daenerys`"]),
         ("Kirimvose se jiorna!", "right", ["`jiorna` is written `jiōrna`"]),
         ("Vala taobi zaldrizes belma urnes", "beyond", ["`zaldrizes` is written"]),
+        ("Skorkydoso glaesa?", "right", ["`glaesa` is written `glaesā`"]),
+        ("Vali azantyssy rijis.", "mistake", []),
         ("Zaldrizes taobi urnes.", "right", ["`taobi` is written `taobī`"]),
         ("Zaldrīzes taobi urnes.", "mistake", []),
         ("DAENERYS zaldrizi urnes.", "right", ["`zaldrizi` is written"]),

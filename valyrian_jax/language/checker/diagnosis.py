@@ -25,7 +25,7 @@ from valyrian_jax.language.words.morphology import lengthen_last_vowel
 
 _MAX_TOKENS = 25  # No corpus sentence is longer, and the work grows faster than the square.
 _MAX_PAIR_TOKENS = 9  # of a sentence in which two words are changed at once
-_MARGIN = 1.5  # between the costs of repairs that are about equally likely
+_MARGIN = 0.9  # between the costs of repairs that are about equally likely
 _MAX_REPAIRS = 3
 
 

@@ -134,6 +134,8 @@ def _explain_change(change: Change) -> str:
     word, features = place.sentence.words[place.leaf.word_index], place.features
     if not features:
         return f"`{word}` is wrong: {slot.text}"
+    if place.form.mood == "infinitive":
+        features = ("mood",)
     actual, expected = _describe(place.reading, features), _describe(place.form, features)
     if features == ("position",):
         return f"`{word}` is the form used {actual}; {expected} it must be"

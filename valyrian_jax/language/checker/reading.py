@@ -61,12 +61,8 @@ def make_sentence(words: Sequence[Word]) -> Sentence:
 
 
 def respell_words(words: Sequence[Word]) -> Sequence[Word]:
-    """Add the words that differ in macrons only, if a sentence is written without macrons.
-
-    It is if a word is misspelt, and none has a macron.
-    """
-    is_plain = not any(letter in SHORT_VOWELS for word in words for letter in word.text.lower())
-    if not is_plain or not any(word.is_misspelt for word in words):
+    """Add the words that differ in macrons only, if a sentence is written without macrons."""
+    if any(letter in SHORT_VOWELS for word in words for letter in word.text.lower()):
         return words
     return [word if word.is_mark or word.is_misspelt else _respell(word) for word in words]
 

@@ -18,6 +18,8 @@ from valyrian_jax.language.checker.place import (
 )
 from valyrian_jax.language.words.morphology import concord_number
 
+_UNLIKELY = 0.5
+
 
 def find_slot(place: Place) -> Slot | None:
     """Return what demands a form in place of what is written; None if nothing does."""
@@ -110,4 +112,6 @@ def _find_number_slot(place: Place) -> Slot | None:
         return None
     subject = find_subject(verb, leaves)
     is_predicate = subject is not None and subject is not leaf
-    return agree_with_subject(subject) if subject and is_predicate else agree_with(verb)
+    if subject and is_predicate:
+        return agree_with_subject(subject)
+    return agree_with(verb)._replace(cost=_UNLIKELY)  # More often it is the verb that is wrong.

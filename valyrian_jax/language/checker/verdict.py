@@ -58,11 +58,15 @@ def check_sentence(text: str) -> Verdict:
     verdict, words = _check_words(text)
     if verdict.grammatical or not words:
         return verdict
-    words = respell_words(words)
-    diagnosis = diagnose(make_sentence(words))
+    respelt = respell_words(words)
+    diagnosed = respelt if any(word.is_misspelt for word in words) else words
+    diagnosis = diagnose(make_sentence(diagnosed))
     notes = (*_spelling_notes(text, words, diagnosis.leaves),)
     if diagnosis.is_mistake:
         return verdict._replace(verdict="mistake", reason=diagnosis.reason, notes=notes)
+    if tree := parse(make_sentence(respelt)):
+        notes = (*_spelling_notes(text, respelt, tree.leaves),)
+        return verdict._replace(verdict="right", reason="", notes=notes)
     return verdict._replace(reason=diagnosis.reason, notes=(*notes, *describe_words(words)))
 
 
@@ -113,8 +117,8 @@ def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
 def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
     """Yield a sentence, the same with all macrons free and, if it has commas, without them."""
     yield words
-    if (respelt := respell_words(words)) is not words:
-        yield respelt
+    if any(word.is_misspelt for word in words):
+        yield respell_words(words)
     without_commas = [word for word in words if word.text != ","]
     if len(without_commas) < len(words):
         yield without_commas
