@@ -49,9 +49,10 @@ class Place(NamedTuple):
 
     @property
     def verb(self) -> Leaf | None:
-        """The finite verb of its clause."""
+        """The finite verb of its clause, or else the infinitive."""
         leaves = self.leaves[find_index(self.leaf, self.leaves) :]
-        return next((leaf for leaf in leaves if is_finite(leaf)), None)
+        verbs = [leaf for leaf in leaves if leaf.reading and leaf.reading.word_class == "verb"]
+        return next(filter(is_finite, verbs), next(iter(verbs), None))
 
     @property
     def clause(self) -> Sequence[Leaf]:

@@ -94,7 +94,9 @@ def _find_person_slot(place: Place) -> Slot | None:
 def _find_modifier_slot(place: Place) -> Slot | None:
     """Return what demands the form of an adjective, determiner or numeral."""
     leaf, leaves, verb = place.leaf, place.leaves, place.verb
-    target = next(iter(leaf.token.features), "")
+    if not leaf.token.features:  # It stands for a noun.
+        return None
+    target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     nouns.sort(key=lambda other: abs(other.word_index - leaf.word_index))
     if nouns and nouns[0].reading:
