@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import json
-import re
+import shutil
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import bridge
 from bridge import __main__ as main
 from bridge.generator import Generator
 from bridge.web import text_line
@@ -19,7 +20,7 @@ from bridge.web.session import describe_verdict, stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.language import check
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 
 
 def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple[int, str]:
@@ -47,6 +48,19 @@ def test_the_server_sends_the_events_of_the_session(
         assert [choice[0] for choice in choices] == [choice[0] for choice in expected_choices]
         assert event == expected
     assert page_server.wait_for_end(7) == "60 tokens"
+
+
+def test_a_grammatical_text_ends_with_its_counts(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"prompt": "Sīr vali", "seed": 3, "temperature": 1.2, "top_p": 0.97}
+    text, counts = bridge.load(SHIPPED_MODEL).generate_grammatical(**settings)
+    assert counts.first_right < counts.sentences
+    with start_server(shutil.copytree(SHIPPED_MODEL, tmp_path / "bundle")) as server:
+        status, body = post(server, "/generate", settings | {"grammatical": True})
+    assert status == 200
+    *events, last = map(json.loads, body.splitlines())
+    assert "".join(e["text"] for e in events if e["kind"] != "sentence") + last["text"] == text
+    assert last == {"kind": "end", "text": "", "why": "document", **vars(counts)}
+    assert all(event["grammatical"] for event in events if event["kind"] == "sentence")
 
 
 WRONG_REQUESTS: list[tuple[str, Any, str]] = [
@@ -80,6 +94,8 @@ WRONG_REQUESTS: list[tuple[str, Any, str]] = [
         "the request is too long: expected at most 131,072 bytes, found more; shorten the text",
     ),
     ("/generate", {"check": "no"}, "check is a string, expected true or false"),
+    ("/generate", {"grammatical": 1}, "grammatical is a number, expected true or false"),
+    ("/generate", {"grammatical": True}, "grammatical texts need a model of High Valyrian"),
     ("/lens", b"null", "the request is null, expected a JSON object"),
     ("/lens", {"tokens": [1] * 21_001}, "tokens has 21,001 token ids, expected 1 to 21,000"),
     ("/lens", {"tokens": ["1"]}, '"1" is not a token id'),

@@ -1,6 +1,7 @@
 """The events of a generation are complete and correct."""
 
 import functools
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import bridge
 from bridge.generator import Generator, stream
 from bridge.inspection import attention_row, lens_table
 from bridge.web.session import (
@@ -19,6 +21,7 @@ from bridge.web.session import (
 )
 from tests.support.serving import SAMPLE
 from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_many_texts
 from valyrian_jax.config import SampleConfig
 
@@ -49,6 +52,28 @@ def test_the_texts_of_the_events_join_to_the_text_of_generate(
     prompt = [event["id"] for event in events if event["kind"] == "prompt"]
     assert prompt == encode_prompt(endless.tokenizer, sample.prompt)
     assert json.loads(json.dumps(events)) == events
+
+
+def test_the_events_of_a_grammatical_text_describe_the_draws_that_stay() -> None:
+    model = bridge.load(SHIPPED_MODEL)
+    bundle, redrawn = model.bundle, 0
+    for seed, length in itertools.product(range(6), (30, 100)):
+        changes = {"prompt": "Sīr vali", "seed": seed, "max_new_tokens": length}
+        sample = SampleConfig(**changes, temperature=1.2, top_p=0.97)
+        *events, end = stream_events(model.generator, bundle.tokenizer, sample, grammatical=True)
+        text, counts = model.generate_grammatical(**vars(sample))
+        assert "".join(event["text"] for event in events) + end["text"] == text
+        tokens = [event for event in events if event["kind"] == "token"]
+        why = "length" if len(tokens) == length else "document"
+        assert end == {"kind": "end", "text": "", "why": why, **vars(counts)}
+        redrawn += counts.sentences - counts.first_right
+        # Under the right tokens, the model gives each of them the probability that its event has.
+        ids = [event["id"] for event in events]
+        for i in range(len(events) - len(tokens), min(len(events), bundle.model.n_positions)):
+            logits = model.logits(ids[:i]).astype(np.float64)[-1] / sample.temperature
+            expected = np.exp(logits[ids[i]] - np.logaddexp.reduce(logits))
+            assert events[i]["probability"] == pytest.approx(expected, rel=1e-3)
+    assert redrawn
 
 
 def test_a_text_ends_before_the_end_of_the_document(endless: Bundle) -> None:

@@ -141,8 +141,7 @@ def draw_sentences(
         tokenizer: Tokenizer of the model.
         sample: Settings, with the prompt and the seed.
     """
-    prompt = encode_prompt(tokenizer, sample.prompt)
-    start = _find_unfinished(sample.prompt)
+    prompt, before = encode_prompt(tokenizer, sample.prompt), _find_last_sentence(sample.prompt)
     scanner = StopScanner(sample.stop)
     accepted: list[int] = []  # tokens of the sentences so far
     rest: list[int] = []  # tokens that were drawn after them
@@ -150,8 +149,8 @@ def draw_sentences(
     ids = _draw_tokens(generate, tokenizer, prompt, sample)
     while True:
         drawn = itertools.chain(rest, ids)
-        draft, sentence, has_ended = _read_sentence(tokenizer, start, drawn, copy.copy(scanner))
-        is_right = check_without_diagnosis(sentence).grammatical if sentence else None
+        draft, has_ended = _read_sentence(tokenizer, before, drawn, copy.copy(scanner))
+        is_right, size = _check_draft(tokenizer, before, draft)
         if is_right is False and draws < MAX_DRAWS:
             seed, draws, rest = (seed + SEED_STEP) % 2**32, draws + 1, []
             left = replace(
@@ -162,13 +161,12 @@ def draw_sentences(
             )
             ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], left)
             continue
-        size = len(draft) if has_ended else _count_tokens(tokenizer, start, draft, sentence)
+        size = len(draft) if has_ended else size
         if size:
             yield DrawnSentence(draft[:size], draws, is_right)
         if has_ended:
             return
-        text = start + tokenizer.decode(draft[:size])
-        start = text[text.index(sentence) + len(sentence) :]
+        before = _find_last_sentence(before + tokenizer.decode(draft[:size]))
         scanner.add(tokenizer.decode_bytes(draft[:size]))
         accepted, rest, draws = [*accepted, *draft[:size]], draft[size:], 1
 
@@ -182,50 +180,71 @@ def _draw_tokens(
 
 
 def _read_sentence(
-    tokenizer: Tokenizer, start: str, ids: Iterator[int], scanner: StopScanner
-) -> tuple[list[int], str, bool]:
+    tokenizer: Tokenizer, before: str, ids: Iterator[int], scanner: StopScanner
+) -> tuple[list[int], bool]:
     """Read tokens until a sentence is complete, which the beginning of the next one shows.
 
     Args:
         tokenizer: Tokenizer of the tokens.
-        start: Text before the tokens that belongs to the sentence.
+        before: Text before the tokens, from its last sentence on.
         ids: The tokens.
         scanner: Scanner of the text before the tokens.
 
     Returns:
-        The tokens; the sentence, or "" if the text ends before it is complete; and whether the text
-        ends with the tokens.
+        The tokens, and whether the text ends with them.
     """
-    draft, data, text = [], b"", start
+    draft, data, count = [], b"", len(_split_complete(before))
     for i in ids:
         draft.append(i)
         chunk = tokenizer.decode_bytes([i])
         data += chunk
-        text = start + data.decode("utf-8", "replace")
-        sentences = split_sentences(text)
-        if len(sentences) > 1:
-            return draft, sentences[0], False
+        if len(split_sentences(before + data.decode("utf-8", "replace"))) > count + 1:
+            return draft, False
         scanner.add(chunk)
         if scanner.has_stopped:
             break
+    return draft, True
+
+
+def _check_draft(
+    tokenizer: Tokenizer, before: str, draft: Sequence[int]
+) -> tuple[bool | None, int]:
+    """Check the first sentence of a draft.
+
+    A draft that changes the sentence before, as a second full stop does, is not right.
+
+    Args:
+        tokenizer: Tokenizer of the draft.
+        before: Text before the draft, from its last sentence on.
+        draft: Tokens.
+
+    Returns:
+        Whether the sentence is right, or None if there is no complete one; and how many of the
+        tokens belong to it.
+    """
+    done = _split_complete(before)
+    complete = _split_complete(before + tokenizer.decode(draft))[: len(done) + 1]
+    sizes = (
+        size
+        for size in range(len(draft))
+        if split_sentences(before + tokenizer.decode(draft[:size]))[: len(complete)] == complete
+    )
+    size = next(sizes, len(draft))
+    if complete[: len(done)] != done:
+        return False, size
+    if complete == done:
+        return None, size
+    return check_without_diagnosis(complete[-1]).grammatical, size
+
+
+def _split_complete(text: str) -> list[str]:
+    """Split a text into sentences, without the last one if another word would belong to it."""
     sentences = split_sentences(text)
-    return draft, sentences[0] if sentences and _is_complete(text) else "", True
+    is_complete = len(split_sentences(text + " A")) > len(sentences)
+    return sentences if is_complete else sentences[:-1]
 
 
-def _count_tokens(tokenizer: Tokenizer, start: str, draft: Sequence[int], sentence: str) -> int:
-    """Return how many tokens of a draft its first sentence needs."""
-    for size in range(len(draft)):
-        if split_sentences(start + tokenizer.decode(draft[:size]))[:1] == [sentence]:
-            return size
-    return len(draft)
-
-
-def _is_complete(text: str) -> bool:
-    """Return whether a word after a text would begin another sentence."""
-    return len(split_sentences(text + " A")) > len(split_sentences(text))
-
-
-def _find_unfinished(text: str) -> str:
-    """Return the beginning of a sentence with which a text ends, or ""."""
+def _find_last_sentence(text: str) -> str:
+    """Return a text from its last sentence on."""
     sentences = split_sentences(text)
-    return text[text.rindex(sentences[-1]) :] if sentences and not _is_complete(text) else ""
+    return text[text.rindex(sentences[-1]) :] if sentences else text
