@@ -48,6 +48,7 @@ LIBRARY_USERS = {
     "starlette": (
         "bridge/web/app.py",
         "bridge/web/completions.py",
+        "bridge/web/language.py",
         "bridge/web/middleware.py",
         "bridge/web/request.py",
     ),

@@ -29,8 +29,9 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
-from bridge.web.completions import create_completion_app
+from bridge.web.completions import create_completion_app, make_error
 from bridge.web.language import create_language_routes
+from bridge.web.middleware import HostCheck, RequestLog
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import (
     MAX_MESSAGE,

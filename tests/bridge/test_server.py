@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
+from valyrian_jax.language import check
 
 
 def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple[int, str]:

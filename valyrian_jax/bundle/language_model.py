@@ -158,7 +158,6 @@ class LanguageModel(abc.ABC):
                     "prompt for each seed"
                 )
             return prompt + "".join(self._stream(prompt, sample, grammatical))
-        prompts = _check_prompts(prompt)
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
             _check_seed_count(seeds, len(prompts), settings.get("seed"))

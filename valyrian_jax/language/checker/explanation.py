@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
 from valyrian_jax.language.checker.repair import Change, Repair
-from valyrian_jax.language.words.analysis import FEATURES, Reading
+from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.features import FEATURE_NAMES, merge_readings
 from valyrian_jax.language.words.spelling import ALPHABET, suggest
 
 _MAX_UNKNOWN = 2  # unknown words that a reason names

@@ -87,10 +87,10 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
     if reason := _reject(words, count):
         notes = describe_words(words[:MAX_TOKENS])
         return verdict._replace(reason=reason, notes=notes), ()
-    for attempt in _vary(words):
-        if tree := parse(make_sentence(attempt)):
-            notes = (*_spelling_notes(text, attempt, tree.leaves),)
-            return verdict._replace(verdict="right", notes=notes), words
+    if found := find_parse(words):
+        attempt, tree = found
+        notes = (*_spelling_notes(text, attempt, tree.leaves),)
+        return verdict._replace(verdict="right", notes=notes), words
     return verdict._replace(reason="the grammar does not have this sentence"), words
 
 
