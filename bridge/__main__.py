@@ -78,7 +78,8 @@ def main() -> None:
     """Run, verify and export a trained model with PyTorch.
 
     RUN is a run directory or a bundle directory. If you name none, commands use the newest run
-    under runs/, or the model that ships with valyrian_jax if there is no run.
+    under runs/, or the model that ships with valyrian_jax if there is no run. The name of that
+    model is `shipped`.
     """
 
 

@@ -85,8 +85,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Model:
     """Load a trained model.
 
     Args:
-        path: Directory of a run or of a bundle. None: the newest run with weights under runs/;
-            without one, the model that comes with `valyrian_jax`.
+        path: Directory of a run or of a bundle, or "shipped": the model that comes with
+            `valyrian_jax`. None: the newest run with weights under runs/; without one, that model.
 
     Raises:
         UserError: There is none, or it is damaged.

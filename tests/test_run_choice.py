@@ -3,15 +3,18 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from tests.support.commands import call
+from valyrian_jax.bundle.shipped_model import SHIPPED_HINT, SHIPPED_MODEL
 from valyrian_jax.cli.main import main
 from valyrian_jax.cli.options import run_argument
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import choose_directory, find_bundle, find_run
+from valyrian_jax.training.start_options import resolve_start
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_a_command_says_which_run_it_takes_unless_it_is_named(
     def show(run: Path) -> None:
         click.echo(run)
 
-    taken = (0, "runs/c\n", "using the newest run with weights: runs/c\n")
+    taken = (0, "runs/c\n", f"using the newest run with weights: runs/c; {SHIPPED_HINT}\n")
     assert call(show, capsys, monkeypatch) == taken
     assert call(show, capsys, monkeypatch, "runs/d") == (0, "runs/d\n", "")
 
@@ -110,4 +113,75 @@ def test_plot_says_which_run_it_takes(
 ) -> None:
     status, _, err = call(main, capsys, monkeypatch, *arguments)
     assert status == 2  # It has no losses and no weights.
-    assert err.startswith("using the newest run with weights: runs/c\nerror: ")
+    assert err.startswith(f"using the newest run with weights: runs/c; {SHIPPED_HINT}\nerror: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a", "did you mean runs/a?"),
+        ("runs/aa", "did you mean runs/a?"),
+        ("runs/aa/bundle", "did you mean runs/a/bundle?"),
+        ("shiped", "did you mean shipped?"),
+        ("nothing like it", "name another"),
+        ("two\nlines", r"two\nlines is not a run directory"),
+        ("long text " * 1000, "long text ... is not a run directory"),
+        ("nul\0", "name another"),
+        ("runs/a/config.toml/x", "expected a run or a bundle, found none of this name"),
+    ],
+)
+@pytest.mark.parametrize("find", [find_run, find_bundle])
+def test_a_run_that_is_not_there_is_answered_with_the_nearest(
+    name: str, advice: str, find: Any, runs: Path
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        find(Path(name))
+    message = str(refusal.value)
+    assert advice in message
+    assert message.endswith(f"({SHIPPED_HINT})")
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_shipped_is_the_model_that_ships_unless_a_file_has_this_name(runs: Path) -> None:
+    assert find_bundle(Path("shipped")) == SHIPPED_MODEL
+    (runs / "a").rename("shipped")
+    assert find_bundle(Path("shipped")) == Path("shipped/bundle")
+    assert find_run(Path("shipped")) == Path("shipped")
+
+
+@pytest.mark.parametrize("arguments", [["eval"], ["plot", "--lens", "--prompt", "a"], ["sample"]])
+def test_every_command_takes_the_model_that_ships_by_its_name(
+    arguments: list[str],
+    runs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"eval": ["--texts", "0"], "sample": ["--max-new-tokens", "2"]}
+    command = [*arguments, "shipped", *options.get(arguments[0], [])]
+    status, out, err = call(main, capsys, monkeypatch, *command)
+    assert (status, err) == (0, "")
+    assert out
+
+
+def test_a_run_starts_from_the_model_that_ships(runs: Path) -> None:
+    assert resolve_start({}, init="shipped").init == SHIPPED_MODEL
+    with pytest.raises(UserError, match=r"no/bundle is not a run directory.*`shipped` is the model"):
+        resolve_start({}, init="no/bundle")
+
+
+@pytest.mark.parametrize("command", ["sample -", "eval -", "plot -"])
+def test_tab_completion_prints_nothing_else(
+    command: str,
+    runs: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("_PROGRAM_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"program {command}")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit):
+        main.main(prog_name="program")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "plain,--prompt" in out or "plain,--text" in out

@@ -94,8 +94,8 @@ def load(path: PathLike | None = None) -> Model:
     """Load a trained model.
 
     Args:
-        path: Directory of a run or of a bundle. None: the newest run with weights under runs/;
-            without one, the model that comes with this package.
+        path: Directory of a run or of a bundle, or "shipped": the model that comes with this
+            package. None: the newest run with weights under runs/; without one, that model.
 
     Raises:
         UserError: There is none, or it is damaged.
@@ -148,7 +148,8 @@ def train(
     Args:
         config: TOML file, or its contents as a `valyrian_jax.config.Config`. None: the defaults.
         out: Directory of the run. None: a new one under runs/.
-        init: Bundle whose weights, tokenizer and model the run starts from.
+        init: Bundle whose weights, tokenizer and model the run starts from; "shipped" is the model
+            that comes with this package.
         resume: Directory of a run to continue, in place of `config`, `out` and `init`.
         settings: Settings that take precedence over `config`: **{"optim.lr": 1e-3}, or a section
             as optim={"lr": 1e-3}.

@@ -5,6 +5,8 @@ runs/<name>/  config.toml  tokenizer.json  metrics.jsonl  samples.txt  loss.png 
 """
 
 import contextlib
+import difflib
+import errno
 import json
 import os
 import time
@@ -16,9 +18,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from valyrian_jax.bundle.bundle import Bundle, find_previous, load_bundle
 from valyrian_jax.bundle.foreign_directory import check_is_bundle, holds_weights
-from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
+from valyrian_jax.bundle.shipped_model import (
+    SHIPPED_HINT,
+    SHIPPED_MODEL,
+    SHIPPED_RUN,
+    name_model,
+)
 from valyrian_jax.config import Config, config_to_toml, read_config
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, escape
 from valyrian_jax.files import (
     check_regular,
     is_temporary,
@@ -33,6 +40,8 @@ RUNS = Path("runs")
 _FILES_BEFORE_CONFIG = {"lock", "tokenizer.json", "checkpoints"}
 _OWN_FILES = "config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt"
 _SHOWN_NAMES = 3
+_SHOWN_LENGTH = 80  # characters of a path that is not there, which can be a text
+_MISSING = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
 _Integer = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
     dict[str, _Integer | float | list[str] | None], config=ConfigDict(strict=True)
@@ -119,6 +128,41 @@ def make_gone_error(run: Path) -> UserError:
     )
 
 
+def locate_run(path: Path) -> Path:
+    """Return where the run or bundle is that a user names.
+
+    Args:
+        path: Its path. `shipped` is the model that ships, unless there is a file of this name.
+
+    Raises:
+        UserError: There is none, or the system does not show it.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL.
+        is_missing = isinstance(error, ValueError) or error.errno in _MISSING
+        if is_missing and str(path) == SHIPPED_RUN:
+            return SHIPPED_MODEL
+        name = escape(str(path))
+        shown = name if len(name) <= _SHOWN_LENGTH else name[:_SHOWN_LENGTH] + "..."
+        reason = "none of this name" if is_missing else error
+        raise UserError(
+            f"{shown} is not a run directory: expected a run or a bundle, found {reason}; "
+            f"{_suggest_run(name)} ({SHIPPED_HINT})"
+        ) from error
+    return path
+
+
+def _suggest_run(name: str) -> str:
+    """Suggest the nearest run under runs/ for a name, with or without its directory."""
+    names = {SHIPPED_RUN: SHIPPED_RUN}
+    with contextlib.suppress(OSError):
+        for run in _list_runs():
+            names |= {run.name: str(run), str(run): str(run), f"{run}/bundle": f"{run}/bundle"}
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {escape(names[nearest[0]])}?" if nearest else "name another"
+
+
 def find_run(path: Path | None) -> Path:
     """Return a run directory: `path`, or the newest with weights under runs/ if it is None.
 
@@ -133,9 +177,11 @@ def find_run(path: Path | None) -> Path:
             f"{len(_list_runs())} entries without; train one with `python -m valyrian_jax train` "
             "or name a run directory"
         )
+    path = locate_run(path)
     if not (path / "config.toml").exists():
         raise UserError(
-            f"{path} is not a run directory: expected a config.toml in it; name another directory"
+            f"{name_model(path)} is not a run directory: expected a config.toml in it; name "
+            "another directory"
         )
     return path
 
@@ -184,6 +230,7 @@ def find_bundle(path: Path | None) -> Path:
     """
     if path is None:
         path = find_newest_run() or SHIPPED_MODEL
+    path = locate_run(path)
     if not (path / "config.toml").exists() and holds_weights(path):
         check_is_bundle(path)
         return path

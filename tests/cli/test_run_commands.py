@@ -12,7 +12,7 @@ from tests.support.commands import (
     call_on_terminal,
 )
 from valyrian_jax.bundle.bundle import load_bundle
-from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED
+from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED, SHIPPED_HINT
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.cli.main import main
 from valyrian_jax.config import SampleConfig
@@ -28,7 +28,7 @@ def test_sample_prints_the_text_of_the_sampler(
     settings = SampleConfig(prompt="the dragon", seed=7, max_new_tokens=60)
     expected = next(generate_many_texts(generate, bundle.tokenizer, settings, 1))
     options = ["--prompt", "the dragon", "--seed", 7, "--max-new-tokens", 60]
-    notice = f"using the newest run with weights: {Path('runs', 'first')}\n"
+    notice = f"using the newest run with weights: {Path('runs', 'first')}; {SHIPPED_HINT}\n"
     assert run_main("sample", *options) == (0, expected + "\n", notice)
     status, out, _ = run_main("sample", run, *options, "--num-samples", 2, "--json")
     assert status == 0

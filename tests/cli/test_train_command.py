@@ -83,7 +83,7 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
     (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
     (["--out", "/dev/null/run"], "cannot write the directory /dev/null/run: Not a directory"),
-    (["--init", "nowhere"], "no bundle at nowhere"),
+    (["--init", "nowhere"], "nowhere is not a run directory: expected a run or a bundle"),
     (
         ["--init", "nowhere", "--model.n_layer", "3"],
         "model.n_layer cannot be combined with init",

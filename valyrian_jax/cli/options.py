@@ -8,8 +8,7 @@ import click
 from click.core import ParameterSource
 
 from valyrian_jax import __version__
-from valyrian_jax.bundle.grammatical_text import MAX_DRAWS
-from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL, name_model
+from valyrian_jax.bundle.shipped_model import SHIPPED_HINT, SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, Setting, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
@@ -43,6 +42,7 @@ ACCEPT_OTHER_NAMES = {"token_normalize_func": _normalize_name}
 """Settings of a command that also takes names of other programs, such as --max_tokens."""
 
 PATH = click.Path(path_type=Path)
+_SHOWN_PROMPT = 80  # characters of a prompt that a message repeats
 
 
 def choose_run(run: Path | None) -> Path:
@@ -50,22 +50,45 @@ def choose_run(run: Path | None) -> Path:
 
     Without one, return the bundle of the model that ships. Print which it is, unless it is named.
     """
-    if run is None:
-        from valyrian_jax.run_directory import RUNS, find_newest_run
+    from valyrian_jax.run_directory import RUNS, find_newest_run, locate_run
 
-        if newest := find_newest_run():
-            shown = decode_argument(str(newest))
-            click.echo(f"using the newest run with weights: {shown}", err=True)
-            return newest
-        note = f"no run with weights under {RUNS}/; using {name_model(SHIPPED_MODEL)}"
-        click.echo(note, err=True)
-        return SHIPPED_MODEL
-    return run
+    if run is not None:
+        return locate_run(run)
+    if newest := find_newest_run():
+        shown = decode_argument(str(newest))
+        click.echo(f"using the newest run with weights: {shown}; {SHIPPED_HINT}", err=True)
+        return newest
+    note = f"no run with weights under {RUNS}/; using {name_model(SHIPPED_MODEL)}"
+    click.echo(note, err=True)
+    return SHIPPED_MODEL
 
 
-run_argument = click.argument(
-    "run", type=PATH, required=False, callback=lambda _context, _parameter, run: choose_run(run)
-)
+def choose_run_or_prompt(run: Path | None) -> Path:
+    """Return the run of a command that generates text, as `choose_run` does.
+
+    Raises:
+        UserError: It does not exist; it may be meant as a prompt.
+    """
+    try:
+        return choose_run(run)
+    except UserError as error:
+        prompt = str(run) if len(str(run)) <= _SHOWN_PROMPT else "TEXT"
+        raise UserError(
+            f"{error}; or pass --prompt {quote_argument(prompt)} if it is a text to continue"
+        ) from error
+
+
+def _run_argument(choose: Callable[[Path | None], Path]) -> Decorator:
+    """Return the argument RUN, with a function that chooses the run of the command."""
+
+    def callback(context: click.Context, _: click.Parameter, run: Path | None) -> Path | None:
+        is_completion = context.resilient_parsing  # of a command line, in which nothing is printed
+        return run if is_completion else choose(run)
+
+    return click.argument("run", type=PATH, required=False, callback=callback)
+
+
+run_argument = _run_argument(choose_run)
 version_option = click.version_option(
     __version__, prog_name="valyrian-gpt", message="%(prog)s %(version)s"
 )
@@ -144,12 +167,7 @@ def _make_range(setting: Setting) -> click.IntRange | click.FloatRange:
 
 
 _SAMPLE_OPTIONS: tuple[Decorator, ...] = (
-    click.argument(
-        "run",
-        type=PATH,
-        required=False,
-        callback=lambda _context, _parameter, run: choose_run_or_prompt(run),
-    ),
+    _run_argument(choose_run_or_prompt),
     click.option(
         "--prompt",
         type=decode_argument,
@@ -179,21 +197,6 @@ _SAMPLE_OPTIONS: tuple[Decorator, ...] = (
     show_tokens_option,
     json_option,
 )
-
-
-def choose_run_or_prompt(run: Path | None) -> Path:
-    """Return the run of a command that generates text.
-
-    Raises:
-        UserError: It does not exist; it may be meant as a prompt.
-    """
-    if run is not None and not run.exists():
-        prompt = quote_argument(str(run))
-        raise UserError(
-            f"{run} is not a run directory: expected a directory, found none of this name; name "
-            f"another, or pass --prompt {prompt} if it is a text to continue"
-        )
-    return choose_run(run)
 
 
 def sample_options(callback: Callback) -> Callback:

@@ -28,9 +28,10 @@ from valyrian_jax.files import is_standard_output
 def sample(run: Path, **options: Any) -> None:
     """Continue a prompt with the best weights of a run.
 
-    RUN is a run directory or a bundle directory; the default is the newest run under runs/, or the
-    model that ships if there is no run. Settings that you leave out are those of the run. A text
-    ends at the end of a document, before the text of --stop, or after --max-new-tokens.
+    RUN is a run directory or a bundle directory, or `shipped`, the model that ships; the default is
+    the newest run under runs/, or that model if there is no run. Settings that you leave out are
+    those of the run. A text ends at the end of a document, before the text of --stop, or after
+    --max-new-tokens.
 
     With --json, --show-tokens adds the list "tokens" to each object.
     """
@@ -53,11 +54,11 @@ def sample(run: Path, **options: Any) -> None:
 def evaluate(run: Path, texts: int | None, text: Path | None, as_json: bool) -> None:
     """Evaluate the best weights of a run on its held-out text, or on any text.
 
-    RUN is a run directory or a bundle directory; the default is the newest run under runs/, or the
-    model that ships if there is no run. The report compares the model with a trigram model of the
-    same tokens. If the grammar generated the corpus, it also has the distance from the corpus's
-    entropy, and the quality of texts that the weights generate (temperature 1, top-p 0.9, seeds
-    from 0).
+    RUN is a run directory or a bundle directory, or `shipped`, the model that ships; the default is
+    the newest run under runs/, or that model if there is no run. The report compares the model with
+    a trigram model of the same tokens. If the grammar generated the corpus, it also has the
+    distance from the corpus's entropy, and the quality of texts that the weights generate
+    (temperature 1, top-p 0.9, seeds from 0).
 
     With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read as
     the text of the run is (plain, JSON or Parquet). The end of each document, <|endoftext|>, is
@@ -151,8 +152,8 @@ def plot(
     share their axes. Every figure is written as PNG and as SVG.
 
     With --attention or --lens, draw how one RUN's best weights read --prompt instead. That RUN can
-    be a bundle directory too, whose figure is written here; without any run it is the model that
-    ships.
+    be a bundle directory too, or `shipped`, the model that ships, whose figure is written here;
+    without any run it is that model.
     """
     kinds = ["attention"] * attention + ["lens"] * has_lens
     if len(kinds) > 1:

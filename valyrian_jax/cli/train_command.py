@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from valyrian_jax.bundle.shipped_model import SHIPPED_HINT
 from valyrian_jax.cli.options import PATH, collect_overrides, config_options
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -27,7 +28,8 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--init",
     type=PATH,
-    help="Start from the weights, tokenizer and model of this bundle; its context can be cut.",
+    help="Start from the weights, tokenizer and model of this bundle; its context can be cut. "
+    f"{SHIPPED_HINT}.",
 )
 @click.option(
     "--coordinator",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from valyrian_jax.config import Config, config_from_tree, config_to_tree, load_config
 from valyrian_jax.errors import UserError
-from valyrian_jax.run_directory import find_run, load_run_config
+from valyrian_jax.run_directory import find_run, load_run_config, locate_run
 
 # Settings of the model that a bundle does not contain, or that can differ from the bundle's.
 _SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
@@ -57,7 +57,8 @@ def resolve_start(
     else:
         config = load_config(None if config is None else os.fspath(config), settings)
     context = settings.get("model.n_positions") if init is not None else None
-    return RunStart(config, _to_path(out), _to_path(resume), _to_path(init), context)
+    bundle = None if init is None else locate_run(Path(init))
+    return RunStart(config, _to_path(out), _to_path(resume), bundle, context)
 
 
 def _to_path(path: PathLike | None) -> Path | None:
