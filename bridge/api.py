@@ -3,8 +3,7 @@
 The methods of a model, its texts and its numbers are those of `valyrian_jax.api`.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,13 @@ from bridge.generator import Generator, stream
 from bridge.gpt import GPT
 from bridge.inspection import attention_weights, lens_logits
 from bridge.torch_settings import pin_torch_settings
-from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
-from valyrian_jax.bundle.text_generation import TokenColumns
-from valyrian_jax.config import SampleConfig
+from valyrian_jax.config import PathLike, SampleConfig, check_path
 from valyrian_jax.errors import UserError
-from valyrian_jax.run_directory import find_bundle
+from valyrian_jax.run_directory import locate_run, open_bundle
 
 __all__ = ["Attention", "Lens", "Model", "Score", "UserError", "load"]
 
@@ -81,7 +79,7 @@ class Model(LanguageModel):
         return torch.tensor(tokens[None], dtype=torch.int64, device=device)
 
 
-def load(path: str | os.PathLike[str] | None = None) -> Model:
+def load(path: PathLike | None = None) -> Model:
     """Load a trained model.
 
     Args:
@@ -91,11 +89,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Model:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    if path is not None and Path(path).suffix in (".pt", ".pt2") and Path(path).is_file():
+    path = None if path is None else locate_run(check_path(path, "path"))
+    if path is not None and path.suffix in (".pt", ".pt2") and path.is_file():
         raise UserError(
             f"cannot load a model: expected a run or a bundle, found the file {path}; open an "
             "exported file with torch.jit.load, or first import a checkpoint with `python -m "
             "bridge import`"
         )
-    directory = find_bundle(None if path is None else Path(path))
-    return Model(load_bundle(directory), directory)
+    return Model(*open_bundle(path))

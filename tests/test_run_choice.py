@@ -166,7 +166,7 @@ def test_every_command_takes_the_model_that_ships_by_its_name(
 
 def test_a_run_starts_from_the_model_that_ships(runs: Path) -> None:
     assert resolve_start({}, init="shipped").init == SHIPPED_MODEL
-    with pytest.raises(UserError, match=r"no/bundle is not a run directory.*`shipped` is the model"):
+    with pytest.raises(UserError, match="no/bundle is not a run .*`shipped` is the model"):
         resolve_start({}, init="no/bundle")
 
 

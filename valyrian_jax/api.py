@@ -14,12 +14,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
-from valyrian_jax.bundle.text_generation import TokenColumns
-from valyrian_jax.config import Config, SampleConfig
+from valyrian_jax.config import Config, PathLike, SampleConfig, to_plain
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.inspection.logit_lens import lens
@@ -27,8 +25,8 @@ from valyrian_jax.model.activations import attention_weights
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import Params, from_tensors
-from valyrian_jax.run_directory import find_bundle
-from valyrian_jax.training.start_options import PathLike, resolve_start
+from valyrian_jax.run_directory import open_bundle
+from valyrian_jax.training.start_options import resolve_start
 
 __all__ = ["Attention", "Lens", "Model", "Score", "TrainedRun", "UserError", "load", "train"]
 
@@ -100,8 +98,7 @@ def load(path: PathLike | None = None) -> Model:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    directory = find_bundle(None if path is None else Path(path))
-    return Model(load_bundle(directory), directory)
+    return Model(*open_bundle(path))
 
 
 class TrainedRun(NamedTuple):
@@ -170,10 +167,10 @@ def train(
 
 
 def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted name, and paths among their values as text."""
+    """Return settings by dotted name, with plain values: paths as text, numbers as Python's."""
     flat = {}
     for name, value in settings.items():
         for key, item in value.items() if isinstance(value, Mapping) else [("", value)]:
             dotted = f"{name}.{key}" if key else name
-            flat[dotted] = os.fspath(item) if isinstance(item, os.PathLike) else item
+            flat[dotted] = os.fspath(item) if isinstance(item, os.PathLike) else to_plain(item)
     return flat

@@ -24,7 +24,7 @@ from valyrian_jax.bundle.shipped_model import (
     SHIPPED_RUN,
     name_model,
 )
-from valyrian_jax.config import Config, config_to_toml, read_config
+from valyrian_jax.config import Config, PathLike, check_path, config_to_toml, read_config
 from valyrian_jax.errors import UserError, escape
 from valyrian_jax.files import (
     check_regular,
@@ -243,9 +243,25 @@ def find_bundle(path: Path | None) -> Path:
     )
 
 
-def load_run_bundle(path: Path | None) -> Bundle:
+def open_bundle(path: PathLike | None) -> tuple[Bundle, Path]:
+    """Load the bundle that `find_bundle` finds; return it and its directory.
+
+    Raises:
+        UserError: There is none, it is damaged, or the system does not show it.
+    """
+    try:
+        directory = find_bundle(None if path is None else check_path(path, "path"))
+        return load_bundle(directory), directory
+    except OSError as error:
+        raise UserError(
+            f"cannot read {error.filename or path}: {error.strerror}; expected a run or a bundle "
+            "that you may read: change its permissions, or name another"
+        ) from error
+
+
+def load_run_bundle(path: PathLike | None) -> Bundle:
     """Load the bundle that `find_bundle` finds."""
-    return load_bundle(find_bundle(path))
+    return open_bundle(path)[0]
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:

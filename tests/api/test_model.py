@@ -13,6 +13,7 @@ import pytest
 import bridge
 import valyrian_jax as vx
 from valyrian_jax.bundle.bundle import load_bundle
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.bundle.text_generation import generate_texts, resolve_sample_config
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR
 from valyrian_jax.data.windows import make_eval_windows
@@ -64,7 +65,9 @@ def test_a_stop_string_ends_the_text(model: Any) -> None:
 def test_numbers_of_numpy_are_settings(model: Any) -> None:
     text = model.generate("the", seed=np.int64(3), temperature=np.float32(0.5))
     assert text == model.generate("the", seed=3, temperature=0.5)
-    assert model.generate(["the"], seeds=np.array([3]), temperature=0.5) == [text]
+    for seeds in (np.array([3]), [np.int64(3)], range(3, 4), iter([3]), (3,)):
+        assert model.generate(["the"], seeds=seeds, temperature=0.5) == [text]
+    assert model.lens("the", top=np.int64(2)).ids.shape[-1] == 2
 
 
 def test_both_give_the_same(both: tuple[vx.Model, bridge.Model]) -> None:
@@ -151,7 +154,8 @@ def test_a_score_has_its_numbers_in_several_units(model: Any) -> None:
 def test_text_comes_back_from_its_ids(model: Any) -> None:
     ids = model.encode(SENTENCE)
     assert model.decode(ids) == SENTENCE
-    assert model.decode(np.array(ids)) == SENTENCE
+    for other in (np.array(ids), iter(ids), tuple(ids), dict(enumerate(ids)).values()):
+        assert model.decode(other) == SENTENCE
     assert model.tokenizer is model.bundle.tokenizer
     assert model.config.n_positions == 16
 
@@ -201,19 +205,37 @@ WRONG = [
     (lambda m: m.generate("a", seeds=[1]), "seeds needs a list of prompts, found one text"),
     (lambda m: m.generate(["a", "b"], seeds=[1]), "seeds must be 2 numbers"),
     (lambda m: m.generate(["a"], seed=1, seeds=[1]), "found 1 and seed = 1; leave one of them out"),
-    (lambda m: m.generate(["a"], seeds=[-1]), "seed = -1"),
-    (lambda m: m.generate("a", stop=""), "stop = '': expected strings of at least one character"),
-    (lambda m: m.generate("a", stop=["\ud800"]), r"'stop = \ud800' is not valid Unicode"),
-    (lambda m: m.generate("a\ud800"), "the text is not valid Unicode: it has a lone surrogate"),
-    (lambda m: m.generate(["a", "\udfff"]), "the text is not valid Unicode"),
-    (lambda m: m.stream("\ud800"), "the text is not valid Unicode"),
-    (lambda m: m.score("a\ud800"), "the text is not valid Unicode"),
-    (lambda m: m.logits([]), "logits needs a list of 1 to 16 token ids, found shape (0,)"),
-    (lambda m: m.logits([1] * 17), "found shape (17,); pass the ids of one text"),
-    (lambda m: m.logits("the"), "logits needs a list of 1 to 16 token ids, found shape ()"),
+    (lambda m: m.generate(["a"], seeds=[-1]), "seeds[0] = -1: input should be greater than"),
+    (lambda m: m.generate(["a"], seeds=[None]), "seeds[0] = None: input should be a valid integer"),
+    (lambda m: m.generate(["a"], seeds=[True]), "seeds[0] = True: input should be a valid integer"),
+    (lambda m: m.generate(["a"], seeds={1: 2}), "seeds = {1: 2}: input should be a valid list"),
+    (lambda m: m.generate(["a"], seeds={1}), "seeds = {1}: input should be a valid list"),
+    (lambda m: m.generate(["a"], seeds=5), "seeds = 5: input should be a valid list; pass a list"),
+    (lambda m: m.generate(["a"], seeds=np.array([[1]])), "seeds[0] = [1]: input should be a valid"),
+    (lambda m: m.generate("a", stop={"a": 1}), "sample.stop = {'a': 1}"),
+    (lambda m: m.generate("a", stop={"a"}), "sample.stop: expected text"),
+    (lambda m: m.logits([]), "logits needs a list of 1 to 16 token ids, found 0"),
+    (lambda m: m.logits([1] * 17), "found 17; pass the ids of one text"),
+    (lambda m: m.logits("the"), "ids = 'the': input should be a valid list; make token ids with"),
+    (lambda m: m.logits([[1], [1, 2]]), "ids[0] = [1]: input should be a valid integer"),
+    (lambda m: m.logits([2**80]), "logits needs token ids from 0 to 299"),
     (lambda m: m.logits([300]), "logits needs token ids from 0 to 299, found [300]"),
-    (lambda m: m.logits([0.5]), "logits needs token ids from 0 to 299, found [0.5]"),
+    (lambda m: m.logits([0.5]), "ids[0] = 0.5: input should be a valid integer"),
     (lambda m: m.decode([300]), "token id 300 is outside the vocabulary"),
+    (lambda m: m.decode([1.5]), "ids[0] = 1.5: input should be a valid integer"),
+    (lambda m: m.decode([1, "a"]), "ids[1] = 'a': input should be a valid integer; make token ids"),
+    (lambda m: m.decode([True]), "ids[0] = True"),
+    (lambda m: m.decode(None), "ids = None: input should be a valid list"),
+    (lambda m: m.decode(b"ab"), "ids = b'ab': input should be a valid list"),
+    (lambda m: m.encode(None), "text = None: input should be a valid string; pass a str"),
+    (lambda m: m.encode(b"x"), "text = b'x': input should be a valid string"),
+    (lambda m: m.encode(["a", "b"]), "text = ['a', 'b']: input should be a valid string"),
+    (lambda m: m.lens("a", top=0), "top = 0: input should be greater than or equal to 1; pass a"),
+    (lambda m: m.lens("a", top=-1), "top = -1: input should be greater than or equal to 1"),
+    (lambda m: m.lens("a", top=1.5), "top = 1.5: input should be a valid integer"),
+    (lambda m: m.lens("a", top="2"), "top = '2': input should be a valid integer"),
+    (lambda m: m.lens("a", top=None), "top = None: input should be a valid integer"),
+    (lambda m: m.lens("a", top=True), "top = True: input should be a valid integer"),
     (lambda m: m.score(""), "cannot score an empty text"),
     (lambda m: m.score(["a"]), "expected text, found list ['a']; pass a str"),
     (lambda m: m.attention("the wolf " * 16), "tokens, but the context of the model is 16"),
@@ -227,6 +249,38 @@ def test_a_wrong_argument_is_one_line(model: Any, use: Any, message: str) -> Non
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "sample." not in str(caught.value)  # a section of the configuration
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (5, "path = 5: input should be a valid string; pass a path"),
+        (b"/tmp", "path = b'/tmp': input should be a valid string"),
+        ("x" * 5000, "xxx... is not a run directory: expected a run or a bundle, found none"),
+        ("x" * 5000 + ".pt", "xxx... is not a run directory: expected a run or a bundle"),
+        ("", ". is not a run directory: expected a config.toml"),
+        ("nul\0", "is not a run directory"),
+    ],
+    ids=["number", "bytes", "long", "long file", "empty", "nul"],
+)
+def test_a_wrong_path_is_one_line(
+    package: ModuleType, path: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(vx.UserError) as caught:
+        package.load(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_model_that_ships_has_a_name(package: ModuleType) -> None:
+    assert package.load("shipped").directory == SHIPPED_MODEL
+
+
+def test_an_error_of_the_system_is_one_line(package: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(vx.UserError, match="loop is not a run directory: .* symbolic links"):
+        package.load(tmp_path / "loop")
 
 
 def test_an_unknown_argument_is_an_error_of_python(model: Any) -> None:

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import valyrian_jax as vx
@@ -82,6 +83,17 @@ def test_a_run_trains_in_a_thread(settings: dict[str, Any], tmp_path: Path) -> N
         ({"config": "none.toml"}, "cannot read the configuration none.toml"),
         ({"resume": "nowhere"}, "nowhere is not a run directory"),
         ({"resume": "nowhere", "out": "new"}, "leave out config, out and init"),
+        ({"optimm": {"lr": 1}}, "unknown key optimm = {'lr': 1}; did you mean optim?"),
+        ({"config": "tiny", "optimm": {"lr": 1}}, "unknown key optimm = {'lr': 1}; did you mean"),
+        ({"config": "tiny", "optim": None}, "unknown key optim = null; optim is a section: name"),
+        ({"config": "tiny", "optim.lr": {1}}, "optim.lr: expected text, numbers, true or false"),
+        ({"config": "tiny", "optim": {"lr": 1j}}, "optim.lr: expected text, numbers, true or"),
+        ({"config": ""}, "cannot read the configuration .: Is a directory"),
+        ({"config": 5}, "config = 5: input should be a valid string; pass a path"),
+        ({"config": {"optim.lr": 1}}, 'found a dict; pass settings as **{"optim.lr": 1e-3}'),
+        ({"out": 5}, "out = 5: input should be a valid string; pass a path"),
+        ({"init": b"x"}, "init = b'x': input should be a valid string; pass a path"),
+        ({"resume": 1.5}, "resume = 1.5: input should be a valid string; pass a path"),
         ({"init": "nowhere", "model.n_layer": 3}, "model.n_layer cannot be combined with init"),
         ({"init": "nowhere", "data.tokenizer": "x"}, "data.tokenizer cannot be combined with"),
     ],
@@ -92,3 +104,10 @@ def test_a_wrong_argument_is_one_line(arguments: dict[str, Any], message: str) -
         vx.train(**arguments)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "tiny.toml" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_settings() -> None:
+    settings = {"train.steps": np.int64(20), "optim": {"lr": np.float32(0.5)}}
+    with pytest.raises(vx.UserError, match="nowhere is not a run directory"):  # the last check
+        vx.train("tiny", init="nowhere", **settings)

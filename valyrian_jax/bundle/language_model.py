@@ -35,10 +35,19 @@ from valyrian_jax.bundle.text_generation import (
     seed_range,
     stream_text,
 )
-from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.errors import UserError, check_unicode
+from valyrian_jax.config import (
+    Count,
+    ModelConfig,
+    SampleConfig,
+    Seed,
+    check_argument,
+    to_plain,
+)
+from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
+
+_IDS_ADVICE = "make token ids with encode()"
 
 
 class Attention(NamedTuple):
@@ -160,12 +169,9 @@ class LanguageModel(abc.ABC):
             return prompt + "".join(self._stream(prompt, sample, grammatical))
         row_seeds = seed_range(sample.seed, len(prompts))
         if seeds is not None:
-            _check_seed_count(seeds, len(prompts), settings.get("seed"))
-            row_seeds = [self._resolve({"seed": row_seed}).seed for row_seed in seeds]
-        if grammatical:
-            samples = [replace(sample, seed=seed) for seed in row_seeds]
-            pairs = zip(prompts, samples, strict=True)
-            return [p + "".join(self._stream(p, sample, True)) for p, sample in pairs]
+            advice = "pass a list with a seed from 0 to 4294967295 for each prompt"
+            row_seeds = check_argument(seeds, list[Seed], "seeds", advice)
+            _check_seed_count(row_seeds, len(prompts), settings.get("seed"))
         batch_size = count_texts(self.config)
         return generate_texts(
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
@@ -208,12 +214,20 @@ class LanguageModel(abc.ABC):
         return score_text(self.logits, self.tokenizer, self.config.n_positions, text)
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text; special tokens in it are ordinary text."""
-        return self.tokenizer.encode(text)
+        """Return the token ids of a text; special tokens in it are ordinary text.
+
+        Raises:
+            UserError: It is not a text.
+        """
+        return self.tokenizer.encode(check_argument(text, str, "text", "pass a str"))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
-        return self.tokenizer.decode(ids)
+        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD.
+
+        Raises:
+            UserError: One is not in the vocabulary.
+        """
+        return self.tokenizer.decode(check_argument(ids, list[int], "ids", _IDS_ADVICE))
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the logits [T, V] of the token after each of T ids.
@@ -221,14 +235,14 @@ class LanguageModel(abc.ABC):
         Raises:
             UserError: There are more ids than the context has, none, or one outside the vocabulary.
         """
-        tokens = np.asarray(ids)
+        tokens = np.array(check_argument(ids, list[int], "ids", _IDS_ADVICE), object)
         length, vocab_size = self.config.n_positions, self.config.vocab_size
-        if tokens.ndim != 1 or not 1 <= len(tokens) <= length:
+        if not 1 <= len(tokens) <= length:
             raise UserError(
-                f"logits needs a list of 1 to {length} token ids, found shape {tokens.shape}; pass "
-                "the ids of one text, and of a long one its end"
+                f"logits needs a list of 1 to {length} token ids, found {len(tokens)}; pass the "
+                "ids of one text, and of a long one its end"
             )
-        if tokens.dtype.kind not in "iu" or not (0 <= tokens.min() <= tokens.max() < vocab_size):
+        if not 0 <= tokens.min() <= tokens.max() < vocab_size:
             raise UserError(
                 f"logits needs token ids from 0 to {vocab_size - 1}, found {tokens.tolist()}; make "
                 "them with encode()"
@@ -256,9 +270,11 @@ class LanguageModel(abc.ABC):
             top: Number of predictions for each token and layer.
 
         Raises:
-            UserError: The text is longer than the context, or the weights overflow float32.
+            UserError: The text is longer than the context, `top` is not a number of at least 1, or
+                the weights overflow float32.
         """
         _check_prompts([text])
+        top = check_argument(top, Count, "top", "pass a whole number of at least 1")
         tokens = encode_within_context(self.bundle, text)
         return self._compute_lens(np.array(tokens, np.int32), top)
 
@@ -292,8 +308,7 @@ class LanguageModel(abc.ABC):
             raise TypeError(f"unexpected keyword argument {name!r}: expected {', '.join(names)}")
         given = {name: value for name, value in settings.items() if value is not None}
         # Numbers of NumPy are not JSON, which checks the settings.
-        given = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
-        return resolve_sample_config(self.bundle, given)
+        return resolve_sample_config(self.bundle, {n: to_plain(v) for n, v in given.items()})
 
     def _stream(self, prompt: str, sample: SampleConfig, grammatical: bool) -> Iterator[str]:
         if grammatical:

@@ -1,5 +1,6 @@
 """The configuration of a run: its settings, and how they are read."""
 
+from valyrian_jax.config.arguments import PathLike, check_argument, check_path, to_plain
 from valyrian_jax.config.loading import (
     Setting,
     config_from_tree,
@@ -14,6 +15,7 @@ from valyrian_jax.config.schema import (
     BLANK_LINE,
     REGULAR_EXPRESSION,
     Config,
+    Count,
     MeshConfig,
     ModelConfig,
     OptimConfig,
@@ -27,13 +29,17 @@ __all__ = [
     "BLANK_LINE",
     "REGULAR_EXPRESSION",
     "Config",
+    "Count",
     "MeshConfig",
     "ModelConfig",
     "OptimConfig",
+    "PathLike",
     "SampleConfig",
     "Seed",
     "Setting",
     "TrainConfig",
+    "check_argument",
+    "check_path",
     "check_separator",
     "config_from_tree",
     "config_to_toml",
@@ -42,4 +48,5 @@ __all__ = [
     "list_settings",
     "load_config",
     "read_config",
+    "to_plain",
 ]

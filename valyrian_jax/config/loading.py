@@ -66,9 +66,11 @@ def load_config(
     Raises:
         UserError: The file cannot be read, or a key or value is wrong.
     """
-    path = path and find_config(path)
-    config = read_config(path, overrides) if path else config_from_tree({}, overrides)
-    directories = [Path(path).parent] if path else []
+    if path is None:
+        config, directories = config_from_tree({}, overrides), []
+    else:
+        path = find_config(path)
+        config, directories = read_config(path, overrides), [Path(path).parent]
     data = dataclasses.replace(
         config.data,
         path=find_input(config.data.path, *directories),
@@ -114,6 +116,7 @@ def config_from_tree(
     """
     names, overrides = names or {}, overrides or {}
     sections: dict[str, dict[str, Any]] = {}
+    overrides = overrides or {}
     try:
         for name, value in tree.items():
             if not isinstance(value, Mapping):
@@ -129,20 +132,40 @@ def config_from_tree(
         for section, values in sections.items():
             for name, value in values.items():
                 for text in value if isinstance(value, list | tuple) else [value]:
-                    key = f"{section}.{name}"
-                    origin = "" if key in overrides else f"{source}: "
-                    setting = f"{names.get(key, key)} = {text}"
-                    check_unicode(setting, f"{origin}{setting!r}")
+                    _check_unicode(f"{section}.{name} = {text}", source)
+                key = f"{section}.{name}"
+                _check_plain(value, key if key in overrides else f"{source}: {key}")
         # As JSON, because only there strict types let a mapping become a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"][:2]))
-        origin = "" if key in overrides else f"{source}: "
-        raise UserError(f"{origin}{explain_error(error, names)}") from error
+        location = [*map(str, error.errors()[0]["loc"])]
+        is_override = location[0] not in tree or ".".join(location) in overrides
+        origin = "" if is_override else f"{source}: "
+        raise UserError(f"{origin}{explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"
+        ) from error
+
+
+def _check_plain(value: Any, name: str) -> None:
+    """Check that JSON has a value such as this one, which is no date and no object of Python."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{name}: expected text, numbers, true or false as values: {error}"
+        ) from error
+
+
+def _check_unicode(setting: str, source: str) -> None:
+    """Check the text of a setting; an escape in JSON can be a lone surrogate."""
+    try:
+        setting.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{source}: {setting!r} is not valid Unicode: it has a lone surrogate; remove it"
         ) from error
 
 
@@ -198,6 +221,8 @@ def _suggest_key(wrong: str, shown: Mapping[str, str] = {}) -> str:
         shown: Names of the keys in messages, where they differ.
     """
     keys = [setting.name for setting in list_settings()]
+    if examples := [key for key in keys if key.startswith(f"{wrong}.")]:
+        return f"{wrong} is a section: name one of its settings, such as {examples[0]}"
     names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys}
     names |= {section.name: section.name for section in dataclasses.fields(Config)}
     nearest = difflib.get_close_matches(wrong, names, n=1)

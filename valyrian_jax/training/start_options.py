@@ -3,18 +3,23 @@
 It does not import JAX, which takes a second, so that a command reports mistakes at once.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from valyrian_jax.config import Config, config_from_tree, config_to_tree, load_config
+from valyrian_jax.config import (
+    Config,
+    PathLike,
+    check_path,
+    config_from_tree,
+    config_to_tree,
+    load_config,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import find_run, load_run_config, locate_run
 
 # Settings of the model that a bundle does not contain, or that can differ from the bundle's.
 _SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
-PathLike = str | os.PathLike[str]
 
 
 class RunStart(NamedTuple):
@@ -46,23 +51,29 @@ def resolve_start(
     Raises:
         UserError: Two of them cannot be combined, there is no such run, or a value is wrong.
     """
+    if isinstance(config, Mapping):
+        raise UserError(
+            'config expects a file or a Config, found a dict; pass settings as **{"optim.lr": 1e-3}'
+        )
     if resume is not None and not (config is out is init is None):
         raise UserError("resume uses the settings of the run; leave out config, out and init")
     if init is not None:
         _check_settings_with_init(settings)
     if resume is not None:
-        config = load_resume_config(Path(resume), settings)
+        config = load_resume_config(check_path(resume, "resume"), settings)
     elif isinstance(config, Config):
         config = config_from_tree(config_to_tree(config), settings)
     else:
-        config = load_config(None if config is None else os.fspath(config), settings)
+        file = None if config is None else check_path(config, "config")
+        config = load_config(file, settings)
     context = settings.get("model.n_positions") if init is not None else None
-    bundle = None if init is None else locate_run(Path(init))
-    return RunStart(config, _to_path(out), _to_path(resume), bundle, context)
-
-
-def _to_path(path: PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
+    return RunStart(
+        config,
+        None if out is None else check_path(out, "out"),
+        None if resume is None else check_path(resume, "resume"),
+        None if init is None else locate_run(check_path(init, "init")),
+        context,
+    )
 
 
 def _check_settings_with_init(settings: Iterable[str]) -> None:
