@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TextIO
 
+_SHOWN_NAME = 80  # characters
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 StopSignal = Callable[[], signal.Signals | None]
 """A function that returns the signal that asks a loop to stop, or None."""
@@ -36,22 +37,10 @@ def _escape_character(character: str) -> str:
     )
 
 
-def check_unicode(text: str, name: str) -> None:
-    """Check that UTF-8 can represent a text; an escape in JSON can be a lone surrogate.
-
-    Args:
-        text: The text.
-        name: What it is, for the message.
-
-    Raises:
-        UserError: It cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{name} is not valid Unicode: it has a lone surrogate; remove it"
-        ) from error
+def shorten(name: str) -> str:
+    """Return the beginning of a name that nothing has, in one line; it can be a long text."""
+    shown = escape(name[: _SHOWN_NAME + 1])
+    return shown if len(shown) <= _SHOWN_NAME else shown[:_SHOWN_NAME] + "..."
 
 
 def quote_argument(argument: str) -> str:

@@ -25,7 +25,7 @@ from valyrian_jax.bundle.shipped_model import (
     name_model,
 )
 from valyrian_jax.config import Config, PathLike, check_path, config_to_toml, read_config
-from valyrian_jax.errors import UserError, escape
+from valyrian_jax.errors import UserError, escape, shorten
 from valyrian_jax.files import (
     check_regular,
     is_temporary,
@@ -40,7 +40,6 @@ RUNS = Path("runs")
 _FILES_BEFORE_CONFIG = {"lock", "tokenizer.json", "checkpoints"}
 _OWN_FILES = "config.toml", "tokenizer.json", "metrics.jsonl", "samples.txt"
 _SHOWN_NAMES = 3
-_SHOWN_LENGTH = 80  # characters of a path that is not there, which can be a text
 _MISSING = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
 _Integer = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
@@ -143,12 +142,10 @@ def locate_run(path: Path) -> Path:
         is_missing = isinstance(error, ValueError) or error.errno in _MISSING
         if is_missing and str(path) == SHIPPED_RUN:
             return SHIPPED_MODEL
-        name = escape(str(path))
-        shown = name if len(name) <= _SHOWN_LENGTH else name[:_SHOWN_LENGTH] + "..."
         reason = "none of this name" if is_missing else error
         raise UserError(
-            f"{shown} is not a run directory: expected a run or a bundle, found {reason}; "
-            f"{_suggest_run(name)} ({SHIPPED_HINT})"
+            f"{shorten(str(path))} is not a run directory: expected a run or a bundle, found "
+            f"{reason}; {_suggest_run(str(path))} ({SHIPPED_HINT})"
         ) from error
     return path
 

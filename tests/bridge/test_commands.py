@@ -184,7 +184,12 @@ USER_ERRORS: list[tuple[list[Any], str]] = [
     ([*TO_PT2, "a.pt2", "--quantize", "int8"], "--quantize requires --format torchscript"),
     (["check", "nothing.pt"], "cannot read nothing.pt"),
     (["import", "nowhere", "-o", "x"], "no directory at nowhere"),
-    (["fly"], "No such command 'fly'"),
+    (["fly"], "No such command 'fly'.\n"),
+    (["sample"], "No such command 'sample'. Use `valyrian sample`."),
+    (
+        ["--host", "::1", "serve"],
+        "No such option '--host'. Put it after the command: `serve --host`",
+    ),
 ]
 
 

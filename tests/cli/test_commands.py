@@ -43,6 +43,12 @@ COMMAND_MISTAKES: list[tuple[list[str], str]] = [
     (["plot"], "no run with weights under runs/: expected a directory with a bundle, found 0"),
     (["sample", "--top-p", "0"], "Invalid value for '--top-p'"),
     (["sampel"], "No such command 'sampel'. Did you mean 'sample'?"),
+    (["serve"], "No such command 'serve'. Use `valyrian-bridge serve`."),
+    (
+        ["--seed", "9", "sample"],
+        "No such option '--seed'. Put it after the command: `sample --seed`",
+    ),
+    (["--xyzzy", "9", "sample"], "No such option '--xyzzy'.\n"),
     (["corpus", "--sentences", "0"], "Invalid value for '--sentences'"),
     (["corpus", "--sentences", "2", "-o", "/dev/null/x"], "Not a directory"),
     (["tokenizer", "encode", "none.json", "none.txt"], "none.json"),

@@ -70,10 +70,19 @@ def test_sample_settings_reach_the_sampler(run: Path, run_main: RunMain) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--min-p", 1.5], "1.5 is not in the range 0<=x<=1"),
-        (["--repetition-penalty", 0], "0.0 is not in the range"),
-        (["--min-new-tokens", -1], "-1 is not in the range 0<=x<2147483648"),
-        (["--stop", ""], "stop = ['']: expected strings of at least one character"),
+        (["--min-p", 1.5], "1.5 is not a number from 0 to 1\n"),
+        (["--repetition-penalty", 0], "0.0 is not a number from 0.001 to 1000\n"),
+        (["--min-new-tokens", -1], "-1 is not a whole number from 0 to 2147483647\n"),
+        (["--seed", "abc"], "'--seed': 'abc' is not a whole number from 0 to 4294967295\n"),
+        (["--max-new-tokens", "1,000"], "not a whole number from 1 to 2147483647; write 1000\n"),
+        (["--temperature", "0,5"], "'0,5' is not a number of at least 0; write 0.5\n"),
+        (["--top-p", "-0.5"], "-0.5 is not a number above 0\n"),
+        (["--top-p", "a,b"], "'a,b' is not a number above 0\n"),
+        (["Valar", "it's"], """(Valar it's); did you mean --prompt 'Valar it'"'"'s'?"""),
+        (["-p", "Valar"], "No such option '-p'. Did you mean --prompt?"),
+        (["--sead", 1], "No such option '--sead'. Did you mean --seed?"),
+        (["--xyzzy", 1], "No such option '--xyzzy'.\n"),
+        (["--stop", ""], "sample.stop = [''] has an empty string"),
     ],
 )
 def test_sample_refuses_settings_out_of_range(

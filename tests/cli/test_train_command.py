@@ -51,9 +51,19 @@ def test_sigterm_ends_training_with_the_command_that_resumes_it(
 TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (
         ["--optim.lrr", "1"],
-        "No such option '--optim.lrr'. (Did you mean one of: '--optim.clip_norm', '--optim.lr'",
+        "No such option '--optim.lrr'. Did you mean --optim.lr or",
     ),
-    (["--optim.lr", "fast"], "Invalid value for '--optim.lr': 'fast' is not a valid float"),
+    (["--optim.lr", "fast"], "Invalid value for '--optim.lr': 'fast' is not a number\n"),
+    (["--optim.lr", "0,1"], "Invalid value for '--optim.lr': '0,1' is not a number; write 0.1\n"),
+    (
+        ["--processes", "0"],
+        "Invalid value for '--processes': 0 is not a whole number of at least 1",
+    ),
+    (["--train.steps", "1.5"], "'1.5' is not a whole number\n"),
+    (["--lr", "1e-3"], "No such option '--lr'. Did you mean --optim.lr?"),
+    (["--seed", "1"], "No such option '--seed'. Did you mean --train.seed or --sample.seed?"),
+    (["--data.path", "The old dragon."], "; a text itself goes into a file"),
+    (["--data.path", "The old dragon." * 500], "...: File name too long; expected the name of a"),
     (["--model.n_head", "3"], "model.n_head = 3 must divide model.n_embd = 32"),
     (
         ["--model.vocab_size", "200"],
@@ -95,7 +105,7 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
         ["--out", "."],
         "cannot start a run in .: expected a new or empty directory, found empty.txt, latin.txt",
     ),
-    (["stray"], "Got unexpected extra argument (stray)"),
+    (["quick"], "Got unexpected extra argument (quick); did you mean --config quick?"),
 ]
 
 

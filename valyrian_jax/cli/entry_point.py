@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from valyrian_jax.cli.usage_errors import explain_usage_error
 from valyrian_jax.errors import StoppedError, UserError, escape, silence
 
 _MAX_MESSAGE = 2000  # characters
@@ -34,7 +35,7 @@ def run_command(command: click.Command) -> NoReturn:
         print(error.ctx.get_help() if error.ctx else error)
         sys.exit(2)
     except click.ClickException as error:
-        _exit_with_error(error.format_message())
+        _exit_with_error(explain_usage_error(error))
     except UserError as error:
         _exit_with_error(str(error))
     except StoppedError as stop:

@@ -18,7 +18,7 @@ from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.split_record import SplitRecord
 from valyrian_jax.data.text_dataset import open_text_dataset
 from valyrian_jax.data.windows import EvalSet
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, shorten
 from valyrian_jax.tokenizer import Tokenizer
 
 
@@ -98,9 +98,13 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
         )
     if is_shard_directory(config.data.path):
         return open_shard_dataset(config, tokenizer, name)
-    if not path.exists():
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL.
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"cannot read the text {path}: No such file or directory; expected a text or a "
-            "directory of shards: put it back, or name another with --data.path"
-        )
+            f"cannot read the text {shorten(str(path))}: {reason}; expected the name of a file or "
+            "of a directory of shards: put it back, or name another with --data.path; a text "
+            "itself goes into a file"
+        ) from error
     return open_text_dataset(config, tokenizer, scratch)
