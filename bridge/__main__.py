@@ -27,6 +27,7 @@ from valyrian_jax.cli.options import (
     completion_help,
     decode_argument,
     json_option,
+    print_on_terminal,
     run_argument,
     sample_options,
     version_option,
@@ -96,6 +97,7 @@ def generate(run: Path, **options: Any) -> None:
 
     --json with --show-tokens adds the list "tokens" to each object.
     """
+    print_on_terminal("loading the model ...")
     from bridge.api import load
 
     print_samples(load(run), **options)

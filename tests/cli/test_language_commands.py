@@ -12,8 +12,10 @@ import pytest
 from tests.support.commands import (
     RunMain,
     assert_one_line_error,
+    call_on_terminal,
 )
-from valyrian_jax.language.checker.text import stream_sentences
+from valyrian_jax.cli.main import main
+from valyrian_jax.language.checker.verdict import stream_sentences
 
 
 def test_corpus_writes_the_same_text_every_time(tmp_path: Path, run_main: RunMain) -> None:
@@ -22,6 +24,19 @@ def test_corpus_writes_the_same_text_every_time(tmp_path: Path, run_main: RunMai
     assert status == 0
     assert run_main(*arguments, "-o", tmp_path / "c.txt")[0] == 0
     assert (tmp_path / "c.txt").read_text(encoding="utf-8") == out
+
+
+def test_corpus_is_short_on_a_terminal_unless_its_size_is_given(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = call_on_terminal(main, monkeypatch, "corpus", "--seed", 3)
+    assert len([*stream_sentences([text])]) == 20
+    assert (
+        "--sentences 62000 prints the whole corpus, -o FILE writes it\n" in capfd.readouterr().err
+    )
+    text = call_on_terminal(main, monkeypatch, "corpus", "--sentences", 30)
+    assert len([*stream_sentences([text])]) == 30
+    assert "62000" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["zaldrīzes", "kara", "jorrāelagon", "se"])

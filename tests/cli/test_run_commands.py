@@ -1,6 +1,8 @@
 """Commands for a run: sample, eval and plot."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED, SHIPPED_HINT
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.cli.main import main
+from valyrian_jax.cli.samples import _note_on_accents
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import make_generator
+from valyrian_jax.tokenizer import train_bpe
 
 
 def test_sample_prints_the_text_of_the_sampler(
@@ -118,6 +122,29 @@ def test_a_text_in_place_of_a_run_is_answered_with_the_option(run_main: RunMain)
     status, _, err = run_main("sample", "Valar morghūlis")
     assert status == 2
     assert_one_line_error(err, "or pass --prompt 'Valar morghūlis' if it is a text to continue")
+
+
+def test_a_prompt_with_separate_accents_is_answered_with_the_composed_one(
+    run_main: RunMain,
+) -> None:
+    options = ("--max-new-tokens", 1, "--prompt")
+    _, _, err = run_main("sample", "shipped", *options, "Sīr vali")
+    assert err == ""
+    status, out, err = run_main("sample", "shipped", *options, "Si\u0304r vali")
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.endswith("pass --prompt 'Sīr vali'\n")
+    assert out.startswith("Si\u0304r vali")  # The model reads what it is given.
+    decomposed = train_bpe("a\u0304 " * 9, 258)
+    assert _note_on_accents(decomposed, "a\u0304") == ""  # Its text has them too.
+
+
+def test_a_person_who_waits_is_told_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        call_on_terminal(main, monkeypatch, "sample", run, "--max-new-tokens", 1)
+        assert os.read(leader, 99) == b"loading the model ...\r\n"
+    os.close(leader)
 
 
 def test_options_of_other_programs_are_understood(run: Path, run_main: RunMain) -> None:

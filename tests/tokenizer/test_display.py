@@ -207,7 +207,7 @@ def test_counts_and_sizes_are_exact_and_never_zero_of_a_larger_unit() -> None:
     ("text", "lines"),
     [
         ("Valar morghūlis, valar dohaeris.", ["Valar", "  morghūlis,", "  valar", "  dohaeris."]),
-        ("a b\n\nc d e f g h", ["a b", "", "c d e f g", "  h"]),
+        ("a b\n\nc d e f g h", ["a b", "", "  c d e f", "  g h"]),
         ("語語語語 語語", ["語語語語", "  語語"]),  # two columns each
         ("", [""]),
     ],
@@ -222,6 +222,13 @@ def test_a_long_word_stays_whole_and_beside_its_name() -> None:
     path = "name      value-that-is-long x"
     assert "".join(wrap_words([path], 10, 10)) == f"name      value-that-is-long\n{' ' * 10}x"
     assert "".join(wrap_words(["  a word-of-one-piece"], 10, 2)) == "  a\n  word-of-one-piece"
+
+
+def test_every_line_is_indented_alike_unless_it_has_its_own_indentation() -> None:
+    pieces = ["[1] one t", "wo three\nfou", "r five six\n\n  own\nlast"]
+    lines = ["[1] one", "    two", "    three", "    four", "    five", "    six", "", "  own"]
+    assert "".join(wrap_words(pieces, 10, 4)) == "\n".join([*lines, "    last"])
+    assert "".join(wrap_words(["a\nb"], 10)) == "a\nb"
 
 
 @given(st.lists(st.text(st.sampled_from("ab \nȳ"))), st.integers(1, 30))

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable
+import sys
+import unicodedata
 from pathlib import Path
 
 import click
@@ -13,13 +13,14 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import STANDARD_INPUT, is_standard_output, is_stream, write_output
 from valyrian_jax.tokenizer.display import print_words
 
+_CORPUS_SENTENCES, _SHOWN_SENTENCES = 62000, 20
+
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
 @click.option(
     "--sentences",
     type=click.IntRange(min=1),
-    default=62000,
-    show_default=True,
+    show_default=f"{_CORPUS_SENTENCES}, or {_SHOWN_SENTENCES} on a terminal",
     help="Number of sentences.",
 )
 @click.option(
@@ -44,13 +45,19 @@ from valyrian_jax.tokenizer.display import print_words
     help="File to write, or - for standard output. The entropy of a file goes into a second file, "
     "with the suffix .source.json.",
 )
-def corpus(sentences: int, seed: int, exact: int, out: Path | None) -> None:
+def corpus(sentences: int | None, seed: int, exact: int, out: Path | None) -> None:
     """Generate paragraphs of High Valyrian from the grammar.
 
     The last line is a summary with the entropy of the text.
     """
     from valyrian_jax.data.corpus_entropy import generate_corpus, save_source, source_path
 
+    if sentences is None:
+        is_shown = out is None and sys.stdout is not None and sys.stdout.isatty()
+        sentences = _SHOWN_SENTENCES if is_shown else _CORPUS_SENTENCES
+        if is_shown:
+            note = f"{sentences} sentences; --sentences {_CORPUS_SENTENCES} prints the whole corpus"
+            click.echo(f"{note}, -o FILE writes it", err=True)
     if out is None:
         generated = generate_corpus(sentences, seed, exact)
         click.echo(generated.text, nl=False)

@@ -1,5 +1,6 @@
 """Options that several commands share: a decorator each."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -134,6 +135,12 @@ show_tokens_option = click.option(
     help="Show the tokens, in two alternating colours. Where the output has no colours, "
     rf"{TOKEN_SEPARATOR} separates them. Bytes that cannot be printed appear as escapes like \xc4.",
 )
+
+
+def print_on_terminal(note: str) -> None:
+    """Print a note on standard error for a person who waits, and nothing in a pipeline."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.echo(note, err=True)
 
 
 def decode_argument(argument: str) -> str:

@@ -13,6 +13,7 @@ from valyrian_jax.cli.options import (
     choose_run,
     decode_argument,
     json_option,
+    print_on_terminal,
     run_argument,
     sample_options,
 )
@@ -35,6 +36,7 @@ def sample(run: Path, **options: Any) -> None:
 
     With --json, --show-tokens adds the list "tokens" to each object.
     """
+    print_on_terminal("loading the model ...")
     from valyrian_jax.api import load
     from valyrian_jax.cli.samples import print_samples
 

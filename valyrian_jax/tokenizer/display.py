@@ -68,7 +68,7 @@ def print_words(pieces: Iterable[str], indent: int = 0) -> None:
 
     Args:
         pieces: The text.
-        indent: Columns that are left free after a line break that is not in the text.
+        indent: Columns that are left free on every line but the first.
     """
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     for text in wrap_words(pieces, Console().width, indent) if is_terminal else pieces:
@@ -84,21 +84,22 @@ def wrap_words(pieces: Iterable[str], width: int, indent: int = 0) -> Iterator[s
     Args:
         pieces: The text, cut anywhere.
         width: Columns of a line.
-        indent: Spaces after such a line break.
+        indent: Spaces before every line but the first, unless the text has its own there.
     """
-    column, space = 0, ""
+    column, space, margin = 0, "", ""
     for part in _split_words(pieces, width):
         if part == "\n":
             yield part
-            column, space = 0, ""
+            column, space, margin = 0, "", " " * indent
         elif part.isspace():
             space += part
         elif column + cell_len(space) > indent and column + cell_len(space + part) > width:
             yield f"\n{' ' * indent}{part}"
             column, space = indent + cell_len(part), ""
         else:
-            yield space + part
-            column, space = column + cell_len(space + part), ""
+            start = space or margin
+            yield start + part
+            column, space, margin = column + cell_len(start + part), "", ""
     yield space
 
 
