@@ -137,6 +137,20 @@ def test_mistakes_in_training_end_in_one_line_and_leave_no_files(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_help_begins_with_what_most_runs_need_and_lists_every_option_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = call(train.main, capsys, monkeypatch, "--help")[1]
+    topics = re.split(r"^(\S.*):$", out.partition("\nOptions:")[2], flags=re.MULTILINE)
+    assert len(re.findall("^  -", topics[0], re.MULTILINE)) < 15
+    assert all(name in topics[0] for name in ("--config", "--data.path", "--train.steps", "--help"))
+    assert topics[1::2][0] == "Text"
+    assert topics[-2] == "Several devices and processes"
+    assert "--mesh.data" in topics[-1]
+    listed = re.findall(r"^  (--[\w.]+)", out, re.MULTILINE)
+    assert sorted(listed) == sorted(["--help", *(param.opts[0] for param in train.main.params)])
+
+
 def test_a_second_run_in_one_directory_is_refused(
     run: Path, small_text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,39 @@ from valyrian_jax.cli.options import PATH, collect_overrides, config_options
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command(epilog="Example: python -m valyrian_jax train --config tiny")
+_OFTEN_USED = ("data.path", "train.steps", "model.n_embd", "model.n_layer", "model.n_positions")
+_SEVERAL = "Several devices and processes"
+_HEADINGS = {
+    "data": "Text",
+    "model": "Model",
+    "optim": "Optimizer",
+    "train": "Training",
+    "sample": "Samples during training",
+    "wandb": "Weights & Biases",
+    **dict.fromkeys(("mesh", "coordinator", "processes", "process"), _SEVERAL),
+}
+"""Heading in the help by section of the configuration, or by option."""
+
+
+class TrainCommand(click.Command):
+    """A command whose help begins with what most runs need, and lists the rest by topic."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, below a heading for each topic."""
+        topics: dict[str, list[tuple[str, str]]] = {"Options": []}
+        topics |= {heading: [] for heading in _HEADINGS.values()}
+        for param in self.get_params(ctx):
+            name = param.opts[0].removeprefix("--")
+            is_first = name in _OFTEN_USED
+            heading = "" if is_first else _HEADINGS.get(name.partition(".")[0], "")
+            if record := param.get_help_record(ctx):
+                topics[heading or "Options"].append(record)
+        for heading, records in topics.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+@click.command(cls=TrainCommand, epilog="Example: python -m valyrian_jax train --config tiny")
 @click.option(
     "--config",
     "config_file",
