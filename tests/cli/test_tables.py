@@ -111,6 +111,8 @@ def test_the_report_says_that_the_model_is_worse_than_the_trigram() -> None:
         "the model is worse than the trigram model: 1.9000 nats/token against 1.8743; "
     )
     assert "--train.steps" in advice
+    assert advise_on_loss(REPORT, "it overfits") == "it overfits"
+    assert advise_on_loss(worse, "it overfits").endswith("against 1.8743; it overfits")
 
 
 @pytest.mark.parametrize("columns", ["0", "00", "-1", "x", "", "²", "9" * 5000])

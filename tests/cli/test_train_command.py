@@ -141,13 +141,14 @@ def test_help_begins_with_what_most_runs_need_and_lists_every_option_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = call(train.main, capsys, monkeypatch, "--help")[1]
-    topics = re.split(r"^(\S.*):$", out.partition("\nOptions:")[2], flags=re.MULTILINE)
+    options = out.partition("\nOptions:")[2]
+    topics = re.split(r"^(\S.*):$", options, flags=re.MULTILINE)
     assert len(re.findall("^  -", topics[0], re.MULTILINE)) < 15
     assert all(name in topics[0] for name in ("--config", "--data.path", "--train.steps", "--help"))
     assert topics[1::2][0] == "Text"
     assert topics[-2] == "Several devices and processes"
     assert "--mesh.data" in topics[-1]
-    listed = re.findall(r"^  (--[\w.]+)", out, re.MULTILINE)
+    listed = re.findall(r"^  (--[\w.]+)", options, re.MULTILINE)
     assert sorted(listed) == sorted(["--help", *(param.opts[0] for param in train.main.params)])
 
 

@@ -83,6 +83,7 @@ def report_on_run(run: Path, texts: int, as_json: bool) -> None:
         report_json,
         report_table,
     )
+    from valyrian_jax.evaluation.overfitting import describe_overfitting
     from valyrian_jax.evaluation.report import make_report
 
     report = make_report(run, texts)
@@ -91,7 +92,8 @@ def report_on_run(run: Path, texts: int, as_json: bool) -> None:
     else:
         click.echo(escape(name_model(run)))
         print_table(report_table(report.rows))
-        for text in filter(None, (advise_on_loss(report.rows), describe_split(report))):
+        advice = advise_on_loss(report.rows, describe_overfitting(run))
+        for text in filter(None, (advice, describe_split(report))):
             click.echo(click.wrap_text(text, 80))
 
 

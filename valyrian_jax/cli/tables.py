@@ -90,15 +90,26 @@ def describe_split(report: "Report") -> str:
     return "; ".join([*facts, report.cut] if report.cut else facts)
 
 
-def advise_on_loss(rows: "Mapping[str, ReportRow]") -> str:
-    """Say that the model is worse than the trigram model, and what helps; empty if it is not."""
+def advise_on_loss(rows: "Mapping[str, ReportRow]", overfitting: str = "") -> str:
+    """Say that the model is worse than the trigram model or overfits, and what helps.
+
+    Args:
+        rows: Rows of the report.
+        overfitting: That the run overfits, in words; empty if it does not.
+
+    Returns:
+        One line; empty if there is nothing to say.
+    """
     model, trigram = (rows[name].nats_per_token if name in rows else None for name in _COMPARED)
     if model is None or trigram is None or model <= trigram:
-        return ""
-    return (
-        f"the model is worse than the trigram model: {model:.4f} nats/token against {trigram:.4f}; "
+        return overfitting
+    advice = overfitting or (
         "what usually helps: more steps (--train.steps), a larger model (--model.n_embd), or more "
         "text"
+    )
+    return (
+        f"the model is worse than the trigram model: {model:.4f} nats/token against {trigram:.4f}; "
+        f"{advice}"
     )
 
 

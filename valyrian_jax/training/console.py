@@ -18,6 +18,7 @@ from valyrian_jax.config import OptimConfig
 from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.errors import escape, quote_argument, silence
 from valyrian_jax.evaluation.evaluate import Evaluation
+from valyrian_jax.evaluation.overfitting import describe_overfitting
 from valyrian_jax.model.compute_options import describe_options
 from valyrian_jax.tokenizer.display import escape_controls, wrap_words
 from valyrian_jax.training.devices import describe_device
@@ -208,6 +209,8 @@ def print_summary(
         f"best held-out loss {progress.best_loss:.4f} nats/token, "
         f"{progress.best_bits_per_byte:.4f} bits per byte, at step {progress.best_step} of {steps}",
     )
+    if overfitting := describe_overfitting(run):
+        print_fact(console, "note", overfitting)
     print_fact(console, "weights", f"{run}/bundle")
     print_fact(console, "metrics", f"{run}/metrics.jsonl, {run}/loss.png")
     print_fact(console, "samples", f"{run}/samples.txt")
