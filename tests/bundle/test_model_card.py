@@ -60,6 +60,12 @@ def test_the_card_claims_nothing_about_another_text() -> None:
     assert "entropy" not in text
 
 
+def test_the_card_of_a_valyrian_text_of_other_people_does_not_license_it() -> None:
+    data, text = read_card(RUN | {"language": "High Valyrian"})
+    assert (data["language"], data["license"]) == ("art", "unknown")
+    assert "entropy" not in text
+
+
 def test_the_card_of_a_fine_tuned_model_names_its_base_model() -> None:
     data, text = read_card(VALYRIAN | {"base_model": "openai-community/gpt2"})
     assert data["base_model"] == "openai-community/gpt2"

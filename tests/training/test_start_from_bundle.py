@@ -16,10 +16,13 @@ from tests.support.runs import (
     resume,
 )
 from valyrian_jax.bundle.bundle import load_bundle, save_bundle
+from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.config import OptimConfig, load_config
+from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
+from valyrian_jax.training.callbacks import has_valyrian_words
 from valyrian_jax.training.run import TrainResult, train
 
 
@@ -57,6 +60,19 @@ def test_the_bundle_of_a_run_names_the_one_that_it_started_from(
     manifest = load_bundle(run / "bundle").manifest
     assert manifest["base_model"] == finished.directory.name
     assert "base_model" not in load_bundle(init).manifest
+
+
+def test_the_language_of_a_text_is_told_by_its_words(
+    valyrian: str, small_text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.txt").write_text(valyrian[:40_000], encoding="utf-8")
+    config = load_tiny_config(tmp_path / "own.txt", **{"train.steps": 20})
+    assert has_valyrian_words(open_dataset(config, None, tmp_path))
+    assert not has_valyrian_words(open_dataset(load_tiny_config(small_text), None, tmp_path))
+    train(config, tmp_path / "run", console=make_text_console())
+    manifest = load_bundle(tmp_path / "run" / "bundle").manifest
+    assert "entropy_bits_per_byte" not in manifest["held_out"]
+    assert speaks_valyrian(manifest)
 
 
 def test_the_context_of_a_bundle_can_be_cut_but_not_extended(

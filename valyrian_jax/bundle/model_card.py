@@ -14,6 +14,7 @@ from typing import Any
 from valyrian_jax.bundle.names import count_parameters
 from valyrian_jax.config import ModelConfig, list_settings
 
+LANGUAGE = "High Valyrian"
 _HUB_NAME = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MAX_NAME = 96  # characters
 _METRICS = {
@@ -54,7 +55,7 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     Args:
         model: The shape of the model.
         manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "overlap",
-            "versions", "base_model" and "imported_from", if they are there.
+            "versions", "language", "base_model" and "imported_from", if they are there.
     """
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
@@ -74,12 +75,12 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
 
 
 def speaks_valyrian(manifest: Mapping[str, Any]) -> bool:
-    """Return whether the grammar generated the text that a bundle was trained on.
+    """Return whether a bundle was trained on High Valyrian, so that verdicts mean something.
 
-    Only then is the entropy of the text known, and only then do verdicts on sentences mean
-    something.
+    The grammar generated the text if its entropy is known; else training has looked at the words.
     """
-    return "entropy_bits_per_byte" in _read_metrics(manifest)
+    is_generated = "entropy_bits_per_byte" in _read_metrics(manifest)
+    return is_generated or manifest.get("language") == LANGUAGE
 
 
 def base_model_name(manifest: Mapping[str, Any], path: PurePath) -> str:
@@ -129,7 +130,8 @@ def _front_matter(
     base = _read_name(manifest, "base_model")
     if is_valyrian:
         yield "language: art"  # ISO 639-2 for constructed languages; High Valyrian has no code
-    yield f"license: {'mit' if is_valyrian and not base else 'unknown'}"
+    is_ours = "entropy_bits_per_byte" in metrics and not base  # The grammar generated the text.
+    yield f"license: {'mit' if is_ours else 'unknown'}"
     yield "library_name: transformers"
     yield "pipeline_tag: text-generation"
     yield "tags:\n- gpt2\n- valyrian-gpt"

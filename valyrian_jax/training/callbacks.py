@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.model_card import LANGUAGE
 from valyrian_jax.bundle.names import unpad_config
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.config import Config, ModelConfig
@@ -32,6 +33,7 @@ from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.model import sharding
 from valyrian_jax.model.activations import attention_weights
 from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
+from valyrian_jax.tokenizer import END_OF_TEXT
 from valyrian_jax.tokenizer.display import token_label
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.budget import TextBudget, limit_eval_set, limit_texts
@@ -44,6 +46,7 @@ from valyrian_jax.training.train_step import TrainState
 
 _LOGGED_TEXTS = 3
 _ATTENTION_TOKENS = 24
+_CHECKED_TOKENS = 4096  # of the held-out part, to tell its language
 
 
 class StepReport(NamedTuple):
@@ -151,11 +154,20 @@ class EvaluateAndKeepBest:
             manifest["overlap"] = self.dataset.overlap._asdict()
         if self.dataset.entropy is not None:
             manifest["held_out"]["entropy_bits_per_byte"] = self.dataset.entropy
+        elif has_valyrian_words(self.dataset):
+            manifest["language"] = LANGUAGE
         if self.metadata.base_model:
             manifest["base_model"] = self.metadata.base_model
         tensors = unpad_tensors(to_tensors(params), self.config.model)
         bundle = Bundle(unpad_config(self.config.model), tensors, self.dataset.tokenizer, manifest)
         save_bundle(bundle, self.directory / "bundle")
+
+
+def has_valyrian_words(dataset: Dataset) -> bool:
+    """Return whether most words at the beginning of the held-out text are High Valyrian."""
+    tokens = dataset.eval_set.windows.tokens[0, ::2, :-1]  # Windows overlap by half.
+    text = dataset.tokenizer.decode(tokens.ravel()[:_CHECKED_TOKENS].tolist())
+    return measure_texts(text.split(END_OF_TEXT), ()).known_words > 0.5
 
 
 @dataclass(frozen=True)
