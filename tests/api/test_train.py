@@ -86,6 +86,7 @@ def test_a_run_trains_in_a_thread(settings: dict[str, Any], tmp_path: Path) -> N
         ({"optimm": {"lr": 1}}, "unknown key optimm = {'lr': 1}; did you mean optim?"),
         ({"config": "tiny", "optimm": {"lr": 1}}, "unknown key optimm = {'lr': 1}; did you mean"),
         ({"config": "tiny", "optim": None}, "unknown key optim = null; optim is a section: name"),
+        ({"config": "tiny", "sample.stop": [".", 1]}, "sample.stop.1 = 1: input should be a"),
         ({"config": "tiny", "optim.lr": {1}}, "optim.lr: expected text, numbers, true or false"),
         ({"config": "tiny", "optim": {"lr": 1j}}, "optim.lr: expected text, numbers, true or"),
         ({"config": ""}, "cannot read the configuration .: Is a directory"),

@@ -48,6 +48,7 @@ COMMAND_MISTAKES: list[tuple[list[str], str]] = [
         ["--seed", "9", "sample"],
         "No such option '--seed'. Put it after the command: `sample --seed`",
     ),
+    (["--verison"], "No such option '--verison'. Did you mean --version?"),
     (["--xyzzy", "9", "sample"], "No such option '--xyzzy'.\n"),
     (["corpus", "--sentences", "0"], "Invalid value for '--sentences'"),
     (["corpus", "--sentences", "2", "-o", "/dev/null/x"], "Not a directory"),

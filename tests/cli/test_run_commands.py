@@ -17,7 +17,7 @@ from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED, SHIPPED_HINT
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.cli.main import main
-from valyrian_jax.cli.samples import _note_on_accents
+from valyrian_jax.cli.samples import note_on_accents
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.tokenizer import train_bpe
@@ -122,6 +122,9 @@ def test_a_text_in_place_of_a_run_is_answered_with_the_option(run_main: RunMain)
     status, _, err = run_main("sample", "Valar morghūlis")
     assert status == 2
     assert_one_line_error(err, "or pass --prompt 'Valar morghūlis' if it is a text to continue")
+    status, _, err = run_main("sample", "a long text " * 500)
+    assert status == 2
+    assert_one_line_error(err, "or pass --prompt TEXT if it is a text to continue\n")
 
 
 def test_a_prompt_with_separate_accents_is_answered_with_the_composed_one(
@@ -135,7 +138,7 @@ def test_a_prompt_with_separate_accents_is_answered_with_the_composed_one(
     assert err.endswith("pass --prompt 'Sīr vali'\n")
     assert out.startswith("Si\u0304r vali")  # The model reads what it is given.
     decomposed = train_bpe("a\u0304 " * 9, 258)
-    assert _note_on_accents(decomposed, "a\u0304") == ""  # Its text has them too.
+    assert note_on_accents(decomposed, "a\u0304") == ""  # Its text has them too.
 
 
 def test_a_person_who_waits_is_told_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,10 @@
 
 import bridge.__main__
 from valyrian_jax.cli.main import main
-from valyrian_jax.cli.usage_errors import _PROGRAMS
+from valyrian_jax.cli.usage_errors import COMMANDS_OF_ONE_PROGRAM
 
 
 def test_the_commands_of_one_program_only_are_those_it_has() -> None:
     ours, theirs = (set(program.commands) for program in (main, bridge.__main__.main))
-    assert {*_PROGRAMS["valyrian"]} == ours - theirs
-    assert {*_PROGRAMS["valyrian-bridge"]} == theirs - ours
+    assert {*COMMANDS_OF_ONE_PROGRAM["valyrian"]} == ours - theirs
+    assert {*COMMANDS_OF_ONE_PROGRAM["valyrian-bridge"]} == theirs - ours

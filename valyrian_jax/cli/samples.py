@@ -56,7 +56,7 @@ def print_samples(
     overrides = {name: value for name, value in settings.items() if value is not None}
     sample = resolve_sample_config(model.bundle, {**overrides, "prompt": prompt})
     tokenizer, print_sample = model.tokenizer, _print_tokens if show_tokens else _print_text
-    if note := _note_on_accents(tokenizer, prompt):
+    if note := note_on_accents(tokenizer, prompt):
         print_text(note, to_stderr=True)
     if num_samples == 1 and not as_json:
         drawn: list[int] = []
@@ -107,7 +107,7 @@ def _print_many(
     return total
 
 
-def _note_on_accents(tokenizer: Tokenizer, prompt: str) -> str:
+def note_on_accents(tokenizer: Tokenizer, prompt: str) -> str:
     """Say that a prompt has other characters than the training text; empty if it has not.
 
     The tokenizer has learned its tokens from that text, so it splits other characters into more.

@@ -1,6 +1,5 @@
 """Mistakes in a command line: each is explained in one line, with what to write instead."""
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ import click
 
 from valyrian_jax.errors import quote_argument
 
-_PROGRAMS: Mapping[str, tuple[str, ...]] = {
+COMMANDS_OF_ONE_PROGRAM: Mapping[str, tuple[str, ...]] = {
     "valyrian": ("corpus", "eval", "language", "plot", "sample", "tokenizer", "train"),
     "valyrian-bridge": ("export", "generate", "import", "serve", "verify"),
 }
@@ -25,11 +24,11 @@ def explain_usage_error(error: click.ClickException) -> str:
         explained = _explain_number(error.message, error.param.type)
         return error.format_message().replace(error.message, explained)
     if isinstance(error, click.NoSuchCommand):
-        for program, commands in _PROGRAMS.items():
+        for program, commands in COMMANDS_OF_ONE_PROGRAM.items():
             if error.command_name in commands:
                 return f"{error.message} Use `{program} {error.command_name}`."
     if isinstance(error, click.NoSuchOption) and command:
-        return f"{error.message} {_suggest_option(error.option_name, command)}".rstrip()
+        return f"{error.message} {_suggest_option(error, command)}".rstrip()
     return error.format_message() + (_suggest_value(error.message, command) if command else "")
 
 
@@ -55,37 +54,35 @@ def _explain_number(message: str, kind: click.ParamType[Any]) -> str:
     without_comma = value.strip("'").replace(",", "" if is_whole else ".")
     is_fixed = "," in value and re.fullmatch(r"-?\d*\.?\d+", without_comma)
     advice = f"; write {without_comma}" if is_fixed else ""
-    return f"{value} is not {' '.join([noun, *_describe_limits(kind)])}{advice}"
+    return f"{value} is not {noun}{_describe_limits(kind)}{advice}"
 
 
-def _describe_limits(kind: click.ParamType[Any]) -> list[str]:
-    """Describe the limits of a number; none if it has no limits."""
+def _describe_limits(kind: click.ParamType[Any]) -> str:
+    """Describe the limits of a number; empty if it has none."""
     if not isinstance(kind, click.IntRange | click.FloatRange):
-        return []
-    low, high = kind.min, kind.max
-    if isinstance(kind, click.IntRange):  # The last number below a limit is a limit too.
-        low = None if kind.min is None else kind.min + kind.min_open
-        high = None if kind.max is None else kind.max - kind.max_open
-    is_open = isinstance(kind, click.FloatRange)
-    if low is not None and high is not None and not (is_open and (kind.min_open or kind.max_open)):
-        return [f"from {low:.15g} to {high:.15g}"]
-    lowest = "above" if is_open and kind.min_open else "of at least"
-    highest = "below" if is_open and kind.max_open else "of at most"
-    limits = [f"{lowest} {low:.15g}"] if low is not None else []
-    return limits + ([f"{highest} {high:.15g}"] if high is not None else [])
+        return ""
+    low, high, is_low_open, is_high_open = kind.min, kind.max, kind.min_open, kind.max_open
+    if isinstance(kind, click.IntRange):  # The whole number beside an open limit is a limit too.
+        low, is_low_open = (low if low is None else low + is_low_open), False
+        high, is_high_open = (high if high is None else high - is_high_open), False
+    if low is not None and high is not None and not (is_low_open or is_high_open):
+        return f" from {low:.15g} to {high:.15g}"
+    lower = "" if low is None else f" {'above' if is_low_open else 'of at least'} {low:.15g}"
+    upper = "" if high is None else f" {'below' if is_high_open else 'of at most'} {high:.15g}"
+    return " and".join(filter(None, (lower, upper)))
 
 
-def _suggest_option(name: str, command: click.Command) -> str:
+def _suggest_option(error: click.NoSuchOption, command: click.Command) -> str:
     """Suggest what a user meant by an option that a command does not have."""
+    name, options = error.option_name, _list_options(command)
     if isinstance(command, click.Group):
         owners = [key for key, inner in command.commands.items() if name in _list_options(inner)]
-        named = [key for key in owners if key in sys.argv] or owners
-        return f"Put it after the command: `{named[0]} {name}`." if named else ""
-    word, options = name.lstrip("-"), _list_options(command)
+        if owners := [key for key in owners if key in sys.argv] or owners:
+            return f"Put it after the command: `{owners[0]} {name}`."
+    word = name.lstrip("-")
     if len(word) == 1:
         nearest = [option for option in options if option.startswith(f"--{word}")]
     else:
-        ends = [option for option in options if option.rpartition(".")[2] == word]
-        nearest = ends or difflib.get_close_matches(name, options)
-    listed = " or ".join(nearest)
-    return f"Did you mean {listed}?" if nearest else ""
+        nearest = [option for option in options if option.rpartition(".")[2] == word]
+    nearest = nearest or error.possibilities or []
+    return f"Did you mean {' or '.join(nearest)}?" if nearest else ""

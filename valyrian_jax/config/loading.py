@@ -140,7 +140,7 @@ def config_from_tree(
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
         location = [*map(str, error.errors()[0]["loc"])]
-        is_override = location[0] not in tree or ".".join(location) in overrides
+        is_override = location[0] not in tree or ".".join(location[:2]) in overrides
         origin = "" if is_override else f"{source}: "
         raise UserError(f"{origin}{explain_error(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting

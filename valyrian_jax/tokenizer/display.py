@@ -95,7 +95,7 @@ def wrap_words(pieces: Iterable[str], width: int, indent: int = 0) -> Iterator[s
             space += part
         elif column + cell_len(space) > indent and column + cell_len(space + part) > width:
             yield f"\n{' ' * indent}{part}"
-            column, space = indent + cell_len(part), ""
+            column, space, margin = indent + cell_len(part), "", ""
         else:
             start = space or margin
             yield start + part
