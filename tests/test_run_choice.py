@@ -166,6 +166,7 @@ def test_every_command_takes_the_model_that_ships_by_its_name(
 
 def test_a_run_starts_from_the_model_that_ships(runs: Path) -> None:
     assert resolve_start({}, init="shipped").init == SHIPPED_MODEL
+    assert resolve_start({}, init="runs/a").init == runs / "a" / "bundle"
     with pytest.raises(UserError, match="no/bundle is not a run .*`shipped` is the model"):
         resolve_start({}, init="no/bundle")
 

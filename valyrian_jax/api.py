@@ -145,8 +145,8 @@ def train(
     Args:
         config: TOML file, or its contents as a `valyrian_jax.config.Config`. None: the defaults.
         out: Directory of the run. None: a new one under runs/.
-        init: Bundle whose weights, tokenizer and model the run starts from; "shipped" is the model
-            that comes with this package.
+        init: Bundle, or run, whose weights, tokenizer and model the run starts from; "shipped" is
+            the model that comes with this package.
         resume: Directory of a run to continue, in place of `config`, `out` and `init`.
         settings: Settings that take precedence over `config`: **{"optim.lr": 1e-3}, or a section
             as optim={"lr": 1e-3}.

@@ -60,8 +60,8 @@ class TrainCommand(click.Command):
 @click.option(
     "--init",
     type=PATH,
-    help="Start from the weights, tokenizer and model of this bundle; its context can be cut. "
-    f"{SHIPPED_HINT}.",
+    help="Start from the weights, tokenizer and model of this run or bundle; its context can be "
+    f"cut. {SHIPPED_HINT}.",
 )
 @click.option(
     "--coordinator",

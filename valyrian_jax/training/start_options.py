@@ -16,7 +16,7 @@ from valyrian_jax.config import (
     load_config,
 )
 from valyrian_jax.errors import UserError
-from valyrian_jax.run_directory import find_run, load_run_config, locate_run
+from valyrian_jax.run_directory import find_bundle, find_run, load_run_config
 
 # Settings of the model that a bundle does not contain, or that can differ from the bundle's.
 _SETTINGS_WITH_INIT = ("model.dropout", "model.vocab_multiple", "model.n_positions")
@@ -45,7 +45,7 @@ def resolve_start(
         settings: Settings by dotted key; they take precedence over the configuration.
         config: Configuration of a new run, or its file; None: the defaults.
         out: Directory of a new run; None: a new one.
-        init: Bundle that a new run starts from.
+        init: Bundle, or run with one, that a new run starts from.
         resume: Directory of a run to resume.
 
     Raises:
@@ -71,7 +71,7 @@ def resolve_start(
         config,
         None if out is None else check_path(out, "out"),
         None if resume is None else check_path(resume, "resume"),
-        None if init is None else locate_run(check_path(init, "init")),
+        None if init is None else find_bundle(check_path(init, "init")),
         context,
     )
 
