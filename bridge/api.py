@@ -3,7 +3,7 @@
 The methods of a model, its texts and its numbers are those of `valyrian_jax.api`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
+from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import PathLike, SampleConfig, check_path
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import locate_run, open_bundle

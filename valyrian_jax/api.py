@@ -17,6 +17,7 @@ import numpy.typing as npt
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
 from valyrian_jax.bundle.lens import Lens, make_lens
 from valyrian_jax.bundle.score import Score
+from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import Config, PathLike, SampleConfig, to_plain
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.generate import stream_tokens

@@ -37,6 +37,24 @@ def _escape_character(character: str) -> str:
     )
 
 
+def check_unicode(text: str, name: str) -> None:
+    """Check that UTF-8 can represent a text; an escape in JSON can be a lone surrogate.
+
+    Args:
+        text: The text.
+        name: What it is, for the message.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{name} is not valid Unicode: it has a lone surrogate; remove it"
+        ) from error
+
+
 def shorten(name: str) -> str:
     """Return the beginning of a name that nothing has, in one line; it can be a long text."""
     shown = escape(name[: _SHOWN_NAME + 1])

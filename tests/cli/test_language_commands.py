@@ -15,7 +15,7 @@ from tests.support.commands import (
     call_on_terminal,
 )
 from valyrian_jax.cli.main import main
-from valyrian_jax.language.checker.verdict import stream_sentences
+from valyrian_jax.language.checker.text import stream_sentences
 
 
 def test_corpus_writes_the_same_text_every_time(tmp_path: Path, run_main: RunMain) -> None:

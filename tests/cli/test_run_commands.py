@@ -86,7 +86,7 @@ def test_sample_settings_reach_the_sampler(run: Path, run_main: RunMain) -> None
         (["-p", "Valar"], "No such option '-p'. Did you mean --prompt?"),
         (["--sead", 1], "No such option '--sead'. Did you mean --seed?"),
         (["--xyzzy", 1], "No such option '--xyzzy'.\n"),
-        (["--stop", ""], "sample.stop = [''] has an empty string"),
+        (["--stop", ""], "stop = ['']: expected strings of at least one character"),
     ],
 )
 def test_sample_refuses_settings_out_of_range(

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, AnyStr
@@ -38,9 +38,12 @@ def call(
 
 
 def call_on_terminal(
-    program: click.Command, monkeypatch: pytest.MonkeyPatch, *arguments: Any
+    program: click.Command,
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: Any,
+    statuses: Sequence[int] = (0,),
 ) -> str:
-    """Run a command that must succeed; return what it prints when standard output is a terminal."""
+    """Return what a command prints when standard output is a terminal."""
     leader, follower = os.openpty()
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
         output = pool.submit(read_terminal, leader)
@@ -50,7 +53,7 @@ def call_on_terminal(
             with pytest.raises(SystemExit) as exit_info:
                 run_command(program)
     os.close(leader)
-    assert not exit_info.value.code
+    assert int(exit_info.value.code or 0) in statuses
     return output.result().decode().replace("\r\n", "\n")
 
 

@@ -182,9 +182,10 @@ def test_names_and_texts_are_escaped_on_a_terminal(
 ) -> None:
     Path(NAME).write_text(f"Valar {NAME} Valar Valar", encoding="utf-8")
     Path(NAME + "-run").symlink_to(RUN)
-    shown = call_on_terminal(main, monkeypatch, *arguments)
+    # `check` says with its status that the sentence has unknown words.
+    shown = call_on_terminal(main, monkeypatch, *arguments, statuses=(0, 3))
     assert escape_controls(shown) == shown
-    assert "2Jb" in shown
+    assert "Jb" in shown
 
 
 def test_counts_and_sizes_are_exact_and_never_zero_of_a_larger_unit() -> None:

@@ -43,7 +43,7 @@ from valyrian_jax.config import (
     check_argument,
     to_plain,
 )
-from valyrian_jax.errors import UserError
+from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
 
@@ -172,6 +172,10 @@ class LanguageModel(abc.ABC):
             advice = "pass a list with a seed from 0 to 4294967295 for each prompt"
             row_seeds = check_argument(seeds, list[Seed], "seeds", advice)
             _check_seed_count(row_seeds, len(prompts), settings.get("seed"))
+        if grammatical:
+            samples = [replace(sample, seed=seed) for seed in row_seeds]
+            pairs = zip(prompts, samples, strict=True)
+            return [p + "".join(self._stream(p, sample, True)) for p, sample in pairs]
         batch_size = count_texts(self.config)
         return generate_texts(
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size

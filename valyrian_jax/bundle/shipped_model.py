@@ -5,6 +5,8 @@ from pathlib import Path
 
 SHIPPED_MODEL = Path(__file__).parent / "pretrained"
 """Its bundle, which `python -m valyrian_jax train` wrote with the default settings."""
+SHIPPED_NAME = "valyrian"
+"""Its name for programs."""
 SHIPPED_RUN = "shipped"
 """What a user writes for it in place of a path, unless there is a file of this name."""
 SHIPPED_HINT = f"`{SHIPPED_RUN}` is the model that comes with the package"

@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import click

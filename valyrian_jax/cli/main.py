@@ -40,4 +40,6 @@ def main() -> None:
     Commands that take a RUN use the newest run under runs/ if you name none, and the model that
     ships with this package if there is no run, or if you name it: `sample shipped`. `train`, or
     `python train.py`, trains a model.
+
+    There is no translator; `gloss` and `word` give the meanings of words.
     """

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from valyrian_jax import __version__
+from valyrian_jax.bundle.grammatical_text import MAX_DRAWS
 from valyrian_jax.bundle.shipped_model import SHIPPED_HINT, SHIPPED_MODEL, name_model
 from valyrian_jax.config import BLANK_LINE, Setting, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument

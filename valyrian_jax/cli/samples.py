@@ -23,6 +23,7 @@ from valyrian_jax.bundle.text_generation import (
     resolve_sample_config,
     stream_text,
 )
+from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import quote_argument
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import (
@@ -55,8 +56,10 @@ def print_samples(
     """
     overrides = {name: value for name, value in settings.items() if value is not None}
     sample = resolve_sample_config(model.bundle, {**overrides, "prompt": prompt})
-    tokenizer, print_sample = model.tokenizer, _print_tokens if show_tokens else _print_text
-    if note := note_on_accents(tokenizer, prompt):
+    if grammatical:
+        check_speaks_valyrian(model.bundle)
+    print_sample = _print_tokens if show_tokens else _print_text
+    if note := note_on_accents(model.tokenizer, prompt):
         print_text(note, to_stderr=True)
     if num_samples == 1 and not as_json:
         drawn: list[int] = []
@@ -121,11 +124,48 @@ def note_on_accents(tokenizer: Tokenizer, prompt: str) -> str:
     )
 
 
-def _record(columns: Iterable[npt.NDArray[np.int32]], drawn: list[int]) -> Iterator[int]:
-    """Yield the tokens of one text, and keep them in a list."""
-    for column in columns:
-        drawn.append(int(column[0]))
-        yield drawn[-1]
+def _draw(model: LanguageModel, sample: SampleConfig) -> Iterator[int]:
+    """Yield the tokens of one text."""
+    prompts = [encode_prompt(model.tokenizer, sample.prompt)]
+    for column in model.generate_tokens(prompts, [sample.seed], sample):
+        yield int(column[0])
+
+
+def _draw_grammatical(
+    model: LanguageModel, sample: SampleConfig, sentences: list[DrawnSentence]
+) -> Iterator[int]:
+    """Yield the tokens of one grammatical text, and keep its sentences in a list."""
+    drawn = draw_sentences(model.generate_tokens, model.tokenizer, sample)
+    for sentence in _record(drawn, sentences):
+        yield from sentence.ids
+
+
+def _draw_many(
+    model: LanguageModel, sample: SampleConfig, count: int
+) -> Iterator[tuple[list[int], SentenceCounts]]:
+    """Yield the tokens of several texts, generated in batches; nothing is counted."""
+    batch_size = count_texts(model.config)
+    for ids in generate_many_tokens(
+        model.generate_tokens, model.tokenizer, sample, count, batch_size
+    ):
+        yield ids, SentenceCounts()
+
+
+def _draw_many_grammatical(
+    model: LanguageModel, sample: SampleConfig, count: int
+) -> Iterator[tuple[list[int], SentenceCounts]]:
+    """Yield the tokens of several grammatical texts, and the counts of each."""
+    for row in range(count):
+        sentences: list[DrawnSentence] = []
+        row_sample = replace(sample, seed=(sample.seed + row) % 2**32)
+        yield [*_draw_grammatical(model, row_sample, sentences)], count_sentences(sentences)
+
+
+def _record(items: Iterable[T], recorded: list[T]) -> Iterator[T]:
+    """Yield items, and keep them in a list."""
+    for item in items:
+        recorded.append(item)
+        yield item
 
 
 def _is_empty(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:

@@ -10,7 +10,17 @@ import click
 from valyrian_jax.errors import quote_argument
 
 COMMANDS_OF_ONE_PROGRAM: Mapping[str, tuple[str, ...]] = {
-    "valyrian": ("corpus", "eval", "language", "plot", "sample", "tokenizer", "train"),
+    "valyrian": (
+        "corpus",
+        "eval",
+        "gloss",
+        "language",
+        "plot",
+        "sample",
+        "tokenizer",
+        "train",
+        "word",
+    ),
     "valyrian-bridge": ("export", "generate", "import", "serve", "verify"),
 }
 """The commands that only one of the programs has; neither program imports the other."""

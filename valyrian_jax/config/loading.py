@@ -116,7 +116,6 @@ def config_from_tree(
     """
     names, overrides = names or {}, overrides or {}
     sections: dict[str, dict[str, Any]] = {}
-    overrides = overrides or {}
     try:
         for name, value in tree.items():
             if not isinstance(value, Mapping):
@@ -132,9 +131,13 @@ def config_from_tree(
         for section, values in sections.items():
             for name, value in values.items():
                 for text in value if isinstance(value, list | tuple) else [value]:
-                    _check_unicode(f"{section}.{name} = {text}", source)
+                    key = f"{section}.{name}"
+                    origin = "" if key in overrides else f"{source}: "
+                    setting = f"{names.get(key, key)} = {text}"
+                    check_unicode(setting, f"{origin}{setting!r}")
                 key = f"{section}.{name}"
-                _check_plain(value, key if key in overrides else f"{source}: {key}")
+                shown = names.get(key, key)
+                _check_plain(value, shown if key in overrides else f"{source}: {shown}")
         # As JSON, because only there strict types let a mapping become a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
@@ -142,7 +145,7 @@ def config_from_tree(
         location = [*map(str, error.errors()[0]["loc"])]
         is_override = location[0] not in tree or ".".join(location[:2]) in overrides
         origin = "" if is_override else f"{source}: "
-        raise UserError(f"{origin}{explain_error(error)}") from error
+        raise UserError(f"{origin}{explain_error(error, names)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date, a huge number, deep nesting
         raise UserError(
             f"{source}: expected text, numbers, true or false as values: {error}"
@@ -156,16 +159,6 @@ def _check_plain(value: Any, name: str) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{name}: expected text, numbers, true or false as values: {error}"
-        ) from error
-
-
-def _check_unicode(setting: str, source: str) -> None:
-    """Check the text of a setting; an escape in JSON can be a lone surrogate."""
-    try:
-        setting.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{source}: {setting!r} is not valid Unicode: it has a lone surrogate; remove it"
         ) from error
 
 
