@@ -140,7 +140,7 @@ def value_and_gradients(
     params: Params,
     batch: Int[Array, "B W"],
     key: PRNGKeyArray,
-    options: ComputeOptions,
+    options: ComputeOptions = DEFAULT_OPTIONS,
 ) -> tuple[Float[Array, ""], Params]:
     """Return the training loss of a batch and its gradients, float32.
 
