@@ -20,18 +20,9 @@ from valyrian_jax.bundle.shipped_model import (
     name_model,
     short_name,
 )
-from valyrian_jax.cli.entry_point import run_command
-from valyrian_jax.cli.options import (
-    ACCEPT_OTHER_NAMES,
-    PATH,
-    completion_help,
-    decode_argument,
-    json_option,
-    print_on_terminal,
-    run_argument,
-    sample_options,
-    version_option,
-)
+from valyrian_jax.cli.entry_point import completion_help, run_command, version_option
+from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
+from valyrian_jax.cli.run_options import ACCEPT_OTHER_NAMES, run_argument, sample_options
 from valyrian_jax.cli.samples import print_samples
 from valyrian_jax.errors import UserError, escape, quote_argument, silence
 from valyrian_jax.files import (

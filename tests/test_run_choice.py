@@ -11,7 +11,7 @@ import pytest
 from tests.support.commands import call
 from valyrian_jax.bundle.shipped_model import SHIPPED_HINT, SHIPPED_MODEL
 from valyrian_jax.cli.main import main
-from valyrian_jax.cli.options import run_argument
+from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import choose_directory, find_bundle, find_run
 from valyrian_jax.training.start_options import resolve_start

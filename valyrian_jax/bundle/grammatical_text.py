@@ -22,13 +22,12 @@ from valyrian_jax.bundle.text_generation import (
     stream_text,
     take_until_end_of_text,
 )
-from valyrian_jax.config import SampleConfig
+from valyrian_jax.config import MAX_DRAWS, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import split_sentences
 from valyrian_jax.language.checker.verdict import check_without_diagnosis
 from valyrian_jax.tokenizer import Tokenizer
 
-MAX_DRAWS = 20  # of one sentence; if none is right, the last one stays
 # 2^32 over the golden ratio: its multiples mod 2^32 stay far from each other and from 0, so that
 # redraws of one text are not the first draws of another.
 SEED_STEP = 0x9E3779B9

@@ -10,10 +10,15 @@ from typing import Any, NoReturn
 
 import click
 
+from valyrian_jax import __version__
 from valyrian_jax.cli.usage_errors import explain_usage_error
 from valyrian_jax.errors import StoppedError, UserError, escape, silence
 
 _MAX_MESSAGE = 2000  # characters
+
+version_option = click.version_option(
+    __version__, prog_name="valyrian-gpt", message="%(prog)s %(version)s"
+)
 
 
 def run_command(command: click.Command) -> NoReturn:
@@ -22,7 +27,7 @@ def run_command(command: click.Command) -> NoReturn:
     Every user error, from a mistyped option to an unreadable file, ends in one line on standard
     error and status 2. `--debug` anywhere on the command line shows the traceback instead.
     """
-    _list_debug(command)
+    _list_debug(command, sys.argv[1:])
     _ignore_impossible_sizes()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
@@ -68,14 +73,16 @@ def run_command(command: click.Command) -> NoReturn:
         raise
 
 
-def _list_debug(command: click.Command) -> None:
-    """List --debug, which `run_command` takes, in the help of a command and of those in it."""
+def _list_debug(command: click.Command, arguments: list[str]) -> None:
+    """List --debug, which `run_command` takes, in the help of a command and of those it runs."""
     if not any(option.name == "debug" for option in command.params):
         text = "Show the traceback of an error."
         option = click.Option(["--debug"], is_flag=True, expose_value=False, help=text)
         command.params.append(option)
-    for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        _list_debug(inner)
+    commands = command.commands if isinstance(command, click.Group) else {}
+    for name in arguments:
+        if name in commands:
+            _list_debug(commands[name], arguments)
 
 
 def _ignore_impossible_sizes() -> None:
@@ -123,6 +130,15 @@ def _hide_tracebacks_of_threads() -> None:
 def _print_unraisable_of_main_thread(unraisable: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)
+
+
+def completion_help(program: str) -> str:
+    """Return the lines of a help text on how a shell completes a console script's commands."""
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+    return (
+        "\b\nTab completes commands and options after this line (bash; also zsh, fish):\n"
+        f'  eval "$({variable}=bash_source {program})"'
+    )
 
 
 def describe_missing_package(name: str) -> str | None:

@@ -7,13 +7,10 @@ from typing import Any
 import click
 
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
-from valyrian_jax.cli.options import (
+from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
+from valyrian_jax.cli.run_options import (
     ACCEPT_OTHER_NAMES,
-    PATH,
     choose_run,
-    decode_argument,
-    json_option,
-    print_on_terminal,
     run_argument,
     sample_options,
 )

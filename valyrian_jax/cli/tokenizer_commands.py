@@ -8,12 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from valyrian_jax.cli.options import (
-    PATH,
-    separator_option,
-    show_tokens_option,
-    text_key_option,
-)
+from valyrian_jax.cli.options import PATH, show_tokens_option, text_key_option
+from valyrian_jax.cli.run_options import separator_option
 from valyrian_jax.errors import UserError, escape, stop_signals
 from valyrian_jax.files import STANDARD_INPUT, is_standard_output, write_output
 from valyrian_jax.tokenizer.display import print_text

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from valyrian_jax.bundle.shipped_model import SHIPPED_HINT
-from valyrian_jax.cli.options import PATH, collect_overrides, config_options
+from valyrian_jax.cli.options import PATH
+from valyrian_jax.cli.run_options import collect_overrides, config_options
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 

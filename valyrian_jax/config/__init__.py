@@ -13,6 +13,7 @@ from valyrian_jax.config.loading import (
 )
 from valyrian_jax.config.schema import (
     BLANK_LINE,
+    MAX_DRAWS,
     REGULAR_EXPRESSION,
     Config,
     Count,
@@ -27,6 +28,7 @@ from valyrian_jax.config.schema import (
 
 __all__ = [
     "BLANK_LINE",
+    "MAX_DRAWS",
     "REGULAR_EXPRESSION",
     "Config",
     "Count",

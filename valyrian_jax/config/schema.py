@@ -30,6 +30,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 BLANK_LINE = "blank line"  # the separator of documents unless one is set
+MAX_DRAWS = 20  # of one sentence of a grammatical text; if none is right, the last one stays
 REGULAR_EXPRESSION = "re:"  # how a separator begins that is one
 
 
