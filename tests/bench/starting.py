@@ -34,7 +34,7 @@ def time_first_steps(run: Path, cache: Path | None) -> float:
     """Return the seconds from the command until the first ten steps are logged."""
     shutil.rmtree(run, ignore_errors=True)
     start = time.perf_counter()
-    environment = {**os.environ, **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})}
+    environment = {**os.environ, **describe_cache(cache)}
     command = [sys.executable, "train.py", "--out", str(run), "--train.device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     metrics = run / "metrics.jsonl"
@@ -47,8 +47,17 @@ def time_first_steps(run: Path, cache: Path | None) -> float:
     return seconds
 
 
+def describe_cache(cache: Path | None) -> dict[str, str]:
+    """Return the environment in which JAX caches programs there, or not at all."""
+    if cache is None:
+        return {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    return {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+
+
 def run_python(*arguments: Any) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, **describe_cache(None)}
+    command = [sys.executable, *arguments]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
 def measure_time_to_loss(directory: Path) -> Row:

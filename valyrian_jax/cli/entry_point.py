@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from valyrian_jax import __version__
+from valyrian_jax.cli.program_cache import use_program_cache
 from valyrian_jax.cli.usage_errors import explain_usage_error
 from valyrian_jax.errors import StoppedError, UserError, escape, silence
 
@@ -29,6 +30,7 @@ def run_command(command: click.Command) -> NoReturn:
     """
     _list_debug(command, sys.argv[1:])
     _ignore_impossible_sizes()
+    use_program_cache()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if "--debug" in sys.argv[1:]:
         sys.exit(command.main(arguments, standalone_mode=False))
