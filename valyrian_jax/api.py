@@ -148,7 +148,8 @@ def train(
         out: Directory of the run. None: a new one under runs/.
         init: Bundle, or run, whose weights, tokenizer and model the run starts from; "shipped" is
             the model that comes with this package.
-        resume: Directory of a run to continue, in place of `config`, `out` and `init`.
+        resume: Directory of a run to continue, in place of `config`, `out` and `init`. "auto":
+            continue the run in `out`, or start it there.
         settings: Settings that take precedence over `config`: **{"optim.lr": 1e-3}, or a section
             as optim={"lr": 1e-3}.
 

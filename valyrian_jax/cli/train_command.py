@@ -57,7 +57,12 @@ class TrainCommand(click.Command):
     show_default="runs/<date and time>",
     help="Directory of the new run.",
 )
-@click.option("--resume", type=DIRECTORY, help="Resume this run from its newest checkpoint.")
+@click.option(
+    "--resume",
+    type=DIRECTORY,
+    help="Resume this run from its newest checkpoint. auto: resume the run in --out with the same "
+    "command that starts it; for schedulers that restart a job.",
+)
 @click.option(
     "--init",
     type=PATH,

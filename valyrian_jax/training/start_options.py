@@ -46,7 +46,7 @@ def resolve_start(
         config: Configuration of a new run, or its file; None: the defaults.
         out: Directory of a new run; None: a new one.
         init: Bundle, or run with one, that a new run starts from.
-        resume: Directory of a run to resume.
+        resume: Directory of a run to resume. "auto": resume the run in `out`, or start it there.
 
     Raises:
         UserError: Two of them cannot be combined, there is no such run, or a value is wrong.
@@ -55,6 +55,13 @@ def resolve_start(
         raise UserError(
             'config expects a file or a Config, found a dict; pass settings as **{"optim.lr": 1e-3}'
         )
+    if resume in ("auto", Path("auto")):
+        if out is None:
+            raise UserError("resume = auto continues the run in out, or starts it; pass out too")
+        if (check_path(out, "out") / "config.toml").exists():
+            config, out, init, resume = None, None, None, out
+        else:
+            resume = None
     if resume is not None and not (config is out is init is None):
         raise UserError("resume uses the settings of the run; leave out config, out and init")
     if init is not None:
