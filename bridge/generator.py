@@ -296,11 +296,7 @@ def seed_range(seed: int, rows: int) -> list[int]:
 
 
 def check_length(max_new_tokens: int) -> None:
-    """Check the number of tokens to generate.
-
-    Raises:
-        ValueError: It is out of range.
-    """
+    """Check the number of tokens to generate."""
     if not 1 <= max_new_tokens < 2147483648:
         raise ValueError(
             f"max_new_tokens is out of range: expected 1 to 2147483647, found {max_new_tokens}; "

@@ -240,11 +240,7 @@ def is_rounded(result: Tensor, x: Tensor) -> bool:
 
 @pin_torch_settings()
 def to_module(bundle: Bundle) -> GPT:
-    """Return a module with the weights of a bundle, in evaluation mode and without gradients.
-
-    Raises:
-        UserError: The weights do not fit the model; the message lists all problems in one line.
-    """
+    """Return a module with the weights of a bundle, in evaluation mode and without gradients."""
     check_bundle(bundle.model, bundle.tensors)
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
         module = GPT(bundle.model)
@@ -254,11 +250,7 @@ def to_module(bundle: Bundle) -> GPT:
 
 
 def to_tensors(module: GPT, config: ModelConfig) -> Tensors:
-    """Return the weights of a module as float32 arrays with a bundle's names; undoes `to_module`.
-
-    Raises:
-        UserError: The module does not fit the configuration; the message lists all problems.
-    """
+    """Return a module's weights as float32 arrays with a bundle's names; undo `to_module`."""
     tensors = {
         name: tensor.detach().float().cpu().numpy() for name, tensor in module.state_dict().items()
     }

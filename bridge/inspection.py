@@ -66,9 +66,6 @@ def lens_table(
 
     Returns:
         The index of the first token in the table, and its predictions.
-
-    Raises:
-        UserError: The logits are not finite.
     """
     start = window_start(len(tokens), generator.gpt.n_positions)
     first = max(start, len(tokens) - MAX_COLUMNS)
@@ -84,9 +81,6 @@ def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Ten
     Returns:
         The index of the first token in the window, and the weights [L, H, T] of the window's
         tokens.
-
-    Raises:
-        UserError: The weights are not finite.
     """
     start = window_start(len(tokens), generator.gpt.n_positions)
     layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))

@@ -91,9 +91,6 @@ def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
         The cost on texts sampled from the exact model: mean and largest KL divergence of the next
         token in nats (`kl_mean`, `kl_max`), and the share of positions where the most probable
         token stays the same (`top1`).
-
-    Raises:
-        UserError: The logits of the model are not finite, before or after.
     """
     gpt = generator.gpt
     rows, length = choose_sample(gpt)

@@ -58,11 +58,7 @@ class RuntimeOutputs(NamedTuple):
 
 @contextmanager
 def pin_jax() -> Iterator[None]:
-    """Run JAX on the CPU, at full matrix precision and with its usual settings.
-
-    Raises:
-        UserError: JAX, Flax or optax is not installed.
-    """
+    """Run JAX on the CPU, at full matrix precision and with its usual settings."""
     try:
         import jax
         import optax  # noqa: F401

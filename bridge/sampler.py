@@ -164,12 +164,8 @@ def sample_tokens(
 
 
 def check_logits(logits: Tensor) -> None:
-    """Check that logits [..., V] give probabilities; the maximum of NaN is NaN.
-
-    Raises:
-        UserError: They do not. TorchScript cannot read a constant, so this is a copy of
-            `valyrian_jax.bundle.text_generation.NOT_FINITE`.
-    """
+    """Check that logits [..., V] give probabilities; the maximum of NaN is NaN."""
+    # TorchScript cannot read `valyrian_jax.bundle.text_generation.NOT_FINITE`: this is a copy.
     if not math.isfinite(float(logits.amax(-1).sum(dtype=torch.float64))):
         raise UserError(
             "the logits are not finite: expected finite numbers, found NaN or infinity, because "
@@ -179,11 +175,7 @@ def check_logits(logits: Tensor) -> None:
 
 
 def check_settings(params: SamplingParams, seeds: list[int]) -> None:
-    """Check that the settings are in the range that the sampler defines.
-
-    Raises:
-        ValueError: A setting is out of range; the message names it.
-    """
+    """Check that the settings are in the range that the sampler defines."""
     if not (params.temperature == 0 or 0.001 <= params.temperature < float("inf")):
         raise ValueError(
             f"temperature is out of range: expected 0 or at least 0.001, found "

@@ -213,11 +213,7 @@ def find_stop(text: str, stop: list[str]) -> tuple[str, int]:
 
 
 def check_texts(prompts: list[str], seeds: list[int], stop: list[str]) -> None:
-    """Check the prompts, seeds and stop strings of texts that are generated together.
-
-    Raises:
-        ValueError: There is no prompt, not one seed for each, or an empty stop string.
-    """
+    """Check the prompts, seeds and stop strings of texts that are generated together."""
     if len(prompts) == 0:
         raise ValueError("there is no prompt: expected at least one, found none; pass one")
     if len(seeds) != len(prompts):

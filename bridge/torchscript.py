@@ -98,11 +98,7 @@ def export(
 def write(
     directory: Path, path: Path, int8: bool = False, progress: Progress = ignore_progress
 ) -> Mapping[str, Any]:
-    """Write a bundle as one TorchScript file, like `export`, but without the check.
-
-    Raises:
-        UserError: The bundle is invalid, its logits are not finite, or PYTORCH_JIT=0 is set.
-    """
+    """Write a bundle as one TorchScript file, like `export`, but without the check."""
     progress("loading the weights")
     bundle = load_bundle(directory)
     generator, tokenizer = TextGenerator(bundle), bundle.tokenizer

@@ -43,9 +43,6 @@ def check_unicode(text: str, name: str) -> None:
     Args:
         text: The text.
         name: What it is, for the message.
-
-    Raises:
-        UserError: It cannot.
     """
     try:
         text.encode()
@@ -78,7 +75,11 @@ def first_line(error: BaseException) -> str:
 
 
 class UserError(Exception):
-    """A mistake in the input (a file, an option, a value), not in the program; exit status 2."""
+    """A mistake in the input (a file, an option, a value), not in the program; exit status 2.
+
+    Any function that checks input, or calls one that does, may raise it. Docstrings name the
+    reasons only where input enters: the API, and functions that open a file or start a job.
+    """
 
 
 class StoppedError(Exception):

@@ -48,11 +48,7 @@ _RECORD: TypeAdapter[dict[str, Any]] = TypeAdapter(
 
 
 def choose_directory(path: Path | None) -> Path:
-    """Return the directory of a new run: `path`, or runs/<date, time and process> if it is None.
-
-    Raises:
-        UserError: The directory is in use.
-    """
+    """Return the directory of a new run: `path`, or runs/<date, time and process> if it is None."""
     path = path or RUNS / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     if (path / "config.toml").exists():
         raise UserError(
@@ -132,9 +128,6 @@ def locate_run(path: Path) -> Path:
 
     Args:
         path: Its path. `shipped` is the model that ships, unless there is a file of this name.
-
-    Raises:
-        UserError: There is none, or the system does not show it.
     """
     try:
         path.stat()
@@ -161,11 +154,7 @@ def _suggest_run(name: str) -> str:
 
 
 def find_run(path: Path | None) -> Path:
-    """Return a run directory: `path`, or the newest with weights under runs/ if it is None.
-
-    Raises:
-        UserError: There is no run.
-    """
+    """Return a run directory: `path`, or the newest with weights under runs/ if it is None."""
     if path is None:
         if newest := find_newest_run():
             return newest
@@ -262,11 +251,7 @@ def load_run_bundle(path: PathLike | None) -> Bundle:
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of metrics.jsonl, without a last line that a crash cut short.
-
-    Raises:
-        UserError: Another line is damaged.
-    """
+    """Yield the records of metrics.jsonl, without a last line that a crash cut short."""
     file = run / "metrics.jsonl"
     if not file.exists():
         return

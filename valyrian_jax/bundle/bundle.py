@@ -70,12 +70,7 @@ class Bundle:
 
 
 def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Check tensors against the name table.
-
-    Raises:
-        UserError: A name is missing or unknown, a shape is wrong, or a value is not finite. One
-            line lists the first problems.
-    """
+    """Check tensors against the name table."""
     expected = parameter_shapes(config)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in expected]
@@ -94,11 +89,7 @@ def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -
 
 
 def check_vocabulary(bundle: Bundle, path: Path) -> None:
-    """Check that the tokenizer and the model have the same vocabulary size.
-
-    Raises:
-        UserError: The sizes differ.
-    """
+    """Check that the tokenizer and the model have the same vocabulary size."""
     if bundle.tokenizer.vocab_size != bundle.model.vocab_size:
         raise UserError(
             f"vocabulary mismatch in {path}: the tokenizer has {bundle.tokenizer.vocab_size} "

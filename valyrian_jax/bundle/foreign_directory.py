@@ -19,11 +19,7 @@ _WEIGHT_SUFFIXES = (
 
 
 def check_is_bundle(path: Path) -> None:
-    """Check that a path is a bundle, or a directory with the files that loading needs.
-
-    Raises:
-        UserError: It is not. The message says what it is instead, and what to do.
-    """
+    """Check that a path is a bundle, or a directory with the files that loading needs."""
     missing = [name for name in _REQUIRED_FILES if not (path / name).exists()]
     if path.is_dir() and (not missing or (path / "manifest.json").exists()):
         return  # a manifest names what is missing

@@ -83,11 +83,7 @@ class GrammaticalText(NamedTuple):
 
 
 def check_speaks_valyrian(bundle: Bundle) -> None:
-    """Check that verdicts on the texts of a model mean something.
-
-    Raises:
-        UserError: The model is not one of High Valyrian.
-    """
+    """Check that verdicts on the texts of a model mean something."""
     if not speaks_valyrian(bundle.manifest):
         raise UserError(
             "grammatical texts need a model of High Valyrian: expected one that was trained on "

@@ -53,11 +53,7 @@ _OTHER_KEYS = {
 
 
 def read_model_config(content: Mapping[str, Any]) -> ModelConfig:
-    """Return the model that a GPT-2 `config.json` describes.
-
-    Raises:
-        UserError: It describes another model, or an option that this package does not support.
-    """
+    """Return the model that a GPT-2 `config.json` describes."""
     for key, supported in _SUPPORTED_OPTIONS.items():
         value = content.get(key)
         if value is not None and value != supported:
@@ -145,11 +141,7 @@ def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[
 def canonicalize_tensors(
     tensors: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the parameters in a checkpoint as float32 under the names of the name table.
-
-    Raises:
-        UserError: Two tensors that differ have the same canonical name.
-    """
+    """Return the parameters in a checkpoint as float32 under the names of the name table."""
     names = canonicalize_names({name: tensor.shape for name, tensor in tensors.items()})
     canonical = {}
     for name, (first, *others) in names.items():

@@ -43,9 +43,6 @@ def make_lens(
         tokens: Ids of the T tokens of the text.
         layers: Logits [T, V] after the embedding and after each block.
         top: Number of predictions for each token and layer; at most V.
-
-    Raises:
-        UserError: The logits are not finite.
     """
     ranked = [_rank(logits, top) for logits in layers]
     ids, probabilities = (np.stack(arrays) for arrays in zip(*ranked, strict=True))

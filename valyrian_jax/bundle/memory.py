@@ -85,9 +85,6 @@ def check_memory(needed: int, memory: int, purpose: str, remedy: str) -> None:
         memory: Bytes of memory, of the host or of a device.
         purpose: What needs the memory, for the message ("training this model").
         remedy: What the user can do, for the message.
-
-    Raises:
-        UserError: Even a need smaller by the factor `ACCURACY` would not fit.
     """
     if needed > ACCURACY * memory:
         raise UserError(

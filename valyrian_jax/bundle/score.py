@@ -39,11 +39,7 @@ class Score(NamedTuple):
 
 
 def score_text(logits: Logits, tokenizer: Tokenizer, n_positions: int, text: str) -> Score:
-    """Score a text as one document that follows <|endoftext|>.
-
-    Raises:
-        UserError: The text is empty, or the logits are not finite.
-    """
+    """Score a text as one document that follows <|endoftext|>."""
     ids = tokenizer.encode(text)
     if not ids:
         raise UserError("cannot score an empty text: expected at least one character; pass one")
@@ -63,9 +59,6 @@ def predict_tokens(logits: Logits, ids: Sequence[int], n_positions: int) -> Floa
 
     They are those of `valyrian_jax.data.windows.make_eval_windows`: they overlap by half, so every
     token after the first window has at least half a context before it.
-
-    Raises:
-        UserError: The logits are not finite.
     """
     stride = max(n_positions // 2, 1)
     parts = []

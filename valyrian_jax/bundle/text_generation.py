@@ -72,9 +72,6 @@ def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> Sampl
     """Return the overrides, completed by the sample settings of the bundle's run and by defaults.
 
     The prompt of the run is not used.
-
-    Raises:
-        UserError: A setting is wrong; the message has its name, without the section.
     """
     stored = bundle.manifest.get("config", {}).get("sample")
     run_settings = stored if isinstance(stored, Mapping) else {}
@@ -93,11 +90,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def encode_within_context(bundle: Bundle, prompt: str) -> list[int]:
-    """Return the tokens of a prompt that the model must read at once, as `encode_prompt` does.
-
-    Raises:
-        UserError: There are more of them than the context.
-    """
+    """Return the tokens of a prompt that the model must read at once, as `encode_prompt` does."""
     tokens = encode_prompt(bundle.tokenizer, prompt)
     if len(tokens) > bundle.model.n_positions:
         raise UserError(

@@ -49,11 +49,7 @@ def check_weights_file(path: Path, max_bytes: int) -> None:
 
 
 def read_weights(path: Path, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """Return the tensors of a weights file, in the order of their names.
-
-    Raises:
-        UserError: The file cannot be read, is damaged, or holds numbers that NumPy lacks.
-    """
+    """Return the tensors of a weights file, in the order of their names."""
     try:
         check_weights_file(path, max_bytes)
         return dict(sorted(load(read_bytes(path, max_bytes=max_bytes)).items()))

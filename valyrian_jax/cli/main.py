@@ -61,11 +61,7 @@ class Program(click.Group):
     """A group of commands that says what a command does that one would expect, and it lacks."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command.
-
-        Raises:
-            UserError: It is `translate`.
-        """
+        """Return a command."""
         if cmd_name == "translate" and not ctx.resilient_parsing:
             raise UserError(
                 "this project has no translator: no command turns sentences into English or back; "

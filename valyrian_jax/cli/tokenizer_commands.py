@@ -172,11 +172,7 @@ def write_shards(
 
 
 def parse_token_ids(text: bytes) -> Iterator[int]:
-    """Parse token ids that are separated by white space.
-
-    Raises:
-        UserError: A word is not a token id.
-    """
+    """Parse token ids that are separated by white space."""
     for word in text.split():
         if not word.isdigit() or len(word) > 9:
             shown = word[:40].decode("utf-8", "replace")

@@ -23,9 +23,6 @@ def check_argument(value: Any, expected: Any, name: str, advice: str) -> Any:
         expected: Type that it must have, with the limits of a number; True is not a number.
         name: Its name, for the message.
         advice: What to pass instead, for the message.
-
-    Raises:
-        UserError: It is something else.
     """
     try:
         return _make_adapter(expected).validate_python(to_plain(value))
@@ -42,11 +39,7 @@ def _make_adapter(expected: Any) -> TypeAdapter[Any]:
 
 
 def check_path(value: PathLike, name: str) -> Path:
-    """Return an argument that names a file or directory.
-
-    Raises:
-        UserError: It is something else.
-    """
+    """Return an argument that names a file or directory."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     return Path(check_argument(value, str, name, "pass a path, as a str or a pathlib.Path"))

@@ -85,9 +85,6 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Args:
         path: A TOML file.
         overrides: Dotted key -> value; they take precedence over the file.
-
-    Raises:
-        UserError: The file cannot be read, or a key or value is wrong.
     """
     content = read_input(path, "the configuration", _MAX_BYTES)
     try:

@@ -35,11 +35,7 @@ REGULAR_EXPRESSION = "re:"  # how a separator begins that is one
 
 
 def check_separator(separator: str) -> str:
-    """Return a separator of documents.
-
-    Raises:
-        ValueError: It is empty, or is no regular expression, or one that matches everywhere.
-    """
+    """Return a separator of documents, after checking it."""
     if not separator:
         raise ValueError(f"the separator is empty; expected {BLANK_LINE!r}, a string or re:PATTERN")
     if separator.startswith(REGULAR_EXPRESSION):
@@ -59,11 +55,7 @@ def check_separator(separator: str) -> str:
 
 
 def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the stop strings of a text.
-
-    Raises:
-        PydanticCustomError: One is empty.
-    """
+    """Return the stop strings of a text, after checking them."""
     if "" in stop:
         raise PydanticCustomError(
             "empty_stop", "expected strings of at least one character; leave out the empty string"
@@ -72,11 +64,7 @@ def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_temperature(temperature: float) -> float:
-    """Return a temperature.
-
-    Raises:
-        PydanticCustomError: It is above 0, but so small that the divided logits overflow.
-    """
+    """Return a temperature, after checking that logits divided by it do not overflow."""
     if 0 < temperature < 1e-3:
         raise PydanticCustomError("low_temperature", "must be 0 or at least 0.001")
     return temperature

@@ -106,11 +106,7 @@ def count_tokens(documents: Sequence[str], tokenizer: Tokenizer, enough: int) ->
 
 
 def refuse(shortages: Sequence[Shortage]) -> None:
-    """Refuse a text that does not meet its requirements, all of them in one message.
-
-    Raises:
-        UserError: There is a shortage.
-    """
+    """Refuse a text that does not meet its requirements, all of them in one message."""
     if shortages:
         problems = "; ".join(shortage.problem for shortage in shortages)
         advice = max(shortage.advice for shortage in shortages)

@@ -46,9 +46,6 @@ def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
     Args:
         documents: Documents of the text.
         held_out: Share of the text to hold out.
-
-    Raises:
-        UserError: The text has fewer than two characters.
     """
     ends = np.cumsum([0, *map(_count_bytes, documents)])
     first, last = (share * ends[-1] for share in cut_range(held_out))

@@ -47,11 +47,7 @@ def record_split(training_tokens: int, eval_set: EvalSet) -> SplitRecord:
 def read_split(
     manifest: Mapping[str, Any], run: object
 ) -> tuple[SplitRecord | None, tuple[float, float]]:
-    """Return the record and the held-out losses in the manifest of a run's bundle.
-
-    Raises:
-        UserError: They are damaged.
-    """
+    """Return the record and the held-out losses in the manifest of a run's bundle."""
     try:
         record = TypeAdapter(SplitRecord | None).validate_python(manifest.get("split"))
         losses = manifest.get("held_out") or {}
@@ -81,9 +77,6 @@ def check_split(
             quotient says how many bytes a held-out token had.
         text: The text, for the message.
         run: The run, for the message.
-
-    Raises:
-        UserError: It is split in another way.
     """
     if saved is not None:
         is_same = current == saved

@@ -56,11 +56,7 @@ class TextDataset:
         )
 
     def read_documents(self) -> DataSplit:
-        """Read the text again.
-
-        Raises:
-            UserError: It has changed or cannot be read.
-        """
+        """Read the text again."""
         text = _read_text(self.config)
         if text.fingerprint != self.fingerprint:
             raise UserError(
@@ -93,9 +89,6 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
         config: Configuration of the run.
         tokenizer: Tokenizer to use; None trains one on the training part.
         scratch: Directory for the tokens of a large text, while the process lives.
-
-    Raises:
-        UserError: The text is missing, unreadable or too short, or its .source.json is damaged.
     """
     text = _read_text(config)
     documents = split_documents(text.documents, config.data.held_out)

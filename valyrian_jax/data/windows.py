@@ -65,9 +65,6 @@ def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindo
 
     Returns:
         Batches in which every token but the first is a counted target exactly once.
-
-    Raises:
-        UserError: There is no target.
     """
     windows = _count_eval_windows(tokens, length)
     return _cut_windows(tokens, 0, windows, batch_size, length)

@@ -30,11 +30,7 @@ def find_input(name: str | os.PathLike[str], *directories: Path) -> str:
 
 
 def find_config(name: str | os.PathLike[str]) -> str:
-    """Return where a configuration is: a file, or a preset by its name, such as "quick".
-
-    Raises:
-        UserError: It is a bare name, and neither a file nor a preset has it.
-    """
+    """Return where a configuration is: a file, or a preset by its name, such as "quick"."""
     path, shown = find_input(name), os.fspath(name)
     is_bare = Path(shown).name == shown
     if not is_bare or (Path(path).exists() and not Path(path).is_dir()):

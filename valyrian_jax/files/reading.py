@@ -111,9 +111,6 @@ def read_input(path: StrPath, kind: str, max_bytes: int | None) -> str:
         path: The file.
         kind: What the file is, for messages.
         max_bytes: Largest size that is accepted; None accepts any.
-
-    Raises:
-        UserError: The file cannot be read, is too large or is not UTF-8.
     """
     name = f"{kind} {path}".strip()
     with _read_errors(path, kind, "a UTF-8 text file"), Path(path).open("rb") as file:
@@ -145,11 +142,7 @@ def _read_at_most(file: BinaryIO, name: str, max_bytes: int | None) -> bytes:
 
 
 def read_lines(path: StrPath, max_bytes: int = MAX_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a regular file, with their ends, in the memory of one line.
-
-    Raises:
-        UserError: The file cannot be read, or a line has more than `max_bytes`.
-    """
+    """Yield the lines of a regular file, with their ends, in the memory of one line."""
     with _read_errors(path, "", "a regular file"), open_regular(path) as file:
         while line := file.readline(max_bytes + 1):
             if len(line) > max_bytes:
@@ -166,9 +159,6 @@ def decode_utf8(data: bytes, name: str) -> str:
     Args:
         data: UTF-8.
         name: What the bytes are, for the message ("the text a.txt").
-
-    Raises:
-        UserError: They are not UTF-8.
     """
     try:
         return data.decode("utf-8")
@@ -197,9 +187,6 @@ def parse_json(content: str, path: StrPath) -> Any:
     Args:
         content: The text.
         path: The file that it comes from, for the message.
-
-    Raises:
-        UserError: It is not JSON.
     """
     try:
         return json.loads(content)
@@ -208,11 +195,7 @@ def parse_json(content: str, path: StrPath) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Raises:
-        UserError: The file cannot be read or holds something else.
-    """
+    """Return the JSON object in a file."""
     content = parse_json(read_text(path), path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {name_json_type(content)}, expected a JSON object")

@@ -115,11 +115,7 @@ def _name_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def _check_replaceable(path: Path) -> os.stat_result | None:
-    """Return the status of a regular file, or None if there is no file.
-
-    Raises:
-        UserError: There is something else.
-    """
+    """Return the status of a regular file, or None if there is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -240,11 +236,7 @@ def sync_to_disk(*paths: Path) -> None:
 
 
 def check_output_directory(path: Path) -> None:
-    """Check that an output is a directory, a link to one, or a new name.
-
-    Raises:
-        UserError: It is a file or a stream.
-    """
+    """Check that an output is a directory, a link to one, or a new name."""
     if path == STANDARD_OUTPUT or (path.exists() and not path.is_dir()):
         kind = "standard output" if path == STANDARD_OUTPUT else describe_type(path.stat())
         raise UserError(

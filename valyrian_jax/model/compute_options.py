@@ -37,11 +37,7 @@ DEFAULT_OPTIONS = ComputeOptions()
 
 
 def choose_options(config: Config, device: jax.Device, mesh: Mesh | None = None) -> ComputeOptions:
-    """Return the options that a configuration selects on a device.
-
-    Raises:
-        UserError: The configured attention kernel cannot compute this model on the device.
-    """
+    """Return the options that a configuration selects on a device."""
     settings = config.train
     if settings.attention == "auto":
         kernel: Kernel = "own" if find_kernel_problem("cudnn", config, device) else "cudnn"

@@ -41,11 +41,7 @@ _MESH_AXES = {
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
-    """Arrange devices in a mesh; a single process can use fewer than it has, the first ones.
-
-    Raises:
-        UserError: The sizes of the mesh do not fit the number of devices.
-    """
+    """Arrange devices in a mesh; a single process can use fewer than it has, the first ones."""
     sizes = {"data": config.data, "fsdp": config.fsdp, "tensor": config.tensor}
     has_free_axis = -1 in sizes.values()
     fixed = math.prod(size for size in sizes.values() if size > 0)
@@ -69,11 +65,7 @@ def single_device_mesh() -> Mesh:
 
 
 def check_divisible(config: Config, mesh: Mesh) -> None:
-    """Check that the mesh divides the batch and the sizes of the model.
-
-    Raises:
-        UserError: A size is not a multiple of its number of devices.
-    """
+    """Check that the mesh divides the batch and the sizes of the model."""
     rows = config.train.batch_size // config.train.accumulate
     sharded_sizes = [
         ("train.batch_size / train.accumulate", rows, "data", "fsdp"),

@@ -30,9 +30,6 @@ def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "
     Args:
         labels: Labels of the T tokens, at most `MAX_TOKENS`.
         weights: Weights [L, H, T, T] by layer, head, query and key.
-
-    Raises:
-        UserError: There are too many tokens.
     """
     T = len(labels)
     if T > MAX_TOKENS:

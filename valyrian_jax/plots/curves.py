@@ -63,11 +63,7 @@ class Curves(NamedTuple):
 
 
 def read_curves(run: Path) -> Curves:
-    """Read the curves of a run from its metrics.jsonl.
-
-    Raises:
-        UserError: The file contains no losses.
-    """
+    """Read the curves of a run from its metrics.jsonl."""
     numbers = {key: array("d") for key in (TRAIN, HELD_OUT, BITS, ENTROPY, *PANELS)}
     for record in read_metrics(run):
         for key, pairs in numbers.items():
@@ -216,9 +212,5 @@ def _choose_marker(i: int) -> str:
 
 
 def save_loss_plot(run: Path) -> list[Path]:
-    """Draw a run into its loss.png and loss.svg.
-
-    Raises:
-        UserError: The run has no losses yet.
-    """
+    """Draw a run into its loss.png and loss.svg."""
     return save_figure(draw_curves([read_curves(run)]), run / "loss", replace_file)

@@ -38,9 +38,6 @@ def save_figure(
 
     Returns:
         The paths that were written.
-
-    Raises:
-        UserError: The path is a directory, or a file cannot be written.
     """
     import matplotlib
 

@@ -27,9 +27,6 @@ def draw_lens(lens: Lens) -> "Figure":
 
     Args:
         lens: Predictions for at most `MAX_TOKENS` tokens.
-
-    Raises:
-        UserError: There are too many tokens.
     """
     L, T = len(lens.predictions), len(lens.tokens)
     if T > MAX_TOKENS:

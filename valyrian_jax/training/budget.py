@@ -83,11 +83,7 @@ def limit_eval_set(eval_set: EvalSet, config: Config, options: ComputeOptions) -
 
 
 def check_training_memory(config: Config, options: ComputeOptions, mesh: Mesh) -> None:
-    """Check before anything is allocated that a training step fits into the memory of a device.
-
-    Raises:
-        UserError: It does not; the message has an estimate of what it needs.
-    """
+    """Check before anything is allocated that a training step fits into the memory of a device."""
     estimate = estimate_memory(config.model, config.train, options.attention != "cudnn")
     state = estimate.training - estimate.activations
     needed = state // (mesh.shape["fsdp"] * mesh.shape["tensor"])

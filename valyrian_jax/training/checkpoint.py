@@ -150,11 +150,7 @@ def find_newest(directory: Path) -> Checkpoint:
 
 
 def open_step(directory: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of a step, which another process has found to be intact.
-
-    Raises:
-        UserError: Its metadata cannot be read.
-    """
+    """Return the checkpoint of a step, which another process has found to be intact."""
     path = directory / str(step)
     return Checkpoint(path, _read_metadata(path), {})
 

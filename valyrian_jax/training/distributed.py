@@ -2,7 +2,8 @@
 
 `jax.distributed` connects the processes. All of them run the same program, and a computation over
 the common mesh waits for all of them. Only the primary process, number 0, prints, and writes the
-files that are not sharded.
+files that are not sharded. A function that waits for the others raises PeerError if one of them
+cannot be reached.
 """
 
 import atexit
@@ -168,11 +169,7 @@ def explain_failure(error: BaseException) -> tuple[str, str] | None:
 
 
 def check_device_counts() -> None:
-    """Check that every process has the same number of devices; JAX cannot gather otherwise.
-
-    Raises:
-        UserError: The numbers differ.
-    """
+    """Check that every process has the same number of devices; JAX cannot gather otherwise."""
     counts = Counter(device.process_index for device in jax.devices())
     if len({*counts.values()}) > 1:
         shutdown()
@@ -186,11 +183,7 @@ def check_device_counts() -> None:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process calls this with the same name.
-
-    Raises:
-        PeerError: Another process cannot be reached.
-    """
+    """Wait until every process calls this with the same name."""
     if jax.process_count() > 1:
         with peer_errors():
             multihost_utils.sync_global_devices(name)
@@ -225,21 +218,13 @@ def call_together(function: Callable[[], Result]) -> Result:
 
 
 def all_max(*values: int) -> list[int]:
-    """Return the largest of each value that any process passes.
-
-    Raises:
-        PeerError: Another process cannot be reached.
-    """
+    """Return the largest of each value that any process passes."""
     maxima: list[int] = _gather(np.array(values, np.int32)).max(axis=0).tolist()
     return maxima
 
 
 def all_equal(digest: bytes) -> bool:
-    """Return whether all processes pass the same bytes.
-
-    Raises:
-        PeerError: Another process cannot be reached.
-    """
+    """Return whether all processes pass the same bytes."""
     digests = _gather(np.frombuffer(digest, np.uint8))
     return bool((digests == digests[0]).all())
 

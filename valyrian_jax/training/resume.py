@@ -110,9 +110,6 @@ def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]
 
     Once everything fits, also recovers the bundle after a kill, renames damaged checkpoints, and
     truncates the logs.
-
-    Raises:
-        UserError: There is no checkpoint, it does not fit, or something has changed that must not.
     """
     setup, optimizer, metadata = run
     directory = setup.directory

@@ -208,11 +208,7 @@ def resume_hint(directory: Path) -> str:
 def count_skipped_steps(
     setup: RunSetup, state: TrainState, progress: Progress, metrics: StepMetrics
 ) -> Progress:
-    """Return the progress with the skipped steps of a dispatch counted.
-
-    Raises:
-        UserError: The run has skipped more steps than the configuration allows.
-    """
+    """Return the progress with the skipped steps of a dispatch counted."""
     skipped = np.flatnonzero(~metrics.taken)
     allowed = setup.config.train.max_skipped - progress.skipped_steps
     if len(skipped) > allowed:

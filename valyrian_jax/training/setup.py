@@ -107,9 +107,6 @@ def claim_directory(setup: RunSetup, is_new: bool) -> contextlib.AbstractContext
     """Lock the directory of a run, and write its tokenizer if the run is new.
 
     Only the primary process does so.
-
-    Raises:
-        UserError: Another process trains in it, or it cannot be written.
     """
     if not distributed.is_primary():
         return contextlib.nullcontext()
@@ -125,11 +122,7 @@ def claim_directory(setup: RunSetup, is_new: bool) -> contextlib.AbstractContext
 
 
 def make_metadata(setup: RunSetup) -> CheckpointMetadata:
-    """Return the metadata of a run at step 0, after checking that all processes agree on it.
-
-    Raises:
-        UserError: The processes have different configurations, texts or tokenizers.
-    """
+    """Return the metadata of a run at step 0, after checking that all processes agree on it."""
     tokenizer_sha256 = distributed.call_together(lambda: _hash_tokenizer(setup.directory))
     metadata = CheckpointMetadata(
         step=0,
@@ -181,9 +174,6 @@ def use_bundle_model(config: Config, bundle: Bundle, context: int | None = None)
         config: Configuration of the run.
         bundle: Bundle that the run starts from.
         context: Context length, at most that of the bundle; None: that of the bundle.
-
-    Raises:
-        UserError: The context is longer than that of the bundle.
     """
     learned = bundle.model.n_positions
     if context is not None and context > learned:

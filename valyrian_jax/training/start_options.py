@@ -94,10 +94,6 @@ def _check_settings_with_init(settings: Iterable[str]) -> None:
 
 
 def load_resume_config(directory: Path, overrides: Mapping[str, Any]) -> Config:
-    """Return the configuration of a run to resume, with overrides.
-
-    Raises:
-        UserError: There is no run, or a value is wrong.
-    """
+    """Return the configuration of a run to resume, with overrides."""
     tree = config_to_tree(load_run_config(find_run(directory)))
     return config_from_tree(tree, overrides, f"{directory / 'config.toml'}")

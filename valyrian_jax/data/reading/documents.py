@@ -71,9 +71,6 @@ def read_documents(
         separator: What separates the documents of plain text.
         max_bytes: Largest size of a document or a piece. Memory does not grow with longer ones.
         note: Called with a line about the text.
-
-    Raises:
-        UserError: The text cannot be read to its end.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)
@@ -149,9 +146,6 @@ def read_texts(
         separator: What separates the documents of plain text.
         note: Called with a line about the text.
         document_end: Added to every document.
-
-    Raises:
-        UserError: The text cannot be read to its end, is not UTF-8 or has no document.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)
@@ -173,9 +167,6 @@ def read_good_texts(
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
         reasons: Counts the documents for each of `REASONS`.
-
-    Raises:
-        UserError: The text cannot be read to its end, or no document has a text.
     """
     for document in _read_stream(stream, form, text_key, separator):
         text, reason = decode_document(document)

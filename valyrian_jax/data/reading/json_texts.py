@@ -53,11 +53,7 @@ def _is_container(line: bytes) -> bool:
 
 
 def check_key(stream: TextStream, form: JsonForm, text_key: str) -> None:
-    """Check that one of the first documents has a text, which may be missing in the others.
-
-    Raises:
-        UserError: They are objects without a text under the key.
-    """
+    """Check that one of the first documents has a text, which may be missing in the others."""
     has_text: dict[str, bool] = {}
     for value in _read_first_values(stream.head, form):
         if isinstance(value, str):  # It is the text itself.
@@ -99,11 +95,7 @@ def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes | None]:
 
 
 def read_elements(stream: TextStream, max_bytes: int) -> Iterator[bytes]:
-    """Yield the elements of an array as JSON, each as soon as it is read.
-
-    Raises:
-        UserError: The text is not one array of JSON, or an element is too long.
-    """
+    """Yield the elements of an array as JSON, each as soon as it is read."""
     blocks, decoder = decode_blocks(stream), json.JSONDecoder()
     text = ""
     while "[" not in text:

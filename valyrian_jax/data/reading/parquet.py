@@ -19,10 +19,6 @@ def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
     Args:
         stream: A file of Parquet.
         text_key: Name of the column.
-
-    Raises:
-        UserError: `pyarrow` is not installed, the file is damaged or not seekable, or it has no
-            such column of text.
     """
     with _open_file(stream, text_key) as file:
         for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):

@@ -33,9 +33,6 @@ def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note
         text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
         separator: What separates the documents of plain text.
         note: Called with a line about a text.
-
-    Raises:
-        UserError: One cannot be read, is no text, or has no text under the key.
     """
     for path in paths:
         if str(path) != STANDARD_INPUT and not Path(path).is_fifo():
@@ -52,11 +49,7 @@ def check_text(stream: TextStream, text_key: str, separator: str, note: Note) ->
 
 
 def check_form(stream: TextStream, text_key: str) -> TextForm:
-    """Return the form of a text, after checking that it can be read in it.
-
-    Raises:
-        UserError: It is no text, has no documents, or has no text under the key.
-    """
+    """Return the form of a text, after checking that it can be read in it."""
     if stream.head.startswith(PARQUET_MAGIC):
         check_column(stream, text_key)
         return "Parquet"

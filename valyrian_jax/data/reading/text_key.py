@@ -14,9 +14,6 @@ def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> No
         name: The text, for the message.
         text_key: Key or column that is asked for.
         has_text: For every key or column of the text, whether there is text under it.
-
-    Raises:
-        UserError: There is no text under the key.
     """
     if has_text.get(text_key):
         return

@@ -94,11 +94,7 @@ def open_text(path: str | Path) -> Iterator[TextStream]:
 
 
 def refuse_other_formats(stream: TextStream) -> None:
-    """Refuse a file that is recognised as something other than text.
-
-    Raises:
-        UserError: It is one.
-    """
+    """Refuse a file that is recognised as something other than text."""
     formats = (what for magic, what in _OTHER_FORMATS.items() if stream.head.startswith(magic))
     what = next(formats, "")
     if _BZIP2.match(stream.head):
@@ -124,9 +120,6 @@ def decode_blocks(stream: TextStream, errors: str = "strict") -> Iterator[str]:
     Args:
         stream: The text.
         errors: How to decode bytes that are not UTF-8; see `codecs`.
-
-    Raises:
-        UserError: It is not UTF-8.
     """
     decoder, size = codecs.getincrementaldecoder("utf-8")(errors), 0
     try:
@@ -164,11 +157,7 @@ def cut_between_words(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def read_blocks(path: str | Path) -> Iterator[bytes]:
-    """Yield the bytes of any file in blocks, cut between words if it is text.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
+    """Yield the bytes of any file in blocks, cut between words if it is text."""
     with open_text(path) as stream:
         for block in cut_between_words(decode_blocks(stream, "surrogateescape")):
             yield block.encode("utf-8", "surrogateescape")

@@ -129,9 +129,6 @@ def read_batch(
 
     Returns:
         Token ids, int32 [B, T + 1], or fewer rows.
-
-    Raises:
-        UserError: A token id is out of range.
     """
     windows = (split.training_tokens - 1) // length
     epochs, indices = np.divmod(step * batch_size + np.arange(batch_size)[rows], windows)
@@ -146,11 +143,7 @@ def read_batch(
 
 
 def read_held_out(split: ShardSplit) -> Tokens:
-    """Read the held-out part, the same tokens as `encode_documents` returns for it.
-
-    Raises:
-        UserError: A token id is out of range.
-    """
+    """Read the held-out part, the same tokens as `encode_documents` returns for it."""
     tokens = read_tokens(split.shards, split.cut, split.held_out_tokens)
     check_token_ids(split.shards, tokens)
     return tokens
@@ -164,11 +157,7 @@ def count_token_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
 
 
 def check_token_ids(shards: ShardSet, tokens: npt.NDArray[np.integer]) -> None:
-    """Check token ids; for one that is out of range JAX would silently use the last token.
-
-    Raises:
-        UserError: A token id is out of range.
-    """
+    """Check token ids; for one that is out of range JAX would silently use the last token."""
     if (largest := tokens.max(initial=0)) >= shards.index.vocab_size:
         raise UserError(
             f"the shards in {shards.directory} are damaged: expected token ids below "

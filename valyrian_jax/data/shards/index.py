@@ -117,11 +117,7 @@ def make_index(
     shard_tokens: int,
     separator: str = BLANK_LINE,
 ) -> ShardIndex:
-    """Return the index of a directory that has no shards yet.
-
-    Raises:
-        UserError: An input file cannot be read.
-    """
+    """Return the index of a directory that has no shards yet."""
     return ShardIndex(
         format=2,
         finished=False,
@@ -141,11 +137,7 @@ def make_index(
 
 
 def identify_file(path: Path) -> InputFile:
-    """Return what a resumed encoding recognises an input file by.
-
-    Raises:
-        UserError: The file cannot be read, or is neither a regular file nor a pipe.
-    """
+    """Return what a resumed encoding recognises an input file by."""
     digest, size = hashlib.sha256(), 0
     try:
         if not is_pipe(path):
@@ -195,11 +187,7 @@ def _describe_file(file: InputFile) -> str:
 
 
 def check_shard_directory(out: Path) -> None:
-    """Check that a directory holds shards, or that shards may be written there.
-
-    Raises:
-        UserError: It holds other files.
-    """
+    """Check that a directory holds shards, or that shards may be written there."""
     files = out.iterdir() if out.is_dir() else ()
     names = {file.name for file in files if not is_temporary(file.name)}
     if INDEX_NAME not in names and names - _BEFORE_INDEX:
@@ -207,11 +195,7 @@ def check_shard_directory(out: Path) -> None:
 
 
 def read_index(directory: Path) -> ShardIndex:
-    """Read the index of a directory of shards, finished or not.
-
-    Raises:
-        UserError: The index is missing or damaged.
-    """
+    """Read the index of a directory of shards, finished or not."""
     path = directory / INDEX_NAME
     if not path.exists():
         raise UserError(

@@ -85,9 +85,6 @@ def write_shard(
 
     Returns:
         The entry for the index.
-
-    Raises:
-        UserError: The file cannot be written.
     """
     path = directory / shard_name(number)
     tokens = sum(map(len, arrays))
@@ -108,11 +105,7 @@ def write_shard(
 
 
 def open_shards(directory: Path) -> ShardSet:
-    """Open finished shards and check every header and size, but no token.
-
-    Raises:
-        UserError: A file is missing, damaged or from another directory, or encoding is unfinished.
-    """
+    """Open finished shards and check every header and size, but no token."""
     index = read_index(directory)
     if not index.finished:
         raise UserError(
@@ -133,11 +126,7 @@ def open_shards(directory: Path) -> ShardSet:
 
 
 def check_shard(directory: Path, index: ShardIndex, number: int) -> None:
-    """Check the header and the size of a shard against the index.
-
-    Raises:
-        UserError: They differ.
-    """
+    """Check the header and the size of a shard against the index."""
     path, tokens = directory / shard_name(number), index.shards[number].tokens
     itemsize = token_dtype(index.vocab_size).itemsize
     expected = (MAGIC, VERSION, itemsize, tokens, bytes.fromhex(index.tokenizer_sha256))
@@ -194,11 +183,7 @@ class OpenShard:
         weakref.finalize(self, os.close, self._descriptor)
 
     def read_into(self, tokens: Tokens, offset: int) -> None:
-        """Fill an array with the tokens from position `offset` of the shard on.
-
-        Raises:
-            UserError: The file cannot be read, or it has become shorter.
-        """
+        """Fill an array with the tokens from position `offset` of the shard on."""
         data, start = tokens.view(np.uint8).data, HEADER.size + tokens.itemsize * offset
         done = 0
         while done < len(data):

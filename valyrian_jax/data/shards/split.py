@@ -48,9 +48,6 @@ def split_shards(directory: Path, held_out: float) -> ShardSplit:
     The held-out part begins at the first document that begins in the last `held_out` of the tokens,
     or else at the last document before. If both are out of the range of `cut_range`, a document is
     cut: at a line or a sentence near the asked share, else between two tokens.
-
-    Raises:
-        UserError: The shards are damaged, unfinished or empty, or the held-out part is too large.
     """
     shards = open_shards(directory)
     tokens = shards.index.tokens

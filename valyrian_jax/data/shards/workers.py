@@ -73,9 +73,6 @@ def encode_groups(
         tokenizer: A tokenizer.json; every worker loads it once.
         workers: Number of processes.
         stop_signal: Checked before each group.
-
-    Raises:
-        UserError: A worker was killed.
     """
     pending: collections.deque[Future[EncodedGroup]] = collections.deque()
     spawn = multiprocessing.get_context("spawn")

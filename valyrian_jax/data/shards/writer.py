@@ -156,11 +156,7 @@ def _check_files_can_be_read_again(out: Path, index: ShardIndex, files: Sequence
 
 
 def open_index(out: Path, new_index: ShardIndex, tokenizer: Tokenizer) -> ShardIndex:
-    """Return the index to resume from; write a new one if there is no shard yet.
-
-    Raises:
-        UserError: The shards were made from something else, or are damaged.
-    """
+    """Return the index to resume from; write a new one if there is no shard yet."""
     index = read_index(out) if (out / INDEX_NAME).exists() else None
     if index is None or not index.shards:
         tokenizer.save(out / TOKENIZER_NAME)
@@ -255,11 +251,7 @@ def write_full_shards(out: Path, state: WriterState, group: EncodedGroup) -> Wri
 
 
 def write_last_shard(out: Path, state: WriterState, tokenizer: Tokenizer) -> ShardIndex:
-    """Write the pending tokens with a last <|endoftext|>, and the finished index.
-
-    Raises:
-        UserError: There is no document, or a file cannot be written.
-    """
+    """Write the pending tokens with a last <|endoftext|>, and the finished index."""
     index = state.index
     if not index.documents:
         names = ", ".join(file.name for file in index.inputs)
