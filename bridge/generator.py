@@ -20,32 +20,18 @@ from valyrian_jax.config import SampleConfig
 
 
 class Cache(NamedTuple):
-    """The tokens of a window that the model has read.
+    """The tokens of a window that the model has read."""
 
-    Attributes:
-        keys_values: Keys and values [L, 2, B, H, n_positions, K]; `step` changes them in place.
-        start: Index in the text of the window's first token; in rows of different lengths, of the
-            first row.
-        length: Number of tokens of the window that have been read, likewise.
-    """
-
-    keys_values: Tensor
-    start: int
-    length: int
+    keys_values: Tensor  # [L, 2, B, H, n_positions, K]; `step` changes them in place
+    start: int  # index in the text of the window's first token; of the first row if they differ
+    length: int  # number of tokens of the window that have been read, likewise
 
 
 class Batch(NamedTuple):
-    """Texts that are generated together.
+    """Texts that are generated together."""
 
-    Attributes:
-        tokens: Tokens [B, N]; row r has counts[r], and perhaps room after them.
-        counts: Number of tokens of each row.
-        seeds: Seed of each row.
-        cache: What the model has read.
-    """
-
-    tokens: Tensor
-    counts: list[int]
+    tokens: Tensor  # [B, N]; row r has counts[r], and perhaps room after them
+    counts: list[int]  # number of tokens of each row
     seeds: list[int]
     cache: Cache
 

@@ -26,21 +26,13 @@ _HALVINGS = 20  # steps of the bisection for the least change
 
 
 class Draw(NamedTuple):
-    """What decides a token.
+    """What decides a token."""
 
-    Attributes:
-        logits: Logits [V] of the reference, float64.
-        window: Tokens that gave them.
-        number: Index of the token, counted from 0 after the prompt.
-        sample: Settings of the sampler.
-        end_of_text: Token that ends a document.
-    """
-
-    logits: Array
-    window: Sequence[int]
-    number: int
+    logits: Array  # [V] of the reference, float64
+    window: Sequence[int]  # tokens that gave them
+    number: int  # index of the token, counted from 0 after the prompt
     sample: SampleConfig
-    end_of_text: int
+    end_of_text: int  # token that ends a document
 
 
 def explain_difference(

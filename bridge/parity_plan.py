@@ -24,23 +24,14 @@ _COPIES = {"float32": 3, "float64": 18}
 
 
 class Plan(NamedTuple):
-    """What `verify` compares.
+    """What `verify` compares."""
 
-    Attributes:
-        dtypes: Types in which stages and gradients are compared.
-        rows: Windows of tokens for stages and gradients.
-        length: Tokens in each window.
-        texts: Texts for each setting of the sampler.
-        new_tokens: Tokens in each text.
-        left_out: What a smaller model of this kind would be compared in too, a line each.
-    """
-
-    dtypes: tuple[str, ...]
-    rows: int
-    length: int
-    texts: int
-    new_tokens: int
-    left_out: tuple[str, ...]
+    dtypes: tuple[str, ...]  # types in which stages and gradients are compared
+    rows: int  # windows of tokens for stages and gradients
+    length: int  # tokens in each window
+    texts: int  # texts for each setting of the sampler
+    new_tokens: int  # tokens in each text
+    left_out: tuple[str, ...]  # what is compared of smaller models only, a line each
 
 
 def plan_comparison(model: ModelConfig) -> Plan:

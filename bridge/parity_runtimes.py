@@ -43,17 +43,11 @@ PromptGenerator = Callable[[Sequence[str], SampleConfig], list[list[int]]]
 
 
 class RuntimeOutputs(NamedTuple):
-    """What one runtime computes from the same weights and tokens.
+    """What one runtime computes from the same weights and tokens."""
 
-    Attributes:
-        stages: Output of every stage, in the order of the forward pass.
-        gradients: Gradient of the mean loss, by parameter.
-        updated: Weights after one AdamW step, by parameter; empty if none was taken.
-    """
-
-    stages: Arrays
-    gradients: Mapping[str, npt.NDArray[Any]]
-    updated: Arrays
+    stages: Arrays  # output of every stage, in the order of the forward pass
+    gradients: Mapping[str, npt.NDArray[Any]]  # gradient of the mean loss, by parameter
+    updated: Arrays  # weights after one AdamW step, by parameter; empty if none was taken
 
 
 @contextmanager

@@ -34,17 +34,11 @@ SEED_STEP = 0x9E3779B9
 
 
 class DrawnSentence(NamedTuple):
-    """A sentence as it stays in a text.
+    """A sentence as it stays in a text."""
 
-    Attributes:
-        ids: Its tokens, from those of the sentence before on.
-        draws: How many times it was drawn.
-        is_right: Whether it is right. None: the text ends in the middle of it.
-    """
-
-    ids: list[int]
-    draws: int
-    is_right: bool | None
+    ids: list[int]  # its tokens, from those of the sentence before on
+    draws: int  # how many times it was drawn
+    is_right: bool | None  # None: the text ends in the middle of it
 
 
 @dataclass(frozen=True)

@@ -17,23 +17,14 @@ GENERATION_BYTES = 1 << 31  # memory of texts generated together, outside of a r
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes that a model needs on one device.
+    """Bytes that a model needs on one device."""
 
-    Attributes:
-        weights: Parameters in float32.
-        optimizer: The two moments of Adam.
-        gradients: Gradients, and new values before they replace the old ones.
-        activations: What a forward pass keeps for the gradients of one microbatch.
-        evaluation: A forward pass of one microbatch in float32, without gradients.
-        text: Cache, logits and scores while one text is generated.
-    """
-
-    weights: int
-    optimizer: int
-    gradients: int
-    activations: int
-    evaluation: int
-    text: int
+    weights: int  # parameters in float32
+    optimizer: int  # the two moments of Adam
+    gradients: int  # gradients, and new values before they replace the old ones
+    activations: int  # what a forward pass keeps for the gradients of one microbatch
+    evaluation: int  # a forward pass of one microbatch in float32, without gradients
+    text: int  # cache, logits and scores while one text is generated
 
     @property
     def training(self) -> int:

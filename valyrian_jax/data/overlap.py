@@ -18,15 +18,10 @@ _BLOCK = 1 << 22  # bytes of the training part searched at a time
 
 
 class Overlap(NamedTuple):
-    """The share of held-out units that occur in the training part.
+    """The share of held-out units that occur in the training part."""
 
-    Attributes:
-        share: 0: none leaks.
-        unit: What was counted: "sentences", "lines", "documents" or windows of some bytes.
-    """
-
-    share: float
-    unit: str
+    share: float  # 0: none leaks
+    unit: str  # what was counted: "sentences", "lines", "documents" or windows of some bytes
 
 
 def find_sentences(documents: Iterable[str]) -> list[str]:

@@ -18,17 +18,11 @@ _USE_MORE_TEXT = "use more text, or "
 
 
 class Shortage(NamedTuple):
-    """A requirement that a text does not meet.
+    """A requirement that a text does not meet."""
 
-    Attributes:
-        problem: What the text has, and what a setting needs.
-        options: Options with which it is met.
-        advice: What else meets it.
-    """
-
-    problem: str
-    options: str
-    advice: str = _USE_MORE_TEXT
+    problem: str  # what the text has, and what a setting needs
+    options: str  # options with which it is met
+    advice: str = _USE_MORE_TEXT  # what else meets it
 
 
 def fit_tokenizer(

@@ -27,17 +27,11 @@ _NEAR = 1 << 12  # characters before and after a position that are searched for 
 
 
 class DataSplit(NamedTuple):
-    """The training and the held-out documents of a text.
-
-    Attributes:
-        train: Training documents.
-        held_out: Held-out documents.
-        cut: Why and where a document was cut, in words; empty if all documents are whole.
-    """
+    """The training and the held-out documents of a text."""
 
     train: list[str]
     held_out: list[str]
-    cut: str = ""
+    cut: str = ""  # why and where a document was cut, in words; empty if all documents are whole
 
 
 def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:

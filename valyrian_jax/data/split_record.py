@@ -21,19 +21,12 @@ _RELATIVE_TOLERANCE = 2e-4
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SplitRecord:
-    """The two parts of a text.
-
-    Attributes:
-        training_tokens: Number of training tokens.
-        held_out_tokens: Number of held-out tokens that an evaluation predicts.
-        text_bytes: Bytes of their text, as bits per byte count them.
-        sha256: SHA-256 of these tokens, as little-endian int32.
-    """
+    """The two parts of a text."""
 
     training_tokens: Annotated[int, Field(ge=1, strict=True)]
-    held_out_tokens: Annotated[int, Field(ge=1, strict=True)]
-    text_bytes: Annotated[int, Field(ge=0, strict=True)]
-    sha256: str
+    held_out_tokens: Annotated[int, Field(ge=1, strict=True)]  # predicted ones
+    text_bytes: Annotated[int, Field(ge=0, strict=True)]  # as bits per byte count
+    sha256: str  # SHA-256 of these tokens, as little-endian int32
 
 
 def record_split(training_tokens: int, eval_set: EvalSet) -> SplitRecord:

@@ -26,15 +26,10 @@ CHUNK = 16  # maximum number of tokens in one dispatch
 
 
 class Windows(NamedTuple):
-    """What the model has read in B rows.
+    """What the model has read in B rows."""
 
-    Attributes:
-        cache: Keys and values of the tokens read.
-        occurs: Which token ids are among them.
-    """
-
-    cache: Cache
-    occurs: Bool[Array, "B V"]
+    cache: Cache  # keys and values of the tokens read
+    occurs: Bool[Array, "B V"]  # which token ids are among them
 
 
 def window_start(count: int, n_positions: int) -> int:

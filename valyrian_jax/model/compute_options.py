@@ -15,22 +15,16 @@ Kernel = Literal["own", "xla", "cudnn"]
 
 
 class ComputeOptions(NamedTuple):
-    """Options of `valyrian_jax.model.gpt.forward`; hashable, so they can be a static argument.
-
-    Attributes:
-        scan_layers: Compile one block and run it L times, instead of compiling L blocks; this
-            compiles faster and copies the parameters once.
-        remat: Keep only the input of every block and recompute the block for the gradient
-            (rematerialisation, Chen et al. 2016).
-        attention: "own" is the code in `valyrian_jax.model.gpt`; the others are implementations of
-            `jax.nn.dot_product_attention`.
-        mesh: Devices that share the work (see `valyrian_jax.model.sharding`); None is one device.
-    """
+    """Options of `valyrian_jax.model.gpt.forward`; hashable, so they can be a static argument."""
 
     scan_layers: bool = False
+    """Compile one block and run it L times: faster to compile, and parameters are copied once."""
     remat: bool = False
+    """Keep only the inputs of blocks and recompute the rest for the gradient (Chen et al. 2016)."""
     attention: Kernel = "own"
+    """own: the code in `valyrian_jax.model.gpt`; else, one in `jax.nn.dot_product_attention`."""
     mesh: Mesh | None = None
+    """Devices that share the work (see `valyrian_jax.model.sharding`); None is one device."""
 
 
 DEFAULT_OPTIONS = ComputeOptions()

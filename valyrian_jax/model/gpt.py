@@ -35,17 +35,11 @@ from valyrian_jax.model.sharding import ROW_AXES, constrain
 
 
 class Cache(NamedTuple):
-    """Keys and values of every layer for the previous tokens.
+    """Keys and values of every layer for the previous tokens."""
 
-    Attributes:
-        keys: Keys; those of row b from `lengths[b]` on are unused.
-        values: Values, likewise.
-        lengths: Number of previous tokens in each row.
-    """
-
-    keys: tuple[Float[Array, "B H S K"], ...]
-    values: tuple[Float[Array, "B H S K"], ...]
-    lengths: Int[Array, "B"]
+    keys: tuple[Float[Array, "B H S K"], ...]  # those of row b from `lengths[b]` on are unused
+    values: tuple[Float[Array, "B H S K"], ...]  # likewise
+    lengths: Int[Array, "B"]  # number of previous tokens in each row
 
 
 KeyValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]

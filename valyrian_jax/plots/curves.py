@@ -48,18 +48,11 @@ PANELS = {
 
 
 class Curves(NamedTuple):
-    """The curves of a run.
-
-    Attributes:
-        name: Name of the run.
-        points: Steps and values, by their key in metrics.jsonl; losses are in nats per token.
-        bits: Bits per byte for one nat per token, on the held-out text with the tokenizer of the
-            run; None before the first evaluation.
-    """
+    """The curves of a run."""
 
     name: str
-    points: dict[str, Points]
-    bits: float | None
+    points: dict[str, Points]  # by key in metrics.jsonl; losses are in nats per token
+    bits: float | None  # per byte, for one nat per token; None before the first evaluation
 
 
 def read_curves(run: Path) -> Curves:

@@ -82,15 +82,10 @@ NameActivity = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
 class ProgressBar(NamedTuple):
-    """What a run tells its progress bar.
+    """What a run tells its progress bar."""
 
-    Attributes:
-        update: Shows the step and the values of a dispatch.
-        name_activity: Names what the run does until the context ends.
-    """
-
-    update: Callable[[int, Mapping[str, float]], None]
-    name_activity: NameActivity
+    update: Callable[[int, Mapping[str, float]], None]  # shows the values of a dispatch
+    name_activity: NameActivity  # names what the run does until the context ends
 
 
 @contextlib.contextmanager

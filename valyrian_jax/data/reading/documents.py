@@ -36,17 +36,11 @@ def _ignore(_: str) -> None:
 
 
 class RawDocument(NamedTuple):
-    """A document before it is decoded.
+    """A document before it is decoded."""
 
-    Attributes:
-        content: Its bytes; None if there are too many.
-        text_key: Key of the text in JSON; None if the bytes are the text.
-        is_continuation: Whether it continues the document before it.
-    """
-
-    content: bytes | None
-    text_key: str | None = None
-    is_continuation: bool = False
+    content: bytes | None  # its bytes; None if there are too many
+    text_key: str | None = None  # key of the text in JSON; None if the bytes are the text
+    is_continuation: bool = False  # whether it continues the document before it
 
 
 class DecodedDocument(NamedTuple):

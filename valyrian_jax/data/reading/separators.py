@@ -27,17 +27,11 @@ _MATCH_CHARACTERS = 1 << 16
 
 
 class Piece(NamedTuple, Generic[AnyStr]):
-    """A part of a document: all of it, unless it is too long.
-
-    Attributes:
-        text: The text.
-        is_first: Whether the document begins with it.
-        is_last: Whether the document ends with it.
-    """
+    """A part of a document: all of it, unless it is too long."""
 
     text: AnyStr
-    is_first: bool
-    is_last: bool
+    is_first: bool  # whether the document begins with it
+    is_last: bool  # whether the document ends with it
 
 
 def find_documents(text: str, separator: str = BLANK_LINE) -> list[str]:

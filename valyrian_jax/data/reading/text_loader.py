@@ -21,19 +21,12 @@ _MEMORY_SHARE = 1 / 16
 
 
 class Text(NamedTuple):
-    """A text in memory.
-
-    Attributes:
-        documents: Its documents.
-        size: Its bytes in UTF-8.
-        fingerprint: SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet.
-        notes: What a person should know about it, a line each.
-    """
+    """A text in memory."""
 
     documents: list[str]
-    size: int
-    fingerprint: str
-    notes: tuple[str, ...] = ()
+    size: int  # bytes in UTF-8
+    fingerprint: str  # SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet
+    notes: tuple[str, ...] = ()  # what a person should know, a line each
 
 
 def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:

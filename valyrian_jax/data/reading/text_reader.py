@@ -52,17 +52,11 @@ _MAX_CUT_CHARACTERS = 1 << 26
 
 
 class TextStream(NamedTuple):
-    """An open text.
+    """An open text."""
 
-    Attributes:
-        name: The text in messages ("the text a.txt").
-        head: Its first bytes; all of them if they are fewer than `HEAD_BYTES`.
-        file: All of its bytes, the head included: UTF-8, or Parquet, which may be sought in.
-    """
-
-    name: str
-    head: bytes
-    file: BinaryIO
+    name: str  # the text in messages ("the text a.txt")
+    head: bytes  # its first bytes; all of them if they are fewer than `HEAD_BYTES`
+    file: BinaryIO  # all of its bytes, the head included: UTF-8, or Parquet, which may be sought in
 
 
 @contextlib.contextmanager

@@ -57,34 +57,22 @@ class Position:
 
 @dataclass(frozen=True, config=_STRICT)
 class ShardIndex:
-    """The contents of a directory of shards.
+    """The contents of a directory of shards."""
 
-    Attributes:
-        finished: Whether the shards hold all input.
-        shard_tokens: Tokens of every shard but the last.
-        format: 2; 1 had neither a separator nor documents in pieces.
-        text_key: Key of the text in JSON and Parquet.
-        documents: Number of documents that end in the finished shards.
-        size: Bytes of these documents, in UTF-8.
-        skipped: Reason -> number of documents that were skipped for it.
-        position: Where encoding resumes.
-        separator: What separates the documents of plain text.
-    """
-
-    format: Literal[1, 2]
-    finished: bool
+    format: Literal[1, 2]  # 2; 1 had neither a separator nor documents in pieces
+    finished: bool  # whether the shards hold all input
     tokenizer_sha256: _Sha256
     vocab_size: Annotated[int, Field(ge=257, lt=2**31)]
-    shard_tokens: Annotated[int, Field(ge=1, lt=2**62)]
-    text_key: str
+    shard_tokens: Annotated[int, Field(ge=1, lt=2**62)]  # tokens of every shard but the last
+    text_key: str  # key of the text in JSON and Parquet
     inputs: tuple[InputFile, ...]
     tokens: _Count
-    documents: _Count
-    size: _Count
-    skipped: dict[str, _Count]
-    position: Position
+    documents: _Count  # number of documents that end in the finished shards
+    size: _Count  # bytes of these documents, in UTF-8
+    skipped: dict[str, _Count]  # reason -> number of documents that were skipped for it
+    position: Position  # where encoding resumes
     shards: tuple[Shard, ...]
-    separator: str = BLANK_LINE
+    separator: str = BLANK_LINE  # what separates the documents of plain text
 
     @model_validator(mode="after")
     def _check_shards(self) -> "ShardIndex":

@@ -14,17 +14,11 @@ from valyrian_jax.tokenizer.display import format_size
 
 
 class FileTally(NamedTuple):
-    """Documents of one input file.
+    """Documents of one input file."""
 
-    Attributes:
-        file: Index of the file.
-        counts: int64[R]: number of documents for each of `documents.REASONS`.
-        is_complete: Whether the tally began with the first document of the file.
-    """
-
-    file: int
-    counts: Int64
-    is_complete: bool
+    file: int  # index of the file
+    counts: Int64  # int64[R]: number of documents for each of `documents.REASONS`
+    is_complete: bool  # whether the tally began with the first document of the file
 
 
 def start_tally(position: Position) -> FileTally:

@@ -47,16 +47,12 @@ _REMEDY = "copy it again, or encode the text into another --out"
 
 @dataclasses.dataclass(frozen=True)
 class ShardSet:
-    """Open, finished shards.
-
-    Attributes:
-        open_shard: Returns the open file of a shard by its number.
-    """
+    """Open, finished shards."""
 
     directory: Path
     index: ShardIndex
     tokenizer: Tokenizer
-    open_shard: Callable[[int], "OpenShard"]
+    open_shard: Callable[[int], "OpenShard"]  # returns the open file of a shard by its number
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:

@@ -17,19 +17,15 @@ _BLOCK = 1 << 20  # tokens searched at a time
 
 
 class ShardSplit(NamedTuple):
-    """Shards, and where their held-out part begins.
-
-    Attributes:
-        shards: The shards.
-        cut: Position of the last token of the training part, which is also the first token of the
-            held-out part, where it is context only: the <|endoftext|> between two documents, or a
-            token inside a long document.
-        description: Why and where a document was cut, in words; empty if all documents are whole.
-    """
+    """Shards, and where their held-out part begins."""
 
     shards: ShardSet
     cut: int
+    """Position of the last token of the training part, which is also the first token of the
+    held-out part, where it is context only: the <|endoftext|> between two documents, or a token
+    inside a long document."""
     description: str = ""
+    """Why and where a document was cut, in words; empty if all documents are whole."""
 
     @property
     def training_tokens(self) -> int:

@@ -33,34 +33,22 @@ Int64 = npt.NDArray[np.int64]
 
 
 class Group(NamedTuple):
-    """D documents that a worker encodes in one go.
+    """D documents that a worker encodes in one go."""
 
-    Attributes:
-        positions: int64[D, 2]: the file of each document, and its number in the file.
-        documents: The documents.
-    """
-
-    positions: Int64
+    positions: Int64  # int64[D, 2]: the file of each document, and its number in the file
     documents: list[RawDocument]
 
 
 class EncodedGroup(NamedTuple):
-    """The tokens of a group of D documents.
+    """The tokens of a group of D documents."""
 
-    Attributes:
-        positions: int64[D, 2]: the file of each document, and its number in the file.
-        tokens: Tokens of the good documents, with <|endoftext|> before each; none before a piece
-            that continues a document.
-        ends: int64[D]: where the tokens of each document end; a skipped document has none.
-        sizes: int64[D]: bytes of each text, in UTF-8.
-        reasons: uint8[D]: index into `documents.REASONS`.
-    """
-
-    positions: Int64
+    positions: Int64  # int64[D, 2]: the file of each document, and its number in the file
     tokens: Tokens
-    ends: Int64
-    sizes: Int64
-    reasons: npt.NDArray[np.uint8]
+    """Tokens of the good documents, with <|endoftext|> before each; none before a piece that
+    continues a document."""
+    ends: Int64  # int64[D]: where the tokens of each document end; a skipped document has none
+    sizes: Int64  # int64[D]: bytes of each text, in UTF-8
+    reasons: npt.NDArray[np.uint8]  # uint8[D]: index into `documents.REASONS`
 
 
 def encode_groups(

@@ -72,18 +72,13 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True)
 class WriterState:
-    """The state of the writer between two groups.
-
-    Attributes:
-        index: Index of all shards so far. It counts the documents of all groups so far, the index
-            on disk only those that end before its `position`.
-        pending: Tokens after the last full shard.
-        skip: Number of tokens of the next group that are in shards already.
-    """
+    """The state of the writer between two groups."""
 
     index: ShardIndex
-    pending: list[Tokens]
-    skip: int
+    """Index of all shards so far. It counts the documents of all groups so far, the index on disk
+    only those that end before its `position`."""
+    pending: list[Tokens]  # tokens after the last full shard
+    skip: int  # number of tokens of the next group that are in shards already
 
 
 def encode_files(
