@@ -59,17 +59,7 @@ class Decode(nn.Module):
 
 @pin_torch_settings()
 def export(directory: Path, out: Path, progress: Progress = ignore_progress) -> None:
-    """Write a bundle as a .pt2 file and check the file in a new process.
-
-    Args:
-        directory: Directory of the bundle.
-        out: File to write. After an error, it is as it was before.
-        progress: Function that is told the name of each part of the work.
-
-    Raises:
-        UserError: The bundle is invalid, its logits are not finite, `out` has another suffix, or
-            the file fails its check.
-    """
+    """Write a bundle as a .pt2 file, like `bridge.torchscript.export`, and check it."""
     if out.suffix != ".pt2" and not is_stream(out):
         raise UserError(
             f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
@@ -120,13 +110,9 @@ def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.Exporte
 
 @pin_torch_settings()
 def check(path: Path) -> float:
-    """Compute the example of a file again, at several lengths.
+    """Return the largest difference of a logit when the example is computed again.
 
-    Returns:
-        The largest difference of a logit from its value in the file.
-
-    Raises:
-        UserError: The file is missing, not from `export`, or its logits differ too much.
+    The example is read at several lengths. A file that computes other logits is a UserError.
     """
     try:
         with open_regular(path) as file:

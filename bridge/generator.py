@@ -74,10 +74,7 @@ class Generator(nn.Module):
     def step_rows(self, tokens: Tensor, counts: list[int], cache: Cache) -> tuple[Tensor, Cache]:
         """Like `step`, for rows of different lengths, each one token longer than in the last step.
 
-        Args:
-            tokens: Tokens [B, N]; row r has counts[r], and anything after them.
-            counts: Number of tokens of each row, not all equal.
-            cache: From `new_cache` or the previous `step_rows`.
+        Row r of tokens [B, N] has counts[r], and anything after them.
         """
         B, n_positions = len(counts), self.gpt.n_positions
         starts = [window_start(count, n_positions) for count in counts]
@@ -111,15 +108,9 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Return the logits [R, V] after the windows of some rows, int64 [R].
 
-        A window is padded to the longest one that is read with it, so those of similar lengths are
-        read together.
-
-        Args:
-            tokens: Tokens [B, N].
-            rows: The rows.
-            starts: Where the window of each of the B rows begins in tokens.
-            lengths: Number of tokens of each of the B windows.
-            keys_values: Those of a cache for B rows; the new ones are written into it.
+        Window b has lengths[b] tokens and begins at starts[b] in tokens [B, N]. Its keys and values
+        replace those of a cache for B rows. A window is padded to the longest one that is read with
+        it, so those of similar lengths are read together.
         """
         all_sizes = torch.tensor(lengths, dtype=torch.int64, device=rows.device)
         by_length = all_sizes[rows].argsort()

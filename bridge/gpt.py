@@ -41,10 +41,8 @@ class GPT(nn.Module):
     def forward_cached(self, tokens: Tensor, cache: Tensor, start: int) -> Tensor:
         """Return the logits [B, V] after tokens [B, T]; write their keys and values into the cache.
 
-        Args:
-            tokens: Token ids at the positions from `start` on; start + T <= n_positions.
-            cache: Keys and values of the positions before `start`, with room for T more.
-            start: Position of the first token.
+        The tokens are at the positions from `start` on. The cache has those before, and room for T
+        more.
         """
         states = self.transformer(tokens, cache, start, None)
         return self.unembed(states.view(tokens.shape[0], tokens.shape[1], -1).select(1, -1))
@@ -102,12 +100,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the normed states [B T, D] of tokens [B, T] at the positions from `start` on.
 
-        Args:
-            tokens: Token ids.
-            cache: Keys and values of the positions before.
-            start: Position of the first token.
-            positions: Position of each row, int64 [B], where they differ. Then T is 1 and `start`
-                the largest of them.
+        Where the positions of rows differ, int64 [B], T is 1 and `start` the largest of them.
         """
         x, B = self.embed(tokens, start, positions), tokens.shape[0]
         for layer, block in enumerate(self.h):

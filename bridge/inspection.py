@@ -18,12 +18,9 @@ MAX_COLUMNS = 48  # tokens of a lens
 
 
 def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
-    """Yield the attention weights of each layer for tokens [B, T], T <= n_positions.
+    """Yield the attention weights [B, H, T, T] of each layer for tokens [B, T].
 
     Layers are separate because with a long context all of them together take gigabytes.
-
-    Yields:
-        Weights [B, H, T, T] of every query and key; the weights of a query sum to 1.
     """
     B, T = tokens.shape
     future = torch.ones(T, T, dtype=torch.bool, device=tokens.device).triu(1)
@@ -38,17 +35,10 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
 
 
 def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
-    """Yield the logits that the head reads after the embedding and after each block.
+    """Yield the logits [B, T - first, V] that the output matrix reads after each block.
 
-    The last are those of `gpt(tokens)`; see `valyrian_jax.inspection.logit_lens`.
-
-    Args:
-        gpt: Model.
-        tokens: Token ids [B, T], T <= n_positions.
-        first: Position of the first token whose logits are computed.
-
-    Yields:
-        Logits [B, T - first, V].
+    They begin with those after the embedding, and end with those of `gpt(tokens)`. Tokens [B, T]
+    before `first` are context only. See `valyrian_jax.inspection.logit_lens`.
     """
     B, T = tokens.shape
     x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
@@ -62,10 +52,9 @@ def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
 def lens_table(
     generator: Generator, tokenizer: Tokenizer, tokens: Sequence[int]
 ) -> tuple[int, Lens]:
-    """Return what every layer would predict after each of the last tokens, at most `MAX_COLUMNS`.
+    """Return what every layer predicts after the last tokens, and the index of the first of them.
 
-    Returns:
-        The index of the first token in the table, and its predictions.
+    They are at most `MAX_COLUMNS` tokens.
     """
     start = window_start(len(tokens), generator.gpt.n_positions)
     first = max(start, len(tokens) - MAX_COLUMNS)
@@ -76,12 +65,7 @@ def lens_table(
 
 @pin_torch_settings()
 def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
-    """Return the attention weights of the last token.
-
-    Returns:
-        The index of the first token in the window, and the weights [L, H, T] of the window's
-        tokens.
-    """
+    """Return where the window begins and the last token's weights [L, H, T] of its tokens."""
     start = window_start(len(tokens), generator.gpt.n_positions)
     layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
     row = torch.stack([weights[0, :, -1] for weights in layers])

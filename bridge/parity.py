@@ -49,15 +49,12 @@ GRADIENT_FACTOR = 10  # a gradient is a sum over all tokens, which rounds as oft
 def verify(
     directory: Path, program: Path | None, progress: Progress = ignore_progress
 ) -> dict[str, Any]:
-    """Compare all runtimes on the weights of a bundle.
+    """Compare all runtimes on the weights of a bundle; return the contents of parity.json.
 
     Args:
         directory: Directory of the bundle.
         program: The C++ program; None if it is not built.
         progress: Function that is told the name of each part before it runs.
-
-    Returns:
-        The contents of parity.json: versions, comparisons, and whether all of them passed.
 
     Raises:
         UserError: The bundle is invalid or changes meanwhile, or JAX is not installed.

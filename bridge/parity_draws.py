@@ -106,13 +106,9 @@ def least_change(draw: Draw, token: int, smallest: float, tolerance: float) -> f
 
 
 def can_draw(draw: Draw, token: int, change: float, rounding: float) -> bool:
-    """Return whether a token can be drawn if no logit and no sum is off by more than given.
+    """Return whether a token can be drawn if no logit is off by more than `change`.
 
-    Args:
-        draw: The logits and settings.
-        token: The token.
-        change: Largest change of a logit.
-        rounding: Largest error of a sum, as a share of the total.
+    Sums may be off by `rounding` as a share of the total.
     """
     low, high = (penalize(draw, draw.logits + shift) for shift in (-change, change))
     if draw.sample.temperature == 0:
@@ -145,11 +141,8 @@ def filter_tokens(
 ) -> tuple[Array, Array]:
     """Return which tokens must pass the filters, and which can pass them, each bool [V].
 
-    Args:
-        low: Lower bound of the weight of every token.
-        high: Upper bound of the weight of every token.
-        sample: Settings of the sampler.
-        rounding: Largest error of a sum, as a share of the total.
+    `low` and `high` bound the weight of every token. Sums may be off by `rounding` as a share of
+    the total.
     """
     by_low, by_high = np.argsort(-low), np.argsort(-high)
     # How many tokens surely precede each, and how many can precede it, which counts itself.

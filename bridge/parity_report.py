@@ -31,12 +31,9 @@ class Comparison(NamedTuple):
 def make_report(
     sha256: dict[str, str], comparisons: Sequence[Comparison], left_out: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the contents of `parity.json`.
+    """Return the contents of `parity.json`: comparisons in the order of the forward pass.
 
-    Args:
-        sha256: Hashes of the bundle, from `hash_bundle`.
-        comparisons: All comparisons, in the order of the forward pass.
-        left_out: What was not compared because the model is large, a line each.
+    `sha256` is from `hash_bundle`; `left_out` says what was not compared, a line each.
     """
     failed = [comparison for comparison in comparisons if not comparison.passed]
     return {

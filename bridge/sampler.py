@@ -67,12 +67,8 @@ def edit_logits(
 ) -> Tensor:
     """Forbid the end of the document before `min_new_tokens`, and apply the repetition penalty.
 
-    Args:
-        logits: Float [B, V].
-        index: Number of tokens generated before.
-        params: Settings.
-        window: Tokens int64 [B, W] that gave the logits; None only without a penalty. A token that
-            occurs twice counts once.
+    The tokens [B, W] of the window gave the logits [B, V]; None only without a penalty. A token
+    that occurs twice counts once.
     """
     if index < params.min_new_tokens:
         logits = logits.index_fill(
@@ -100,12 +96,7 @@ def filter_probabilities(
 ) -> Tensor:
     """Return the probabilities [B, V] of the tokens that may be drawn, and 0 for the others.
 
-    Args:
-        logits: Float [B, V].
-        temperature: Above 0.
-        top_k: Number of tokens to keep; 0 keeps all.
-        top_p: Probability of the nucleus; 1 keeps all tokens.
-        min_p: Share of the largest probability that a token needs; 0 keeps all.
+    `valyrian_jax.config.SampleConfig` describes the settings; the temperature is above 0.
     """
     # The stable sort breaks ties by the lower id.
     scores, order = (logits / temperature).sort(dim=-1, descending=True, stable=True)
@@ -133,17 +124,9 @@ def sample_tokens(
 ) -> Tensor:
     """Draw token `index` of every row from logits [B, V]: int64 [B].
 
-    The draw runs on the CPU, so that all devices of PyTorch draw the same token.
-
-    Args:
-        logits: Float [B, V].
-        index: Number of tokens generated before.
-        params: Settings.
-        seeds: Seed of each row.
-        window: Tokens int64 [B, W] that gave the logits; None only without a repetition penalty.
-
-    Raises:
-        UserError: The logits of a row are not finite; a single one may be minus infinity.
+    The draw runs on the CPU, so that all devices of PyTorch draw the same token. The window is that
+    of `edit_logits`. Logits that are not finite are a UserError; a single one may be minus
+    infinity.
     """
     check_logits(logits)
     device = logits.device

@@ -192,13 +192,9 @@ def to_text(data: Tensor) -> str:
 def find_stop(text: str, stop: list[str]) -> tuple[str, int]:
     """Find the stop string that is complete first; of two that end together, the longer one.
 
-    Args:
-        text: Bytes in which no stop string was complete before the last token.
-        stop: Stop strings.
-
-    Returns:
-        The end of the text, in which a stop string can begin, and the number of bytes from the
-        beginning of the stop string on; 0 if there is none.
+    No stop string was complete in the text before its last token. Returns the end of the text, in
+    which a stop string can begin, and the number of bytes from the beginning of the stop string on;
+    0 if there is none.
     """
     first_end, first_start, longest = len(text) + 1, -1, 0
     for string in stop:

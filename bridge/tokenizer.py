@@ -68,13 +68,9 @@ class ByteBPE(nn.Module):
     def encode_lines(self, data: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Encode several texts at once; each gives the ids that `encode` gives for it alone.
 
-        Args:
-            data: Bytes [N] of the texts, with a line feed after each, which separates their pieces.
-            ends: Positions of those line feeds, increasing.
-
-        Returns:
-            The ids int64 [M] of the texts, each with one id more for its line feed, and the
-            position of that id for each text.
+        A line feed after each text, at increasing `ends`, separates their pieces in the bytes [N].
+        Returns the ids [M] of the texts, each with one more for its line feed, and the positions of
+        those ids.
         """
         is_start = self.find_piece_starts(data)
         is_start[ends] = True
@@ -113,13 +109,11 @@ class ByteBPE(nn.Module):
         """Return the result of `merge`, computed in blocks that overlap by half a block.
 
         Two adjacent blocks agree where both have the same token at the same byte. The tokens before
-        the first such byte come from the earlier block, the others from the later one.
+        the first such byte come from the earlier block, the others from the later one. If two
+        blocks agree nowhere, the result is empty.
 
         This is exact because the merges are ordered: tokens encode their text if every two adjacent
         tokens encode theirs, and here every two adjacent tokens come from one block.
-
-        Returns:
-            Token ids as from `merge`; empty if two adjacent blocks agree nowhere.
         """
         N, overlap = data.numel(), block // 2
         positions = torch.arange(N, device=data.device)
@@ -140,14 +134,10 @@ class ByteBPE(nn.Module):
         return torch.where(positions < agreement[positions // block], earlier, later)
 
     def merge(self, data: Tensor, piece: Tensor) -> Tensor:
-        """Merge the bytes of every piece, in all pieces at once.
+        """Merge the bytes [N] of every piece, in all pieces at once.
 
-        Args:
-            data: Bytes [N].
-            piece: Index of the piece of every byte, int64 [N], not decreasing.
-
-        Returns:
-            Int64 [N]: a token's id at its first byte, -1 at its other bytes.
+        `piece` is the index of the piece of every byte, int64 [N], not decreasing. Returns int64
+        [N]: a token's id at its first byte, -1 at its other bytes.
         """
         ids = self.byte_ids[data]
         piece_count = int(piece[-1]) + 1 if piece.numel() > 0 else 0
@@ -212,13 +202,10 @@ class ByteBPE(nn.Module):
 
 
 def group_equal_pieces(data: Tensor, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Group the pieces that have the same bytes.
+    """Return the group of equal pieces that each piece [P] is in, and one piece of each group.
 
     Pieces with the same hash, a polynomial modulo 2^64, form a group. If a comparison shows that
     two different pieces have the same hash, every piece becomes a group of one.
-
-    Returns:
-        The group of every piece [P], and the index of one piece of every group.
     """
     power = torch.full_like(data, 6364136223846793005).cumprod(0)
     total = F.pad(((data + 1) * power).cumsum(0), [1, 0])
@@ -297,11 +284,7 @@ def segment_min(values: Tensor, mask: Tensor, segments: Tensor, count: int) -> T
 
 
 def drop_overlapping(indices: Tensor) -> Tensor:
-    """Drop pairs that overlap; keep those that a merge from the left reaches first.
-
-    Args:
-        indices: Increasing indices of the left tokens of pairs.
-    """
+    """Drop pairs, by increasing index of the left token, that a merge from the left would miss."""
     follows = indices[1:] - indices[:-1] == 1
     if not bool(follows.any()):
         return indices

@@ -143,14 +143,7 @@ def _drop_sources(archive: bytes) -> memoryview:
 
 
 def load(path: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
-    """Open a file that `export` wrote.
-
-    Returns:
-        The module, and the metadata by file name.
-
-    Raises:
-        UserError: The file is missing, damaged, or not from `export`.
-    """
+    """Open a file that `export` wrote; return its module, and its metadata by file name."""
     metadata = read_metadata(path)
     try:
         with (

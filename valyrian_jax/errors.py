@@ -38,12 +38,7 @@ def _escape_character(character: str) -> str:
 
 
 def check_unicode(text: str, name: str) -> None:
-    """Check that UTF-8 can represent a text; an escape in JSON can be a lone surrogate.
-
-    Args:
-        text: The text.
-        name: What it is, for the message.
-    """
+    """Check that UTF-8 can represent a text; an escape in JSON can be a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -100,13 +95,10 @@ def silence(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopSignal]:
-    """Record the first stop signal instead of ending the process; a second one ends it at once.
+    """Record the first stop signal, for the function it yields; a second one ends the process.
 
     SIGINT is Ctrl-C; schedulers that preempt jobs send SIGTERM; a terminal that closes sends
     SIGHUP, and often its shell does too, so a second SIGHUP changes nothing.
-
-    Yields:
-        A function that returns the recorded signal, or None.
     """
     received: list[signal.Signals] = []
 
@@ -124,11 +116,7 @@ def stop_signals() -> Iterator[StopSignal]:
 
 @contextlib.contextmanager
 def save_requests() -> Iterator[SaveRequest]:
-    """Record SIGUSR1, with which a scheduler such as Slurm asks a job to save and go on.
-
-    Yields:
-        A function that returns whether the signal came since the last call.
-    """
+    """Record SIGUSR1, with which a scheduler such as Slurm asks a job to save and go on."""
     received: list[int] = []
 
     def record(number: int, _: FrameType | None) -> None:

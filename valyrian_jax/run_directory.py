@@ -92,12 +92,9 @@ def remove_leftovers(run: Path) -> None:
 
 @contextlib.contextmanager
 def watch_directory(run: Path) -> Iterator[Callable[[], None]]:
-    """Watch for a run directory that is deleted, moved or replaced while the run writes to it.
+    """Yield a check that a run directory is not deleted, moved or replaced meanwhile.
 
     The open descriptor keeps the system from giving the inode of a deleted directory to another.
-
-    Yields:
-        A function that raises a UserError if the path no longer leads to the same directory.
     """
     descriptor = os.open(run, os.O_RDONLY)
 
@@ -126,8 +123,7 @@ def make_gone_error(run: Path) -> UserError:
 def locate_run(path: Path) -> Path:
     """Return where the run or bundle is that a user names.
 
-    Args:
-        path: Its path. `shipped` is the model that ships, unless there is a file of this name.
+    `shipped` is the model that ships, unless there is a file of this name.
     """
     try:
         path.stat()
@@ -205,14 +201,9 @@ def _find_run_bundle(run: Path) -> Path | None:
 
 
 def find_bundle(path: Path | None) -> Path:
-    """Return a bundle directory.
+    """Return a bundle directory: `path`, or the bundle of the run there.
 
-    Args:
-        path: The bundle, or a run; None for the newest run with weights under runs/, or for the
-            model that ships if there is none.
-
-    Raises:
-        UserError: There is no run, or it has no bundle.
+    None is the newest run with weights under runs/, or the model that ships if there is none.
     """
     if path is None:
         path = find_newest_run() or SHIPPED_MODEL
@@ -230,11 +221,7 @@ def find_bundle(path: Path | None) -> Path:
 
 
 def open_bundle(path: PathLike | None) -> tuple[Bundle, Path]:
-    """Load the bundle that `find_bundle` finds; return it and its directory.
-
-    Raises:
-        UserError: There is none, it is damaged, or the system does not show it.
-    """
+    """Load the bundle that `find_bundle` finds; return it and its directory."""
     try:
         directory = find_bundle(None if path is None else check_path(path, "path"))
         return load_bundle(directory), directory

@@ -119,16 +119,11 @@ def generate_grammatical_text(
 def draw_sentences(
     generate: TokenGenerator, tokenizer: Tokenizer, sample: SampleConfig
 ) -> Iterator[DrawnSentence]:
-    """Yield the sentences that continue a prompt, each drawn again until it is right.
+    """Yield the sentences that continue the sample's prompt, each drawn again until it is right.
 
     A sentence that the prompt begins is checked as a whole, and drawn from the prompt on. The end
     of the document, a stop string or `max_new_tokens` ends the text. A sentence that is not
     finished there is not checked.
-
-    Args:
-        generate: Token generator of a model of High Valyrian.
-        tokenizer: Tokenizer of the model.
-        sample: Settings, with the prompt and the seed.
     """
     prompt, before = encode_prompt(tokenizer, sample.prompt), _find_last_sentence(sample.prompt)
     scanner = StopScanner(sample.stop)
@@ -171,16 +166,10 @@ def _draw_tokens(
 def _read_sentence(
     tokenizer: Tokenizer, before: str, ids: Iterator[int], scanner: StopScanner
 ) -> tuple[list[int], bool]:
-    """Read tokens until a sentence is complete, which the beginning of the next one shows.
+    """Read tokens until a sentence is complete; return them, and whether the text ends with them.
 
-    Args:
-        tokenizer: Tokenizer of the tokens.
-        before: Text before the tokens, from its last sentence on.
-        ids: The tokens.
-        scanner: Scanner of the text before the tokens.
-
-    Returns:
-        The tokens, and whether the text ends with them.
+    The beginning of the next sentence shows that one is complete. The text `before` the tokens
+    begins with its last sentence; `scanner` has read all of it.
     """
     draft, data, count = [], b"", len(_split_complete(before))
     for i in ids:
@@ -198,18 +187,10 @@ def _read_sentence(
 def _check_draft(
     tokenizer: Tokenizer, before: str, draft: Sequence[int]
 ) -> tuple[bool | None, int]:
-    """Check the first sentence of a draft.
+    """Return whether the first sentence of a draft is right, and how many tokens belong to it.
 
-    A draft that changes the sentence before, as a second full stop does, is not right.
-
-    Args:
-        tokenizer: Tokenizer of the draft.
-        before: Text before the draft, from its last sentence on.
-        draft: Tokens.
-
-    Returns:
-        Whether the sentence is right, or None if there is no complete one; and how many of the
-        tokens belong to it.
+    None: there is no complete sentence. A draft that changes the sentence before, as a second full
+    stop does, is not right. The text `before` it begins with its last sentence.
     """
     done = _split_complete(before)
     complete = _split_complete(before + tokenizer.decode(draft))[: len(done) + 1]

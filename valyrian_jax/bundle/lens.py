@@ -36,13 +36,9 @@ def make_lens(
     layers: Iterable[npt.NDArray[np.float32]],
     top: int,
 ) -> Lens:
-    """Return the best predictions of every layer.
+    """Return the `top` best predictions of every layer for the T tokens of a text.
 
-    Args:
-        tokenizer: Tokenizer of the model.
-        tokens: Ids of the T tokens of the text.
-        layers: Logits [T, V] after the embedding and after each block.
-        top: Number of predictions for each token and layer; at most V.
+    `layers` are the logits [T, V] after the embedding and after each block.
     """
     ranked = [_rank(logits, top) for logits in layers]
     ids, probabilities = (np.stack(arrays) for arrays in zip(*ranked, strict=True))

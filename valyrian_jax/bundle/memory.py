@@ -37,10 +37,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimate the memory of training, evaluation and generation on one device.
 
-    Args:
-        model: Shape of the model.
-        train: Batches and types of training; None: the defaults.
-        keeps_scores: Whether attention keeps its scores for the gradient; cuDNN's does not.
+    Attention keeps its scores for the gradient, except cuDNN's: there `keeps_scores` is False.
     """
     train = train or TrainConfig()
     rows, T = train.batch_size // train.accumulate, model.n_positions
@@ -69,13 +66,10 @@ def count_texts(model: ModelConfig, limit: int = GENERATION_BYTES) -> int:
 
 
 def check_memory(needed: int, memory: int, purpose: str, remedy: str) -> None:
-    """Check an estimate of memory before it is allocated.
+    """Check an estimate of bytes against those of a host or device, before they are allocated.
 
-    Args:
-        needed: The estimate in bytes.
-        memory: Bytes of memory, of the host or of a device.
-        purpose: What needs the memory, for the message ("training this model").
-        remedy: What the user can do, for the message.
+    `purpose` is what needs the memory, such as "training this model"; `remedy` is what the user can
+    do. An estimate that is too large by less than `ACCURACY` passes.
     """
     if needed > ACCURACY * memory:
         raise UserError(

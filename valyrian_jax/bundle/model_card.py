@@ -52,10 +52,8 @@ A text has at most {n_positions} tokens, prompt included: the model has learned 
 def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     """Return the text of the card.
 
-    Args:
-        model: The shape of the model.
-        manifest: Manifest of the bundle. The card uses "config", "step", "held_out", "overlap",
-            "versions", "language", "base_model" and "imported_from", if they are there.
+    It uses "config", "step", "held_out", "overlap", "versions", "language", "base_model" and
+    "imported_from" of the manifest, if they are there.
     """
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
@@ -86,9 +84,7 @@ def speaks_valyrian(manifest: Mapping[str, Any]) -> bool:
 def base_model_name(manifest: Mapping[str, Any], path: PurePath) -> str:
     """Return the name that the card of a fine-tuned model gives to the bundle that it starts from.
 
-    Args:
-        manifest: Manifest of that bundle.
-        path: Its absolute path. The bundle of a run has the name of the run.
+    It is in the manifest, or follows from the absolute path: a run gives its name to its bundle.
     """
     name = path.parent.name if path.name == "bundle" else path.name
     return _read_name(manifest, "imported_from") or clean_name(name)

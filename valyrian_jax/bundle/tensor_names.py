@@ -25,11 +25,9 @@ POSITIONS = f"{_PREFIX}.wpe.weight"
 def canonicalize_names(shapes: Mapping[str, Shape]) -> dict[str, list[str]]:
     """Return the names in a checkpoint of every parameter, by canonical name.
 
-    A parameter has several names if the checkpoint holds a module and a wrapper of it. An unknown
-    name stays as it is, without its prefixes.
-
-    Args:
-        shapes: Shape of every tensor, by its name in the checkpoint.
+    `shapes` are those of the tensors, by their names in the checkpoint. A parameter has several
+    names if the checkpoint holds a module and a wrapper of it. An unknown name stays as it is,
+    without its prefixes.
     """
     names: dict[str, list[str]] = {}
     for name, shape in shapes.items():

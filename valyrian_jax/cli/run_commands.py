@@ -188,14 +188,10 @@ def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 def plot_prompt(run: Path, kind: str, prompt: str, out: Path | None) -> list[Path]:
-    """Draw how a run or bundle reads a prompt, and return the files.
+    """Draw the attention or the lens of a run or bundle for a prompt, and return the files.
 
-    Args:
-        run: Run or bundle directory.
-        kind: "attention" or "lens".
-        prompt: Text to read.
-        out: Path of the files; the default is named after the kind, in the run or, for a bundle, in
-            the working directory.
+    Without `out` they are named after the kind, in the run or, for a bundle, in the working
+    directory.
     """
     from valyrian_jax.api import load
     from valyrian_jax.plots.attention import draw_attention

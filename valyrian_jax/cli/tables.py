@@ -91,14 +91,9 @@ def describe_split(report: "Report") -> str:
 
 
 def advise_on_loss(rows: "Mapping[str, ReportRow]", overfitting: str = "") -> str:
-    """Say that the model is worse than the trigram model or overfits, and what helps.
+    """Say in one line that the model overfits or is worse than the trigram model, and what helps.
 
-    Args:
-        rows: Rows of the report.
-        overfitting: That the run overfits, in words; empty if it does not.
-
-    Returns:
-        One line; empty if there is nothing to say.
+    `overfitting` says the first in words. Empty: there is nothing to say.
     """
     model, trigram = (rows[name].nats_per_token if name in rows else None for name in _COMPARED)
     if model is None or trigram is None or model <= trigram:

@@ -51,20 +51,11 @@ def list_settings() -> Iterator[Setting]:
 def load_config(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Config:
-    """Read a configuration and find its files.
+    """Read a TOML file, or a preset by its name, and find the files that it names.
 
     A relative path of the text or the tokenizer is looked up in the working directory, then in the
-    directory of the configuration file. The presets and the corpus are found anywhere.
-
-    Args:
-        path: A TOML file, or the name of a preset; None for the defaults.
-        overrides: Dotted key -> value; they take precedence over the file.
-
-    Returns:
-        The resolved configuration.
-
-    Raises:
-        UserError: The file cannot be read, or a key or value is wrong.
+    directory of the configuration file. The presets and the corpus are found anywhere. Overrides,
+    by dotted key, take precedence; without a path, the others are the defaults.
     """
     if path is None:
         config, directories = config_from_tree({}, overrides), []
@@ -80,12 +71,7 @@ def load_config(
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read a configuration as it was written.
-
-    Args:
-        path: A TOML file.
-        overrides: Dotted key -> value; they take precedence over the file.
-    """
+    """Read a TOML file as it was written; overrides, by dotted key, take precedence."""
     content = read_input(path, "the configuration", _MAX_BYTES)
     try:
         tree = tomllib.loads(content)
@@ -100,16 +86,13 @@ def config_from_tree(
     source: str = "configuration",
     names: Mapping[str, str] | None = None,
 ) -> Config:
-    """Return the checked `Config` of a nested mapping.
+    """Return the checked `Config` of sections, keys and values.
 
     Args:
         tree: Section -> key -> value.
         overrides: Dotted key -> value; they take precedence over the tree.
         source: Where the tree comes from, for messages.
         names: What messages call keys, by dotted key, where that is something else.
-
-    Raises:
-        UserError: A key or value is wrong.
     """
     names, overrides = names or {}, overrides or {}
     sections: dict[str, dict[str, Any]] = {}
@@ -181,9 +164,7 @@ def _format_value(value: str | float | bool | list[str]) -> str:
 def explain_error(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
     """Return the first problem of a validation in one line: key, value, what was expected.
 
-    Args:
-        error: Error of the validation.
-        names: Names of the keys in what was read, where they differ.
+    `names` are the keys in what was read, by dotted key, where they differ.
     """
     problem = error.errors()[0]
     names, key = names or {}, ".".join(map(str, problem["loc"]))
@@ -204,12 +185,7 @@ def _quote(value: Any) -> str:
 
 
 def _suggest_key(wrong: str, shown: Mapping[str, str] = {}) -> str:
-    """Suggest the nearest key for one that does not exist, with or without its section.
-
-    Args:
-        wrong: The key that does not exist.
-        shown: Names of the keys in messages, where they differ.
-    """
+    """Suggest the nearest key, as `shown` in messages, for one that does not exist."""
     keys = [setting.name for setting in list_settings()]
     if examples := [key for key in keys if key.startswith(f"{wrong}.")]:
         return f"{wrong} is a section: name one of its settings, such as {examples[0]}"

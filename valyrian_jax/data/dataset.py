@@ -81,9 +81,6 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
             one, that of the shards, or one trained on the training part.
         scratch: Directory for the tokens of a large text, while the process lives.
 
-    Returns:
-        The dataset.
-
     Raises:
         UserError: The text is missing, unreadable or too short, or the tokenizer does not match
             the model or the shards.

@@ -28,12 +28,7 @@ class Shortage(NamedTuple):
 def fit_tokenizer(
     documents: Sequence[str], config: Config
 ) -> tuple[Tokenizer, tuple[Shortage, ...]]:
-    """Train a tokenizer of model.vocab_size tokens, or else of the size that the message advises.
-
-    Args:
-        documents: The training part.
-        config: Configuration of the run.
-    """
+    """Train a tokenizer of model.vocab_size tokens, or of the size that the message advises."""
     try:
         return train_bpe(documents, config.model.vocab_size), ()
     except VocabularySizeError as error:
@@ -55,12 +50,7 @@ def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ..
 
 
 def check_context(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
-    """Return the shortage of a training part that has not one window of T + 1 tokens.
-
-    Args:
-        training_tokens: Tokens of the training part.
-        config: Configuration of the run.
-    """
+    """Return the shortage of a training part that has not one window of T + 1 tokens."""
     length = config.model.n_positions
     if training_tokens > length:
         return ()

@@ -35,12 +35,7 @@ class DataSplit(NamedTuple):
 
 
 def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
-    """Hold out the end of a text.
-
-    Args:
-        documents: Documents of the text.
-        held_out: Share of the text to hold out.
-    """
+    """Hold out the end of a text: this share of it."""
     ends = np.cumsum([0, *map(_count_bytes, documents)])
     first, last = (share * ends[-1] for share in cut_range(held_out))
     in_range = (first <= ends[1:-1]) & (ends[1:-1] <= last)
@@ -66,11 +61,7 @@ def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
 
 
 def cut_range(held_out: float) -> tuple[float, float]:
-    """Return the shares of a text between which its held-out part may begin.
-
-    Args:
-        held_out: Asked share of the held-out part.
-    """
+    """Return the shares of a text between which a held-out part of the asked share may begin."""
     train = 1 - held_out
     return max(1 - 2 * held_out, train / 2), min(1 - held_out / 2, 2 * train)
 
@@ -78,11 +69,7 @@ def cut_range(held_out: float) -> tuple[float, float]:
 def describe_cut(document: str, held_out: float, boundary: str, share: float) -> str:
     """Describe the cut of a document around the whole range of `cut_range`.
 
-    Args:
-        document: Which document it is.
-        held_out: Asked share of the held-out part.
-        boundary: Kind of the boundary at which the document is cut.
-        share: Share of the held-out part.
+    `held_out` is the asked share of the held-out part, `share` its real one.
     """
     part = "held-out" if held_out <= 0.5 else "training"
     return (
@@ -94,17 +81,11 @@ def describe_cut(document: str, held_out: float, boundary: str, share: float) ->
 def _cut_document(
     document: str, first: float, last: float, wanted: float
 ) -> tuple[str, str, str] | None:
-    """Cut a document at the best boundary in a range.
+    """Cut a document at the best boundary before which `first` to `last` bytes are.
 
-    Args:
-        document: The document.
-        first: Smallest number of bytes before the cut.
-        last: Largest number of bytes before the cut.
-        wanted: Number of characters before the cut that would give the asked share.
-
-    Returns:
-        The text before the cut, the text after it and the kind of boundary; None if no character
-        begins in the range.
+    `wanted` is the number of characters before the cut that would give the asked share. Returns the
+    text before the cut, the text after it and the kind of boundary; None if no character begins in
+    the range.
     """
     data = encode_utf8(document)
     low = len(document) - len(data[math.ceil(first) :].decode(errors="ignore"))

@@ -63,13 +63,8 @@ def check_split(
 ) -> None:
     """Check that a text is split as it was when a run started.
 
-    Args:
-        current: Record of the split now.
-        saved: Record of the run; None: a version before 0.2 trained it.
-        losses: Held-out nats per token and bits per byte of the run. Without a record, their
-            quotient says how many bytes a held-out token had.
-        text: The text, for the message.
-        run: The run, for the message.
+    Without a `saved` record, a version before 0.2 trained the run. Then the quotient of its
+    held-out nats per token and bits per byte says how many bytes a held-out token had.
     """
     if saved is not None:
         is_same = current == saved

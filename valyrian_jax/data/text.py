@@ -25,14 +25,8 @@ def count_bytes(documents: Iterable[str]) -> int:
 def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
     """Encode documents as one array, with <|endoftext|> before, between and after them.
 
-    Args:
-        documents: The texts.
-        tokenizer: The tokenizer.
-        scratch: Directory for the tokens of a large text, in a nameless file that the system
-            deletes when the process ends.
-
-    Returns:
-        The smallest unsigned integers that hold the vocabulary.
+    Its type is that of the smallest unsigned integers that hold the vocabulary. The tokens of a
+    large text are in a nameless file in `scratch`, which the system deletes when the process ends.
     """
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     end = np.array([tokenizer.end_of_text], dtype)

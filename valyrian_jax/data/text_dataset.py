@@ -83,12 +83,9 @@ class TextDataset:
 
 
 def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> TextDataset:
-    """Read, split and encode the text of a run.
+    """Read, split and encode the text of a run; see `valyrian_jax.data.dataset.open_dataset`.
 
-    Args:
-        config: Configuration of the run.
-        tokenizer: Tokenizer to use; None trains one on the training part.
-        scratch: Directory for the tokens of a large text, while the process lives.
+    Without a tokenizer, one is trained on the training part.
     """
     text = _read_text(config)
     documents = split_documents(text.documents, config.data.held_out)

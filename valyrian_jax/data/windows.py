@@ -40,10 +40,7 @@ def sample_batch(
         step: Step of the run.
         batch_size: B.
         length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
-        rows: Rows to make; the other rows belong to other devices.
-
-    Returns:
-        Token ids, int32 [B, T + 1], or fewer rows.
+        rows: Rows of int32 [B, T + 1] to make; the other rows belong to other devices.
     """
     positions = len(tokens) - length
     # Philox is a counter-based generator (Salmon et al. 2011), and each step has its own counter.
@@ -55,16 +52,9 @@ def sample_batch(
 def make_eval_windows(tokens: Tokens, batch_size: int, length: int) -> EvalWindows:
     """Cut a whole token array into windows that overlap by half; the last batch is padded.
 
-    A window counts only the targets that the window before it does not have. So every counted
-    target after the first window has at least T / 2 tokens of context, as in generation.
-
-    Args:
-        tokens: Held-out part, at least two tokens.
-        batch_size: B.
-        length: T.
-
-    Returns:
-        Batches in which every token but the first is a counted target exactly once.
+    A window counts only the targets that the window before it does not have, so every token but the
+    first is counted once. Every counted target after the first window has at least T / 2 tokens of
+    context, as in generation.
     """
     windows = _count_eval_windows(tokens, length)
     return _cut_windows(tokens, 0, windows, batch_size, length)

@@ -12,17 +12,10 @@ _SHIPPED_ROOT = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2]
 
 
 def find_input(name: str | os.PathLike[str], *directories: Path) -> str:
-    """Return where an input file or directory is.
+    """Return the first path that exists for the name of an input; the name itself if none does.
 
     A relative name is looked up in the working directory, then in `directories`. The presets and
     the corpus of this project, by their names in a clone, are found without one.
-
-    Args:
-        name: Name of the input.
-        directories: Other directories to search.
-
-    Returns:
-        The first path that exists; the unchanged name if none does.
     """
     roots = (*directories, _SHIPPED_ROOT) if _is_shipped(Path(name)) else directories
     paths = [os.fspath(name), *(str(root / name) for root in roots)]

@@ -105,13 +105,7 @@ def read_bytes(
 
 
 def read_input(path: StrPath, kind: str, max_bytes: int | None) -> str:
-    """Return the UTF-8 text of a file that a user names, which can also be a FIFO.
-
-    Args:
-        path: The file.
-        kind: What the file is, for messages.
-        max_bytes: Largest size that is accepted; None accepts any.
-    """
+    """Return the UTF-8 text of a file that a user names, which can also be a FIFO."""
     name = f"{kind} {path}".strip()
     with _read_errors(path, kind, "a UTF-8 text file"), Path(path).open("rb") as file:
         return decode_utf8(_read_at_most(file, name, max_bytes), name)
@@ -154,12 +148,7 @@ def read_lines(path: StrPath, max_bytes: int = MAX_BYTES) -> Iterator[bytes]:
 
 
 def decode_utf8(data: bytes, name: str) -> str:
-    """Return the text of bytes.
-
-    Args:
-        data: UTF-8.
-        name: What the bytes are, for the message ("the text a.txt").
-    """
+    """Return the text of UTF-8, which a message calls `name` ("the text a.txt")."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -167,13 +156,7 @@ def decode_utf8(data: bytes, name: str) -> str:
 
 
 def make_utf8_error(name: str, error: UnicodeDecodeError, offset: int = 0) -> UserError:
-    """Return the error for bytes that are not UTF-8.
-
-    Args:
-        name: What the bytes are, for the message.
-        error: The decoder's error.
-        offset: Number of bytes before those that the decoder was given.
-    """
+    """Return the error for bytes of `name` that are not UTF-8, after `offset` bytes that are."""
     byte, position = error.object[error.start], offset + error.start
     return UserError(
         f"{name} is not UTF-8: byte 0x{byte:02x} at offset {position}; convert it, or copy it "
@@ -182,12 +165,7 @@ def make_utf8_error(name: str, error: UnicodeDecodeError, offset: int = 0) -> Us
 
 
 def parse_json(content: str, path: StrPath) -> Any:
-    """Return the JSON value in a text.
-
-    Args:
-        content: The text.
-        path: The file that it comes from, for the message.
-    """
+    """Return the JSON value in the content of a file."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -40,14 +40,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary file that becomes the content of an output that a user named.
 
-    A stream gets the bytes (see `is_stream`); anything else is replaced as by `replace_file`.
-
-    Args:
-        path: The output.
-        suffix: Suffix of the temporary file, for libraries that look at it.
-
-    Raises:
-        UserError: The output cannot be written.
+    A stream gets the bytes (see `is_stream`); anything else is replaced as by `replace_file`. The
+    suffix is that of the temporary file, for libraries that look at it.
     """
     try:
         if is_stream(path):
@@ -73,17 +67,10 @@ def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary file that replaces `path` at the end.
+    """Yield a temporary file that replaces a regular file, or gets a name that is free.
 
     After a kill or a power failure, `path` has its old content or all of the new one. A symbolic
     link stays, and the file that it leads to is replaced. After an error nothing has changed.
-
-    Args:
-        path: A regular file, or a name that is free.
-        suffix: Suffix of the temporary file.
-
-    Raises:
-        UserError: Something else has this name.
     """
     old = _check_replaceable(path)
     target = Path(os.path.realpath(path))
@@ -250,15 +237,8 @@ def lock_directory(
 ) -> AbstractContextManager[object]:
     """Create a directory if it is missing, and lock it against other processes.
 
-    The system releases the lock when the process ends, even if it is killed.
-
-    Args:
-        directory: Directory that one process at a time may write.
-        activity: What another process would be doing there, for the message.
-        advice: What to do if it cannot be written, for the message.
-
-    Raises:
-        UserError: Another process holds the lock, or the directory cannot be written.
+    The system releases the lock when the process ends, even if it is killed. Messages say what
+    `activity` another process is at, and what to do if the directory cannot be written.
     """
     check_output_directory(directory)
     try:

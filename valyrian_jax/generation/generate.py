@@ -47,12 +47,9 @@ def prefill(
     index: Int[Array, ""],
     config: ModelConfig,
 ) -> tuple[Int[Array, "B"], Windows]:
-    """Read the first `lengths[b]` tokens of full-width windows and sample token `index` after them.
+    """Read the first `lengths[b]` tokens of full-width windows; return token `index` after them.
 
     One compiled program reads windows of any length, in quarters up to the end of the longest.
-
-    Returns:
-        The token of every row, and what was read.
     """
     B, S = tokens.shape
     rows, is_read = jnp.arange(B), jnp.arange(S) < lengths[:, None]
@@ -89,8 +86,7 @@ def decode(
 ) -> tuple[Int[Array, "C B"], Windows]:
     """Read the newest token of every row and sample the next, `count` times in one dispatch.
 
-    Returns:
-        Tokens `index` to `index + count - 1` of every row, then zeros; and what was read.
+    Returns tokens `index` to `index + count - 1` of every row, then zeros; and what was read.
     """
 
     def decode_one(

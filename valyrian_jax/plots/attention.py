@@ -25,12 +25,7 @@ _MAX_INCHES = 30  # bounds memory and file size for large models, whose labels b
 
 
 def draw_attention(labels: Sequence[str], weights: npt.NDArray[np.float32]) -> "Figure":
-    """Draw a grid of maps, with a row for each layer and a column for each head.
-
-    Args:
-        labels: Labels of the T tokens, at most `MAX_TOKENS`.
-        weights: Weights [L, H, T, T] by layer, head, query and key.
-    """
+    """Draw weights [L, H, T, T]: a row of maps for each layer and a column for each head."""
     T = len(labels)
     if T > MAX_TOKENS:
         raise UserError(

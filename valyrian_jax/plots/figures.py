@@ -28,16 +28,10 @@ def save_figure(
     path: Path,
     write: Callable[[Path], AbstractContextManager[Path]] = write_output,
 ) -> list[Path]:
-    """Write a figure as PNG and as SVG.
+    """Write a figure as PNG and as SVG, and return the paths; its layout is fixed afterwards.
 
-    Args:
-        figure: Figure to write; its layout is fixed afterwards.
-        path: Path of both files, with or without a suffix .png or .svg; or a stream, which takes
-            one of them.
-        write: `write_output`, or `replace_file` for files that no user names.
-
-    Returns:
-        The paths that were written.
+    The path may have a suffix .png or .svg. A stream takes one of the files. `write` is
+    `replace_file` for files that no user names.
     """
     import matplotlib
 

@@ -24,9 +24,6 @@ def draw_lens(lens: Lens) -> "Figure":
 
     A cell names the most probable next token. Its colour is the probability of that token, and it
     has a frame if the text goes on with it.
-
-    Args:
-        lens: Predictions for at most `MAX_TOKENS` tokens.
     """
     L, T = len(lens.predictions), len(lens.tokens)
     if T > MAX_TOKENS:

@@ -175,12 +175,7 @@ def describe_last(directory: Path) -> str:
 def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     """Return the state of a checkpoint, exactly as it was saved.
 
-    Args:
-        checkpoint: Checkpoint to read.
-        template: State of the same structure, abstract or not, whose shardings the arrays get.
-
-    Raises:
-        UserError: The checkpoint does not fit the model and optimizer, or cannot be read.
+    The template is a state of the same structure, abstract or not, whose shardings the arrays get.
     """
     path = checkpoint.path
     expected, stored = _describe_arrays(template), checkpoint.metadata.arrays

@@ -233,13 +233,8 @@ def print_fact(console: Console, name: str, text: str) -> None:
 def print_line(console: Console, text: str, indent: int = 2, wrap: bool = True) -> None:
     """Print plain text, never read as markup; if the reader is gone, print nothing.
 
-    A character that the encoding of the output lacks becomes a question mark.
-
-    Args:
-        console: Where to print.
-        text: The text.
-        indent: Spaces before the lines after the first.
-        wrap: Whether to break lines between words at the width of the terminal, or of 80 columns.
+    Lines break between words at the width of the terminal, or of 80 columns; later ones are
+    indented. A character that the encoding of the output lacks becomes a question mark.
     """
     text = escape_controls(text) if console.is_terminal else text
     text = "".join(wrap_words([text], console.width, indent)) if wrap else text

@@ -28,15 +28,10 @@ _ROUNDING_SETTINGS = (
 
 
 def select_device(name: str, deterministic: bool = False) -> jax.Device:
-    """Choose the platform that this process computes on, and return its first device.
+    """Choose "cpu", "gpu", or with "auto" the platform that JAX prefers; return its first device.
 
-    Args:
-        name: "cpu", "gpu", or "auto" for the platform that JAX prefers.
-        deterministic: Whether to use only kernels that give the same bits every time. XLA reads
-            this once, before its first computation.
-
-    Raises:
-        UserError: JAX finds no such device. Training does not silently use the CPU instead.
+    Training does not silently use the CPU instead of a GPU. `deterministic` uses only kernels that
+    give the same bits every time; XLA reads this once, before its first computation.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if deterministic and _DETERMINISTIC not in flags:
@@ -144,12 +139,9 @@ def flops_per_token(config: ModelConfig) -> int:
 
 
 def peak_flops(kind: str, dtype: str, devices: int = 1) -> float | None:
-    """Return the peak of matrix products in FLOP/s; None: unknown.
+    """Return the peak of matrix products of some devices in FLOP/s; None: unknown.
 
-    Args:
-        kind: `jax.Device.device_kind`; a MIG slice has a name of its own, and no known peak.
-        dtype: `train.dtype`.
-        devices: Number of devices that compute together.
+    `kind` is `jax.Device.device_kind`; a MIG slice has a name of its own, and no known peak.
     """
     peaks = _PEAKS.get(kind)
     peak = peaks and (peaks.bfloat16 if dtype == "bfloat16" else peaks.float32)

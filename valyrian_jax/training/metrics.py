@@ -66,12 +66,9 @@ class MetricsLogger:
         return self._uploader is not None
 
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
-        """Write the attention of a step for the uploader, which draws it with that step's texts.
+        """Write the attention [L, H, T, T] of a step for the uploader.
 
-        Args:
-            step: Step of the weights; the texts of this step are logged later.
-            labels: Labels of the T tokens.
-            weights: Attention weights [L, H, T, T].
+        It draws it with that step's texts, which are logged later.
         """
         file = attention_path(self._directory, step)
         with contextlib.suppress(OSError, UserError):  # A missing picture must not stop a run.

@@ -13,12 +13,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
     `adamw` decays the weights apart from the gradient (Loshchilov and Hutter 2019). `adam_l2` adds
     the decay to the gradient. `muon` orthogonalises the momentum of the block matrices (Jordan et
-    al. 2024) and uses AdamW for embeddings, output matrix, biases and norms. All three use
-    Nesterov momentum (Dozat 2016) unless the configuration turns it off.
-
-    Args:
-        config: Configuration of the optimizer.
-        steps: Length of the schedule.
+    al. 2024) and uses AdamW for embeddings, output matrix, biases and norms. All three use Nesterov
+    momentum (Dozat 2016) unless the configuration turns it off.
     """
     learning_rate = make_schedule(config, steps)
     add_decay = optax.add_decayed_weights(config.weight_decay, mask=decay_mask)

@@ -43,16 +43,10 @@ _SECTIONS_THAT_MAY_CHANGE = ("mesh", "sample", "wandb")
 def check_unchanged(
     current: CheckpointMetadata, saved: CheckpointMetadata, directory: Path
 ) -> None:
-    """Check that nothing has changed that a resumed run must keep.
+    """Check that nothing has changed that a resumed run must keep, since its last checkpoint.
 
-    Args:
-        current: Metadata of the resumed run.
-        saved: Metadata of its last checkpoint.
-        directory: Directory of the run.
-
-    Raises:
-        UserError: The text, its split, the tokenizer or a setting of the model, the optimizer or
-            the order of batches has changed, or the run has taken more steps than it should.
+    That is the text, its split, the tokenizer, and the settings of the model, the optimizer and the
+    order of batches. The run cannot end before the checkpoint either.
     """
     for section, defaults in config_to_tree(Config()).items():
         # A setting that the version of the checkpoint did not have had its default.

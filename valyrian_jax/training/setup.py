@@ -169,11 +169,7 @@ def use_bundle_model(config: Config, bundle: Bundle, context: int | None = None)
     """Return the configuration of a run that starts from a bundle.
 
     Model and tokenizer are those of the bundle; dropout and padding stay those of the run.
-
-    Args:
-        config: Configuration of the run.
-        bundle: Bundle that the run starts from.
-        context: Context length, at most that of the bundle; None: that of the bundle.
+    `context` may be shorter than that of the bundle.
     """
     learned = bundle.model.n_positions
     if context is not None and context > learned:

@@ -64,14 +64,9 @@ def init_state(
     params: Params | None = None,
     mesh: Mesh | None = None,
 ) -> TrainState:
-    """Return the state before the first step.
+    """Return the state before the first step, on the first device unless there is a mesh.
 
-    Args:
-        config: Configuration of the run.
-        optimizer: Optimizer of the run.
-        params: Initial parameters; None: random ones, which depend on the seed of the run but not
-            on the mesh.
-        mesh: Mesh of the state; None: the first device.
+    Without parameters, they are random, and depend on the seed of the run but not on the mesh.
     """
     mesh = mesh or sharding.single_device_mesh()
     shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))

@@ -32,12 +32,7 @@ _EXIT_TIMEOUT = 60.0  # seconds; longer than a living training process waits
 
 
 def upload(directory: Path, mode: str) -> None:
-    """Send the log of a run until standard input closes.
-
-    Args:
-        directory: Directory of the run.
-        mode: "online" or "offline".
-    """
+    """Send the log of a run, online or offline, until standard input closes."""
     config = load_run_config(directory)
     remote = wandb.init(
         project=config.wandb.project,

@@ -59,12 +59,8 @@ def read_documents(
 ) -> Iterator[RawDocument]:
     """Yield the documents of a text; white space is none.
 
-    Args:
-        path: The text; see `valyrian_jax.data.reading.text_reader`.
-        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
-        separator: What separates the documents of plain text.
-        max_bytes: Largest size of a document or a piece. Memory does not grow with longer ones.
-        note: Called with a line about the text.
+    Memory does not grow with a document of more than `max_bytes`. See `text_loader.load_text` for
+    the other arguments; `note` takes a line about the text.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)
@@ -132,14 +128,8 @@ def read_texts(
 ) -> Iterator[str]:
     """Yield a text of any size in parts: plain text in blocks, else a document at a time.
 
-    A text that is not read at its own separators is cut only where every tokenizer would cut.
-
-    Args:
-        path: The text; see `valyrian_jax.data.reading.text_reader`.
-        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
-        separator: What separates the documents of plain text.
-        note: Called with a line about the text.
-        document_end: Added to every document.
+    A text that is not read at its own separators is cut only where every tokenizer would cut. Other
+    documents get `document_end` added. See `read_documents` for the other arguments.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)
@@ -153,15 +143,7 @@ def read_texts(
 def read_good_texts(
     stream: TextStream, form: TextForm, text_key: str, separator: str, reasons: Counter[str]
 ) -> Iterator[str]:
-    """Yield the texts of documents and pieces that have one.
-
-    Args:
-        stream: The text.
-        form: Its form.
-        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
-        separator: What separates the documents of plain text.
-        reasons: Counts the documents for each of `REASONS`.
-    """
+    """Yield the texts of documents and pieces that have one; count all of them by `REASONS`."""
     for document in _read_stream(stream, form, text_key, separator):
         text, reason = decode_document(document)
         reasons[reason] += 1

@@ -14,12 +14,7 @@ _TEXT_TYPES = ("string", "large_string", "string_view", "dictionary<values=strin
 
 
 def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
-    """Yield the text of every row; a missing one is empty.
-
-    Args:
-        stream: A file of Parquet.
-        text_key: Name of the column.
-    """
+    """Yield the text of every row in a column of Parquet; a missing one is empty."""
     with _open_file(stream, text_key) as file:
         for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):
             for value in batch.column(0):

@@ -35,13 +35,9 @@ class Piece(NamedTuple, Generic[AnyStr]):
 
 
 def find_documents(text: str, separator: str = BLANK_LINE) -> list[str]:
-    """Return the documents of a text in memory.
+    """Return the documents of a text in memory, split at `data.separator`.
 
     White space at the ends of the text belongs to no document.
-
-    Args:
-        text: The text.
-        separator: `data.separator` of the configuration.
     """
     if separator == BLANK_LINE:
         return _PARAGRAPH_BREAK.split(text.strip())
@@ -58,15 +54,11 @@ def find_documents(text: str, separator: str = BLANK_LINE) -> list[str]:
 
 
 def split_stream(file: BinaryIO, separator: str, max_size: int) -> Iterator[Piece[bytes]]:
-    """Yield the documents of UTF-8, a document that is too long in pieces.
+    """Yield the documents of UTF-8 at `data.separator`; one that is too long in pieces.
 
-    Pieces of white space between documents are left out.
-
-    Args:
-        file: The text.
-        separator: `data.separator` of the configuration.
-        max_size: Bytes of a piece, or characters for a regular expression. A piece ends before a
-            line if it can, else before a word, else anywhere.
+    Pieces of white space between documents are left out. A piece has at most `max_size` bytes, or
+    characters for a regular expression. It ends before a line if it can, else before a word, else
+    anywhere.
     """
     if separator == BLANK_LINE:
         return _strip_ends(_split_paragraphs(file.read, max_size))

@@ -24,15 +24,9 @@ Note = Callable[[str], None]
 
 
 def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note: Note) -> None:
-    """Check the beginnings of all texts before a long job.
+    """Check the beginnings of all texts before a long job; see `documents.read_documents`.
 
     A pipe and standard input can be read once only, so they are checked when they are read.
-
-    Args:
-        paths: The texts.
-        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
-        separator: What separates the documents of plain text.
-        note: Called with a line about a text.
     """
     for path in paths:
         if str(path) != STANDARD_INPUT and not Path(path).is_fifo():

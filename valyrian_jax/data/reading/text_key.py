@@ -8,13 +8,7 @@ _MAX_SHOWN, _MAX_CHARACTERS = 20, 40  # of keys in a message
 
 
 def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> None:
-    """Check that a text has the key that it is to be read under.
-
-    Args:
-        name: The text, for the message.
-        text_key: Key or column that is asked for.
-        has_text: For every key or column of the text, whether there is text under it.
-    """
+    """Check that there is text under the key or column that is asked for."""
     if has_text.get(text_key):
         return
     texts = [key for key in has_text if has_text[key]]

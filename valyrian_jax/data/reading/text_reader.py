@@ -109,12 +109,7 @@ def _is_unmarked_utf16(head: bytes) -> bool:
 
 
 def decode_blocks(stream: TextStream, errors: str = "strict") -> Iterator[str]:
-    """Yield the text of a stream in blocks of 4 MB.
-
-    Args:
-        stream: The text.
-        errors: How to decode bytes that are not UTF-8; see `codecs`.
-    """
+    """Yield the text of a stream in blocks of 4 MB; `errors` is as in `codecs`."""
     decoder, size = codecs.getincrementaldecoder("utf-8")(errors), 0
     try:
         while block := stream.file.read(_BLOCK_BYTES):

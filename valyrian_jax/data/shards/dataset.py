@@ -87,16 +87,10 @@ class TokenizerMismatchError(UserError):
 
 
 def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -> ShardDataset:
-    """Open and split the shards of a run.
+    """Open and split the shards of a run, whose tokenizer may be that of the shards.
 
-    Args:
-        config: Configuration of the run.
-        tokenizer: Tokenizer of the run; None: that of the shards.
-        name: Name of the run's tokenizer, for a message.
-
-    Raises:
-        TokenizerMismatchError: The shards are encoded with another tokenizer.
-        UserError: The shards are damaged, unfinished or too short.
+    `name` is what messages call the run's own tokenizer. TokenizerMismatchError, a UserError, says
+    that the shards are encoded with another one.
     """
     split = split_shards(Path(config.data.path), config.data.held_out)
     if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
@@ -114,21 +108,11 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
 def read_batch(
     split: ShardSplit, seed: int, step: int, batch_size: int, length: int, rows: slice = slice(None)
 ) -> npt.NDArray[np.int32]:
-    """Read the training batch of one step: the next windows in the order of the epoch.
+    """Read the training batch of one step, int32 [B, T + 1]: the next windows of the epoch.
 
     Window w begins at token w T, so each target of the training part comes once an epoch, except
-    for fewer than T at its end. A step takes the next B windows, also across the end of an epoch.
-
-    Args:
-        split: Shards and the end of their training part, which has at least T + 1 tokens.
-        seed: Seed of the run.
-        step: Step of the run.
-        batch_size: B.
-        length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
-        rows: Rows to read; the other rows belong to other devices.
-
-    Returns:
-        Token ids, int32 [B, T + 1], or fewer rows.
+    for fewer than T at its end. A step takes the next B windows, also across the end of an epoch,
+    and reads `rows` of them: the other rows belong to other devices.
     """
     windows = (split.training_tokens - 1) // length
     epochs, indices = np.divmod(step * batch_size + np.arange(batch_size)[rows], windows)

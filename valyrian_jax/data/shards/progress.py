@@ -28,14 +28,9 @@ def start_tally(position: Position) -> FileTally:
 
 
 def tally_group(tally: FileTally, group: EncodedGroup) -> list[FileTally]:
-    """Count the documents of a group by file.
+    """Count the documents of a group by file; `tally` is of the file of the previous group.
 
-    Args:
-        tally: Tally of the file that the previous group ended in.
-        group: The next group.
-
-    Returns:
-        Tallies of the files that are finished, and last that of the file the group ends in.
+    Returns the tallies of the files that are finished, and last that of the group's last file.
     """
     finished: list[FileTally] = []
     files, starts = np.unique(group.positions[:, 0], return_index=True)

@@ -71,16 +71,9 @@ def is_shard_directory(path: str | Path) -> bool:
 def write_shard(
     directory: Path, number: int, arrays: Sequence[Tokens], tokenizer_sha256: str
 ) -> Shard:
-    """Write one shard atomically.
+    """Write one shard of arrays of `token_dtype` atomically; return its entry for the index.
 
-    Args:
-        directory: Directory of the shards, which this process has locked.
-        number: Number of this one.
-        arrays: Its tokens, to be concatenated, all of the type `token_dtype`.
-        tokenizer_sha256: SHA-256 of the tokenizer.
-
-    Returns:
-        The entry for the index.
+    This process has locked the directory.
     """
     path = directory / shard_name(number)
     tokens = sum(map(len, arrays))

@@ -54,13 +54,9 @@ class EncodedGroup(NamedTuple):
 def encode_groups(
     groups: Iterable[Group], tokenizer: Path, workers: int, stop_signal: StopSignal
 ) -> Generator[EncodedGroup]:
-    """Yield encoded groups in order, while workers encode the next ones.
+    """Yield encoded groups in order, while so many workers encode the next ones.
 
-    Args:
-        groups: The documents.
-        tokenizer: A tokenizer.json; every worker loads it once.
-        workers: Number of processes.
-        stop_signal: Checked before each group.
+    Every worker loads the tokenizer.json once. `stop_signal` is checked before each group.
     """
     pending: collections.deque[Future[EncodedGroup]] = collections.deque()
     spawn = multiprocessing.get_context("spawn")
