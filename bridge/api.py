@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.gpt import GPT
 from bridge.inspection import attention_weights, lens_logits
+from bridge.streaming import stream
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.language_model import Attention, LanguageModel
@@ -57,7 +58,7 @@ class Model(LanguageModel):
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sample: SampleConfig
     ) -> TokenColumns:
-        """Yield the next token of every row; see `bridge.generator.stream`."""
+        """Yield the next token of every row; see `bridge.streaming.stream`."""
         return stream(self.generator, prompts, seeds, sample)
 
     @pin_torch_settings()

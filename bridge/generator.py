@@ -1,22 +1,17 @@
 """Token generation: the GPT, its cache and the sampler as one scriptable module.
 
-`python -m bridge generate` uses it directly. `bridge.torchscript` adds text and writes a file.
+`bridge.streaming` uses it in Python. `bridge.text_generator` adds text, for a file.
 """
 
-import contextlib
-from collections.abc import Generator as Stream
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bridge.gpt import to_module
-from bridge.sampler import SamplingParams, check_settings, sample_tokens
-from bridge.torch_settings import pin_torch_settings
+from bridge.sampler import SamplingParams, check_range, check_settings, sample_tokens
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import TokenColumns
-from valyrian_jax.config import SampleConfig
+from valyrian_jax.bundle.text_generation import seed_range, window_start
 
 
 class Cache(NamedTuple):
@@ -142,8 +137,8 @@ class Generator(nn.Module):
         A repetition penalty needs the tokens of the window [B, W] that gave the logits; those of a
         cache begin at `cache.start`.
         """
-        params = self.make_params(
-            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        params = SamplingParams(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
         )
         check_settings(params, [seed])
         return sample_tokens(logits, index, params, seed_range(seed, logits.shape[0]), window)
@@ -161,8 +156,8 @@ class Generator(nn.Module):
         min_new_tokens: int = 0,
     ) -> Tensor:
         """Continue tokens [B, N], N >= 1, to [B, N + max_new_tokens]; row r draws with seed + r."""
-        params = self.make_params(
-            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        params = SamplingParams(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
         )
         check_settings(params, [seed])
         check_length(max_new_tokens)
@@ -217,30 +212,6 @@ class Generator(nn.Module):
         cache = Cache(keys_values, start, counts[0] - 1 - start)
         return Batch(tokens.index_select(0, index), counts, [seeds[row] for row in rows], cache)
 
-    def make_params(
-        self,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repetition_penalty: float,
-        min_new_tokens: int,
-    ) -> SamplingParams:
-        """Return the sampler's settings for this model."""
-        return SamplingParams(
-            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
-        )
-
-
-def window_start(count: int, n_positions: int) -> int:
-    """Return the index of the window's first token after `count` tokens.
-
-    The window drops halves of n_positions, oldest first, until the remaining tokens fit. It must
-    equal `valyrian_jax.generation.generate.window_start`, because the texts depend on it.
-    """
-    half = n_positions // 2
-    return half * max(0, (count - n_positions + half - 1) // half)
-
 
 def gather_windows(tokens: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
     """Return lengths[r] tokens from starts[r] on of each row; the last one fills shorter rows."""
@@ -267,89 +238,7 @@ def pad_rows(rows: list[list[int]], device: torch.device) -> Tensor:
     return padded
 
 
-def seed_range(seed: int, rows: int) -> list[int]:
-    """Return the seed of each row: seed, seed + 1, ... (mod 2^32)."""
-    return [(seed + row) % 4294967296 for row in range(rows)]
-
-
 def check_length(max_new_tokens: int) -> None:
     """Check the number of tokens to generate."""
-    if not 1 <= max_new_tokens < 2147483648:
-        raise ValueError(
-            f"max_new_tokens is out of range: expected 1 to 2147483647, found {max_new_tokens}; "
-            "pass another one"
-        )
-
-
-def generate_with_logits(
-    generator: Generator,
-    prompts: Sequence[Sequence[int]],
-    seeds: Sequence[int],
-    sample: SampleConfig,
-) -> Stream[tuple[Tensor, Tensor], Sequence[int] | None]:
-    """Continue prompts of any lengths together; each gives the tokens that it gives alone.
-
-    Args:
-        generator: The model.
-        prompts: B prompts of at least one token id each; they can be longer than the window.
-        seeds: Seed of each prompt.
-        sample: Settings of the sampler; its prompt, seed and stop strings are not used.
-
-    Yields:
-        For every new token the logits [B, V] and the tokens drawn from them, int64 [B]. The caller
-        may send the rows that it still needs; those of the others then have no meaning.
-
-    Raises:
-        UserError: The logits of a token are not finite.
-    """
-    if not prompts or not all(map(len, prompts)):
-        raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
-    if len(seeds) != len(prompts):
-        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
-    params = generator.make_params(
-        sample.temperature,
-        sample.top_k,
-        sample.top_p,
-        sample.min_p,
-        sample.repetition_penalty,
-        sample.min_new_tokens,
-    )
-    seeds = [int(seed) for seed in seeds]
-    check_settings(params, seeds)
-    device = generator.gpt.transformer.wte.weight.device
-    with pin_torch_settings():
-        tokens = pad_rows([list(prompt) for prompt in prompts], device)
-        counts = [len(prompt) for prompt in prompts]
-        batch = Batch(tokens, counts, seeds, generator.new_cache(len(prompts)))
-    rows = list(range(len(prompts)))  # those in the batch
-    for index in range(sample.max_new_tokens):
-        with pin_torch_settings():  # never across a yield, where the caller's code runs
-            logits, drawn, batch = generator.extend(batch, index, params)
-            if len(rows) < len(prompts):
-                place = torch.tensor(rows, device=device)
-                logits = logits.new_zeros(len(prompts), logits.shape[1]).index_copy(
-                    0, place, logits
-                )
-                drawn = drawn.new_zeros(len(prompts)).index_copy(0, place, drawn)
-        needed = yield logits, drawn
-        if needed is not None and should_shrink(len(rows), len(needed)):
-            with pin_torch_settings():
-                batch = generator.select_rows(batch, [rows.index(row) for row in needed])
-            rows = list(needed)
-
-
-def stream(
-    generator: Generator,
-    prompts: Sequence[Sequence[int]],
-    seeds: Sequence[int],
-    sample: SampleConfig,
-) -> TokenColumns:
-    """Continue prompts with a seed each; yield the next token of every row, int32 [B].
-
-    This is a `TokenGenerator` of `valyrian_jax.bundle.text_generation`.
-    """
-    steps, needed = generate_with_logits(generator, prompts, seeds, sample), None
-    with contextlib.suppress(StopIteration):
-        while True:
-            _, drawn = steps.send(needed)
-            needed = yield drawn.to(torch.int32).cpu().numpy()
+    is_in_range, found = 1 <= max_new_tokens < 2147483648, f"{max_new_tokens}"
+    check_range("max_new_tokens", is_in_range, "1 to 2147483647", found, "pass another one")

@@ -4,7 +4,7 @@ Parameters have GPT-2's names and layout, matrices [in, out], so loading a bundl
 nothing. One row times such a matrix is also faster than one row times its transpose.
 
 Sizes: B rows, T tokens, S keys, D width, H heads, K width of a head (D = H K), V vocabulary,
-L layers. Between the embedding and the head, rows and tokens are one axis.
+L layers. Between the embedding and the logits, rows and tokens are one axis.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ from valyrian_jax.config import ModelConfig
 
 
 class GPT(nn.Module):
-    """The transformer and its head; the head of a tied model is the token embedding."""
+    """The transformer and the output matrix, which may be the token embedding itself."""
 
     tied: Final[bool]
 
@@ -205,7 +205,7 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A bare weight [rows, columns]: an embedding table or the head."""
+    """A bare weight [rows, columns]: an embedding table or the output matrix."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()

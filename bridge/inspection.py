@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bridge.generator import Generator, window_start
+from bridge.generator import Generator
 from bridge.gpt import GPT, Block
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.lens import Lens, make_lens
-from valyrian_jax.bundle.text_generation import NOT_FINITE
+from valyrian_jax.bundle.text_generation import NOT_FINITE, window_start
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 

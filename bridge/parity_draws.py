@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bridge.generator import window_start
 from bridge.sampler import uniform
 from valyrian_jax.bundle.language_model import LanguageModel
+from valyrian_jax.bundle.text_generation import window_start
 from valyrian_jax.config import SampleConfig
 
 Array = npt.NDArray[Any]

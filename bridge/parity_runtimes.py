@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bridge import torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.gpt import to_module
+from bridge.streaming import stream
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.language_model import LanguageModel
 from valyrian_jax.bundle.text_generation import TokenGenerator, encode_prompt

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 
 
@@ -25,6 +26,19 @@ class SamplingParams(NamedTuple):
     repetition_penalty: float
     min_new_tokens: int
     end_of_text: int
+
+
+def make_params(sample: SampleConfig, end_of_text: int) -> SamplingParams:
+    """Return the settings of a configuration; its prompt, seed and stop strings are not used."""
+    return SamplingParams(
+        sample.temperature,
+        sample.top_k,
+        sample.top_p,
+        sample.min_p,
+        sample.repetition_penalty,
+        sample.min_new_tokens,
+        end_of_text,
+    )
 
 
 def threefry(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:
@@ -159,37 +173,27 @@ def check_logits(logits: Tensor) -> None:
 
 def check_settings(params: SamplingParams, seeds: list[int]) -> None:
     """Check that the settings are in the range that the sampler defines."""
-    if not (params.temperature == 0 or 0.001 <= params.temperature < float("inf")):
-        raise ValueError(
-            f"temperature is out of range: expected 0 or at least 0.001, found "
-            f"{params.temperature}; 0 takes the most probable token"
-        )
-    if not 0 <= params.top_k < 2147483648:
-        raise ValueError(
-            f"top_k is out of range: expected 0 to 2147483647, found {params.top_k}; 0 keeps all "
-            "tokens"
-        )
-    if not 0 < params.top_p < float("inf"):
-        raise ValueError(
-            f"top_p is out of range: expected a finite number above 0, found {params.top_p}; 1 "
-            "keeps all tokens"
-        )
-    if not 0 <= params.min_p <= 1:
-        raise ValueError(
-            f"min_p is out of range: expected 0 to 1, found {params.min_p}; 0 keeps all tokens"
-        )
-    if not 0.001 <= params.repetition_penalty <= 1000:
-        raise ValueError(
-            f"repetition_penalty is out of range: expected 0.001 to 1000, found "
-            f"{params.repetition_penalty}; 1 turns it off"
-        )
-    if not 0 <= params.min_new_tokens < 2147483648:
-        raise ValueError(
-            f"min_new_tokens is out of range: expected 0 to 2147483647, found "
-            f"{params.min_new_tokens}; 0 lets a text end at once"
-        )
+    temperature, top_k, top_p, min_p, penalty, min_new_tokens, _ = params
+    is_valid = temperature == 0 or 0.001 <= temperature < math.inf
+    advice = "0 takes the most probable token"
+    check_range("temperature", is_valid, "0 or at least 0.001", f"{temperature}", advice)
+    is_valid, counts = 0 <= top_k < 2147483648, "0 to 2147483647"
+    check_range("top_k", is_valid, counts, f"{top_k}", "0 keeps all tokens")
+    is_valid, expected = 0 < top_p < math.inf, "a finite number above 0"
+    check_range("top_p", is_valid, expected, f"{top_p}", "1 keeps all tokens")
+    check_range("min_p", 0 <= min_p <= 1, "0 to 1", f"{min_p}", "0 keeps all tokens")
+    is_valid = 0.001 <= penalty <= 1000
+    check_range("repetition_penalty", is_valid, "0.001 to 1000", f"{penalty}", "1 turns it off")
+    is_valid = 0 <= min_new_tokens < 2147483648
+    check_range(
+        "min_new_tokens", is_valid, counts, f"{min_new_tokens}", "0 lets a text end at once"
+    )
     for seed in seeds:
-        if not 0 <= seed < 4294967296:
-            raise ValueError(
-                f"seed is out of range: expected 0 to 2^32 - 1, found {seed}; pass another one"
-            )
+        is_valid = 0 <= seed < 4294967296
+        check_range("seed", is_valid, "0 to 2^32 - 1", f"{seed}", "pass another one")
+
+
+def check_range(name: str, is_valid: bool, expected: str, found: str, advice: str) -> None:
+    """Raise a ValueError that names a setting unless it is valid."""
+    if not is_valid:
+        raise ValueError(f"{name} is out of range: expected {expected}, found {found}; {advice}")

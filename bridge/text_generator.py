@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bridge.generator import Batch, Generator, check_length, pad_rows, should_shrink
-from bridge.sampler import check_settings
+from bridge.sampler import SamplingParams, check_settings
 from bridge.tokenizer import ByteBPE, decode_utf8, replace_malformed
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import resolve_sample_config
@@ -83,8 +83,8 @@ class TextGenerator(Generator):
 
         TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
         """
-        params = self.make_params(
-            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens
+        params = SamplingParams(
+            temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
         )
         check_settings(params, seeds)
         check_length(max_new_tokens)

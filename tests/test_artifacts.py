@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from bridge import torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
+from bridge.streaming import stream
 from tests.artifacts.make import PROMPT
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import (

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bridge.generator import Generator, generate_with_logits, window_start
+from bridge.generator import Generator
+from bridge.streaming import generate_with_logits
 from bridge.torch_settings import pin_torch_settings
 from bridge.web.completion_request import CompletionRequest
-from valyrian_jax.bundle.text_generation import StopScanner, seed_range
+from valyrian_jax.bundle.text_generation import StopScanner, seed_range, window_start
 from valyrian_jax.tokenizer import Tokenizer
 
 _LEAST_LOGPROB = -9999.0  # in place of minus infinity, which JSON lacks

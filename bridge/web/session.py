@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bridge.generator import Generator, generate_with_logits, window_start
-from bridge.sampler import edit_logits, filter_probabilities
+from bridge.generator import Generator
+from bridge.sampler import edit_logits, filter_probabilities, make_params
+from bridge.streaming import generate_with_logits
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.grammatical_text import DrawnSentence, count_sentences, draw_sentences
 from valyrian_jax.bundle.text_generation import (
@@ -24,6 +25,7 @@ from valyrian_jax.bundle.text_generation import (
     decode_tokens,
     encode_prompt,
     take_until_end_of_text,
+    window_start,
 )
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
@@ -40,7 +42,7 @@ Event = dict[str, Any]
 def stream_events(
     generator: Generator, tokenizer: Tokenizer, sample: SampleConfig, grammatical: bool = False
 ) -> Iterator[Event]:
-    """Continue a prompt as `bridge.generator.stream` does, and describe every step.
+    """Continue a prompt as `bridge.streaming.stream` does, and describe every step.
 
     Args:
         generator: Model that generates the text.
@@ -95,7 +97,7 @@ def generate_described(
     seeds: Sequence[int],
     sample: SampleConfig,
 ) -> TokenColumns:
-    """Continue one prompt as `bridge.generator.stream` does, and describe every token.
+    """Continue one prompt as `bridge.streaming.stream` does, and describe every token.
 
     Args:
         generator: The model.
@@ -128,14 +130,7 @@ def edit_step_logits(
         prompt: Number of tokens of the prompt.
         sample: Settings of the sampler.
     """
-    params = generator.make_params(
-        sample.temperature,
-        sample.top_k,
-        sample.top_p,
-        sample.min_p,
-        sample.repetition_penalty,
-        sample.min_new_tokens,
-    )
+    params = make_params(sample, generator.end_of_text)
     window = tokens[window_start(len(tokens), generator.gpt.n_positions) :]
     return edit_logits(logits.float().cpu(), len(tokens) - prompt, params, torch.tensor([window]))
 

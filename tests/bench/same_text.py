@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from bridge import torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.parity_runtimes import SAMPLER_SETTINGS
+from bridge.streaming import stream
 from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, seed_range

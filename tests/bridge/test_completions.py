@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from bridge import __main__ as main
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
+from bridge.streaming import stream
 from bridge.web.completion_request import CompletionRequest
 from bridge.web.completion_texts import stream_choices
 from tests.support.commands import call

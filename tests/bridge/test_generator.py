@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.generator import Generator, stream, window_start
+from bridge.generator import Generator
+from bridge.streaming import stream
 from bridge.torchscript import EXAMPLE_SETTINGS
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts, seed_range
+from valyrian_jax.bundle.text_generation import (
+    encode_prompt,
+    generate_texts,
+    seed_range,
+    window_start,
+)
 from valyrian_jax.config import SampleConfig
-from valyrian_jax.generation import generate
 from valyrian_jax.generation.generate import make_generator, stream_tokens
 from valyrian_jax.model.parameters import from_tensors
 
@@ -94,11 +99,12 @@ def test_many_texts_that_end_at_different_tokens_are_those_of_each_alone(script:
         assert len({*map(len, alone)}) > 5
 
 
-def test_the_window_starts_where_it_does_in_jax() -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_window_starts_in_a_file_where_it_does_in_python() -> None:
+    compiled = torch.jit.script(window_start)
     for n_positions in (2, 3, 24, 64):
-        assert [window_start(n, n_positions) for n in range(1, 300)] == [
-            generate.window_start(n, n_positions) for n in range(1, 300)
-        ]
+        starts = [compiled(count, n_positions) for count in range(1, 300)]
+        assert starts == [window_start(count, n_positions) for count in range(1, 300)]
 
 
 def test_texts_equal_those_of_jax_and_stop_at_the_end_of_the_document(

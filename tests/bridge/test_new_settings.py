@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from bridge import torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.sampler import SamplingParams, sample_tokens
+from bridge.streaming import stream
 from bridge.text_generator import TextGenerator
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts

@@ -13,9 +13,10 @@ import torch
 
 from bridge import __main__ as bridge_main
 from bridge import torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.inspection import attention_row
 from bridge.sampler import check_logits
+from bridge.streaming import stream
 from bridge.web.session import add_verdicts, stream_events
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import bridge
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.inspection import attention_row, lens_table
+from bridge.streaming import stream
 from bridge.web.session import (
     MAX_CHOICES,
     add_verdicts,

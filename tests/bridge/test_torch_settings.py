@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bridge import exported_program, torchscript
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.inspection import attention_row, lens_table
+from bridge.streaming import stream
 from bridge.tokenizer import ByteBPE
 from bridge.torch_settings import pin_torch_settings
 from bridge.web.session import stream_events

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valyrian_jax.bundle.text_generation import seed_range
+from valyrian_jax.bundle.text_generation import seed_range, window_start
 from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.generation.generate import decode, prefill, stream_tokens, window_start
+from valyrian_jax.generation.generate import decode, prefill, stream_tokens
 from valyrian_jax.generation.sampler import filter_probabilities, sample, sample_token, uniform
 from valyrian_jax.model import gpt
 from valyrian_jax.model.parameters import Params, init_params

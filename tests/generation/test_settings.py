@@ -13,8 +13,9 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from valyrian_jax.bundle.text_generation import window_start
 from valyrian_jax.config import ModelConfig, SampleConfig
-from valyrian_jax.generation.generate import stream_tokens, window_start
+from valyrian_jax.generation.generate import stream_tokens
 from valyrian_jax.generation.sampler import (
     SamplingParams,
     filter_probabilities,

@@ -105,9 +105,18 @@ def take_until_end_of_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator
     return itertools.takewhile(lambda i: i != tokenizer.end_of_text, ids)
 
 
+# TorchScript compiles the next two functions too, and takes 2**32 for a float.
+
+
 def seed_range(seed: int, count: int) -> list[int]:
     """Return the seeds of texts that are generated together: seed, seed + 1, ... (mod 2^32)."""
-    return [(seed + row) % 2**32 for row in range(count)]
+    return [(seed + row) % 4294967296 for row in range(count)]
+
+
+def window_start(count: int, n_positions: int) -> int:
+    """Return where the window starts after `count` tokens: it drops halves until the rest fits."""
+    half = n_positions // 2
+    return half * max(0, (count - n_positions + half - 1) // half)
 
 
 def stream_text(

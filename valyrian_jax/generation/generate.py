@@ -14,7 +14,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.text_generation import NOT_FINITE, TokenColumns, TokenGenerator
+from valyrian_jax.bundle.text_generation import (
+    NOT_FINITE,
+    TokenColumns,
+    TokenGenerator,
+    window_start,
+)
 from valyrian_jax.config import ModelConfig, SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.generation.sampler import SamplingParams, sample_tokens
@@ -30,12 +35,6 @@ class Windows(NamedTuple):
 
     cache: Cache  # keys and values of the tokens read
     occurs: Bool[Array, "B V"]  # which token ids are among them
-
-
-def window_start(count: int, n_positions: int) -> int:
-    """Return where the window starts after `count` tokens: it drops halves until the rest fits."""
-    half = n_positions // 2
-    return half * max(0, -(-(count - n_positions) // half))
 
 
 @functools.partial(jax.jit, static_argnames="config")
