@@ -16,8 +16,8 @@ from bridge.inspection import attention_weights, lens_logits
 from bridge.streaming import stream
 from bridge.torch_settings import pin_torch_settings
 from valyrian_jax.bundle.bundle import Bundle
-from valyrian_jax.bundle.language_model import Attention, LanguageModel
-from valyrian_jax.bundle.lens import Lens, make_lens
+from valyrian_jax.bundle.language_model import LanguageModel
+from valyrian_jax.bundle.lens import Attention, Lens, make_lens
 from valyrian_jax.bundle.score import Score
 from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import PathLike, SampleConfig, check_path

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.bundle.language_model import Attention, LanguageModel
-from valyrian_jax.bundle.lens import Lens, make_lens
+from valyrian_jax.bundle.language_model import LanguageModel
+from valyrian_jax.bundle.lens import Attention, Lens, make_lens
 from valyrian_jax.bundle.score import Score
 from valyrian_jax.bundle.text_generation import TokenColumns
 from valyrian_jax.config import Config, PathLike, SampleConfig, to_plain

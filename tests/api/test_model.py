@@ -1,6 +1,8 @@
 """A loaded model generates, scores and shows its inside, in JAX and in PyTorch alike."""
 
+import inspect
 import math
+import pydoc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import valyrian_jax as vx
 from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.bundle.text_generation import generate_texts, resolve_sample_config
+from valyrian_jax.config import SampleConfig
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR
 from valyrian_jax.data.windows import make_eval_windows
 from valyrian_jax.evaluation.text_loss import evaluate_text
@@ -37,6 +40,16 @@ def test_settings_left_out_are_those_of_the_run(model: Any) -> None:
     assert model.generate("the wolf") == text
     assert model.generate("the wolf", seed=5, max_new_tokens=24, temperature=1.3) == text
     assert model.generate("the wolf", seed=6) != text
+
+
+@pytest.mark.parametrize("name", ["generate", "stream", "generate_grammatical"])
+def test_help_lists_the_settings_with_their_types_and_defaults(model: Any, name: str) -> None:
+    parameters = inspect.signature(getattr(model, name)).parameters
+    fields = {field: value for field, value in vars(SampleConfig()).items() if field != "prompt"}
+    assert {field: parameters[field].default for field in fields} == fields
+    shown = pydoc.render_doc(getattr(type(model), name), renderer=pydoc.plaintext)
+    assert "temperature: float | None = 0.8" in shown
+    assert "**" not in shown
 
 
 def test_the_pieces_of_a_stream_join_to_the_text(model: Any) -> None:

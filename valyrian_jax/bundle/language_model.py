@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,60 +21,24 @@ from valyrian_jax.bundle.grammatical_text import (
     draw_sentences,
     generate_grammatical_text,
 )
-from valyrian_jax.bundle.lens import Lens
+from valyrian_jax.bundle.lens import Attention, Lens, make_attention
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.names import count_parameters, describe_shape
+from valyrian_jax.bundle.sample_settings import SampleSettings, resolve_settings, show_settings
 from valyrian_jax.bundle.score import Score, score_text
 from valyrian_jax.bundle.text_generation import (
-    NOT_FINITE,
     TokenColumns,
     encode_prompt,
     encode_within_context,
     generate_texts,
-    resolve_sample_config,
     seed_range,
     stream_text,
 )
-from valyrian_jax.config import (
-    Count,
-    ModelConfig,
-    SampleConfig,
-    Seed,
-    check_argument,
-    to_plain,
-)
+from valyrian_jax.config import Count, ModelConfig, SampleConfig, Seed, check_argument
 from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.tokenizer import Tokenizer
-from valyrian_jax.tokenizer.display import token_label
 
 _IDS_ADVICE = "make token ids with encode()"
-
-
-class Attention(NamedTuple):
-    """Where a model attends in a text.
-
-    Attributes:
-        tokens: Labels of the T tokens of the text.
-        weights: Weight that each query gives to each key, float32 [layer, head, query, key]. The
-            weights of a query sum to 1; those of later keys are 0.
-    """
-
-    tokens: list[str]
-    weights: npt.NDArray[np.float32]
-
-
-class SampleSettings(TypedDict, total=False):
-    """Settings of a text; None and those left out are those of the run."""
-
-    seed: int | None
-    max_new_tokens: int | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float | None
-    min_new_tokens: int | None
-    stop: str | Sequence[str] | None
 
 
 class LanguageModel(abc.ABC):
@@ -123,6 +87,7 @@ class LanguageModel(abc.ABC):
         **settings: Unpack[SampleSettings],
     ) -> list[str]: ...
 
+    @show_settings
     def generate(
         self,
         prompt: str | list[str] | tuple[str, ...] = "",
@@ -134,22 +99,22 @@ class LanguageModel(abc.ABC):
         """Continue a prompt, or several prompts together.
 
         Settings left out are those of the run, as in `python -m valyrian_jax sample`; the defaults
-        below are for a run that does not set them. The same settings and seed give the same text.
+        above are for a run that does not set them. The same settings and seed give the same text.
 
         Args:
             prompt: Text to continue; empty: begin a document. A list of texts gives a list.
-            seed: Random seed from 0 to 2^32 - 1. Text r of a list takes seed + r. Default 0.
+            seed: Random seed from 0 to 2^32 - 1. Text r of a list takes seed + r.
             seeds: A seed for each text of a list, in place of `seed`.
             grammatical: Whether to draw each sentence again until it is right; only for models of
                 High Valyrian. `generate_grammatical` also returns how often that was needed.
-            max_new_tokens: Largest number of tokens to generate. Default 100.
-            temperature: Divisor of the logits; 0 always takes the most probable token. Default 0.8.
-            top_k: Draw from the k most probable tokens; 0: from all. Default 0.
-            top_p: Draw from the most probable tokens that together reach p. Default 0.95.
-            min_p: Drop tokens that are less probable than p times the most probable. Default 0.
-            repetition_penalty: Divisor of the scores of tokens in the window. Default 1.
-            min_new_tokens: Number of tokens before the document may end. Default 0.
-            stop: String, or strings, at which a text ends; it is left out. Default none.
+            max_new_tokens: Largest number of tokens to generate.
+            temperature: Divisor of the logits; 0 always takes the most probable token.
+            top_k: Draw from the k most probable tokens; 0: from all.
+            top_p: Draw from the most probable tokens that together reach p.
+            min_p: Drop tokens that are less probable than p times the most probable.
+            repetition_penalty: Divisor of the scores of tokens in the window.
+            min_new_tokens: Number of tokens before the document may end.
+            stop: String, or strings, at which a text ends; it is left out.
 
         Returns:
             Each prompt with its continuation, up to the end of the document, a stop string or
@@ -159,7 +124,7 @@ class LanguageModel(abc.ABC):
             UserError: An argument is out of range, the weights overflow float32, or grammatical
                 texts are asked of a model that is not one of High Valyrian.
         """
-        sample, prompts = self._resolve(settings), _check_prompts(prompt)
+        sample, prompts = resolve_settings(self.bundle, settings), _check_prompts(prompt)
         if isinstance(prompt, str):
             if seeds is not None:
                 raise UserError(
@@ -181,6 +146,7 @@ class LanguageModel(abc.ABC):
             self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
         )
 
+    @show_settings
     def stream(
         self, prompt: str = "", *, grammatical: bool = False, **settings: Unpack[SampleSettings]
     ) -> Iterator[str]:
@@ -189,17 +155,17 @@ class LanguageModel(abc.ABC):
         The prompt and the pieces, joined, are the text of `generate`, which describes the
         arguments. Wrong ones raise an error at once. A grammatical text comes sentence by sentence.
         """
-        sample = self._resolve(settings)
+        sample = resolve_settings(self.bundle, settings)
         _check_prompts([prompt])
         return self._stream(prompt, sample, grammatical)
 
+    @show_settings
     def generate_grammatical(
         self, prompt: str = "", **settings: Unpack[SampleSettings]
     ) -> GrammaticalText:
         """Return the text of `generate` with `grammatical`, and how many sentences were right."""
-        sample = self._resolve(settings)
+        sample = replace(resolve_settings(self.bundle, settings), prompt=prompt)
         _check_prompts([prompt])
-        sample = replace(sample, prompt=prompt)
         check_speaks_valyrian(self.bundle)
         return generate_grammatical_text(self.generate_tokens, self.tokenizer, sample)
 
@@ -218,19 +184,11 @@ class LanguageModel(abc.ABC):
         return score_text(self.logits, self.tokenizer, self.config.n_positions, text)
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text; special tokens in it are ordinary text.
-
-        Raises:
-            UserError: It is not a text.
-        """
+        """Return the token ids of a text; special tokens in it are ordinary text."""
         return self.tokenizer.encode(check_argument(text, str, "text", "pass a str"))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD.
-
-        Raises:
-            UserError: One is not in the vocabulary.
-        """
+        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
         return self.tokenizer.decode(check_argument(ids, list[int], "ids", _IDS_ADVICE))
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -262,9 +220,7 @@ class LanguageModel(abc.ABC):
         _check_prompts([text])
         tokens = encode_within_context(self.bundle, text)
         weights = self._compute_attention(np.array(tokens, np.int32))
-        if not np.isfinite(weights).all():
-            raise UserError(NOT_FINITE)
-        return Attention([token_label(self.tokenizer, token) for token in tokens], weights)
+        return make_attention(self.tokenizer, tokens, weights)
 
     def lens(self, text: str, top: int = 5) -> Lens:
         """Return what every layer would predict after each token of a text (the logit lens).
@@ -300,20 +256,6 @@ class LanguageModel(abc.ABC):
     def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
         """Return the predictions of every layer for tokens [T]."""
 
-    def _resolve(self, settings: SampleSettings) -> SampleConfig:
-        """Return the settings, completed by those of the run and checked.
-
-        Raises:
-            TypeError: One has another name.
-            UserError: One is out of range.
-        """
-        names = SampleSettings.__annotations__
-        for name in settings.keys() - names:
-            raise TypeError(f"unexpected keyword argument {name!r}: expected {', '.join(names)}")
-        given = {name: value for name, value in settings.items() if value is not None}
-        # Numbers of NumPy are not JSON, which checks the settings.
-        return resolve_sample_config(self.bundle, {n: to_plain(v) for n, v in given.items()})
-
     def _stream(self, prompt: str, sample: SampleConfig, grammatical: bool) -> Iterator[str]:
         if grammatical:
             check_speaks_valyrian(self.bundle)
@@ -336,11 +278,7 @@ def _check_seed_count(seeds: Sequence[int], count: int, seed: int | None) -> Non
 
 
 def _check_prompts(prompts: Any) -> list[str]:
-    """Return texts as a list.
-
-    Raises:
-        UserError: One is not a text, or has a lone surrogate.
-    """
+    """Return texts as a list, after checking that each is one."""
     texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
     for text in texts:
         if not isinstance(text, str):

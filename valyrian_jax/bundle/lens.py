@@ -1,4 +1,4 @@
-"""The most probable next tokens after every layer, from the logits of any runtime."""
+"""What happens inside a model, from the numbers of any runtime: attention and the logit lens."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,6 +10,19 @@ from valyrian_jax.bundle.text_generation import NOT_FINITE
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import token_label
+
+
+class Attention(NamedTuple):
+    """Where a model attends in a text.
+
+    Attributes:
+        tokens: Labels of the T tokens of the text.
+        weights: Weight that each query gives to each key, float32 [layer, head, query, key]. The
+            weights of a query sum to 1; those of later keys are 0.
+    """
+
+    tokens: list[str]
+    weights: npt.NDArray[np.float32]
 
 
 class Lens(NamedTuple):
@@ -28,6 +41,15 @@ class Lens(NamedTuple):
     predictions: list[list[str]]
     ids: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float32]
+
+
+def make_attention(
+    tokenizer: Tokenizer, tokens: Sequence[int], weights: npt.NDArray[np.float32]
+) -> Attention:
+    """Return the weights [layer, head, T, T] with the labels of the T tokens of a text."""
+    if not np.isfinite(weights).all():
+        raise UserError(NOT_FINITE)
+    return Attention([token_label(tokenizer, token) for token in tokens], weights)
 
 
 def make_lens(
