@@ -227,7 +227,7 @@ def is_rounded(result: Tensor, x: Tensor) -> bool:
     float64 alone, so the caller repeats the product in it. In Python, autocast works as in any
     module.
     """
-    is_in_file = torch.jit.is_scripting()  # type: ignore[attr-defined]
+    is_in_file = torch.jit.is_scripting()
     return is_in_file and result.dtype != x.dtype
 
 
