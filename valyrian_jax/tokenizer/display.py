@@ -79,27 +79,25 @@ def print_words(pieces: Iterable[str], indent: int = 0) -> None:
 def wrap_words(pieces: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
     """Yield a text with a line break in place of the space before a word that would not fit.
 
-    A word is yielded when it is complete, or at once where it is longer than a line.
-
-    Args:
-        pieces: The text, cut anywhere.
-        width: Columns of a line.
-        indent: Spaces before every line but the first, unless the text has its own there.
+    The pieces of the text are cut anywhere. A word is yielded when it is complete, or piece by
+    piece where it is longer than a line, and never broken. Every line but the first is indented,
+    unless the text has its own indentation there.
     """
     column, space, margin = 0, "", ""
     for part in _split_words(pieces, width):
+        start = column + cell_len(space)
         if part == "\n":
             yield part
             column, space, margin = 0, "", " " * indent
         elif part.isspace():
             space += part
-        elif column + cell_len(space) > indent and column + cell_len(space + part) > width:
+        elif space and start > indent and start + cell_len(part) > width:
             yield f"\n{' ' * indent}{part}"
             column, space, margin = indent + cell_len(part), "", ""
         else:
-            start = space or margin
-            yield start + part
-            column, space, margin = column + cell_len(start + part), "", ""
+            blank = space or margin
+            yield blank + part
+            column, space, margin = column + cell_len(blank + part), "", ""
     yield space
 
 
