@@ -160,14 +160,14 @@ def canonicalize_tensors(
 
 
 def has_untied_head(tensors: Mapping[str, npt.NDArray[Any]]) -> bool:
-    """Return whether canonical tensors have a head that differs from the token embedding."""
+    """Return whether canonical tensors have an lm_head that differs from the token embedding."""
     return {EMBEDDING, HEAD} <= tensors.keys() and not np.array_equal(
         tensors[EMBEDDING], tensors[HEAD], equal_nan=True
     )
 
 
 def tie_head(tensors: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Return canonical tensors without the head; it is the embedding if that is missing."""
+    """Return canonical tensors without the lm_head, which replaces an embedding that is missing."""
     head = tensors.get(HEAD)
     tied = {name: tensor for name, tensor in tensors.items() if name != HEAD}
     return tied if head is None else {EMBEDDING: head} | tied

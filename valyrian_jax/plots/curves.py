@@ -138,16 +138,9 @@ def _draw_training_loss(
     is_single, name = len(runs) == 1, escape_missing_glyphs(runs[i].name)
     steps, values = thin_points(runs[i].points[TRAIN])
     label = "" if HELD_OUT in runs[i].points else f"training, {name}"
-    axes.plot(
-        steps,
-        values * scale,
-        color=_COLOURS[-1] if is_single else _choose_colour(i),
-        alpha=0.4,
-        linewidth=0.8,
-        marker=_choose_marker(i) if len(steps) < _MIN_UNMARKED else "",
-        markersize=3,
-        label="training" if is_single else label,
-    )
+    style = _choose_style(i, len(steps)) | ({"color": _COLOURS[-1]} if is_single else {})
+    label = "training" if is_single else label
+    axes.plot(steps, values * scale, alpha=0.4, linewidth=0.8, markersize=3, label=label, **style)
     # The initial fall and spikes would leave no room for the rest.
     late = values[steps >= steps[-1] / 20] * scale
     return late.min(), np.quantile(late, 0.99)
@@ -159,14 +152,8 @@ def _draw_held_out_loss(
     """Draw the held-out loss of run i, and return the range of its values."""
     steps, values = runs[i].points[HELD_OUT]
     name = escape_missing_glyphs(runs[i].name)
-    axes.plot(
-        steps,
-        values * scale,
-        color=_choose_colour(i),
-        marker=_choose_marker(i),
-        markersize=5,
-        label="held out" if len(runs) == 1 else f"held out, {name}",
-    )
+    label = "held out" if len(runs) == 1 else f"held out, {name}"
+    axes.plot(steps, values * scale, markersize=5, label=label, **_choose_style(i, 0))
     return values.min() * scale, values.max() * scale
 
 
@@ -175,14 +162,8 @@ def _draw_panel(axes: "Axes", key: str, runs: Sequence[Curves]) -> None:
     for i, run in enumerate(runs):
         if key in run.points:
             steps, values = thin_points(run.points[key])
-            axes.plot(
-                steps,
-                values * panel.scale,
-                color=_choose_colour(i),
-                marker=_choose_marker(i) if len(steps) < _MIN_UNMARKED else "",
-                markersize=4,
-                linewidth=1.2,
-            )
+            style = _choose_style(i, len(steps))
+            axes.plot(steps, values * panel.scale, markersize=4, linewidth=1.2, **style)
     axes.set_title(panel.title, fontsize="medium")
     axes.set_ylim(0, panel.top)
 
@@ -196,12 +177,11 @@ def thin_points(points: Points) -> Points:
     return steps, values
 
 
-def _choose_colour(i: int) -> str:
-    return _COLOURS[i % len(_COLOURS)]
-
-
-def _choose_marker(i: int) -> str:
-    return _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)]
+def _choose_style(i: int, points: int) -> dict[str, Any]:
+    """Return the colour of run i, and its marker if a line has few points."""
+    marker = _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)]
+    colour = _COLOURS[i % len(_COLOURS)]
+    return {"color": colour, "marker": marker if points < _MIN_UNMARKED else ""}
 
 
 def save_loss_plot(run: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.reading.documents import describe_skipped, read_good_texts
 from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.reading.text_form import TextForm, check_form, describe_separator
-from valyrian_jax.data.reading.text_reader import TextStream, decode_blocks, open_text
+from valyrian_jax.data.reading.text_reader import decode_blocks, open_text
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import memory_bytes
 from valyrian_jax.tokenizer.batch import encode_utf8
@@ -43,48 +43,29 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
     """
     max_bytes = int(memory_bytes() * _MEMORY_SHARE)
     reasons: Counter[str] = Counter()
+    parts: list[str] = []
+    size, digest = 0, hashlib.sha256()
     with open_text(path) as stream:
+        name = stream.name
         if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
-        form = check_form(stream, text_key)
-        if form:
-            texts = read_good_texts(stream, form, text_key, separator, reasons)
-            text = _read_documents(stream.name, texts, max_bytes)
-        else:
-            text = _read_plain_text(stream, separator, max_bytes)
-    notes = _list_notes(path, form, text.documents, separator, describe_skipped(reasons))
-    return text._replace(notes=tuple(filter(None, notes)))
-
-
-def _read_plain_text(stream: TextStream, separator: str, max_bytes: int) -> Text:
-    blocks: list[str] = []
-    size, digest = 0, hashlib.sha256()
-    for block in decode_blocks(stream):
-        encoded = block.encode()
-        size += len(encoded)
-        if size > max_bytes:
-            raise _make_size_error(stream.name, max_bytes)
-        digest.update(encoded)
-        blocks.append(block)
-    text = "".join(blocks)
-    blocks.clear()
-    documents = find_documents(text, separator)
-    if not any(map(str.strip, documents)):
-        raise UserError(f"{stream.name} is empty; expected at least some words: name another text")
-    return Text(documents, size, digest.hexdigest())
-
-
-def _read_documents(name: str, texts: Iterable[str], max_bytes: int) -> Text:
-    documents: list[str] = []
-    size, digest = 0, hashlib.sha256()
-    for text in texts:
-        encoded = encode_utf8(text)
-        size += len(encoded)
-        if size > max_bytes:
             raise _make_size_error(name, max_bytes)
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        documents.append(text)
-    return Text(documents, size, digest.hexdigest())
+        form = check_form(stream, text_key)
+        good = read_good_texts(stream, form, text_key, separator, reasons) if form else None
+        for text in good or decode_blocks(stream):
+            encoded = encode_utf8(text)
+            size += len(encoded)
+            if size > max_bytes:
+                raise _make_size_error(name, max_bytes)
+            digest.update(len(encoded).to_bytes(8, "little") + encoded if form else encoded)
+            parts.append(text)
+    if not form:
+        whole = "".join(parts)
+        parts.clear()  # The memory holds the text twice, not three times.
+        parts = find_documents(whole, separator)
+        if not any(map(str.strip, parts)):
+            raise UserError(f"{name} is empty; expected at least some words: name another text")
+    notes = _list_notes(path, form, parts, separator, describe_skipped(reasons))
+    return Text(parts, size, digest.hexdigest(), tuple(filter(None, notes)))
 
 
 def _list_notes(
