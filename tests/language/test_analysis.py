@@ -3,7 +3,7 @@
 import pytest
 
 from valyrian_jax.language.dictionary import describe_lexeme, look_up
-from valyrian_jax.language.words.analysis import analyze, inflect
+from valyrian_jax.language.words.analysis import Reading, analyze, inflect
 from valyrian_jax.language.words.lexicon import load_lexicon
 from valyrian_jax.language.words.paradigm import format_paradigm, paradigm_record
 
@@ -87,6 +87,17 @@ def test_every_form_is_analysed_as_its_word() -> None:
     for lexeme in load_lexicon()[::17]:
         for reading in inflect(lexeme):
             assert reading in analyze(reading.text)
+
+
+def test_a_form_has_all_its_readings_in_the_order_of_the_lexicon() -> None:
+    """Looking up the words by the beginning of a form loses none that inflecting all finds."""
+    readings: dict[str, list[Reading]] = {}
+    for lexeme in load_lexicon():
+        for reading in inflect(lexeme):
+            readings.setdefault(reading.text, []).append(reading)
+    for text, expected in readings.items():
+        found = [reading for reading in analyze(text) if not reading.coordinated]
+        assert [reading for reading in found if reading.text == text] == expected
 
 
 def test_no_word_is_unknown_because_of_its_length_only() -> None:

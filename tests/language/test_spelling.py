@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valyrian_jax.language.words.analysis import MAX_WORD, analyze, build_form_index
+from valyrian_jax.language.words.analysis import MAX_WORD, analyze, inflect
+from valyrian_jax.language.words.lexicon import load_lexicon
 from valyrian_jax.language.words.morphology import SHORT_VOWELS, lengthen_last_vowel
 from valyrian_jax.language.words.spelling import (
     correct_macrons,
@@ -15,7 +16,7 @@ from valyrian_jax.language.words.spelling import (
     suggest,
 )
 
-FORMS = sorted(build_form_index())
+FORMS = sorted({reading.text for lexeme in load_lexicon() for reading in inflect(lexeme)})
 
 
 @pytest.mark.parametrize(

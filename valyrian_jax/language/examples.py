@@ -1,13 +1,13 @@
 """Attested sentences, from `examples.csv`, and the sources that the tables name by keys."""
 
-from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.text import tokenize
 from valyrian_jax.language.interlinear import gloss
-from valyrian_jax.language.words.analysis import analyze
+from valyrian_jax.language.words.analysis import inflect
 from valyrian_jax.language.words.lexicon import Lexeme, read_table
+from valyrian_jax.language.words.morphology import shorten_last_vowel
 
 
 class Example(NamedTuple):
@@ -37,9 +37,15 @@ def load_examples() -> tuple[Example, ...]:
 
 def find_example(lexeme: Lexeme, form: str = "") -> Example | None:
     """Find an attested sentence with a word, if possible with this form and a translation."""
-    found = _index_examples().get((lexeme.lemma, lexeme.pos), ())
-    has_form = {example: form.lower() in forms for example, forms in found}
-    ranked = sorted(has_form, key=lambda e: (not has_form[e], not e.english))
+    if lexeme.is_inferred or lexeme.pos == "phrase":
+        return None
+    forms = {reading.text.lower() for reading in inflect(lexeme)}
+    found = {
+        example: form.lower() in words
+        for example, words in _split_examples()
+        if any(word in forms or shorten_last_vowel(word) in forms for word in words)
+    }
+    ranked = sorted(found, key=lambda example: (not found[example], not example.english))
     return next((example for example in ranked if _has_word(example, lexeme)), None)
 
 
@@ -49,20 +55,9 @@ def _has_word(example: Example, lexeme: Lexeme) -> bool:
 
 
 @cache
-def _index_examples() -> dict[tuple[str, str], list[tuple[Example, list[str]]]]:
-    """Map every word to the examples in which it can occur, with its forms in them."""
-    index: dict[tuple[str, str], dict[Example, list[str]]] = {}
-    for example in load_examples():
-        for key, form in _list_forms(example.text):
-            index.setdefault(key, {}).setdefault(example, []).append(form)
-    return {key: [*forms.items()] for key, forms in index.items()}
-
-
-def _list_forms(text: str) -> Iterator[tuple[tuple[str, str], str]]:
-    for word in tokenize(text):
-        for reading in analyze(word):
-            if not reading.lexeme.is_inferred:
-                yield (reading.lexeme.lemma, reading.lexeme.pos), word.lower()
+def _split_examples() -> tuple[tuple[Example, tuple[str, ...]], ...]:
+    """Return all examples with their words in small letters."""
+    return tuple((e, tuple(tokenize(e.text.lower()))) for e in load_examples())
 
 
 def name_sources(keys: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Analysis: from a word form to every lexeme and every set of features that it can have."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from operator import itemgetter
 
 from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.words.lexicon import (
@@ -18,6 +19,7 @@ from valyrian_jax.language.words.morphology import (
     POSITIONS,
     has_ending,
     is_attested,
+    list_beginnings,
     list_forms,
     shorten_last_vowel,
 )
@@ -80,13 +82,48 @@ def _analyze(word: str) -> tuple[Reading, ...]:
 
 
 def _find_readings(word: str) -> tuple[Reading, ...]:
-    readings = build_form_index().get(word, ())
-    base = build_form_index().get(shorten_last_vowel(word) or "", ())
-    return readings + tuple(
+    base = shorten_last_vowel(word)
+    return _find_forms(word) + tuple(
         replace(reading, text=word, coordinated=True)
-        for reading in base
+        for reading in (_find_forms(base) if base else ())
         if reading.word_class != "word"
     )
+
+
+def _find_forms(text: str) -> tuple[Reading, ...]:
+    candidates = find_candidates(text)
+    return tuple(r for lexeme in candidates for r in _group_by_text(lexeme).get(text, ()))
+
+
+def find_candidates(text: str, fold: Callable[[str], str] = str) -> Sequence[Lexeme]:
+    """Return the words of which this folded text can be a form, in the order of the lexicon.
+
+    Inflecting only these makes the first look-ups fast; the whole lexicon takes half a second.
+    """
+    index = _index_beginnings(fold)
+    found = {item for end in range(len(text) + 1) for item in index.get(text[:end], ())}
+    return [lexeme for _, lexeme in sorted(found, key=itemgetter(0))]
+
+
+@cache
+def _index_beginnings(fold: Callable[[str], str]) -> Mapping[str, Sequence[tuple[int, Lexeme]]]:
+    """Map the folded beginnings of forms to the words that have them, and their ranks."""
+    index: dict[str, list[tuple[int, Lexeme]]] = {}
+    for rank, lexeme in enumerate(load_lexicon()):
+        texts = lexeme.lemma.split()
+        if lexeme.pos in (*NOMINAL_POS, *ADJECTIVAL_POS, "verb"):
+            texts = [*list_beginnings(lexeme)]
+        for text in {*map(fold, texts)}:
+            index.setdefault(text, []).append((rank, lexeme))
+    return index
+
+
+@cache
+def _group_by_text(lexeme: Lexeme) -> Mapping[str, Sequence[Reading]]:
+    groups: dict[str, list[Reading]] = {}
+    for reading in inflect(lexeme):
+        groups.setdefault(reading.text, []).append(reading)
+    return groups
 
 
 @cache
@@ -109,16 +146,6 @@ def _as_checked(lexeme: Lexeme) -> Lexeme:
     if lexeme.checker_frame in ("", lexeme.frame):
         return lexeme
     return replace(lexeme, frame=lexeme.checker_frame)
-
-
-@cache
-def build_form_index() -> dict[str, tuple[Reading, ...]]:
-    """Map every form that is not coordinated to its readings."""
-    index: dict[str, list[Reading]] = {}
-    for lexeme in load_lexicon():
-        for reading in inflect(lexeme):
-            index.setdefault(reading.text, []).append(reading)
-    return {text: tuple(readings) for text, readings in index.items()}
 
 
 def _inflect_noun(lexeme: Lexeme) -> Iterator[Reading]:

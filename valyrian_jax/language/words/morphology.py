@@ -61,6 +61,7 @@ MARKS = {
     "†": "generated until now, against the sources",
     "‡": "generated until now, but the sources disagree",
 }
+_MARKS = "".join(MARKS)
 _GENERATED = ("", "†", "‡")
 _RANKS = {mark: rank for rank, mark in enumerate(["", "^", "°", "‡", "†"])}  # certain ones first
 
@@ -211,6 +212,25 @@ def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
     return tuple(paradigms)
 
 
+def list_beginnings(lexeme: Lexeme) -> set[str]:
+    """Return texts one of which every form of an inflected word begins with.
+
+    They are its stems, with or without the last letter, and the whole words of the ending tables.
+    """
+    tables = VERB_TABLES if lexeme.pos == "verb" else ADJECTIVE_TABLES
+    tables = NOMINAL_TABLES if lexeme.pos in NOMINAL_POS else tables
+    beginnings = set()
+    for paradigm in list_paradigms(lexeme):
+        if paradigm.name in ("", "indecl") or paradigm.name[0] == "=":
+            beginnings.add(lexeme.lemma)
+            continue
+        for ending, is_perfect in _list_kinds_of_cells(paradigm.name, tuple(tables)):
+            stem = paradigm.perfect_stem if is_perfect else paradigm.stem
+            if stem or not is_perfect or ending not in "-<":
+                beginnings.add({"-": stem, "<": stem[:-1]}.get(ending, ending))
+    return beginnings
+
+
 def _main_paradigm(lexeme: Lexeme) -> Paradigm:
     return Paradigm(lexeme.paradigm, lexeme.stem, lexeme.perfect_stem)
 
@@ -346,6 +366,24 @@ def _generated(cells: _Cells) -> Iterator[tuple[tuple[str, ...], Form]]:
     for key, forms in cells:
         text, mark = next((form for form in forms if form[1] in _GENERATED), forms[0])
         yield key, Form(text, attested=mark in _GENERATED)
+
+
+@cache
+def _list_kinds_of_cells(paradigm: str, tables: tuple[str, ...]) -> frozenset[tuple[str, bool]]:
+    """Return "-", "<" or the whole word of every ending of a class, and if it is of the perfect."""
+    columns = {**NOMINAL_TABLES, **ADJECTIVE_TABLES, **VERB_TABLES}
+    rows = [
+        row
+        for name in tables
+        for row in _rows_by_class(name, tuple(columns[name])).get(paradigm, ())
+    ]
+    return frozenset(
+        (ending[0] if ending[0] in "-<" else ending.rstrip(_MARKS), row.get("base") == "perfect")
+        for row in rows
+        for column in (*CASES, *PERSONS, NO_PERSON)
+        for ending in row.get(column, "").split("/")
+        if ending not in ("", "—")
+    )
 
 
 @cache

@@ -2,14 +2,20 @@
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from itertools import groupby, zip_longest
 from unicodedata import combining, normalize
 
-from valyrian_jax.language.words.analysis import MAX_WORD, Reading, analyze, build_form_index
-from valyrian_jax.language.words.lexicon import load_lexicon
+from valyrian_jax.language.words.analysis import (
+    MAX_WORD,
+    Reading,
+    analyze,
+    find_candidates,
+    inflect,
+)
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import (
     LONG_VOWELS,
     SHORT_VOWELS,
@@ -127,16 +133,28 @@ def _suggest_edited(word: str) -> tuple[str, ...]:
 
 
 def _find_spellings(word: str) -> tuple[str, ...]:
-    return _spellings().get(fold(word), ())
+    folded = fold(word)
+    words = find_candidates(folded, fold)
+    return tuple(dict.fromkeys(t for lexeme in words for t in _fold_forms(lexeme).get(folded, ())))
 
 
 @cache
-def _spellings() -> dict[str, tuple[str, ...]]:
-    """Map every form, folded, to the forms that it may be."""
-    spellings: dict[str, list[str]] = {}
-    for form in build_form_index():
-        spellings.setdefault(fold(form), []).append(form)
-    return {key: tuple(forms) for key, forms in spellings.items()}
+def _fold_forms(lexeme: Lexeme) -> Mapping[str, Sequence[str]]:
+    """Map every form of a word, folded, to the forms that it may be."""
+    forms: dict[str, dict[str, None]] = {}
+    for reading in inflect(lexeme):
+        forms.setdefault(fold(reading.text), {})[reading.text] = None
+    return {folded: [*texts] for folded, texts in forms.items()}
+
+
+@cache
+def _spellings() -> Mapping[str, Sequence[str]]:
+    """Map every form of every word, folded, to the forms that it may be."""
+    spellings: dict[str, dict[str, None]] = {}
+    for lexeme in load_lexicon():
+        for folded, texts in _fold_forms(lexeme).items():
+            spellings.setdefault(folded, {}).update(dict.fromkeys(texts))
+    return {folded: [*texts] for folded, texts in spellings.items()}
 
 
 def _edit_once(word: str) -> Iterator[str]:
