@@ -1,5 +1,6 @@
 """Spelling: the words that a text means, however it writes vowels, accents and capitals."""
 
+from difflib import get_close_matches
 from unicodedata import normalize
 
 import pytest
@@ -11,6 +12,7 @@ from valyrian_jax.language.words.lexicon import load_lexicon
 from valyrian_jax.language.words.morphology import SHORT_VOWELS, lengthen_last_vowel
 from valyrian_jax.language.words.spelling import (
     correct_macrons,
+    find_similar_lemmas,
     fold,
     readings_as_meant,
     suggest,
@@ -83,6 +85,13 @@ def test_any_text_is_folded_and_looked_up(word: str) -> None:
     for spelling, readings in readings_as_meant(word):
         assert readings
         assert fold(spelling) == fold(word)
+
+
+@given(st.text(st.sampled_from("aeglnorsz īñqA"), max_size=30))
+def test_the_letters_of_a_word_rule_out_no_close_match(word: str) -> None:
+    lemmas = [lexeme.lemma for lexeme in load_lexicon()]
+    expected = get_close_matches(word, lemmas, 3)
+    assert get_close_matches(word, find_similar_lemmas(word), 3) == expected
 
 
 def test_suggestions_put_spellings_first() -> None:

@@ -23,6 +23,7 @@ TOKENS = {
     "Rytsas,, raqiros,.": "Rytsas , raqiros .",
     "val\u00adar mor\u200bghūlis": "valar morghūlis .",
     "7 valar & 100%": "7 valar & 100 % .",
+    "Mor\u0304ghulis v\u0301\u0301ala": "Mor\u0304ghulis v\u0301\u0301ala .",
     "...": "",
 }
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from valyrian_jax.language.checker.parse_tree import Leaf
@@ -105,16 +104,13 @@ def _gloss_words(words: Sequence[Word], leaves: Mapping[int, Leaf]) -> Iterator[
         first, phrase = words[start], _find_set_phrase(words, leaves, start)
         end = start + (len(phrase.words) if phrase else 1)
         text = " ".join(word.text for word in words[start:end])
-        mark = "".join(word.text for word in takewhile(_is_mark, words[end:]))
+        next_start = next((i for i in range(end, len(words)) if not words[i].is_mark), len(words))
+        mark = "".join(word.text for word in words[end:next_start])
         if phrase:
             yield _gloss_phrase(text, mark, phrase)
         elif not first.is_mark:
             yield _gloss_word(text, mark, first, leaves.get(start))
-        start = end + len(mark)
-
-
-def _is_mark(word: Word) -> bool:
-    return word.is_mark
+        start = next_start
 
 
 def _find_set_phrase(

@@ -3,11 +3,12 @@
 import re
 import string
 from collections.abc import Sequence
+from unicodedata import combining
 
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
 from valyrian_jax.language.checker.repair import Change, Repair
-from valyrian_jax.language.words.analysis import Reading
+from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.features import FEATURE_NAMES, merge_readings
 from valyrian_jax.language.words.spelling import ALPHABET, suggest
 
@@ -26,7 +27,8 @@ def explain_unknown_words(words: Sequence[str]) -> str:
                 return f"`{code}` cannot be High Valyrian: it is no letter or mark at all"
             if letter not in ALPHABET and letter not in string.ascii_lowercase:
                 shown = _shorten(word)
-                return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{letter}`"
+                mark = "◌" * bool(combining(letter)) + letter
+                return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{mark}`"
     unknown = list(dict.fromkeys(words))
     reasons = [_explain_unknown(word) for word in unknown[:_MAX_UNKNOWN]]
     more = len(unknown) - len(reasons)
@@ -90,9 +92,24 @@ def explain_tense(tree: Parse) -> str:
         )
         tenses = adverb.lexeme.frame.split()
         if verb.tense not in tenses:
-            allowed = " or ".join(tenses)
-            return f"`{verb.text}` is {verb.tense}; with `{adverb.text}` the verb must be {allowed}"
+            allowed, forms = " or ".join(tenses), quote(_other_tenses(verb, tenses))
+            reason = (
+                f"`{verb.text}` is {verb.tense}; with `{adverb.text}` the verb must be {allowed}"
+            )
+            return f"{reason}: {forms}" if forms else reason
     return "the adverb of time does not go with the tense of the verb"
+
+
+def _other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
+    """Return the forms of a verb in the same person, number and mood, one for each tense."""
+    forms = {
+        tense: form.text
+        for tense in tenses
+        for form in reversed(inflect(verb.lexeme))
+        if (form.tense, form.person, form.number, form.mood)
+        == (tense, verb.person, verb.number, verb.mood)
+    }
+    return [*forms.values()]
 
 
 def explain_order(sentence: Sentence, order: Sequence[int]) -> str:

@@ -131,11 +131,11 @@ def is_pronoun(leaf: Leaf) -> bool:
 
 
 def is_animate(noun: Reading) -> bool:
-    """Whether a noun is a pronoun, a name, a person or an animal.
+    """Whether a noun is a pronoun, a person or an animal.
 
     Sources have the nominative of other nouns as an object, too, where our tables do not.
     """
-    return noun.lexeme.pos != "noun" or not _ANIMATE.isdisjoint(noun.lexeme.senses)
+    return noun.lexeme.pos == "pron" or not _ANIMATE.isdisjoint(noun.lexeme.senses)
 
 
 def find_kinds(verb: Leaf) -> set[str]:

@@ -49,7 +49,8 @@ def read_words(text: str) -> list[Word]:
     if words and not words[0].is_mark and words[0].literal == words[0].text:
         first = words[0]
         # The first word loses its capital unless it is a name.
-        literal = first.readings[0].text if first.readings else first.text
+        is_name = not first.readings or first.readings[0].text[:1].isupper()
+        literal = first.text if is_name else first.text[:1].lower() + first.text[1:]
         words[0] = first._replace(literal=literal)
     return words
 

@@ -83,9 +83,12 @@ def make_repair(sentence: Sentence, tree: Parse, indices: Sequence[int]) -> Repa
 def _are_provable(changes: Sequence[Change]) -> bool:
     """Return whether two changes prove a mistake.
 
-    They do if each alone has an unchanged word that demands it, or if one is a noun in another
-    case and the other a word that agrees with it.
+    They do if each alone has an unchanged word that demands it, if one is a noun in another case
+    and the other a word that agrees with it, or if both have another gender than their noun, which
+    has only one.
     """
+    if all(change.place.features == ("gender",) for change in changes):
+        return True
     slots = [change.slot for change in changes]
     governors = [slot.governor for slot in slots]
     if not any(change.place.leaf in governors for change in changes):

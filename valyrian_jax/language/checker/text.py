@@ -12,7 +12,8 @@ MAX_SENTENCE = 1 << 20  # characters; a longer one is cut
 _ELLIPSIS = r"(?<![.…])(?:\.{2,}+|…++)(?=\s*[a-zāēīōūȳñ])"  # inside a sentence, not at its end
 _CLOSERS = "[\"'”’»›)\\]}*_]*"
 _SENTENCE = re.compile(rf"(?:[^.!?…\n]|{_ELLIPSIS})+[.!?…]*{_CLOSERS}")
-_TOKEN = re.compile(r"[^\W\d_]+|\d+|[.…]{2,}|\S")
+_ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_TOKEN = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{_ACCENTS}])*|\d+|[.…]{{2,}}|\S")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff"))
 _GAP = "…"
 _COMMAS = ",;:—–―"
@@ -65,7 +66,7 @@ def tokenize(text: str) -> list[str]:
 
 def _normalize(token: str) -> str:
     """Return a word or mark as the grammar has it; "" for one that means nothing."""
-    if token.isalnum() or token in PUNCTUATION:
+    if token[0].isalnum() or token in PUNCTUATION:
         return token
     if token[0] in ".…":
         return _GAP
