@@ -1,6 +1,7 @@
 """The language of the page: verdicts on what a reader types, glosses and the dictionary."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -14,11 +15,14 @@ from bridge.web.session import describe_verdict
 from bridge.web.text_line import Places
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_json_type
-from valyrian_jax.language.checker.verdict import check
+from valyrian_jax.language.checker.text import split_sentences
+from valyrian_jax.language.checker.verdict import Verdict, check_sentence
 from valyrian_jax.language.dictionary import Entry, describe_entry, describe_lexeme, look_up
 from valyrian_jax.language.examples import find_example, name_sources
 from valyrian_jax.language.interlinear import gloss
 from valyrian_jax.language.words.paradigm import list_tables
+
+_CACHED_SENTENCES = 1 << 10
 
 
 def create_language_routes(limiter: anyio.CapacityLimiter, places: Places) -> list[Route]:
@@ -67,7 +71,13 @@ def parse_text(body: dict[str, Any]) -> str:
 
 def describe_check(text: str) -> dict[str, Any]:
     """Describe the verdicts on the sentences of a text."""
-    return {"sentences": [*map(describe_verdict, check(text))]}
+    return {"sentences": [describe_verdict(_check(s)) for s in split_sentences(text)]}
+
+
+@lru_cache(_CACHED_SENTENCES)
+def _check(sentence: str) -> Verdict:
+    """Check a sentence; those before and after the one that a reader types stay the same."""
+    return check_sentence(sentence)
 
 
 def describe_gloss(text: str) -> dict[str, Any]:

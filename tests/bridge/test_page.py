@@ -262,7 +262,7 @@ def test_a_letter_of_several_tokens_is_one_box(
     assert len(ids) > 1
     labels = [token_label(endless.tokenizer, token) for token in ids]
     page.goto(f"{page_server.url}?prompt=€&max_new_tokens=1&seed=1")
-    expect(page.locator("#status")).to_contain_text("1 tokens in ")
+    expect(page.locator("#status")).to_contain_text("1 token in ")
     boxes = page.locator("#text .text-token:visible")
     expect(boxes.first).to_have_text("€")
     boxes.first.focus()

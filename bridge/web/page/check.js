@@ -1,6 +1,6 @@
 // The tab that checks what one types.
 
-import { byId, showChips } from "./elements.js";
+import { byId, countThings, showChips } from "./elements.js";
 import { fetchVerdicts, showLatest } from "./requests.js";
 import { makeVerdict, makeWordsReachable } from "./verdicts.js";
 
@@ -50,5 +50,5 @@ function countVerdicts(sentences) {
     [count("beyond"), "beyond the grammar"],
   ];
   const parts = listed.filter(([n]) => n).map(([n, name]) => `${n} ${name}`);
-  return `${sentences.length} sentence${sentences.length === 1 ? "" : "s"}: ${parts.join(", ")}.`;
+  return `${countThings(sentences.length, "sentence")}: ${parts.join(", ")}.`;
 }

@@ -18,6 +18,8 @@ export function makeButton(label, onClick) {
   return button;
 }
 
+export const countThings = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 export function formatPercent(fraction) {
   return fraction >= 0.001 || fraction === 0 ? `${(100 * fraction).toFixed(1)}%` : "<0.1%";
 }

@@ -1,6 +1,6 @@
 // The tab that writes: sends the settings to the server and shows the text as it arrives.
 
-import { byId, hideError, showChips, showError } from "./elements.js";
+import { byId, countThings, hideError, makeButton, showChips, showError } from "./elements.js";
 import { checkFields, findProblem, readNumber } from "./fields.js";
 import { UNREACHABLE, streamEvents } from "./requests.js";
 import { fillForm, fillFromLink, makeLink, readForm } from "./settings.js";
@@ -80,9 +80,10 @@ async function generate() {
     if (!end) throw new Error("The server closed the connection before the text ended.");
     const seconds = ((performance.now() - startTime) / 1000).toFixed(1);
     byId("status").textContent =
-      `${countNewTokens()} tokens in ${seconds} s; ${END_REASONS[end.why]}` +
+      `${countThings(countNewTokens(), "token")} in ${seconds} s; ${END_REASONS[end.why]}` +
       (settings.grammatical ? describeRedraws(end) : "") +
       (isRepeated ? " The same seed gives the same text: press Another for a new one." : "");
+    offerComposedLetters(settings.prompt);
   } catch (error) {
     if (controller !== generation) return;
     const isStopped = error.name === "AbortError";
@@ -97,8 +98,21 @@ async function generate() {
   }
 }
 
+// The model has learned High Valyrian from composed letters, and reads others as another text.
+function offerComposedLetters(prompt) {
+  const composed = prompt.normalize("NFC");
+  if (!model.has_grammar || composed === prompt) return;
+  const compose = makeButton("Use composed letters", () => {
+    fillForm({ prompt: composed });
+    submit();
+  });
+  const note = " The accents of the prompt are separate characters, which the model does not know. ";
+  byId("status").append(note, compose);
+}
+
 function describeRedraws({ sentences, first_right, right }) {
-  return ` Of ${sentences} sentences, ${first_right} were right when first drawn` +
+  const were = first_right === 1 ? "was" : "were";
+  return ` ${first_right} of ${countThings(sentences, "sentence")} ${were} right when first drawn` +
     (right > first_right ? `, ${right} after redrawing.` : ".");
 }
 
