@@ -5,9 +5,9 @@ forms, and a rule of the grammar has to demand these forms. Where neither is the
 is beyond the grammar, and the diagnosis says how far the grammar could follow.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import chain, combinations
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.case_rules import DEMANDED_CASES
@@ -27,6 +27,8 @@ _MAX_TOKENS = 25  # No corpus sentence is longer, and the work grows faster than
 _MAX_PAIR_TOKENS = 9  # of a sentence in which two words are changed at once
 _MARGIN = 0.9  # between the costs of repairs that are about equally likely
 _MAX_REPAIRS = 3
+
+_FormsByIndex = Mapping[int, Sequence[Sequence[Reading]]]  # groups of other forms of some words
 
 
 class Diagnosis(NamedTuple):
@@ -53,21 +55,24 @@ def diagnose(sentence: Sentence) -> Diagnosis:
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
         return Diagnosis(True, explain_tense(tree), tree.leaves)
-    indices = [i for i, readings in enumerate(sentence.readings) if readings]
-    if repairs := _choose(_repair_all(sentence, [[index] for index in indices])):
+    forms = {i: _other_forms(readings) for i, readings in enumerate(sentence.readings) if readings}
+    if repairs := _choose(_repair_all(sentence, [{index: forms[index]} for index in forms])):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
     if order := next((o for o in _other_orders(sentence) if parse(_reorder(sentence, o))), None):
         return Diagnosis(False, explain_order(sentence, order))
-    pairs = combinations(indices, 2) if len(sentence.words) <= _MAX_PAIR_TOKENS else ()
-    if repairs := _choose(_repair_all(sentence, pairs)):
+    pairs = combinations(forms, 2) if len(sentence.words) <= _MAX_PAIR_TOKENS else ()
+    if repairs := _choose(_repair_all(sentence, ({i: forms[i], j: forms[j]} for i, j in pairs))):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
     return Diagnosis(False, _explain_end(sentence))
 
 
-def _repair_all(sentence: Sentence, choices: Iterable[Sequence[int]]) -> Iterator[Repair]:
+def _repair_all(sentence: Sentence, choices: Iterable[_FormsByIndex]) -> Iterator[Repair]:
     """Yield every repair that changes exactly the words of one of the choices."""
-    for indices in choices:
-        yield from _repair(sentence, indices)
+    for forms in choices:
+        for changed in _find_parsed(sentence, forms):
+            for tree in _parse_all(changed):
+                if repair := make_repair(sentence, tree, [*forms]):
+                    yield repair
 
 
 def _choose(repairs: Iterable[Repair]) -> list[Repair]:
@@ -79,17 +84,28 @@ def _choose(repairs: Iterable[Repair]) -> list[Repair]:
     return [r for r in best.values() if r.cost <= smallest + _MARGIN][:_MAX_REPAIRS]
 
 
-def _repair(sentence: Sentence, indices: Sequence[int]) -> Iterator[Repair]:
-    """Yield every repair that changes exactly these words."""
+def _find_parsed(sentence: Sentence, forms: _FormsByIndex) -> Iterator[Sentence]:
+    """Yield the sentences with one group of other forms for each word of `forms` that have a parse.
+
+    A sentence in which words have all their other forms at once has a parse if one with a group for
+    each of them has one. So a single parse rules out most of them.
+    """
+    changed = _replace_readings(sentence, {i: [*chain(*groups)] for i, groups in forms.items()})
+    if not parse(changed):
+        return
+    undecided = next((index for index, groups in forms.items() if len(groups) > 1), None)
+    if undecided is None:
+        yield changed
+        return
+    for group in forms[undecided]:
+        yield from _find_parsed(sentence, {**forms, undecided: [group]})
+
+
+def _replace_readings(sentence: Sentence, readings: Mapping[int, Sequence[Reading]]) -> Sentence:
     # Phrases that end before the first word do not change.
-    phrases = {end: found for end, found in sentence.phrases.items() if end <= indices[0]}
-    for forms in product(*(_other_forms(sentence.readings[index]) for index in indices)):
-        readings = [*sentence.readings]
-        for index, group in zip(indices, forms, strict=True):
-            readings[index] = group
-        for tree in _parse_all(replace(sentence, readings=readings, phrases={**phrases})):
-            if repair := make_repair(sentence, tree, indices):
-                yield repair
+    phrases = {end: found for end, found in sentence.phrases.items() if end <= min(readings)}
+    replaced = [readings.get(i, old) for i, old in enumerate(sentence.readings)]
+    return replace(sentence, readings=replaced, phrases=phrases)
 
 
 def _parse_all(sentence: Sentence) -> Iterator[Parse]:
