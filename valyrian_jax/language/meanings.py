@@ -2,6 +2,7 @@
 
 import re
 import string
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -26,12 +27,14 @@ class _Meaning(NamedTuple):
         senses: Its senses, in small letters.
         words: The words of its senses.
         remarks: The other words of its gloss.
+        place: Its place among the words of its part of speech, from frequent to rare.
     """
 
     lexeme: Lexeme
     senses: tuple[str, ...]
     words: tuple[str, ...]
     remarks: tuple[str, ...]
+    place: int
 
 
 def list_senses(gloss: str) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def find_by_sense(english: str) -> list[Lexeme]:
     for sense in senses:
         found = [m for m in _list_meanings() if sense in m.senses]
         if found:
-            found.sort(key=lambda m: (*_rank(m), m.senses.index(sense)))
+            found.sort(key=lambda m: (*_rank(m), m.senses.index(sense), m.place))
             return [m.lexeme for m in found]
     return []
 
@@ -116,9 +119,12 @@ def _list_meanings() -> tuple[_Meaning, ...]:
 
 
 def _read_meanings() -> Iterator[_Meaning]:
+    places = Counter[str]()
     for lexeme in (*load_lexicon(), *list_phrases()):
         gloss = lexeme.gloss.lower()
         # What a rule derives has the gloss "agent noun of dohaeragon: to serve".
         senses = () if lexeme.is_inferred else list_senses(gloss)
         words = tuple(word for sense in senses for word in _WORD.findall(sense))
-        yield _Meaning(lexeme, senses, words, tuple(_WORD.findall(gloss)))
+        remarks = tuple(_WORD.findall(gloss))
+        yield _Meaning(lexeme, senses, words, remarks, places[lexeme.pos])
+        places[lexeme.pos] += 1

@@ -13,7 +13,7 @@ const EXAMPLES = [
 const FIRST = "Sīr vali kari issi. Ābra zaldrīzī ūndan. Valar morghulis! Ñuha blorpa issa.";
 const DELAY = 250; // milliseconds after the last key
 
-const field = byId("check-text"), status = byId("check-status");
+const field = byId("check-text"), status = byId("check-status"), list = byId("check-sentences");
 const request = showLatest(status);
 let timer = 0;
 
@@ -25,6 +25,7 @@ export function openCheck(maxLength) {
   });
   makeWordsReachable("check-sentences");
   field.addEventListener("input", () => {
+    list.ariaBusy = true;
     clearTimeout(timer);
     timer = setTimeout(check, DELAY);
   });
@@ -34,8 +35,10 @@ export function openCheck(maxLength) {
 
 function check() {
   clearTimeout(timer);
+  list.ariaBusy = true;
   request((signal) => fetchVerdicts(field.value, signal), (sentences) => {
-    byId("check-sentences").replaceChildren(...sentences.map(makeVerdict));
+    list.ariaBusy = false;
+    list.replaceChildren(...sentences.map(makeVerdict));
     status.textContent = countVerdicts(sentences);
   });
 }
