@@ -25,6 +25,7 @@ _GROUP_BYTES = 1 << 23  # bytes of text processed at once
 # can write a text whose pieces all collide.
 MIX = np.uint64(secrets.randbits(64) | 1)
 
+_NO_MERGES = np.empty((0, 2), np.int64), np.empty(0, np.int64)
 _ID_OF_BYTE = np.argsort(np.array(BYTE_ORDER)).astype(np.int32)
 
 
@@ -61,13 +62,12 @@ def count_pieces(texts: Iterable[bytes]) -> Counter[bytes]:
     for group in group_texts(texts):
         data, ends = b"".join(group), np.cumsum([len(text) for text in group])
         if is_worth_compiling(len(data)):
-            from valyrian_jax.tokenizer import numba_pretokenizer
+            from valyrian_jax.tokenizer import numba_state, numba_trainer
 
             with delay_interrupts():
-                columns = numba_pretokenizer.count_pieces(
-                    np.frombuffer(data, np.uint8), ends, load_class_table(), MIX
-                )
-            for start, end, n in zip(*(column.tolist() for column in columns), strict=True):
+                state = numba_state.make_state(load_class_table(), _ID_OF_BYTE, *_NO_MERGES, MIX)
+                rows = numba_trainer.count_pieces(data, ends, state)
+            for start, end, n in rows.tolist():
                 counts[data[start:end]] += n
         else:
             counts.update(data[a:b] for a, b in pairwise(split_texts(group).tolist()))

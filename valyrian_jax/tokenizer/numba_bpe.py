@@ -1,98 +1,86 @@
-"""The encoder of `bpe` compiled with Numba, for texts of many megabytes.
-
-`bpe` explains the algorithm; tests compare this module with it. A pair of ids is one integer,
-left id << 32 | right id.
-"""
+"""The encoder of `bpe` compiled with Numba; tests compare this module with it."""
 
 import heapq
 
 import numpy as np
 
-from valyrian_jax.tokenizer.numba_pretokenizer import (
-    COLUMNS,
-    COUNT,
-    END,
-    IDS_START,
-    KEY,
-    START,
-    Bytes,
-    Int32,
-    Int64,
-    choose_first_slot,
-    find_piece,
-    find_piece_end,
-    jit,
-    make_key,
-    reserve_row,
+from valyrian_jax.tokenizer.numba_pretokenizer import Bytes, Int32, Int64, UInt64, cut, jit
+from valyrian_jax.tokenizer.numba_state import (
+    LINE_BYTES,
+    LINE_IDS,
+    SHORT,
+    State,
+    find_line,
+    find_pair,
+    unpack,
 )
 
+COMPILED_WITH = "numba_pretokenizer 834522140c27, numba_state 33e1fe8a93d7"
 
-@jit
-def find_pair(pair: int, pairs: Int64, mix: np.uint64) -> int:
-    """Return the slot of a pair in a table, or the empty slot (-1) for it."""
-    mask = np.uint64(len(pairs) - 1)
-    slot = choose_first_slot(pair, len(pairs), mix)
-    while pairs[slot] != pair and pairs[slot] >= 0:
-        slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
+_NO_MERGE = np.int64(1 << 62)
 
 
 @jit
-def make_merge_table(
-    merges: Int64, merged_ids: Int32, mix: np.uint64
-) -> tuple[Int64, Int32, Int32]:
-    """Make a hash table of merges.
-
-    Args:
-        merges: Pairs of ids [M, 2], in the order learnt.
-        merged_ids: Token that each pair becomes [M].
-        mix: Multiplier of the hash.
-
-    Returns:
-        For each slot: the pair or -1, its rank, the token that it becomes.
-    """
-    size = 1 << 4
-    while size < 2 * len(merges):
-        size *= 2
-    pairs = np.full(size, -1, np.int64)
-    ranks, results = np.zeros(size, np.int32), np.zeros(size, np.int32)
-    for rank in range(len(merges)):
-        pair = merges[rank, 0] << 32 | merges[rank, 1]
-        slot = find_pair(pair, pairs, mix)
-        pairs[slot], ranks[slot], results[slot] = pair, rank, merged_ids[rank]
-    return pairs, ranks, results
+def find_merge(left: int, right: int, state: State) -> np.int64:
+    """Return rank << 32 | new id of two ids, or _NO_MERGE."""
+    pair = np.int64(left) << 32 | np.int64(right)
+    i = find_pair(pair, state.merges, 2, state.mix)
+    return state.merges[i + 1] if state.merges[i] == pair else _NO_MERGE
 
 
 @jit
-def apply(ids: Int32, pairs: Int64, ranks: Int32, results: Int32, mix: np.uint64) -> int:
-    """Merge the ids of one piece in place, as `bpe.apply` does, and return the new length."""
-    end = len(ids)
-    following, preceding = np.arange(1, end + 1), np.arange(-1, end - 1)
-    # Entries are (rank, left position, slot of the pair); the empty list gives Numba their types.
-    heap = [(np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
+def apply_to_short(ids: Int32, end: int, state: State) -> int:
+    """Merge the first `end` ids in place by scanning all pairs; return the new length."""
+    values = state.values
     for i in range(end - 1):
-        slot = find_pair(np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), pairs, mix)
-        if pairs[slot] >= 0:
-            heap.append((np.int64(ranks[slot]), np.int64(i), slot))
+        values[i] = find_merge(ids[i], ids[i + 1], state)
+    while end > 1:
+        best, left = values[0], 0
+        for i in range(1, end - 1):
+            if values[i] < best:
+                best, left = values[i], i
+        if best == _NO_MERGE:
+            break
+        end -= 1
+        ids[left] = best & 0xFFFFFFFF
+        for i in range(left + 1, end):
+            ids[i] = ids[i + 1]
+        for i in range(left + 1, end - 1):
+            values[i] = values[i + 1]
+        if left > 0:
+            values[left - 1] = find_merge(ids[left - 1], ids[left], state)
+        if left + 1 < end:
+            values[left] = find_merge(ids[left], ids[left + 1], state)
+    return end
+
+
+@jit
+def apply_to_long(ids: Int32, end: int, state: State) -> int:
+    """Merge the first `end` ids in place, as `bpe.apply` does; return the new length."""
+    following, preceding = np.arange(1, end + 1), np.arange(-1, end - 1)
+    # Entries are (rank << 32 | new id, left position); the empty list gives Numba their type.
+    heap = [(np.int64(0), np.int64(0)) for _ in range(0)]
+    for i in range(end - 1):
+        value = find_merge(ids[i], ids[i + 1], state)
+        if value != _NO_MERGE:
+            heap.append((value, np.int64(i)))
     heapq.heapify(heap)
     while len(heap) > 0:
-        _, left, slot = heapq.heappop(heap)
+        value, left = heapq.heappop(heap)
         right = following[left]
-        if ids[left] < 0 or right == end:
+        # A rank belongs to one pair, so another value says that another merge replaced the pair.
+        if ids[left] < 0 or right == end or find_merge(ids[left], ids[right], state) != value:
             continue
-        if np.int64(ids[left]) << 32 | np.int64(ids[right]) != pairs[slot]:
-            continue
-        ids[left], ids[right] = results[slot], -1
+        ids[left], ids[right] = value & 0xFFFFFFFF, -1
         after = following[right]
         following[left] = after
         if after < end:
             preceding[after] = left
         for i in (preceding[left], left):
             if i >= 0 and following[i] < end:
-                pair = np.int64(ids[i]) << 32 | np.int64(ids[following[i]])
-                slot = find_pair(pair, pairs, mix)
-                if pairs[slot] >= 0:
-                    heapq.heappush(heap, (np.int64(ranks[slot]), np.int64(i), slot))
+                value = find_merge(ids[i], ids[following[i]], state)
+                if value != _NO_MERGE:
+                    heapq.heappush(heap, (value, np.int64(i)))
     length = 0
     for i in range(end):
         if ids[i] >= 0:
@@ -102,42 +90,78 @@ def apply(ids: Int32, pairs: Int64, ranks: Int32, results: Int32, mix: np.uint64
 
 
 @jit
-def encode(
-    text: Bytes,
-    text_ends: Int64,
-    classes: Bytes,
-    byte_ids: Int32,
-    pairs: Int64,
-    ranks: Int32,
-    results: Int32,
-    mix: np.uint64,
-) -> tuple[Int32, Int64]:
-    """Return the token ids of concatenated texts, and the end of each text in them."""
-    ids, ids_ends = np.empty(len(text), np.int32), np.empty(len(text_ends), np.int64)
-    slots, pieces = reserve_row(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0, mix)
-    used = a = filled = 0
-    for index in range(len(text_ends)):
-        text_end = text_ends[index]
-        while a < text_end:
-            b = find_piece_end(text, a, text_end, classes)
-            slot = find_piece(text, a, b, slots, pieces, mix)
-            row = slots[slot]
-            if row >= 0:
-                start = pieces[row, IDS_START]
-                n = pieces[row, COUNT]
-                for i in range(n):
-                    ids[filled + i] = ids[start + i]
-            else:
-                for i in range(b - a):
-                    ids[filled + i] = byte_ids[text[a + i]]
-                n = apply(ids[filled : filled + b - a], pairs, ranks, results, mix)
-                row = slots[slot] = used
-                pieces[row, KEY] = make_key(text, a, b, mix)
-                pieces[row, START], pieces[row, END] = a, b
-                pieces[row, COUNT], pieces[row, IDS_START] = n, filled
-                used += 1
-                slots, pieces = reserve_row(slots, pieces, used, mix)
-            filled += n
-            a = b
-        ids_ends[index] = filled
-    return ids[:filled].copy(), ids_ends
+def apply_merges(ids: Int32, end: int, state: State) -> int:
+    """Merge the first `end` ids in place; return the new length."""
+    if end <= SHORT:
+        return apply_to_short(ids, end, state)
+    return apply_to_long(ids, end, state)
+
+
+@jit
+def encode_text(text: Bytes, start: int, end: int, packed: UInt64, ids: Int32, filled: int) -> int:
+    """Write the ids of text[start:end] from ids[filled] on; return the number of ids then."""
+    state = unpack(packed)
+    block, line_words, byte_ids = state.block, state.line_words, state.byte_ids
+    while start < end:
+        block, pieces = cut(text, start, end, state.class_table, block)
+        words, data, starts = block.words, block.text, block.starts
+        for piece in range(pieces):
+            a = np.int64(starts[piece])
+            length = starts[piece + 1] - a
+            word, is_known = -1, False
+            if length <= LINE_BYTES:
+                word, is_known = find_line(words, a, length, state)
+            if is_known:
+                for i in range(LINE_IDS):  # a fixed number needs no branch
+                    ids[filled + i] = line_words[word + 9 + i]
+                filled += line_words[word + 8] >> 8
+                continue
+            for i in range(length):
+                ids[filled + i] = byte_ids[data[a + i]]
+            count = apply_merges(ids[filled:], length, state)
+            if word >= 0 and count <= LINE_IDS:
+                line_words[word + 8] |= count << 8
+                for i in range(count):
+                    line_words[word + 9 + i] = ids[filled + i]
+            elif word >= 0:
+                line_words[word + 8] = 0  # too many ids: the line is empty
+            filled += count
+        start += starts[pieces]
+    return filled
+
+
+@jit
+def encode(text: Bytes, state: UInt64, ids: Int32) -> int:
+    """Encode a text.
+
+    Args:
+        text: Any bytes.
+        state: State of this thread.
+        ids: Room for LINE_IDS more ids than the text has bytes.
+
+    Returns:
+        The number of ids written.
+    """
+    data = np.frombuffer(text, np.uint8)
+    return encode_text(data, 0, len(data), state, ids, 0)
+
+
+@jit
+def encode_all(text: Bytes, ends: Int64, state: UInt64, ids: Int32) -> int:
+    """Encode concatenated texts.
+
+    Args:
+        text: Any bytes.
+        ends: End of each text; overwritten with the end of its ids.
+        state: State of this thread.
+        ids: Room for LINE_IDS more ids than the texts have bytes.
+
+    Returns:
+        The number of ids written.
+    """
+    data = np.frombuffer(text, np.uint8)
+    start = filled = 0
+    for i in range(len(ends)):
+        filled = encode_text(data, start, ends[i], state, ids, filled)
+        start, ends[i] = ends[i], filled
+    return filled

@@ -1,28 +1,60 @@
-"""The pieces of `pretokenizer`, found by Numba code, and a hash table of pieces.
+"""The pieces of `pretokenizer`, found by Numba code a block of text at a time.
 
-`pretokenizer` defines the pieces; tests compare this module with it. A text is an array of bytes
-that is read once. The table uses open addressing: `slots` holds the row of a piece or -1, its size
-is a power of two, and at most half of it is used. The first slot of a search depends on `mix`, a
-secret odd number, so no text can make all its pieces collide.
+`pretokenizer` defines the pieces; tests compare this module with it. The loops over a block have no
+branches, so LLVM turns them into vector code. That takes slices instead of `i - 1` and `i + 1`, and
+constants of the arrays' type.
+
+Numba compiles a function again when the file of the function changes. When another file changes, it
+runs old code. So files that call functions of this one have its hash in their `COMPILED_WITH`.
 """
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.tokenizer.pretokenizer import OTHER, SPACE
+from valyrian_jax.tokenizer import pretokenizer
 
 Bytes = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
 
-# Columns of a table of pieces: the key, the bytes of the text, a count of occurrences or of ids,
-# and the position of the ids in the output.
-KEY, START, END, COUNT, IDS_START = range(5)
-COLUMNS = 5
-_IS_HASH = np.uint64(1 << 63)
+OTHER, SPACE, NO_CLASS = np.uint8(pretokenizer.OTHER), np.uint8(pretokenizer.SPACE), np.uint8(4)
+_BLANK, _ASCII_END = np.uint8(0x20), np.uint8(0x80)
+
+BLOCK = 4096  # bytes of text cut at once
+SLACK = 64  # bytes that may be read after a block
+_LOOKAHEAD = 8  # bytes after a position that can decide whether a piece starts there
 
 jit = numba.njit(cache=True, nogil=True)
+
+
+class Block(NamedTuple):
+    """Working memory to cut a part of a text.
+
+    Attributes:
+        words: The bytes, eight in a word.
+        text: The same memory as bytes.
+        classes: Class of each byte's character, from the second element on.
+        flags: 1 where a piece starts, else 0.
+        starts: Where the pieces start, and the end of the last one.
+    """
+
+    words: UInt64
+    text: Bytes
+    classes: Bytes
+    flags: Bytes
+    starts: Int32
+
+
+@jit
+def make_block(size: int) -> Block:
+    """Return a block for `size` bytes, which is a multiple of eight."""
+    words = np.zeros((size + SLACK) // 8, np.uint64)
+    classes, flags = np.zeros(size + SLACK, np.uint8), np.zeros(size + SLACK, np.uint8)
+    return Block(words, words.view(np.uint8), classes, flags, np.zeros(size + SLACK, np.int32))
 
 
 @jit
@@ -47,128 +79,109 @@ def decode_character(text: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 @jit
-def classify_character(text: Bytes, i: int, end: int, classes: Bytes) -> tuple[int, int]:
-    """Return the class and the length of the character at byte i < end."""
-    if text[i] < 0x80:
-        return np.int64(classes[text[i]]), 1
-    point, length = decode_character(text, i, end)
-    return np.int64(classes[point]) if point >= 0 else OTHER, length
+def classify(block: Block, size: int, class_table: Bytes) -> bool:
+    """Write the class of each byte's character; return whether all of them are ASCII."""
+    text, classes = block.text[:size], block.classes[1 : size + 1]
+    largest = np.uint8(0)
+    for i in range(size):
+        classes[i] = class_table[text[i]]
+        largest = max(largest, text[i])
+    block.classes[0] = block.classes[size + 1] = NO_CLASS
+    if largest < _ASCII_END:
+        return True
+    i = 0
+    while i < size:
+        if text[i] < _ASCII_END:
+            i += 1
+            continue
+        point, length = decode_character(text, i, size)
+        character_class = class_table[point] if point >= 0 else OTHER
+        for k in range(i, i + length):
+            classes[k] = character_class
+        i += length
+    return False
 
 
 @jit
-def find_piece_end(text: Bytes, start: int, end: int, classes: Bytes) -> int:
-    """Return the end of the piece that begins at `start`, in a text that ends at `end` > start."""
-    if text[start] == 0x27 and start + 1 < end:  # an apostrophe: 's 't 'm 'd 're 've 'll
-        a = text[start + 1]
+def flag_starts(block: Block, size: int, is_ascii: bool) -> None:
+    """Mark where the classes let a piece start: rules 1 and 2 of `pretokenizer`."""
+    text, flags = block.text[:size], block.flags[:size]
+    before, here, after = block.classes[:size], block.classes[1 : size + 1], block.classes[2:]
+    before_text = block.text[: size - 1]
+    for i in range(size):
+        ends_run = (here[i] == SPACE) & (after[i] != SPACE) & (after[i] != NO_CLASS)
+        flags[i] = (here[i] != before[i]) | ends_run
+    later_flags, later = block.flags[1:size], block.classes[2 : size + 1]
+    for i in range(size - 1):
+        later_flags[i] &= (before_text[i] != _BLANK) | (later[i] == SPACE)
+    if is_ascii:
+        return
+    for i in range(size):  # a space of several bytes starts at its first one
+        if flags[i] and here[i] == SPACE and text[i] & 0xC0 == 0x80:
+            flags[i] = 0
+            flags[i - 1 if text[i - 1] >= 0xC0 else i - 2] = 1
+
+
+@jit
+def contraction_length(text: Bytes, i: int, end: int) -> int:
+    """Return the length of 's 't 'm 'd 're 've or 'll at an apostrophe, or 0."""
+    if i + 1 < end:
+        a = text[i + 1]
         if a == 0x73 or a == 0x74 or a == 0x6D or a == 0x64:
-            return start + 2
-        if start + 2 < end:
-            b = text[start + 2]
+            return 2
+        if i + 2 < end:
+            b = text[i + 2]
             if ((a == 0x72 or a == 0x76) and b == 0x65) or (a == 0x6C and b == 0x6C):
-                return start + 3
-    piece_class, length = classify_character(text, start, end, classes)
-    i, last = start + length, start
-    if piece_class == SPACE:
-        while i < end:
-            next_class, length = classify_character(text, i, end, classes)
-            if next_class != SPACE:
-                break
-            last = i
-            i += length
-        if i == end:
-            return end
-        if last > start:
-            return last  # the last space is not part of this piece
-        if text[start] != 0x20:
-            return i
-        piece_class = next_class  # one U+0020 joins what follows
-        i += length
-    while i < end:
-        next_class, length = classify_character(text, i, end, classes)
-        if next_class != piece_class:
-            break
-        i += length
-    return i
+                return 3
+    return 0
 
 
 @jit
-def choose_first_slot(key: int, size: int, mix: np.uint64) -> np.uint64:
-    """Return the slot, of `size`, where the search for a key begins."""
-    mixed = np.uint64(key) * mix
-    mixed = (mixed ^ mixed >> np.uint64(32)) * mix
-    return (mixed >> np.uint64(32)) * np.uint64(size) >> np.uint64(32)
+def collect_starts(block: Block, size: int, limit: int) -> int:
+    """Write where the pieces before `limit` start, and return their number; applies rule 3."""
+    text, flags, starts = block.text, block.flags[:limit], block.starts
+    found = 0
+    for i in range(limit):
+        starts[found] = i
+        found += flags[i]
+    starts[found] = limit
+    count = 0
+    for k in range(found):
+        i = starts[k]
+        if i == starts[k + 1]:
+            continue  # nothing follows the contraction before
+        if text[i] == 0x27:
+            length = contraction_length(text, i, size)
+            if length > 0:
+                starts[k + 1] = i + length
+        starts[count] = i
+        count += 1
+    starts[count] = starts[found]
+    return count
 
 
 @jit
-def make_key(text: Bytes, a: int, b: int, mix: np.uint64) -> np.uint64:
-    """Return the key of text[a:b]: up to 7 bytes with their length, else a marked hash."""
-    key = np.uint64(0)
-    if b - a < 8:
-        for i in range(a, b):
-            key = key << np.uint64(8) | np.uint64(text[i])
-        return key | np.uint64(b - a) << np.uint64(56)
-    key = mix  # leading NULs would leave 0 unchanged
-    for i in range(a, b):
-        key = (key ^ np.uint64(text[i])) * mix
-        key ^= key >> np.uint64(32)
-    return key | _IS_HASH
+def cut(text: Bytes, start: int, end: int, class_table: Bytes, block: Block) -> tuple[Block, int]:
+    """Cut a part of a text into pieces.
 
+    Args:
+        text: Any bytes.
+        start: Where a piece starts.
+        end: End of the text, after `start`.
+        class_table: Class of every code point.
+        block: Working memory; it is replaced by a larger one if a piece does not fit.
 
-@jit
-def find_piece(text: Bytes, a: int, b: int, slots: Int32, pieces: Int64, mix: np.uint64) -> int:
-    """Return the slot of the piece text[a:b] in a table of pieces, or the empty one for it."""
-    mask = np.uint64(len(slots) - 1)
-    key = make_key(text, a, b, mix)
-    slot = choose_first_slot(key, len(slots), mix)
-    while slots[slot] >= 0:
-        row = slots[slot]
-        start = pieces[row, START]
-        if pieces[row, KEY] == np.int64(key) and pieces[row, END] - start == b - a:
-            i = b if key < _IS_HASH else a  # a key that is not a hash is the piece itself
-            while i < b and text[i] == text[start + i - a]:
-                i += 1
-            if i == b:
-                break
-        slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
-
-
-@jit
-def reserve_row(slots: Int32, pieces: Int64, used: int, mix: np.uint64) -> tuple[Int32, Int64]:
-    """Return the table with room for one more piece than the `used` rows."""
-    if used < len(pieces):
-        return slots, pieces
-    capacity = max(2 * used, 1 << 11)
-    larger = np.empty((capacity, COLUMNS), np.int64)
-    larger[:used] = pieces[:used]
-    slots = np.full(2 * capacity, -1, np.int32)
-    mask = np.uint64(len(slots) - 1)
-    for row in range(used):
-        slot = choose_first_slot(larger[row, KEY], len(slots), mix)
-        while slots[slot] >= 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = row
-    return slots, larger
-
-
-@jit
-def count_pieces(
-    text: Bytes, text_ends: Int64, classes: Bytes, mix: np.uint64
-) -> tuple[Int64, Int64, Int64]:
-    """Return start, end and count of the distinct pieces of concatenated texts."""
-    slots, pieces = reserve_row(np.empty(0, np.int32), np.empty((0, COLUMNS), np.int64), 0, mix)
-    used = a = 0
-    for text_end in text_ends:
-        while a < text_end:
-            b = find_piece_end(text, a, text_end, classes)
-            slot = find_piece(text, a, b, slots, pieces, mix)
-            row = slots[slot]
-            if row < 0:
-                row = slots[slot] = used
-                pieces[row, KEY] = make_key(text, a, b, mix)
-                pieces[row, START], pieces[row, END], pieces[row, COUNT] = a, b, 0
-                used += 1
-                slots, pieces = reserve_row(slots, pieces, used, mix)
-            pieces[row, COUNT] += 1
-            a = b
-    return pieces[:used, START].copy(), pieces[:used, END].copy(), pieces[:used, COUNT].copy()
+    Returns:
+        The block with the starts of the pieces, relative to `start`, and their number, at least 1.
+    """
+    while True:
+        size = min(len(block.starts) - SLACK, end - start)
+        block.text[:size] = text[start : start + size]
+        flag_starts(block, size, classify(block, size, class_table))
+        if start + size == end:
+            return block, collect_starts(block, size, size)
+        # The last piece found is perhaps not complete.
+        count = collect_starts(block, size, size - _LOOKAHEAD) - 1
+        if count > 0:
+            return block, count
+        block = make_block(2 * (len(block.starts) - SLACK))

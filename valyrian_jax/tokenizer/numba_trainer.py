@@ -10,8 +10,55 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from valyrian_jax.tokenizer.numba_bpe import find_pair
-from valyrian_jax.tokenizer.numba_pretokenizer import Int32, Int64, jit
+from valyrian_jax.tokenizer.numba_pretokenizer import Bytes, Int32, Int64, UInt64, cut, jit
+from valyrian_jax.tokenizer.numba_state import LINE_BYTES, find_line, find_pair, unpack
+
+COMPILED_WITH = "numba_pretokenizer 834522140c27, numba_state 33e1fe8a93d7"
+
+
+@jit
+def count_pieces(text: Bytes, ends: Int64, state: UInt64) -> Int64:
+    """Count the pieces of concatenated texts.
+
+    A line of the state's cache counts a piece; a piece that is forgotten has a row for each time.
+
+    Args:
+        text: Any bytes.
+        ends: End of each text.
+        state: State with an empty cache.
+
+    Returns:
+        Start, end and number of occurrences of pieces [P, 3]; a piece may have several rows.
+    """
+    data = np.frombuffer(text, np.uint8)
+    rows, used, start = np.empty((1 << 12, 3), np.int64), 0, 0
+    parts = unpack(state)
+    block, lines = parts.block, parts.lines.view(np.int64)
+    for end in ends:
+        while start < end:
+            block, pieces = cut(data, start, end, parts.class_table, block)
+            for piece in range(pieces):
+                a, b = np.int64(block.starts[piece]), np.int64(block.starts[piece + 1])
+                if b - a > LINE_BYTES:
+                    rows[used], used = (start + a, start + b, 1), used + 1
+                else:
+                    word, is_known = find_line(block.words, a, b - a, parts)
+                    line = word // 2
+                    if is_known:
+                        lines[line + 7] += 1
+                    else:
+                        lines[line + 5], lines[line + 6], lines[line + 7] = start + a, start + b, 1
+                        if lines[-1] > 0:  # the piece that is forgotten
+                            rows[used], used = lines[-3:], used + 1
+                if used == len(rows):
+                    rows = double_array(rows)
+            start += block.starts[pieces]
+    for line in range(0, len(lines) - 8, 8):
+        if lines[line + 7] > 0:
+            rows[used], used = lines[line + 5 : line + 8], used + 1
+            if used == len(rows):
+                rows = double_array(rows)
+    return rows[:used]
 
 
 class Words(NamedTuple):
@@ -50,7 +97,7 @@ def link_position(p: int, words: Words, pairs: Pairs, used: int) -> int:
     pair = read_pair(p, words)
     if pair < 0:
         return used
-    slot = find_pair(pair, pairs.slots, pairs.mix)
+    slot = find_pair(pair, pairs.slots, 1, pairs.mix)
     if pairs.slots[slot] < 0:
         pairs.slots[slot], pairs.numbers[slot] = pair, used
         pairs.pairs[used], pairs.totals[used], pairs.heads[used] = pair, 0, -1
@@ -71,7 +118,7 @@ def unlink_position(p: int, words: Words, pairs: Pairs) -> None:
     pair = read_pair(p, words)
     if pair < 0:
         return
-    j = pairs.numbers[find_pair(pair, pairs.slots, pairs.mix)]
+    j = pairs.numbers[find_pair(pair, pairs.slots, 1, pairs.mix)]
     after, before = words.next_same[p], words.previous_same[p]
     if before >= 0:
         words.next_same[before] = after
@@ -98,7 +145,7 @@ def merge_at(p: int, new_id: int, words: Words, pairs: Pairs, used: int) -> int:
 @jit
 def double_array(array: Any) -> Any:
     """Return the array with twice the length."""
-    longer = np.empty(2 * len(array), array.dtype)
+    longer = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer
 
@@ -111,7 +158,7 @@ def reserve_pairs(pairs: Pairs, used: int) -> Pairs:
     size = 2 * len(pairs.slots)
     slots, numbers = np.full(size, -1, np.int64), np.zeros(size, np.int32)
     for j in range(used):
-        slot = find_pair(pairs.pairs[j], slots, pairs.mix)
+        slot = find_pair(pairs.pairs[j], slots, 1, pairs.mix)
         slots[slot], numbers[slot] = pairs.pairs[j], j
     longer = double_array(pairs.pairs), double_array(pairs.totals), double_array(pairs.heads)
     return Pairs(slots, numbers, longer[0], longer[1], longer[2], pairs.mix)

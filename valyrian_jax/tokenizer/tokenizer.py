@@ -4,21 +4,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from valyrian_jax.errors import UserError, delay_interrupts
+from valyrian_jax.errors import UserError
 from valyrian_jax.files import parse_json, read_text, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
-from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
+from valyrian_jax.tokenizer.encoder import Encoder
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -26,8 +25,6 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 _MAX_KEYS = 1 << 20  # of a tokenizer.json; the largest vocabularies have 260,000 tokens
-_MAX_CACHED_PIECES = 1 << 18
-_MAX_CACHED_LENGTH = 64  # bytes of a piece
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,6 @@ class Tokenizer:
     tokens: tuple[bytes, ...]
     merges: tuple[bpe.Pair, ...]
     special: Mapping[str, int]
-    _cache: dict[bytes, list[int]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @property
     def vocab_size(self) -> int:
@@ -93,6 +87,8 @@ class Tokenizer:
         Raises:
             UserError: An allowed name is not a special token of this vocabulary.
         """
+        if not allowed_special:
+            return self._encoder.encode(batch.encode_utf8(text))
         for name in allowed_special:
             if name not in self.special:
                 raise UserError(
@@ -104,12 +100,16 @@ class Tokenizer:
             if segment in allowed_special:
                 ids.append(self.special[segment])
             else:
-                ids.extend(self.encode_bytes(batch.encode_utf8(segment)))
+                ids.extend(self._encoder.encode(batch.encode_utf8(segment)))
         return ids
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return the token ids of any bytes; `decode_bytes` returns the same bytes."""
-        return self._encode_group([data])[0].tolist()
+        return self._encoder.encode(data)
+
+    def encode_array(self, text: str) -> Int32:
+        """Return the token ids of a text, as `encode` does, in less memory and time than a list."""
+        return self._encoder.encode_array(batch.encode_utf8(text))
 
     def encode_documents(self, documents: Iterable[str], workers: int = 1) -> tuple[Int32, Int64]:
         """Return the token ids of many texts, each encoded as by `encode`.
@@ -124,48 +124,25 @@ class Tokenizer:
         encoded = [(np.empty(0, np.int32), np.empty(0, np.int64))]
         with ThreadPoolExecutor(workers) as pool:
             groups = batch.group_texts(map(batch.encode_utf8, documents))
-            encoded += pool.map(self._encode_group, groups)
+            encoded += pool.map(self._encoder.encode_all, groups)
         offsets = np.cumsum([0, *(len(ids) for ids, _ in encoded)])
         ends = [ends + offset for (_, ends), offset in zip(encoded, offsets, strict=False)]
         return np.concatenate([ids for ids, _ in encoded]), np.concatenate(ends)
 
-    def _encode_group(self, texts: Sequence[bytes]) -> tuple[Int32, Int64]:
-        """Return the ids of all texts, concatenated, and the end of each text in them."""
-        data, text_ends = b"".join(texts), np.cumsum([len(text) for text in texts])
-        if batch.is_worth_compiling(len(data)):
-            from valyrian_jax.tokenizer import numba_bpe
+    def compile(self) -> None:
+        """Load the compiled code now.
 
-            data_bytes, classes = np.frombuffer(data, np.uint8), load_class_table()
-            with delay_interrupts():
-                return numba_bpe.encode(data_bytes, text_ends, classes, *self._compiled_table)
-        offsets = split_texts(texts)
-        pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
-        piece_ends = np.cumsum([0, *map(len, pieces)])
-        ids = np.fromiter(chain.from_iterable(pieces), np.int32, piece_ends[-1])
-        return ids, piece_ends[np.searchsorted(offsets, text_ends, "right") - 1]
+        It is loaded anyway after about a second of encoding. The first time on a machine, it takes
+        several seconds; then, about one.
+
+        Raises:
+            ImportError: Numba is not installed.
+        """
+        self._encoder.compile()
 
     @cached_property
-    def _compiled_table(self) -> tuple[Any, ...]:
-        from valyrian_jax.tokenizer import numba_bpe
-
-        pairs = np.array(self.merges, np.int64).reshape(-1, 2)
-        merged_ids = np.array([merged for _, merged in self.merge_table.values()], np.int32)
-        return (
-            np.array(self.byte_ids, np.int32),
-            *numba_bpe.make_merge_table(pairs, merged_ids, batch.MIX),
-            batch.MIX,
-        )
-
-    def _encode_piece(self, piece: bytes) -> list[int]:
-        ids = self._cache.get(piece)
-        if ids is None:
-            byte_ids = self.byte_ids
-            ids = bpe.apply([byte_ids[b] for b in piece], self.merge_table)
-            if len(piece) <= _MAX_CACHED_LENGTH:
-                if len(self._cache) >= _MAX_CACHED_PIECES:
-                    self._cache.clear()
-                self._cache[piece] = ids
-        return ids
+    def _encoder(self) -> Encoder:
+        return Encoder(self.byte_ids, self.merge_table)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of token ids.
@@ -276,6 +253,4 @@ def train_bpe(text_or_texts: str | Iterable[str], vocab_size: int) -> Tokenizer:
 
 def _split_at_names(text: str, names: Collection[str]) -> list[str]:
     """Split text before and after every name; where several names match, the longest one counts."""
-    if not names:
-        return [text]
     return re.split(f"({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})", text)

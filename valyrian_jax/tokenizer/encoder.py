@@ -1,0 +1,162 @@
+"""The encoder of a vocabulary: readable code first, compiled code as soon as it pays.
+
+The readable way goes through `pretokenizer` and `bpe`. The compiled one, `numba_bpe`, is many times
+as fast, but loading it takes about a second. It is loaded when a text or all texts together need
+about a second the readable way, and encodes every text from then on. Without Numba, all texts go
+the readable way. Both remember the pieces that they have merged.
+"""
+
+import importlib.util
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.errors import delay_interrupts
+from valyrian_jax.tokenizer import batch, bpe
+from valyrian_jax.tokenizer.pretokenizer import load_class_table, split_texts
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+_READABLE_SECONDS = 1.0  # spent before the compiled code is loaded
+_READABLE_SPEED = 8e6  # bytes per second
+_MAX_CACHED_PIECES = 1 << 18
+_MAX_CACHED_LENGTH = 64  # bytes of a piece
+_SLACK = 8  # ids that the compiled code may write after the last one
+_SHORT_LIST = 128  # ids up to which new integers are as fast as shared ones
+
+
+class Encoder:
+    """Turns bytes into token ids; threads may share it."""
+
+    def __init__(
+        self, byte_ids: Sequence[int], merge_table: Mapping[bpe.Pair, tuple[int, int]]
+    ) -> None:
+        """Start with empty caches.
+
+        Args:
+            byte_ids: Token id of each of the 256 bytes.
+            merge_table: Rank of each pair in the merges, and id of the token that it becomes.
+        """
+        self._byte_ids = byte_ids
+        self._merge_table = merge_table
+        self._cache: dict[bytes, list[int]] = {}
+        self._seconds = 0.0  # spent the readable way
+        self._compiled: Any = None  # the module numba_bpe
+        self._states: list[Any] = []  # of numba_bpe, not in use by a thread
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the caches."""
+        return Encoder, (self._byte_ids, self._merge_table)
+
+    def encode(self, data: bytes) -> list[int]:
+        """Return the ids of any bytes."""
+        if self._compiled is None and not self._can_compile(len(data)):
+            return list(chain.from_iterable(self._encode_pieces(data, split_texts([data]))))
+        ids = self._encode_compiled(data)
+        return (ids if len(ids) < _SHORT_LIST else self._integers.take(ids)).tolist()
+
+    def encode_array(self, data: bytes) -> Int32:
+        """Return the ids of any bytes."""
+        if self._compiled is None and not self._can_compile(len(data)):
+            return np.array(self.encode(data), np.int32)
+        return self._encode_compiled(data).copy()
+
+    def encode_all(self, texts: Sequence[bytes]) -> tuple[Int32, Int64]:
+        """Return the ids of all texts, concatenated, and the end of each text in them."""
+        data, ends = b"".join(texts), np.cumsum([len(text) for text in texts], dtype=np.int64)
+        if self._compiled is None and not self._can_compile(len(data)):
+            offsets = split_texts(texts)
+            pieces = self._encode_pieces(data, offsets)
+            piece_ends = np.cumsum([0, *map(len, pieces)])
+            ids = np.fromiter(chain.from_iterable(pieces), np.int32, piece_ends[-1])
+            return ids, piece_ends[np.searchsorted(offsets, ends, "right") - 1]
+        state = self._take_state()
+        ids = np.empty(len(data) + _SLACK, np.int32)
+        count = self._compiled.encode_all(data, ends, state, ids)
+        self._states.append(state)
+        return ids[:count].copy(), ends
+
+    def compile(self) -> None:
+        """Load the compiled code now.
+
+        Raises:
+            ImportError: Numba is not installed.
+        """
+        if self._compiled is not None:
+            return
+        with delay_interrupts():
+            from valyrian_jax.tokenizer import numba_bpe
+
+            state = self._make_state()
+            ids, ends = np.empty(_SLACK, np.int32), np.zeros(1, np.int64)
+            numba_bpe.encode(b"", state, ids)  # compiles
+            numba_bpe.encode_all(b"", ends, state, ids)
+            self._states.append(state)
+            self._compiled = numba_bpe
+
+    def _can_compile(self, size: int) -> bool:
+        """Load the compiled code if `size` more bytes make it worth; return whether it is there."""
+        is_worth_loading = (
+            "valyrian_jax.tokenizer.numba_bpe" in sys.modules
+            or self._seconds + size / _READABLE_SPEED > _READABLE_SECONDS
+        )
+        if is_worth_loading and self._has_numba:
+            self.compile()
+        return self._compiled is not None
+
+    @cached_property
+    def _has_numba(self) -> bool:
+        # The compiled code reads the bytes of a text as words.
+        return sys.byteorder == "little" and importlib.util.find_spec("numba") is not None
+
+    @cached_property
+    def _integers(self) -> npt.NDArray[np.object_]:
+        """All ids as Python integers, which lists of ids share."""
+        largest = max(*self._byte_ids, *(merged for _, merged in self._merge_table.values()))
+        return np.array(range(largest + 1), object)
+
+    def _encode_compiled(self, data: bytes) -> Int32:
+        """Return the ids of a text as a view of a longer array."""
+        state = self._take_state()
+        ids = np.empty(len(data) + _SLACK, np.int32)
+        count = self._compiled.encode(data, state, ids)
+        self._states.append(state)
+        return ids[:count]
+
+    def _take_state(self) -> Any:
+        try:
+            return self._states.pop()
+        except IndexError:  # all are in use by other threads
+            return self._make_state()
+
+    def _make_state(self) -> Any:
+        from valyrian_jax.tokenizer import numba_state
+
+        pairs = np.array(list(self._merge_table), np.int64).reshape(-1, 2)
+        merged_ids = np.array([merged for _, merged in self._merge_table.values()], np.int64)
+        byte_ids = np.array(self._byte_ids, np.int32)
+        return numba_state.make_state(load_class_table(), byte_ids, pairs, merged_ids, batch.MIX)
+
+    def _encode_pieces(self, data: bytes, offsets: Int64) -> list[list[int]]:
+        """Return the ids of every piece the readable way."""
+        start = time.perf_counter()
+        pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
+        self._seconds += time.perf_counter() - start
+        return pieces
+
+    def _encode_piece(self, piece: bytes) -> list[int]:
+        ids = self._cache.get(piece)
+        if ids is None:
+            ids = bpe.apply([self._byte_ids[b] for b in piece], self._merge_table)
+            if len(piece) <= _MAX_CACHED_LENGTH:
+                if len(self._cache) >= _MAX_CACHED_PIECES:
+                    self._cache.clear()
+                self._cache[piece] = ids
+        return ids
