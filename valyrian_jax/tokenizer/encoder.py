@@ -29,6 +29,7 @@ _READABLE_SPEED = 8e6  # bytes per second
 _MAX_CACHED_PIECES = 1 << 18
 _MAX_CACHED_LENGTH = 64  # bytes of a piece
 _SLACK = 8  # ids that the compiled code may write after the last one
+_MAX_SHORT_BYTES = 1 << 12
 _SHORT_LIST = 128  # ids up to which new integers are as fast as shared ones
 
 
@@ -49,7 +50,8 @@ class Encoder:
         self._cache: dict[bytes, list[int]] = {}
         self._seconds = 0.0  # spent the readable way
         self._compiled: Any = None  # the module numba_bpe
-        self._states: list[Any] = []  # of numba_bpe, not in use by a thread
+        # Working memory that no thread is using: a state of numba_state, and room for ids.
+        self._workspaces: list[tuple[Any, Int32]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the caches."""
@@ -59,14 +61,24 @@ class Encoder:
         """Return the ids of any bytes."""
         if self._compiled is None and not self._can_compile(len(data)):
             return list(chain.from_iterable(self._encode_pieces(data, split_texts([data]))))
-        ids = self._encode_compiled(data)
-        return (ids if len(ids) < _SHORT_LIST else self._integers.take(ids)).tolist()
+        state, ids = workspace = self._take_workspace()
+        if len(data) > _MAX_SHORT_BYTES:
+            ids = np.empty(len(data) + _SLACK, np.int32)
+        count = self._compiled.encode(data, state, ids)
+        ids = ids[:count]
+        result = ids.tolist() if count < _SHORT_LIST else self._integers.take(ids).tolist()
+        self._workspaces.append(workspace)
+        return result
 
     def encode_array(self, data: bytes) -> Int32:
         """Return the ids of any bytes."""
         if self._compiled is None and not self._can_compile(len(data)):
             return np.array(self.encode(data), np.int32)
-        return self._encode_compiled(data).copy()
+        workspace = self._take_workspace()
+        ids = np.empty(len(data) + _SLACK, np.int32)
+        count = self._compiled.encode(data, workspace[0], ids)
+        self._workspaces.append(workspace)
+        return ids[:count].copy()
 
     def encode_all(self, texts: Sequence[bytes]) -> tuple[Int32, Int64]:
         """Return the ids of all texts, concatenated, and the end of each text in them."""
@@ -77,10 +89,10 @@ class Encoder:
             piece_ends = np.cumsum([0, *map(len, pieces)])
             ids = np.fromiter(chain.from_iterable(pieces), np.int32, piece_ends[-1])
             return ids, piece_ends[np.searchsorted(offsets, ends, "right") - 1]
-        state = self._take_state()
+        workspace = self._take_workspace()
         ids = np.empty(len(data) + _SLACK, np.int32)
-        count = self._compiled.encode_all(data, ends, state, ids)
-        self._states.append(state)
+        count = self._compiled.encode_all(data, ends, workspace[0], ids)
+        self._workspaces.append(workspace)
         return ids[:count].copy(), ends
 
     def compile(self) -> None:
@@ -94,11 +106,10 @@ class Encoder:
         with delay_interrupts():
             from valyrian_jax.tokenizer import numba_bpe
 
-            state = self._make_state()
-            ids, ends = np.empty(_SLACK, np.int32), np.zeros(1, np.int64)
+            state, ids = self._make_workspace()
             numba_bpe.encode(b"", state, ids)  # compiles
-            numba_bpe.encode_all(b"", ends, state, ids)
-            self._states.append(state)
+            numba_bpe.encode_all(b"", np.zeros(1, np.int64), state, ids)
+            self._workspaces.append((state, ids))
             self._compiled = numba_bpe
 
     def _can_compile(self, size: int) -> bool:
@@ -122,27 +133,20 @@ class Encoder:
         largest = max(*self._byte_ids, *(merged for _, merged in self._merge_table.values()))
         return np.array(range(largest + 1), object)
 
-    def _encode_compiled(self, data: bytes) -> Int32:
-        """Return the ids of a text as a view of a longer array."""
-        state = self._take_state()
-        ids = np.empty(len(data) + _SLACK, np.int32)
-        count = self._compiled.encode(data, state, ids)
-        self._states.append(state)
-        return ids[:count]
-
-    def _take_state(self) -> Any:
+    def _take_workspace(self) -> tuple[Any, Int32]:
         try:
-            return self._states.pop()
-        except IndexError:  # all are in use by other threads
-            return self._make_state()
+            return self._workspaces.pop()
+        except IndexError:  # other threads are using all of them
+            return self._make_workspace()
 
-    def _make_state(self) -> Any:
+    def _make_workspace(self) -> tuple[Any, Int32]:
         from valyrian_jax.tokenizer import numba_state
 
         pairs = np.array(list(self._merge_table), np.int64).reshape(-1, 2)
         merged_ids = np.array([merged for _, merged in self._merge_table.values()], np.int64)
         byte_ids = np.array(self._byte_ids, np.int32)
-        return numba_state.make_state(load_class_table(), byte_ids, pairs, merged_ids, batch.MIX)
+        state = numba_state.make_state(load_class_table(), byte_ids, pairs, merged_ids, batch.MIX)
+        return state, np.empty(_MAX_SHORT_BYTES + _SLACK, np.int32)
 
     def _encode_pieces(self, data: bytes, offsets: Int64) -> list[list[int]]:
         """Return the ids of every piece the readable way."""
