@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.oracles import HOSTILE_STRINGS, learn_reference_merges, make_tiktoken
 from valyrian_jax.data.reading.documents import read_texts
+from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import (
     Tokenizer,
     batch,
@@ -171,6 +173,20 @@ def test_pieces_of_every_length_up_to_200_are_told_apart(
     texts = [(letters * 200)[:n] for n in range(1, 201)]
     for text in [*texts, *reversed(texts)]:
         assert compiled.encode(text) == small.encode(text)
+
+
+def test_compiled_code_decodes_what_the_readable_code_decodes(
+    compiled: Tokenizer, sources: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [*range(compiled.vocab_size), *compiled.encode(sources), compiled.vocab_size - 1]
+    expected = b"".join(compiled.tokens[i] for i in ids)
+    assert compiled.decode_bytes(ids) == compiled.decode_bytes(np.array(ids, np.int32)) == expected
+    assert compiled._decoder._decode_compiled([]) == b""
+    for outside in (-1, compiled.vocab_size, 1 << 31, 1 << 64, 0.5):
+        with pytest.raises(UserError, match=f"token id {outside} is outside the vocabulary"):
+            compiled.decode_bytes([*ids, outside])  # type: ignore[list-item]
+    monkeypatch.delitem(sys.modules, "valyrian_jax.tokenizer.numba_bpe")
+    assert compiled.decode_bytes(iter(ids)) == expected
 
 
 def test_ids_stay_right_when_the_cache_is_full(compiled: Tokenizer) -> None:

@@ -165,3 +165,38 @@ def encode_all(text: Bytes, ends: Int64, state: UInt64, ids: Int32) -> int:
         filled = encode_text(data, start, ends[i], state, ids, filled)
         start, ends[i] = ends[i], filled
     return filled
+
+
+@jit
+def count_bytes(ids: Int64, offsets: Int64) -> int:
+    """Return the number of bytes of some tokens, or -1 if an id is outside the vocabulary."""
+    size = 0
+    for token in ids:
+        if not 0 <= token < len(offsets) - 1:
+            return -1
+        size += offsets[token + 1] - offsets[token]
+    return size
+
+
+@jit
+def decode(ids: Int64, offsets: Int64, data: Bytes, out: Bytes) -> None:
+    """Write the bytes of tokens.
+
+    Args:
+        ids: Token ids, all in the vocabulary.
+        offsets: Where the bytes of each token begin in `data`, and the end of the last one.
+        data: Bytes of all tokens and 8 more.
+        out: Room for the bytes of the ids and 8 more.
+    """
+    filled = 0
+    for token in ids:
+        a, length = offsets[token], offsets[token + 1] - offsets[token]
+        source, target = data[a : a + length + 8], out[filled : filled + length + 8]
+        # LLVM copies eight bytes at once if all are read before the first is written.
+        b0, b1, b2, b3 = source[0], source[1], source[2], source[3]
+        b4, b5, b6, b7 = source[4], source[5], source[6], source[7]
+        target[0], target[1], target[2], target[3] = b0, b1, b2, b3
+        target[4], target[5], target[6], target[7] = b4, b5, b6, b7
+        for i in range(8, length):
+            target[i] = source[i]
+        filled += length

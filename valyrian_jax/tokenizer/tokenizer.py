@@ -17,6 +17,7 @@ import numpy.typing as npt
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import parse_json, read_text, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
+from valyrian_jax.tokenizer.decoder import Decoder
 from valyrian_jax.tokenizer.encoder import Encoder
 
 END_OF_TEXT = "<|endoftext|>"
@@ -144,20 +145,17 @@ class Tokenizer:
     def _encoder(self) -> Encoder:
         return Encoder(self.byte_ids, self.merge_table)
 
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.tokens)
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of token ids.
 
         Raises:
             UserError: An id is outside the vocabulary.
         """
-        ids = list(ids)
-        for i in ids:
-            if not 0 <= i < self.vocab_size:
-                raise UserError(
-                    f"token id {i} is outside the vocabulary; expected an id from 0 to "
-                    f"{self.vocab_size - 1}"
-                )
-        return b"".join(self.tokens[i] for i in ids)
+        return self._decoder.decode(ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
