@@ -36,6 +36,12 @@ from valyrian_jax.run_directory import find_bundle
 # The first parts of `verify` write the TorchScript file and compare float32. Those after them take
 # this many times as long as that comparison.
 _FIRST_PARTS, _REST_OF_VERIFY = 4, 2.5
+# What --quantize can be for each format.
+_QUANTIZATIONS: Mapping[str, tuple[str, ...]] = {
+    "torchscript": ("int8",),
+    "export": (),
+    "gguf": ("f16", "q8_0"),
+}
 
 
 def _find_program() -> str | None:
@@ -148,22 +154,24 @@ def _save_report(report: Mapping[str, Any], file: Path) -> None:
     "-o",
     "--out",
     type=PATH,
-    show_default="valyrian.pt, or valyrian.pt2 with --format export",
+    show_default="valyrian.pt, or .pt2 or .gguf for the other formats",
     help="File to write; - is standard output.",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["torchscript", "export"]),
+    type=click.Choice(["torchscript", "export", "gguf"]),
     default="torchscript",
     show_default=True,
     help="torchscript: one file with model, tokenizer and sampler. export: a .pt2 file of "
-    "torch.export with the model only.",
+    "torch.export with the model only. gguf: model and tokenizer for llama.cpp and for programs "
+    "without PyTorch.",
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8"]),
-    help="Round the matrices to int8. The file is a third of the size; texts can differ.",
+    type=click.Choice(["int8", "f16", "q8_0"]),
+    help="Round the matrices to int8 (torchscript), or to float16 or blocks of int8 (gguf). The "
+    "file is a third of the size (f16: half); texts can differ.",
 )
 @json_option
 def export(
@@ -176,14 +184,20 @@ def export(
     """
     from bridge import exported_program, torchscript
     from bridge.export_metadata import describe_certificate
+    from bridge.gguf import export as gguf_export
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
-    if quantize and file_format != "torchscript":
+    if quantize and quantize not in _QUANTIZATIONS[file_format]:
         raise click.UsageError(
-            f"--quantize requires --format torchscript, found --format {file_format}"
+            f"--quantize {quantize} requires another --format, found --format {file_format}; "
+            f"expected {' or '.join(_QUANTIZATIONS[file_format]) or 'no --quantize'}"
         )
-    if file_format == "torchscript":
+    if file_format == "gguf":
+        out = out or Path("valyrian.gguf")
+        certificate = gguf_export.export(directory, out, quantize, _print_progress)
+        summary = gguf_export.describe(certificate)
+    elif file_format == "torchscript":
         out = out or Path("valyrian.pt")
         certificate = torchscript.export(directory, out, quantize == "int8", _print_progress)
         summary = describe_certificate(certificate)
@@ -241,13 +255,17 @@ def serve(run: Path, host: str, port: int, name: str | None) -> None:
 def check(file: Path, as_json: bool) -> None:
     """Check that an exported FILE computes the same as at export.
 
-    --json prints the certificate of a TorchScript file, or the largest difference of a logit in a
-    .pt2 file.
+    --json prints the certificate of a TorchScript or GGUF file, or the largest difference of a
+    logit in a .pt2 file.
     """
     from bridge import exported_program, torchscript
     from bridge.export_metadata import describe_certificate
+    from bridge.gguf import export as gguf_export
 
-    if file.suffix == ".pt2":
+    if file.suffix == ".gguf":
+        result: Mapping[str, Any] = gguf_export.check(file)
+        summary = gguf_export.describe(result)
+    elif file.suffix == ".pt2":
         result = {"difference": exported_program.check(file)}
         summary = f"logits differ by at most {result['difference']:.1e} from those at export"
     else:
@@ -276,9 +294,9 @@ def check(file: Path, as_json: bool) -> None:
 def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str | None) -> None:
     """Check a GPT-2 CHECKPOINT and write it as a bundle.
 
-    CHECKPOINT is a Hugging Face GPT-2 directory, a checkpoint of nanoGPT, or another file of
-    weights with a config.json beside it. Weights are safetensors, whole or sharded, or .bin, .pt
-    and .pth of PyTorch, of which only tensors and plain values are unpickled.
+    CHECKPOINT is a Hugging Face GPT-2 directory, a GGUF file, a checkpoint of nanoGPT, or another
+    file of weights with a config.json beside it. Weights are safetensors, whole or sharded, or
+    .bin, .pt and .pth of PyTorch, of which only tensors and plain values are unpickled.
     """
     from bridge.importers.gpt2 import read_gpt2
 

@@ -23,13 +23,14 @@ from valyrian_jax.files import check_regular, write_output
 
 FORMAT_VERSION = 2
 METADATA_FILES = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
+QUANTIZATIONS = ("int8", "f16", "q8_0")  # also keys of a certificate
 Progress = Callable[[str], None]
 """A function that is told the name of each part of the work before it begins."""
-_STRICT = ConfigDict(strict=True, extra="allow")
+STRICT = ConfigDict(strict=True, extra="allow")
 _Token = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class Example(TypedDict):
     """A text that the file must reproduce, with its first token."""
 
@@ -41,21 +42,21 @@ class Example(TypedDict):
     text: str
 
 
-@with_config(_STRICT)
-class Int8Cost(TypedDict):
-    """The cost of int8; see `bridge.int8.quantize`."""
+@with_config(STRICT)
+class Cost(TypedDict):
+    """How far a model is from the exact one; see `bridge.int8.quantize`."""
 
     kl_mean: float
     top1: float
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class Certificate(TypedDict):
     """The proofs of a file: the report of `verify`, the cost of int8, and example texts."""
 
     format_version: int
     parity: dict[str, Any] | None
-    int8: Int8Cost | None
+    int8: Cost | None
     examples: Annotated[list[Example], Field(min_length=1)]
 
 
@@ -100,7 +101,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def describe_certificate(certificate: Mapping[str, Any]) -> str:
     """Describe a certificate in one line."""
-    parity, int8_cost = certificate["parity"], certificate["int8"]
+    parity = certificate["parity"]
     if parity is None:
         proof = "not proven equal: run `python -m bridge verify` before `export`"
     elif parity.get("passed"):
@@ -109,12 +110,19 @@ def describe_certificate(certificate: Mapping[str, Any]) -> str:
         divergence = parity.get("first_divergence")
         proof = f"NOT equal: `python -m bridge verify` found a difference, first in {divergence}"
     description = f"{len(certificate['examples'])} example texts reproduced; "
-    if not int8_cost:
-        return description + proof
+    for name in QUANTIZATIONS:
+        if cost := certificate.get(name):
+            return (
+                f"{description}the weights before {name} are {proof}; {describe_cost(name, cost)}"
+            )
+    return description + proof
+
+
+def describe_cost(name: str, cost: Mapping[str, float]) -> str:
+    """Describe how far a model is from the exact one, and for what reason."""
     return (
-        f"{description}the weights before int8 are {proof}; int8 costs "
-        f"{int8_cost['kl_mean']:.1e} nats per token and keeps the most probable token at "
-        f"{int8_cost['top1']:.1%} of the positions"
+        f"{name} costs {cost['kl_mean']:.1e} nats per token and keeps the most probable token at "
+        f"{cost['top1']:.1%} of the positions"
     )
 
 

@@ -1,11 +1,12 @@
-"""Import of GPT-2 checkpoints: directories in Hugging Face layout, and checkpoints of nanoGPT."""
+"""Import of GPT-2 models: Hugging Face directories, checkpoints of nanoGPT, and GGUF files."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.importers import nanogpt, vocabulary
+from bridge.gguf.reader import is_gguf
+from bridge.importers import gguf_file, nanogpt, vocabulary
 from bridge.importers.checkpoint_files import Array, Checkpoint, find_weights, read_checkpoint
 from bridge.importers.tokenizer_files import read_end_name, read_tokenizer
 from valyrian_jax.bundle.bundle import Bundle, check_bundle, check_vocabulary
@@ -20,6 +21,7 @@ from valyrian_jax.bundle.tensor_names import POSITIONS
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_json_object
+from valyrian_jax.tokenizer import Tokenizer
 
 
 class ImportedModel(NamedTuple):
@@ -35,8 +37,8 @@ def read_gpt2(
     """Read and check a GPT-2 checkpoint.
 
     Args:
-        path: A directory with weights, or a file of weights. A tokenizer and, except for nanoGPT,
-            a config.json lie beside the weights.
+        path: A GGUF file, a directory with weights, or another file of weights. Except for GGUF, a
+            tokenizer and, except for nanoGPT, a config.json lie beside the weights.
         tokenizer_path: A tokenizer.json, or a directory with a tokenizer, to use instead.
         activation: The GELU of a nanoGPT checkpoint, which does not tell it; None: gelu.
 
@@ -48,38 +50,54 @@ def read_gpt2(
             f"no directory at {path}: expected one with config.json and the weights of a GPT-2, or "
             "a file of weights; check the path"
         )
-    directory = path if path.is_dir() else path.parent
-    checkpoint = read_checkpoint(find_weights(path) if path.is_dir() else path)
-    model, config_note = _read_model(checkpoint, directory, activation)
+    checkpoint, model, note = _read_weights(path, activation)
     model, tensors, head_note = _fit_layout(model, checkpoint)
-    stored = read_tokenizer(tokenizer_path or directory)
-    end_name = read_end_name(tokenizer_path or directory)
+    stored, end_name, unused = _read_stored_tokenizer(path, tokenizer_path)
     tokenizer, end_note = vocabulary.set_end_of_text(stored, end_name)
-    model, tensors, row_note = vocabulary.fit_rows(model, tensors, tokenizer, stored.vocab_size)
-    notes = (config_note, head_note, end_note, row_note)
+    model, tensors, row_note = vocabulary.fit_rows(
+        model, tensors, tokenizer, stored.vocab_size, unused
+    )
+    notes = (note, head_note, end_note, row_note)
     bundle = Bundle(model, tensors, tokenizer, {"imported_from": _name_source(path)})
     check_vocabulary(bundle, path)
     return ImportedModel(bundle, tuple(note for note in notes if note))
 
 
-def _read_model(
-    checkpoint: Checkpoint, directory: Path, activation: str | None
-) -> tuple[ModelConfig, str | None]:
-    """Return the model that the checkpoint or its config.json describes, and perhaps a note."""
+def _read_weights(path: Path, activation: str | None) -> tuple[Checkpoint, ModelConfig, str | None]:
+    """Return the weights, the model that the file or its config.json describes, and a note."""
+    is_self_contained = is_gguf(path)
+    if is_self_contained:
+        model, tensors = gguf_file.read_model(path)
+        checkpoint = Checkpoint(tensors, None)
+    else:
+        checkpoint = read_checkpoint(find_weights(path) if path.is_dir() else path)
     if checkpoint.model_args is not None:
         model = nanogpt.read_model_args(checkpoint.model_args, activation or "gelu")
-        return model, None if activation else nanogpt.ACTIVATION_NOTE
+        return checkpoint, model, None if activation else nanogpt.ACTIVATION_NOTE
     if activation:
         raise UserError(
             f"--activation {activation} is for nanoGPT, whose checkpoints do not tell it; leave it "
             "out, and set activation_function in config.json"
         )
-    if not (directory / "config.json").exists():
+    if is_self_contained:
+        return checkpoint, model, None
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    if not config.exists():
         raise UserError(
-            f"the weights have no configuration: expected {directory / 'config.json'}, or "
+            f"the weights have no configuration: expected {config}, or "
             "model_args in the file as nanoGPT writes them; add one of them"
         )
-    return read_model_config(read_json_object(directory / "config.json")), None
+    return checkpoint, read_model_config(read_json_object(config)), None
+
+
+def _read_stored_tokenizer(
+    path: Path, tokenizer_path: Path | None
+) -> tuple[Tokenizer, str | None, int]:
+    """Return a tokenizer, the name of its token that ends a text, and its unused tokens."""
+    if tokenizer_path is None and is_gguf(path):
+        return gguf_file.read_tokenizer(path)
+    source = tokenizer_path or (path if path.is_dir() else path.parent)
+    return read_tokenizer(source), read_end_name(source), 0
 
 
 def _fit_layout(

@@ -55,7 +55,11 @@ def set_end_of_text(tokenizer: Tokenizer, end_name: str | None) -> tuple[Tokeniz
 
 
 def fit_rows(
-    model: ModelConfig, tensors: dict[str, Array], tokenizer: Tokenizer, stored_size: int
+    model: ModelConfig,
+    tensors: dict[str, Array],
+    tokenizer: Tokenizer,
+    stored_size: int,
+    unused: int = 0,
 ) -> tuple[ModelConfig, dict[str, Array], str | None]:
     """Return model and tensors with a row for every token, and a note if that changes them.
 
@@ -64,12 +68,14 @@ def fit_rows(
         tensors: Canonical tensors that fit the model.
         tokenizer: Tokenizer of the bundle.
         stored_size: Number of tokens before the end of a text was added.
+        unused: Number of rows after them that the checkpoint itself calls padding.
     """
     tokens = tokenizer.vocab_size
     if model.vocab_size == stored_size < tokens:
         longer = _map_rows(tensors, _append_mean)
         return replace(model, vocab_size=tokens), longer, "its row is the mean of all other rows"
-    if _is_padded(model.vocab_size, tokens):
+    is_declared = model.vocab_size == stored_size + unused > tokens
+    if is_declared or _is_padded(model.vocab_size, tokens):
         shorter = _map_rows(tensors, lambda rows: rows[:tokens])
         note = (
             f"cut {model.vocab_size - tokens:,} rows of padding from the vocabulary, which has "

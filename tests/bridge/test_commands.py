@@ -181,7 +181,7 @@ USER_ERRORS: list[tuple[list[Any], str]] = [
     (["export", "BUNDLE", "-o", "no/such/directory.pt"], "No such file or directory"),
     ([*TO_PT2, "a.pt"], "expects a name that ends in .pt2"),
     ([*TO_PT2, "no/such/directory.pt2"], "No such file or directory"),
-    ([*TO_PT2, "a.pt2", "--quantize", "int8"], "--quantize requires --format torchscript"),
+    ([*TO_PT2, "a.pt2", "--quantize", "int8"], "--quantize int8 requires another --format"),
     (["check", "nothing.pt"], "cannot read nothing.pt"),
     (["import", "nowhere", "-o", "x"], "no directory at nowhere"),
     (["fly"], "No such command 'fly'.\n"),

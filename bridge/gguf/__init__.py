@@ -1,0 +1,1 @@
+"""GGUF, the file format of llama.cpp: a model with its tokenizer in one file."""

@@ -1,0 +1,187 @@
+"""GPT-2 models in GGUF files, of this project or of llama.cpp's converter."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gguf import TokenType
+from pydantic import ValidationError
+
+from bridge.gguf.layout import ARCHITECTURE, PREFIX, tensor_names
+from bridge.gguf.reader import Header, read_header, read_tensors
+from valyrian_jax.bundle.hf_format import read_model_config
+from valyrian_jax.bundle.memory import check_memory
+from valyrian_jax.config import ModelConfig, explain_error
+from valyrian_jax.errors import UserError, shorten
+from valyrian_jax.files import memory_bytes, name_json_type, parse_json
+from valyrian_jax.tokenizer import Tokenizer, hf_format
+
+Array = npt.NDArray[Any]
+
+# Fields of the model, with their keys.
+_KEYS = {
+    "n_positions": f"{ARCHITECTURE}.context_length",
+    "n_embd": f"{ARCHITECTURE}.embedding_length",
+    "n_layer": f"{ARCHITECTURE}.block_count",
+    "n_head": f"{ARCHITECTURE}.attention.head_count",
+    "layer_norm_epsilon": f"{ARCHITECTURE}.attention.layer_norm_epsilon",
+}
+_TOKENIZER = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2"}
+_TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+_MERGES, _END = "tokenizer.ggml.merges", "tokenizer.ggml.eos_token_id"
+
+
+def read_model(path: Path) -> tuple[ModelConfig, dict[str, Array]]:
+    """Read a GPT-2 from a GGUF file.
+
+    Returns:
+        Its shape, and float32 tensors by the names of a bundle. The matrices of blocks are
+        [out, in], and a head that equals the embedding may be there.
+
+    Raises:
+        UserError: The file is damaged, or holds another model.
+    """
+    header = read_header(path)
+    _check_architecture(path, header)
+    model = _read_model(path, header)
+    numbers = sum(math.prod(info.shape) for info in header.tensors.values())
+    check_memory(
+        2 * 4 * numbers, memory_bytes(), f"importing {path}", "use a machine with more memory"
+    )
+    names = {stored: name for name, stored in tensor_names(model).items()}
+    tensors = read_tensors(path, header.tensors)
+    return model, {names.get(stored, stored): tensor for stored, tensor in tensors.items()}
+
+
+def _check_architecture(path: Path, header: Header) -> None:
+    architecture = header.metadata.get("general.architecture")
+    if architecture != ARCHITECTURE:
+        raise UserError(
+            f"{path} has the architecture {shorten(str(architecture))}, expected {ARCHITECTURE}; "
+            "import another model"
+        )
+    if header.metadata.get("split.count", 1) != 1:
+        raise UserError(
+            f"{path} is one of several files of a model, expected a whole model; merge them with "
+            "llama-gguf-split --merge"
+        )
+
+
+def _get(path: Path, header: Header, key: str, kind: type, expected: str) -> Any:
+    """Return the value of a key, of a type."""
+    value = header.metadata.get(key)
+    if type(value) is not kind:
+        found = "none" if value is None else shorten(repr(value))
+        raise UserError(f"{path} has no valid {key}: expected {expected}, found {found}")
+    return value
+
+
+def _read_model(path: Path, header: Header) -> ModelConfig:
+    """Return the model that llama.cpp's keys describe; ours has more fields, and must agree."""
+    values = {
+        field: _get(path, header, key, float if field == "layer_norm_epsilon" else int, "a number")
+        for field, key in _KEYS.items()
+    }
+    embedding = header.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise UserError(f"{path} has no token_embd.weight, expected the tensors of a GPT-2")
+    # The shortest number that rounds to the float32 in the file: 1e-5, not 9.99999974e-06.
+    values["layer_norm_epsilon"] = float(str(np.float32(values["layer_norm_epsilon"])))
+    if header.metadata.get(f"{ARCHITECTURE}.feed_forward_length") not in (
+        None,
+        4 * values["n_embd"],
+    ):
+        raise UserError(f"{path} has an MLP of another width; only 4 x embedding is supported")
+    try:
+        model = ModelConfig(
+            vocab_size=embedding.shape[0],
+            activation="gelu_new",  # All that llama.cpp has.
+            tie_word_embeddings=True,  # A head that differs from the embedding shows later.
+            init_std=0.02,
+            **values,
+        )
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain_error(error, _KEYS)}") from error
+    content = header.metadata.get(f"{PREFIX}config")
+    if content is None:
+        return model
+    return _read_config(path, content, model)
+
+
+def _read_config(path: Path, content: Any, model: ModelConfig) -> ModelConfig:
+    """Return the model that the config.json in a file describes."""
+    config = parse_json(content, path) if isinstance(content, str) else None
+    if not isinstance(config, dict):
+        raise UserError(
+            f"{path} has a damaged {PREFIX}config: expected a JSON object, found "
+            f"{name_json_type(config)}; export the bundle again"
+        )
+    exact = read_model_config(config)
+    rounded = replace(
+        exact,
+        layer_norm_epsilon=float(str(np.float32(exact.layer_norm_epsilon))),
+    )
+    for field in ("vocab_size", *_KEYS):
+        if getattr(rounded, field) != getattr(model, field):
+            raise UserError(
+                f"{path} is damaged: its {PREFIX}config has {field} = {getattr(exact, field)}, "
+                f"the keys of llama.cpp {getattr(model, field)}; export the bundle again"
+            )
+    return exact
+
+
+def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:
+    """Read the tokenizer of a GGUF file.
+
+    Returns:
+        The tokenizer without unused tokens at its end, the name of its token that ends a text, if
+        it has one, and the number of unused tokens.
+
+    Raises:
+        UserError: The file is damaged, or its tokenizer is not a byte-level BPE like GPT-2's.
+    """
+    header = read_header(path)
+    for key, expected in _TOKENIZER.items():
+        # Files that are older than the second key have GPT-2's.
+        found = header.metadata.get(key, expected if key.endswith(".pre") else None)
+        if found != expected:
+            raise UserError(
+                f"{path} has {key} = {shorten(str(found))}, expected {expected}; pass another "
+                "tokenizer with --tokenizer"
+            )
+    tokens = _strings(path, header, _TOKENS)
+    merges = _strings(path, header, _MERGES) if _MERGES in header.metadata else []
+    types = header.metadata.get(_TYPES)
+    if not isinstance(types, np.ndarray) or len(types) != len(tokens):
+        raise UserError(f"{path} has no valid {_TYPES}: expected a number for each token")
+    kinds = [int(kind) for kind in types]
+    used = len(kinds)
+    while used and kinds[used - 1] == TokenType.UNUSED:
+        used -= 1
+    special = [i for i in range(used) if kinds[i] != TokenType.NORMAL]
+    content = {
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+        "model": {
+            "vocab": {tokens[i]: i for i in range(used) if kinds[i] == TokenType.NORMAL},
+            "merges": merges,
+        },
+        "added_tokens": [{"content": tokens[i], "id": i} for i in special],
+    }
+    try:
+        vocabulary = hf_format.from_json(content)
+    except hf_format.UnsupportedTokenizerError as error:
+        raise UserError(
+            f"the tokenizer in {path} is not a byte-level BPE like GPT-2's: {error}"
+        ) from error
+    names = {i: name for name, i in vocabulary.special.items()}
+    tokenizer = Tokenizer(tuple(vocabulary.tokens), tuple(vocabulary.merges), vocabulary.special)
+    end = header.metadata.get(_END)
+    return tokenizer, names.get(end) if type(end) is int else None, len(tokens) - used
+
+
+def _strings(path: Path, header: Header, key: str) -> list[str]:
+    strings: list[str] = _get(path, header, key, list, "a list of strings")
+    return strings
