@@ -52,6 +52,8 @@ COMMANDS: dict[str, tuple[int, Any, list[str]]] = {
     "foreign bundle": (40, bridge_main.main, ["generate", ".", "--max-new-tokens", "2", "--json"]),
     "metadata": (30, bridge_main.main, ["check", "m.pt"]),
     "gpt2": (40, bridge_main.main, ["import", ".", "-o", "imported"]),
+    "gguf": (40, bridge_main.main, ["import", "model.gguf", "-o", "imported"]),
+    "gguf check": (40, bridge_main.main, ["check", "model.gguf"]),
 }
 
 

@@ -100,6 +100,8 @@ def test_in_place_of_a_plot_of_a_run_or_of_the_source_of_a_text(kind: str, direc
     [
         (bridge_main, ["check", "model.pt"]),
         (bridge_main, ["check", "model.pt2"]),
+        (bridge_main, ["check", "model.gguf"]),
+        (bridge_main, ["import", "model.gguf", "-o", "out"]),
         (bridge_main, ["import", "gpt2", "-o", "out"]),
         (bridge_main, ["import", "torch", "-o", "out"]),
         (main, ["tokenizer", "decode", "vocabulary.json"]),
@@ -118,7 +120,7 @@ def test_in_place_of_an_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("model.pt", "model.pt2", "vocabulary.json"):
+    for name in ("model.pt", "model.pt2", "model.gguf", "vocabulary.json"):
         REPLACE[kind](tmp_path / name)
     for name, weights in (("gpt2", "model.safetensors"), ("torch", "pytorch_model.bin")):
         shutil.copytree(directory / "bundle", name)
@@ -126,7 +128,7 @@ def test_in_place_of_an_input(
         REPLACE[kind](tmp_path / name / weights)
     Path("text.txt").write_text("some words\n\n" * 30)
     replace(kind, directory / "config.toml")
-    for module in ("bridge.exported_program", "bridge.torchscript", "bridge.importers.gpt2"):
+    for module in ("bridge.exported_program", "bridge.torchscript", "bridge.gguf.export"):
         importlib.import_module(module)  # outside of the time limit
     with limit_time(), limit_memory():
         status, out, err = call(program, capsys, monkeypatch, *arguments)

@@ -25,6 +25,7 @@ from valyrian_jax.files import open_regular
 
 MAX_HEADER = 1 << 26  # bytes; a vocabulary of 260,000 tokens needs a sixth
 _MAX_ENTRIES = 1 << 14  # metadata; also tensors, of which 1,024 blocks have 12,293
+_MAX_STRINGS = 1 << 20  # in a list; the largest vocabularies have 260,000 tokens
 _MAX_NAME = 1 << 10  # bytes of a key or of the name of a tensor
 _MAX_ALIGNMENT = 1 << 16
 _MAGIC = b"GGUF"
@@ -208,6 +209,11 @@ class _HeaderReader:
     def array(self, key: str) -> npt.NDArray[Any] | list[str]:
         value_type, count = self.number("I"), self.number("Q")
         if value_type == ValueType.STRING:
+            if count > _MAX_STRINGS:
+                raise _DamagedError(
+                    f"{shorten(key)} has {count:,} strings, expected at most {_MAX_STRINGS:,}; "
+                    "copy it again"
+                )
             return [self.string() for _ in range(count)]
         return self.numbers(key, value_type, count)
 

@@ -29,6 +29,7 @@ _KEYS = {
     "n_head": f"{ARCHITECTURE}.attention.head_count",
     "layer_norm_epsilon": f"{ARCHITECTURE}.attention.layer_norm_epsilon",
 }
+_REQUIRED = ("general.architecture", "tokenizer.ggml.model")
 _TOKENIZER = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2"}
 _TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 _MERGES, _END = "tokenizer.ggml.merges", "tokenizer.ggml.eos_token_id"
@@ -45,7 +46,9 @@ def read_model(path: Path) -> tuple[ModelConfig, dict[str, Array]]:
         UserError: The file is damaged, or holds another model.
     """
     header = read_header(path)
-    _check_architecture(path, header)
+    other_model = "only GPT-2 is supported, so import another model"
+    _expect(path, header, "general.architecture", ARCHITECTURE, other_model)
+    _expect(path, header, "split.count", 1, "merge the files with llama-gguf-split --merge")
     model = _read_model(path, header)
     numbers = sum(math.prod(info.shape) for info in header.tensors.values())
     check_memory(
@@ -56,18 +59,12 @@ def read_model(path: Path) -> tuple[ModelConfig, dict[str, Array]]:
     return model, {names.get(stored, stored): tensor for stored, tensor in tensors.items()}
 
 
-def _check_architecture(path: Path, header: Header) -> None:
-    architecture = header.metadata.get("general.architecture")
-    if architecture != ARCHITECTURE:
-        raise UserError(
-            f"{path} has the architecture {shorten(str(architecture))}, expected {ARCHITECTURE}; "
-            "import another model"
-        )
-    if header.metadata.get("split.count", 1) != 1:
-        raise UserError(
-            f"{path} is one of several files of a model, expected a whole model; merge them with "
-            "llama-gguf-split --merge"
-        )
+def _expect(path: Path, header: Header, key: str, expected: str | int, remedy: str) -> None:
+    """Check that a key has a value, or, except for the architecture and tokenizer, is missing."""
+    value = header.metadata.get(key, None if key in _REQUIRED else expected)
+    if type(value) is not type(expected) or value != expected:
+        found = "none" if value is None else shorten(str(value))
+        raise UserError(f"{path} has {key} = {found}, expected {expected}; {remedy}")
 
 
 def _get(path: Path, header: Header, key: str, kind: type, expected: str) -> Any:
@@ -90,11 +87,11 @@ def _read_model(path: Path, header: Header) -> ModelConfig:
         raise UserError(f"{path} has no token_embd.weight, expected the tensors of a GPT-2")
     # The shortest number that rounds to the float32 in the file: 1e-5, not 9.99999974e-06.
     values["layer_norm_epsilon"] = float(str(np.float32(values["layer_norm_epsilon"])))
-    if header.metadata.get(f"{ARCHITECTURE}.feed_forward_length") not in (
-        None,
-        4 * values["n_embd"],
+    for key, size in (
+        ("feed_forward_length", 4 * values["n_embd"]),
+        ("attention.head_count_kv", values["n_head"]),
     ):
-        raise UserError(f"{path} has an MLP of another width; only 4 x embedding is supported")
+        _expect(path, header, f"{ARCHITECTURE}.{key}", size, "other shapes are not supported")
     try:
         model = ModelConfig(
             vocab_size=embedding.shape[0],
@@ -144,20 +141,18 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:
         UserError: The file is damaged, or its tokenizer is not a byte-level BPE like GPT-2's.
     """
     header = read_header(path)
-    for key, expected in _TOKENIZER.items():
-        # Files that are older than the second key have GPT-2's.
-        found = header.metadata.get(key, expected if key.endswith(".pre") else None)
-        if found != expected:
-            raise UserError(
-                f"{path} has {key} = {shorten(str(found))}, expected {expected}; pass another "
-                "tokenizer with --tokenizer"
-            )
+    for key, expected in _TOKENIZER.items():  # Older files have GPT-2's, and not the second key.
+        _expect(path, header, key, expected, "pass another tokenizer with --tokenizer")
     tokens = _strings(path, header, _TOKENS)
     merges = _strings(path, header, _MERGES) if _MERGES in header.metadata else []
     types = header.metadata.get(_TYPES)
-    if not isinstance(types, np.ndarray) or len(types) != len(tokens):
-        raise UserError(f"{path} has no valid {_TYPES}: expected a number for each token")
-    kinds = [int(kind) for kind in types]
+    if (
+        not isinstance(types, np.ndarray)
+        or types.dtype.kind not in "iu"
+        or len(types) != len(tokens)
+    ):
+        raise UserError(f"{path} has no valid {_TYPES}: expected an integer for each token")
+    kinds = types.tolist()
     used = len(kinds)
     while used and kinds[used - 1] == TokenType.UNUSED:
         used -= 1

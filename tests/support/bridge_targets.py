@@ -1,5 +1,6 @@
 """Fuzzing targets of the bridge: TorchScript files, and GPT-2 directories of other tools."""
 
+import copy
 import functools
 import io
 import json
@@ -15,8 +16,10 @@ from safetensors.torch import load, save
 
 from bridge import torchscript
 from bridge.export_metadata import METADATA_FILES, describe_certificate, read_metadata
+from bridge.gguf import export as gguf_export
 from bridge.importers.gpt2 import read_gpt2
 from tests.support.fuzzing import Files, Target
+from tests.support.gguf_files import GgufParts, encode_string, pack, unpack
 from tests.support.mutating import damage_bytes, damage_json_text
 from tests.support.targets import MODEL, damage_weights, exercise_bundle, make_bundle_files
 from valyrian_jax.bundle.names import parameter_shapes
@@ -165,7 +168,71 @@ def read_torchscript(directory: Path) -> None:
     torchscript.check(directory / "m.pt")
 
 
+# GGUF files.
+
+_GGUF_NUMBERS = (0, 1, 2, 3, 5, 31, 32, 64, 255, 2**16, 2**31, 2**32 - 1, 2**32, 2**62, 2**64 - 1)
+
+
+@functools.cache
+def make_gguf_files() -> Files:
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in make_bundle_files().items():
+            (Path(name) / file).write_bytes(content)
+        gguf_export.write(Path(name), Path(name) / "model.gguf")
+        return {"model.gguf": (Path(name) / "model.gguf").read_bytes()}
+
+
+@functools.cache
+def unpack_gguf() -> GgufParts:
+    return unpack(make_gguf_files()["model.gguf"])
+
+
+def damage_gguf(draw: random.Random, files: Files) -> Files:
+    """Damage the bytes of a file, most often of its header, or parts that then fit together."""
+    content, parts = files["model.gguf"], copy.deepcopy(unpack_gguf())
+    size = len(content) - len(parts.data)
+    match draw.randrange(6):
+        case 0:
+            return {"model.gguf": damage_bytes(draw, content)}
+        case 1:
+            return {"model.gguf": damage_bytes(draw, content[:size]) + content[size:]}
+        case 2:  # a number in the header
+            position, width = draw.randrange(size), draw.choice((4, 8))
+            number = draw.choice(_GGUF_NUMBERS) % 2 ** (8 * width)
+            damaged = content[:position] + number.to_bytes(width, "little")
+            return {"model.gguf": damaged + content[position + width :]}
+        case 3:  # an entry
+            key = draw.choice([*parts.entries])
+            code, value = parts.entries.pop(key)
+            if draw.random() < 0.8:
+                code = draw.choice((code, code, code, draw.randrange(14)))
+                parts.entries[draw.choice((key, key, key + "x"))] = code, damage_bytes(draw, value)
+        case 4:  # a text of ours
+            key = draw.choice(("config", "certificate"))
+            text = parts.entries[f"valyrian.{key}"][1][8:]
+            parts.entries[f"valyrian.{key}"] = 8, encode_string(damage_json_text(draw, text))
+        case _:  # a tensor
+            index = draw.randrange(len(parts.tensors))
+            name, dimensions, code, offset = parts.tensors.pop(index)
+            dimensions = [draw.choice((n, n, draw.choice(_GGUF_NUMBERS))) for n in dimensions]
+            code = draw.choice((code, code, draw.randrange(35)))
+            offset = draw.choice((offset, offset, offset + 32, draw.choice(_GGUF_NUMBERS)))
+            if draw.random() < 0.9:
+                parts.tensors.insert(index, (name, dimensions, code, offset))
+    return {"model.gguf": pack(parts)}
+
+
+def read_gguf_file(directory: Path) -> None:
+    exercise_bundle(read_gpt2(directory / "model.gguf").bundle)
+
+
+def check_gguf_file(directory: Path) -> None:
+    assert "\n" not in gguf_export.describe(gguf_export.check(directory / "model.gguf"))
+
+
 TARGETS = {
+    "gguf": Target(make_gguf_files, damage_gguf, read_gguf_file, share=0.3),
+    "gguf check": Target(make_gguf_files, damage_gguf, check_gguf_file, share=0.05),
     "metadata": Target(make_metadata_files, damage_metadata, read_export_metadata),
     "gpt2": Target(make_gpt2_files, damage_gpt2, read_gpt2_directory),
     "pickled": Target(make_pickled_files, damage_pickled, read_gpt2_directory, share=0.03),
