@@ -32,6 +32,7 @@ _FILE_TYPES = {
     StorageType.F16: gguf.LlamaFileType.MOSTLY_F16,
     StorageType.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
 }
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _LICENSE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _LANGUAGE = re.compile(r"^language: ([\w-]+)$", re.MULTILINE)
 
@@ -73,7 +74,8 @@ def write_gguf(
         card: Model card, of which the licence and the language are taken.
 
     Raises:
-        UserError: The tokenizer has no merges, without which llama.cpp does not open a file.
+        UserError: llama.cpp could not open the file: the tokenizer has no merges, or the epsilon is
+            no positive float32.
         OSError: The file cannot be written.
     """
     writer = gguf.GGUFWriter(path, ARCHITECTURE)
@@ -118,10 +120,14 @@ def _encode(tensor: npt.NDArray[np.float32], storage: StorageType) -> npt.NDArra
 
 def _add_model(writer: gguf.GGUFWriter, bundle: Bundle, wanted: StorageType, card: str) -> None:
     model = bundle.model
+    if not _SMALLEST <= model.layer_norm_epsilon <= _LARGEST:
+        raise UserError(
+            f"cannot export layer_norm_epsilon = {model.layer_norm_epsilon} as GGUF: expected a "
+            "positive float32; use --format torchscript"
+        )
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(_FILE_TYPES[wanted])
-    if wanted == StorageType.Q8_0:
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     if (license := _LICENSE.search(card)) and license[1] != "unknown":
         writer.add_license(license[1])
     if language := _LANGUAGE.search(card):
@@ -163,7 +169,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
 def _add_samplers(writer: gguf.GGUFWriter, bundle: Bundle) -> None:
     """Add the sampling settings of the run: llama.cpp's keys, and all of them under our prefix."""
     sample = resolve_sample_config(bundle, {})
-    writer.add_sampling_temp(sample.temperature)
+    writer.add_sampling_temp(min(sample.temperature, _LARGEST))
     writer.add_sampling_top_k(sample.top_k)
     writer.add_sampling_top_p(min(sample.top_p, 1.0))
     writer.add_sampling_min_p(sample.min_p)

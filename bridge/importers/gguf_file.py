@@ -1,7 +1,6 @@
 """GPT-2 models in GGUF files, of this project or of llama.cpp's converter."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,7 @@ def _read_model(path: Path, header: Header) -> ModelConfig:
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
         raise UserError(f"{path} has no token_embd.weight, expected the tensors of a GPT-2")
-    # The shortest number that rounds to the float32 in the file: 1e-5, not 9.99999974e-06.
-    values["layer_norm_epsilon"] = float(str(np.float32(values["layer_norm_epsilon"])))
+    values["layer_norm_epsilon"] = _round_float(values["layer_norm_epsilon"])
     for key, size in (
         ("feed_forward_length", 4 * values["n_embd"]),
         ("attention.head_count_kv", values["n_head"]),
@@ -117,17 +115,20 @@ def _read_config(path: Path, content: Any, model: ModelConfig) -> ModelConfig:
             f"{name_json_type(config)}; export the bundle again"
         )
     exact = read_model_config(config)
-    rounded = replace(
-        exact,
-        layer_norm_epsilon=float(str(np.float32(exact.layer_norm_epsilon))),
-    )
     for field in ("vocab_size", *_KEYS):
-        if getattr(rounded, field) != getattr(model, field):
+        ours, theirs = getattr(exact, field), getattr(model, field)
+        if _round_float(ours) != theirs:
             raise UserError(
-                f"{path} is damaged: its {PREFIX}config has {field} = {getattr(exact, field)}, "
-                f"the keys of llama.cpp {getattr(model, field)}; export the bundle again"
+                f"{path} is damaged: its {PREFIX}config has {field} = {ours}, the keys of "
+                f"llama.cpp {theirs}; export the bundle again"
             )
     return exact
+
+
+def _round_float(value: float) -> float:
+    """Return the shortest number that rounds to the same float32: 1e-5, not 9.99999974e-06."""
+    with np.errstate(over="ignore"):
+        return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:

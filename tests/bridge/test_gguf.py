@@ -1,6 +1,8 @@
 """A GGUF file has llama.cpp's names and a right vocabulary, and leads back to the same bundle."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from valyrian_jax.config import SampleConfig
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
 
+README = (Path(__file__).parents[2] / "bridge" / "README.md").read_text(encoding="utf-8")
 Make = Callable[..., Path]
 
 
@@ -84,14 +87,14 @@ def test_the_vocabulary_has_every_byte_and_one_control_token(plain: Path, small:
 
 
 def test_the_file_has_licence_language_settings_and_certificate(write: Make) -> None:
-    settings = {"temperature": 0.7, "top_k": 5, "stop": ["."], "seed": 2**32 - 1}
+    settings = {"temperature": 1e300, "top_k": 5, "stop": ["."], "seed": 2**32 - 1}
     manifest = {
         "config": {"sample": settings},
         "held_out": {"entropy_bits_per_byte": 0.5},
     }
     fields = contents(write(manifest=manifest))
     assert (fields["general.license"], fields["general.languages"]) == ("mit", ["art"])
-    assert fields["general.sampling.temp"] == np.float32(0.7)
+    assert fields["general.sampling.temp"] == np.finfo(np.float32).max
     stored = {key.partition("sample.")[2]: fields[key] for key in fields if "sample." in key}
     expected = {key: value for key, value in vars(SampleConfig()).items() if value != ""}
     assert stored == expected | settings
@@ -180,32 +183,17 @@ def test_a_tokenizer_without_merges_is_refused(make: Any, tmp_path: Path) -> Non
         gguf_export.write(tmp_path / "bundle", tmp_path / "model.gguf")
 
 
+def test_an_epsilon_that_is_no_positive_float32_is_refused(write: Make) -> None:
+    for epsilon in (1e-50, 1e300):
+        with pytest.raises(UserError, match="as GGUF: expected a positive float32"):
+            write(layer_norm_epsilon=epsilon)
+
+
 def test_the_file_generates_the_texts_of_the_bundle(plain: Path, small: Bundle) -> None:
     start = torch.tensor([[small.tokenizer.end_of_text]])
     settings = (30, 0.8, 0, 0.95, 5)
     texts = [Generator(b).generate(start, *settings) for b in (read_gpt2(plain).bundle, small)]
     assert torch.equal(*texts)
-
-
-def test_commands_export_check_and_import(
-    directory: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    command = ("export", directory, "--format", "gguf")
-    status, out, _ = call(bridge_main.main, capsys, monkeypatch, *command)
-    assert (status, out.startswith("valyrian.gguf: ")) == (0, True)
-    assert "6 example texts reproduced; not proven equal" in out
-    status, out, _ = call(bridge_main.main, capsys, monkeypatch, "check", "valyrian.gguf", "--json")
-    assert (status, len(json.loads(out)["examples"])) == (0, 6)
-    status, _, _ = call(bridge_main.main, capsys, monkeypatch, "import", "valyrian.gguf", "-o", "x")
-    assert status == 0
-    for name, tensor in load_bundle(directory).tensors.items():
-        assert np.array_equal(load_bundle("x").tensors[name], tensor)
-    status, _, err = call(bridge_main.main, capsys, monkeypatch, *command, "--quantize", "int8")
-    assert (status, "expected f16 or q8_0" in err) == (2, True)
 
 
 def test_check_finds_a_changed_weight_and_a_missing_certificate(plain: Path) -> None:
@@ -218,3 +206,29 @@ def test_check_finds_a_changed_weight_and_a_missing_certificate(plain: Path) -> 
     changed.write_bytes(data.replace(b"valyrian.certificate", b"valyrian.otherhings_"))
     with pytest.raises(UserError, match="has no certificate"):
         gguf_export.check(changed)
+
+
+def test_the_commands_of_the_readme_run(
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    section = README.partition("\n## GGUF\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^python -m bridge (.*)$", section, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    outputs = {}
+    for command in commands:
+        arguments = shlex.split(command, comments=True)
+        arguments[1:1] = [str(directory)] if arguments[0] == "export" else []
+        status, outputs[arguments[0]], _ = call(bridge_main.main, capsys, monkeypatch, *arguments)
+        assert status == 0, command
+    assert [*outputs] == ["export", "check", "import"]
+    assert "small.gguf: " in outputs["export"]
+    assert "the weights before q8_0 are not proven equal" in outputs["export"]
+    assert outputs["check"].startswith("valyrian.gguf: 6 example texts reproduced; not proven")
+    assert load_bundle("from-gguf").tokenizer == load_bundle(directory).tokenizer
+    keys = {key.removeprefix("valyrian.") for key in contents(Path("valyrian.gguf"))}
+    for name in ("activation", "config", "manifest", "certificate"):
+        assert f"`valyrian.{name}`" in section
+        assert name in keys

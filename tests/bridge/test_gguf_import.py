@@ -259,6 +259,9 @@ def test_a_config_that_disagrees_with_the_keys_of_llama_cpp_is_refused(
     changed = content.replace(b'"n_positions": 24', b'"n_positions": 25')
     with pytest.raises(UserError, match="n_positions = 25, the keys of llama.cpp 24"):
         read(changed, tmp_path)
+    changed = content.replace(b'"layer_norm_epsilon": 0.001', b'"layer_norm_epsilon": 1e-50')
+    with pytest.raises(UserError, match="layer_norm_epsilon = 1e-50, the keys of llama.cpp 0.001"):
+        read(changed, tmp_path)
 
 
 def test_a_file_that_is_cut_anywhere_is_refused(content: bytes, tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Compare our GGUF files in llama.cpp with PyTorch: token ids, logits, most probable tokens.
+
+pip install llama-cpp-python  # builds llama.cpp, for ten minutes and more
+python tests/bench/llama_cpp.py [--positions 10000] [--strings 100000]
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parents[2]))
+
+from bridge.gguf import export as gguf_export
+from bridge.gpt import to_module
+from bridge.importers.gpt2 import read_gpt2
+from tests.bench.hostile import draw_strings
+from tests.support.hostile_texts import HOSTILE_TEXTS
+from tests.support.oracles import HOSTILE_STRINGS
+from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
+from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
+from valyrian_jax.config import ModelConfig
+
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "data" / "High Valyrian.txt"
+# What a bundle can have otherwise; the weights are random.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tied, epsilon 1e-3": {"tie_word_embeddings": True, "layer_norm_epsilon": 1e-3},
+    "epsilon 1e-12, 3 heads, width 96": {"layer_norm_epsilon": 1e-12, "n_embd": 96, "n_head": 3},
+    "exact GELU": {"activation": "gelu"},
+}
+
+
+class Agreement(NamedTuple):
+    """How near the logits of llama.cpp are to those of PyTorch.
+
+    Attributes:
+        positions: Number of positions.
+        largest: Largest logit.
+        difference: Largest difference of a logit.
+        other_top: Positions where another token is the most probable.
+        kl: Mean KL divergence in nats.
+    """
+
+    positions: int
+    largest: float
+    difference: float
+    other_top: int
+    kl: float
+
+
+def open_file(path: Path, context: int) -> Any:
+    from llama_cpp import Llama
+
+    return Llama(
+        str(path), n_ctx=context, n_batch=context, n_threads=1, logits_all=True, verbose=False
+    )
+
+
+def compare_tokens(llama: Any, bundle: Bundle, texts: Iterable[str]) -> tuple[int, list[str]]:
+    """Return the number of texts, and those with other ids in llama.cpp."""
+    count, different = 0, []
+    for text in texts:
+        count += 1
+        ids = llama.tokenize(text.encode(), add_bos=False, special=False) if text else []
+        if ids != bundle.tokenizer.encode(text):
+            different.append(text)
+    return count, different
+
+
+def draw_texts(count: int) -> Iterator[str]:
+    """Yield hostile texts that are valid UTF-8; llama.cpp takes no other bytes."""
+    yield from HOSTILE_STRINGS
+    for make in HOSTILE_TEXTS.values():
+        yield make(2000).decode("utf-8", "ignore")
+    for string in draw_strings(count):
+        text = string.decode("utf-8", "ignore") if isinstance(string, bytes) else string
+        yield text.encode("utf-8", "ignore").decode()
+
+
+def compare_logits(llama: Any, bundle: Bundle, windows: np.ndarray) -> Agreement:
+    """Compare the logits of all positions of windows [N, T]."""
+    gpt = to_module(bundle)
+    largest = difference = kl = 0.0
+    other_top = 0
+    for window in windows:
+        llama.reset()
+        llama.eval(window.tolist())
+        found = torch.from_numpy(llama.scores[: len(window)].astype(np.float64))
+        with torch.no_grad():
+            expected = gpt(torch.from_numpy(window)[None])[0].double()
+        largest = max(largest, float(expected.abs().max()))
+        difference = max(difference, float((found - expected).abs().max()))
+        other_top += int((found.argmax(-1) != expected.argmax(-1)).sum())
+        p, q = expected.log_softmax(-1), found.log_softmax(-1)
+        kl += float((p.exp() * (p - q)).sum())
+    return Agreement(windows.size, largest, difference, other_top, kl / windows.size)
+
+
+def make_windows(bundle: Bundle, positions: int) -> np.ndarray:
+    """Return windows [N, T] of the end of the corpus, which the shipped model was not trained on.
+
+    The default split holds out a block of documents elsewhere; for comparing programs any text of
+    the language does.
+    """
+    T = bundle.model.n_positions
+    text = CORPUS.read_text(encoding="utf-8")[-12 * positions :]
+    ids = np.array(bundle.tokenizer.encode(text), np.int64)
+    count = -(-positions // T)
+    return ids[: count * T].reshape(count, T)
+
+
+def make_random_bundle(bundle: Bundle, **changes: Any) -> Bundle:
+    """Return a bundle of two blocks with random weights and the tokenizer of another one."""
+    config = replace(
+        ModelConfig(vocab_size=bundle.model.vocab_size, n_embd=64, n_layer=2, n_head=4), **changes
+    )
+    rng = np.random.default_rng(0)
+    norms = ("ln_1.weight", "ln_2.weight", "ln_f.weight")
+    tensors = {
+        name: (rng.normal(size=shape) * 0.2 + name.endswith(norms)).astype(np.float32)
+        for name, shape in parameter_shapes(config).items()
+    }
+    return Bundle(config, tensors, bundle.tokenizer)
+
+
+def compare_file(directory: Path, path: Path, quantize: str | None, positions: int) -> Agreement:
+    """Export a bundle, and compare the file in llama.cpp with its own weights in PyTorch."""
+    gguf_export.write(directory, path, quantize)
+    bundle = read_gpt2(path).bundle
+    llama = open_file(path, bundle.model.n_positions)
+    return compare_logits(llama, bundle, make_windows(bundle, positions))
+
+
+def print_agreement(name: str, agreement: Agreement) -> None:
+    print(
+        f"{name}: {agreement.positions:,} positions, logits up to {agreement.largest:.1f} differ "
+        f"by at most {agreement.difference:.1e}; another most probable token at "
+        f"{agreement.other_top}; KL {agreement.kl:.1e} nats",
+        flush=True,
+    )
+
+
+@click.command()
+@click.option("--positions", default=10_000, show_default=True, help="Positions of each file.")
+@click.option("--strings", default=100_000, show_default=True, help="Random hostile strings.")
+def main(positions: int, strings: int) -> None:
+    """Compare files of the shipped model, and of random ones, in llama.cpp and in PyTorch."""
+    torch.set_num_threads(1)
+    bundle = load_bundle(SHIPPED_MODEL)
+    with tempfile.TemporaryDirectory() as name:
+        for quantize in (None, "f16", "q8_0"):
+            path = Path(name) / f"{quantize}.gguf"
+            agreement = compare_file(SHIPPED_MODEL, path, quantize, positions)
+            print_agreement(f"shipped, {quantize or 'f32'}", agreement)
+        llama = open_file(Path(name) / "None.gguf", 64)
+        documents = CORPUS.read_text(encoding="utf-8").split("\n\n")
+        for kind, texts in (
+            ("documents of the corpus", documents),
+            ("hostile", draw_texts(strings)),
+        ):
+            count, different = compare_tokens(llama, bundle, texts)
+            print(f"{kind}: {count:,} texts, {len(different)} with other ids", flush=True)
+            for text in different[:5]:
+                print(f"  {text[:60]!r}")
+        for variant, changes in VARIANTS.items():
+            directory = Path(name) / variant
+            save_bundle(make_random_bundle(bundle, **changes), directory)
+            path = Path(name) / "variant.gguf"
+            print_agreement(f"random, {variant}", compare_file(directory, path, None, 1000))
+
+
+if __name__ == "__main__":
+    main()
