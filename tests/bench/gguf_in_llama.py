@@ -1,7 +1,7 @@
 """Compare our GGUF files in llama.cpp with PyTorch: token ids, logits, most probable tokens.
 
 pip install llama-cpp-python  # builds llama.cpp, for ten minutes and more
-python tests/bench/llama_cpp.py [--positions 10000] [--strings 100000]
+python tests/bench/gguf_in_llama.py [--positions 10000] [--strings 100000]
 """
 
 import sys
@@ -57,11 +57,12 @@ class Agreement(NamedTuple):
 
 
 def open_file(path: Path, context: int) -> Any:
-    from llama_cpp import Llama
+    from llama_cpp import GGML_TYPE_F32, Llama
 
-    return Llama(
-        str(path), n_ctx=context, n_batch=context, n_threads=1, logits_all=True, verbose=False
-    )
+    # Keys and values are float16 otherwise.
+    cache = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32}
+    sizes = {"n_ctx": context, "n_batch": context, "n_threads": 1}
+    return Llama(str(path), logits_all=True, verbose=False, **sizes, **cache)
 
 
 def compare_tokens(llama: Any, bundle: Bundle, texts: Iterable[str]) -> tuple[int, list[str]]:
