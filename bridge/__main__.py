@@ -261,8 +261,9 @@ def check(file: Path, as_json: bool) -> None:
     from bridge import exported_program, torchscript
     from bridge.export_metadata import describe_certificate
     from bridge.gguf import export as gguf_export
+    from bridge.gguf.reader import is_gguf
 
-    if file.suffix == ".gguf":
+    if file.suffix == ".gguf" or is_gguf(file):
         result: Mapping[str, Any] = gguf_export.check(file)
         summary = gguf_export.describe(result)
     elif file.suffix == ".pt2":

@@ -4,6 +4,7 @@ The examples and the cost of rounding are those of the weights in the file, in f
 that also round activations, as llama.cpp does with q8_0, can give other texts.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -122,13 +123,14 @@ def write(
     examples: Any = generate_examples(Generator(rounded), bundle.tokenizer)
     certificate["examples"] = examples
     progress("writing the file")
+    manifest = directory / "manifest.json"
     entries = {
         "config": read_text(directory / "config.json"),
-        "manifest": _read_or_empty(directory / "manifest.json", "{}"),
-        "certificate": json.dumps(certificate, ensure_ascii=False),
+        "manifest": read_text(manifest) if manifest.exists() else "{}",
+        "certificate": json.dumps(certificate),
         "activation": bundle.model.activation,
     }
-    write_gguf(path, bundle, wanted, entries, _read_or_empty(directory / "README.md", ""))
+    write_gguf(path, bundle, wanted, entries, _read_card(directory))
     return certificate
 
 
@@ -223,5 +225,8 @@ def _check_example(path: Path, bundle: Bundle, generator: Generator, example: Ex
         )
 
 
-def _read_or_empty(path: Path, default: str) -> str:
-    return read_text(path) if path.exists() else default
+def _read_card(directory: Path) -> str:
+    """Return the model card, which its owner may edit or remove; "" if it cannot be read."""
+    with contextlib.suppress(UserError):
+        return read_text(directory / "README.md")
+    return ""

@@ -62,7 +62,7 @@ def count_fallbacks(bundle: Bundle, wanted: StorageType) -> int:
 
 
 def write_gguf(
-    path: Path, bundle: Bundle, wanted: StorageType, entries: Mapping[str, Any], card: str = ""
+    path: Path, bundle: Bundle, wanted: StorageType, entries: Mapping[str, str], card: str = ""
 ) -> None:
     """Write a bundle as a GGUF file.
 
@@ -70,8 +70,8 @@ def write_gguf(
         path: File to write.
         bundle: Weights in float32, and their tokenizer.
         wanted: Type of the matrices; see `bridge.gguf.layout.choose_type`.
-        entries: More metadata, strings and numbers by key.
-        card: Model card, of which the licence and the language are taken.
+        entries: More metadata, by key without our prefix.
+        card: Model card, which names the licence and the language.
 
     Raises:
         UserError: llama.cpp could not open the file: the tokenizer has no merges, or the epsilon is
@@ -128,9 +128,10 @@ def _add_model(writer: gguf.GGUFWriter, bundle: Bundle, wanted: StorageType, car
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(_FILE_TYPES[wanted])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    if (license := _LICENSE.search(card)) and license[1] != "unknown":
+    front_matter = card.removeprefix("---\n").partition("\n---\n")[0]
+    if (license := _LICENSE.search(front_matter)) and license[1] != "unknown":
         writer.add_license(license[1])
-    if language := _LANGUAGE.search(card):
+    if language := _LANGUAGE.search(front_matter):
         writer.add_languages([language[1]])
     writer.add_context_length(model.n_positions)
     writer.add_embedding_length(model.n_embd)

@@ -71,7 +71,10 @@ def _get(path: Path, header: Header, key: str, kind: type, expected: str) -> Any
     value = header.metadata.get(key)
     if type(value) is not kind:
         found = "none" if value is None else shorten(repr(value))
-        raise UserError(f"{path} has no valid {key}: expected {expected}, found {found}")
+        raise UserError(
+            f"{path} has no valid {key}: expected {expected}, found {found}; convert the "
+            "model again"
+        )
     return value
 
 
@@ -83,7 +86,10 @@ def _read_model(path: Path, header: Header) -> ModelConfig:
     }
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
-        raise UserError(f"{path} has no token_embd.weight, expected the tensors of a GPT-2")
+        raise UserError(
+            f"{path} has no token_embd.weight, expected the tensors of a GPT-2; convert the model "
+            "again"
+        )
     values["layer_norm_epsilon"] = _round_float(values["layer_norm_epsilon"])
     for key, size in (
         ("feed_forward_length", 4 * values["n_embd"]),
@@ -146,13 +152,16 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:
         _expect(path, header, key, expected, "pass another tokenizer with --tokenizer")
     tokens = _strings(path, header, _TOKENS)
     merges = _strings(path, header, _MERGES) if _MERGES in header.metadata else []
-    types = header.metadata.get(_TYPES)
+    types = header.metadata.get(_TYPES, np.full(len(tokens), TokenType.NORMAL))
     if (
         not isinstance(types, np.ndarray)
         or types.dtype.kind not in "iu"
         or len(types) != len(tokens)
     ):
-        raise UserError(f"{path} has no valid {_TYPES}: expected an integer for each token")
+        raise UserError(
+            f"{path} has no valid {_TYPES}: expected an integer for each token; convert the model "
+            "again"
+        )
     kinds = types.tolist()
     used = len(kinds)
     while used and kinds[used - 1] == TokenType.UNUSED:

@@ -7,13 +7,16 @@ python tests/bench/gguf_in_llama.py [--positions 10000] [--strings 100000]
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from unittest import mock
 
 import click
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import gelu as GELU
 
 sys.path.append(str(Path(__file__).parents[2]))
 
@@ -38,7 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Agreement(NamedTuple):
+@dataclass
+class Agreement:
     """How near the logits of llama.cpp are to those of PyTorch.
 
     Attributes:
@@ -46,14 +50,30 @@ class Agreement(NamedTuple):
         largest: Largest logit.
         difference: Largest difference of a logit.
         other_top: Positions where another token is the most probable.
-        kl: Mean KL divergence in nats.
+        kl: Sum of the KL divergences in nats.
     """
 
-    positions: int
-    largest: float
-    difference: float
-    other_top: int
-    kl: float
+    positions: int = 0
+    largest: float = 0.0
+    difference: float = 0.0
+    other_top: int = 0
+    kl: float = 0.0
+
+    def add(self, found: Tensor, expected: Tensor) -> None:
+        """Count the logits [T, V] of a window."""
+        self.positions += len(expected)
+        self.largest = max(self.largest, float(expected.abs().max()))
+        self.difference = max(self.difference, float((found - expected).abs().max()))
+        self.other_top += int((found.argmax(-1) != expected.argmax(-1)).sum())
+        p, q = expected.log_softmax(-1), found.log_softmax(-1)
+        self.kl += float((p.exp() * (p - q)).sum())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.positions:,} positions, logits up to {self.largest:.1f} differ by at most "
+            f"{self.difference:.1e}; another most probable token at {self.other_top}; "
+            f"KL {self.kl / self.positions:.1e} nats"
+        )
 
 
 def open_file(path: Path, context: int) -> Any:
@@ -86,23 +106,29 @@ def draw_texts(count: int) -> Iterator[str]:
         yield text.encode("utf-8", "ignore").decode()
 
 
-def compare_logits(llama: Any, bundle: Bundle, windows: np.ndarray) -> Agreement:
-    """Compare the logits of all positions of windows [N, T]."""
-    gpt = to_module(bundle)
-    largest = difference = kl = 0.0
-    other_top = 0
+def look_up_gelu(x: Tensor, approximate: str) -> Tensor:
+    """Return the tanh form of GELU as llama.cpp computes it: from a table of float16."""
+    y = GELU(x.half().float(), approximate="tanh").half().float()
+    return torch.where(x <= -10, 0.0, torch.where(x >= 10, x, y))
+
+
+def compare_logits(llama: Any, bundle: Bundle, windows: np.ndarray) -> tuple[Agreement, Agreement]:
+    """Compare the logits of all positions of windows [N, T] with PyTorch.
+
+    Returns:
+        The agreement with our module, and with the same module with llama.cpp's table of GELU.
+    """
+    gpt, plain, with_table = to_module(bundle), Agreement(), Agreement()
     for window in windows:
         llama.reset()
         llama.eval(window.tolist())
         found = torch.from_numpy(llama.scores[: len(window)].astype(np.float64))
+        tokens = torch.from_numpy(window)[None]
         with torch.no_grad():
-            expected = gpt(torch.from_numpy(window)[None])[0].double()
-        largest = max(largest, float(expected.abs().max()))
-        difference = max(difference, float((found - expected).abs().max()))
-        other_top += int((found.argmax(-1) != expected.argmax(-1)).sum())
-        p, q = expected.log_softmax(-1), found.log_softmax(-1)
-        kl += float((p.exp() * (p - q)).sum())
-    return Agreement(windows.size, largest, difference, other_top, kl / windows.size)
+            plain.add(found, gpt(tokens)[0].double())
+            with mock.patch("torch.nn.functional.gelu", look_up_gelu):
+                with_table.add(found, gpt(tokens)[0].double())
+    return plain, with_table
 
 
 def make_windows(bundle: Bundle, positions: int) -> np.ndarray:
@@ -132,21 +158,13 @@ def make_random_bundle(bundle: Bundle, **changes: Any) -> Bundle:
     return Bundle(config, tensors, bundle.tokenizer)
 
 
-def compare_file(directory: Path, path: Path, quantize: str | None, positions: int) -> Agreement:
-    """Export a bundle, and compare the file in llama.cpp with its own weights in PyTorch."""
+def compare_file(directory: Path, path: Path, quantize: str | None, positions: int) -> None:
+    """Export a bundle, compare the file in llama.cpp with its own weights in PyTorch, and print."""
     gguf_export.write(directory, path, quantize)
     bundle = read_gpt2(path).bundle
     llama = open_file(path, bundle.model.n_positions)
-    return compare_logits(llama, bundle, make_windows(bundle, positions))
-
-
-def print_agreement(name: str, agreement: Agreement) -> None:
-    print(
-        f"{name}: {agreement.positions:,} positions, logits up to {agreement.largest:.1f} differ "
-        f"by at most {agreement.difference:.1e}; another most probable token at "
-        f"{agreement.other_top}; KL {agreement.kl:.1e} nats",
-        flush=True,
-    )
+    plain, with_table = compare_logits(llama, bundle, make_windows(bundle, positions))
+    print(f"{path.stem}: {plain}\n  with its table of GELU in PyTorch: {with_table}", flush=True)
 
 
 @click.command()
@@ -158,24 +176,20 @@ def main(positions: int, strings: int) -> None:
     bundle = load_bundle(SHIPPED_MODEL)
     with tempfile.TemporaryDirectory() as name:
         for quantize in (None, "f16", "q8_0"):
-            path = Path(name) / f"{quantize}.gguf"
-            agreement = compare_file(SHIPPED_MODEL, path, quantize, positions)
-            print_agreement(f"shipped, {quantize or 'f32'}", agreement)
-        llama = open_file(Path(name) / "None.gguf", 64)
+            path = Path(name) / f"shipped, {quantize or 'f32'}.gguf"
+            compare_file(SHIPPED_MODEL, path, quantize, positions)
+        llama = open_file(path, bundle.model.n_positions)
         documents = CORPUS.read_text(encoding="utf-8").split("\n\n")
-        for kind, texts in (
-            ("documents of the corpus", documents),
-            ("hostile", draw_texts(strings)),
-        ):
-            count, different = compare_tokens(llama, bundle, texts)
+        texts = {"documents of the corpus": documents, "hostile": draw_texts(strings)}
+        for kind, group in texts.items():
+            count, different = compare_tokens(llama, bundle, group)
             print(f"{kind}: {count:,} texts, {len(different)} with other ids", flush=True)
-            for text in different[:5]:
+            for text in different[:20]:
                 print(f"  {text[:60]!r}")
         for variant, changes in VARIANTS.items():
             directory = Path(name) / variant
             save_bundle(make_random_bundle(bundle, **changes), directory)
-            path = Path(name) / "variant.gguf"
-            print_agreement(f"random, {variant}", compare_file(directory, path, None, 1000))
+            compare_file(directory, Path(name) / f"random, {variant}.gguf", None, 1000)
 
 
 if __name__ == "__main__":

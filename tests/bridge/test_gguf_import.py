@@ -69,6 +69,8 @@ def test_a_file_of_the_converter_gives_the_same_bundle(
     assert bundle.model == replace(tied.model, init_std=0.02)
     assert bundle.tokenizer == tied.tokenizer
     assert bundle.manifest == {"imported_from": "model"}
+    del foreign.entries[TYPES], foreign.entries["tokenizer.ggml.pre"]  # as older files
+    assert read(foreign, tmp_path).bundle.tokenizer == tied.tokenizer
     for name, tensor in tied.tensors.items():
         assert np.array_equal(bundle.tensors[name], tensor), name
 
@@ -173,8 +175,8 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
     "a string that is not UTF-8": (set_raw("a", STRING, encode_string(b"\xff")), "not UTF-8"),
     "2^62 numbers": (set_raw("a", ARRAY, struct.pack("<IQ", 10, 2**62)), "cut off"),
     "2^62 strings": (set_raw("a", ARRAY, struct.pack("<IQ", STRING, 2**62)), "strings, expected"),
-    "2 million empty strings": (
-        set_raw("a", ARRAY, struct.pack("<IQ", STRING, 2 << 20) + bytes(16 << 20)),
+    "a million empty strings": (
+        set_raw("a", ARRAY, struct.pack("<IQ", STRING, 1 + (1 << 20)) + bytes(9 << 20)),
         "strings, expected at most",
     ),
     "2,000 nested lists": (
