@@ -132,11 +132,7 @@ def compare_logits(llama: Any, bundle: Bundle, windows: np.ndarray) -> tuple[Agr
 
 
 def make_windows(bundle: Bundle, positions: int) -> np.ndarray:
-    """Return windows [N, T] of the end of the corpus, which the shipped model was not trained on.
-
-    The default split holds out a block of documents elsewhere; for comparing programs any text of
-    the language does.
-    """
+    """Return windows [N, T] of the end of the corpus; most of it is training text."""
     T = bundle.model.n_positions
     text = CORPUS.read_text(encoding="utf-8")[-12 * positions :]
     ids = np.array(bundle.tokenizer.encode(text), np.int64)
