@@ -1,0 +1,136 @@
+// The arithmetic: matrices in panels, and the loops of kernels.inc for each instruction set. The
+// program picks the best one that the processor has when it starts.
+
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "error.hpp"
+
+namespace valyrian {
+
+// Memory for vectors: 64 bytes are a cache line, and the widest vector.
+template <typename T>
+struct Aligned {
+  using value_type = T;
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) {}
+  T* allocate(size_t n) {
+    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64)));
+  }
+  void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+
+template <typename T>
+using Buffer = std::vector<T, Aligned<T>>;
+
+constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+// A matrix [inputs, outputs]; outputs are rounded up to panels of 64, filled with zeros.
+struct Matrix {
+  size_t inputs = 0, outputs = 0;
+  Buffer<float> panels;  // [outputs / 64][inputs][64]
+  Buffer<float> bias;    // [outputs]
+};
+
+// The keys [width][positions] and the values [positions][padded_width] of one head.
+struct HeadCache {
+  const float *keys, *values;
+  size_t positions, width, padded_width;
+};
+
+struct Kernels {
+  const char* name;
+  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, float* y,
+                   size_t y_stride);
+  void (*normalize)(const float* x, const float* gain, const float* bias, size_t n, float epsilon,
+                    float* y);
+  void (*add_bias_and_gelu)(float* x, const float* bias, size_t n);
+  float (*exponentiate)(float* x, size_t n, float largest);
+  float (*find_largest)(const float* x, size_t n);
+  void (*attend)(const float* q, const HeadCache&, size_t count, float* scores, float* out);
+  float (*sum_above)(const int32_t* order, const float* weights, size_t n, int32_t threshold);
+};
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O3")  // g++ -O2 does not keep the tiles in registers
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed only within one namespace
+#endif
+
+namespace base {
+#define VALYRIAN_LANES 4
+#define VALYRIAN_NAME "base"
+#include "kernels.inc"
+#undef VALYRIAN_LANES
+#undef VALYRIAN_NAME
+}  // namespace base
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define VALYRIAN_HAS_AVX 1
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+namespace avx2 {
+#define VALYRIAN_LANES 8
+#define VALYRIAN_NAME "avx2"
+#include "kernels.inc"
+#undef VALYRIAN_LANES
+#undef VALYRIAN_NAME
+}  // namespace avx2
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#endif
+namespace avx512 {
+#define VALYRIAN_LANES 16
+#define VALYRIAN_NAME "avx512"
+#include "kernels.inc"
+#undef VALYRIAN_LANES
+#undef VALYRIAN_NAME
+}  // namespace avx512
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+#endif
+
+// Returns the kernels of an instruction set: base, avx2 or avx512; "" picks the best one here.
+inline const Kernels& select_kernels(std::string_view name) {
+#ifdef VALYRIAN_HAS_AVX
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && (name.empty() || name == "avx512")) return avx512::kKernels;
+  if (has_avx2 && (name.empty() || name == "avx2")) return avx2::kKernels;
+#endif
+  if (!name.empty() && name != "base") {
+    fail("this processor has no instructions " + quote(name) + "; expected base, avx2 or avx512");
+  }
+  return base::kKernels;
+}
+
+}  // namespace valyrian

@@ -1,0 +1,308 @@
+// Runs a model that `python -m bridge export --format gguf` wrote: text in, text out.
+//
+//   valyrian::Model model("valyrian.gguf");
+//   valyrian::Settings settings = model.defaults();
+//   settings.seed = 7;
+//   for (const std::string& piece : model.stream("Sīr vali", settings)) std::cout << piece;
+//
+// The same prompt, settings and seed give the same text as every other runtime of this project.
+// Threads can share a const Model: all that changes is in the texts that its methods return.
+
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "error.hpp"
+#include "gguf.hpp"
+#include "gpt.hpp"
+#include "sampler.hpp"
+#include "settings.hpp"
+#include "text.hpp"
+#include "tokenizer.hpp"
+
+namespace valyrian {
+
+// Returns where the window begins after `count` tokens: it drops halves of `positions`, the oldest
+// first, until the rest fits.
+inline size_t window_start(size_t count, size_t positions) {
+  const size_t half = positions / 2;
+  return count <= positions ? 0 : half * ((count - positions + half - 1) / half);
+}
+
+// The tokens of a text, and those of its window that the model has read.
+class Generation {
+ public:
+  Generation(const Gpt& gpt, std::vector<int32_t> prompt, Settings settings)
+      : settings_(std::move(settings)),
+        tokens_(std::move(prompt)),
+        prompt_size_(tokens_.size()),
+        cache_(std::make_unique<Cache>(gpt.shape())) {}
+
+  const Settings& settings() const { return settings_; }
+  int32_t last_token() const { return tokens_.back(); }
+  int64_t new_count() const { return static_cast<int64_t>(tokens_.size() - prompt_size_); }
+
+  // Appends the tokens of the window that the model has not read.
+  void append_unread(size_t positions, std::vector<Row>& rows) {
+    const size_t start = window_start(tokens_.size(), positions);
+    if (start != start_) read_ = 0;  // The window moved, and with it all positions.
+    start_ = start;
+    for (; start_ + read_ < tokens_.size(); ++read_) {
+      const bool is_last = start_ + read_ + 1 == tokens_.size();
+      rows.push_back({tokens_[start_ + read_], read_, cache_.get(), is_last});
+    }
+  }
+
+  // Draws the next token from the logits after the last one.
+  void draw(const Gpt& gpt, int32_t end_of_text, float* logits, SamplerBuffers& buffers) {
+    tokens_.push_back(sample(gpt.kernels(), settings_, new_count(), logits, gpt.shape().vocabulary,
+                             &tokens_[start_], tokens_.size() - start_, end_of_text, buffers));
+  }
+
+ private:
+  Settings settings_;
+  std::vector<int32_t> tokens_;
+  size_t prompt_size_, start_ = 0, read_ = 0;
+  std::unique_ptr<Cache> cache_;
+};
+
+class Model;
+
+// A text that grows: a range of pieces of whole characters, or `next` for one of them.
+class Stream {
+ public:
+  Stream(const Model& model, std::string_view prompt, const Settings& settings);
+
+  // Sets the text that another token adds, perhaps an empty one; returns false after the end.
+  bool next(std::string& piece);
+
+  class Iterator {
+   public:
+    explicit Iterator(Stream* stream) : stream_(stream) { ++*this; }
+    const std::string& operator*() const { return piece_; }
+    Iterator& operator++() {
+      if (stream_ && !stream_->next(piece_)) stream_ = nullptr;
+      return *this;
+    }
+    bool operator!=(const Iterator& other) const { return stream_ != other.stream_; }
+
+   private:
+    Stream* stream_;
+    std::string piece_;
+  };
+
+  Iterator begin() { return Iterator(this); }
+  Iterator end() { return Iterator(nullptr); }
+
+ private:
+  const Model* model_;
+  Generation generation_;
+  TextStream text_;
+  Workspace workspace_;
+  SamplerBuffers buffers_;
+  bool has_ended_ = false;
+};
+
+class Model {
+ public:
+  // Raises Error if the file is missing, damaged or of another kind.
+  explicit Model(const std::string& path, std::string_view instructions = "") try
+      : Model(Gguf(path), instructions) {
+  } catch (const Error& error) {
+    fail("cannot load " + path + ": " + error.what() + "; " + kExpected);
+  } catch (const std::bad_alloc&) {
+    fail("cannot load " + path + ": it needs more memory than there is; " + kExpected);
+  }
+
+  // The settings in the file, which every caller may change in a copy.
+  const Settings& defaults() const { return defaults_; }
+  const Gpt& gpt() const { return gpt_; }
+  int32_t end_of_text() const { return tokenizer_.end_of_text(); }
+
+  // Any bytes become tokens, and `decode` returns valid UTF-8, with U+FFFD for malformed parts.
+  std::vector<int32_t> encode(std::string_view text) const { return tokenizer_.encode(text); }
+  std::string decode(const std::vector<int32_t>& ids) const {
+    return replace_malformed(tokenizer_.decode(ids));
+  }
+  const std::string& bytes(int32_t id) const { return tokenizer_.bytes(id); }
+
+  // Returns the tokens of a prompt; an empty one is the beginning of a document.
+  std::vector<int32_t> encode_prompt(std::string_view prompt) const {
+    auto ids = encode(replace_malformed(std::string(prompt)));
+    if (ids.empty()) ids.push_back(end_of_text());
+    return ids;
+  }
+
+  // The continuation of a prompt, piece by piece. An empty prompt starts a new document.
+  Stream stream(std::string_view prompt, const Settings& settings) const {
+    return Stream(*this, prompt, settings);
+  }
+
+  // Returns the prompt and its continuation.
+  std::string generate(std::string_view prompt, const Settings& settings) const {
+    return generate(std::vector<std::string>{std::string(prompt)}, {settings})[0];
+  }
+
+  // Continues prompts together, with settings for each; every text is the one that it is alone.
+  std::vector<std::string> generate(const std::vector<std::string>& prompts,
+                                    const std::vector<Settings>& settings) const {
+    check(prompts.size() == settings.size(), "expected settings for each prompt");
+    std::vector<std::string> texts;
+    std::vector<TextStream> streams;
+    std::vector<Generation> generations;
+    std::vector<size_t> unfinished;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      texts.push_back(replace_malformed(prompts[i]));
+      streams.emplace_back(settings[i].stop);
+      generations.push_back(start(encode_prompt(prompts[i]), settings[i]));
+      unfinished.push_back(i);
+    }
+    Workspace workspace;
+    SamplerBuffers buffers;
+    while (!unfinished.empty()) {
+      std::vector<Generation*> group;
+      for (const size_t i : unfinished) group.push_back(&generations[i]);
+      extend(group, workspace, buffers);
+      std::vector<size_t> rest;
+      for (const size_t i : unfinished) {
+        const int32_t token = generations[i].last_token();
+        bool is_done = token == end_of_text();
+        if (!is_done) {
+          texts[i] += streams[i].add(bytes(token));
+          is_done = streams[i].has_stopped() ||
+                    generations[i].new_count() == settings[i].max_new_tokens;
+        }
+        if (is_done) {
+          texts[i] += streams[i].finish();
+        } else {
+          rest.push_back(i);
+        }
+      }
+      unfinished = rest;
+    }
+    return texts;
+  }
+
+  Generation start(std::vector<int32_t> prompt, const Settings& settings) const {
+    check_settings(settings);
+    check(!prompt.empty(), "a prompt has no token; pass that of the end of the document");
+    for (const int32_t id : prompt) bytes(id);  // Is it in the vocabulary?
+    return Generation(gpt_, std::move(prompt), settings);
+  }
+
+  // Draws the next token of every text.
+  void extend(const std::vector<Generation*>& generations, Workspace& workspace,
+              SamplerBuffers& buffers) const {
+    std::vector<Row> rows, all;
+    std::vector<Generation*> owners;
+    for (Generation* const generation : generations) {
+      generation->append_unread(gpt_.shape().positions, all);
+      owners.resize(all.size(), generation);
+    }
+    for (size_t begin = 0; begin < all.size(); begin += rows.size()) {
+      const size_t end = std::min(all.size(), begin + Gpt::kMaxRows);
+      rows.assign(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                  all.begin() + static_cast<std::ptrdiff_t>(end));
+      float* logits = gpt_.read(rows, workspace);
+      for (size_t r = 0; r < rows.size(); ++r) {
+        if (!rows[r].needs_logits) continue;
+        owners[begin + r]->draw(gpt_, end_of_text(), logits, buffers);
+        logits += gpt_.logits_stride();
+      }
+    }
+  }
+
+  // Returns the logits [T][V] of the next token after each of T tokens, at most a window of them.
+  std::vector<float> logits(const std::vector<int32_t>& ids) const {
+    const Shape& shape = gpt_.shape();
+    check(ids.size() <= shape.positions, "there are more tokens than the window of the model has");
+    Cache cache(shape);
+    Workspace workspace;
+    std::vector<float> all;
+    for (size_t begin = 0; begin < ids.size(); begin += Gpt::kMaxRows) {
+      std::vector<Row> rows;
+      for (size_t i = begin; i < std::min(ids.size(), begin + Gpt::kMaxRows); ++i) {
+        bytes(ids[i]);  // Is it in the vocabulary?
+        rows.push_back({ids[i], i, &cache, true});
+      }
+      const float* const block = gpt_.read(rows, workspace);
+      for (size_t r = 0; r < rows.size(); ++r) {
+        const float* const row = block + r * gpt_.logits_stride();
+        all.insert(all.end(), row, row + shape.vocabulary);
+      }
+    }
+    return all;
+  }
+
+  // Returns the natural logarithm of the probability of each token but the first, at most a window.
+  std::vector<double> score(const std::vector<int32_t>& ids) const {
+    const std::vector<float> all = logits(ids);
+    const size_t V = gpt_.shape().vocabulary;
+    std::vector<double> scores;
+    for (size_t t = 0; t + 1 < ids.size(); ++t) {
+      const float* const row = &all[t * V];
+      const double largest = static_cast<double>(*std::max_element(row, row + V));
+      double total = 0;
+      for (size_t i = 0; i < V; ++i) total += std::exp(static_cast<double>(row[i]) - largest);
+      const auto next = static_cast<double>(row[static_cast<size_t>(ids[t + 1])]);
+      scores.push_back(next - largest - std::log(total));
+    }
+    return scores;
+  }
+
+ private:
+  static constexpr const char* kExpected =
+      "expected a file that `python -m bridge export --format gguf` wrote";
+
+  Model(const Gguf& file, std::string_view instructions)
+      : tokenizer_(file), gpt_(file, instructions) {
+    const auto read_whole = [&](const char* name, int64_t& setting) {
+      const std::string key = std::string("valyrian.sample.") + name;
+      if (file.has(key)) setting = static_cast<int64_t>(file.whole(key, 0, 4294967295));
+    };
+    const auto read_real = [&](const char* name, double& setting) {
+      const std::string key = std::string("valyrian.sample.") + name;
+      if (file.has(key)) setting = file.real(key);
+    };
+    read_whole("max_new_tokens", defaults_.max_new_tokens);
+    read_real("temperature", defaults_.temperature);
+    read_whole("top_k", defaults_.top_k);
+    read_real("top_p", defaults_.top_p);
+    read_real("min_p", defaults_.min_p);
+    read_real("repetition_penalty", defaults_.repetition_penalty);
+    read_whole("min_new_tokens", defaults_.min_new_tokens);
+    read_whole("seed", defaults_.seed);
+    if (file.has("valyrian.sample.stop")) {
+      for (const auto& stop : file.texts("valyrian.sample.stop")) defaults_.stop.emplace_back(stop);
+    }
+    check_settings(defaults_);
+  }
+
+  Tokenizer tokenizer_;
+  Gpt gpt_;
+  Settings defaults_;
+};
+
+inline Stream::Stream(const Model& model, std::string_view prompt, const Settings& settings)
+    : model_(&model),
+      generation_(model.start(model.encode_prompt(prompt), settings)),
+      text_(settings.stop) {}
+
+inline bool Stream::next(std::string& piece) {
+  if (has_ended_) return false;
+  model_->extend({&generation_}, workspace_, buffers_);
+  const int32_t token = generation_.last_token();
+  has_ended_ = token == model_->end_of_text();
+  piece = has_ended_ ? "" : text_.add(model_->bytes(token));
+  const bool is_full = generation_.new_count() == generation_.settings().max_new_tokens;
+  has_ended_ = has_ended_ || text_.has_stopped() || is_full;
+  if (has_ended_) piece += text_.finish();
+  return true;
+}
+
+}  // namespace valyrian
