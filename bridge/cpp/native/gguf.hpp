@@ -127,6 +127,10 @@ inline float half_to_float(uint16_t half) {
   return sign ? -value : value;
 }
 
+inline float read_half(const uint8_t* bytes) {
+  return half_to_float(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
+}
+
 // Decodes row `row` of a tensor to float32.
 inline void decode_row(const Tensor& tensor, size_t row, float* out) {
   const uint8_t* data = tensor.data + row * tensor.row_bytes();
@@ -135,9 +139,6 @@ inline void decode_row(const Tensor& tensor, size_t row, float* out) {
     std::memcpy(out, data, count * sizeof *out);
     return;
   }
-  const auto read_half = [](const uint8_t* bytes) {
-    return half_to_float(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
-  };
   for (size_t i = 0; i < count; ++i) {
     if (tensor.type == TensorType::f16) {
       out[i] = read_half(data + 2 * i);

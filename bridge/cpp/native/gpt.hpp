@@ -73,6 +73,7 @@ struct Row {
 // Memory that a caller lends to the model; every thread needs its own.
 struct Workspace {
   Buffer<float> states, normed, qkv, mixed, hidden, scores, logits;
+  Levels levels;
 };
 
 class Gpt {
@@ -140,7 +141,7 @@ class Gpt {
     for (size_t layer = 0; layer < shape_.layers; ++layer) {
       const Block& block = blocks_[layer];
       normalize(block.attention_norm, rows.size(), work);
-      multiply(block.qkv, work.normed, W, rows.size(), work.qkv);
+      multiply(block.qkv, work.normed, W, rows.size(), work.levels, work.qkv);
       for (size_t r = 0; r < rows.size(); ++r) {
         float* const qkv = &work.qkv[r * wide];
         for (size_t i = 0; i < 3 * D; ++i) qkv[i] += block.qkv.bias[i];
@@ -148,17 +149,17 @@ class Gpt {
       }
       if (layer + 1 == shape_.layers) keep_needed(rows, work, W, wide);
       attend(layer, rows, work);
-      multiply(block.attention_output, work.mixed, W, rows.size(), work.normed);
+      multiply(block.attention_output, work.mixed, W, rows.size(), work.levels, work.normed);
       add(work.normed, block.attention_output.bias, rows.size(), work.states);
       normalize(block.mlp_norm, rows.size(), work);
-      multiply(block.mlp_up, work.normed, W, rows.size(), work.hidden);
+      multiply(block.mlp_up, work.normed, W, rows.size(), work.levels, work.hidden);
       activate(block.mlp_up.bias, rows.size(), work);
-      multiply(block.mlp_down, work.hidden, hidden, rows.size(), work.normed);
+      multiply(block.mlp_down, work.hidden, hidden, rows.size(), work.levels, work.normed);
       add(work.normed, block.mlp_down.bias, rows.size(), work.states);
     }
     normalize(output_norm_, rows.size(), work);
     work.logits.resize(rows.size() * head_.outputs);
-    multiply(head_, work.normed, W, rows.size(), work.logits);
+    multiply(head_, work.normed, W, rows.size(), work.levels, work.logits);
     return work.logits.data();
   }
 
@@ -196,22 +197,38 @@ class Gpt {
   }
 
   // Reads a matrix whose rows in the file are its outputs, and packs it into panels.
-  static Matrix read_panels(const Gguf& file, const std::string& name, size_t inputs,
-                            size_t outputs) {
+  Matrix read_panels(const Gguf& file, const std::string& name, size_t inputs,
+                     size_t outputs) const {
     const Tensor& tensor = file.tensor(name, {inputs, outputs});
-    Matrix matrix{inputs, round_up(outputs, 64), {}, {}};
-    matrix.panels.resize(inputs * matrix.outputs);
-    Buffer<float> row(inputs);
+    Matrix matrix{tensor.type, inputs, round_up(outputs, 64), {}, {}, {}, {}, {}};
+    const size_t size = inputs * matrix.outputs;
+    if (tensor.type == TensorType::f32) matrix.floats.resize(size);
+    if (tensor.type == TensorType::f16) matrix.halves.resize(size);
+    if (tensor.type == TensorType::q8_0) {
+      matrix.bytes.resize(size);
+      matrix.scales.resize(size / kBlock);
+    }
     for (size_t o = 0; o < outputs; ++o) {
-      decode_row(tensor, o, row.data());
-      float* const panel = &matrix.panels[o / 64 * 64 * inputs + o % 64];
-      for (size_t i = 0; i < inputs; ++i) panel[i * 64] = row[i];
+      const uint8_t* const row = tensor.data + o * tensor.row_bytes();
+      const size_t panel = o / 64 * 64 * inputs, output = o % 64;
+      for (size_t i = 0; i < inputs; ++i) {
+        if (tensor.type == TensorType::f32) {
+          std::memcpy(&matrix.floats[panel + i * 64 + output], row + 4 * i, 4);
+        } else if (tensor.type == TensorType::f16) {
+          std::memcpy(&matrix.halves[panel + i * 64 + output], row + 2 * i, 2);
+        } else {
+          const uint8_t* const block = row + i / kBlock * kBlockBytes;
+          const int level = static_cast<int8_t>(block[2 + i % kBlock]) + kernels_->weight_offset;
+          matrix.bytes[panel + i / 4 * 256 + output * 4 + i % 4] = static_cast<int8_t>(level);
+          matrix.scales[panel / kBlock + i / kBlock * 64 + output] = read_half(block);
+        }
+      }
     }
     return matrix;
   }
 
-  static Matrix read_matrix(const Gguf& file, const std::string& name, size_t inputs,
-                            size_t outputs) {
+  Matrix read_matrix(const Gguf& file, const std::string& name, size_t inputs,
+                     size_t outputs) const {
     Matrix matrix = read_panels(file, name + ".weight", inputs, outputs);
     matrix.bias = read_vector(file, name + ".bias", outputs);
     return matrix;
@@ -226,8 +243,8 @@ class Gpt {
   }
 
   void multiply(const Matrix& matrix, const Buffer<float>& x, size_t x_stride, size_t rows,
-                Buffer<float>& y) const {
-    kernels_->multiply(matrix, x.data(), x_stride, rows, y.data(), matrix.outputs);
+                Levels& levels, Buffer<float>& y) const {
+    kernels_->multiply(matrix, x.data(), x_stride, rows, levels, y.data(), matrix.outputs);
   }
 
   // states += x + bias

@@ -3,15 +3,23 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <string_view>
 #include <vector>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define VALYRIAN_HAS_AVX 1
+#include <immintrin.h>
+#endif
+
 #include "error.hpp"
+#include "gguf.hpp"
 
 namespace valyrian {
 
@@ -36,10 +44,25 @@ using Buffer = std::vector<T, Aligned<T>>;
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 // A matrix [inputs, outputs]; outputs are rounded up to panels of 64, filled with zeros.
+//
+// Float16 stays as it is. Q8_0 lies in blocks of 64 outputs x 32 inputs, each input group of 4
+// together, as the instructions for int8 want it: [outputs / 64][inputs / 32][8][64][4].
 struct Matrix {
+  TensorType type = TensorType::f32;
   size_t inputs = 0, outputs = 0;
-  Buffer<float> panels;  // [outputs / 64][inputs][64]
-  Buffer<float> bias;    // [outputs]
+  Buffer<float> floats;     // [outputs / 64][inputs][64], or nothing
+  Buffer<uint16_t> halves;  // the same in float16
+  Buffer<int8_t> bytes;     // the levels of Q8_0
+  Buffer<float> scales;     // their scales, [outputs / 64][inputs / 32][64]
+  Buffer<float> bias;       // [outputs]
+};
+
+// Rows in int8 for a product with Q8_0: x = scale x level.
+struct Levels {
+  size_t blocks = 0;        // of 32 numbers in a row
+  Buffer<int32_t> levels;   // [rows][blocks][8], 4 levels each
+  Buffer<float> scales;     // [rows][blocks]
+  Buffer<int32_t> sums;     // [rows][blocks], of the levels
 };
 
 // The keys [width][positions] and the values [positions][padded_width] of one head.
@@ -50,7 +73,8 @@ struct HeadCache {
 
 struct Kernels {
   const char* name;
-  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, float* y,
+  int weight_offset;  // added to the levels of Q8_0 when they are packed
+  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, Levels&, float* y,
                    size_t y_stride);
   void (*normalize)(const float* x, const float* gain, const float* bias, size_t n, float epsilon,
                     float* y);
@@ -71,14 +95,14 @@ struct Kernels {
 namespace base {
 #define VALYRIAN_LANES 4
 #define VALYRIAN_NAME "base"
+#define VALYRIAN_INSTRUCTIONS "instructions_base.inc"
 #include "kernels.inc"
 #undef VALYRIAN_LANES
 #undef VALYRIAN_NAME
+#undef VALYRIAN_INSTRUCTIONS
 }  // namespace base
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define VALYRIAN_HAS_AVX 1
-
+#ifdef VALYRIAN_HAS_AVX
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
@@ -88,22 +112,26 @@ namespace base {
 namespace avx2 {
 #define VALYRIAN_LANES 8
 #define VALYRIAN_NAME "avx2"
+#define VALYRIAN_INSTRUCTIONS "instructions_avx2.inc"
 #include "kernels.inc"
 #undef VALYRIAN_LANES
 #undef VALYRIAN_NAME
+#undef VALYRIAN_INSTRUCTIONS
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #endif
 namespace avx512 {
 #define VALYRIAN_LANES 16
 #define VALYRIAN_NAME "avx512"
+#define VALYRIAN_INSTRUCTIONS "instructions_avx512.inc"
 #include "kernels.inc"
 #undef VALYRIAN_LANES
 #undef VALYRIAN_NAME
+#undef VALYRIAN_INSTRUCTIONS
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop
@@ -120,10 +148,13 @@ namespace avx512 {
 // Returns the kernels of an instruction set: base, avx2 or avx512; "" picks the best one here.
 inline const Kernels& select_kernels(std::string_view name) {
 #ifdef VALYRIAN_HAS_AVX
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("f16c");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                          __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512vnni");
   if (has_avx512 && (name.empty() || name == "avx512")) return avx512::kKernels;
   if (has_avx2 && (name.empty() || name == "avx2")) return avx2::kKernels;
 #endif
