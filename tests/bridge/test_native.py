@@ -145,8 +145,9 @@ def test_rounded_weights_are_those_in_the_file(
     exact = Generator(bundle)(torch.tensor([tokens]))[0].numpy()
     found = np.array(model.logits(tokens)).reshape(expected.shape)
     rounding = np.abs(expected - exact).max()
-    # Activations may be rounded too, by no more than the weights.
-    assert np.abs(found - expected).max() < rounding
+    # With q8_0, the inputs of the products are rounded to int8 too.
+    allowed = 1e-4 if wanted == StorageType.F16 else 3 * rounding
+    assert np.abs(found - expected).max() < allowed
 
 
 def test_the_tokenizer_gives_the_ids_of_python(

@@ -141,25 +141,22 @@ class Gpt {
     for (size_t layer = 0; layer < shape_.layers; ++layer) {
       const Block& block = blocks_[layer];
       normalize(block.attention_norm, rows.size(), work);
-      multiply(block.qkv, work.normed, W, rows.size(), work.levels, work.qkv);
+      multiply(block.qkv, work.normed, W, rows.size(), work, false, work.qkv);
       for (size_t r = 0; r < rows.size(); ++r) {
-        float* const qkv = &work.qkv[r * wide];
-        for (size_t i = 0; i < 3 * D; ++i) qkv[i] += block.qkv.bias[i];
-        rows[r].cache->write(layer, rows[r].position, qkv + D, qkv + 2 * D);
+        const float* const key = &work.qkv[r * wide + D];
+        rows[r].cache->write(layer, rows[r].position, key, key + D);
       }
       if (layer + 1 == shape_.layers) keep_needed(rows, work, W, wide);
       attend(layer, rows, work);
-      multiply(block.attention_output, work.mixed, W, rows.size(), work.levels, work.normed);
-      add(work.normed, block.attention_output.bias, rows.size(), work.states);
+      multiply(block.attention_output, work.mixed, W, rows.size(), work, true, work.states);
       normalize(block.mlp_norm, rows.size(), work);
-      multiply(block.mlp_up, work.normed, W, rows.size(), work.levels, work.hidden);
-      activate(block.mlp_up.bias, rows.size(), work);
-      multiply(block.mlp_down, work.hidden, hidden, rows.size(), work.levels, work.normed);
-      add(work.normed, block.mlp_down.bias, rows.size(), work.states);
+      multiply(block.mlp_up, work.normed, W, rows.size(), work, false, work.hidden);
+      activate(rows.size() * hidden, work);
+      multiply(block.mlp_down, work.hidden, hidden, rows.size(), work, true, work.states);
     }
     normalize(output_norm_, rows.size(), work);
     work.logits.resize(rows.size() * head_.outputs);
-    multiply(head_, work.normed, W, rows.size(), work.levels, work.logits);
+    multiply(head_, work.normed, W, rows.size(), work, false, work.logits);
     return work.logits.data();
   }
 
@@ -201,6 +198,7 @@ class Gpt {
                      size_t outputs) const {
     const Tensor& tensor = file.tensor(name, {inputs, outputs});
     Matrix matrix{tensor.type, inputs, round_up(outputs, 64), {}, {}, {}, {}, {}};
+    matrix.bias.resize(matrix.outputs);
     const size_t size = inputs * matrix.outputs;
     if (tensor.type == TensorType::f32) matrix.floats.resize(size);
     if (tensor.type == TensorType::f16) matrix.halves.resize(size);
@@ -242,44 +240,25 @@ class Gpt {
     }
   }
 
+  // y = x W + bias, or y += that
   void multiply(const Matrix& matrix, const Buffer<float>& x, size_t x_stride, size_t rows,
-                Levels& levels, Buffer<float>& y) const {
-    kernels_->multiply(matrix, x.data(), x_stride, rows, levels, y.data(), matrix.outputs);
+                Workspace& work, bool adds, Buffer<float>& y) const {
+    kernels_->multiply(matrix, x.data(), x_stride, rows, work.levels, adds, y.data());
   }
 
-  // states += x + bias
-  void add(const Buffer<float>& x, const Buffer<float>& bias, size_t rows,
-           Buffer<float>& states) const {
-    const size_t W = bias.size();
-    for (size_t i = 0; i < rows * W; i += W) {
-      for (size_t j = 0; j < W; ++j) states[i + j] += x[i + j] + bias[j];
-    }
-  }
-
-  void activate(const Buffer<float>& bias, size_t rows, Workspace& work) const {
-    const size_t size = bias.size();
-    for (size_t r = 0; r < rows; ++r) {
-      float* const x = &work.hidden[r * size];
-      if (!has_exact_gelu_) {
-        kernels_->add_bias_and_gelu(x, bias.data(), size);
-        continue;
-      }
-      for (size_t i = 0; i < size; ++i) {
-        const float v = x[i] + bias[i];
-        x[i] = 0.5f * v * (1.0f + std::erf(v * 0.707106781f));
-      }
-    }
+  void activate(size_t size, Workspace& work) const {
+    float* const x = work.hidden.data();
+    if (!has_exact_gelu_) return kernels_->gelu(x, size);
+    for (size_t i = 0; i < size; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.707106781f));
   }
 
   void attend(size_t layer, const std::vector<Row>& rows, Workspace& work) const {
     const size_t D = shape_.width, K = shape_.head_width();
     const size_t wide = round_up(3 * D, 64), W = round_up(D, 64);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(K));
     float* const scores = work.scores.data();
     float* const out = scores + shape_.padded_positions();
     for (size_t r = 0; r < rows.size(); ++r) {
-      float* const q = &work.qkv[r * wide];
-      for (size_t i = 0; i < D; ++i) q[i] *= scale;
+      const float* const q = &work.qkv[r * wide];
       for (size_t h = 0; h < shape_.heads; ++h) {
         const HeadCache head = rows[r].cache->head(layer, h);
         kernels_->attend(q + h * K, head, rows[r].position + 1, scores, out);

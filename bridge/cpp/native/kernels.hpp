@@ -74,15 +74,17 @@ struct HeadCache {
 struct Kernels {
   const char* name;
   int weight_offset;  // added to the levels of Q8_0 when they are packed
-  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, Levels&, float* y,
-                   size_t y_stride);
+  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, Levels&, bool adds,
+                   float* y);
   void (*normalize)(const float* x, const float* gain, const float* bias, size_t n, float epsilon,
                     float* y);
-  void (*add_bias_and_gelu)(float* x, const float* bias, size_t n);
-  float (*exponentiate)(float* x, size_t n, float largest);
+  void (*gelu)(float* x, size_t n);
+  float (*exponentiate)(float* x, size_t n, float largest, float scale);
   float (*find_largest)(const float* x, size_t n);
+  void (*scale_and_order)(float* logits, size_t n, float temperature, int32_t* order);
+  float (*sum_exactly)(const float* weights, size_t n);
+  void (*keep_top)(const int32_t* order, const float* weights, size_t n, float limit, float* kept);
   void (*attend)(const float* q, const HeadCache&, size_t count, float* scores, float* out);
-  float (*sum_above)(const int32_t* order, const float* weights, size_t n, int32_t threshold);
 };
 
 #if defined(__GNUC__) && !defined(__clang__)

@@ -2,11 +2,9 @@
 //
 // Build it with nothing but a C++17 compiler: g++ -std=c++17 -O2 main.cpp -o valyrian-run
 
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -48,33 +46,44 @@ const char* kUsage =
     "Options that you leave out keep the settings in the file.\n"
     "Example: valyrian-run valyrian.gguf --prompt \"Valar morghūlis\" --seed 9\n";
 
+constexpr int64_t kBatch = 32;  // texts that are generated together
+
 void print_text(const Model& model, const std::string& prompt, const Settings& settings) {
   std::cout << valyrian::replace_malformed(prompt) << std::flush;
   for (const std::string& piece : model.stream(prompt, settings)) {
     if (!piece.empty()) std::cout << piece << std::flush;
     if (!std::cout) return;
   }
+  std::cout << std::endl;
 }
 
-void print_ids(const Model& model, const std::string& prompt, const Settings& settings) {
-  auto generation = model.start(model.encode_prompt(prompt), settings);
-  valyrian::Workspace workspace;
-  valyrian::SamplerBuffers buffers;
-  for (int64_t i = 0; i < settings.max_new_tokens; ++i) {
-    model.extend({&generation}, workspace, buffers);
-    std::cout << generation.last_token() << ' ';
+void print_ids(const Model& model, const std::string& prompt,
+               const std::vector<Settings>& settings) {
+  std::vector<valyrian::Generation> texts;
+  for (const auto& each : settings) texts.push_back(model.start(model.encode_prompt(prompt), each));
+  for (const auto& ids : model.generate_ids(texts)) {
+    for (const int32_t id : ids) std::cout << id << ' ';
+    std::cout << std::endl;
   }
 }
 
 void print_samples(const Model& model, const std::string& prompt, Settings settings,
                    const Options& options) {
-  for (int64_t i = 0; i < options.num_samples; ++i) {
-    if (options.num_samples > 1 && !options.print_ids) {
-      std::cout << "[seed " << settings.seed << "] ";
+  if (options.num_samples == 1 && !options.print_ids) return print_text(model, prompt, settings);
+  for (int64_t first = 0; first < options.num_samples && std::cout; first += kBatch) {
+    std::vector<Settings> batch;
+    for (int64_t i = first; i < std::min(options.num_samples, first + kBatch); ++i) {
+      batch.push_back(settings);
+      settings.seed = (settings.seed + 1) % 4294967296;
     }
-    (options.print_ids ? print_ids : print_text)(model, prompt, settings);
-    std::cout << std::endl;
-    settings.seed = (settings.seed + 1) % 4294967296;
+    if (options.print_ids) {
+      print_ids(model, prompt, batch);
+      continue;
+    }
+    const auto texts = model.generate(std::vector<std::string>(batch.size(), prompt), batch);
+    for (size_t i = 0; i < batch.size(); ++i) {
+      std::cout << "[seed " << batch[i].seed << "] " << texts[i] << std::endl;
+    }
   }
 }
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
+#include <vector>
 
 #include "kernels.hpp"
 #include "random.hpp"
@@ -16,75 +16,27 @@
 namespace valyrian {
 
 struct SamplerBuffers {
-  Buffer<float> weights;
-  Buffer<int32_t> order;
+  Buffer<int32_t> order;     // integers in the order of the logits
+  Buffer<float> ones;        // counts tokens
+  std::vector<bool> is_seen;  // whether a token occurs in the window
 };
 
-// Maps floats to integers of the same order.
-inline int32_t order_of(float value) {
-  value += 0.0f;  // turns -0.0 into 0.0
-  int32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits < 0 ? bits ^ 0x7FFFFFFF : bits;
-}
-
-// Sets the weight to 0 of all tokens but those before which the weights sum to less than a limit,
-// by descending value, and by lower id among equal ones. A bisection finds the lowest value above
-// which they do; sorting would take as long as half of the model.
-inline void keep_top(const Kernels& kernels, const Buffer<int32_t>& order, const float* weights,
-                     float limit, float* kept) {
-  const size_t n = order.size();
-  const auto is_within = [&](int64_t threshold) {
-    return kernels.sum_above(order.data(), weights, n, static_cast<int32_t>(threshold)) < limit;
-  };
-  const auto [least, most] = std::minmax_element(order.begin(), order.end());
-  int64_t low = *least, high = *most;  // Above the highest value the sum is 0.
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (is_within(middle)) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  const auto lowest = static_cast<int32_t>(low);
-  float preceding = kernels.sum_above(order.data(), weights, n, lowest);
-  for (size_t i = 0; i < n; ++i) {
-    if (order[i] == lowest) {
-      const float weight = weights[i];
-      if (!(preceding < limit)) kept[i] = 0;
-      preceding += weight;
-    } else if (order[i] < lowest) {
-      kept[i] = 0;
-    }
-  }
-}
-
-// Returns the sum as PyTorch does: added up in order in float64, then rounded to float32.
-inline float sum_in_order(const float* weights, size_t n) {
-  double total = 0;
-  for (size_t i = 0; i < n; ++i) total += static_cast<double>(weights[i]);
-  return static_cast<float>(total);
-}
-
-// Turns logits into the probabilities of the tokens that may be drawn, and 0 for the others.
+// Turns logits into the probabilities of the tokens that may be drawn, and 0 for the others. There
+// is room for a multiple of 64.
 inline void filter(const Kernels& kernels, const Settings& settings, float* logits, size_t n,
                    SamplerBuffers& buffers) {
-  const auto temperature = static_cast<float>(settings.temperature);
-  for (size_t i = 0; i < n; ++i) logits[i] /= temperature;
-  const bool has_top_k = settings.top_k > 0 && static_cast<size_t>(settings.top_k) < n;
-  if (has_top_k || settings.top_p < 1) {
-    buffers.order.assign(round_up(n, 64), std::numeric_limits<int32_t>::min());
-    for (size_t i = 0; i < n; ++i) buffers.order[i] = order_of(logits[i]);
-  }
+  const size_t padded = round_up(n, 64);
+  buffers.order.resize(padded);
+  int32_t* const order = buffers.order.data();
+  kernels.scale_and_order(logits, n, static_cast<float>(settings.temperature), order);
   float* const weights = logits;  // from here on
-  kernels.exponentiate(weights, n, kernels.find_largest(logits, n));
-  if (has_top_k) {
-    buffers.weights.assign(buffers.order.size(), 1);
+  kernels.exponentiate(weights, n, kernels.find_largest(logits, n), 1);
+  if (settings.top_k > 0 && static_cast<size_t>(settings.top_k) < n) {
+    buffers.ones.assign(padded, 1);
     const auto limit = static_cast<float>(settings.top_k);
-    keep_top(kernels, buffers.order, buffers.weights.data(), limit, weights);
+    kernels.keep_top(order, buffers.ones.data(), n, limit, weights);
   }
-  const float total = sum_in_order(weights, n);
+  const float total = kernels.sum_exactly(weights, n);
   for (size_t i = 0; i < n; ++i) weights[i] /= total;
   if (settings.min_p > 0) {  // The largest weight was 1.
     const float least = static_cast<float>(settings.min_p) * (1 / total);
@@ -94,13 +46,13 @@ inline void filter(const Kernels& kernels, const Settings& settings, float* logi
     // A top_p that rounds to 0 keeps one token too.
     const auto top_p = static_cast<float>(settings.top_p);
     const float limit = std::max(top_p, std::numeric_limits<float>::min());
-    keep_top(kernels, buffers.order, weights, limit, weights);
+    kernels.keep_top(order, weights, n, limit, weights);
   }
 }
 
 // Returns the first token, in id order, whose running sum exceeds u times the total.
-inline int32_t draw(const float* weights, size_t n, float u) {
-  const float threshold = u * sum_in_order(weights, n);
+inline int32_t draw(const Kernels& kernels, const float* weights, size_t n, float u) {
+  const float threshold = u * kernels.sum_exactly(weights, n);
   double running = 0;
   size_t last = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -130,11 +82,11 @@ inline int32_t sample(const Kernels& kernels, const Settings& settings, int64_t 
   if (index < settings.min_new_tokens) logits[end_of_text] = -INFINITY;
   if (settings.repetition_penalty != 1) {  // as in CTRL (Keskar et al. 2019)
     const auto penalty = static_cast<float>(settings.repetition_penalty);
-    buffers.weights.assign(n, 0);  // whether a token was seen
+    buffers.is_seen.assign(n, false);
     for (size_t i = 0; i < window_size; ++i) {
       const auto token = static_cast<size_t>(window[i]);
-      if (buffers.weights[token] != 0) continue;
-      buffers.weights[token] = 1;
+      if (buffers.is_seen[token]) continue;
+      buffers.is_seen[token] = true;
       logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
     }
   }
@@ -144,7 +96,7 @@ inline int32_t sample(const Kernels& kernels, const Settings& settings, int64_t 
   }
   const float u = uniform(static_cast<uint32_t>(settings.seed), static_cast<uint32_t>(index));
   filter(kernels, settings, logits, n, buffers);
-  return draw(logits, n, u);
+  return draw(kernels, logits, n, u);
 }
 
 }  // namespace valyrian

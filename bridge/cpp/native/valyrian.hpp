@@ -188,6 +188,24 @@ class Model {
     return texts;
   }
 
+  // Returns max_new_tokens tokens of each text, also after the end of a document.
+  std::vector<std::vector<int32_t>> generate_ids(std::vector<Generation>& texts) const {
+    std::vector<std::vector<int32_t>> ids(texts.size());
+    Workspace workspace;
+    SamplerBuffers buffers;
+    while (true) {
+      std::vector<Generation*> unfinished;
+      for (Generation& text : texts) {
+        if (text.new_count() < text.settings().max_new_tokens) unfinished.push_back(&text);
+      }
+      if (unfinished.empty()) return ids;
+      extend(unfinished, workspace, buffers);
+      for (Generation* const text : unfinished) {
+        ids[static_cast<size_t>(text - texts.data())].push_back(text->last_token());
+      }
+    }
+  }
+
   Generation start(std::vector<int32_t> prompt, const Settings& settings) const {
     check_settings(settings);
     check(!prompt.empty(), "a prompt has no token; pass that of the end of the document");
