@@ -14,9 +14,10 @@ from gguf import GGMLQuantizationType as StorageType
 
 from bridge.cpp.native import make_unicode_classes
 from bridge.cpp.native.example import Model
-from bridge.generator import Generator, stream
+from bridge.generator import Generator
 from bridge.gguf.writer import round_weights, write_gguf
 from bridge.parity_runtimes import SAMPLER_SETTINGS
+from bridge.streaming import stream
 from bridge.torchscript import EXAMPLE_SETTINGS
 from tests.support.hostile_texts import HOSTILE_TEXTS
 from tests.support.native import ROOT, SOURCES, build_native
