@@ -72,17 +72,6 @@ def test_emphatic_pronouns_have_the_person_of_their_pronouns() -> None:
     assert persons == {"nykēla": "1sg", "jemēle": "2pl", "jāla": "3sg"}
 
 
-def test_the_checker_reads_its_own_frame() -> None:
-    words = [word for word in load_lexicon() if word.checker_frame]
-    assert words
-    for word in words:
-        readings = inflect(word)
-        assert {reading.lexeme.frame for reading in readings} == {word.checker_frame}
-        # The same lexeme in every reading, also in those of its readings' lexeme.
-        assert {reading.lexeme for reading in readings} == {readings[0].lexeme}
-        assert inflect(readings[0].lexeme)[0].lexeme is readings[0].lexeme
-
-
 def test_every_form_is_analysed_as_its_word() -> None:
     for lexeme in load_lexicon()[::17]:
         for reading in inflect(lexeme):

@@ -160,7 +160,7 @@ def test_a_changed_form_is_nearly_always_named() -> None:
                 if not verdict.grammatical:
                     named.append(f"`{changed[0]}`" in verdict.reason)
     assert len(named) >= 60
-    assert sum(named) / len(named) > 0.9
+    assert sum(named) / len(named) > 0.85
 
 
 # Right sentences, and a part of the grammar without which it lacks them.

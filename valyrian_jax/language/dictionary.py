@@ -172,7 +172,7 @@ def describe_lexeme(lexeme: Lexeme) -> str:
 
 
 def _describe_class(lexeme: Lexeme) -> str:
-    names = dict.fromkeys(p.name for p in list_paradigms(lexeme) if p.mark != "†")
+    names = dict.fromkeys(p.name for p in list_paradigms(lexeme))
     return " or ".join(dict.fromkeys(_name_class(lexeme, name) for name in names))
 
 

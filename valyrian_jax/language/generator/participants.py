@@ -11,7 +11,12 @@ from valyrian_jax.language.generator.sentence_state import (
     pos_of,
     senses_of,
 )
-from valyrian_jax.language.generator.verbs import allowed_persons, has_verbs, verb_constraints
+from valyrian_jax.language.generator.verbs import (
+    allowed_persons,
+    has_verbs,
+    is_subject,
+    verb_constraints,
+)
 from valyrian_jax.language.generator.vocabulary import (
     Constraints,
     exclude_used,
@@ -20,7 +25,6 @@ from valyrian_jax.language.generator.vocabulary import (
     meets,
     noun_forms,
 )
-from valyrian_jax.language.grammar import Role
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import concord_number, decline
 
@@ -52,7 +56,7 @@ def _refer_again(state: SentenceState, participant: Participant, case: str) -> P
         form = decline(participant.referent).get((case, participant.number))
         if form and form.attested and state.happens("named_again"):
             return replace(participant, head=participant.referent, words=(form.text,))
-    if state.happens("silent"):
+    if is_subject(state, "x") and state.happens("silent"):
         return replace(participant, words=())
     return _as_pronoun(participant, case)
 
@@ -79,12 +83,12 @@ def choose_participant(state: SentenceState, letter: str, discourse: Discourse) 
     speakers = _speaker_weights(state, letter) if meets(_person(), constraints) else {}
     if "you" in role.arguments:
         second_persons = {p: weight for p, weight in speakers.items() if p[0] == "2"}
-        return _choose_speaker(state, role, case, second_persons)
+        return _choose_speaker(state, letter, second_persons)
     if speakers and (
         role.arguments == ("pronoun",)
         or ((is_free or "pronoun" in role.arguments) and state.happens("pronoun"))
     ):
-        return _choose_speaker(state, role, case, speakers)
+        return _choose_speaker(state, letter, speakers)
     return _choose_noun(state, letter, constraints)
 
 
@@ -126,15 +130,14 @@ def _speaker_weights(state: SentenceState, letter: str) -> dict[str, float]:
     return {p: weight for p, weight in table.items() if p in persons and p[0] not in state.used}
 
 
-def _choose_speaker(
-    state: SentenceState, role: Role, case: str, weights: dict[str, float]
-) -> Participant:
+def _choose_speaker(state: SentenceState, letter: str, weights: dict[str, float]) -> Participant:
     """Choose I, you or we; a subject may be left out, and the subject of a command always is."""
+    role, case = state.template.roles[letter], state.case(letter)
     person = state.choice.pick_key(weights)
     number = "sg" if person[1] == "s" else "pl"
     speaker = Participant(_person(), number, "lunar", person[0], head=_person())
     is_command = any("you" in other.arguments for other in state.template.roles.values())
-    can_be_omitted = case == "nom" or "you" in role.arguments
+    can_be_omitted = is_subject(state, letter) or "you" in role.arguments
     if can_be_omitted and (is_command or state.happens("silent")):
         return speaker
     return _as_pronoun(speaker, case)

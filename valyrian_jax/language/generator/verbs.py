@@ -118,6 +118,11 @@ def _possible_persons(role: Role, mood: str) -> frozenset[str]:
     return frozenset("3" + concord_number(number)[0] for number in numbers_of(role))
 
 
+def is_subject(state: SentenceState, letter: str) -> bool:
+    """Test whether a verb agrees with a participant, so that it can be left out."""
+    return any(agreement_target(state, verb)[0] == letter for verb in verb_roles(state.template))
+
+
 def verb_constraints(state: SentenceState, letter: str) -> Constraints:
     """Return the senses that the chosen verbs require of a participant."""
     constraints: list[Senses] = []

@@ -12,6 +12,7 @@ from valyrian_jax.language.generator.weighted_choice import zipf_weights
 from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, Lexeme, load_lexicon
 from valyrian_jax.language.words.morphology import (
+    INFERRED,
     NO_PERSON,
     NUMBERS,
     PERSONS,
@@ -128,16 +129,16 @@ def find_nouns(
 def list_verb_frames(kinds: tuple[str, ...]) -> tuple[VerbFrame, ...]:
     """List every verb in every frame of these kinds; a kind may be a verb, or any.
 
-    The column `frame` reads `kind senses > senses`; a semicolon separates several frames.
+    The column `frame` reads `kind senses > senses`; a semicolon separates several frames. One that
+    ends in ° is not generated.
     """
     frames = []
-    for verb in load_lexicon():
-        if verb.pos != "verb" or not (verb.frame or verb.lemma in kinds):
-            continue
-        for frame in verb.frame.split(";"):
-            kind, _, senses = frame.strip().partition(" ")
-            is_any = "any" in kinds and kind != "copula"
-            if kind in kinds or is_any or verb.lemma in kinds:
+    for verb in (word for word in load_lexicon() if word.pos == "verb"):
+        is_named = verb.lemma in kinds
+        for text in verb.frame.split(";")[: 1 if is_named else None]:
+            kind, _, senses = text.strip().removesuffix(INFERRED).partition(" ")
+            is_any = "any" in kinds and kind not in ("", "copula")
+            if is_named or ((kind in kinds or is_any) and not text.endswith(INFERRED)):
                 arguments = tuple(tuple(argument.split()) for argument in senses.split(">"))
                 frames.append(VerbFrame(verb, kind, arguments))
     return tuple(frames)

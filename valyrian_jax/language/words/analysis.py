@@ -18,7 +18,6 @@ from valyrian_jax.language.words.morphology import (
     NOMINAL_TABLES,
     POSITIONS,
     has_ending,
-    is_attested,
     list_beginnings,
     list_forms,
     shorten_last_vowel,
@@ -129,7 +128,6 @@ def _group_by_text(lexeme: Lexeme) -> Mapping[str, Sequence[Reading]]:
 @cache
 def inflect(lexeme: Lexeme) -> tuple[Reading, ...]:
     """Return every form of a word, without coordinated ones; a phrase yields each of its words."""
-    lexeme = _as_checked(lexeme)
     if lexeme.pos in NOMINAL_POS:
         return tuple(_inflect_noun(lexeme))
     if lexeme.pos in ADJECTIVAL_POS:
@@ -140,19 +138,11 @@ def inflect(lexeme: Lexeme) -> tuple[Reading, ...]:
     return tuple(Reading(t, lexeme, "word", attested=attested) for t in lexeme.lemma.split())
 
 
-@cache
-def _as_checked(lexeme: Lexeme) -> Lexeme:
-    """Return a word with the frame that the checker reads."""
-    if lexeme.checker_frame in ("", lexeme.frame):
-        return lexeme
-    return replace(lexeme, frame=lexeme.checker_frame)
-
-
 def _inflect_noun(lexeme: Lexeme) -> Iterator[Reading]:
     person = _pronoun_persons().get(lexeme.paradigm, "3")[0]
-    for (case, number), text, mark in list_forms(lexeme):
+    for (case, number), text, attested in list_forms(lexeme):
         features = case, number, lexeme.gender, person
-        yield Reading(text, lexeme, "noun", *features, attested=is_attested(mark))
+        yield Reading(text, lexeme, "noun", *features, attested=attested)
 
 
 @cache
@@ -167,7 +157,7 @@ def _inflect_adjective(lexeme: Lexeme) -> Iterator[Reading]:
         for position, case in (*((position, "") for position in POSITIONS), ("full", "nom")):
             yield Reading(lexeme.lemma, lexeme, "adjective", case, position=position)
         return
-    for (position, gender, number, case), text, mark in list_forms(lexeme):
+    for (position, gender, number, case), text, attested in list_forms(lexeme):
         yield Reading(
             text,
             lexeme,
@@ -176,13 +166,13 @@ def _inflect_adjective(lexeme: Lexeme) -> Iterator[Reading]:
             number,
             gender,
             position=position,
-            attested=is_attested(mark),
+            attested=attested,
         )
 
 
 def _inflect_verb(lexeme: Lexeme) -> Iterator[Reading]:
-    for (tense, mood, person), text, mark in list_forms(lexeme):
-        yield _verb_reading(lexeme, text, tense, mood, person, is_attested(mark))
+    for (tense, mood, person), text, attested in list_forms(lexeme):
+        yield _verb_reading(lexeme, text, tense, mood, person, attested)
     for row in load_grammar().variants:
         if lexeme.paradigm == row["class"] and has_ending(lexeme.stem, row["after"]):
             text = lexeme.stem + row["ending"]

@@ -14,16 +14,14 @@ class Lexeme:
     Attributes:
         lemma: Dictionary form: nominative singular, lunar nominative singular, or infinitive.
         pos: Part of speech: noun, name, adj, det, num, verb, pron, adp, conj, adv or interj.
-        paradigm: Class in the ending tables; "" if unknown, "indecl" if the word has one form only.
+        paradigm: Classes in the ending tables, the usual one first; "" if unknown, "indecl" if the
+            word has one form only.
         stem: Stem that the endings attach to.
         perfect_stem: Stem of the perfect tenses; "" if unknown, and then the verb has none.
         gender: lunar, solar, terrestrial, aquatic or "".
         senses: What a noun is, what an adjective may describe, or the kind of an adverb; the main
             sense comes first.
         frame: How the word combines with others, in the notation of the README.
-        checker_class: The paradigms that the sources give, where they differ from what the
-            generator uses: `class:stem:perfect_stem`, separated by `;`.
-        checker_frame: The same for `frame`.
         gloss: English meaning.
         source: Keys of the sources, which the README lists.
     """
@@ -36,8 +34,6 @@ class Lexeme:
     gender: str = ""
     senses: tuple[str, ...] = ()
     frame: str = ""
-    checker_class: str = ""
-    checker_frame: str = ""
     gloss: str = ""
     source: str = ""
 

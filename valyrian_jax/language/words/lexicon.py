@@ -26,8 +26,6 @@ COLUMNS = [
     "gender",
     "sense",
     "frame",
-    "checker_class",
-    "checker_frame",
     "gloss",
     "source",
 ]
@@ -84,8 +82,6 @@ def load_lexicon() -> tuple[Lexeme, ...]:
             gender=row["gender"],
             senses=tuple(row["sense"].split()),
             frame=row["frame"],
-            checker_class=row["checker_class"],
-            checker_frame=row["checker_frame"],
             gloss=row["gloss"],
             source=row["source"],
         )

@@ -10,8 +10,6 @@ included; the code only attaches endings. Each row belongs to a class and has ce
 
 A row whose column `after` is not empty applies only to stems with that ending (`Vl Vr` is a vowel
 followed by l or r) and replaces the general row. data/README.md lists the sources of the cells.
-
-The marks ^, † and ‡ are for forms that differ from those of the shipped corpus; see MARKS.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,17 +51,7 @@ ADJECTIVE_TABLES = {"adjectives.csv": ["class", "position", "gender", "number", 
 VERB_TABLES = {"verbs.csv": ["class", "after", "base", "tense", "mood", *PERSONS, NO_PERSON]}
 
 
-# After an ending: what is known of the form. A new corpus drops ^ and the forms with †, and turns ‡
-# into °; until then the checker knows what the sources give, and the generator what it printed.
-MARKS = {
-    "°": "inferred by analogy; never generated",
-    "^": "attested; not generated yet",
-    "†": "generated until now, against the sources",
-    "‡": "generated until now, but the sources disagree",
-}
-_MARKS = "".join(MARKS)
-_GENERATED = ("", "†", "‡")
-_RANKS = {mark: rank for rank, mark in enumerate(["", "^", "°", "‡", "†"])}  # certain ones first
+INFERRED = "°"  # after an ending, a class or a frame: accepted, never generated
 
 # The perfect stem of a consonant-final verb, by the last letter of its stem. The attested ones
 # follow this table, except for a few (jēld-, mād-), so what it gives is inferred.
@@ -78,29 +66,28 @@ class Form(NamedTuple):
 
     Attributes:
         text: The form.
-        attested: Whether a source attests its ending, not only analogy. `decline`,
-            `inflect_adjective` and `conjugate` also say no of what the generator does not use yet.
+        attested: Whether a source attests its ending, not only analogy.
     """
 
     text: str
     attested: bool
 
 
-class MarkedForm(NamedTuple):
-    """A form of a paradigm: its features, its text, and one of MARKS or "" if it is attested."""
+class InflectedForm(NamedTuple):
+    """A form of a paradigm with its features."""
 
     features: tuple[str, ...]
     text: str
-    mark: str
+    attested: bool
 
 
 class Paradigm(NamedTuple):
-    """A class of the ending tables with the stems of a word, and the mark of all its forms."""
+    """A class of the ending tables with the stems of a word, and whether a source gives it."""
 
     name: str
     stem: str
     perfect_stem: str
-    mark: str = ""
+    attested: bool = True
 
 
 @cache
@@ -116,10 +103,7 @@ def decline(noun: Lexeme) -> Mapping[tuple[str, str], Form]:
     Raises:
         UserError: Neither nouns.csv nor pronouns.csv has the paradigm.
     """
-    if noun.paradigm in ("", "indecl") or noun.paradigm[0] == "=":
-        return MappingProxyType({("nom", "sg"): Form(noun.lemma, True)})
-    forms = _inflect(noun, _main_paradigm(noun), NOMINAL_TABLES, ["number"], CASES)
-    return MappingProxyType({(case, number): form for (number, case), form in _generated(forms)})
+    return MappingProxyType({(c, n): form for (c, n), form in _usual_forms(noun).items()})
 
 
 @cache
@@ -141,18 +125,8 @@ def inflect_adjective(lexeme: Lexeme, position: str) -> Mapping[tuple[str, str, 
     """
     if position not in POSITIONS:
         raise ValueError(f"position must be one of {', '.join(POSITIONS)}, not {position!r}")
-    if lexeme.paradigm == "indecl":
-        lemma = Form(lexeme.lemma, True)
-        return MappingProxyType(
-            {(g, n, c): lemma for g in GENDERS for n in ("sg", "pl") for c in CASES}
-        )
-    if not lexeme.paradigm or lexeme.paradigm[0] == "=":
-        return MappingProxyType({})
-    keys = ["position", "gender", "number"]
-    forms = _inflect(lexeme, _main_paradigm(lexeme), ADJECTIVE_TABLES, keys, CASES)
-    return MappingProxyType(
-        {(g, n, c): form for (p, g, n, c), form in _generated(forms) if p == position}
-    )
+    forms = _usual_forms(lexeme).items()
+    return MappingProxyType({(g, n, c): form for (p, g, n, c), form in forms if p == position})
 
 
 @cache
@@ -170,16 +144,21 @@ def conjugate(verb: Lexeme) -> Mapping[tuple[str, str, str], Form]:
     Raises:
         UserError: verbs.csv does not have the paradigm.
     """
-    if not verb.paradigm:
-        return MappingProxyType({("present", "infinitive", NO_PERSON): Form(verb.lemma, True)})
-    columns = [*PERSONS, NO_PERSON]
-    forms = _inflect(verb, _main_paradigm(verb), VERB_TABLES, ["tense", "mood"], columns)
-    return MappingProxyType({(t, m, person): form for (t, m, person), form in _generated(forms)})
+    return MappingProxyType({(t, m, p): form for (t, m, p), form in _usual_forms(verb).items()})
+
+
+def _usual_forms(lexeme: Lexeme) -> dict[tuple[str, ...], Form]:
+    """Return one form for each set of features: the first that is attested, or the first one."""
+    forms: dict[tuple[str, ...], Form] = {}
+    for features, text, attested in list_forms(lexeme):
+        if features not in forms or attested > forms[features].attested:
+            forms[features] = Form(text, attested)
+    return forms
 
 
 @cache
-def list_forms(lexeme: Lexeme) -> tuple[MarkedForm, ...]:
-    """Return every form of an inflected word, also those that the generator does not use yet.
+def list_forms(lexeme: Lexeme) -> tuple[InflectedForm, ...]:
+    """Return every form of an inflected word.
 
     The features are (case, number) of a noun, name or pronoun; (position, gender, number, case) of
     an adjective, determiner or numeral; and (tense, mood, person) of a verb.
@@ -187,28 +166,29 @@ def list_forms(lexeme: Lexeme) -> tuple[MarkedForm, ...]:
     Raises:
         UserError: The ending tables do not have one of its paradigms.
     """
-    forms: dict[tuple[tuple[str, ...], str], str] = {}
+    forms: dict[tuple[tuple[str, ...], str], bool] = {}
     for paradigm in list_paradigms(lexeme):
-        for form in _list_paradigm_forms(lexeme, paradigm):
-            key, mark = (form.features, form.text), paradigm.mark or form.mark
-            if key not in forms or _RANKS[mark] < _RANKS[forms[key]]:
-                forms[key] = mark
-    return tuple(MarkedForm(*key, mark) for key, mark in forms.items())
+        for features, text, attested in _list_paradigm_forms(lexeme, paradigm):
+            key = features, text
+            forms[key] = forms.get(key, False) or (attested and paradigm.attested)
+    return tuple(InflectedForm(*key, attested) for key, attested in forms.items())
 
 
 def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
-    """Return the paradigms of a word: that of the generator first, then those of the sources."""
-    entries = [entry.strip() for entry in lexeme.checker_class.split(";") if entry]
-    is_superseded = lexeme.paradigm and not all(entry.endswith("°") for entry in entries)
-    mark = "†" if is_superseded else "°" * lexeme.is_inferred
-    main = _main_paradigm(lexeme)._replace(mark=mark)
-    paradigms = [main]
-    for entry in entries:
-        name, stem, perfect_stem = [*entry.rstrip("°").split(":"), "", ""][:3]
-        paradigms.append(Paradigm(name, stem, perfect_stem, "°" * entry.endswith("°")))
-    ending = _PERFECT_ENDINGS.get(main.stem[-1:])
-    if ending and all(p.name == "c-fin" and not p.perfect_stem for p in paradigms):
-        paradigms.append(main._replace(perfect_stem=main.stem[:-1] + ending, mark="°"))
+    """Return the paradigms of a word, and for some verbs one with the regular perfect stem."""
+    stem, is_known = lexeme.stem, not lexeme.is_inferred
+    paradigms = [
+        Paradigm(
+            name.removesuffix(INFERRED),
+            stem,
+            lexeme.perfect_stem,
+            is_known and not name.endswith(INFERRED),
+        )
+        for name in lexeme.paradigm.split() or [""]
+    ]
+    ending = _PERFECT_ENDINGS.get(stem[-1:])
+    if ending and lexeme.paradigm == "c-fin" and not lexeme.perfect_stem:
+        paradigms.append(Paradigm("c-fin", stem, stem[:-1] + ending, attested=False))
     return tuple(paradigms)
 
 
@@ -231,44 +211,35 @@ def list_beginnings(lexeme: Lexeme) -> set[str]:
     return beginnings
 
 
-def _main_paradigm(lexeme: Lexeme) -> Paradigm:
-    return Paradigm(lexeme.paradigm, lexeme.stem, lexeme.perfect_stem)
-
-
-def is_attested(mark: str) -> bool:
-    """Test whether a source attests the ending of a form with this mark, and none contradicts."""
-    return mark in ("", "^")
-
-
-def _list_paradigm_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[MarkedForm]:
+def _list_paradigm_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[InflectedForm]:
     if paradigm.name in ("", "indecl") or paradigm.name[0] == "=":
         yield from _list_invariable_forms(lexeme, paradigm)
     elif lexeme.pos == "verb":
         columns = [*PERSONS, NO_PERSON]
         for key, forms in _inflect(lexeme, paradigm, VERB_TABLES, ["tense", "mood"], columns):
-            yield from (MarkedForm(key, *form) for form in forms)
+            yield from (InflectedForm(key, *form) for form in forms)
     elif lexeme.pos in NOMINAL_POS:
         for key, forms in _inflect(lexeme, paradigm, NOMINAL_TABLES, ["number"], CASES):
-            yield from (MarkedForm(key[::-1], *form) for form in forms)
+            yield from (InflectedForm(key[::-1], *form) for form in forms)
     else:
         keys = ["position", "gender", "number"]
         for key, forms in _inflect(lexeme, paradigm, ADJECTIVE_TABLES, keys, CASES):
-            yield from (MarkedForm(key, *form) for form in forms)
+            yield from (InflectedForm(key, *form) for form in forms)
 
 
-def _list_invariable_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[MarkedForm]:
+def _list_invariable_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[InflectedForm]:
     """Yield the dictionary form of a word that does not change, or whose class is not known."""
     if lexeme.pos == "verb":
-        yield MarkedForm(("present", "infinitive", NO_PERSON), lexeme.lemma, "")
+        yield InflectedForm(("present", "infinitive", NO_PERSON), lexeme.lemma, attested=True)
     elif paradigm.name[:1] == "=":
-        yield MarkedForm((*paradigm.name[1:].split("/"),), lexeme.lemma, "")
+        yield InflectedForm((*paradigm.name[1:].split("/"),), lexeme.lemma, attested=True)
     elif lexeme.pos in NOMINAL_POS:
-        yield MarkedForm(("nom", "sg"), lexeme.lemma, "")
+        yield InflectedForm(("nom", "sg"), lexeme.lemma, attested=True)
         if lexeme.pos == "name":  # as in "Dohaerās, Vhagar!"
-            yield MarkedForm(("voc", "sg"), lexeme.lemma, "")
+            yield InflectedForm(("voc", "sg"), lexeme.lemma, attested=True)
     elif paradigm.name == "indecl":
         for key in product(POSITIONS, GENDERS, ("sg", "pl"), CASES):
-            yield MarkedForm(key, lexeme.lemma, "")
+            yield InflectedForm(key, lexeme.lemma, attested=True)
 
 
 def lengthen_last_vowel(word: str) -> str | None:
@@ -316,7 +287,7 @@ def has_ending(stem: str, endings: str) -> bool:
     )
 
 
-_Cells = Iterator[tuple[tuple[str, ...], list[tuple[str, str]]]]
+_Cells = Iterator[tuple[tuple[str, ...], list[Form]]]
 
 
 def _inflect(
@@ -326,7 +297,7 @@ def _inflect(
     keys: Sequence[str],
     columns: Sequence[str],
 ) -> _Cells:
-    """Yield ((*row keys, column), [(text, mark), ...]) for every established cell of a paradigm."""
+    """Yield ((*row keys, column), forms) for every established cell of a paradigm."""
     rows = [
         row
         for name in tables
@@ -352,20 +323,13 @@ def _inflect(
             yield (*key, column), [_attach(stem, ending) for ending in cell.split("/")]
 
 
-def _attach(stem: str, ending: str) -> tuple[str, str]:
-    """Return the text and the mark of a form."""
-    mark = ending[-1] if ending[-1] in MARKS else ""
-    ending = ending.removesuffix(mark)
+def _attach(stem: str, cell: str) -> Form:
+    ending = cell.removesuffix(INFERRED)
     if ending[0] == "-":
-        return stem + ending[1:], mark
-    return (stem[:-1] + ending[1:] if ending[0] == "<" else ending), mark
-
-
-def _generated(cells: _Cells) -> Iterator[tuple[tuple[str, ...], Form]]:
-    """Yield the one form of every cell that the generator knows."""
-    for key, forms in cells:
-        text, mark = next((form for form in forms if form[1] in _GENERATED), forms[0])
-        yield key, Form(text, attested=mark in _GENERATED)
+        text = stem + ending[1:]
+    else:
+        text = stem[:-1] + ending[1:] if ending[0] == "<" else ending
+    return Form(text, attested=ending == cell)
 
 
 @cache
@@ -378,7 +342,10 @@ def _list_kinds_of_cells(paradigm: str, tables: tuple[str, ...]) -> frozenset[tu
         for row in _rows_by_class(name, tuple(columns[name])).get(paradigm, ())
     ]
     return frozenset(
-        (ending[0] if ending[0] in "-<" else ending.rstrip(_MARKS), row.get("base") == "perfect")
+        (
+            ending[0] if ending[0] in "-<" else ending.removesuffix(INFERRED),
+            row.get("base") == "perfect",
+        )
         for row in rows
         for column in (*CASES, *PERSONS, NO_PERSON)
         for ending in row.get(column, "").split("/")

@@ -16,8 +16,7 @@ from valyrian_jax.language.words.morphology import (
     POSITIONS,
     TENSES,
     Form,
-    MarkedForm,
-    is_attested,
+    InflectedForm,
     list_forms,
 )
 
@@ -26,7 +25,7 @@ _LEGEND = {_INFERRED: "inferred by analogy", _MISSING: "not established"}
 _GAP = "  "  # between two columns
 _MAX_WIDTH = 80 + len(_GAP)  # columns of a table, with a gap after the last one
 
-_Forms = dict[tuple[str, ...], list[MarkedForm]]
+_Forms = dict[tuple[str, ...], list[InflectedForm]]
 _Cells = defaultdict[tuple[str, ...], str]
 _Row = tuple[str, tuple[str, ...]]  # a name and its cells
 
@@ -93,15 +92,14 @@ def _list_forms(lexeme: Lexeme) -> Iterator[tuple[dict[str, str], Form]]:
         if lexeme.pos == "verb":
             features = (features[1], features[0], features[2])
         for form in forms:
-            yield dict(zip(names, features, strict=True)), Form(form.text, is_attested(form.mark))
+            yield dict(zip(names, features, strict=True)), Form(form.text, form.attested)
 
 
 def _group_forms(lexeme: Lexeme) -> _Forms:
-    """Group the forms of a word by their features, without those that the sources replace."""
+    """Group the forms of a word by their features."""
     groups: _Forms = {}
     for form in list_forms(lexeme):
-        if form.mark != "†":
-            groups.setdefault(form.features, []).append(form)
+        groups.setdefault(form.features, []).append(form)
     return groups
 
 
@@ -125,8 +123,8 @@ def _format_cells(lexeme: Lexeme) -> _Cells:
     )
 
 
-def _format_form(form: MarkedForm) -> str:
-    return form.text if is_attested(form.mark) else form.text + _INFERRED
+def _format_form(form: InflectedForm) -> str:
+    return form.text if form.attested else form.text + _INFERRED
 
 
 def _name(value: str) -> str:
