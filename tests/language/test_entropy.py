@@ -8,8 +8,13 @@ from math import inf, log2
 import pytest
 
 from valyrian_jax.language import generate_paragraphs, load_grammar, text_bits
-from valyrian_jax.language.generator.entropy import find_derivations
-from valyrian_jax.language.generator.paragraphs import generate_sentence, join_words
+from valyrian_jax.language.generator.entropy import DerivationSum, sum_paths
+from valyrian_jax.language.generator.evidence import find_evidence
+from valyrian_jax.language.generator.paragraphs import (
+    generate_sentence,
+    join_words,
+    split_words,
+)
 from valyrian_jax.language.generator.realize import realize
 from valyrian_jax.language.generator.sentence_state import Discourse, SentenceState
 from valyrian_jax.language.generator.weighted_choice import (
@@ -51,14 +56,12 @@ def test_the_probability_of_a_sentence_is_its_frequency(name: str) -> None:
     choice, counts, dead_ends = seeded_choice(1), Counter[str](), 0
     for _ in range(4000):
         try:
-            counts[generate_sentence(grammar, choice, Discourse())[0]] += 1
+            counts[generate_sentence(choice, grammar, Discourse())[0]] += 1
         except DeadEndError:
             dead_ends += 1
     assert dead_ends < 80
     for sentence, count in counts.most_common(3):
-        exact = sum(
-            probability for _, probability in find_derivations(sentence, Discourse(), grammar)
-        )
+        exact = sum(DerivationSum(sentence, grammar).after(Discourse()).values())
         deviation = (exact * (1 - exact) / 4000) ** 0.5
         assert abs(count / 4000 - exact) < 4 * deviation, (sentence, count / 4000, exact)
 
@@ -67,11 +70,9 @@ def test_probabilities_sum_to_one() -> None:
     """Compare the total of the sentences drawn with the Good-Turing estimate of the rest."""
     grammar = select_templates("5, realm")
     choice = seeded_choice(2)
-    counts = Counter(generate_sentence(grammar, choice, Discourse())[0] for _ in range(3000))
+    counts = Counter(generate_sentence(choice, grammar, Discourse())[0] for _ in range(3000))
     unseen = sum(count == 1 for count in counts.values()) / 3000
-    total = sum(
-        p for sentence in counts for _, p in find_derivations(sentence, Discourse(), grammar)
-    )
+    total = sum(sum(DerivationSum(text, grammar).after(Discourse()).values()) for text in counts)
     assert total == pytest.approx(1 - unseen, abs=0.02)
     assert 0.8 < total < 1
 
@@ -96,7 +97,7 @@ def test_a_sentence_with_a_clause_has_derivations(template: Template) -> None:
         choice.bits = 0.0
         with suppress(DeadEndError):
             text = join_words(realize(SentenceState(GRAMMAR, template, choice), Discourse())[0])
-    probability = sum(p for _, p in find_derivations(text, Discourse(), GRAMMAR))
+    probability = sum(DerivationSum(text, GRAMMAR).after(Discourse()).values())
     weight = template.weight / sum(t.weight for t in GRAMMAR.sentences)
     assert probability >= weight * 2**-choice.bits * (1 - 1e-9)
 
@@ -108,15 +109,38 @@ def test_sentences_of_parts_in_any_order_have_derivations() -> None:
     while len(texts) < 3:
         choice.bits = 0.0
         with suppress(DeadEndError):
-            text, _ = generate_sentence(grammar, choice, Discourse())
+            text, _ = generate_sentence(choice, grammar, Discourse())
             texts[text] = 2**-choice.bits
     for text, probability in texts.items():
-        derivations = find_derivations(text, Discourse(), grammar)
-        assert sum(p for _, p in derivations) >= probability * (1 - 1e-9)
+        derivations = DerivationSum(text, grammar).after(Discourse())
+        assert sum(derivations.values()) >= probability * (1 - 1e-9)
+
+
+def list_derivations(
+    sentence: str, discourse: Discourse, grammar: Grammar
+) -> dict[Discourse, float]:
+    """Sum over derivations one by one, without dynamic programming."""
+    evidence = find_evidence(split_words(sentence), grammar)
+    outcomes = sum_paths(
+        lambda choose: WeightedChoice(choose, evidence.contains_any),
+        lambda choice: generate_sentence(choice, grammar, discourse),
+        evidence.allows,
+    )
+    return {after: p for (text, after), p in outcomes.items() if text == sentence}
+
+
+def test_dynamic_programming_finds_every_derivation() -> None:
+    sentences = [s for p in generate_paragraphs(150, seed=5) for s in p.sentences if len(s) < 40]
+    assert len(sentences) > 50
+    for sentence in sentences:
+        expected = list_derivations(sentence, Discourse(), GRAMMAR)
+        result = DerivationSum(sentence, GRAMMAR).after(Discourse())
+        assert result.keys() == expected.keys()
+        assert all(result[d] == pytest.approx(expected[d], rel=1e-9) for d in expected), sentence
 
 
 def test_a_form_with_two_numbers_has_two_derivations() -> None:
     """`zaldrīzī` is accusative singular and plural."""
-    results = find_derivations("Vala zaldrīzī urnes.", Discourse(), select_templates("2"))
+    results = DerivationSum("Vala zaldrīzī urnes.", select_templates("2")).after(Discourse())
     assert len(results) == 2
-    assert {d.mention.number for d, _ in results if d.mention} == {"sg", "pl"}
+    assert {d.mention.number for d in results if d.mention} == {"sg", "pl"}

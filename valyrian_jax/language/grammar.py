@@ -90,6 +90,16 @@ class Template:
         )
 
     @cached_property
+    def token_by_name(self) -> Mapping[str, Token]:
+        """The first token of each name."""
+        return {token.name: token for token in reversed(self.tokens)}
+
+    @cached_property
+    def verbs(self) -> Mapping[str, Role]:
+        """The letters that are verbs."""
+        return {letter: role for letter, role in self.roles.items() if role.category == "verb"}
+
+    @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """For every token the indices of those that stand in any order with it, and its own."""
         return tuple(

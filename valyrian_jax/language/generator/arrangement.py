@@ -8,25 +8,30 @@ from valyrian_jax.language.generator.sentence_state import SentenceState
 from valyrian_jax.language.grammar import ADVERBS, Template, Token
 
 
-def arrange(state: SentenceState) -> Template:
-    """Choose the tokens of the state's template and their order.
+def select_tokens(state: SentenceState) -> Template:
+    """Choose which optional tokens of the state's template are printed.
 
     Whether an adverb or another word without agreement is printed is chosen later, with the word.
     """
     template = state.template
-    if not _is_variable(template):
+    if not _has_choice(template):
         return template
-    indices: list[int] = []
+    printed = [i for i, token in enumerate(template.tokens) if _is_printed(state, token)]
+    return _settle_tokens(template, tuple(printed))
+
+
+def order_tokens(state: SentenceState) -> Template:
+    """Choose the order of the tokens in braces: mostly that of the template."""
+    template, order = state.template, list[int]()
     for index, group in enumerate(template.groups):
         if index == group[0]:
-            printed = [i for i in group if _is_printed(state, template.tokens[i])]
-            indices += _order(state, printed)
-    return _select_tokens(template, tuple(indices))
+            order += _choose_order(state, group)
+    return _settle_tokens(template, tuple(order))
 
 
 @cache
-def _is_variable(template: Template) -> bool:
-    return any(t.group or t.repeated or _is_choice(template, t) for t in template.tokens)
+def _has_choice(template: Template) -> bool:
+    return any(t.repeated or _is_choice(template, t) for t in template.tokens)
 
 
 def _is_choice(template: Template, token: Token) -> bool:
@@ -48,25 +53,26 @@ def _is_printed(state: SentenceState, token: Token) -> bool:
     return state.choice.pick((role, None), (probability, 1 - probability)) is not None
 
 
-def _order(state: SentenceState, indices: Sequence[int]) -> Sequence[int]:
-    """Keep the order of the template, or choose another one."""
+def _choose_order(state: SentenceState, indices: Sequence[int]) -> Sequence[int]:
     if len(indices) < 2 or not state.happens("reordered"):
         return indices
-    rest, order = [*indices], []
+    rest, order, words = [*indices], list[int](), list[str]()
     while rest:
         order.append(state.choice.pick(rest, [1.0] * len(rest)))
         rest.remove(order[-1])
+        printed = state.known_words(state.template.tokens[order[-1]])
+        words = [*words, *printed] if printed else []
+        state.choice.expect((" ".join(words),))
     return order
 
 
 @cache
-def _select_tokens(template: Template, indices: tuple[int, ...]) -> Template:
+def _settle_tokens(template: Template, indices: tuple[int, ...]) -> Template:
     """Return the template with these tokens; a cache keeps its identity."""
     tokens = (template.tokens[index] for index in indices)
     fixed = (
         replace(
             token,
-            group=0,
             repeated=False,
             optional=(token.optional or token.repeated) and not _is_choice(template, token),
         )

@@ -9,7 +9,7 @@ from valyrian_jax.language.generator.sentence_state import (
     SentenceState,
     senses_of,
 )
-from valyrian_jax.language.generator.verbs import tense_weights, verb_roles
+from valyrian_jax.language.generator.verbs import tense_weights
 from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers, find_words, meets
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import MODIFIERS, Grammar, Template, Token
@@ -35,7 +35,7 @@ def find_noun_phrases(
         )
 
     def has_forms(template: Template) -> bool:
-        verbs = verb_roles(template)
+        verbs = template.verbs
         has_clause = verbs or any(role.category == "part" for role in template.roles.values())
         if has_clause and (depth or case == "voc"):
             return False

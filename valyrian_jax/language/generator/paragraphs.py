@@ -70,7 +70,7 @@ def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
 
 
 def generate_sentence(
-    grammar: Grammar, choice: WeightedChoice, discourse: Discourse
+    choice: WeightedChoice, grammar: Grammar, discourse: Discourse
 ) -> tuple[str, Discourse]:
     """Generate one sentence; return it and the discourse after it.
 
@@ -102,7 +102,7 @@ def _generate_new_sentence(
     for attempt in range(1, ATTEMPTS + 1):
         choice.bits = bits
         try:
-            text, next_discourse = generate_sentence(grammar, choice, discourse)
+            text, next_discourse = generate_sentence(choice, grammar, discourse)
         except DeadEndError:
             continue
         if text not in seen:

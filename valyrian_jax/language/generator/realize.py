@@ -8,26 +8,27 @@ counted.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from valyrian_jax.language.generator.arrangement import arrange
+from valyrian_jax.language.generator.arrangement import order_tokens, select_tokens
 from valyrian_jax.language.generator.noun_phrases import find_agreeing_forms, find_noun_phrases
 from valyrian_jax.language.generator.participants import choose_known_subject, choose_participant
 from valyrian_jax.language.generator.sentence_state import Discourse, Participant, SentenceState
 from valyrian_jax.language.generator.verbs import (
     find_verb_frames,
+    has_finite_verb,
     possible_forms,
     tense_weights,
     verb_form,
-    verb_roles,
 )
 from valyrian_jax.language.generator.vocabulary import (
+    Tense,
     find_adverbs,
     find_nouns,
     find_words,
     meets,
     rank_weights,
 )
-from valyrian_jax.language.generator.weighted_choice import DeadEndError
-from valyrian_jax.language.grammar import Role, Token, find_free_adverbs
+from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
+from valyrian_jax.language.grammar import Grammar, Role, Token, find_free_adverbs
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
@@ -52,7 +53,7 @@ def realize(
     Raises:
         DeadEndError: No word fits the earlier choices.
     """
-    state.template = arrange(state)
+    state.template = select_tokens(state)
     _choose_verbs(state, discourse, tenses)
     for letter, role in state.template.roles.items():
         is_new = letter not in state.participants and role.category == "participant"
@@ -64,17 +65,23 @@ def realize(
     for letter, role in state.template.roles.items():
         if role.category == "part" and state.find_token(letter):
             state.parts[letter], discourse = _realize_part(state, letter, role, discourse)
+    state.template = order_tokens(state)
     words: list[str] = []
     for index in range(len(state.template.tokens) - 1, -1, -1):
         words[:0] = _realize_token(state, index, words[0] if words else "")
+        if "N" not in state.template.roles:  # The last vowel of a noun phrase can become long.
+            state.choice.expect((" ".join(words),))
     return words, _next_discourse(state, discourse)
 
 
 def _choose_verbs(state: SentenceState, discourse: Discourse, tenses: tuple[str, ...]) -> None:
-    verbs = verb_roles(state.template)
+    verbs = state.template.verbs
     if not verbs:
         return
-    state.tense = state.choice.pick_key(tense_weights(state, discourse, tenses))
+    weights = tense_weights(state, discourse, tenses)
+    is_visible = has_finite_verb(state.template)
+    names = [Tense(name, is_visible) for name in weights]
+    state.tense = state.choice.pick(names, [*weights.values()]).name
     is_known = "x" in state.participants
     if not is_known and (subject := choose_known_subject(state, discourse)):
         _add_participant(state, "x", subject)
@@ -99,42 +106,66 @@ def _realize_noun_phrase(state: SentenceState, noun: Participant, case: str) -> 
     """Put a noun into one of its possible phrases; inside another phrase it is mostly alone."""
     if state.depth and (state.depth > 1 or not state.happens("nested")):
         return noun
-    phrases = find_noun_phrases(state.grammar, noun, case, state.depth)
+    used = frozenset({*state.used, noun.identity})
+    arguments = state.grammar, noun, case, state.depth, used
+    noun, used = state.choice.run(_choose_noun_phrase, *arguments)
+    state.used |= used
+    return noun
+
+
+def _choose_noun_phrase(
+    choice: WeightedChoice,
+    grammar: Grammar,
+    noun: Participant,
+    case: str,
+    depth: int,
+    used: frozenset[str],
+) -> tuple[Participant, frozenset[str]]:
+    """Return a noun with the words of its phrase, and what is used now."""
+    phrases = find_noun_phrases(grammar, noun, case, depth)
+    template = choice.pick(phrases, [phrase.weight for phrase in phrases])
     phrase = SentenceState(
-        state.grammar,
-        state.choice.pick(phrases, [phrase.weight for phrase in phrases]),
-        state.choice,
-        {*state.used, noun.identity},
-        case,
-        state.depth + 1,
-        participants={"N": noun},
+        grammar, template, choice, {*used}, case, depth + 1, participants={"N": noun}
     )
     words, _ = realize(phrase, Discourse())
-    state.used |= phrase.used
-    number = phrase.template.number if phrase.template.number == "pl" else noun.number
-    return replace(noun, words=tuple(words), number=number)
+    number = template.number if template.number == "pl" else noun.number
+    return replace(noun, words=tuple(words), number=number), frozenset(phrase.used)
 
 
 def _realize_part(
     state: SentenceState, letter: str, role: Role, discourse: Discourse
-) -> tuple[list[str], Discourse]:
+) -> tuple[tuple[str, ...], Discourse]:
     """Return the words of a part of the sentence, and the discourse after it.
 
     A part may share a participant, which it does not print.
     """
-    templates = [t for t in state.grammar.parts if t.part in role.arguments]
-    tenses = tuple(argument for argument in role.arguments if argument in TENSES)
-    template = state.choice.pick(templates, [template.weight for template in templates])
-    part = SentenceState(state.grammar, template, state.choice)
     token = state.find_token(letter)
-    target = token.features[0] if token and token.features else ""
-    if shared := state.participants.get(target):
-        part.participants[template.head] = replace(shared, words=())
-        part.used = {shared.identity}
-        discourse = Discourse(discourse.tense)
-    words, discourse = realize(part, discourse, tenses)
+    shared = state.participants.get(token.features[0]) if token and token.features else None
+    if shared:
+        shared, discourse = replace(shared, words=()), Discourse(discourse.tense)
+    arguments = state.grammar, role.arguments, shared, discourse
+    words, discourse = state.choice.run(_choose_part, *arguments)
     state.choice.expect((" ".join(words),))
     return words, discourse
+
+
+def _choose_part(
+    choice: WeightedChoice,
+    grammar: Grammar,
+    names: tuple[str, ...],
+    shared: Participant | None,
+    discourse: Discourse,
+) -> tuple[tuple[str, ...], Discourse]:
+    """Return the words of one of the parts of these names, and the discourse after it."""
+    templates = [template for template in grammar.parts if template.part in names]
+    template = choice.pick(templates, [template.weight for template in templates])
+    part = SentenceState(grammar, template, choice)
+    if shared:
+        part.participants[template.head] = shared
+        part.used = {shared.identity}
+    tenses = tuple(name for name in names if name in TENSES)
+    words, discourse = realize(part, discourse, tenses)
+    return tuple(words), discourse
 
 
 def _realize_token(state: SentenceState, index: int, following: str) -> list[str]:
@@ -147,7 +178,7 @@ def _realize_token(state: SentenceState, index: int, following: str) -> list[str
         case "participant":
             words = list(state.participants[token.name].words)
         case "part":
-            words = state.parts[token.name]
+            words = list(state.parts[token.name])
         case "verb":
             words = [verb_form(state, token.name)]
         case "word" | "adj" | "det" | "num" | "modifier" if token.features:
@@ -209,4 +240,10 @@ def _next_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
         # A new topic replaces the old one, which can still be mentioned.
         mention = old_topic if topic.identity != old_topic.identity else None
     tense = discourse.tense or state.tense
-    return Discourse(tense, topic or old_topic, mention or discourse.mention)
+    return Discourse(
+        tense, _forget_words(topic) or old_topic, _forget_words(mention or discourse.mention)
+    )
+
+
+def _forget_words(participant: Participant | None) -> Participant | None:
+    return participant and replace(participant, head=participant.referent, words=())

@@ -75,7 +75,7 @@ class SentenceState:
     tense: str = ""
     participants: dict[str, Participant] = field(default_factory=dict)
     verbs: dict[str, VerbFrame] = field(default_factory=dict)
-    parts: dict[str, list[str]] = field(default_factory=dict)
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def happens(self, name: str) -> bool:
         """Return True with the probability that [chances] gives for this name."""
@@ -83,7 +83,14 @@ class SentenceState:
 
     def find_token(self, letter: str) -> Token | None:
         """Find the token that prints a letter."""
-        return next((token for token in self.template.tokens if token.name == letter), None)
+        return self.template.token_by_name.get(letter)
+
+    def known_words(self, token: Token) -> tuple[str, ...]:
+        """Return the words of a participant or part that are printed unchanged; () for others."""
+        if token.coordinated:
+            return ()
+        participant = self.participants.get(token.name)
+        return participant.words if participant else self.parts.get(token.name, ())
 
     def is_used(self, letter: str) -> bool:
         """Test whether a token prints a letter, or agrees with it, also as a predicate noun."""

@@ -29,11 +29,6 @@ from valyrian_jax.language.words.morphology import (
 )
 
 
-def verb_roles(template: Template) -> dict[str, Role]:
-    """Return the letters of a template that are verbs."""
-    return {letter: role for letter, role in template.roles.items() if role.category == "verb"}
-
-
 def tense_weights(
     state: SentenceState, discourse: Discourse, tenses: tuple[str, ...] = ()
 ) -> dict[str, float]:
@@ -71,7 +66,7 @@ def _possible_tenses(state: SentenceState, tenses: tuple[str, ...]) -> tuple[str
 
 def has_verbs(state: SentenceState) -> bool:
     """Test whether there is a verb for every verb letter of the template."""
-    return all(find_verb_frames(state, letter) for letter in verb_roles(state.template))
+    return all(find_verb_frames(state, letter) for letter in state.template.verbs)
 
 
 def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
@@ -95,7 +90,7 @@ def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
 
 def agreement_target(state: SentenceState, letter: str) -> tuple[str, str]:
     """Return what a verb agrees with (a participant, or a person such as 3s), and its mood."""
-    token = next(token for token in state.template.tokens if token.name == letter)
+    token = state.template.token_by_name[letter]
     if token.features == ("infinitive",):
         return "", "infinitive"
     return token.features[0], token.features[1] if len(token.features) > 1 else "indicative"
@@ -120,7 +115,14 @@ def _possible_persons(role: Role, mood: str) -> frozenset[str]:
 
 def is_subject(state: SentenceState, letter: str) -> bool:
     """Test whether a verb agrees with a participant, so that it can be left out."""
-    return any(agreement_target(state, verb)[0] == letter for verb in verb_roles(state.template))
+    return any(agreement_target(state, verb)[0] == letter for verb in state.template.verbs)
+
+
+@cache
+def has_finite_verb(template: Template) -> bool:
+    """Test whether a verb of a template shows the tense."""
+    verbs = template.verbs
+    return any(t.name in verbs and t.features != ("infinitive",) for t in template.tokens)
 
 
 def verb_constraints(state: SentenceState, letter: str) -> Constraints:

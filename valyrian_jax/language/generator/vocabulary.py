@@ -43,6 +43,13 @@ class VerbFrame(NamedTuple):
     arguments: tuple[Senses, ...]
 
 
+class Tense(NamedTuple):
+    """A tense, and whether a verb of the template shows it."""
+
+    name: str
+    is_visible: bool
+
+
 class OpenArgument(NamedTuple):
     """An argument whose noun is still to be drawn."""
 
@@ -65,10 +72,11 @@ def meets(lexeme: Lexeme, constraints: Constraints) -> bool:
     )
 
 
-def rank_weights(count: int) -> list[float]:
+@cache
+def rank_weights(count: int) -> tuple[float, ...]:
     """Return the weights of words that are listed from frequent to rare."""
     law = load_grammar().weights["words"]
-    return zipf_weights(count, law["offset"], law["exponent"])
+    return tuple(zipf_weights(count, law["offset"], law["exponent"]))
 
 
 @cache

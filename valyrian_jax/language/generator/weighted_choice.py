@@ -1,7 +1,7 @@
 """Weighted random choices that add up their information."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import log2
 from random import Random
@@ -21,6 +21,8 @@ class WeightedChoice:
         choose: Function from (items, weights) to the index of one item.
         can_print: Whether the sentence can contain one of these texts. A caller that looks for one
             particular sentence abandons other derivations early with it.
+        sum_outcomes: Function from a procedure and its arguments to the probability of each of its
+            outcomes; None to run procedures.
 
     Attributes:
         bits: Information of all choices so far: -log2 of the probability of the derivation.
@@ -30,9 +32,11 @@ class WeightedChoice:
         self,
         choose: Callable[[Sequence[Any], Sequence[float]], int],
         can_print: Callable[[Iterable[str]], bool] = lambda _: True,
+        sum_outcomes: Callable[..., Mapping[Any, float]] | None = None,
     ) -> None:
         self._choose = choose
         self._can_print = can_print
+        self._sum_outcomes = sum_outcomes
         self.bits = 0.0
 
     def expect(self, texts: Iterable[str]) -> None:
@@ -54,6 +58,25 @@ class WeightedChoice:
             raise DeadEndError
         index = self._choose(items, weights)
         self.bits -= log2(weights[index] / sum(weights))
+        return items[index]
+
+    def run(self, procedure: Callable[..., T], *arguments: Hashable) -> T:
+        """Return the outcome of a procedure that gets this source of choices and the arguments.
+
+        A procedure is a piece of a derivation that depends on nothing else. To sum over all
+        derivations, `sum_outcomes` finds its outcomes once for the same arguments.
+
+        Raises:
+            DeadEndError: It has no outcome.
+        """
+        if self._sum_outcomes is None:
+            return procedure(self, *arguments)
+        outcomes = self._sum_outcomes(procedure, *arguments)
+        if not outcomes:
+            raise DeadEndError
+        items, probabilities = list(outcomes), list(outcomes.values())
+        index = self._choose(items, probabilities)
+        self.bits -= log2(probabilities[index])
         return items[index]
 
     def happens(self, probability: float) -> bool:
