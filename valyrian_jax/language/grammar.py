@@ -20,7 +20,9 @@ ADVERBS = ("time", "place", "manner", "adverb")
 CATEGORIES = ("verb", *MODIFIERS, *ADVERBS, "word", "byname", "set", "part")
 PUNCTUATION = (".", ",", "!", "?")
 END_MARKS = {".": ".!?", "!": "!.", "?": "?"}  # mark of a template -> marks that are as good
-_WEIGHT_TABLES = ("chances", "words", "sentences", "tenses", "numbers", "persons")
+_WEIGHT_TABLES = ("chances", "words", "tenses", "numbers", "persons")
+TELL = ("tell",)  # the kind of a sentence that names none
+NEXT_SPEAKER = "/"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Template:
         tenses: Tenses that the generator chooses from; empty for all.
         part: Which part of other templates it is, as "statement"; "" if it is none.
         head: The letter that it shares with the token of another template, as in `S:x`.
+        kinds: What a sentence does in a text: tell, ask, affirm ...
+        is_reply: Whether its subject, its verb V and its tense are those of the sentence before.
         number: Number of the verb with this group of noun phrases: "sg", "pl" or "any".
         covered: Whether another template matches the same, so that the checker needs not try it.
         example: A sentence or phrase that it matches.
@@ -78,6 +82,8 @@ class Template:
     tenses: tuple[str, ...]
     part: str
     head: str
+    kinds: tuple[str, ...]
+    is_reply: bool
     number: str
     covered: bool
     example: str
@@ -126,10 +132,19 @@ class Template:
         return "prevocalic" if following[:1].lower() in VOWELS else "prepositive"
 
 
+@dataclass(frozen=True)
+class TextPlan:
+    """The kinds of the sentences of a text, in order; NEXT_SPEAKER: another one speaks."""
+
+    weight: float
+    kinds: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Grammar:
     """The contents of grammar.toml."""
 
+    texts: tuple[TextPlan, ...]
     sentences: tuple[Template, ...]
     phrases: tuple[Template, ...]
     groups: tuple[Template, ...]  # coordinated noun phrases
@@ -141,6 +156,12 @@ class Grammar:
     def templates(self) -> tuple[Template, ...]:
         """All templates."""
         return (*self.sentences, *self.phrases, *self.groups, *self.other_parts)
+
+    @cached_property
+    def sentences_by_kind(self) -> Mapping[str, Sequence[Template]]:
+        """The sentences of each kind that the generator uses."""
+        kinds = dict.fromkeys(kind for template in self.sentences for kind in template.kinds)
+        return {k: [t for t in self.sentences if k in t.kinds and t.weight] for k in kinds}
 
     @cached_property
     def parts(self) -> tuple[Template, ...]:
@@ -167,11 +188,12 @@ def load_grammar() -> Grammar:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"grammar.toml is not valid TOML: {error}; correct that line") from error
-    for name in (*_WEIGHT_TABLES, "sentence", "phrase"):
+    for name in (*_WEIGHT_TABLES, "text", "sentence", "phrase"):
         if name not in data:
             raise UserError(f"grammar.toml has no table [{name}]; restore it")
     parts = (*data.get("part", ()), *expand_frames(data.get("frame", ()), data.get("form", ())))
     return Grammar(
+        texts=tuple(TextPlan(t["weight"], (*t["sentences"].split(),)) for t in data["text"]),
         sentences=tuple(parse_template(table) for table in data["sentence"]),
         phrases=tuple(parse_template(table) for table in data["phrase"]),
         groups=tuple(parse_template(table) for table in data.get("group", ())),
@@ -232,6 +254,8 @@ def parse_template(table: Mapping[str, Any]) -> Template:
         tenses=tuple(table.get("tense", ())),
         part=str(table.get("part", "")),
         head=str(table.get("head", "x")),
+        kinds=tuple(table.get("kinds", TELL)),
+        is_reply=bool(table.get("reply")),
         number=str(table.get("number", "")),
         covered=bool(table.get("covered")),
         example=str(table.get("example", "")),

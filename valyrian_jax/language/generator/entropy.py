@@ -17,7 +17,7 @@ from valyrian_jax.language.generator.evidence import find_evidence
 from valyrian_jax.language.generator.paragraphs import generate_sentence, split_words
 from valyrian_jax.language.generator.sentence_state import Discourse
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.grammar import NEXT_SPEAKER, Grammar, TextPlan
 
 
 def text_bits(sentences: Sequence[str], grammar: Grammar) -> float:
@@ -26,19 +26,34 @@ def text_bits(sentences: Sequence[str], grammar: Grammar) -> float:
     The rule that no sentence occurs twice in a corpus is ignored, so texts are independent. The
     result is infinite if the grammar cannot generate the text.
     """
-    total = sum(grammar.weights["sentences"].values())
-    length_probability = grammar.weights["sentences"].get(str(len(sentences)), 0.0) / total
-    probabilities = {Discourse(): length_probability}
-    for sentence in sentences:
-        derivations = DerivationSum(sentence, grammar)
-        next_probabilities: dict[Discourse, float] = {}
-        for discourse, probability in probabilities.items():
-            for after, conditional in derivations.after(discourse).items():
-                joint = next_probabilities.get(after, 0.0) + probability * conditional
-                next_probabilities[after] = joint
-        probabilities = next_probabilities
-    probability = sum(probabilities.values())
+    sums = [DerivationSum(sentence, grammar) for sentence in sentences]
+    total = sum(text.weight for text in grammar.texts)
+    probability = sum(
+        plan.weight / total * _plan_probability(sums, plan)
+        for plan in grammar.texts
+        if len(sums) == sum(kind != NEXT_SPEAKER for kind in plan.kinds)
+    )
     return -log2(probability) if probability else inf
+
+
+def _plan_probability(sums: Sequence["DerivationSum"], plan: TextPlan) -> float:
+    probabilities = {Discourse(): 1.0}
+    remaining = iter(sums)
+    for kind in plan.kinds:
+        if kind == NEXT_SPEAKER:
+            steps = ((d.change_speaker(), p) for d, p in probabilities.items())
+        else:
+            derivations = next(remaining)
+            steps = (
+                (after, probability * conditional)
+                for discourse, probability in probabilities.items()
+                for after, conditional in derivations.after(discourse, kind).items()
+            )
+        totals: dict[Discourse, float] = {}
+        for discourse, probability in steps:
+            totals[discourse] = totals.get(discourse, 0.0) + probability
+        probabilities = totals
+    return sum(probabilities.values())
 
 
 class DerivationSum:
@@ -55,9 +70,9 @@ class DerivationSum:
         self._evidence = find_evidence(split_words(sentence), grammar)
         self._outcomes: dict[tuple[Hashable, ...], dict[Any, float]] = {}
 
-    def after(self, discourse: Discourse) -> dict[Discourse, float]:
+    def after(self, discourse: Discourse, kind: str = "tell") -> dict[Discourse, float]:
         """Return every discourse that can follow, and the probability of it and the sentence."""
-        outcomes = self._sum_outcomes(generate_sentence, self._grammar, discourse)
+        outcomes = self._sum_outcomes(generate_sentence, self._grammar, discourse, kind)
         return {after: p for (text, after), p in outcomes.items() if text == self._sentence}
 
     def _sum_outcomes(

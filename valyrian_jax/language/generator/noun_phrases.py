@@ -18,11 +18,11 @@ from valyrian_jax.language.words.morphology import NUMBERS, concord_case, inflec
 
 @cache
 def find_noun_phrases(
-    grammar: Grammar, noun: Participant, case: str, depth: int
+    grammar: Grammar, noun: Participant, case: str, depth: int, can_be_group: bool
 ) -> tuple[Template, ...]:
     """Return the noun-phrase templates that accept a noun and have attested forms agreeing with it.
 
-    A relative clause needs a phrase that is not inside another one, and no vocative.
+    A relative clause or a group of nouns is not inside another phrase, and no vocative.
     """
 
     def accepts_noun(template: Template) -> bool:
@@ -50,7 +50,8 @@ def find_noun_phrases(
             if token.features[:1] == ("N",) and _is_modifier(template, token)
         )
 
-    templates = (*grammar.phrases, *(() if depth or case == "voc" else grammar.groups))
+    is_single = depth or case == "voc" or not can_be_group
+    templates = (*grammar.phrases, *(() if is_single else grammar.groups))
     return tuple(phrase for phrase in templates if accepts_noun(phrase) and has_forms(phrase))
 
 

@@ -1,7 +1,7 @@
 """Paragraphs: short texts of new High Valyrian sentences, with their probabilities."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 from unicodedata import normalize
 
@@ -13,9 +13,10 @@ from valyrian_jax.language.generator.weighted_choice import (
     WeightedChoice,
     seeded_choice,
 )
-from valyrian_jax.language.grammar import PUNCTUATION, Grammar, load_grammar
+from valyrian_jax.language.grammar import NEXT_SPEAKER, PUNCTUATION, Grammar, load_grammar
 
-ATTEMPTS = 5_000  # If none of so many sentences is new, the grammar counts as exhausted.
+ATTEMPTS = 60  # draws of a sentence, until one is new; then the text is drawn again
+RESTARTS = 20  # If none of so many texts can be new, the grammar counts as exhausted.
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -58,26 +59,48 @@ def generate_paragraphs(sentences: int, seed: int) -> Iterator[Paragraph]:
     grammar, choice = load_grammar(), seeded_choice(seed)
     seen: set[str] = set()
     while len(seen) < sentences:
+        paragraph = _generate_paragraph(grammar, choice, seen)
+        missing = sentences - len(seen)
+        seen.update(paragraph.sentences[:missing])
+        yield paragraph._replace(sentences=paragraph.sentences[:missing])
+
+
+def _generate_paragraph(grammar: Grammar, choice: WeightedChoice, seen: set[str]) -> Paragraph:
+    """Generate a paragraph of sentences that are not in `seen`."""
+    attempts = 0
+    for _ in range(RESTARTS):
         choice.bits = 0.0
-        length, discourse = int(choice.pick_key(grammar.weights["sentences"])), Discourse()
-        paragraph, total_attempts = [], 0
-        for _ in range(min(length, sentences - len(seen))):
-            text, discourse, attempts = _generate_new_sentence(grammar, choice, discourse, seen)
-            seen.add(text)
-            paragraph.append(text)
-            total_attempts += attempts
-        yield Paragraph(tuple(paragraph), choice.bits, total_attempts)
+        plan = choice.pick(grammar.texts, [text.weight for text in grammar.texts])
+        texts, discourse = list[str](), Discourse()
+        for kind in plan.kinds:
+            if kind == NEXT_SPEAKER:
+                discourse = discourse.change_speaker()
+                continue
+            text, discourse, count = _generate_new_sentence(
+                grammar, choice, discourse, kind, (seen, texts)
+            )
+            attempts += count
+            if not text:
+                break
+            texts.append(text)
+        else:
+            return Paragraph(tuple(texts), choice.bits, attempts)
+    raise UserError(
+        f"no new text in {RESTARTS} attempts after {len(seen):,} sentences; "
+        "ask for fewer sentences, or add words or templates"
+    )
 
 
 def generate_sentence(
-    choice: WeightedChoice, grammar: Grammar, discourse: Discourse
+    choice: WeightedChoice, grammar: Grammar, discourse: Discourse, kind: str = "tell"
 ) -> tuple[str, Discourse]:
-    """Generate one sentence; return it and the discourse after it.
+    """Generate one sentence of a kind; return it and the discourse after it.
 
     Raises:
         DeadEndError: No word fits the earlier choices; call again.
     """
-    template = choice.pick(grammar.sentences, [template.weight for template in grammar.sentences])
+    templates = grammar.sentences_by_kind[kind]
+    template = choice.pick(templates, [template.weight for template in templates])
     words, discourse = realize(SentenceState(grammar, template, choice), discourse)
     return join_words(words), discourse
 
@@ -96,18 +119,20 @@ def split_words(sentence: str) -> list[str]:
 
 
 def _generate_new_sentence(
-    grammar: Grammar, choice: WeightedChoice, discourse: Discourse, seen: set[str]
+    grammar: Grammar,
+    choice: WeightedChoice,
+    discourse: Discourse,
+    kind: str,
+    old: Sequence[Collection[str]],
 ) -> tuple[str, Discourse, int]:
+    """Return a sentence, the discourse after it and the number of attempts; "" if none is new."""
     bits = choice.bits
     for attempt in range(1, ATTEMPTS + 1):
         choice.bits = bits
         try:
-            text, next_discourse = generate_sentence(choice, grammar, discourse)
+            text, next_discourse = generate_sentence(choice, grammar, discourse, kind)
         except DeadEndError:
             continue
-        if text not in seen:
+        if not any(text in texts for texts in old):
             return text, next_discourse, attempt
-    raise UserError(
-        f"no new sentence in {ATTEMPTS:,} attempts after {len(seen):,} sentences; "
-        "ask for fewer sentences, or add words or templates"
-    )
+    return "", discourse, ATTEMPTS

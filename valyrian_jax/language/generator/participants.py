@@ -46,7 +46,10 @@ def choose_known_subject(state: SentenceState, discourse: Discourse) -> Particip
                 candidates.append(participant)
                 weights.append(chances[name])
             del state.participants["x"]
-    subject = state.choice.pick(candidates, weights)
+    if state.template.is_reply and discourse.topic in candidates:
+        subject = discourse.topic
+    else:
+        subject = state.choice.pick(candidates, weights)
     return _refer_again(state, subject, state.case("x")) if subject else None
 
 
@@ -77,7 +80,7 @@ def choose_participant(state: SentenceState, letter: str, discourse: Discourse) 
         and mention
         and mention.identity not in state.used
         and meets(mention.referent, constraints)
-        and state.happens("other_pronoun")
+        and (state.template.is_reply or state.happens("other_pronoun"))
     ):
         return _as_pronoun(mention, case)
     speakers = _speaker_weights(state, letter) if meets(_person(), constraints) else {}

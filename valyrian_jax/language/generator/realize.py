@@ -13,6 +13,7 @@ from valyrian_jax.language.generator.noun_phrases import find_agreeing_forms, fi
 from valyrian_jax.language.generator.participants import choose_known_subject, choose_participant
 from valyrian_jax.language.generator.sentence_state import Discourse, Participant, SentenceState
 from valyrian_jax.language.generator.verbs import (
+    allowed_persons,
     find_verb_frames,
     has_finite_verb,
     possible_forms,
@@ -28,7 +29,7 @@ from valyrian_jax.language.generator.vocabulary import (
     rank_weights,
 )
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import Grammar, Role, Token, find_free_adverbs
+from valyrian_jax.language.grammar import TELL, Grammar, Role, Token, find_free_adverbs
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
@@ -60,7 +61,7 @@ def realize(
         if is_new and (state.is_used(letter) or "you" in role.arguments):
             participant = choose_participant(state, letter, discourse)
             if participant.is_named:
-                participant = _realize_noun_phrase(state, participant, state.case(letter))
+                participant = _realize_noun_phrase(state, participant, letter)
             _add_participant(state, letter, participant)
     for letter, role in state.template.roles.items():
         if role.category == "part" and state.find_token(letter):
@@ -87,6 +88,8 @@ def _choose_verbs(state: SentenceState, discourse: Discourse, tenses: tuple[str,
         _add_participant(state, "x", subject)
     for letter in verbs:
         frames = find_verb_frames(state, letter)
+        if letter == "V" and state.template.is_reply:
+            frames = [frame for frame in frames if frame == discourse.verb]
         state.verbs[letter] = state.choice.pick(frames, rank_weights(len(frames)))
         state.used.add(state.verbs[letter].verb.lemma)
         token = state.find_token(letter)
@@ -102,15 +105,33 @@ def _add_participant(state: SentenceState, letter: str, participant: Participant
         state.choice.expect((" ".join(participant.words),))
 
 
-def _realize_noun_phrase(state: SentenceState, noun: Participant, case: str) -> Participant:
+def _realize_noun_phrase(state: SentenceState, noun: Participant, letter: str) -> Participant:
     """Put a noun into one of its possible phrases; inside another phrase it is mostly alone."""
     if state.depth and (state.depth > 1 or not state.happens("nested")):
         return noun
-    used = frozenset({*state.used, noun.identity})
-    arguments = state.grammar, noun, case, state.depth, used
+    case, used = state.case(letter), frozenset({*state.used, noun.identity})
+    arguments = state.grammar, noun, case, state.depth, used, _can_be_group(state, letter)
     noun, used = state.choice.run(_choose_noun_phrase, *arguments)
     state.used |= used
     return noun
+
+
+def _can_be_group(state: SentenceState, letter: str) -> bool:
+    """Test whether a participant can be several nouns, whose verb has a form for them.
+
+    What else agrees with several nouns of different genders is not attested.
+    """
+    template = state.template
+    agreeing = {t.name for t in template.tokens if t.features[:1] == (letter,)}
+    is_model = any(role.model == letter for role in template.roles.values())
+    role = template.roles[letter]
+    token = state.find_token(letter)
+    return (
+        agreeing <= template.verbs.keys()
+        and not (is_model or role.model or role.arguments)
+        and not (token and token.coordinated)
+        and "3p" in allowed_persons(state, letter)
+    )
 
 
 def _choose_noun_phrase(
@@ -120,16 +141,19 @@ def _choose_noun_phrase(
     case: str,
     depth: int,
     used: frozenset[str],
+    can_be_group: bool,
 ) -> tuple[Participant, frozenset[str]]:
     """Return a noun with the words of its phrase, and what is used now."""
-    phrases = find_noun_phrases(grammar, noun, case, depth)
+    phrases = find_noun_phrases(grammar, noun, case, depth, can_be_group)
     template = choice.pick(phrases, [phrase.weight for phrase in phrases])
     phrase = SentenceState(
         grammar, template, choice, {*used}, case, depth + 1, participants={"N": noun}
     )
     words, _ = realize(phrase, Discourse())
-    number = template.number if template.number == "pl" else noun.number
-    return replace(noun, words=tuple(words), number=number), frozenset(phrase.used)
+    noun = replace(noun, words=tuple(words), is_group=template in grammar.groups)
+    if template.number == "pl":
+        noun = replace(noun, number="pl")
+    return noun, frozenset(phrase.used)
 
 
 def _realize_part(
@@ -232,16 +256,19 @@ def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[
 def _next_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
     """Make a living subject the topic, and the first other participant the last mention."""
     subject, old_topic = state.participants.get("x"), discourse.topic
+    is_asked = state.template.kinds != TELL
     is_alive = subject and meets(subject.referent, (("person", "animal"),))
-    topic = subject if is_alive else None
+    topic = subject if subject and not subject.is_group and (is_alive or is_asked) else None
     others = (other for letter, other in state.participants.items() if letter not in ("x", "N"))
-    mention = next((other for other in others if other.person == "3"), None)
+    mention = next((o for o in others if o.person == "3" and not o.is_group), None)
     if mention is None and topic and old_topic and old_topic.person == "3":
         # A new topic replaces the old one, which can still be mentioned.
         mention = old_topic if topic.identity != old_topic.identity else None
-    tense = discourse.tense or state.tense
     return Discourse(
-        tense, _forget_words(topic) or old_topic, _forget_words(mention or discourse.mention)
+        tense=state.tense if is_asked else discourse.tense or state.tense,
+        topic=_forget_words(topic) or old_topic,
+        mention=_forget_words(mention or discourse.mention),
+        verb=state.verbs.get("V") if is_asked else None,
     )
 
 

@@ -1,6 +1,6 @@
 """What the generator knows while it writes: participants, the discourse and one sentence."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
@@ -31,6 +31,7 @@ class Participant:
     person: str
     head: Lexeme
     words: tuple[str, ...] = ()
+    is_group: bool = False  # several coordinated noun phrases, of which this is the last
 
     @property
     def agreement(self) -> str:
@@ -60,6 +61,15 @@ class Discourse:
     tense: str = ""  # of the first sentence
     topic: Participant | None = None  # what the text is about
     mention: Participant | None = None  # what it mentioned last besides the topic
+    verb: VerbFrame | None = None  # of a question or an order, for the reply
+
+    def change_speaker(self) -> "Discourse":
+        """Return the same for another speaker: who was I is you, and who was you is I."""
+        topic = self.topic and replace(self.topic, person=_OTHERS[self.topic.person])
+        return replace(self, topic=topic)
+
+
+_OTHERS = {"1": "2", "2": "1", "3": "3"}
 
 
 @dataclass

@@ -34,6 +34,8 @@ def tense_weights(
 ) -> dict[str, float]:
     """Return the weights of the tenses that have verbs, from `tenses` or those of the template."""
     same_tense = state.grammar.weights["chances"]["same_tense"] if discourse.tense else 0.0
+    if state.template.is_reply and not state.template.tenses:
+        same_tense = 1.0
     table = state.grammar.weights["tenses"]
     tenses = tenses or state.template.tenses or TENSES
     if state.participants or state.used:
@@ -41,10 +43,11 @@ def tense_weights(
     else:
         possible = _initial_tenses(state.grammar, state.template, tenses)
     total = sum(table.values())
-    return {
+    weights = {
         tense: (1 - same_tense) * table[tense] / total + same_tense * (tense == discourse.tense)
         for tense in possible
     }
+    return {tense: weight for tense, weight in weights.items() if weight}
 
 
 @cache
