@@ -14,7 +14,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import STANDARD_INPUT, is_standard_output, is_stream, write_output
 from valyrian_jax.tokenizer.display import print_words
 
-_CORPUS_SENTENCES, _SHOWN_SENTENCES = 62000, 20
+_CORPUS_SENTENCES, _SHOWN_SENTENCES = 250_000, 20
 
 
 @click.command(epilog="Example: python -m valyrian_jax corpus --sentences 100 --seed 1 -o more.txt")
@@ -36,7 +36,7 @@ _CORPUS_SENTENCES, _SHOWN_SENTENCES = 62000, 20
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Number of other texts to compute the exact entropy of; each takes seconds.",
+    help="Number of other texts to sum over all derivations of.",
 )
 @click.option(
     "-o",

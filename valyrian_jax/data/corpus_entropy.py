@@ -50,8 +50,7 @@ def generate_corpus(sentences: int, seed: int, exact: int) -> GeneratedCorpus:
     Args:
         sentences: Number of sentences.
         seed: Seed; the same one gives the same text.
-        exact: Number of other texts (from the next seed) whose exact probability is computed too,
-            which takes seconds for each.
+        exact: Number of other texts (from the next seed) whose exact probability is computed too.
 
     Raises:
         UserError: The grammar cannot write so many sentences.
@@ -91,10 +90,10 @@ def source_path(text: str | Path) -> Path:
 
 
 def save_source(source: CorpusSource, path: Path) -> None:
-    """Write the source of a text."""
-    bits = ",\n".join(f"{value:.3f}" for value in source.bits)
+    """Write the source of a text; the rounding of the bits is far below their error."""
+    bits = ",".join(f"{value:.1f}" for value in source.bits)
     head = json.dumps({"sha256": source.sha256, "excess": round(source.excess, 5)})[1:-1]
-    write_atomically(path, f'{{{head}, "bits": [\n{bits}\n]}}\n')
+    write_atomically(path, f'{{{head}, "bits": [{bits}]}}\n')
 
 
 def load_source(text: str | Path, sha256: str) -> CorpusSource | None:

@@ -204,6 +204,12 @@ def load_grammar() -> Grammar:
 
 
 @cache
+def find_parts(grammar: Grammar, names: Sequence[str]) -> Sequence[Template]:
+    """Return the parts of these names that the generator uses."""
+    return [template for template in grammar.parts if template.part in names and template.weight]
+
+
+@cache
 def find_free_adverbs(grammar: Grammar) -> Mapping[str, Lexeme]:
     """Return the adverbs that may stand anywhere, since no template names them in its place.
 

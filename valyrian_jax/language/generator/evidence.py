@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from valyrian_jax.language.generator.vocabulary import Tense, VerbFrame, WordForm, list_verb_frames
-from valyrian_jax.language.grammar import Grammar, Role, Template, Token
+from valyrian_jax.language.grammar import Grammar, Role, Template, Token, find_parts
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.lexicon import Lexeme
@@ -86,7 +86,7 @@ class Evidence:
             case "part":
                 if role.arguments not in self.parts:
                     self.parts[role.arguments] = True  # should the part contain itself
-                    templates = (t for t in self.grammar.parts if t.part in role.arguments)
+                    templates = find_parts(self.grammar, role.arguments)
                     self.parts[role.arguments] = any(map(self.allows, templates))
                 return self.parts[role.arguments]
             case "verb":

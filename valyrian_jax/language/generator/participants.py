@@ -59,7 +59,7 @@ def _refer_again(state: SentenceState, participant: Participant, case: str) -> P
         form = decline(participant.referent).get((case, participant.number))
         if form and form.attested and state.happens("named_again"):
             return replace(participant, head=participant.referent, words=(form.text,))
-    if is_subject(state, "x") and state.happens("silent"):
+    if is_subject(state, "x") and (state.template.is_reply or state.happens("silent")):
         return replace(participant, words=())
     return _as_pronoun(participant, case)
 
@@ -113,8 +113,8 @@ def _choose_noun(state: SentenceState, letter: str, constraints: Constraints) ->
     numbers = tuple(n for n in numbers if person + concord_number(n)[0] in persons)
     is_coordinated = token is not None and token.coordinated
     pool = find_nouns(pos_of(role), constraints, case, numbers, is_coordinated)
-    weights = exclude_used(pool, state.used)
-    noun = state.choice.pick(list(weights), list(weights.values()))
+    pool = exclude_used(pool, state.used)
+    noun = state.choice.pick(pool.nouns, pool.weights)
     forms = [form for form in noun_forms(noun, case, is_coordinated) if form.number in numbers]
     number_weights = state.grammar.weights["numbers"]
     form = state.choice.pick(forms, [number_weights[form.number] for form in forms])

@@ -29,7 +29,14 @@ from valyrian_jax.language.generator.vocabulary import (
     rank_weights,
 )
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import TELL, Grammar, Role, Token, find_free_adverbs
+from valyrian_jax.language.grammar import (
+    TELL,
+    Grammar,
+    Role,
+    Token,
+    find_free_adverbs,
+    find_parts,
+)
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
@@ -127,7 +134,8 @@ def _can_be_group(state: SentenceState, letter: str) -> bool:
     role = template.roles[letter]
     token = state.find_token(letter)
     return (
-        agreeing <= template.verbs.keys()
+        "N" not in template.roles
+        and agreeing <= template.verbs.keys()
         and not (is_model or role.model or role.arguments)
         and not (token and token.coordinated)
         and "3p" in allowed_persons(state, letter)
@@ -181,7 +189,7 @@ def _choose_part(
     discourse: Discourse,
 ) -> tuple[tuple[str, ...], Discourse]:
     """Return the words of one of the parts of these names, and the discourse after it."""
-    templates = [template for template in grammar.parts if template.part in names]
+    templates = find_parts(grammar, names)
     template = choice.pick(templates, [template.weight for template in templates])
     part = SentenceState(grammar, template, choice)
     if shared:

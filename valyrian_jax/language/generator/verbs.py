@@ -1,6 +1,6 @@
 """The verbs and tenses that a template allows, given what the sentence has so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from valyrian_jax.language.generator.sentence_state import (
@@ -17,6 +17,7 @@ from valyrian_jax.language.generator.vocabulary import (
     VerbFrame,
     attested_persons,
     find_verbs,
+    verb_lemmas,
 )
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar, Role, Template
@@ -72,7 +73,7 @@ def has_verbs(state: SentenceState) -> bool:
     return all(find_verb_frames(state, letter) for letter in state.template.verbs)
 
 
-def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
+def find_verb_frames(state: SentenceState, letter: str) -> Sequence[VerbFrame]:
     """Find the verbs for a letter that fit its participants and agree in an attested form."""
     kinds, *letters = state.template.roles[letter].arguments
     target, mood = agreement_target(state, letter)
@@ -88,6 +89,8 @@ def find_verb_frames(state: SentenceState, letter: str) -> list[VerbFrame]:
     arguments = tuple(_verb_argument(state, argument) for argument in letters)
     names = tuple(kind.removeprefix("=") for kind in kinds.split("|"))
     frames = find_verbs(names, arguments, state.tense, mood, persons)
+    if state.used.isdisjoint(verb_lemmas()):
+        return frames
     return [frame for frame in frames if frame.verb.lemma not in state.used]
 
 

@@ -3,7 +3,7 @@
 Only attested forms are offered, so that every choice can be printed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from typing import NamedTuple
 
@@ -63,6 +63,13 @@ class NounPool(NamedTuple):
 
     nouns: tuple[Lexeme, ...]
     weights: tuple[float, ...]
+    lemmas: frozenset[str]
+
+
+def make_pool(weights: Mapping[Lexeme, float]) -> NounPool:
+    """Return the pool of these nouns."""
+    lemmas = frozenset(noun.lemma for noun in weights)
+    return NounPool(tuple(weights), tuple(weights.values()), lemmas)
 
 
 def meets(lexeme: Lexeme, constraints: Constraints) -> bool:
@@ -130,7 +137,13 @@ def find_nouns(
     for share, group in zip(rank_weights(len(groups)), groups, strict=True):
         for weight, word in zip(rank_weights(len(group)), group, strict=True):
             weights[word] = weights.get(word, 0.0) + share * weight
-    return NounPool(tuple(weights), tuple(weights.values()))
+    return make_pool(weights)
+
+
+@cache
+def verb_lemmas() -> frozenset[str]:
+    """Return the lemmas of all verbs."""
+    return frozenset(word.lemma for word in load_lexicon() if word.pos == "verb")
 
 
 @cache
@@ -250,10 +263,10 @@ def find_words(lemmas: tuple[str, ...]) -> tuple[Lexeme, ...]:
     return tuple(words[lemma] for lemma in lemmas)
 
 
-def exclude_used(pool: NounPool, used: Collection[str]) -> Mapping[Lexeme, float]:
-    """Return the nouns of a pool that the sentence does not have yet, with their weights."""
-    return {
-        noun: weight
-        for noun, weight in zip(pool.nouns, pool.weights, strict=True)
-        if noun.lemma not in used
-    }
+def exclude_used(pool: NounPool, used: Set[str]) -> NounPool:
+    """Return the nouns of a pool that the sentence does not have yet."""
+    if pool.lemmas.isdisjoint(used):
+        return pool
+    pairs = zip(pool.nouns, pool.weights, strict=True)
+    rest = {noun: weight for noun, weight in pairs if noun.lemma not in used}
+    return make_pool(rest)
