@@ -38,14 +38,14 @@ class Token:
     group: int = 0  # number of the group in braces, whose tokens stand in any order; 0: none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Comparing by identity makes it a cheap dictionary key.
 class Role:
     """The definition of a letter."""
 
     category: str  # "participant" or one of CATEGORIES
     arguments: tuple[str, ...]  # of the category, or the restrictions of a participant
 
-    @property
+    @cached_property
     def model(self) -> str | None:
         """The participant whose number and senses this one has (`=x`)."""
         return next((a[1:] for a in self.arguments if a.startswith("=")), None)

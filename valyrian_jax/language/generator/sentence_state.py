@@ -1,6 +1,7 @@
 """What the generator knows while it writes: participants, the discourse and one sentence."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
@@ -118,16 +119,19 @@ class SentenceState:
         return token.features[0]
 
 
+@cache
 def senses_of(role: Role) -> Senses:
     """Return the senses among the arguments of a participant."""
     return tuple(a for a in role.arguments if a not in NOT_SENSES and a[0] not in "=~-")
 
 
+@cache
 def pos_of(role: Role) -> tuple[str, ...]:
     """Return the parts of speech that a participant may have."""
     return tuple(pos for pos in NOMINAL_POS if pos in role.arguments) or NOMINAL_POS
 
 
+@cache
 def numbers_of(role: Role) -> tuple[str, ...]:
     """Return the numbers that a participant may have."""
     return tuple(number for number in role.arguments if number in NUMBERS) or NUMBERS
