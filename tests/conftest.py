@@ -4,17 +4,13 @@ import os
 import random
 import signal
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.support.tiny import WORDS
-from valyrian_jax.data.corpus_entropy import GeneratedCorpus, generate_corpus
 
 # A shell starts background jobs with SIGINT ignored; the tests need it as in a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,23 +61,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items=[item for item in items if ("gpu" in item.keywords) != on_gpu]
     )
     items[:] = [item for item in items if ("gpu" in item.keywords) == on_gpu]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def future_corpus(request: pytest.FixtureRequest) -> Iterator[Future[GeneratedCorpus] | None]:
-    """The shipped corpus, being generated in another process if a test of this session needs it."""
-    items = request.session.items
-    if not any("regenerated_corpus" in getattr(item, "fixturenames", ()) for item in items):
-        yield None
-        return
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool.submit(generate_corpus, 62_000, seed=1, exact=0)
-
-
-@pytest.fixture(scope="session")
-def regenerated_corpus(future_corpus: Future[GeneratedCorpus]) -> GeneratedCorpus:
-    """The corpus that `python -m valyrian_jax corpus` writes."""
-    return future_corpus.result()
 
 
 @pytest.fixture(scope="session")

@@ -32,11 +32,11 @@ def test_corpus_is_short_on_a_terminal_unless_its_size_is_given(
     text = call_on_terminal(main, monkeypatch, "corpus", "--seed", 3)
     assert len([*stream_sentences([text])]) == 20
     assert (
-        "--sentences 62000 prints the whole corpus, -o FILE writes it\n" in capfd.readouterr().err
+        "--sentences 250000 prints the whole corpus, -o FILE writes it\n" in capfd.readouterr().err
     )
     text = call_on_terminal(main, monkeypatch, "corpus", "--sentences", 30)
     assert len([*stream_sentences([text])]) == 30
-    assert "62000" not in capfd.readouterr().err
+    assert "250000" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["zaldrīzes", "kara", "jorrāelagon", "se"])
