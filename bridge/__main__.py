@@ -22,7 +22,7 @@ from valyrian_jax.bundle.shipped_model import (
 )
 from valyrian_jax.cli.entry_point import completion_help, run_command, version_option
 from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
-from valyrian_jax.cli.run_options import ACCEPT_OTHER_NAMES, run_argument, sample_options
+from valyrian_jax.cli.run_options import ACCEPT_OTHER_NAMES, Decorator, run_argument, sample_options
 from valyrian_jax.cli.samples import print_samples
 from valyrian_jax.errors import UserError, escape, quote_argument, silence
 from valyrian_jax.files import (
@@ -44,10 +44,22 @@ _QUANTIZATIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _find_program() -> str | None:
-    """Return the C++ program in the build directory of the README, or the one on PATH."""
-    search_path = f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}"
-    return shutil.which("valyrian-generate", path=search_path)
+def _program_option(option: str, program: str, needs: str) -> Decorator:
+    """Return the option for a C++ program, by default that in the README's build directory."""
+
+    def find_program() -> str | None:
+        search_path = f"build/cpp{os.pathsep}{os.environ.get('PATH', '')}"
+        return shutil.which(program, path=search_path)
+
+    return click.option(
+        option,
+        type=click.Path(
+            exists=True, dir_okay=False, executable=True, resolve_path=True, path_type=Path
+        ),
+        default=find_program,
+        show_default=f"build/cpp/{program}, or the one on PATH",
+        help=f"C++ program to compare, {needs}.",
+    )
 
 
 def _print_progress(part: str) -> None:
@@ -102,28 +114,21 @@ def generate(run: Path, **options: Any) -> None:
 
 @main.command(epilog="Example: python -m bridge verify")
 @run_argument
-@click.option(
-    "--program",
-    type=click.Path(
-        exists=True, dir_okay=False, executable=True, resolve_path=True, path_type=Path
-    ),
-    default=_find_program,
-    show_default="build/cpp/valyrian-generate, or the one on PATH",
-    help="C++ program to compare.",
-)
+@_program_option("--program", "valyrian-generate", "with libtorch")
+@_program_option("--runner", "valyrian-run", "for GGUF files")
 @json_option
-def verify(run: Path, program: Path | None, as_json: bool) -> None:
+def verify(run: Path, program: Path | None, runner: Path | None, as_json: bool) -> None:
     """Prove that all runtimes agree on the best weights of RUN.
 
-    Compares PyTorch, TorchScript and C++ with JAX, prints the differences and writes them to
-    parity.json in the bundle, except in that of the model that ships. The exit status is 1 if a
-    difference is too large.
+    Compares PyTorch, TorchScript and the C++ programs with JAX, prints the differences and writes
+    them to parity.json in the bundle, except in that of the model that ships. The exit status is 1
+    if a difference is too large.
     """
     from bridge import parity, parity_report
 
     directory = find_bundle(run)
     click.echo(escape(f"comparing the runtimes on {name_model(directory)}"), err=True)
-    report = parity.verify(directory, program, _print_progress_of_verify())
+    report = parity.verify(directory, program, _print_progress_of_verify(), runner)
     _save_report(report, directory / "parity.json")
     try:
         if as_json:

@@ -22,11 +22,13 @@ import torch
 from bridge import torchscript
 from bridge.export_metadata import Progress, ignore_progress
 from bridge.generator import Generator
+from bridge.gguf.export import write_weights
 from bridge.parity_draws import explain_difference
 from bridge.parity_plan import ROWS, Plan, plan_comparison
 from bridge.parity_report import Comparison, hash_bundle, make_report
 from bridge.parity_runtimes import (
     MODULE_LOADERS,
+    Program,
     RuntimeOutputs,
     load_jax_model,
     make_generator_loaders,
@@ -47,14 +49,18 @@ GRADIENT_FACTOR = 10  # a gradient is a sum over all tokens, which rounds as oft
 
 
 def verify(
-    directory: Path, program: Path | None, progress: Progress = ignore_progress
+    directory: Path,
+    program: Path | None,
+    progress: Progress = ignore_progress,
+    runner: Path | None = None,
 ) -> dict[str, Any]:
     """Compare all runtimes on the weights of a bundle; return the contents of parity.json.
 
     Args:
         directory: Directory of the bundle.
-        program: The C++ program; None if it is not built.
+        program: `valyrian-generate`, the C++ program with libtorch; None if it is not built.
         progress: Function that is told the name of each part before it runs.
+        runner: `valyrian-run`, the C++ program for GGUF files; None if it is not built.
 
     Raises:
         UserError: The bundle is invalid or changes meanwhile, or JAX is not installed.
@@ -67,9 +73,13 @@ def verify(
         torchscript.write(directory, file)
         bundle = replace(load_bundle(directory), tensors={})
         plan = plan_comparison(bundle.model)
+        programs = [Program("C++", program, file)] if program else []
+        if runner and bundle.tokenizer.merges:  # llama.cpp requires merges in a file.
+            programs.append(Program("C++ from GGUF", runner, file.with_suffix(".gguf")))
+            write_weights(directory, programs[-1].file)
         comparisons = [
             *compare_numbers(bundle, directory, file, plan, progress),
-            *compare_tokens(directory, file, program, plan, progress),
+            *compare_tokens(directory, file, programs, plan, progress),
         ]
     if hash_bundle(directory) != sha256:
         raise UserError(
@@ -169,11 +179,11 @@ def compare_update(
 def compare_tokens(
     directory: Path,
     file: Path,
-    program: Path | None,
+    programs: Sequence[Program],
     plan: Plan,
     progress: Progress,
 ) -> Iterator[Comparison]:
-    """Compare generated tokens of PyTorch, TorchScript and, if it is built, C++.
+    """Compare generated tokens of PyTorch, TorchScript and the C++ programs that are built.
 
     A text that differs counts only if rounding does not explain it (see `bridge.parity_draws`).
     """
@@ -185,7 +195,7 @@ def compare_tokens(
         SampleConfig("", plan.new_tokens, *settings) for settings in torchscript.EXAMPLE_SETTINGS
     ]
     tokens = {}
-    for name, load_generator in make_generator_loaders(directory, file, program).items():
+    for name, load_generator in make_generator_loaders(directory, file, programs).items():
         progress(f"{name}: {len(samples)} x {len(prompts)} texts")
         generate = load_generator()
         tokens[name] = [generate(prompts, sample) for sample in samples]

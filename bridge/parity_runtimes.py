@@ -43,6 +43,14 @@ _M_MMAP_THRESHOLD = -3  # of mallopt
 PromptGenerator = Callable[[Sequence[str], SampleConfig], list[list[int]]]
 
 
+class Program(NamedTuple):
+    """A C++ program, and the file that it runs."""
+
+    runtime: str
+    path: Path
+    file: Path
+
+
 class RuntimeOutputs(NamedTuple):
     """What one runtime computes from the same weights and tokens."""
 
@@ -193,7 +201,7 @@ MODULE_LOADERS: dict[str, Callable[[Path], nn.Module | None]] = {
 
 
 def make_generator_loaders(
-    directory: Path, file: Path, program: Path | None
+    directory: Path, file: Path, programs: Sequence[Program]
 ) -> dict[str, Callable[[], PromptGenerator]]:
     """Return for every runtime a function that loads it.
 
@@ -204,8 +212,9 @@ def make_generator_loaders(
         "PyTorch": lambda: _load_torch_generator(load_bundle(directory)),
         "TorchScript": lambda: functools.partial(run_script, torchscript.load(file)[0]),
     }
-    if program:
-        loaders["C++"] = lambda: functools.partial(run_program, program, file)
+    for program in programs:
+        run = functools.partial(run_program, program.path, program.file)
+        loaders[program.runtime] = lambda run=run: run  # type: ignore[misc]
     return loaders
 
 
@@ -251,7 +260,7 @@ def run_script(script: Any, prompts: Sequence[str], sample: SampleConfig) -> lis
 def run_program(
     program: Path, file: Path, prompts: Sequence[str], sample: SampleConfig
 ) -> list[list[int]]:
-    """Generate with the C++ program, which reads a prompt a line and writes the new ids of each."""
+    """Generate with a C++ program, which reads a prompt a line and writes the new ids of each."""
     options = [
         f"--{name.replace('_', '-')}={getattr(sample, name)}"
         for name in ("max_new_tokens", *SAMPLER_SETTINGS)
@@ -269,7 +278,8 @@ def run_program(
     lines = done.stdout.splitlines()
     if len(lines) != len(prompts):
         raise UserError(
-            f"{program} is not valyrian-generate: expected {len(prompts)} lines for as many "
-            f"prompts, found {len(lines)}; pass valyrian-generate with --program"
+            f"{program} is not one of our programs: expected {len(prompts)} lines for as many "
+            f"prompts, found {len(lines)}; pass valyrian-generate with --program, and valyrian-run "
+            "with --runner"
         )
     return [[int(i) for i in line.split()] for line in lines]

@@ -134,6 +134,12 @@ def write(
     return certificate
 
 
+def write_weights(directory: Path, path: Path) -> None:
+    """Write a bundle in float32, with the settings that a program needs and no certificate."""
+    bundle = load_bundle(directory)
+    write_gguf(path, bundle, StorageType.F32, {"activation": bundle.model.activation})
+
+
 def measure_cost(bundle: Bundle, other: Bundle) -> Cost:
     """Compare a bundle with another one, on texts sampled from the first.
 

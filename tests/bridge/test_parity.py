@@ -52,7 +52,8 @@ def verified(
     (directory.parent / "config.toml").touch()
     save_bundle(small, directory)
     try:
-        options = ["--program", str(request.getfixturevalue("program"))]
+        program = request.getfixturevalue("program")
+        options = [f"--program={program}", f"--runner={program.with_name('valyrian-run')}"]
     except pytest.skip.Exception:
         options = []
     (example,) = re.findall("^Example: python -m bridge (.*)", main.verify.epilog or "")
@@ -77,7 +78,7 @@ def test_all_runtimes_agree_in_every_quantity(
             updated = {(module, f"weights after a step: {name}") for name in small.tensors}
             assert updated <= compared
     assert ("TorchScript float32", "logits") in compared
-    for runtime in ("PyTorch", "TorchScript", "C++"):
+    for runtime in ("PyTorch", "TorchScript", "C++", "C++ from GGUF"):
         assert sum(r == runtime and "texts of 8 that differ" in what for r, what in compared) == 6
 
 
