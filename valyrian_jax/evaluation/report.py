@@ -71,7 +71,7 @@ def evaluate_run(directory: Path) -> Evaluation:
     Raises:
         UserError: The run has no bundle, its text has changed, or its logits are not finite.
     """
-    return _evaluate_bundle(*_open_run(directory))
+    return _evaluate_bundle(*open_run(directory))
 
 
 def make_report(directory: Path, texts: int) -> Report:
@@ -87,14 +87,14 @@ def make_report(directory: Path, texts: int) -> Report:
     Raises:
         UserError: The run has no bundle, its text has changed, or its logits are not finite.
     """
-    bundle, dataset = _open_run(directory)
+    bundle, dataset = open_run(directory)
     loss, entropy = _evaluate_bundle(bundle, dataset), dataset.entropy
     model = ReportRow(*loss, None if entropy is None else loss.bits_per_byte - entropy, None)
     documents, training = dataset.read_documents(), dataset.training_sentences
     if documents is None:
         return Report({"model": model})
     row, trigram = _evaluate_trigram(
-        documents, _choose_scratch(directory), bundle.tokenizer, entropy
+        documents, choose_scratch(directory), bundle.tokenizer, entropy
     )
     if training is None:
         rows = {"model": model, "trigram": row}
@@ -112,13 +112,13 @@ def make_report(directory: Path, texts: int) -> Report:
     return Report({"model": model, "trigram": row, "held-out text": held_out}, None, documents.cut)
 
 
-def _open_run(directory: Path) -> tuple[Bundle, Dataset]:
+def open_run(directory: Path) -> tuple[Bundle, Dataset]:
     """Return a run's best weights and the text it was trained on."""
     bundle = load_run_bundle(directory)
     config = _read_config(directory, bundle)
     path, tokenizer_file = config.data.path, directory / "tokenizer.json"
     try:
-        dataset = open_dataset(config, bundle.tokenizer, _choose_scratch(directory))
+        dataset = open_dataset(config, bundle.tokenizer, choose_scratch(directory))
     except TokenizerMismatchError as error:
         raise UserError(
             f"the shards in {path} are not those that {directory} was trained on: expected shards "
@@ -154,7 +154,7 @@ def _read_config(directory: Path, bundle: Bundle) -> Config:
     return replace(config, data=replace(config.data, path=find_input(config.data.path)))
 
 
-def _choose_scratch(directory: Path) -> Path:
+def choose_scratch(directory: Path) -> Path:
     """Return where the tokens of a large text may lie; nothing is written into a bundle."""
     return directory if _is_run(directory) else Path(tempfile.gettempdir())
 

@@ -1,0 +1,1 @@
+"""Minimal pairs: a right sentence, and the same with one form that breaks one rule."""
