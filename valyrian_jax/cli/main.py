@@ -24,7 +24,15 @@ _COMMANDS = {
         "word_commands.gloss",
         "Print under every word of a text what it is and what it means.",
     ),
+    "inspect": (
+        "inspect_commands.inspect",
+        "Find out which head and which MLP a rule of the grammar needs.",
+    ),
     "language": ("word_commands.language", "Print all forms of a word, as `word` does."),
+    "pairs": (
+        "pair_commands.pairs",
+        "Make minimal pairs: a right sentence, and the same with one form wrong.",
+    ),
     "plot": ("run_commands.plot", "Draw losses, learning rate, speed and grammar of runs."),
     "sample": ("run_commands.sample", "Continue a prompt with the best weights of a run."),
     "tokenizer": (

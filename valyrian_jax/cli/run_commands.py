@@ -159,18 +159,30 @@ def evaluate_on_text(run: Path, file: Path, as_json: bool) -> None:
     help="Draw what every layer would predict after each token of --prompt (the logit lens).",
 )
 @click.option(
+    "--rules",
+    "has_rules",
+    is_flag=True,
+    help="Draw how a run learnt the rules of the grammar, which `train.pairs` measures.",
+)
+@click.option(
     "--prompt", type=decode_argument, metavar="TEXT", help="Text for --attention or --lens."
 )
 @click.option(
     "-o",
     "--out",
     type=PATH,
-    show_default="RUN/loss, RUN/attention, RUN/lens, or RUN/comparison in the first of several",
+    show_default="RUN/loss, RUN/attention, RUN/lens, RUN/rules, or RUN/comparison in the first of "
+    "several",
     help="Path of the files, without the suffixes .png and .svg; - writes one PNG to standard "
     "output.",
 )
 def plot(
-    runs: tuple[Path, ...], attention: bool, has_lens: bool, prompt: str | None, out: Path | None
+    runs: tuple[Path, ...],
+    attention: bool,
+    has_lens: bool,
+    has_rules: bool,
+    prompt: str | None,
+    out: Path | None,
 ) -> None:
     """Draw losses, learning rate, speed and grammar of runs.
 
@@ -187,7 +199,11 @@ def plot(
     if bool(kinds) != (prompt is not None):
         option = f"--{kinds[0]}" if kinds else "--attention or --lens"
         raise click.UsageError(f"{option} and --prompt TEXT go together; pass both or neither")
-    if prompt is None:
+    if has_rules and (kinds or len(runs) > 1):
+        raise click.UsageError("--rules draws the rules of one RUN; leave the rest out")
+    if has_rules:
+        files = plot_rules(runs[0] if runs else None, out)
+    elif prompt is None:
         files = plot_curves(runs, out)
     elif len(runs) > 1:
         raise click.UsageError(f"--{kinds[0]} takes one RUN, found {len(runs)}; name only one")
@@ -210,6 +226,17 @@ def plot_curves(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     figure = draw_curves([read_curves(directory) for directory in directories])
     name = "loss" if len(directories) == 1 else "comparison"
     return save_figure(figure, out or directories[0] / name)
+
+
+def plot_rules(run: Path | None, out: Path | None) -> list[Path]:
+    """Draw how a run, or the newest run, learnt the rules, and return the files."""
+    from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.plots.rules import draw_rules, read_rule_curves
+    from valyrian_jax.run_directory import find_run
+
+    directory = find_run(run)
+    figure = draw_rules(directory.resolve().name, read_rule_curves(directory))
+    return save_figure(figure, out or directory / "rules")
 
 
 def plot_prompt(run: Path, kind: str, prompt: str, out: Path | None) -> list[Path]:

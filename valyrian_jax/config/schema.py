@@ -175,6 +175,8 @@ class TrainConfig:
     """Evaluations without a lower held-out loss before training stops; 0: never stop early."""
     sample_every: CountOrZero = 1600
     """Steps between samples; 0: none."""
+    pairs: CountOrZero = 0
+    """Minimal pairs of each rule of the grammar to test at every evaluation; 0: none."""
     checkpoint_every: Count = 800
     """Steps between checkpoints."""
     max_skipped: CountOrZero = 0

@@ -12,6 +12,7 @@ from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import count_texts
 from valyrian_jax.bundle.text_generation import generate_many_texts
 from valyrian_jax.data.text import encode_documents
+from valyrian_jax.data.windows import EvalWindows
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.pairs import (
     Accuracy,
@@ -63,6 +64,7 @@ class RunPairs(NamedTuple):
     Attributes:
         bundle: The model.
         training: Documents of its training text; None if the bundle does not say which it is.
+        held_out: Windows of its held-out text, or None.
         pairs: Pairs for each rule, from sentences that the training text does not have.
         unseen: Which form and governor no training sentence has together.
         too_long: Number of pairs that were left out, being longer than the context.
@@ -70,6 +72,7 @@ class RunPairs(NamedTuple):
 
     bundle: Bundle
     training: Sequence[str] | None
+    held_out: EvalWindows | None
     pairs: list[Pair]
     unseen: list[bool]
     too_long: int
@@ -96,9 +99,10 @@ def make_run_pairs(directory: Path, rules: Sequence[str], count: int, seed: int)
         UserError: The run has no bundle, its text has changed, or an argument is wrong.
     """
     bundle = load_run_bundle(directory)
-    training = None
+    training, held_out = None, None
     if "config" in bundle.manifest:
-        documents = open_run(directory)[1].read_documents()
+        dataset = open_run(directory)[1]
+        held_out, documents = dataset.eval_set.windows, dataset.read_documents()
         training = documents.train if documents else None
     sentences = {s for document in training or () for s in split_sentences(document)}
     count_tokens = functools.partial(_count_tokens, bundle.tokenizer)
@@ -106,7 +110,7 @@ def make_run_pairs(directory: Path, rules: Sequence[str], count: int, seed: int)
     all_pairs = [pair for rule in rules for pair in made[rule]]
     pairs = [p for p in all_pairs if fits_context(p, bundle.tokenizer, bundle.model.n_positions)]
     unseen = [not is_seen for is_seen in find_seen_pairs(pairs, sentences)]
-    return RunPairs(bundle, training, pairs, unseen, len(all_pairs) - len(pairs))
+    return RunPairs(bundle, training, held_out, pairs, unseen, len(all_pairs) - len(pairs))
 
 
 def _count_tokens(tokenizer: Tokenizer, text: str) -> int:

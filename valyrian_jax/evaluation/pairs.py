@@ -88,6 +88,16 @@ def measure_margins(pairs: Sequence[Pair], score: Score) -> npt.NDArray[np.float
     return scores[:, 0] - scores[:, 1]
 
 
+def measure_rules(
+    params: Params, config: ModelConfig, tokenizer: Tokenizer, pairs: Sequence[Pair]
+) -> dict[str, float]:
+    """Return the share of right pairs for every rule that has some."""
+    margins = measure_margins(pairs, functools.partial(score_texts, params, config, tokenizer))
+    rules = np.array([pair.rule for pair in pairs])
+    names = dict.fromkeys(pair.rule for pair in pairs)
+    return {rule: measure_accuracy(margins[rules == rule]).share for rule in names}
+
+
 def fits_context(pair: Pair, tokenizer: Tokenizer, n_positions: int) -> bool:
     """Test whether a model can read both texts of a pair whole."""
     return all(len(tokenizer.encode(text)) <= n_positions for text in pair.texts)
@@ -104,14 +114,21 @@ def score_texts(
         tokenizer: Its tokenizer.
         texts: Texts of at most n_positions tokens.
     """
-    rows = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
-    longest = max(map(len, rows), default=2) - 1
-    length = min(-(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, config.n_positions)
-    tokens = np.zeros((len(rows), length + 1), np.int32)
-    for row, ids in zip(tokens, rows, strict=True):
+    rows = encode_rows(tokenizer, texts, config.n_positions)
+    return score_rows(functools.partial(_score_batch, params, config=config), *rows)
+
+
+def encode_rows(
+    tokenizer: Tokenizer, texts: Sequence[str], n_positions: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Encode each text after <|endoftext|> as a row [T + 1], and say which targets count [T]."""
+    encoded = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
+    longest = max(map(len, encoded), default=2) - 1
+    length = min(-(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, n_positions)
+    tokens = np.zeros((len(encoded), length + 1), np.int32)
+    for row, ids in zip(tokens, encoded, strict=True):
         row[: len(ids)] = ids
-    counted = np.arange(length) < np.array([len(ids) - 1 for ids in rows])[:, None]
-    return score_rows(functools.partial(_score_batch, params, config=config), tokens, counted)
+    return tokens, np.arange(length) < np.array([[len(ids) - 1] for ids in encoded]).reshape(-1, 1)
 
 
 def score_rows(
@@ -126,11 +143,13 @@ def score_rows(
         tokens: Rows.
         counted: Which targets of them count.
     """
-    size = max(_BATCH_TOKENS // counted.shape[1], 1)
+    size = max(_BATCH_TOKENS // counted.shape[-1], 1)
     scores = []
     for first in range(0, len(tokens), size):
         padding = ((0, max(0, first + size - len(tokens))), (0, 0))
-        batch = (np.pad(array[first : first + size], padding) for array in (tokens, counted))
+        batch = (
+            jnp.asarray(np.pad(array[first : first + size], padding)) for array in (tokens, counted)
+        )
         scores.append(np.asarray(score_batch(*batch), np.float64))
     return np.concatenate(scores)[: len(tokens)] if scores else np.zeros(0)
 

@@ -28,8 +28,12 @@ from valyrian_jax.data.dataset import Dataset
 from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import EvalStep, Evaluation, evaluate, make_eval_step
+from valyrian_jax.evaluation.pairs import fits_context, measure_rules
 from valyrian_jax.evaluation.text_metrics import measure_texts
 from valyrian_jax.generation.generate import stream_tokens
+from valyrian_jax.language.pairs.alteration import Pair
+from valyrian_jax.language.pairs.pair_set import make_pairs
+from valyrian_jax.language.pairs.rules import RULES
 from valyrian_jax.model import sharding
 from valyrian_jax.model.activations import attention_weights
 from valyrian_jax.model.parameters import Params, to_tensors, unpad_tensors
@@ -81,6 +85,7 @@ def make_callbacks(
             f"the held-out loss of this run covers {counted:,} of {total:,} held-out tokens, to "
             "save time; `python -m valyrian_jax eval` covers all",
         )
+    has_pairs = config.train.pairs > 0 and dataset.training_sentences is not None
     return [
         EvaluateAndKeepBest(
             config,
@@ -93,6 +98,7 @@ def make_callbacks(
             console,
             name_activity,
         ),
+        *([MeasurePairs(config, dataset, mesh, console, name_activity)] if has_pairs else []),
         *([LogValues(logger)] if logger else []),
         LogSamples(config, dataset, budget, mesh, logger, console, name_activity),
     ]
@@ -168,6 +174,53 @@ def has_valyrian_words(dataset: Dataset) -> bool:
     tokens = dataset.eval_set.windows.tokens[0, ::2, :-1]  # Windows overlap by half.
     text = dataset.tokenizer.decode(tokens.ravel()[:_CHECKED_TOKENS].tolist())
     return measure_texts(text.split(END_OF_TEXT), ()).known_words > 0.5
+
+
+@dataclass(frozen=True)
+class MeasurePairs:
+    """Measure the accuracy in minimal pairs of every rule, with the same pairs every time."""
+
+    config: Config
+    dataset: Dataset
+    mesh: Mesh
+    console: Console
+    name_activity: NameActivity
+
+    def __call__(self, report: StepReport) -> StepReport:
+        """Add the accuracy by rule to the values, at every evaluation."""
+        if not is_due(report.step, self.config.train.eval_every, self.config.train.steps):
+            return report
+        params = sharding.gather(report.state.params, self.mesh)
+        if not distributed.is_primary():
+            return report
+        with self.name_activity("making pairs"):
+            pairs = self.pairs
+        with self.name_activity("evaluating"):
+            weights = jax.tree.map(jnp.asarray, params)
+            accuracies = measure_rules(weights, self.config.model, self.dataset.tokenizer, pairs)
+        hardest = min(accuracies, key=lambda rule: accuracies[rule])
+        mean = sum(accuracies.values()) / len(accuracies)
+        print_line(
+            self.console,
+            f"step {report.step:>6}  minimal pairs: {mean:.1%} right, the mean of "
+            f"{len(accuracies)} rules; lowest {hardest}: {accuracies[hardest]:.1%}",
+        )
+        values = {f"pairs/{rule}": accuracy for rule, accuracy in accuracies.items()}
+        return report._replace(values=report.values | values | {"pairs/mean": mean})
+
+    @functools.cached_property
+    def pairs(self) -> list[Pair]:
+        """Pairs that do not depend on the run, except for its tokens and its training text."""
+        tokenizer = self.dataset.tokenizer
+        made = make_pairs(
+            RULES,
+            self.config.train.pairs,
+            0,
+            lambda text: len(tokenizer.encode(text)),
+            self.dataset.training_sentences or (),
+        )
+        length = self.config.model.n_positions
+        return [p for pairs in made.values() for p in pairs if fits_context(p, tokenizer, length)]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ class Rule(NamedTuple):
     """A rule of the grammar that a pair can break.
 
     Attributes:
+        family: What it is about: verb, case, agreement or sentence.
         description: What the rule says.
         needs: Pattern that every sentence has which can break the rule.
         verdict: Verdict of the checker on a sentence that breaks it: "mistake", or "beyond" where
             the checker knows that the sentence is not right, but proves no wrong form.
     """
 
+    family: str
     description: str
     needs: str = ""
     verdict: str = "mistake"
@@ -33,30 +35,30 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "verb-number": Rule("a verb has the number of its subject"),
-    "verb-person": Rule("a verb has the person of its subject"),
-    "tense": Rule("a verb has a tense that goes with the adverb of time"),
-    "negation": Rule("the verb before `daor` is subjunctive", "daor"),
-    "statement": Rule("the verb of a statement without `daor` is indicative"),
-    "infinitive": Rule("the verb before one of wishing is an infinitive"),
-    "subject-case": Rule("the subject is nominative"),
-    "object-case": Rule("the object is accusative"),
-    "recipient-case": Rule("whom something is given to is dative"),
-    "place-case": Rule("where something is, is locative"),
-    "possessor-case": Rule("a noun before the one that it belongs to is genitive"),
-    "adposition-case": Rule("an adposition decides the case of its noun"),
-    "adjective-gender": Rule("an adjective has the gender of its noun"),
-    "adjective-number": Rule("an adjective has the number of its noun"),
-    "adjective-case": Rule("an adjective has the case of its noun"),
-    "determiner": Rule("a determiner or numeral agrees with its noun"),
-    "predicate": Rule("a predicate adjective agrees with its subject"),
-    "relative": Rule("a relative pronoun agrees with its noun"),
-    "noun-number": Rule("a noun has the number of the words that agree with it"),
+    "verb-number": Rule("verb", "a verb has the number of its subject"),
+    "verb-person": Rule("verb", "a verb has the person of its subject"),
+    "tense": Rule("verb", "a verb has a tense that goes with the adverb of time"),
+    "negation": Rule("verb", "the verb before `daor` is subjunctive", "daor"),
+    "statement": Rule("verb", "the verb of a statement without `daor` is indicative"),
+    "infinitive": Rule("verb", "the verb before one of wishing is an infinitive"),
+    "subject-case": Rule("case", "the subject is nominative"),
+    "object-case": Rule("case", "the object is accusative"),
+    "recipient-case": Rule("case", "whom something is given to is dative"),
+    "place-case": Rule("case", "where something is, is locative"),
+    "possessor-case": Rule("case", "a noun before the one that it belongs to is genitive"),
+    "adposition-case": Rule("case", "an adposition decides the case of its noun"),
+    "adjective-gender": Rule("agreement", "an adjective has the gender of its noun"),
+    "adjective-number": Rule("agreement", "an adjective has the number of its noun"),
+    "adjective-case": Rule("agreement", "an adjective has the case of its noun"),
+    "determiner": Rule("agreement", "a determiner or numeral agrees with its noun"),
+    "predicate": Rule("agreement", "a predicate adjective agrees with its subject"),
+    "relative": Rule("agreement", "a relative pronoun agrees with its noun"),
+    "noun-number": Rule("agreement", "a noun has the number of the words that agree with it"),
     "coordination": Rule(
-        "the last vowel of the second of two words is long, for `and`", "", "beyond"
+        "sentence", "the last vowel of the second of two words is long, for `and`", "", "beyond"
     ),
-    "vocative": Rule("whom a sentence addresses is vocative", "[,!]", "beyond"),
-    "order": Rule("the verb is last", "", "beyond"),
+    "vocative": Rule("sentence", "whom a sentence addresses is vocative", "[,!]", "beyond"),
+    "order": Rule("sentence", "the verb is last", "", "beyond"),
 }
 """The rules by name."""
 

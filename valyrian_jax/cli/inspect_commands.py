@@ -1,0 +1,67 @@
+"""The command that looks into a model: what each head and each MLP is for."""
+
+import json
+from pathlib import Path
+
+import click
+
+from valyrian_jax.bundle.shipped_model import name_model
+from valyrian_jax.cli.options import PATH, json_option, print_on_terminal, run_argument
+from valyrian_jax.errors import escape
+from valyrian_jax.files import is_standard_output
+
+_COUNT = 50
+
+
+@click.command(epilog="Example: python -m valyrian_jax inspect shipped --count 10")
+@run_argument
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=_COUNT,
+    show_default=True,
+    help="Number of minimal pairs for each rule.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the pairs.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    help="Draw the heat map of rules and heads into these files too, without the suffixes .png and "
+    ".svg.",
+)
+@json_option
+def inspect(run: Path, count: int, seed: int, out: Path | None, as_json: bool) -> None:
+    """Find out which head and which MLP a rule of the grammar needs.
+
+    Each head and each MLP in turn is replaced by its mean over held-out text (mean ablation). The
+    first table names for each rule the head without which the margin of its minimal pairs (see
+    `pairs`) falls most, in nats, and how many stay right. The second has for each head and MLP the
+    change of the held-out loss in nats per token, and the weight that the head gives to the token
+    before and to what followed the same token earlier (induction).
+
+    RUN is a run or bundle directory, or `shipped`; the default is the newest run under runs/, or
+    the model that ships.
+    """
+    from valyrian_jax.cli.inspections import inspect_run, make_records, print_inspection
+    from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.plots.heads import draw_heads
+
+    result = inspect_run(run, count, seed, print_on_terminal)
+    if as_json:
+        for record in make_records(result):
+            click.echo(json.dumps({"run": name_model(run), **record}))
+    else:
+        click.echo(escape(name_model(run)))
+        print_inspection(result)
+    if out is not None:
+        changes = 100 * (result.ablated - result.accuracy[:, None])
+        figure = draw_heads(result.rules, [c.name for c in result.components], changes)
+        for file in save_figure(figure, out):
+            click.echo(escape(str(file)), err=is_standard_output(file) or as_json)

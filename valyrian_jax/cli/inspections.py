@@ -1,0 +1,191 @@
+"""What the heads and MLPs of a run are for: the computation behind `inspect`, and its tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from valyrian_jax.cli.tables import new_table, print_table
+from valyrian_jax.evaluation.pair_report import RunPairs, make_run_pairs
+from valyrian_jax.evaluation.pairs import encode_rows, wilson_interval
+from valyrian_jax.inspection.ablation import (
+    Component,
+    Rows,
+    list_components,
+    measure_log_probabilities,
+    measure_means,
+)
+from valyrian_jax.inspection.head_scores import (
+    measure_induction_scores,
+    measure_previous_token_scores,
+)
+from valyrian_jax.language.pairs.rules import RULES
+from valyrian_jax.model.parameters import from_tensors
+
+_HELD_OUT_ROWS = 256  # windows of the held-out text, for the means and the loss
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Inspection(NamedTuple):
+    """What the heads and MLPs of a model are for.
+
+    Attributes:
+        run: The model and the pairs.
+        rules: Names of the R rules that have pairs.
+        components: The C heads and MLPs.
+        counts: Number of pairs of each rule [R].
+        accuracy: Share of right pairs of the whole model [R].
+        ablated: The same without each component [R, C].
+        margin_falls: By how much each component raises the log-probability of the right sentence
+            over that of the wrong one, the mean over the pairs of a rule in nats [R, C].
+        loss: Loss of the whole model on held-out text in nats per token.
+        ablated_loss: The same without each component [C].
+        previous: Previous-token score of each head [L, H].
+        induction: Induction score of each head [L, H].
+    """
+
+    run: RunPairs
+    rules: list[str]
+    components: list[Component]
+    counts: list[int]
+    accuracy: Float64
+    ablated: Float64
+    margin_falls: Float64
+    loss: float
+    ablated_loss: Float64
+    previous: Float64
+    induction: Float64
+
+
+def inspect_run(
+    directory: Path, count: int, seed: int, report: Callable[[str], None]
+) -> Inspection:
+    """Measure what is lost without each head and each MLP of a run's best weights, or of a bundle.
+
+    Args:
+        directory: Directory of the run or the bundle.
+        count: Number of minimal pairs for each rule.
+        seed: Seed of the pairs.
+        report: Function that takes a note on the progress.
+
+    Raises:
+        UserError: The run has no bundle, or its text has changed.
+    """
+    report("making minimal pairs ...")
+    run = make_run_pairs(directory, [*RULES], count, seed)
+    bundle, config = run.bundle, run.bundle.model
+    params = from_tensors(bundle.tensors)
+    texts = [text for pair in run.pairs for text in pair.texts]
+    pair_rows = Rows(*encode_rows(bundle.tokenizer, texts, config.n_positions))
+    held_out = _choose_held_out_rows(run) or pair_rows
+    means = measure_means(params, config, held_out)
+    names = np.array([pair.rule for pair in run.pairs])
+    rules = [rule for rule in RULES if (names == rule).any()]
+
+    def measure(component: Component | None) -> tuple[Float64, Float64, float]:
+        scores = measure_log_probabilities(params, config, pair_rows, means, component)
+        margins = [(scores[::2] - scores[1::2])[names == rule] for rule in rules]
+        log_probabilities = measure_log_probabilities(params, config, held_out, means, component)
+        return (
+            np.array([(rule_margins > 0).mean() for rule_margins in margins]),
+            np.array([rule_margins.mean() for rule_margins in margins]),
+            -log_probabilities.sum() / held_out.counted.sum(),
+        )
+
+    accuracy, margins, loss = measure(None)
+    components, measured = list_components(config), []
+    for i, component in enumerate(components):
+        report(f"without {component.name} ({i + 1} of {len(components)}) ...")
+        measured.append(measure(component))
+    ablated, ablated_margins, losses = zip(*measured, strict=True)
+    return Inspection(
+        run=run,
+        rules=rules,
+        components=components,
+        counts=[int((names == rule).sum()) for rule in rules],
+        accuracy=accuracy,
+        ablated=np.stack(ablated, axis=1),
+        margin_falls=margins[:, None] - np.stack(ablated_margins, axis=1),
+        loss=loss,
+        ablated_loss=np.array(losses),
+        previous=measure_previous_token_scores(params, config, held_out.tokens[:32, :-1]),
+        induction=measure_induction_scores(params, config),
+    )
+
+
+def _choose_held_out_rows(run: RunPairs) -> Rows | None:
+    if run.held_out is None:
+        return None
+    tokens, counted = run.held_out
+    return Rows(
+        tokens.reshape(-1, tokens.shape[-1])[:_HELD_OUT_ROWS],
+        counted.reshape(-1, counted.shape[-1])[:_HELD_OUT_ROWS],
+    )
+
+
+def find_carrier(result: Inspection, rule: str) -> int:
+    """Return the index of the head without which the margin of a rule falls most."""
+    heads = [j for j, component in enumerate(result.components) if component.head is not None]
+    falls = result.margin_falls[result.rules.index(rule)]
+    return max(heads, key=lambda j: falls[j])
+
+
+def print_inspection(result: Inspection) -> None:
+    """Print for each rule which head carries it, and for each component what it does."""
+    table = new_table("rule")
+    for column in ("pairs", "right %", "head", "without it %", "95%", "nats lost"):
+        table.add_column(column, justify="right")
+    for i, rule in enumerate(result.rules):
+        j = find_carrier(result, rule)
+        right = round(result.ablated[i, j] * result.counts[i])
+        low, high = (100 * bound for bound in wilson_interval(right, result.counts[i]))
+        table.add_row(
+            rule,
+            str(result.counts[i]),
+            f"{100 * result.accuracy[i]:.1f}",
+            result.components[j].name,
+            f"{100 * result.ablated[i, j]:.1f}",
+            f"{low:.1f}-{high:.1f}",
+            f"{result.margin_falls[i, j]:.2f}",
+        )
+    print_table(table)
+    table = new_table("head or MLP")
+    for column in ("loss", "previous token", "induction", "most lost"):
+        table.add_column(column, justify="right")
+    for j, component in enumerate(result.components):
+        scores = ["", ""]
+        if component.head is not None:
+            arrays = result.previous, result.induction
+            scores = [f"{array[component.layer, component.head]:.2f}" for array in arrays]
+        change = result.ablated_loss[j] - result.loss
+        worst = int(result.margin_falls[:, j].argmax())
+        lost = f"{result.rules[worst]} {result.margin_falls[worst, j]:.2f}"
+        table.add_row(component.name, f"{change:+.4f}", *scores, lost)
+    print_table(table)
+
+
+def make_records(result: Inspection) -> list[dict[str, Any]]:
+    """Return an object for the whole model and for each component, for JSON."""
+    whole = {"component": None, "loss": result.loss, "accuracy": _by_rule(result, result.accuracy)}
+    records: list[dict[str, Any]] = [whole]
+    for j, component in enumerate(result.components):
+        records.append(
+            {
+                "component": component.name,
+                "loss": result.ablated_loss[j],
+                "accuracy": _by_rule(result, result.ablated[:, j]),
+                "nats_lost": _by_rule(result, result.margin_falls[:, j]),
+            }
+        )
+        if component.head is not None:
+            index = component.layer, component.head
+            records[-1]["previous_token"] = result.previous[index]
+            records[-1]["induction"] = result.induction[index]
+    return records
+
+
+def _by_rule(result: Inspection, values: Float64) -> dict[str, float]:
+    return dict(zip(result.rules, values.tolist(), strict=True))
