@@ -13,7 +13,7 @@ from valyrian_jax.files import is_standard_output
 _COUNT = 50
 
 
-@click.command(epilog="Example: python -m valyrian_jax inspect shipped --count 10")
+@click.command(epilog="Example: python -m valyrian_jax inspect --count 10")
 @run_argument
 @click.option(
     "--count",
