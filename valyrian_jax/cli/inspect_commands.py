@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from valyrian_jax.bundle.shipped_model import name_model
-from valyrian_jax.cli.options import PATH, json_option, print_on_terminal, run_argument
+from valyrian_jax.cli.options import PATH, json_option, print_on_terminal
+from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.errors import escape
 from valyrian_jax.files import is_standard_output
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from valyrian_jax.bundle.shipped_model import name_model
-from valyrian_jax.cli.options import json_option, run_argument
+from valyrian_jax.cli.options import json_option
+from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.cli.tables import new_table, print_table
 from valyrian_jax.errors import escape
 from valyrian_jax.language.pairs.rules import RULES

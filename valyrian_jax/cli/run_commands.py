@@ -8,13 +8,13 @@ import click
 
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
 from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
+from valyrian_jax.cli.pair_commands import COUNT, TEXTS, evaluate_on_pairs
 from valyrian_jax.cli.run_options import (
     ACCEPT_OTHER_NAMES,
     choose_run,
     run_argument,
     sample_options,
 )
-from valyrian_jax.cli.pair_commands import COUNT, TEXTS, evaluate_on_pairs
 from valyrian_jax.errors import escape
 from valyrian_jax.files import is_standard_output
 
