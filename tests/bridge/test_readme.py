@@ -66,12 +66,6 @@ def test_transformers_opens_the_bundle(home: Path, small: Bundle) -> None:
     assert output.strip() == f"{count} {tokenizer.vocab_size} {tokenizer.encode('the wolf')}"
 
 
-def test_the_file_needs_only_torch(home: Path) -> None:
-    text = run(BLOCKED + find_block('torch.jit.load("valyrian.pt")'), home)
-    assert text.startswith("Valar morghūlis")
-    assert len(text.strip()) > len("Valar morghūlis")
-
-
 def test_the_file_is_warmed_up_with_torch_alone(home: Path) -> None:
     text = run(BLOCKED + find_block("_jit_set_profiling_mode", BRIDGE_BLOCKS), home)
     assert text.startswith("Sīr vali")

@@ -18,7 +18,7 @@ from valyrian_jax.bundle.shipped_model import (
 )
 from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.cli.main import main
-from valyrian_jax.config import Config, config_to_tree
+from valyrian_jax.config import config_to_tree, load_config
 from valyrian_jax.language.checker.text import split_sentences
 from valyrian_jax.language.checker.verdict import check_sentence
 from valyrian_jax.run_directory import find_bundle
@@ -42,10 +42,11 @@ def test_the_card_is_that_of_the_files() -> None:
     assert speaks_valyrian(bundle.manifest)
 
 
-def test_it_is_the_default_recipe() -> None:
-    stored, default = load_bundle(SHIPPED_MODEL).manifest["config"], config_to_tree(Config())
-    for section in default.keys() - {"wandb"}:
-        assert stored[section].items() <= default[section].items(), section
+def test_it_is_the_long_recipe() -> None:
+    stored, recipe = load_bundle(SHIPPED_MODEL).manifest["config"], load_config("long")
+    tree = config_to_tree(recipe)
+    for section in tree.keys() - {"wandb"}:
+        assert stored[section].items() <= tree[section].items(), section
 
 
 def test_it_is_small_and_names_no_directory_of_a_machine() -> None:

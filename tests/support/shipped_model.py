@@ -4,12 +4,13 @@ from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED, SHIP
 
 TEXTS = {  # by prompt and seed, with the settings of the run
     (EXAMPLE_PROMPT, EXAMPLE_SEED): (
-        "Valar morghūlis. Dārys hae zaldrīzē dekurūbas. Udra ivestrās! Sȳz māvos gevie issa."
+        "Valar morghūlis. Skorī ziry aōhe kostilloqitte udrāzme rȳbis, va lentot dakossis. Ziry "
+        "valoti lōgor enkis."
     ),
     ("Sīr vali", 2): (
-        "Sīr vali ziry urnegon jaelzi. Pōnta myrdomy aderpi issi. Dohaerirossa gevī issi."
+        "Sīr vali qurdo inkot dēmasi. Tubī vali zokle ossēnis. Udir kostilloqittor vestrā?"
     ),
-    ("", 8): "Āego lēkī biso ābro bē vestretis. Pōnta drōmon arlī ipradis. Zān udir ivestrilis.",
+    ("", 8): "Ābri dohaerilzi ȳdrēlzī. Ābri Daenero vāedri ȳdrēlzi.",
 }
 NOTICE = "no run with weights under runs/; using the model that ships with valyrian_jax\n"
 
