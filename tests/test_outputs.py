@@ -49,7 +49,13 @@ INPUTS = {
     f"{command} {option}"
     for command in ("train", "valyrian_jax train")
     for option in ("--config", "--resume", "--init")
-} | {"bridge import --tokenizer", "bridge verify --program", "valyrian_jax eval --text"}
+} | {
+    "bridge import --tokenizer",
+    "bridge verify --program",
+    "bridge verify --runner",
+    "valyrian_jax eval --text",
+    "valyrian_jax inspect --out",  # An output, but it needs a model of High Valyrian.
+}
 TINY = """
 [model]
 vocab_size = 258

@@ -30,7 +30,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 }
 VOCABULARY, CONTEXT = "--model.vocab_size", "--model.n_positions"
 CASES: list[tuple[int, str, dict[str, int], list[str]]] = [
-    (2, "one line", {}, [VOCABULARY, CONTEXT]),
+    (3, "one line", {}, [VOCABULARY, CONTEXT]),
     (300, "paragraphs", {}, [VOCABULARY]),
     (300, "no spaces", {}, [VOCABULARY]),
     (300, "one line", LARGE, [VOCABULARY, CONTEXT]),
