@@ -214,8 +214,13 @@ def make_generator_loaders(
     }
     for program in programs:
         run = functools.partial(run_program, program.path, program.file)
-        loaders[program.runtime] = lambda run=run: run  # type: ignore[misc]
+        loaders[program.runtime] = functools.partial(_return_generator, run)
     return loaders
+
+
+def _return_generator(generate: PromptGenerator) -> PromptGenerator:
+    """Return a generator that needs no loading: a program reads its file itself."""
+    return generate
 
 
 def _load_jax_generator(bundle: Bundle) -> PromptGenerator:
