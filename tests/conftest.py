@@ -19,10 +19,14 @@ os.environ.pop("WANDB_MODE", None)
 os.environ["NETRC"] = os.devnull
 for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # rich reads them
     os.environ.pop(name, None)
-# Compile a program that several tests need only once.
-_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+# Compile a program that several tests need only once. The workers of xdist inherit the directory.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# PyTorch's threads spin while they wait for one another, and every core already runs a test. The
+# commands, servers and C++ programs that tests start inherit this.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
