@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def test_uneven_rows_give_the_text_that_each_gives_alone_and_that_jax_gives(
 
 
 def test_tokens_of_random_logits_equal_those_of_jax() -> None:
+    sample_tokens_in_jax = jax.jit(jax_sampler.sample_tokens)
     rng = np.random.default_rng(0)
     for seed in range(60):
         logits = rng.normal(size=(2, 40)).astype(np.float32) * 3
@@ -67,9 +69,7 @@ def test_tokens_of_random_logits_equal_those_of_jax() -> None:
         in_window = np.zeros((2, 40), bool)
         np.put_along_axis(in_window, window, True, 1)
         params = jax_sampler.SamplingParams(jnp.array([seed, 9], jnp.uint32), *settings)
-        expected = jax_sampler.sample_tokens(
-            jnp.asarray(logits), params, seed % 8, jnp.asarray(in_window)
-        )
+        expected = sample_tokens_in_jax(logits, params, seed % 8, in_window)
         tokens = sample_tokens(
             torch.from_numpy(logits),
             seed % 8,
