@@ -1,5 +1,6 @@
 """The C++17 runner refuses malicious files in one line, quickly and in little memory."""
 
+import math
 import random
 import resource
 import struct
@@ -8,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as StorageType
 
 from bridge.gguf.writer import write_gguf
+from tests.support.gguf_files import ALIGNMENT, pack, unpack
 from tests.support.mutating import damage_bytes
 from tests.support.native import build_native
 from valyrian_jax.bundle.bundle import Bundle
@@ -149,18 +150,16 @@ def test_malicious_files_are_refused(
 
 
 def test_sizes_whose_product_is_too_large_for_memory_are_refused(
-    program: Path, small: Bundle, tmp_path: Path
+    program: Path, content: bytes, tmp_path: Path
 ) -> None:
     """The weights fit the file, but the cache has layers x positions."""
     path, positions, layers = tmp_path / "model.gguf", 1 << 19, 40
-    writer = gguf.GGUFWriter(path, "gpt2")
-    writer.add_context_length(positions)
-    writer.add_embedding_length(1)
-    writer.add_feed_forward_length(4)
-    writer.add_block_count(layers)
-    writer.add_head_count(1)
-    writer.add_layer_norm_eps(1e-5)
-    write_tokenizer(writer, small)
+    parts = unpack(content)
+    parts.set("gpt2.context_length", positions)
+    parts.set("gpt2.embedding_length", 1)
+    parts.set("gpt2.feed_forward_length", 4)
+    parts.set("gpt2.block_count", layers)
+    parts.set("gpt2.attention.head_count", 1)
     shapes = {"token_embd.weight": (300, 1), "position_embd.weight": (positions, 1)}
     shapes |= {"output_norm.weight": (1,), "output_norm.bias": (1,)}
     sizes = {"attn_qkv": (3, 1), "attn_output": (1, 1), "ffn_up": (4, 1), "ffn_down": (1, 4)}
@@ -169,16 +168,10 @@ def test_sizes_whose_product_is_too_large_for_memory_are_refused(
         shapes |= {f"blk.{i}.{name}.bias": shape[:1] for name, shape in sizes.items()}
         for norm in ("attn_norm", "ffn_norm"):
             shapes |= {f"blk.{i}.{norm}.{part}": (1,) for part in ("weight", "bias")}
+    parts.tensors, end = [], 0
     for name, shape in shapes.items():
-        writer.add_tensor(name, np.zeros(shape, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        parts.tensors.append((name, shape[::-1], StorageType.F32, end))
+        end += -(-4 * math.prod(shape) // ALIGNMENT) * ALIGNMENT
+    parts.data = bytes(end)
+    path.write_bytes(pack(parts))
     assert_refused(run(program, path), "cache")
-
-
-def write_tokenizer(writer: gguf.GGUFWriter, small: Bundle) -> None:
-    from bridge.gguf.writer import _add_tokenizer
-
-    _add_tokenizer(writer, small.tokenizer)
