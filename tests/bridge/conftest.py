@@ -1,5 +1,6 @@
 """Small random models as bundles and as files, and the C++ program that runs them."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -87,9 +88,13 @@ def directory(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def file(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small bundle as a TorchScript file."""
-    path = tmp_path_factory.mktemp("file") / "small.pt"
-    torchscript.export(directory, path)
+    """The small bundle as a TorchScript file, which one worker exports for all."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    path = shared / "small.pt"
+    with FileLock(shared / "small.pt.lock"):
+        if not path.exists():
+            torchscript.export(directory, path)
     return path
 
 
