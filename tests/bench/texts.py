@@ -37,6 +37,21 @@ def load_docstrings(size: int = 28_000_000) -> list[str]:
     return cache.read_text(encoding="utf-8").split("\n\n")
 
 
+def load_python_source(size: int = 16_000_000) -> str:
+    """Return `size` characters of Python source, in the order of the files."""
+    cache = CACHE / f"source-{size}.txt"
+    if not cache.exists():
+        CACHE.mkdir(exist_ok=True)
+        parts, total = [], 0
+        for path in _list_text_files():
+            if path.suffix == ".py" and total < size:
+                parts.append(path.read_bytes().decode("utf-8", "ignore"))
+                total += len(parts[-1])
+        text = "".join(parts)[:size].replace("<|endoftext|>", "")
+        cache.write_text(text, encoding="utf-8", newline="")
+    return cache.read_bytes().decode()
+
+
 def make_large_file(size: int = 1_000_000_000) -> Path:
     """Return a file of about `size` bytes: all text files, repeated as often as necessary."""
     cache = CACHE / f"bulk-{size}.txt"

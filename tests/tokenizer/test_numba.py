@@ -22,12 +22,14 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import (
     Tokenizer,
     batch,
+    bpe,
     numba_bpe,
     numba_state,
     numba_trainer,
     train_bpe,
 )
 from valyrian_jax.tokenizer.encoder import Encoder
+from valyrian_jax.tokenizer.hf_format import BYTE_ORDER
 from valyrian_jax.tokenizer.numba_pretokenizer import BLOCK
 from valyrian_jax.tokenizer.pretokenizer import split_text
 
@@ -85,7 +87,8 @@ def test_several_texts_give_the_pieces_of_each_text(group: list[bytes]) -> None:
     st.integers(0, 12),
 )
 def test_compiled_code_learns_the_same_merges(counts: dict[bytes, int], merges: int) -> None:
-    plain = batch.learn_merges(counts, merges)
+    words = {tuple(map(BYTE_ORDER.index, piece)): n for piece, n in counts.items()}
+    plain = bpe.learn(words, 256, merges)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "_MIN_COMPILED_BYTES", 0)
         assert batch.learn_merges(counts, merges) == plain

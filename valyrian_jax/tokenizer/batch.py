@@ -7,6 +7,7 @@ texts go through the readable modules.
 
 import importlib.util
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -78,7 +79,8 @@ def learn_merges(counts: Mapping[bytes, int], merge_count: int) -> list[bpe.Pair
     """Learn up to `merge_count` merges from counted pieces, with GPT-2's ids for the 256 bytes."""
     pieces = b"".join(counts)
     # One merge costs less per byte than splitting the text does.
-    if not is_worth_compiling(len(pieces) * merge_count // 16):
+    is_worthwhile = is_worth_compiling(len(pieces) * merge_count // 16)
+    if not is_worthwhile and "valyrian_jax.tokenizer.numba_trainer" not in sys.modules:
         ids = _ID_OF_BYTE.tolist()
         words = {tuple(ids[b] for b in piece): n for piece, n in counts.items()}
         return bpe.learn(words, 256, merge_count)

@@ -7,7 +7,7 @@ ids. The `tokenizers` package uses the same order, so both learn the same merges
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 Pair = tuple[int, int]
@@ -27,10 +27,11 @@ def learn(words: Mapping[tuple[int, ...], int], first_id: int, count: int) -> li
     Returns:
         The merged pairs in order; fewer than `count` if no pair is left.
     """
-    spellings = [list(word) for word in words]
+    # A word is a string with one character per token, so str.replace merges from left to right.
+    spellings = ["".join(map(chr, word)) for word in words]
     frequencies = list(words.values())
-    pair_counts: dict[Pair, int] = defaultdict(int)
-    words_with: dict[Pair, set[int]] = defaultdict(set)
+    pair_counts: dict[tuple[str, str], int] = defaultdict(int)
+    words_with: dict[tuple[str, str], set[int]] = defaultdict(set)
     for index, word in enumerate(spellings):
         for pair in pairwise(word):
             pair_counts[pair] += frequencies[index]
@@ -46,37 +47,23 @@ def learn(words: Mapping[tuple[int, ...], int], first_id: int, count: int) -> li
             if pair_count > 0:
                 heapq.heappush(heap, (-pair_count, pair))
             continue
-        new_id = first_id + len(merges)
-        merges.append(pair)
-        new_pairs: set[Pair] = set()
+        merged, new = "".join(pair), chr(first_id + len(merges))
+        merges.append((ord(pair[0]), ord(pair[1])))
+        new_pairs: set[tuple[str, str]] = set()
         for index in words_with.pop(pair):
-            before, after = spellings[index], _replace(spellings[index], pair, new_id)
+            before, after = spellings[index], spellings[index].replace(merged, new)
             spellings[index] = after
             for old_pair in pairwise(before):
                 pair_counts[old_pair] -= frequencies[index]
             for new_pair in pairwise(after):
                 pair_counts[new_pair] += frequencies[index]
-                if new_id in new_pair:
+                if new in new_pair:
                     words_with[new_pair].add(index)
                     new_pairs.add(new_pair)
         for new_pair in new_pairs:
             heapq.heappush(heap, (-pair_counts[new_pair], new_pair))
         del pair_counts[pair]
     return merges
-
-
-def _replace(word: Sequence[int], pair: Pair, new_id: int) -> list[int]:
-    """Replace every occurrence of a pair by new_id, from left to right."""
-    ids: list[int] = []
-    i = 0
-    while i < len(word):
-        if i + 1 < len(word) and (word[i], word[i + 1]) == pair:
-            ids.append(new_id)
-            i += 2
-        else:
-            ids.append(word[i])
-            i += 1
-    return ids
 
 
 def apply(word: Iterable[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
