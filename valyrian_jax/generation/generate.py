@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Bool, Int
 
 from valyrian_jax.bundle.bundle import Bundle
@@ -35,6 +36,15 @@ class Windows(NamedTuple):
 
     cache: Cache  # keys and values of the tokens read
     occurs: Bool[Array, "B V"]  # which token ids are among them
+
+
+class Texts(NamedTuple):
+    """The tokens of B rows so far, and the window of each."""
+
+    history: npt.NDArray[np.int32]  # [B, N]: all tokens, and room for those still to come
+    starts: npt.NDArray[np.int64]  # first token of each window
+    counts: npt.NDArray[np.int64]  # number of tokens of each text
+    moved: npt.NDArray[np.int64]  # rows whose windows start elsewhere than before
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -140,61 +150,86 @@ def stream_tokens(
     Raises:
         UserError: The logits of a token are not finite.
     """
-    if not prompts or not all(map(len, prompts)):
-        raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
-    if len(seeds) != len(prompts):
-        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
-    B, S, rows = len(prompts), config.n_positions, np.arange(len(prompts))
-    lengths = np.array([len(prompt) for prompt in prompts])
-    history = np.zeros((B, lengths.max() + sample.max_new_tokens), np.int32)
-    for text, prompt in zip(history, prompts, strict=True):
-        text[: len(prompt)] = prompt
+    history, lengths = pad_prompts(prompts, seeds, sample.max_new_tokens)
     with pin_jax_settings():
         sampling_params = make_sampling_params(seeds, sample, end_of_text)
-
-    def read(row: slice) -> tuple[Array, Windows]:
-        """Read the windows of some rows anew and sample their next tokens."""
-        tokens, in_window = np.zeros((B, S), np.int32)[row], (counts - starts)[row]
-        for window, text, start, count in zip(
-            tokens, history[row], starts[row], counts[row], strict=True
-        ):
-            window[: count - start] = text[start:count]
-        of_row = sampling_params._replace(seeds=sampling_params.seeds[row])
-        return prefill(params, tokens, in_window.astype(np.int32), of_row, index, config)
-
-    windows, index, starts = None, 0, np.full(B, -1)
+    windows, index, starts = None, 0, np.full(len(prompts), -1)
     while index < sample.max_new_tokens:
         counts = lengths + index
-        previous, starts = starts, np.array([window_start(count, S) for count in counts.tolist()])
-        moved = np.flatnonzero(starts != previous).tolist()
+        previous = starts
+        starts = np.array([window_start(count, config.n_positions) for count in counts.tolist()])
+        texts = Texts(history, starts, counts, np.flatnonzero(starts != previous))
         with pin_jax_settings():  # never across a yield, where the caller's code runs
-            if windows is None or len(moved) == B:
-                first, windows = read(slice(None))
-                tokens = np.asarray(first)[None]
-            else:
-                free = int((starts + S - counts).min()) + 1  # The last sampled token is not read.
-                chunk = 1 if moved else min(CHUNK, sample.max_new_tokens - index, free)
-                sampled, windows = decode(
-                    params,
-                    history[rows, counts - 1],
-                    windows,
-                    sampling_params,
-                    index,
-                    chunk,
-                    config,
-                )
-                tokens = np.array(sampled)[:chunk]
-                for row in moved:  # A full window has no room: what was decoded is replaced.
-                    first, window = read(slice(row, row + 1))
-                    tokens[0, row] = first[0]
-                    windows = replace_row(windows, row, window)
+            tokens, windows = sample_next(params, config, texts, windows, sampling_params, index)
         for i, column in enumerate(tokens):
-            history[rows, counts + i] = column
+            history[np.arange(len(prompts)), counts + i] = column
         index += len(tokens)
         for column in tokens:
             if (column < 0).any():
                 raise UserError(NOT_FINITE)
             yield column
+
+
+def pad_prompts(
+    prompts: Sequence[Sequence[int]], seeds: Sequence[int], room: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the prompts padded to one length, with room for new tokens, and their lengths."""
+    if not prompts or not all(map(len, prompts)):
+        raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
+    if len(seeds) != len(prompts):
+        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
+    lengths = np.array([len(prompt) for prompt in prompts])
+    history = np.zeros((len(prompts), lengths.max() + room), np.int32)
+    for text, prompt in zip(history, prompts, strict=True):
+        text[: len(prompt)] = prompt
+    return history, lengths
+
+
+def sample_next(
+    params: Params,
+    config: ModelConfig,
+    texts: Texts,
+    windows: Windows | None,
+    sampling_params: SamplingParams,
+    index: int,
+) -> tuple[npt.NDArray[np.int32], Windows]:
+    """Sample the next tokens of every row, [C, B] from token `index` on, and what was read.
+
+    Windows that have moved are read anew, and then C is 1.
+    """
+    if windows is None or len(texts.moved) == len(texts.counts):
+        first, windows = read_windows(params, config, texts, slice(None), sampling_params, index)
+        return np.asarray(first)[None], windows
+    newest = texts.history[np.arange(len(texts.counts)), texts.counts - 1]
+    # The last sampled token is not read, so a window with room for n tokens allows n + 1.
+    room = int((texts.starts + config.n_positions - texts.counts).min()) + 1
+    left = texts.history.shape[1] - int(texts.counts.max())
+    count = 1 if len(texts.moved) else min(CHUNK, room, left)
+    sampled, windows = decode(params, newest, windows, sampling_params, index, count, config)
+    tokens = np.array(sampled)[:count]
+    for row in texts.moved.tolist():  # A full window has no room: what was decoded is replaced.
+        rows = slice(row, row + 1)
+        first, window = read_windows(params, config, texts, rows, sampling_params, index)
+        tokens[0, row] = first[0]
+        windows = replace_row(windows, row, window)
+    return tokens, windows
+
+
+def read_windows(
+    params: Params,
+    config: ModelConfig,
+    texts: Texts,
+    rows: slice,
+    sampling_params: SamplingParams,
+    index: int,
+) -> tuple[Int[Array, "B"], Windows]:
+    """Read the windows of some rows anew and sample their next tokens."""
+    starts, counts = texts.starts[rows], texts.counts[rows]
+    tokens = np.zeros((len(counts), config.n_positions), np.int32)
+    for window, text, start, count in zip(tokens, texts.history[rows], starts, counts, strict=True):
+        window[: count - start] = text[start:count]
+    of_rows = sampling_params._replace(seeds=sampling_params.seeds[rows])
+    return prefill(params, tokens, (counts - starts).astype(np.int32), of_rows, index, config)
 
 
 def make_sampling_params(
