@@ -18,12 +18,13 @@ from valyrian_jax.language.checker.place import (
     has_kind,
     is_animate,
     is_noun,
+    is_pronoun,
     text_of,
 )
 from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.morphology import concord_number
 
-DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc")  # of nouns
+DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc", "voc")  # of nouns
 # What a noun without an adposition can be in these cases.
 _BARE_SENSES = {
     "ins": frozenset(
@@ -54,6 +55,7 @@ _BARE_SENSES = {
     "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
 }
 _OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
+_DATIVE_KINDS = ("give", "likes", "speak", "motion", "wish", "copula")
 _UNUSUAL = 0.1  # object before subject, and a second case of an adposition
 
 
@@ -71,6 +73,8 @@ def find_case_slot(place: Place) -> Slot | None:
         cases = {reading.case for reading in place.sentence.readings[modifier.word_index]}
         if place.reading.case not in cases:
             return agree_with(modifier)
+    if place.form.case == "voc":
+        return _find_address_slot(place)
     verb = place.verb
     return _find_argument_slot(place, verb) if verb and _is_excluded(place, verb) else None
 
@@ -96,6 +100,28 @@ def _find_argument_slot(place: Place, verb: Leaf) -> Slot | None:
         case "gen" if after and is_noun(after):
             return Slot(f"the word before `{text_of(after)}`", after, 1)
     return None
+
+
+def _find_address_slot(place: Place) -> Slot | None:
+    """Return the place of a noun that a comma or an end of the sentence sets off on both sides."""
+    words, (start, end) = place.sentence.words, _find_phrase(place)
+    is_first, is_last = start == 0, end == len(words) - 1
+    is_set_off = (is_first or words[start - 1] == ",") and (is_last or words[end] == ",")
+    # In the middle of a sentence, a nominative may name again what is before it.
+    is_possible = is_animate(place.reading) and (is_first != is_last or place.reading.case != "nom")
+    return Slot("the one spoken to") if is_set_off and is_possible else None
+
+
+def _find_phrase(place: Place) -> tuple[int, int]:
+    """Return the indices of the first word of the phrase of a noun, and after its last one."""
+    leaf = place.leaf
+    indices = [o.word_index for o in place.leaves if o.template is leaf.template]
+    start = end = leaf.word_index
+    while start - 1 in indices:
+        start -= 1
+    while end + 1 in indices:
+        end += 1
+    return start, end + 1
 
 
 def _has_noun_before(place: Place, case: str) -> bool:
@@ -125,14 +151,40 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
             can_have_object = has_kind(verb, *_OBJECT_KINDS) or not find_kinds(verb)
             has_object = any(is_noun(other, "acc") for other in others)
             return has_object or is_passive or not can_have_object
+        case "dat" | "loc" | "ins" | "com" if _is_subject_pronoun(place, verb):
+            return True
         case "dat":
-            return bool(find_nominatives(others)) and find_kinds(verb) == {"transitive"}
+            kinds = find_kinds(verb)
+            if kinds == {"transitive"} and find_nominatives(others):
+                return True
+            # Nobody puts two words into a wrong case, so a word that agrees shows that it is meant.
+            is_alone = not find_modifiers(place.leaf, place.leaves)
+            has_dative = any(is_noun(other, "dat") for other in others)
+            return is_alone and (has_dative or bool(kinds) and kinds.isdisjoint(_DATIVE_KINDS))
+        case "loc" | "ins" if is_pronoun(place.leaf):
+            return True
+        case "ins" if place.form.case == "acc" and find_kinds(verb) <= {*_OBJECT_KINDS}:
+            return not any(_can_be_object(place, other) for other in others)
         case "loc" | "ins" | "com":
             senses = reading.lexeme.senses
             return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
         case "gen" | "voc":
             return True
     return False
+
+
+def _can_be_object(place: Place, noun: Leaf) -> bool:
+    """Return whether a noun can be accusative as it is written."""
+    return is_noun(noun) and any(
+        reading.case == "acc" for reading in place.sentence.readings[noun.word_index]
+    )
+
+
+def _is_subject_pronoun(place: Place, verb: Leaf) -> bool:
+    """Return whether a pronoun has the person of a verb, whose subject it then is."""
+    form, of_verb = place.form, verb.reading
+    is_same = of_verb and (of_verb.person, of_verb.number) == (form.person, form.number)
+    return form.case == "nom" and form.person in ("1", "2") and bool(is_same)
 
 
 def _find_adposition(place: Place) -> Leaf | None:

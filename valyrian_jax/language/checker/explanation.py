@@ -152,7 +152,7 @@ def _explain_change(change: Change) -> str:
     word, features = place.sentence.words[place.leaf.word_index], place.features
     if not features:
         return f"`{word}` is wrong: {slot.text}"
-    if place.form.mood == "infinitive":
+    if "infinitive" in (place.form.mood, place.reading.mood):
         features = ("mood",)
     actual, expected = _describe(place.reading, features), _describe(place.form, features)
     if features == ("position",):

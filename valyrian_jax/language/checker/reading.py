@@ -57,8 +57,31 @@ def read_words(text: str) -> list[Word]:
 
 def make_sentence(words: Sequence[Word]) -> Sentence:
     """Return a sentence to parse."""
-    readings = [word.readings for word in words]
+    readings = [drop_guesses(word.readings) for word in words]
     return Sentence(load_grammar(), [word.literal for word in words], readings)
+
+
+@lru_cache(1 << 14)
+def drop_guesses(readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
+    """Leave out the rare readings that only analogy gives, of a form that a source attests.
+
+    The form of a plural is not also a paucal then, a name has no plural, and a demonstrative that
+    stands alone has no cases: such readings would make many a wrong form right.
+    """
+    if not any(reading.attested for reading in readings):
+        return readings
+    return tuple(reading for reading in readings if reading.attested or not _is_rare(reading))
+
+
+def _is_rare(reading: Reading) -> bool:
+    pos, number = reading.lexeme.pos, reading.number
+    is_oblique = reading.case not in ("nom", "acc")
+    is_alone = reading.lexeme.paradigm.startswith("pronoun-")
+    return (
+        number in ("paucal", "collective")
+        or (pos == "name" and number == "pl")
+        or (pos == "pron" and is_alone and is_oblique)
+    )
 
 
 def respell_words(words: Sequence[Word]) -> Sequence[Word]:

@@ -12,6 +12,7 @@ from valyrian_jax.language.words.analysis import Reading
 _COSTS = {"case": 2, "number": 2, "gender": 2, "person": 2, "mood": 2, "tense": 9, "position": 1}
 _INFERRED = 0.5  # a form that analogy gives
 _COORDINATION = 3
+_UNINFLECTED = 1
 MAX_COST = 6  # of a word; nobody confuses more
 # No rule demands these values; a word that has one of them can have another instead.
 _OPTIONAL = frozenset(("paucal", "collective", "passive", "participle"))
@@ -53,7 +54,9 @@ def measure_change(form: Reading, readings: Sequence[Reading]) -> tuple[float, R
 
 def _cost(form: Reading, reading: Reading) -> float:
     names = form.differing_features(reading)
-    if form.mood == "infinitive" or reading.mood == "infinitive":
+    if reading.mood == "infinitive":  # The dictionary has it.
+        return _UNINFLECTED if form.tense == reading.tense else MAX_COST + 1
+    if form.mood == "infinitive":
         names = ["mood"]
     cost = sum(_COSTS[name] for name in names)
     if any(getattr(form, name) in _OPTIONAL for name in names):

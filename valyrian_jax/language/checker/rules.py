@@ -1,6 +1,7 @@
 """The rules that prove a mistake: what demands the form that makes a sentence right."""
 
 from valyrian_jax.language.checker.case_rules import find_case_slot
+from valyrian_jax.language.checker.parse_tree import Leaf, list_shared_cases
 from valyrian_jax.language.checker.place import (
     Place,
     Slot,
@@ -68,6 +69,11 @@ def _find_mood_slot(place: Place) -> Slot | None:
             return Slot("before `daor` the verb", after)
         case "subjunctive", "indicative" if next_word != "daor":
             return Slot("the verb here")
+        case "infinitive", "indicative":
+            subject = find_subject(place.leaf, place.leaves)
+            return Slot(f"the verb of `{text_of(subject)}`", subject) if subject else None
+        case "imperative", "indicative" if place.sentence.words[-1] == "?":
+            return Slot("the verb of a question")
         case "subjunctive", "imperative" if place.sentence.words[-1] == "!":
             return Slot("the verb of a command") if place.reading.person == "2" else None
     return None
@@ -77,7 +83,7 @@ def _find_person_slot(place: Place) -> Slot | None:
     """Return what demands the person and number of a verb."""
     leaf, leaves = place.leaf, place.leaves
     if place.form.mood == "imperative":
-        addressee = next((other for other in leaves if is_noun(other, "voc")), None)
+        addressee = next((other for other in leaves if _is_addressee(other)), None)
         return Slot(f"a command to `{text_of(addressee)}`", addressee) if addressee else None
     subject = find_subject(leaf, leaves)
     if "tense" in place.features or subject is None:
@@ -89,6 +95,12 @@ def _find_person_slot(place: Place) -> Slot | None:
         if is_alone and (is_copula or not (subject.reading and is_animate(subject.reading))):
             return None
     return agree_with_subject(subject)
+
+
+def _is_addressee(leaf: Leaf) -> bool:
+    """Return whether a noun is in the vocative, or a name that has one form."""
+    reading = leaf.reading
+    return is_noun(leaf, "voc") or (reading is not None and "voc" in list_shared_cases(reading.lexeme))
 
 
 def _find_modifier_slot(place: Place) -> Slot | None:
