@@ -160,7 +160,7 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
             # Nobody puts two words into a wrong case, so a word that agrees shows that it is meant.
             is_alone = not find_modifiers(place.leaf, place.leaves)
             has_dative = any(is_noun(other, "dat") for other in others)
-            return is_alone and (has_dative or bool(kinds) and kinds.isdisjoint(_DATIVE_KINDS))
+            return is_alone and (has_dative or (bool(kinds) and kinds.isdisjoint(_DATIVE_KINDS)))
         case "loc" | "ins" if is_pronoun(place.leaf):
             return True
         case "ins" if place.form.case == "acc" and find_kinds(verb) <= {*_OBJECT_KINDS}:

@@ -11,6 +11,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.case_rules import DEMANDED_CASES
+from valyrian_jax.language.checker.clause_rules import find_violation
 from valyrian_jax.language.checker.explanation import (
     explain_order,
     explain_repairs,
@@ -55,6 +56,8 @@ def diagnose(sentence: Sentence) -> Diagnosis:
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
         return Diagnosis(True, explain_tense(tree), tree.leaves)
+    if tree := parse(replace(sentence, check_clauses=False, phrases={})):
+        return Diagnosis(True, find_violation(tree), tree.leaves)
     forms = {i: _other_forms(readings) for i, readings in enumerate(sentence.readings) if readings}
     if repairs := _choose(_repair_all(sentence, [{index: forms[index]} for index in forms])):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)

@@ -13,12 +13,13 @@ from valyrian_jax.language.words.morphology import CASES
 
 @cache
 def list_shared_cases(lexeme: Lexeme) -> Sequence[str]:
-    """Return the cases for which a noun of unknown paradigm has its nominative.
+    """Return the cases for which a noun can have its nominative.
 
-    Foreign names keep it in all cases. Of other words a source may show the accusative only.
+    Names of unknown paradigm keep it in all cases, and the others when they are spoken to, as in
+    the series. Of other words of unknown paradigm a source may show the accusative only.
     """
     if any(reading.text != lexeme.lemma for reading in inflect(lexeme)):
-        return ()
+        return ("voc",) if lexeme.pos == "name" else ()
     return {"name": CASES, "noun": ("acc",), "pron": ("acc",)}.get(lexeme.pos, ())
 
 
@@ -93,6 +94,7 @@ class Sentence:
         words: Words and punctuation marks; the first without its capital unless it is a name.
         readings: Readings of each word; none for a punctuation mark.
         check_tense: Whether adverbs of time must go with the tense of the verb.
+        check_clauses: Whether the rules of `clause_rules` hold.
         phrases: Noun phrases and parts found so far, by the index after their last word and then
             by the name of the part.
         literals: Words and marks, and all marks that can end a sentence.
@@ -104,6 +106,7 @@ class Sentence:
     words: Sequence[str]
     readings: Sequence[Sequence[Reading]]
     check_tense: bool = True
+    check_clauses: bool = True
     phrases: dict[int, dict[str, Sequence[Any]]] = field(default_factory=dict)
 
     literals: frozenset[str] = field(init=False)

@@ -10,6 +10,7 @@ weights, preferred senses and preferred tenses.
 from collections.abc import Iterator, Sequence
 
 from valyrian_jax.language.checker.agreement import match_word, unify
+from valyrian_jax.language.checker.clause_rules import find_violation
 from valyrian_jax.language.checker.parse_tree import (
     Agreement,
     Agreements,
@@ -43,7 +44,7 @@ def parse(sentence: Sentence) -> Parse | None:
     end = Parse(len(sentence.words), {}, ())
     for template in sentence.grammar.sentences:
         for result in () if template.covered else match_template(sentence, template, end):
-            if result.start == 0:
+            if result.start == 0 and not (sentence.check_clauses and find_violation(result)):
                 return result
     return None
 

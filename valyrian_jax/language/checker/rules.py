@@ -100,7 +100,9 @@ def _find_person_slot(place: Place) -> Slot | None:
 def _is_addressee(leaf: Leaf) -> bool:
     """Return whether a noun is in the vocative, or a name that has one form."""
     reading = leaf.reading
-    return is_noun(leaf, "voc") or (reading is not None and "voc" in list_shared_cases(reading.lexeme))
+    if reading is None or reading.word_class != "noun":
+        return False
+    return reading.case == "voc" or "voc" in list_shared_cases(reading.lexeme)
 
 
 def _find_modifier_slot(place: Place) -> Slot | None:

@@ -1,12 +1,14 @@
 """Verdicts: whether a sentence is right, a mistake, or beyond the grammar, and why."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from valyrian_jax.language.checker.diagnosis import diagnose
 from valyrian_jax.language.checker.explanation import describe_words, explain_unknown_words
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse
 from valyrian_jax.language.checker.parser import parse
+from valyrian_jax.language.checker.place import is_noun
 from valyrian_jax.language.checker.reading import (
     Word,
     make_sentence,
@@ -109,9 +111,24 @@ def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
     if not 0 < len(words) <= MAX_TOKENS:
         return None
     for attempt in _vary(words):
-        if tree := parse(make_sentence(attempt)):
+        tree = parse(make_sentence(attempt))
+        if tree and not (len(attempt) < len(words) and _cuts_phrase(words, tree)):
             return attempt, tree
     return None
+
+
+def _cuts_phrase(words: Sequence[Word], tree: Parse) -> bool:
+    """Return whether a comma stands between a genitive and its noun, where the parse has none."""
+    commas, before = set(), 0
+    for word in words:
+        if word.text == ",":
+            commas.add(before)
+        else:
+            before += 1
+    return any(
+        second.word_index in commas and is_noun(first, "gen") and is_noun(second)
+        for first, second in pairwise(tree.leaves)
+    )
 
 
 def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
