@@ -78,11 +78,21 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
     if not _can_be_head(role, reading):
         return None
     number, case = concord_number(reading.number), concord_case(lexeme, reading.case)
-    if case == "acc" and number == "pl" and suffix.agreements.get("N", Agreement()).case == "nom":
-        # The adjective after it may show the nominative if the noun has one form (brōza jevi).
-        same = (r for r in inflect(lexeme) if r.text == reading.text and r.case == "nom")
-        case = "nom" if any(r.number == reading.number for r in same) else case
+    if suffix.agreements.get("N", Agreement()).case == "nom" and _is_like_nominative(reading):
+        case = "nom"
     return unify(suffix.agreements, "N", Agreement(lexeme.gender, number, reading.person, case))
+
+
+@cache
+def _is_like_nominative(noun: Reading) -> bool:
+    """Test for the accusative plural of a noun that has one form with its nominative.
+
+    A word that agrees with it may be nominative, too (brōza jevi).
+    """
+    if (noun.case, concord_number(noun.number)) != ("acc", "pl"):
+        return False
+    same = (reading for reading in inflect(noun.lexeme) if reading.text == noun.text)
+    return any((r.case, r.number) == ("nom", noun.number) for r in same)
 
 
 def _can_be_head(role: Role, reading: Reading) -> bool:
@@ -171,8 +181,10 @@ def _match_modifier(
     is_case = not reading.case or (reading.case,) in (cases or [("nom",)])
     if target != "N" and not is_case:
         return None
-    agreement = Agreement(reading.gender, number, "", reading.case)
-    return unify(suffix.agreements, target, agreement)
+    noun, case = suffix.noun, reading.case
+    if target == "N" and case == "nom" and isinstance(noun, Reading) and _is_like_nominative(noun):
+        case = "" if suffix.agreements["N"].case == "acc" else case
+    return unify(suffix.agreements, target, Agreement(reading.gender, number, "", case))
 
 
 def unify(agreements: Agreements, letter: str, agreement: Agreement) -> Agreements | None:
