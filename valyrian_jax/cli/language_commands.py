@@ -114,10 +114,10 @@ def read_sentences(inputs: tuple[str, ...], text_key: str) -> Iterable[str]:
     Raises:
         UserError: They are several files.
     """
-    from valyrian_jax.data.reading.documents import read_texts
-
     if is_sentence(inputs):
         return [decode_argument(" ".join(inputs))]
+    from valyrian_jax.data.reading.documents import read_texts
+
     if len(inputs) > 1:
         raise UserError(
             f"expected one file, found {len(inputs)} arguments; put a sentence in quotes"

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language import Verdict
 from valyrian_jax.language.checker.reading import Word, read_word
 from valyrian_jax.language.checker.text import stream_sentences, tokenize
-from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.checker.verdict import Verdict, check_sentence
 from valyrian_jax.language.grammar import PUNCTUATION
 from valyrian_jax.language.words.analysis import FEATURES, Reading
 from valyrian_jax.language.words.features import merge_readings

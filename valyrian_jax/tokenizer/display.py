@@ -14,14 +14,16 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.cells import cell_len
 from rich.console import Console
 
 from valyrian_jax.errors import escape
-from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
+
+if TYPE_CHECKING:
+    from valyrian_jax.tokenizer import Tokenizer
 
 TOKEN_SEPARATOR = "|"
 # Dark on light and light on dark: lightness alone separates them, on any background.
@@ -179,8 +181,10 @@ def token_text(token: bytes) -> str:
     return token.decode("utf-8", "backslashreplace")
 
 
-def token_label(tokenizer: Tokenizer, token: int) -> str:
+def token_label(tokenizer: "Tokenizer", token: int) -> str:
     """Return a token as a label in a figure, with a visible sign for a space."""
+    from valyrian_jax.tokenizer import END_OF_TEXT
+
     if token == tokenizer.end_of_text:
         return END_OF_TEXT
     return make_visible(tokenizer.decode_bytes([token])).replace(" ", "␣")

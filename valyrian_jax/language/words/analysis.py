@@ -1,6 +1,6 @@
 """Analysis: from a word form to every lexeme and every set of features that it can have."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from operator import itemgetter
@@ -90,17 +90,18 @@ def _find_readings(word: str) -> tuple[Reading, ...]:
 
 
 def _find_forms(text: str) -> tuple[Reading, ...]:
-    candidates = find_candidates(text)
+    candidates = find_candidates([text])
     return tuple(r for lexeme in candidates for r in _group_by_text(lexeme).get(text, ()))
 
 
-def find_candidates(text: str, fold: Callable[[str], str] = str) -> Sequence[Lexeme]:
-    """Return the words of which this folded text can be a form, in the order of the lexicon.
+def find_candidates(texts: Iterable[str], fold: Callable[[str], str] = str) -> Sequence[Lexeme]:
+    """Return the words of which a folded text can be a form, in the order of the lexicon.
 
     Inflecting only these makes the first look-ups fast; the whole lexicon takes half a second.
     """
     index = _index_beginnings(fold)
-    found = {item for end in range(len(text) + 1) for item in index.get(text[:end], ())}
+    beginnings = {text[:end] for text in texts for end in range(len(text) + 1)}
+    found = {item for beginning in beginnings & index.keys() for item in index[beginning]}
     return [lexeme for _, lexeme in sorted(found, key=itemgetter(0))]
 
 

@@ -129,9 +129,11 @@ def _capitalize_as(form: str, word: str) -> str:
 
 @lru_cache(1 << 12)  # Text in another language repeats its words, and each takes a millisecond.
 def _suggest_edited(word: str) -> tuple[str, ...]:
-    edits = _edit_once(fold(word))
-    if matches := sorted({form for edit in edits for form in _spellings().get(edit, ())}):
-        return tuple(matches[:3])
+    edits = {*_edit_once(fold(word))}
+    words = map(_fold_forms, find_candidates(edits, fold))
+    matches = {form for forms in words for edit in edits & forms.keys() for form in forms[edit]}
+    if matches:
+        return tuple(sorted(matches)[:3])
     return tuple(get_close_matches(word, find_similar_lemmas(word), 3))
 
 
@@ -169,7 +171,7 @@ def _list_lemma_letters() -> tuple[str, ...]:
 
 def _find_spellings(word: str) -> tuple[str, ...]:
     folded = fold(word)
-    words = find_candidates(folded, fold)
+    words = find_candidates([folded], fold)
     return tuple(dict.fromkeys(t for lexeme in words for t in _fold_forms(lexeme).get(folded, ())))
 
 
@@ -180,16 +182,6 @@ def _fold_forms(lexeme: Lexeme) -> Mapping[str, Sequence[str]]:
     for reading in inflect(lexeme):
         forms.setdefault(fold(reading.text), {})[reading.text] = None
     return {folded: [*texts] for folded, texts in forms.items()}
-
-
-@cache
-def _spellings() -> Mapping[str, Sequence[str]]:
-    """Map every form of every word, folded, to the forms that it may be."""
-    spellings: dict[str, dict[str, None]] = {}
-    for lexeme in load_lexicon():
-        for folded, texts in _fold_forms(lexeme).items():
-            spellings.setdefault(folded, {}).update(dict.fromkeys(texts))
-    return {folded: [*texts] for folded, texts in spellings.items()}
 
 
 def _edit_once(word: str) -> Iterator[str]:
