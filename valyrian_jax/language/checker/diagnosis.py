@@ -19,7 +19,7 @@ from valyrian_jax.language.checker.explanation import (
     quote,
 )
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
-from valyrian_jax.language.checker.parser import match_template, parse
+from valyrian_jax.language.checker.parser import SENTENCES, list_templates, match_template, parse
 from valyrian_jax.language.checker.repair import MAX_COST, Repair, make_repair, measure_change
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.morphology import lengthen_last_vowel
@@ -113,7 +113,7 @@ def _replace_readings(sentence: Sentence, readings: Mapping[int, Sequence[Readin
 
 def _parse_all(sentence: Sentence) -> Iterator[Parse]:
     end = Parse(len(sentence.words), {}, ())
-    for template in sentence.grammar.sentences:
+    for template in list_templates(sentence, SENTENCES):
         for tree in match_template(sentence, template, end):
             if tree.start == 0:
                 yield tree

@@ -97,6 +97,7 @@ class Sentence:
         check_clauses: Whether the rules of `clause_rules` hold.
         phrases: Noun phrases and parts found so far, by the index after their last word and then
             by the name of the part.
+        templates: Templates that its words do not rule out, by the name of what they match.
         literals: Words and marks, and all marks that can end a sentence.
         features: Word classes, moods, cases, parts of speech and lemmas of the readings, and
             whether a word is coordinated or has a capital letter.
@@ -109,12 +110,14 @@ class Sentence:
     check_clauses: bool = True
     phrases: dict[int, dict[str, Sequence[Any]]] = field(default_factory=dict)
 
+    templates: dict[str, Sequence[Template]] = field(init=False)
     literals: frozenset[str] = field(init=False)
     features: frozenset[str] = field(init=False)
     _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Collect what a template can ask for, so that most templates need no search."""
+        self.templates = {}
         self.literals = frozenset((*self.words, *END_MARKS))
         features = {"capital"} if any(word[:1].isupper() for word in self.words) else set()
         self._by_class = [{} for _ in self.words]

@@ -36,13 +36,14 @@ _WORD_CLASSES = {
     "adverb": "word",
     **dict.fromkeys(MODIFIERS, "adjective"),
 }
+SENTENCES = "sentence"
 _PHRASES, _GROUPS = "noun phrase", "noun phrases"  # one, and several that are coordinated
 
 
 def parse(sentence: Sentence) -> Parse | None:
     """Return the first parse of the whole sentence, in the order of the templates."""
     end = Parse(len(sentence.words), {}, ())
-    for template in sentence.grammar.sentences:
+    for template in list_templates(sentence, SENTENCES):
         for result in () if template.covered else match_template(sentence, template, end):
             if result.start == 0 and not (sentence.check_clauses and find_violation(result)):
                 return result
@@ -51,11 +52,24 @@ def parse(sentence: Sentence) -> Parse | None:
 
 def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterator[Parse]:
     """Yield the matches of a template with words that end where `end` starts."""
-    if template.literals <= sentence.literals and find_needs(template) <= sentence.features:
-        seen: set[tuple[object, ...]] = set()
-        for result in _match_tokens(sentence, template, len(template.tokens), 0, end, seen):
-            if (completed := _unify_models(template, result)) is not None:
-                yield completed
+    for result in _match_tokens(sentence, template, len(template.tokens), 0, end, set()):
+        if (completed := _unify_models(template, result)) is not None:
+            yield completed
+
+
+def list_templates(sentence: Sentence, name: str) -> Sequence[Template]:
+    """List the templates of this name that the words of a sentence do not rule out."""
+    found = sentence.templates.get(name)
+    if found is None:
+        grammar = sentence.grammar
+        others = {SENTENCES: grammar.sentences, _PHRASES: grammar.phrases, _GROUPS: grammar.groups}
+        templates = others.get(name) or grammar.parts_by_name.get(name, ())
+        found = sentence.templates[name] = [t for t in templates if _is_possible(sentence, t)]
+    return found
+
+
+def _is_possible(sentence: Sentence, template: Template) -> bool:
+    return template.literals <= sentence.literals and find_needs(template) <= sentence.features
 
 
 def _match_tokens(
@@ -183,7 +197,7 @@ def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
     if name not in found:
         found[name] = ()  # A part of the same name that ends at the same word adds nothing.
         parts: dict[tuple[int, Agreement], Part] = {}
-        for template in sentence.grammar.parts_by_name.get(name, ()) if end else ():
+        for template in list_templates(sentence, name) if end else ():
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement
@@ -200,14 +214,14 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
         end: Index after the last word.
         is_group: Whether to find coordinated noun phrases too.
     """
-    name, templates = _PHRASES, sentence.grammar.phrases
-    if is_group:
-        name, templates = _GROUPS, sentence.grammar.groups
+    name = _GROUPS if is_group else _PHRASES
     found = sentence.phrases.setdefault(end, {})
     if name not in found:
         found[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
-        for template in (t for t in templates if end and not t.covered):
+        for template in list_templates(sentence, name) if end else ():
+            if template.covered:
+                continue
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 phrase = _make_phrase(template, result)
                 # Of the matches that differ only in their leaves, the first is enough.
