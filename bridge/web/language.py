@@ -1,6 +1,6 @@
 """The language of the page: verdicts on what a reader types, glosses and the dictionary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +16,20 @@ from bridge.web.text_line import Places
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_json_type
 from valyrian_jax.language.checker.text import split_sentences
-from valyrian_jax.language.checker.verdict import Verdict, check_sentence
+from valyrian_jax.language.checker.verdict import (
+    NOT_IN_GRAMMAR,
+    Verdict,
+    check_sentence,
+    check_without_diagnosis,
+)
 from valyrian_jax.language.dictionary import Entry, describe_entry, describe_lexeme, look_up
 from valyrian_jax.language.examples import find_example, name_sources
 from valyrian_jax.language.interlinear import gloss
 from valyrian_jax.language.words.paradigm import list_tables
 
 _CACHED_SENTENCES = 1 << 10
+_MAX_DIAGNOSED = 120  # words of a text, which take a second or two
+_OVER_BUDGET = f"{NOT_IN_GRAMMAR}; too many before it are like that, so check fewer to learn more"
 
 
 def create_language_routes(limiter: anyio.CapacityLimiter, places: Places) -> list[Route]:
@@ -71,7 +78,29 @@ def parse_text(body: dict[str, Any]) -> str:
 
 def describe_check(text: str) -> dict[str, Any]:
     """Describe the verdicts on the sentences of a text."""
-    return {"sentences": [describe_verdict(_check(s)) for s in split_sentences(text)]}
+    return {"sentences": [*map(describe_verdict, check_within(text, _MAX_DIAGNOSED))]}
+
+
+def check_within(text: str, words: int) -> Iterator[Verdict]:
+    """Check the sentences of a text, and diagnose the first that the grammar does not have.
+
+    A diagnosis parses a sentence dozens of times, about as often as it has words.
+
+    Args:
+        text: The text.
+        words: Number of words to diagnose; a sentence over it is beyond the grammar.
+    """
+    for sentence in split_sentences(text):
+        verdict = _check_quickly(sentence)
+        if verdict.reason == NOT_IN_GRAMMAR:
+            words -= verdict.words
+            verdict = _check(sentence) if words >= 0 else verdict._replace(reason=_OVER_BUDGET)
+        yield verdict
+
+
+@lru_cache(_CACHED_SENTENCES)
+def _check_quickly(sentence: str) -> Verdict:
+    return check_without_diagnosis(sentence)
 
 
 @lru_cache(_CACHED_SENTENCES)

@@ -101,6 +101,7 @@ class Sentence:
         literals: Words and marks, and all marks that can end a sentence.
         features: Word classes, moods, cases, parts of speech and lemmas of the readings, and
             whether a word is coordinated or has a capital letter.
+        features_by_word: The same of each word, and the word.
     """
 
     grammar: Grammar
@@ -113,26 +114,36 @@ class Sentence:
     templates: dict[str, Sequence[Template]] = field(init=False)
     literals: frozenset[str] = field(init=False)
     features: frozenset[str] = field(init=False)
+    features_by_word: Sequence[frozenset[str]] = field(init=False)
     _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Collect what a template can ask for, so that most templates need no search."""
         self.templates = {}
         self.literals = frozenset((*self.words, *END_MARKS))
-        features = {"capital"} if any(word[:1].isupper() for word in self.words) else set()
         self._by_class = [{} for _ in self.words]
         for by_class, readings in zip(self._by_class, self.readings, strict=True):
             for r in readings:
                 by_class.setdefault(r.word_class, []).append(r)
-                features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
-                if r.case == "nom":
-                    features |= {*list_shared_cases(r.lexeme)}
-                if r.coordinated:
-                    features.add("coordinated")
-        self.features = frozenset(features)
+        self.features_by_word = [
+            _collect_features(word, readings)
+            for word, readings in zip(self.words, self.readings, strict=True)
+        ]
+        self.features = frozenset().union(*self.features_by_word)
 
     def readings_of(self, index: int, word_class: str) -> Sequence[Reading]:
         """Return the readings of a word that have this class, or all of them if it is empty."""
         if not word_class:
             return self.readings[index]
         return self._by_class[index].get(word_class, ())
+
+
+def _collect_features(word: str, readings: Sequence[Reading]) -> frozenset[str]:
+    features = {word} | ({"capital"} if word[:1].isupper() else set())
+    for r in readings:
+        features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
+        if r.case == "nom":
+            features |= {*list_shared_cases(r.lexeme)}
+        if r.coordinated:
+            features.add("coordinated")
+    return frozenset(features)

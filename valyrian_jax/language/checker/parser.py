@@ -21,7 +21,7 @@ from valyrian_jax.language.checker.parse_tree import (
     Sentence,
     list_shared_cases,
 )
-from valyrian_jax.language.checker.requirements import find_needs, find_omissible
+from valyrian_jax.language.checker.requirements import find_last_needs, find_needs, find_omissible
 from valyrian_jax.language.grammar import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.set_phrases import find_set_phrases
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
@@ -198,6 +198,8 @@ def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
         found[name] = ()  # A part of the same name that ends at the same word adds nothing.
         parts: dict[tuple[int, Agreement], Part] = {}
         for template in list_templates(sentence, name) if end else ():
+            if not find_last_needs(template) <= sentence.features_by_word[end - 1]:
+                continue
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement

@@ -61,8 +61,7 @@ def make_sentence(words: Sequence[Word]) -> Sentence:
     return Sentence(load_grammar(), [word.literal for word in words], readings)
 
 
-@lru_cache(1 << 14)
-def drop_guesses(readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
+def drop_guesses(readings: Sequence[Reading]) -> Sequence[Reading]:
     """Leave out the rare readings that only analogy gives, of a form that a source attests.
 
     The form of a plural is not also a paucal then, a name has no plural, and a demonstrative that
@@ -70,7 +69,7 @@ def drop_guesses(readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
     """
     if not any(reading.attested for reading in readings):
         return readings
-    return tuple(reading for reading in readings if reading.attested or not _is_rare(reading))
+    return [reading for reading in readings if reading.attested or not _is_rare(reading)]
 
 
 def _is_rare(reading: Reading) -> bool:

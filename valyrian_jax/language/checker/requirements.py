@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 
-from valyrian_jax.language.grammar import Role, Template, Token
+from valyrian_jax.language.grammar import PUNCTUATION, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
 from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
@@ -37,6 +37,21 @@ def _find_token_needs(token: Token, role: Role) -> Iterator[str]:
             yield token.features[0]
         case "participant" if len(role.arguments) == 1 and token.name == "N":
             yield role.arguments[0]
+
+
+@cache
+def find_last_needs(template: Template) -> frozenset[str]:
+    """Return the features that the last word of every match has; none if it can be of any kind."""
+    last = len(template.tokens) - 1
+    token = template.tokens[last]
+    role = template.roles.get(token.name)
+    if last in find_omissible(template) or len(template.groups[last]) > 1:
+        return frozenset()
+    if role is None:
+        return frozenset() if token.name in PUNCTUATION else frozenset((token.name,))
+    if role.category == "verb" or (role.category == "word" and not token.features):
+        return frozenset(need for need in _find_token_needs(token, role) if need != "coordinated")
+    return frozenset()
 
 
 @cache

@@ -20,6 +20,7 @@ from valyrian_jax.language.words.spelling import nfc
 
 Kind = Literal["right", "mistake", "beyond"]
 KINDS: tuple[Kind, ...] = ("right", "mistake", "beyond")
+NOT_IN_GRAMMAR = "the grammar does not have this sentence"  # the reason without a diagnosis
 MAX_TOKENS = 40  # words and marks; the sentences of the generator are shorter
 
 
@@ -93,7 +94,7 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
         attempt, tree = found
         notes = (*_spelling_notes(text, attempt, tree.leaves),)
         return verdict._replace(verdict="right", notes=notes), words
-    return verdict._replace(reason="the grammar does not have this sentence"), words
+    return verdict._replace(reason=NOT_IN_GRAMMAR), words
 
 
 def _reject(words: Sequence[Word], count: int) -> str:
