@@ -1,5 +1,6 @@
 """Hostile text: the checker returns short verdicts for any text, and normalises it quickly."""
 
+import json
 from collections import Counter
 from unicodedata import normalize
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.commands import call
 from tests.support.hostile_texts import HOSTILE_TEXTS
+from valyrian_jax.cli.main import main
 from valyrian_jax.cli.verdicts import format_verdicts, summarize
 from valyrian_jax.language import check
 from valyrian_jax.language.checker.verdict import check_sentence
@@ -72,3 +75,35 @@ def test_nfc_adds_a_joiner_only_after_thirty_marks() -> None:
     assert nfc("a" + marks + "\u0301").endswith("\u034f\u0301")
     assert nfc("—" * 100) == "—" * 100
     assert nfc("—" * 40 + marks) == normalize("NFC", "—" * 40 + marks)
+
+
+TYPED = {
+    "colours and titles": "valar \x1b[31m morghūlis \x1b]0;title\x07",
+    "a C1 control": "valar \x9b31m morghūlis",
+    "backspaces": "valar\x08\x08\x7f\x00 morghūlis",
+    "another direction": "valar \u202emorghūlis\u2066 x",
+    "no width": "va\u200blar \ufeffmorghūlis",
+    "tags": "valar \U000e0041\U000e0042 morghūlis",
+    "line ends": "valar\u2028x\x85y\x0bz\rmorghūlis",
+    "marks": "valar mo\u0301" + "\u0323" * 300,
+    "a lone surrogate": "valar \udcff morghūlis",  # a byte of the command line that is not UTF-8
+    "a long word": "ā" * 5000,
+}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check"], ["check", "--word"], ["gloss"], ["word"]], ids=" ".join
+)
+@pytest.mark.parametrize("kind", TYPED)
+def test_nothing_that_is_typed_reaches_the_terminal_raw(
+    kind: str,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status, out, err = call(main, capsys, monkeypatch, *arguments, TYPED[kind])
+    assert status in (0, 1, 3)
+    assert all(line.isprintable() for line in (out + err).split("\n"))
+    status, out, _ = call(main, capsys, monkeypatch, *arguments, TYPED[kind], "--json")
+    assert status in (0, 1, 3)
+    assert all(line.isprintable() and json.loads(line) for line in out.splitlines())
