@@ -17,6 +17,7 @@ import bridge
 from bridge import __main__ as main
 from bridge.generator import Generator
 from bridge.web import text_line
+from bridge.web.language import check_within
 from bridge.web.session import describe_verdict, stream_events
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer, start_server
@@ -151,6 +152,16 @@ def test_the_language_has_verdicts_glosses_and_entries(page_server: PageServer) 
     assert ["nominative", ["vala", "vali", "valun", "valar"]] in entries[0]["tables"][0]["rows"]
     nothing = {"query": "", "entries": [], "nearest": []}
     assert json.loads(post(page_server, "/word", {"text": ""})[1]) == nothing
+
+
+def test_a_text_of_mistakes_is_diagnosed_within_a_budget_of_words() -> None:
+    text = "Vale ēdrus. Vala ēdrus. Riñe ēdrus. Qzx ēdrus. Taobe ēdrus. Vala ēdrus."
+    verdicts = [*check_within(text, words=4)]
+    kinds = [verdict.verdict for verdict in verdicts]
+    assert kinds == ["mistake", "right", "mistake", "beyond", "beyond", "right"]
+    assert "`Qzx` is not a known word" in verdicts[3].reason
+    assert "check fewer to learn more" in verdicts[4].reason
+    assert [*check_within(text, words=6)] == check(text)
 
 
 def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:

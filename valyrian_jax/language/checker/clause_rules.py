@@ -39,8 +39,8 @@ def _find_negative_words(clause: Sequence[Leaf], verb: Reading, is_negated: bool
                 for form in inflect(verb.lexeme)
                 if (form.tense, form.person, form.number, form.mood) == features
             )
-            reason = f"`{leaf.reading.text}` is negative already; `{verb.text}` must be indicative"
-            yield f"{reason}, without `daor`: `{next(forms, '')}`"
+            reason = f"`{verb.text}` must be indicative, without `daor`, as"
+            yield f"{reason} `{leaf.reading.text}` is negative already: `{next(forms, '')}`"
 
 
 def _find_own_objects(clause: Sequence[Leaf], verb: Reading) -> Iterator[str]:
