@@ -140,7 +140,9 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
         case "nom":
             person, number = reading.person, concord_number(reading.number)
             verbs = place.sentence.readings[verb.word_index]
-            agrees = any((v.person, v.number) == (person, number) for v in verbs)
+            agrees = any(
+                (v.person, v.number) == (person, number) for v in verbs if not v.coordinated
+            )
             is_command = verb.reading is not None and verb.reading.mood == "imperative"
             is_possible = agrees or not (is_animate(reading) or is_command)
             return bool(find_nominatives(others)) or not is_possible

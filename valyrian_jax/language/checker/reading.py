@@ -62,14 +62,20 @@ def make_sentence(words: Sequence[Word]) -> Sentence:
 
 
 def drop_guesses(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """Leave out the rare readings that only analogy gives, of a form that a source attests.
+    """Leave out the rare readings of a form that has another one; they would excuse many mistakes.
 
-    The form of a plural is not also a paucal then, a name has no plural, and a demonstrative that
-    stands alone has no cases: such readings would make many a wrong form right.
+    The form of a plural is not also a paucal that only analogy gives, a name has no plural, a
+    demonstrative that stands alone has no cases, and an adposition is not a noun with "and".
     """
     if not any(reading.attested for reading in readings):
         return readings
-    return [reading for reading in readings if reading.attested or not _is_rare(reading)]
+    is_adposition = any(reading.lexeme.pos == "adp" for reading in readings)
+    return [
+        reading
+        for reading in readings
+        if not (reading.coordinated and is_adposition)
+        and (reading.attested or not _is_rare(reading))
+    ]
 
 
 def _is_rare(reading: Reading) -> bool:
