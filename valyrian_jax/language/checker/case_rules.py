@@ -5,6 +5,8 @@ only where something demands another: an adposition, a word that agrees with the
 has no object, or a second noun in the same case.
 """
 
+from collections.abc import Sequence
+
 from valyrian_jax.language.checker.parse_tree import Leaf
 from valyrian_jax.language.checker.place import (
     Place,
@@ -54,8 +56,8 @@ _BARE_SENSES = {
     "com": frozenset(("person", "animal", "god")),
     "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
 }
-_OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
-_DATIVE_KINDS = ("give", "likes", "speak", "motion", "wish", "copula")
+OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
+_DATIVE_KINDS = ("give", "likes", "speak", "wish", "copula")
 _UNUSUAL = 0.1  # object before subject, and a second case of an adposition
 
 
@@ -90,7 +92,7 @@ def _find_argument_slot(place: Place, verb: Leaf) -> Slot | None:
                 return Slot(f"the predicate {of_verb}", verb)
             cost = _UNUSUAL if _has_noun_before(place, "acc") else 0
             return Slot(f"the subject {of_verb}", verb, cost) if has_person else None
-        case "acc" if has_kind(verb, *_OBJECT_KINDS):
+        case "acc" if has_kind(verb, *OBJECT_KINDS):
             cost = 0 if _has_noun_before(place, "nom") else _UNUSUAL
             return Slot(f"the object {of_verb}", verb, cost)
         case "dat" if has_kind(verb, "give", "likes"):
@@ -150,22 +152,18 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
             return False
         case "acc":
             is_passive = verb.reading is not None and verb.reading.mood == "passive"
-            can_have_object = has_kind(verb, *_OBJECT_KINDS) or not find_kinds(verb)
+            can_have_object = has_kind(verb, *OBJECT_KINDS) or not find_kinds(verb)
             has_object = any(is_noun(other, "acc") for other in others)
             return has_object or is_passive or not can_have_object
         case "dat" | "loc" | "ins" | "com" if _is_subject_pronoun(place, verb):
             return True
+        case "dat" | "ins" | "com" if _lacks_predicate(place, verb):
+            return True
         case "dat":
-            kinds = find_kinds(verb)
-            if kinds == {"transitive"} and find_nominatives(others):
-                return True
-            # Nobody puts two words into a wrong case, so a word that agrees shows that it is meant.
-            is_alone = not find_modifiers(place.leaf, place.leaves)
-            has_dative = any(is_noun(other, "dat") for other in others)
-            return is_alone and (has_dative or (bool(kinds) and kinds.isdisjoint(_DATIVE_KINDS)))
+            return _is_dative_excluded(place, verb, others)
         case "loc" | "ins" if is_pronoun(place.leaf):
             return True
-        case "ins" if place.form.case == "acc" and find_kinds(verb) <= {*_OBJECT_KINDS}:
+        case "ins" if place.form.case == "acc" and find_kinds(verb) <= {*OBJECT_KINDS}:
             return not any(_can_be_object(place, other) for other in others)
         case "loc" | "ins" | "com":
             senses = reading.lexeme.senses
@@ -173,6 +171,29 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
         case "gen" | "voc":
             return True
     return False
+
+
+def _is_dative_excluded(place: Place, verb: Leaf, others: Sequence[Leaf]) -> bool:
+    """Return whether a verb has no place for one dative more."""
+    kinds = find_kinds(verb)
+    if kinds == {"transitive"} and find_nominatives(others):
+        return True
+    if find_modifiers(place.leaf, place.leaves):
+        return False  # Nobody puts two words into a wrong case, so the dative is meant.
+    if any(is_noun(other, "dat") for other in others):
+        return True
+    is_goal = "motion" in kinds and "place" in place.reading.lexeme.senses
+    return bool(kinds) and kinds.isdisjoint(_DATIVE_KINDS) and not is_goal
+
+
+def _lacks_predicate(place: Place, verb: Leaf) -> bool:
+    """Return whether a copula has a subject, and its predicate is a noun alone in another case."""
+    has_person = verb.reading is not None and verb.reading.person in ("1", "2")
+    nominatives = find_nominatives(place.clause)
+    has_subject = has_person or len(nominatives) > 1  # with the noun itself
+    is_alone = not find_modifiers(place.leaf, place.leaves)
+    is_predicate = place.form.case == "nom" and nominatives[-1:] == [place.leaf]
+    return has_kind(verb, "copula") and has_subject and is_alone and is_predicate
 
 
 def _can_be_object(place: Place, noun: Leaf) -> bool:

@@ -1,6 +1,6 @@
 """The rules that prove a mistake: what demands the form that makes a sentence right."""
 
-from valyrian_jax.language.checker.case_rules import find_case_slot
+from valyrian_jax.language.checker.case_rules import OBJECT_KINDS, find_case_slot
 from valyrian_jax.language.checker.parse_tree import Leaf, list_shared_cases
 from valyrian_jax.language.checker.place import (
     Place,
@@ -8,6 +8,7 @@ from valyrian_jax.language.checker.place import (
     agree_with,
     agree_with_subject,
     find_clause,
+    find_kinds,
     find_modifiers,
     find_nominatives,
     find_subject,
@@ -92,7 +93,9 @@ def _find_person_slot(place: Place) -> Slot | None:
         # With the copula, the noun can be what the omitted subject is: "a leader you are".
         is_copula = has_kind(leaf, "copula")
         is_alone = len(find_nominatives(find_clause(leaf, leaves))) == 1
-        if is_alone and (is_copula or not (subject.reading and is_animate(subject.reading))):
+        is_person = subject.reading is not None and is_animate(subject.reading)
+        has_object = not find_kinds(leaf) or has_kind(leaf, *OBJECT_KINDS)
+        if is_alone and (is_copula or (has_object and not is_person)):
             return None
     return agree_with_subject(subject)
 
