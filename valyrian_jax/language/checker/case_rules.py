@@ -71,6 +71,8 @@ def find_case_slot(place: Place) -> Slot | None:
         demand = f"after `{text}` the noun" if is_preposition else f"the word before `{text}`"
         usual = next(word for word in _list_frame(adposition) if word in DEMANDED_CASES)
         return Slot(demand, adposition, 0 if place.form.case == usual else _UNUSUAL)
+    if place.form.case == "voc" and not is_animate(place.reading):
+        return None
     for modifier in find_modifiers(place.leaf, place.leaves):
         cases = {reading.case for reading in place.sentence.readings[modifier.word_index]}
         if place.reading.case not in cases:
@@ -109,8 +111,10 @@ def _find_address_slot(place: Place) -> Slot | None:
     words, (start, end) = place.sentence.words, _find_phrase(place)
     is_first, is_last = start == 0, end == len(words) - 1
     is_set_off = (is_first or words[start - 1] == ",") and (is_last or words[end] == ",")
-    # In the middle of a sentence, a nominative may name again what is before it.
-    is_possible = is_animate(place.reading) and (is_first != is_last or place.reading.case != "nom")
+    # In the middle of a sentence, a nominative may name again what is before it; and no source has
+    # the vocative of "my" and the like.
+    is_possible = is_first != is_last and not find_modifiers(place.leaf, place.leaves)
+    is_possible = is_possible or place.reading.case != "nom"
     return Slot("the one spoken to") if is_set_off and is_possible else None
 
 
@@ -164,7 +168,7 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
         case "loc" | "ins" if is_pronoun(place.leaf):
             return True
         case "ins" if place.form.case == "acc" and find_kinds(verb) <= {*OBJECT_KINDS}:
-            return not any(_can_be_object(place, other) for other in others)
+            return not any(_can_be_object(place, other) for other in place.clause)
         case "loc" | "ins" | "com":
             senses = reading.lexeme.senses
             return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
@@ -193,14 +197,15 @@ def _lacks_predicate(place: Place, verb: Leaf) -> bool:
     has_subject = has_person or len(nominatives) > 1  # with the noun itself
     is_alone = not find_modifiers(place.leaf, place.leaves)
     is_predicate = place.form.case == "nom" and nominatives[-1:] == [place.leaf]
+    if "place" in place.reading.lexeme.senses:  # `istan` is "I have gone", too.
+        return False
     return has_kind(verb, "copula") and has_subject and is_alone and is_predicate
 
 
 def _can_be_object(place: Place, noun: Leaf) -> bool:
     """Return whether a noun can be accusative as it is written."""
-    return is_noun(noun) and any(
-        reading.case == "acc" for reading in place.sentence.readings[noun.word_index]
-    )
+    readings = place.sentence.readings[noun.word_index]
+    return noun is not place.leaf and is_noun(noun) and any(r.case == "acc" for r in readings)
 
 
 def _is_subject_pronoun(place: Place, verb: Leaf) -> bool:

@@ -72,7 +72,10 @@ def _find_mood_slot(place: Place) -> Slot | None:
             return Slot("the verb here")
         case "infinitive", "indicative":
             subject = find_subject(place.leaf, place.leaves)
-            return Slot(f"the verb of `{text_of(subject)}`", subject) if subject else None
+            is_wished = any(has_kind(other, "wish") for other in place.leaves)
+            if subject is None or is_wished:  # A second infinitive may belong to the same verb.
+                return None
+            return Slot(f"the verb of `{text_of(subject)}`", subject)
         case "imperative", "indicative" if place.sentence.words[-1] == "?":
             return Slot("the verb of a question")
         case "subjunctive", "imperative" if place.sentence.words[-1] == "!":
