@@ -4,6 +4,8 @@
 //   native_stress damage MODEL.gguf COUNT [SEED]
 //   native_stress share MODEL.gguf THREADS
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +13,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -70,7 +73,8 @@ int read_damaged(const Bytes& content, size_t count, uint64_t seed) {
 
 // Compares the texts of threads that share a model with those of one thread.
 int share(const Bytes& content, size_t count) {
-  const valyrian::Model model(content.data(), content.size());
+  valyrian::Model model(content.data(), content.size());
+  model.set_threads(2);  // of each text, besides the threads that share the model
   const auto generate = [&](size_t seed) {
     valyrian::Settings settings = model.defaults();
     settings.max_new_tokens = 60;
