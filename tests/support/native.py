@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "bridge/cpp/native"
 _COMMAND = ("g++", "-std=c++17", "-O2", "-D_GLIBCXX_ASSERTIONS")
 _COMMAND += ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
-SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+SANITIZERS = "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
 USES_SANITIZERS = "VALYRIAN_SANITIZERS" in os.environ  # set by tests/bench/native_checks.py
 _OUTPUTS = {
     "valyrian-run": ("main.cpp",),
