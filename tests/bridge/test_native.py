@@ -321,11 +321,15 @@ def test_numbers_are_read_as_python_reads_them(run: Run, model_file: Path, numbe
     assert run(model_file, f"--seed={number}", "--temperature=.15e+01").stdout == expected
 
 
+@pytest.mark.parametrize("wanted", [StorageType.F32, StorageType.Q8_0])
 def test_weights_that_overflow_are_an_error(
-    run: Run, write: Callable[..., Path], small: Bundle
+    run: Run, write: Callable[..., Path], make: Callable[..., Bundle], wanted: StorageType
 ) -> None:
-    tensors = {name: tensor * np.float32(1e30) for name, tensor in small.tensors.items()}
-    done = run(write(replace(small, tensors=tensors)), "--prompt", "the")
+    bundle = make(n_embd=96)
+    tensors = dict(bundle.tensors)
+    tensors["transformer.h.0.ln_1.bias"] = np.full(96, 3e38, np.float32)
+    tensors["transformer.h.0.ln_1.weight"] = np.full(96, 3e38, np.float32)
+    done = run(write(replace(bundle, tensors=tensors), wanted), "--prompt", "the")
     assert (done.returncode, done.stderr.decode()) == (2, f"error: {NOT_FINITE}\n")
 
 

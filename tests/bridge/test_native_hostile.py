@@ -149,6 +149,7 @@ def test_malicious_files_are_refused(
     assert_refused(run(runner, path), name)
 
 
+@pytest.mark.skipif(USES_SANITIZERS, reason="needs a limit of the memory")
 def test_sizes_whose_product_is_too_large_for_memory_are_refused(
     runner: Path, small: Bundle, tmp_path: Path
 ) -> None:
