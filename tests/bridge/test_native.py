@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def model_file(write: Callable[..., Path], small: Bundle) -> Path:
 def open_model(built: Path) -> Callable[..., Model]:
     """A function that opens a file in the library."""
 
-    def open_model(path: Path, instructions: str | None = None) -> Model:
+    def open_model(path: Path | bytes, instructions: str | None = None) -> Model:
         try:
             return Model(built / "libvalyrian.so", path, instructions)
         except ValueError as error:
@@ -151,6 +152,21 @@ def test_rounded_weights_are_those_in_the_file(
     assert np.abs(found - expected).max() < allowed
 
 
+@pytest.mark.parametrize("wanted", [StorageType.F32, StorageType.Q8_0])
+def test_threads_do_not_change_the_tokens(
+    run: Run, write: Callable[..., Path], make: Callable[..., Bundle], wanted: StorageType
+) -> None:
+    path = write(make(n_embd=96, n_head=3), wanted)
+    options = ("--prompts", "-", "--ids", "--max-new-tokens", 40, "--num-samples", 3)
+    expected, *others = (
+        run(path, *options, "--threads", threads, stdin="\n".join([*PROMPTS, ""]).encode())
+        for threads in (1, 2, 5)
+    )
+    assert len(expected.stdout) > 1000, expected.stderr
+    for done in others:
+        assert done.stdout == expected.stdout
+
+
 def test_the_tokenizer_gives_the_ids_of_python(
     open_model: Callable[..., Model], write: Callable[..., Path], valyrian_sample: bytes
 ) -> None:
@@ -209,6 +225,40 @@ def test_texts_equal_those_of_pytorch(
     model.close()
 
 
+def test_a_model_from_bytes_is_that_of_the_file(
+    open_model: Callable[..., Model], model_file: Path
+) -> None:
+    content = bytearray(model_file.read_bytes())
+    model = open_model(bytes(content))
+    expected = open_model(model_file)
+    assert model.logits([1, 2, 3]) == expected.logits([1, 2, 3])
+    with pytest.raises(ValueError, match="cannot load the bytes of a model: it is not a GGUF"):
+        open_model(b"")
+    model.close()
+    expected.close()
+
+
+def test_without_exceptions_an_error_goes_to_the_handler(tmp_path: Path, model_file: Path) -> None:
+    """As in WebAssembly; the handler of a program that sets none ends it."""
+    library = tmp_path / "libvalyrian.so"
+    command = ["g++", "-std=c++17", "-O0", "-fno-exceptions", "-fno-rtti", "-shared", "-fPIC"]
+    subprocess.run([*command, SOURCES / "valyrian.cpp", "-o", library], check=True)
+    code = (
+        "import sys; from pathlib import Path; from bridge.cpp.native.example import Model\n"
+        "model = Model(Path(sys.argv[1]), Path(sys.argv[2])); print(model.encode(b'a'))\n"
+        "Model(Path(sys.argv[1]), b'GGUF')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, library, model_file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "[64]\n"), done.stderr
+    assert done.stderr == "error: it is not a GGUF file\n"
+
+
 def test_malformed_utf8_in_a_prompt_is_replaced_as_in_python(run: Run, model_file: Path) -> None:
     prompt = b"ab\xff\xe2\x82 c"
     found = run(model_file, "--prompt", prompt)
@@ -245,6 +295,7 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
         (["{file}", "--top-k", "1.5"], "--top-k is '1.5', expected a whole number"),
         (["{file}", "--top-k", "1__0"], "--top-k is '1__0', expected a whole number"),
         (["{file}", "--stop", ""], "--stop is '', expected at least one character"),
+        (["{file}", "--threads", "65"], "--threads is '65', expected a whole number from 1 to 64"),
         (["{file}", "--colour"], "unknown option --colour"),
         (["{file}", "--seed"], "--seed needs a value"),
         (["{file}", "--instructions", "mmx"], "this processor has no instructions 'mmx'"),
@@ -270,11 +321,15 @@ def test_numbers_are_read_as_python_reads_them(run: Run, model_file: Path, numbe
     assert run(model_file, f"--seed={number}", "--temperature=.15e+01").stdout == expected
 
 
+@pytest.mark.parametrize("wanted", [StorageType.F32, StorageType.Q8_0])
 def test_weights_that_overflow_are_an_error(
-    run: Run, write: Callable[..., Path], small: Bundle
+    run: Run, write: Callable[..., Path], make: Callable[..., Bundle], wanted: StorageType
 ) -> None:
-    tensors = {name: tensor * np.float32(1e30) for name, tensor in small.tensors.items()}
-    done = run(write(replace(small, tensors=tensors)), "--prompt", "the")
+    bundle = make(n_embd=96)
+    tensors = dict(bundle.tensors)
+    tensors["transformer.h.0.ln_1.bias"] = np.full(96, 3e38, np.float32)
+    tensors["transformer.h.0.ln_1.weight"] = np.full(96, 3e38, np.float32)
+    done = run(write(replace(bundle, tensors=tensors), wanted), "--prompt", "the")
     assert (done.returncode, done.stderr.decode()) == (2, f"error: {NOT_FINITE}\n")
 
 

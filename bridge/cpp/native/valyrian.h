@@ -37,7 +37,12 @@ const char* valyrian_error(void);
 
 /* `instructions` is NULL for the best of this processor, or "base", "avx2" or "avx512". */
 valyrian_model* valyrian_load(const char* path, const char* instructions);
+/* The same from the bytes of a file, which are not needed any more afterwards. */
+valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* instructions);
 void valyrian_free(valyrian_model* model);
+
+/* How many threads work on each text, 1 unless it is set, before texts are started. */
+int valyrian_set_threads(valyrian_model* model, int64_t count);
 
 /* The settings in the file; its strings are valid as long as the model. */
 valyrian_settings valyrian_defaults(const valyrian_model* model);
