@@ -6,6 +6,7 @@ import pytest
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.verdict import check_sentence
+from valyrian_jax.language.generator.paragraphs import generate_paragraphs
 from valyrian_jax.language.pairs.alteration import Pair, is_wrong, list_pairs, parse_sentence
 from valyrian_jax.language.pairs.mistake import make_mistake_pair
 from valyrian_jax.language.pairs.pair_set import make_pairs, name_distance
@@ -116,6 +117,23 @@ def test_the_adverb_of_the_sentence_before_can_mislead() -> None:
     pair = find_pair("Zān vala mastas.", "tense", "māzīlza", "Sīr vala māzis.", "Drūr māzīlza.")
     assert pair.attractor == "drūr"
     assert pair.texts == ("Drūr māzīlza. Zān vala mastas.", "Drūr māzīlza. Zān vala māzīlza.")
+
+
+def test_a_form_that_two_tenses_share_makes_no_pair() -> None:
+    # The subjunctive of the present is that of the future, too.
+    assert not [pair for pair in list_all("Tubī vīlīptos daor.") if pair.right == pair.wrong]
+
+
+def test_a_rule_alone_has_the_pairs_that_it_has_among_all() -> None:
+    [*paragraphs] = generate_paragraphs(60, seed=3)
+    for text in (text for paragraph in paragraphs for text in paragraph.sentences):
+        sentence = parse_sentence(text)
+        assert sentence
+        pairs = [*list_pairs(sentence)]
+        for rule in {pair.rule for pair in pairs}:
+            same = parse_sentence(text, [rule])
+            assert same
+            assert [*list_pairs(same, (), [rule])] == [pair for pair in pairs if pair.rule == rule]
 
 
 def test_a_form_that_is_right_too_makes_no_pair() -> None:

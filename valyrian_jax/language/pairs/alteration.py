@@ -4,7 +4,7 @@ As in BLiMP (Warstadt et al. 2020), the two sentences of a pair differ in as lit
 allows: in one form of one word, and for the order of words in the place of one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,9 +14,8 @@ from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.checker.place import is_finite, is_noun, text_of
 from valyrian_jax.language.checker.reading import Word, make_sentence, read_word, read_words
 from valyrian_jax.language.checker.repair import Change, make_repair
-from valyrian_jax.language.checker.verdict import check_without_diagnosis
 from valyrian_jax.language.generator.paragraphs import join_words
-from valyrian_jax.language.pairs.rules import name_rule
+from valyrian_jax.language.pairs.rules import RULES, name_rule
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.morphology import concord_number, shorten_last_vowel
 
@@ -65,32 +64,45 @@ class ParsedSentence(NamedTuple):
     leaves: tuple[Leaf, ...]
 
 
-def parse_sentence(text: str) -> ParsedSentence | None:
-    """Parse a sentence; None if the grammar does not have it exactly as it is written."""
+def parse_sentence(text: str, rules: Collection[str] = RULES) -> ParsedSentence | None:
+    """Parse a sentence.
+
+    None if the grammar does not have it exactly as it is written, or if it can break none of the
+    rules.
+    """
     words = read_words(text)
     read = make_sentence(words)
     is_exact = join_words([word.text for word in words]) == text
-    tree = parse(read) if is_exact and not any(word.is_misspelt for word in words) else None
+    if not is_exact or not any(RULES[rule].can_break_in(read) for rule in rules):
+        return None
+    tree = parse(read) if not any(word.is_misspelt for word in words) else None
     if tree is None:
         return None
     return ParsedSentence(text, words, read, tree.leaves)
 
 
-def list_pairs(sentence: ParsedSentence, contexts: Sequence[ParsedSentence] = ()) -> Iterator[Pair]:
-    """Yield what may be pairs; those that `is_wrong` holds for are.
+def list_pairs(
+    sentence: ParsedSentence,
+    contexts: Sequence[ParsedSentence] = (),
+    rules: Collection[str] = RULES,
+) -> Iterator[Pair]:
+    """Yield what may be pairs of some rules; those that `is_wrong` holds for are.
 
     Args:
         sentence: The right sentence.
         contexts: Sentences with an adverb of time, which may stand before it.
+        rules: Names of the rules.
     """
+    classes = {word_class for rule in rules for word_class in RULES[rule].word_classes}
     for leaf in sentence.leaves:
-        if leaf.reading is None or leaf.reading.word_class == "word":
-            continue
-        for form in _list_wrong_forms(leaf.reading):
-            if pair := _alter(sentence, leaf, form):
-                yield pair
-    yield from _list_tense_pairs(sentence, contexts)
-    yield from _list_order_pairs(sentence)
+        if leaf.reading and (leaf.reading.word_class in classes or leaf.reading.coordinated):
+            for form in _list_wrong_forms(leaf.reading):
+                if (pair := _alter(sentence, leaf, form)) and pair.rule in rules:
+                    yield pair
+    if "tense" in rules:
+        yield from _list_tense_pairs(sentence, contexts)
+    if "order" in rules:
+        yield from _list_order_pairs(sentence)
 
 
 def is_wrong(sentence: ParsedSentence, pair: Pair) -> bool:
@@ -99,13 +111,14 @@ def is_wrong(sentence: ParsedSentence, pair: Pair) -> bool:
     What proves a mistake is known already: the right form, which a rule of the checker demands.
     """
     words = read_words(pair.wrong)
-    if any(word.text == "," for word in words):  # It may be right without them.
-        return not check_without_diagnosis(pair.wrong).grammatical
     pairs = enumerate(zip(words, sentence.words, strict=True))
     changed = next(i for i, (word, right) in pairs if word.literal != right.literal)
     # Phrases that end before the first other word do not change.
     phrases = {end: found for end, found in sentence.read.phrases.items() if end <= changed}
-    return parse(replace(make_sentence(words), phrases=phrases)) is None
+    if parse(replace(make_sentence(words), phrases=phrases)):
+        return False
+    without_commas = [word for word in words if word.text != ","]  # It may be right without them.
+    return len(without_commas) == len(words) or parse(make_sentence(without_commas)) is None
 
 
 def describe_change(sentence: ParsedSentence, change: Change, wrong: str) -> Pair | None:
@@ -204,7 +217,8 @@ def _list_tense_pairs(
         if leaf.template is adverb.template and is_finite(leaf) and leaf.reading:
             distance, tense = _count_words(sentence, leaf, adverb), leaf.reading.tense
             for form in inflect(leaf.reading.lexeme):
-                if form.attested and form.differing_features(leaf.reading) == ["tense"]:
+                is_other = form.attested and form.text != leaf.reading.text
+                if is_other and form.differing_features(leaf.reading) == ["tense"]:
                     pair = _replace_word(sentence, "tense", leaf, form.text)
                     pair = pair._replace(governor=text_of(adverb), distance=distance)
                     yield pair

@@ -19,7 +19,6 @@ def make_mistake_pair(text: str) -> Pair | None:
     texts = [word.text for word in words]
     if join_words(texts) != text or not all(word.is_known or word.is_mark for word in words):
         return None
-        return None
     if check_without_diagnosis(text).grammatical:
         return None
     wrong = make_sentence(words)

@@ -20,7 +20,7 @@ from valyrian_jax.language.pairs.alteration import (
     list_pairs,
     parse_sentence,
 )
-from valyrian_jax.language.pairs.rules import RULES, check_rule
+from valyrian_jax.language.pairs.rules import check_rule
 
 CountTokens = Callable[[str], int]
 _Candidate = tuple[ParsedSentence, Pair]
@@ -107,10 +107,9 @@ def _collect(
         open_rules = {rule for rule, number in counts.items() if number < needed}
         if not open_rules:
             break
-        if text in exclude or not any(RULES[rule].can_break_in(text) for rule in open_rules):
-            continue
-        if sentence := parse_sentence(text):
-            pairs = [p for p in list_pairs(sentence, contexts) if p.rule in open_rules]
+        sentence = None if text in exclude else parse_sentence(text, open_rules)
+        if sentence:
+            pairs = [*list_pairs(sentence, contexts, open_rules)]
             for pair in pairs:
                 candidates[pair.rule].append((sentence, pair))
             for rule in {pair.rule for pair in pairs}:

@@ -4,11 +4,10 @@ What demands the form of a word is decided by the checker (`valyrian_jax.languag
 this module only gives each of its demands a name.
 """
 
-import re
 from typing import NamedTuple
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.checker.parse_tree import Leaf
+from valyrian_jax.language.checker.parse_tree import Leaf, Sentence
 from valyrian_jax.language.checker.place import has_kind, is_noun
 from valyrian_jax.language.checker.repair import Change
 
@@ -19,49 +18,71 @@ class Rule(NamedTuple):
     Attributes:
         family: What it is about: verb, case, agreement or sentence.
         description: What the rule says.
-        needs: Pattern that every sentence has which can break the rule.
+        needs: Words, and features of `Sentence`, of every sentence that can break the rule.
         verdict: Verdict of the checker on a sentence that breaks it: "mistake", or "beyond" where
             the checker knows that the sentence is not right, but proves no wrong form.
     """
 
     family: str
     description: str
-    needs: str = ""
+    needs: frozenset[str] = frozenset()
     verdict: str = "mistake"
 
-    def can_break_in(self, text: str) -> bool:
+    @property
+    def word_classes(self) -> tuple[str, ...]:
+        """The classes of the words whose forms it decides; any class for a coordinated word."""
+        return _WORD_CLASSES[self.family]
+
+    def can_break_in(self, sentence: Sentence) -> bool:
         """Test whether a sentence may have a word that the rule decides; a quick test."""
-        return re.search(self.needs, text) is not None
+        return self.needs <= {*sentence.words, *sentence.features}
 
 
 RULES = {
     "verb-number": Rule("verb", "a verb has the number of its subject"),
     "verb-person": Rule("verb", "a verb has the person of its subject"),
     "tense": Rule("verb", "a verb has a tense that goes with the adverb of time"),
-    "negation": Rule("verb", "the verb before `daor` is subjunctive", "daor"),
+    "negation": Rule("verb", "the verb before `daor` is subjunctive", frozenset(["daor"])),
     "statement": Rule("verb", "the verb of a statement without `daor` is indicative"),
-    "infinitive": Rule("verb", "the verb before one of wishing is an infinitive"),
+    "infinitive": Rule(
+        "verb", "the verb before one of wishing is an infinitive", frozenset(["infinitive"])
+    ),
     "subject-case": Rule("case", "the subject is nominative"),
     "object-case": Rule("case", "the object is accusative"),
-    "recipient-case": Rule("case", "whom something is given to is dative"),
-    "place-case": Rule("case", "where something is, is locative"),
-    "possessor-case": Rule("case", "a noun before the one that it belongs to is genitive"),
+    "recipient-case": Rule("case", "whom something is given to is dative", frozenset(["dat"])),
+    "place-case": Rule("case", "where something is, is locative", frozenset(["loc"])),
+    "possessor-case": Rule(
+        "case", "a noun before the one that it belongs to is genitive", frozenset(["gen"])
+    ),
     "adposition-case": Rule("case", "an adposition decides the case of its noun"),
     "adjective-gender": Rule("agreement", "an adjective has the gender of its noun"),
     "adjective-number": Rule("agreement", "an adjective has the number of its noun"),
     "adjective-case": Rule("agreement", "an adjective has the case of its noun"),
     "determiner": Rule("agreement", "a determiner or numeral agrees with its noun"),
-    "predicate": Rule("agreement", "a predicate adjective agrees with its subject"),
-    "relative": Rule("agreement", "a relative pronoun agrees with its noun"),
+    "predicate": Rule(
+        "agreement", "a predicate adjective agrees with its subject", frozenset(["adj"])
+    ),
+    "relative": Rule("agreement", "a relative pronoun agrees with its noun", frozenset(["lua"])),
     "noun-number": Rule("agreement", "a noun has the number of the words that agree with it"),
     "coordination": Rule(
-        "sentence", "the last vowel of the second of two words is long, for `and`", "", "beyond"
+        "sentence",
+        "the last vowel of the second of two words is long, for `and`",
+        frozenset(["coordinated"]),
+        "beyond",
     ),
-    "vocative": Rule("sentence", "whom a sentence addresses is vocative", "[,!]", "beyond"),
-    "order": Rule("sentence", "the verb is last", "", "beyond"),
+    "vocative": Rule(
+        "sentence", "whom a sentence addresses is vocative", frozenset(["voc", ","]), "beyond"
+    ),
+    "order": Rule("sentence", "the verb is last", frozenset(), "beyond"),
 }
 """The rules by name."""
 
+_WORD_CLASSES = {
+    "verb": ("verb",),
+    "case": ("noun",),
+    "agreement": ("noun", "adjective"),
+    "sentence": ("noun", "adjective"),
+}
 _CASE_RULES = {
     "nom": "subject-case",
     "acc": "object-case",
@@ -85,7 +106,7 @@ def name_rule(change: Change) -> str:
     """Return the name of the rule that a changed word breaks; "" if it is none of them."""
     form, features, governor = change.place.form, change.place.features, change.slot.governor
     if not features:
-        return "coordination"
+        return "coordination" if form.coordinated != change.place.reading.coordinated else ""
     match form.word_class, features:
         case "verb", _ if form.mood == "infinitive":
             return "infinitive" if governor and has_kind(governor, "wish") else ""
