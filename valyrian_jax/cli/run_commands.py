@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
+from valyrian_jax.cli.excess_commands import TEXTS as EXCESS_TEXTS
+from valyrian_jax.cli.excess_commands import evaluate_excess
 from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
 from valyrian_jax.cli.pair_commands import COUNT, TEXTS, evaluate_on_pairs
 from valyrian_jax.cli.run_options import (
@@ -52,6 +54,12 @@ def sample(run: Path, **options: Any) -> None:
 @click.option("--text", type=PATH, metavar="FILE", help="Evaluate on this text instead.")
 @click.option("--pairs", "on_pairs", is_flag=True, help="Test the model on minimal pairs instead.")
 @click.option(
+    "--excess",
+    "has_excess",
+    is_flag=True,
+    help="Show instead what the model has left to learn, and where.",
+)
+@click.option(
     "--count",
     type=click.IntRange(min=1),
     show_default="200",
@@ -63,6 +71,7 @@ def evaluate(
     texts: int | None,
     text: Path | None,
     on_pairs: bool,
+    has_excess: bool,
     count: int | None,
     as_json: bool,
 ) -> None:
@@ -81,12 +90,19 @@ def evaluate(
     With --pairs, print in how many minimal pairs (see `pairs`) the right sentence is more probable
     than the wrong one, with 95% intervals, by rule of the grammar and by what makes pairs hard. The
     last row of all rules has the mistakes of 300 texts (or --texts) of the model itself, repaired.
+
+    With --excess, the grammar generates 1000 new texts (or --texts), and the model's nats above the
+    source's are divided by sentence: by template, length, construction, and whether the training
+    text has the sentence. Then come the model's nats by class of tokens, and its calibration.
     """
     if count is not None and not on_pairs:
         raise click.UsageError("--count is the number of pairs; pass --pairs too")
-    if on_pairs and text is not None:
-        raise click.UsageError("--pairs and --text are two evaluations; pass one of them")
-    if on_pairs:
+    chosen = ["--pairs"] * on_pairs + ["--excess"] * has_excess + ["--text"] * (text is not None)
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} are {len(chosen)} evaluations; pass one")
+    if has_excess:
+        evaluate_excess(run, EXCESS_TEXTS if texts is None else texts, as_json)
+    elif on_pairs:
         evaluate_on_pairs(run, count or COUNT, TEXTS if texts is None else texts, as_json)
     elif text is not None:
         if texts is not None:

@@ -16,7 +16,11 @@ from typing import Any
 from valyrian_jax.language.generator.evidence import find_evidence
 from valyrian_jax.language.generator.paragraphs import generate_sentence, split_words
 from valyrian_jax.language.generator.sentence_state import Discourse
-from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
+from valyrian_jax.language.generator.weighted_choice import (
+    Chooser,
+    DeadEndError,
+    WeightedChoice,
+)
 from valyrian_jax.language.grammar import NEXT_SPEAKER, Grammar, TextPlan
 
 
@@ -89,9 +93,6 @@ class DerivationSum:
                 self._evidence.allows,
             )
         return self._outcomes[key]
-
-
-Chooser = Callable[[Sequence[Any], Sequence[float]], int]
 
 
 def sum_paths(

@@ -92,10 +92,19 @@ class WeightedChoice:
 NO_CHOICE = WeightedChoice(lambda _items, _weights: 0)
 
 
-def seeded_choice(seed: int) -> WeightedChoice:
-    """Return reproducible choices.
+Chooser = Callable[[Sequence[Any], Sequence[float]], int]
+"""A function from (items, weights) to the index of one item."""
 
-    They use only `Random.random()`, whose values Python guarantees, and walks along running sums.
+
+def seeded_choice(seed: int) -> WeightedChoice:
+    """Return reproducible choices."""
+    return WeightedChoice(make_chooser(seed))
+
+
+def make_chooser(seed: int) -> Chooser:
+    """Return a function that chooses at random, and reproducibly.
+
+    It uses only `Random.random()`, whose values Python guarantees, and walks along running sums.
     """
     random = Random(seed).random
 
@@ -103,7 +112,7 @@ def seeded_choice(seed: int) -> WeightedChoice:
         sums = list(accumulate(weights))
         return min(bisect_right(sums, random() * sums[-1]), len(items) - 1)
 
-    return WeightedChoice(choose)
+    return choose
 
 
 def zipf_weights(count: int, offset: float, exponent: float) -> list[float]:
