@@ -16,7 +16,7 @@ from tests.support.runs import (
 )
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import watch_directory
-from valyrian_jax.training import callbacks, checkpoint
+from valyrian_jax.training import best_weights, checkpoint
 from valyrian_jax.training.run import TrainResult, train
 
 GONE = "the run ended because its directory is gone: expected .*/run to stay in its place"
@@ -63,7 +63,7 @@ def test_a_moved_run_resumes_where_it_is(
     assert_same_runs(tmp_path / "moved", finished.directory)
 
 
-@pytest.mark.parametrize(("module", "name"), [(callbacks, "save_bundle"), (checkpoint, "save")])
+@pytest.mark.parametrize(("module", "name"), [(best_weights, "save_bundle"), (checkpoint, "save")])
 def test_a_directory_that_goes_between_the_look_and_the_write_is_not_recreated(
     module: Any, name: str, small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

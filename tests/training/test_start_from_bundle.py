@@ -22,7 +22,7 @@ from valyrian_jax.data.dataset import open_dataset
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
-from valyrian_jax.training.callbacks import has_valyrian_words
+from valyrian_jax.training.best_weights import has_valyrian_words
 from valyrian_jax.training.run import TrainResult, train
 
 

@@ -28,7 +28,8 @@ from valyrian_jax.plots.curves import save_loss_plot
 from valyrian_jax.run_directory import make_gone_error, save_config, watch_directory
 from valyrian_jax.training import checkpoint, distributed
 from valyrian_jax.training.batches import iterate_batches
-from valyrian_jax.training.callbacks import StepReport, describe_failure, make_callbacks
+from valyrian_jax.training.best_weights import describe_failure
+from valyrian_jax.training.callbacks import make_callbacks
 from valyrian_jax.training.console import (
     make_console,
     print_header,
@@ -50,6 +51,7 @@ from valyrian_jax.training.setup import (
     prepare,
     start_run,
 )
+from valyrian_jax.training.step_report import StepReport
 from valyrian_jax.training.train_step import StepMetrics, TrainState, make_train_step
 
 
@@ -151,7 +153,7 @@ def train_steps(
             bar.update(step, values)
             report = StepReport(step, state, progress, values)
             check_directory()  # Before the first write.
-            for callback in callbacks:  # EvaluateAndKeepBest, LogValues, LogSamples.
+            for callback in callbacks:  # EvaluateAndKeepBest, MeasurePairs, LogValues, LogSamples.
                 report = callback(report)
             progress = report.progress
             # Read the signal once: one that comes between two reads would stop without a save.
