@@ -59,6 +59,11 @@ def test_the_seed_determines_the_texts(texts: list[TextDerivation]) -> None:
     assert next(generate_derivations(1, seed=5)) != texts[0]
 
 
+def test_a_text_without_a_way_out_is_drawn_again() -> None:
+    # Text 825 of this seed meets a dialogue whose reply has no words.
+    assert len(list(generate_derivations(830, seed=2))) == 830
+
+
 def test_no_texts_are_refused() -> None:
     with pytest.raises(UserError, match="at least 1, found 0"):
         next(generate_derivations(0, seed=0))

@@ -6,11 +6,12 @@ can know.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from math import log2
 from typing import Any, NamedTuple
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.generator.paragraphs import generate_sentence
+from valyrian_jax.language.generator.paragraphs import ATTEMPTS, generate_sentence
 from valyrian_jax.language.generator.sentence_state import Discourse
 from valyrian_jax.language.generator.weighted_choice import (
     DeadEndError,
@@ -65,7 +66,8 @@ class TextDerivation(NamedTuple):
 def generate_derivations(texts: int, seed: int) -> Iterator[TextDerivation]:
     """Generate independent texts with their derivations.
 
-    A dead end is drawn again, and not counted, as in a corpus.
+    A dead end is drawn again, as in a corpus; its information is not counted. A text that finds no
+    way out of one is drawn again from its beginning.
 
     Args:
         texts: Number of texts, at least 1.
@@ -85,14 +87,16 @@ def generate_derivations(texts: int, seed: int) -> Iterator[TextDerivation]:
         return index
 
     choice = WeightedChoice(choose_and_record)
-    for _ in range(texts):
-        yield _generate_text(grammar, choice, templates)
+    while texts:
+        if text := _generate_text(grammar, choice, templates):
+            yield text
+            texts -= 1
 
 
 def _generate_text(
     grammar: Grammar, choice: WeightedChoice, templates: list[Template]
-) -> TextDerivation:
-    """Generate a text; `templates` has those that `choice` picked."""
+) -> TextDerivation | None:
+    """Generate a text, or None after too many dead ends; `templates` has those that were picked."""
     plan = choice.pick(grammar.texts, [text.weight for text in grammar.texts])
     sentences, discourse = list[SentenceDerivation](), Discourse()
     plan_bits, start = 0.0, 0
@@ -102,14 +106,14 @@ def _generate_text(
             continue
         plan_bits = _measure_plan(grammar.texts, plan.kinds[start : index + 1], plan.kinds[:start])
         start = index + 1
-        while True:
+        for _ in range(ATTEMPTS):
             choice.bits = 0.0
             templates.clear()
-            try:
+            with suppress(DeadEndError):
                 text, discourse = generate_sentence(choice, grammar, discourse, kind)
                 break
-            except DeadEndError:
-                continue
+        else:
+            return None
         sentences.append(SentenceDerivation(text, plan_bits + choice.bits, (*templates,)))
     ending = sum(p.weight for p in grammar.texts if p.kinds == plan.kinds)
     return TextDerivation((*sentences,), -log2(ending / _weigh(grammar.texts, plan.kinds)))
