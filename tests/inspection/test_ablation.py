@@ -19,6 +19,7 @@ from valyrian_jax.inspection.head_scores import (
     measure_induction_scores,
     measure_previous_token_scores,
 )
+from valyrian_jax.inspection.rule_lens import measure_layer_scores
 from valyrian_jax.model.activations import activations
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.parameters import Params, init_params
@@ -85,6 +86,13 @@ def test_the_mean_of_an_mlp_is_that_of_its_outputs(params: Params, rows: Rows) -
     quiet_means = measure_means(quiet, CONFIG, rows)
     np.testing.assert_allclose(quiet_means.mlps[0], added, atol=1e-6)
     assert means.heads.shape == means.mlps.shape == (2, 16)
+
+
+def test_the_last_layer_reads_what_the_model_says(params: Params, rows: Rows) -> None:
+    scores = measure_layer_scores(params, CONFIG, rows)
+    assert scores.shape == (3, 6)
+    np.testing.assert_allclose(scores[-1], score(params, rows), rtol=1e-5)
+    assert not np.allclose(scores[0], scores[-1])
 
 
 def test_scores_of_heads_are_shares(params: Params, rows: Rows) -> None:

@@ -45,7 +45,8 @@ def inspect(run: Path, count: int, seed: int, out: Path | None, as_json: bool) -
     first table names for each rule the head without which the margin of its minimal pairs (see
     `pairs`) falls most, in nats, and how many stay right. The second has for each head and MLP the
     change of the held-out loss in nats per token, and the weight that the head gives to the token
-    before and to what followed the same token earlier (induction).
+    before and to what followed the same token earlier (induction). The third says how many pairs
+    are right by what the output matrix reads after each block (the logit lens).
 
     RUN is a run or bundle directory, or `shipped`; the default is the newest run under runs/, or
     the model that ships.

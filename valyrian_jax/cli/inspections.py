@@ -1,6 +1,6 @@
 """What the heads and MLPs of a run are for: the computation behind `inspect`, and its tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from valyrian_jax.inspection.head_scores import (
     measure_induction_scores,
     measure_previous_token_scores,
 )
+from valyrian_jax.inspection.rule_lens import measure_layer_scores
 from valyrian_jax.language.pairs.rules import RULES
 from valyrian_jax.model.parameters import from_tensors
 
@@ -45,6 +46,8 @@ class Inspection(NamedTuple):
         ablated_loss: The same without each component [C].
         previous: Previous-token score of each head [L, H].
         induction: Induction score of each head [L, H].
+        lens: Share of right pairs that the logit lens reads after each block [R, L + 1]; the first
+            is after the embedding, and the last is that of the model.
     """
 
     run: RunPairs
@@ -58,6 +61,7 @@ class Inspection(NamedTuple):
     ablated_loss: Float64
     previous: Float64
     induction: Float64
+    lens: Float64
 
 
 def inspect_run(
@@ -76,44 +80,51 @@ def inspect_run(
     """
     report("making minimal pairs ...")
     run = make_run_pairs(directory, [*RULES], count, seed)
-    bundle, config = run.bundle, run.bundle.model
-    params = from_tensors(bundle.tensors)
+    config, params = run.bundle.model, from_tensors(run.bundle.tensors)
     texts = [text for pair in run.pairs for text in pair.texts]
-    pair_rows = Rows(*encode_rows(bundle.tokenizer, texts, config.n_positions))
+    pair_rows = Rows(*encode_rows(run.bundle.tokenizer, texts, config.n_positions))
     held_out = _choose_held_out_rows(run) or pair_rows
     means = measure_means(params, config, held_out)
-    names = np.array([pair.rule for pair in run.pairs])
-    rules = [rule for rule in RULES if (names == rule).any()]
-
-    def measure(component: Component | None) -> tuple[Float64, Float64, float]:
+    rules, groups = _group_by_rule(run)
+    components = list_components(config)
+    margins, losses = list[Float64](), list[float]()
+    for i, component in enumerate((None, *components)):
+        if component:
+            report(f"without {component.name} ({i} of {len(components)}) ...")
         scores = measure_log_probabilities(params, config, pair_rows, means, component)
-        margins = [(scores[::2] - scores[1::2])[names == rule] for rule in rules]
-        log_probabilities = measure_log_probabilities(params, config, held_out, means, component)
-        return (
-            np.array([(rule_margins > 0).mean() for rule_margins in margins]),
-            np.array([rule_margins.mean() for rule_margins in margins]),
-            -log_probabilities.sum() / held_out.counted.sum(),
-        )
-
-    accuracy, margins, loss = measure(None)
-    components, measured = list_components(config), []
-    for i, component in enumerate(components):
-        report(f"without {component.name} ({i + 1} of {len(components)}) ...")
-        measured.append(measure(component))
-    ablated, ablated_margins, losses = zip(*measured, strict=True)
+        margins.append(scores[::2] - scores[1::2])
+        scores = measure_log_probabilities(params, config, held_out, means, component)
+        losses.append(-scores.sum() / held_out.counted.sum())
+    report("reading every layer ...")
+    layers = measure_layer_scores(params, config, pair_rows)
+    shares, means_of_margins = _average(np.stack(margins) > 0, groups), _average(margins, groups)
     return Inspection(
         run=run,
         rules=rules,
         components=components,
-        counts=[int((names == rule).sum()) for rule in rules],
-        accuracy=accuracy,
-        ablated=np.stack(ablated, axis=1),
-        margin_falls=margins[:, None] - np.stack(ablated_margins, axis=1),
-        loss=loss,
-        ablated_loss=np.array(losses),
+        counts=[len(group) for group in groups],
+        accuracy=shares[:, 0],
+        ablated=shares[:, 1:],
+        margin_falls=means_of_margins[:, :1] - means_of_margins[:, 1:],
+        loss=losses[0],
+        ablated_loss=np.array(losses[1:]),
         previous=measure_previous_token_scores(params, config, held_out.tokens[:32, :-1]),
         induction=measure_induction_scores(params, config),
+        lens=_average(layers[:, ::2] > layers[:, 1::2], groups),
     )
+
+
+def _group_by_rule(run: RunPairs) -> tuple[list[str], list[npt.NDArray[np.intp]]]:
+    """Return the rules that have pairs, and the indices of their pairs."""
+    names = np.array([pair.rule for pair in run.pairs])
+    rules = [rule for rule in RULES if (names == rule).any()]
+    return rules, [np.flatnonzero(names == rule) for rule in rules]
+
+
+def _average(values: npt.ArrayLike, groups: Sequence[npt.NDArray[np.intp]]) -> Float64:
+    """Return the means of values [C, N] over groups of the N pairs, [R, C]."""
+    array = np.asarray(values, np.float64)
+    return np.stack([array[:, group].mean(axis=1) for group in groups])
 
 
 def _choose_held_out_rows(run: RunPairs) -> Rows | None:
@@ -165,11 +176,28 @@ def print_inspection(result: Inspection) -> None:
         lost = f"{result.rules[worst]} {result.margin_falls[worst, j]:.2f}"
         table.add_row(component.name, f"{change:+.4f}", *scores, lost)
     print_table(table)
+    _print_lens(result)
+
+
+def _print_lens(result: Inspection) -> None:
+    """Print after which block the pairs of each rule are right, and the mean of the rules."""
+    table = new_table("right %, read after")
+    for layer in range(result.lens.shape[1]):
+        table.add_column(f"block {layer - 1}" if layer else "embedding", justify="right")
+    means = "mean of the rules", result.lens.mean(axis=0)
+    for rule, shares in (*zip(result.rules, result.lens, strict=True), means):
+        table.add_row(rule, *(f"{100 * share:.1f}" for share in shares))
+    print_table(table)
 
 
 def make_records(result: Inspection) -> list[dict[str, Any]]:
     """Return an object for the whole model and for each component, for JSON."""
-    whole = {"component": None, "loss": result.loss, "accuracy": _by_rule(result, result.accuracy)}
+    whole = {
+        "component": None,
+        "loss": result.loss,
+        "accuracy": _by_rule(result, result.accuracy),
+        "lens": [_by_rule(result, shares) for shares in result.lens.T],
+    }
     records: list[dict[str, Any]] = [whole]
     for j, component in enumerate(result.components):
         records.append(

@@ -61,7 +61,7 @@ def measure_means(params: Params, config: ModelConfig, rows: Rows) -> Components
     """Return the mean outputs of all heads and MLPs over the tokens of rows, [L, D] each."""
     sums = [
         _sum_batch(params, jnp.asarray(tokens[:, :-1]), config)
-        for tokens, _ in _batches(rows, pad=False)
+        for tokens, _ in iterate_batches(rows, pad=False)
     ]
     count = rows.counted.size
     return jax.tree.map(lambda *arrays: sum(arrays) / count, *sums)
@@ -91,7 +91,7 @@ def measure_log_probabilities(
     elif component:
         heads[component.layer, component.head] = 0
     keep = Components(jnp.asarray(heads), jnp.asarray(mlps))
-    batches = (map(jnp.asarray, batch) for batch in _batches(rows))
+    batches = (map(jnp.asarray, batch) for batch in iterate_batches(rows))
     scores = [_score(params, *batch, config, keep, means) for batch in batches]
     return np.concatenate([np.asarray(s, np.float64) for s in scores])[: len(rows.tokens)]
 
@@ -109,7 +109,7 @@ def _score(
     return -jnp.sum(token_cross_entropy(logits, tokens[:, 1:]), axis=-1, where=counted)
 
 
-def _batches(rows: Rows, pad: bool = True) -> Iterator[Rows]:
+def iterate_batches(rows: Rows, pad: bool = True) -> Iterator[Rows]:
     """Yield the rows in batches of one size, the last one padded."""
     size = max(_BATCH_TOKENS // rows.counted.shape[1], 1)
     for first in range(0, len(rows.tokens), size):
