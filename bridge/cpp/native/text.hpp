@@ -24,6 +24,7 @@ class TextStream {
     has_stopped_ = start != std::string::npos;
     const size_t size = has_stopped_ ? start : held_.size() - count_held();
     unread_.append(held_, 0, size);
+    released_ += size;
     held_.erase(0, has_stopped_ ? std::string::npos : size);
     return take_characters(unread_, false);
   }
@@ -31,11 +32,13 @@ class TextStream {
   // Returns the rest, at the end of the text.
   std::string finish() {
     unread_ += held_;
+    released_ += held_.size();
     held_.clear();
     return take_characters(unread_, true);
   }
 
   bool has_stopped() const { return has_stopped_; }
+  size_t released() const { return released_; }  // bytes that are part of the text
 
  private:
   // Returns where the stop string that is complete first begins, or npos. Of two that end together,
@@ -68,6 +71,7 @@ class TextStream {
   std::vector<std::string> stop_;
   std::string held_;    // could be the beginning of a stop string
   std::string unread_;  // the beginning of a character
+  size_t released_ = 0;
   bool has_stopped_ = false;
 };
 
