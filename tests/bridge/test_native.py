@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def model_file(write: Callable[..., Path], small: Bundle) -> Path:
 def open_model(built: Path) -> Callable[..., Model]:
     """A function that opens a file in the library."""
 
-    def open_model(path: Path, instructions: str | None = None) -> Model:
+    def open_model(path: Path | bytes, instructions: str | None = None) -> Model:
         try:
             return Model(built / "libvalyrian.so", path, instructions)
         except ValueError as error:
@@ -207,6 +208,40 @@ def test_texts_equal_those_of_pytorch(
         settings = model.settings(stop, max_new_tokens=60, temperature=1.2, top_p=1.0, seed=5)
         assert prompt + "".join(model.stream(prompt, settings)) == texts[0]
     model.close()
+
+
+def test_a_model_from_bytes_is_that_of_the_file(
+    open_model: Callable[..., Model], model_file: Path
+) -> None:
+    content = bytearray(model_file.read_bytes())
+    model = open_model(bytes(content))
+    expected = open_model(model_file)
+    assert model.logits([1, 2, 3]) == expected.logits([1, 2, 3])
+    with pytest.raises(ValueError, match="cannot load the bytes of a model: it is not a GGUF"):
+        open_model(b"")
+    model.close()
+    expected.close()
+
+
+def test_without_exceptions_an_error_goes_to_the_handler(tmp_path: Path, model_file: Path) -> None:
+    """As in WebAssembly; the handler of a program that sets none ends it."""
+    library = tmp_path / "libvalyrian.so"
+    command = ["g++", "-std=c++17", "-O0", "-fno-exceptions", "-fno-rtti", "-shared", "-fPIC"]
+    subprocess.run([*command, SOURCES / "valyrian.cpp", "-o", library], check=True)
+    code = (
+        "import sys; from pathlib import Path; from bridge.cpp.native.example import Model\n"
+        "model = Model(Path(sys.argv[1]), Path(sys.argv[2])); print(model.encode(b'a'))\n"
+        "Model(Path(sys.argv[1]), b'GGUF')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, library, model_file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "[64]\n"), done.stderr
+    assert done.stderr == "error: it is not a GGUF file\n"
 
 
 def test_malformed_utf8_in_a_prompt_is_replaced_as_in_python(run: Run, model_file: Path) -> None:

@@ -30,13 +30,16 @@ class Settings(ctypes.Structure):
 
 
 class Model:
-    """A model file; `library` is the shared library, and `path` the GGUF file."""
+    """A model; `library` is the shared library, and `file` a GGUF file or its bytes."""
 
-    def __init__(self, library: Path, path: Path, instructions: str | None = None) -> None:
+    def __init__(
+        self, library: Path, file: Path | bytes, instructions: str | None = None
+    ) -> None:
         self._library = ctypes.CDLL(str(library.absolute()))
         for name, result in (
             ("error", ctypes.c_char_p),
             ("load", ctypes.c_void_p),
+            ("load_bytes", ctypes.c_void_p),
             ("start", ctypes.c_void_p),
             ("defaults", Settings),
             ("vocabulary", ctypes.c_size_t),
@@ -46,7 +49,11 @@ class Model:
         ):
             getattr(self._library, f"valyrian_{name}").restype = result
         chosen = instructions.encode() if instructions else None
-        handle = self._library.valyrian_load(str(path).encode(), chosen)
+        if isinstance(file, bytes):
+            size = ctypes.c_size_t(len(file))
+            handle = self._library.valyrian_load_bytes(file, size, chosen)
+        else:
+            handle = self._library.valyrian_load(str(file).encode(), chosen)
         self._handle = ctypes.c_void_p(self._check(handle))
         self.vocabulary: int = self._library.valyrian_vocabulary(self._handle)
         self.positions: int = self._library.valyrian_positions(self._handle)

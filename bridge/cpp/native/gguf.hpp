@@ -1,5 +1,5 @@
-// A GGUF file, read through a memory map. Nothing in the file is trusted: every offset, count and
-// size is checked against the bytes that are there, before anything is allocated.
+// A GGUF file. Nothing in it is trusted: every offset, count and size is checked against the bytes
+// that are there, before anything is allocated.
 //
 // The format: "GGUF", version, number of tensors, number of metadata values; the values (key, type,
 // value); the tensors (name, shape, type, offset); padding; the data of the tensors. Numbers are
@@ -10,65 +10,15 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#if !defined(_WIN32) && !defined(__wasm__)
-#define VALYRIAN_HAS_MMAP 1
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
 #include "error.hpp"
 
 namespace valyrian {
-
-// The bytes of a regular file: mapped into memory, or read where the system has no mmap.
-class MappedFile {
- public:
-  explicit MappedFile(const std::string& path) {
-    std::error_code error;  // Opening a FIFO could wait forever.
-    if (!std::filesystem::is_regular_file(path, error)) fail("cannot read it: expected a file");
-    size_ = static_cast<size_t>(std::filesystem::file_size(path, error));
-    check(!error, "cannot read it: expected a file");
-    if (size_ == 0) return;
-#ifdef VALYRIAN_HAS_MMAP
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    check(descriptor >= 0, "cannot open it: expected a file that you may read");
-    void* const map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    ::close(descriptor);
-    check(map != MAP_FAILED, "cannot map it into memory");
-    data_ = static_cast<const uint8_t*>(map);
-#else
-    content_.resize(size_);
-    std::ifstream file(path, std::ios::binary);
-    file.read(reinterpret_cast<char*>(content_.data()), static_cast<std::streamsize>(size_));
-    check(file.good(), "cannot read it: expected a file that you may read");
-    data_ = content_.data();
-#endif
-  }
-#ifdef VALYRIAN_HAS_MMAP
-  ~MappedFile() {
-    if (size_ > 0) ::munmap(const_cast<uint8_t*>(data_), size_);
-  }
-#endif
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  const uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  const uint8_t* data_ = nullptr;
-  size_t size_ = 0;
-  std::vector<uint8_t> content_;
-};
 
 // A place in the bytes of a file; no read goes beyond their end.
 class Cursor {
@@ -150,11 +100,11 @@ inline void decode_row(const Tensor& tensor, size_t row, float* out) {
   }
 }
 
-// The metadata and the tensors of a file. What it returns is valid as long as it is.
+// The metadata and the tensors of a file's bytes, which must outlive it and what it returns.
 class Gguf {
  public:
-  explicit Gguf(const std::string& path) : file_(path), cursor_(file_.data(), file_.size()) {
-    check(file_.size() >= 24 && std::memcmp(cursor_.take(4), "GGUF", 4) == 0,
+  Gguf(const uint8_t* data, size_t size) : data_(data), size_(size), cursor_(data, size) {
+    check(size >= 24 && std::memcmp(cursor_.take(4), "GGUF", 4) == 0,
           "it is not a GGUF file");
     const auto version = cursor_.take_number<uint32_t>();
     check(version == 2 || version == 3, "its GGUF version is not 2 or 3");
@@ -280,7 +230,7 @@ class Gguf {
       for (uint64_t i = 0; i < value.count; ++i) cursor_.take_text();
     } else {
       const size_t size = size_of(value.element);
-      check(value.count <= file_.size() / size, "it is damaged: a list is longer than the file");
+      check(value.count <= size_ / size, "it is damaged: a list is longer than the file");
       cursor_.take(value.count * size);
     }
     if (!values_.emplace(key, value).second) fail(quote(key) + " is twice in it");
@@ -295,7 +245,7 @@ class Gguf {
     uint64_t elements = 1;
     for (uint32_t i = 0; i < dimensions; ++i) {
       const auto size = cursor_.take_number<uint64_t>();
-      check(size >= 1 && size <= file_.size() && elements <= file_.size() / size,
+      check(size >= 1 && size <= size_ && elements <= size_ / size,
             "it is damaged: a tensor is larger than the file");
       elements *= size;
       tensor.shape.push_back(static_cast<size_t>(size));
@@ -318,10 +268,10 @@ class Gguf {
   void place_tensor(Tensor& tensor, uint64_t offset, uint64_t begin) {
     uint64_t size = tensor.row_bytes();  // at most 4 bytes an element, and file size elements
     for (size_t i = 1; i < tensor.shape.size(); ++i) size *= tensor.shape[i];
-    const uint64_t end = file_.size();
+    const uint64_t end = size_;
     check(begin <= end && offset <= end - begin && size <= end - begin - offset,
           "it is damaged: the data of a tensor ends beyond the file");
-    tensor.data = file_.data() + begin + offset;
+    tensor.data = data_ + begin + offset;
   }
 
   const Value& find(std::string_view key) const {
@@ -330,7 +280,8 @@ class Gguf {
     return found->second;
   }
 
-  MappedFile file_;
+  const uint8_t* data_;
+  size_t size_;
   Cursor cursor_;
   std::map<std::string_view, Value> values_;
   std::map<std::string_view, Tensor> tensors_;

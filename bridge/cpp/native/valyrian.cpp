@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "valyrian.hpp"
@@ -24,18 +25,28 @@ thread_local std::string last_error;
 
 // Calls a function; returns `failed` if it throws, and keeps the message.
 template <typename Result, typename Function>
-Result guard(Result failed, Function function) {
+Result guard([[maybe_unused]] Result failed, Function function) {
+#ifdef __cpp_exceptions
   try {
     return function();
   } catch (const std::exception& error) {
     last_error = error.what();
     return failed;
   }
+#else
+  return function();
+#endif
 }
 
 valyrian::Settings to_settings(const valyrian_settings& c) {
   return {c.max_new_tokens,     c.temperature,    c.top_k, c.top_p, c.min_p,
           c.repetition_penalty, c.min_new_tokens, {c.stop, c.stop + c.stop_count}, c.seed};
+}
+
+valyrian_model* make_handle(valyrian::Model model) {
+  auto* const handle = new valyrian_model{std::move(model), {}};
+  for (const auto& text : handle->model.defaults().stop) handle->stop.push_back(text.c_str());
+  return handle;
 }
 
 // Copies at most `capacity` elements; returns how many there are.
@@ -50,10 +61,13 @@ int64_t copy(const Container& elements, Element* out, size_t capacity) {
 const char* valyrian_error() { return last_error.c_str(); }
 
 valyrian_model* valyrian_load(const char* path, const char* instructions) {
+  return guard<valyrian_model*>(
+      nullptr, [&] { return make_handle(valyrian::Model(path, instructions ? instructions : "")); });
+}
+
+valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* instructions) {
   return guard<valyrian_model*>(nullptr, [&] {
-    auto* const handle = new valyrian_model{valyrian::Model(path, instructions ? instructions : ""), {}};
-    for (const auto& text : handle->model.defaults().stop) handle->stop.push_back(text.c_str());
-    return handle;
+    return make_handle(valyrian::Model(data, size, instructions ? instructions : ""));
   });
 }
 

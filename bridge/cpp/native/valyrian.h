@@ -37,6 +37,8 @@ const char* valyrian_error(void);
 
 /* `instructions` is NULL for the best of this processor, or "base", "avx2" or "avx512". */
 valyrian_model* valyrian_load(const char* path, const char* instructions);
+/* The same from the bytes of a file, which are not needed any more afterwards. */
+valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* instructions);
 void valyrian_free(valyrian_model* model);
 
 /* The settings in the file; its strings are valid as long as the model. */

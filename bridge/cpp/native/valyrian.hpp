@@ -20,6 +20,7 @@
 #include "error.hpp"
 #include "gguf.hpp"
 #include "gpt.hpp"
+#include "mapped_file.hpp"
 #include "sampler.hpp"
 #include "settings.hpp"
 #include "text.hpp"
@@ -111,13 +112,17 @@ class Stream {
 class Model {
  public:
   // Raises Error if the file is missing, damaged or of another kind.
-  explicit Model(const std::string& path, std::string_view instructions = "") try
-      : Model(Gguf(path), instructions) {
-  } catch (const Error& error) {
-    fail("cannot load " + path + ": " + error.what() + "; " + kExpected);
-  } catch (const std::bad_alloc&) {
-    fail("cannot load " + path + ": it needs more memory than there is; " + kExpected);
-  }
+  explicit Model(const std::string& path, std::string_view instructions = "")
+      : Model(explain("cannot load " + path, kExpected, [&] {
+          const MappedFile file(path);
+          return Model(Gguf(file.data(), file.size()), instructions);
+        })) {}
+
+  // Reads the bytes of a file, which are not needed any more afterwards.
+  Model(const void* data, size_t size, std::string_view instructions = "")
+      : Model(explain("cannot load the bytes of a model", kExpected, [&] {
+          return Model(Gguf(static_cast<const uint8_t*>(data), size), instructions);
+        })) {}
 
   // The settings in the file, which every caller may change in a copy.
   const Settings& defaults() const { return defaults_; }
