@@ -32,9 +32,7 @@ class Settings(ctypes.Structure):
 class Model:
     """A model; `library` is the shared library, and `file` a GGUF file or its bytes."""
 
-    def __init__(
-        self, library: Path, file: Path | bytes, instructions: str | None = None
-    ) -> None:
+    def __init__(self, library: Path, file: Path | bytes, instructions: str | None = None) -> None:
         self._library = ctypes.CDLL(str(library.absolute()))
         for name, result in (
             ("error", ctypes.c_char_p),
