@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bridge.api import load
+from bridge.api import Model, load
 from bridge.export_metadata import Progress, ignore_progress
 from bridge.gguf import export as gguf_export
 from bridge.web.app import PAGE, describe_model
@@ -59,14 +59,19 @@ def export(
     """
     _check_directory(out)
     with _fill_directory(out) as partial:
-        model = partial / MODEL_NAME
-        certificate = gguf_export.export(directory, model, quantize, progress)
-        description = describe_model(load(directory), name) | {"bytes": model.stat().st_size}
-        (partial / "model.json").write_text(json.dumps(description), encoding="utf-8")
-        for file in [*(PAGE / name for name in _SHARED), *SITE.iterdir()]:
-            shutil.copyfile(file, partial / file.name)
-        (partial / _FILE_LIST).write_text(_list_files(partial), encoding="utf-8")
+        certificate = gguf_export.export(directory, partial / MODEL_NAME, quantize, progress)
+        add_page(partial, load(directory), name)
     return certificate
+
+
+def add_page(directory: Path, model: Model, name: str) -> None:
+    """Write the page of a model into a directory that has its GGUF file."""
+    size = (directory / MODEL_NAME).stat().st_size
+    description = describe_model(model, name) | {"bytes": size}
+    (directory / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    for file in [*(PAGE / shared for shared in _SHARED), *SITE.iterdir()]:
+        shutil.copyfile(file, directory / file.name)
+    (directory / _FILE_LIST).write_text(_list_files(directory), encoding="utf-8")
 
 
 def measure(directory: Path) -> int:

@@ -1,8 +1,6 @@
 """The page of `export --format web` works in a real browser, from files alone."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,20 +21,13 @@ from valyrian_jax.tokenizer.display import token_label
 COLLECT = """async (settings) => {
   const { streamEvents } = await import("./generation.js");
   const events = [];
-  for await (const event of streamEvents(settings, new AbortController().signal)) events.push(event);
+  const { signal } = new AbortController();
+  for await (const event of streamEvents(settings, signal)) events.push(event);
   return events;
 }"""
 LINK = "#" + urlencode(
     {"prompt": SAMPLE.prompt, "temperature": 0.2, "top_p": 0.7, "max_new_tokens": 60, "seed": 7}
 )
-
-
-@pytest.fixture(scope="session")
-def site(endless_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("web") / "page"
-    command = [sys.executable, "-m", "bridge", "export", endless_directory, "--format", "web"]
-    subprocess.run([*command, "-o", out], check=True, capture_output=True)
-    return out
 
 
 @pytest.fixture(scope="module")

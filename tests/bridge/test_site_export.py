@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,26 +25,25 @@ def run(
     return run
 
 
-def test_a_page_is_replaced_and_other_files_stay(
-    run: Any, make: Callable[..., Bundle], tmp_path: Path
+def test_a_page_replaces_an_earlier_one_and_leaves_other_files(
+    run: Any, site: Path, make: Callable[..., Bundle], tmp_path: Path
 ) -> None:
     save_bundle(make(n_embd=32, n_head=2), tmp_path / "bundle")
     out = tmp_path / "new" / "page"
-    status, stdout, stderr = run(tmp_path / "bundle", "-o", out, "--json")
-    assert status == 0, stderr
-    sizes = {file.name: file.stat().st_size for file in out.iterdir()}
-    record = json.loads(stdout)
-    assert record["bytes"] == sum(sizes.values())
-    assert json.loads((out / "model.json").read_text())["bytes"] == sizes["model.gguf"]
-    kept = re.findall(r'"([^"]+)"', (out / "files.js").read_text())
-    assert {*kept} | {"index.html", "service_worker.js", "files.js"} == sizes.keys() | {"./"}
-    version = (out / "files.js").read_text()
+    shutil.copytree(site, out)
     (out / "CNAME").write_text("example.org")
-    status, stdout, stderr = run(tmp_path / "bundle", "-o", out, "--quantize", "q8_0")
+    status, stdout, stderr = run(tmp_path / "bundle", "-o", out, "--quantize", "q8_0", "--json")
     assert status == 0, stderr
     assert (out / "CNAME").read_text() == "example.org"
-    assert (out / "model.gguf").stat().st_size < sizes["model.gguf"]
-    assert (out / "files.js").read_text() != version
+    (out / "CNAME").unlink()
+    sizes = {file.name: file.stat().st_size for file in out.iterdir()}
+    assert json.loads(stdout)["bytes"] == sum(sizes.values()) + len("example.org")
+    assert json.loads((out / "model.json").read_text())["bytes"] == sizes["model.gguf"]
+    assert json.loads(stdout)["q8_0"]["top1"] > 0.5
+    files = (out / "files.js").read_text()
+    kept = {*re.findall(r'"([^"]+)"', files)} - {"./"}
+    assert kept | {"index.html", "service_worker.js", "files.js"} == sizes.keys()
+    assert files != (site / "files.js").read_text()
     assert [path.name for path in out.parent.iterdir()] == ["page"]
 
 

@@ -1,4 +1,6 @@
-"""Build the runner of the browser: python bridge/cpp/native/build_wasm.py
+"""Build the runner of the browser.
+
+python bridge/cpp/native/build_wasm.py [OUTPUT]
 
 It needs the package ziglang, which brings a compiler. The file that it writes is in the repository,
 so that `export --format web` needs no compiler; a test builds it again.
@@ -27,4 +29,3 @@ def build(output: Path) -> None:
 
 if __name__ == "__main__":
     build(Path(sys.argv[1]).absolute() if sys.argv[1:] else OUTPUT)
-    print(OUTPUT if not sys.argv[1:] else sys.argv[1])
