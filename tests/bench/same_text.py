@@ -1,6 +1,7 @@
-"""Count how often the runtimes generate different texts from the same seeds.
+r"""Count how often the runtimes generate different texts from the same seeds.
 
-python tests/bench/same_text.py BUNDLE MODEL.pt PATH/TO/valyrian-generate
+python tests/bench/same_text.py BUNDLE MODEL.pt PATH/TO/valyrian-generate MODEL.gguf \
+    PATH/TO/valyrian-run [--rows 13] [--only PyTorch --only Native]
 """
 
 import subprocess
@@ -22,8 +23,8 @@ from valyrian_jax.bundle.text_generation import encode_prompt, seed_range
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import make_generator
 
-PROMPTS, ROWS, NEW_TOKENS = 100, 13, 200
-Runtime = Callable[[SampleConfig], np.ndarray]  # returns the new ids (PROMPTS x ROWS, T)
+PROMPTS, NEW_TOKENS = 100, 200
+Runtime = Callable[[SampleConfig], np.ndarray]  # returns the new ids (PROMPTS x rows, T)
 
 
 def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
@@ -33,8 +34,10 @@ def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
     return [" ".join(bundle.tokenizer.decode(ids[: i + 1]).split()) for i, ids in enumerate(texts)]
 
 
-def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Runtime]:
-    """Return JAX, PyTorch, TorchScript and C++, each as a function of the sample settings."""
+def make_runtimes(
+    bundle_path: Path, file: Path, program: Path, gguf: Path, runner: Path, rows: int
+) -> dict[str, Runtime]:
+    """Return JAX, PyTorch, TorchScript and both in C++, as functions of the sample settings."""
     bundle = load_bundle(bundle_path)
     generator = Generator(bundle)
     script = torchscript.load(file)[0]
@@ -45,7 +48,7 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
         return np.concatenate(
             [
                 np.stack(
-                    list(generate([ids] * ROWS, seed_range(sample.seed, ROWS), sample)), axis=1
+                    list(generate([ids] * rows, seed_range(sample.seed, rows), sample)), axis=1
                 )
                 for ids in prompt_ids
             ]
@@ -58,11 +61,11 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
         tokens = script.generate(torch.tensor(prompts), s.max_new_tokens, *settings)
         return iter(tokens.numpy()[:, len(prompts[0]) :].T)
 
-    def run_cpp(sample: SampleConfig) -> np.ndarray:
+    def run_cpp(program: Path, file: Path, sample: SampleConfig) -> np.ndarray:
         names = ("max_new_tokens", *SAMPLER_SETTINGS)
         settings = {name: getattr(sample, name) for name in names}
         options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        command = [program, file, "--ids", "--prompts", "-", f"--num-samples={ROWS}", *options]
+        command = [program, file, "--ids", "--prompts", "-", f"--num-samples={rows}", *options]
         output = subprocess.run(
             command, input="\n".join([*prompts, ""]), check=True, capture_output=True, text=True
         ).stdout
@@ -72,7 +75,8 @@ def make_runtimes(bundle_path: Path, file: Path, program: Path) -> dict[str, Run
         "JAX": lambda s: run_all(make_generator(bundle), s),
         "PyTorch": lambda s: run_all(lambda *a: stream(generator, *a), s),
         "TorchScript": lambda s: run_all(stream_script, s),
-        "C++": run_cpp,
+        "C++": lambda s: run_cpp(program, file, s),
+        "Native": lambda s: run_cpp(runner, gguf, s),
     }
 
 
@@ -89,12 +93,21 @@ _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Pat
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("file", type=_FILE)
 @click.argument("program", type=_FILE)
-def main(bundle: Path, file: Path, program: Path) -> None:
-    """Compare the texts of BUNDLE in JAX and PyTorch, of FILE in TorchScript and in PROGRAM.
+@click.argument("gguf", type=_FILE)
+@click.argument("runner", type=_FILE)
+@click.option("--rows", default=13, show_default=True, help="Texts of each prompt and setting.")
+@click.option("--only", multiple=True, help="Runtimes to compare, with the first one [all].")
+def main(
+    bundle: Path, file: Path, program: Path, gguf: Path, runner: Path, rows: int, only: list[str]
+) -> None:
+    """Compare the texts of BUNDLE in JAX and PyTorch, and of its exports in the C++ programs.
 
-    FILE is an export of BUNDLE, and PROGRAM a build of valyrian-generate.
+    FILE is an export for TorchScript and PROGRAM, a build of valyrian-generate; GGUF is one for
+    RUNNER, a build of valyrian-run.
     """
-    runtimes = make_runtimes(bundle, file, program)
+    runtimes = make_runtimes(bundle, file, program, gguf, runner, rows)
+    runtimes = {name: run for name, run in runtimes.items() if not only or name in only}
+    first = next(iter(runtimes))
     counts = dict.fromkeys(runtimes, 0)
     for settings in EXAMPLE_SETTINGS:
         sample = SampleConfig("", NEW_TOKENS, *settings)
@@ -108,9 +121,10 @@ def main(bundle: Path, file: Path, program: Path) -> None:
             counts[name] += len(differences)
             print(f"{name:12} {sample}: {ids.size} tokens in {seconds:.0f} s", end=", ")
             print(f"differs at {differences}", flush=True)
-    texts = PROMPTS * ROWS * len(EXAMPLE_SETTINGS)
+    texts = PROMPTS * rows * len(EXAMPLE_SETTINGS)
+    compared = f"{texts} texts differ from {first}, in {texts * NEW_TOKENS:,} tokens"
     for name, count in list(counts.items())[1:]:
-        print(f"{name}: {count} of {texts} texts differ from JAX, in {texts * NEW_TOKENS:,} tokens")
+        print(f"{name}: {count} of {compared}")
 
 
 if __name__ == "__main__":

@@ -152,6 +152,21 @@ def test_rounded_weights_are_those_in_the_file(
     assert np.abs(found - expected).max() < allowed
 
 
+@pytest.mark.parametrize("wanted", [StorageType.F32, StorageType.Q8_0])
+def test_threads_do_not_change_the_tokens(
+    run: Run, write: Callable[..., Path], make: Callable[..., Bundle], wanted: StorageType
+) -> None:
+    path = write(make(n_embd=96, n_head=3), wanted)
+    options = ("--prompts", "-", "--ids", "--max-new-tokens", 40, "--num-samples", 3)
+    expected, *others = (
+        run(path, *options, "--threads", threads, stdin="\n".join([*PROMPTS, ""]).encode())
+        for threads in (1, 2, 5)
+    )
+    assert len(expected.stdout) > 1000, expected.stderr
+    for done in others:
+        assert done.stdout == expected.stdout
+
+
 def test_the_tokenizer_gives_the_ids_of_python(
     open_model: Callable[..., Model], write: Callable[..., Path], valyrian_sample: bytes
 ) -> None:
@@ -280,6 +295,7 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
         (["{file}", "--top-k", "1.5"], "--top-k is '1.5', expected a whole number"),
         (["{file}", "--top-k", "1__0"], "--top-k is '1__0', expected a whole number"),
         (["{file}", "--stop", ""], "--stop is '', expected at least one character"),
+        (["{file}", "--threads", "65"], "--threads is '65', expected a whole number from 1 to 64"),
         (["{file}", "--colour"], "unknown option --colour"),
         (["{file}", "--seed"], "--seed needs a value"),
         (["{file}", "--instructions", "mmx"], "this processor has no instructions 'mmx'"),

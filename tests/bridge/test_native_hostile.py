@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType as StorageType
 
 from bridge.gguf.writer import write_gguf
 from tests.support.mutating import damage_bytes
-from tests.support.native import build_native
+from tests.support.native import USES_SANITIZERS, build_native
 from valyrian_jax.bundle.bundle import Bundle
 
 MEMORY = 1 << 30
@@ -23,7 +23,7 @@ INPUTS = 100
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
+def runner() -> Path:
     return build_native() / "valyrian-run"
 
 
@@ -34,8 +34,9 @@ def content(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def run(program: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    command = [program, path, "--prompt", "the dragon", "--max-new-tokens", "40"]
+def run(runner: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    command = [runner, path, "--prompt", "the dragon", "--max-new-tokens", "40"]
+    memory = resource.RLIM_INFINITY if USES_SANITIZERS else MEMORY  # they reserve terabytes
     return subprocess.run(
         command,
         capture_output=True,
@@ -43,7 +44,7 @@ def run(program: Path, path: Path) -> subprocess.CompletedProcess[str]:
         errors="replace",
         timeout=20,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
     )
 
 
@@ -54,7 +55,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], label: Any) -> None:
     assert len(done.stderr) < 500
 
 
-def test_damaged_files_are_read_or_refused(program: Path, content: bytes, tmp_path: Path) -> None:
+def test_damaged_files_are_read_or_refused(runner: Path, content: bytes, tmp_path: Path) -> None:
     header = content.index(b"output_norm.bias") + 200  # most damage is done to the header
 
     def attack(number: int) -> bool:
@@ -62,7 +63,7 @@ def test_damaged_files_are_read_or_refused(program: Path, content: bytes, tmp_pa
         size = draw.choice((header, header, header, len(content), 200))
         path = tmp_path / f"{number}.gguf"
         path.write_bytes(damage_bytes(draw, content[:size]) + content[size:])
-        done = run(program, path)
+        done = run(runner, path)
         path.unlink()
         if done.returncode:
             assert_refused(done, number)
@@ -139,17 +140,17 @@ CASES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_malicious_files_are_refused(
-    program: Path, content: bytes, tmp_path: Path, name: str
+    runner: Path, content: bytes, tmp_path: Path, name: str
 ) -> None:
     damaged = CASES[name](content)
     assert damaged != content
     path = tmp_path / "model.gguf"
     path.write_bytes(damaged)
-    assert_refused(run(program, path), name)
+    assert_refused(run(runner, path), name)
 
 
 def test_sizes_whose_product_is_too_large_for_memory_are_refused(
-    program: Path, small: Bundle, tmp_path: Path
+    runner: Path, small: Bundle, tmp_path: Path
 ) -> None:
     """The weights fit the file, but the cache has layers x positions."""
     path, positions, layers = tmp_path / "model.gguf", 1 << 19, 40
@@ -175,7 +176,7 @@ def test_sizes_whose_product_is_too_large_for_memory_are_refused(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert_refused(run(program, path), "cache")
+    assert_refused(run(runner, path), "cache")
 
 
 def write_tokenizer(writer: gguf.GGUFWriter, small: Bundle) -> None:

@@ -8,12 +8,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "error.hpp"
 #include "gguf.hpp"
 #include "kernels.hpp"
+#include "threads.hpp"
 
 namespace valyrian {
 
@@ -70,8 +72,12 @@ struct Row {
   bool needs_logits;
 };
 
-// Memory that a caller lends to the model; every thread needs its own.
+// Memory and threads that a caller lends to the model; every caller needs its own.
 struct Workspace {
+  explicit Workspace(size_t thread_count = 1)
+      : threads(std::make_unique<Threads>(thread_count)) {}
+
+  std::unique_ptr<Threads> threads;
   Buffer<float> states, normed, qkv, mixed, hidden, scores, logits;
   Levels levels;
 };
@@ -132,7 +138,7 @@ class Gpt {
     work.mixed.resize(rows.size() * W);
     work.qkv.resize(rows.size() * wide);
     work.hidden.resize(rows.size() * hidden);
-    work.scores.resize(shape_.padded_positions() + shape_.padded_head_width());
+    work.scores.resize(shape_.heads * scores_size());
     for (size_t r = 0; r < rows.size(); ++r) {
       const float* const token = &token_embedding_[static_cast<size_t>(rows[r].token) * D];
       const float* const position = &position_embedding_[rows[r].position * D];
@@ -243,7 +249,12 @@ class Gpt {
   // y = x W + bias, or y += that
   void multiply(const Matrix& matrix, const Buffer<float>& x, size_t x_stride, size_t rows,
                 Workspace& work, bool adds, Buffer<float>& y) const {
-    kernels_->multiply(matrix, x.data(), x_stride, rows, work.levels, adds, y.data());
+    if (matrix.type == TensorType::q8_0) {
+      kernels_->round_rows(x.data(), x_stride, rows, matrix.inputs, work.levels);
+    }
+    work.threads->run(matrix.outputs / 64, [&](size_t panel) {
+      kernels_->multiply(matrix, panel, x.data(), x_stride, rows, work.levels, adds, y.data());
+    });
   }
 
   void activate(size_t size, Workspace& work) const {
@@ -252,19 +263,22 @@ class Gpt {
     for (size_t i = 0; i < size; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.707106781f));
   }
 
+  // The scores of a head, and after them what it returns.
+  size_t scores_size() const { return shape_.padded_positions() + shape_.padded_head_width(); }
+
   void attend(size_t layer, const std::vector<Row>& rows, Workspace& work) const {
     const size_t D = shape_.width, K = shape_.head_width();
     const size_t wide = round_up(3 * D, 64), W = round_up(D, 64);
-    float* const scores = work.scores.data();
-    float* const out = scores + shape_.padded_positions();
-    for (size_t r = 0; r < rows.size(); ++r) {
-      const float* const q = &work.qkv[r * wide];
-      for (size_t h = 0; h < shape_.heads; ++h) {
+    work.threads->run(shape_.heads, [&](size_t h) {
+      float* const scores = &work.scores[h * scores_size()];
+      float* const out = scores + shape_.padded_positions();
+      for (size_t r = 0; r < rows.size(); ++r) {
         const HeadCache head = rows[r].cache->head(layer, h);
-        kernels_->attend(q + h * K, head, rows[r].position + 1, scores, out);
+        const float* const q = &work.qkv[r * wide + h * K];
+        kernels_->attend(q, head, rows[r].position + 1, scores, out);
         std::memcpy(&work.mixed[r * W + h * K], out, K * sizeof *out);
       }
-    }
+    });
   }
 
   // After the last keys and values, only the rows that need logits are computed.

@@ -77,8 +77,9 @@ struct HeadCache {
 struct Kernels {
   const char* name;
   int weight_offset;  // added to the levels of Q8_0 when they are packed
-  void (*multiply)(const Matrix&, const float* x, size_t x_stride, size_t rows, Levels&, bool adds,
-                   float* y);
+  void (*round_rows)(const float* x, size_t x_stride, size_t rows, size_t inputs, Levels&);
+  void (*multiply)(const Matrix&, size_t panel, const float* x, size_t x_stride, size_t rows,
+                   const Levels&, bool adds, float* y);
   void (*normalize)(const float* x, const float* gain, const float* bias, size_t n, float epsilon,
                     float* y);
   void (*gelu)(float* x, size_t n);

@@ -1,8 +1,9 @@
-// The options of valyrian-run; numbers are read as `python -m bridge generate` reads them.
+// The options of valyrian-run and valyrian-generate; numbers are read as `python -m bridge generate`
+// reads them.
 
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -12,6 +13,7 @@
 
 #include "error.hpp"
 #include "settings.hpp"
+#include "threads.hpp"
 
 namespace valyrian {
 
@@ -53,13 +55,51 @@ inline std::optional<double> parse_number(const std::string& text, bool is_whole
   return std::strtod(plain.c_str(), nullptr);
 }
 
+constexpr const char* kVersion = "valyrian-gpt 0.2.0\n";  // valyrian_jax.__version__
+
+// What differs between the programs.
+struct Program {
+  std::string name, file;                 // how to call it
+  std::string source;                     // what writes its files
+  std::vector<std::string> more_options;  // that it has besides the common ones
+  std::string more_help;                  // their lines
+};
+
+inline std::string describe(const Program& program) {
+  const std::string call = program.name + " " + program.file;
+  return "usage: " + call + " [options]\n\n" +
+         "Continues a prompt up to the end of the document, with a file that\n" + program.source +
+         " wrote.\n\n" +
+         "  --prompt TEXT         text to continue [default: start a new document]\n"
+         "  --prompts FILE        continue every line of a file; - reads standard input\n"
+         "  --max-new-tokens N    largest number of new tokens\n"
+         "  --temperature T       0 takes the most probable token; otherwise at least 0.001\n"
+         "  --top-k K             sample from the K most probable tokens; 0 keeps all\n"
+         "  --top-p P             sample from the most probable tokens that together reach P;\n"
+         "                        1 keeps all\n"
+         "  --min-p P             drop tokens below P times the largest probability; 0 keeps all\n"
+         "  --repetition-penalty R  lower the tokens of the window; 1 is off\n"
+         "  --min-new-tokens N    no end of the document before N new tokens\n"
+         "  --stop TEXT           end the text before TEXT; may be given again\n"
+         "  --seed S              0 to 4294967295; the same seed gives the same text\n"
+         "  --num-samples N       texts per prompt; each uses the next seed [default: 1]\n"
+         "  --ids                 print token ids, and continue after the end of the document\n" +
+         program.more_help +
+         "  --version             print the version\n"
+         "  --help                print this text\n\n"
+         "Options that you leave out keep the settings in the file.\n"
+         "Example: " + program.name + " valyrian" + program.file.substr(program.file.rfind('.')) +
+         " --prompt \"Valar morghūlis\" --seed 9\n";
+}
+
 struct Options {
   std::string model, prompt, prompts, instructions;
   std::vector<std::string> stop;
-  int64_t num_samples = 1;
-  bool print_ids = false, print_help = false, print_version = false;
+  int64_t num_samples = 1, threads = 1;
+  bool print_ids = false;
+  std::string answer;  // to --help or --version: print it, and do nothing else
 
-  explicit Options(const std::vector<std::string>& arguments) {
+  Options(const std::vector<std::string>& arguments, const Program& program) {
     std::vector<std::string> files;
     for (size_t i = 0; i < arguments.size(); ++i) {
       const std::string& argument = arguments[i];
@@ -72,22 +112,20 @@ struct Options {
         files.push_back(argument);
       } else if (argument == "--ids") {
         print_ids = true;
-      } else if (argument == "--help" || argument == "-h") {
-        print_help = true;
-      } else if (argument == "--version") {
-        print_version = true;
+      } else if (argument == "--help" || argument == "-h" || argument == "--version") {
+        answer = argument == "--version" ? kVersion : describe(program);
+        return;
       } else {
         const size_t equals = argument.find('=');
         const std::string name = argument.substr(0, equals);
-        if (!takes_value(name)) fail("unknown option " + argument + "; see --help");
+        if (!takes_value(name, program)) fail("unknown option " + argument + "; see --help");
         if (equals == std::string::npos && i + 1 == arguments.size()) {
           fail(name + " needs a value; see --help");
         }
         set(name, equals == std::string::npos ? arguments[++i] : argument.substr(equals + 1));
       }
     }
-    if (print_help || print_version) return;
-    check(!files.empty(), "no model file; expected MODEL.gguf; see --help");
+    if (files.empty()) fail("no model file; expected " + program.file + "; see --help");
     if (files.size() > 1) fail("more than one model file: " + files[1] + "; see --help");
     check(prompt.empty() || prompts.empty(),
           "--prompt and --prompts cannot be combined; leave one out");
@@ -97,66 +135,52 @@ struct Options {
 
   // Returns the settings of a file, with those that the user gave instead.
   Settings resolve(Settings settings) const {
-    const auto replace_whole = [&](const char* name, int64_t& setting) {
-      if (numbers_.count(name)) setting = static_cast<int64_t>(numbers_.at(name));
-    };
-    const auto replace_real = [&](const char* name, double& setting) {
-      if (numbers_.count(name)) setting = numbers_.at(name);
-    };
-    replace_whole("--max-new-tokens", settings.max_new_tokens);
-    replace_real("--temperature", settings.temperature);
-    replace_whole("--top-k", settings.top_k);
-    replace_real("--top-p", settings.top_p);
-    replace_real("--min-p", settings.min_p);
-    replace_real("--repetition-penalty", settings.repetition_penalty);
-    replace_whole("--min-new-tokens", settings.min_new_tokens);
-    replace_whole("--seed", settings.seed);
+    for (const auto& [number, value] : numbers_) number->set(settings, value);
     if (!stop.empty()) settings.stop = stop;
     return settings;
   }
 
  private:
-  struct Number {
-    const char* name;
-    bool is_whole;
-    double low, high;
-    const char* expected;
-  };
-
-  static const Number* find_number(const std::string& name) {
-    static constexpr Number kNumbers[] = {
-        {"--max-new-tokens", true, 1, kLargestInt, "a whole number from 1 to 2147483647"},
-        {"--temperature", false, 0, kLargest, "0 or a number from 0.001"},
-        {"--top-k", true, 0, kLargestInt, "a whole number from 0 to 2147483647"},
-        {"--top-p", false, kSmallest, kLargest, "a number above 0"},
-        {"--min-p", false, 0, 1, "a number from 0 to 1"},
-        {"--repetition-penalty", false, 0.001, 1000, "a number from 0.001 to 1000"},
-        {"--min-new-tokens", true, 0, kLargestInt, "a whole number from 0 to 2147483647"},
-        {"--seed", true, 0, 4294967295, "a whole number from 0 to 4294967295"},
-        {"--num-samples", true, 1, kLargestInt, "a whole number from 1 to 2147483647"},
-    };
+  // Returns the setting of an option, "--top-k" for "top_k", or nothing.
+  static const Number* find_number(std::string name) {
+    if (name.rfind("--", 0) != 0) return nullptr;
+    name.erase(0, 2);
+    std::replace(name.begin(), name.end(), '-', '_');
     for (const Number& number : kNumbers) {
       if (name == number.name) return &number;
     }
     return nullptr;
   }
 
-  static bool takes_value(const std::string& name) {
+  static bool takes_value(const std::string& name, const Program& program) {
+    const auto& more = program.more_options;
     return name == "--prompt" || name == "--prompts" || name == "--stop" ||
-           name == "--instructions" || find_number(name);
+           name == "--num-samples" || find_number(name) ||
+           std::find(more.begin(), more.end(), name) != more.end();
+  }
+
+  static double parse(const std::string& name, const std::string& value, const Number& number) {
+    const auto parsed = parse_number(value, number.whole);
+    if (!parsed || !number.allows(*parsed)) {
+      fail(name + " is '" + value + "', expected " + number.expected + "; see --help");
+    }
+    return *parsed;
+  }
+
+  static int64_t parse_count(const std::string& name, const std::string& value, double high,
+                             const char* expected) {
+    const Number number{"", &Settings::top_k, nullptr, 1, high, expected};
+    return static_cast<int64_t>(parse(name, value, number));
   }
 
   void set(const std::string& name, const std::string& value) {
     if (const Number* const number = find_number(name)) {
-      const auto parsed = parse_number(value, number->is_whole);
-      const bool is_right = parsed && *parsed >= number->low && *parsed <= number->high;
-      const bool is_too_cold =
-          name == "--temperature" && is_right && *parsed > 0 && *parsed < 0.001;
-      if (!is_right || is_too_cold) {
-        fail(name + " is '" + value + "', expected " + number->expected + "; see --help");
-      }
-      numbers_[name] = *parsed;
-      if (name == "--num-samples") num_samples = static_cast<int64_t>(*parsed);
+      numbers_[number] = parse(name, value, *number);
+    } else if (name == "--num-samples") {
+      const char* const expected = "a whole number from 1 to 2147483647";
+      num_samples = parse_count(name, value, kLargestInt, expected);
+    } else if (name == "--threads") {
+      threads = parse_count(name, value, kMostThreads, "a whole number from 1 to 64");
     } else if (name == "--stop") {
       check(!value.empty(), "--stop is '', expected at least one character; see --help");
       stop.push_back(value);
@@ -165,7 +189,7 @@ struct Options {
     }
   }
 
-  std::map<std::string, double> numbers_;  // by option; the last of a repeated one
+  std::map<const Number*, double> numbers_;  // the last of a repeated option
 };
 
 }  // namespace valyrian

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "error.hpp"
@@ -23,30 +24,57 @@ struct Settings {
   int64_t seed = 0;                // 0 to 2^32 - 1
 };
 
-constexpr double kLargestInt = 2147483647;
-constexpr double kLargest = std::numeric_limits<double>::max();
-constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
+// A setting that is a number: a whole one or a real one, and the values that it may have.
+struct Number {
+  std::string_view name;
+  int64_t Settings::*whole;
+  double Settings::*real;
+  double low, high;
+  const char* expected;
 
-inline void check_setting(const char* name, double value, double low, double high,
-                          const char* expected) {
-  if (!(value >= low && value <= high)) {
-    fail(std::string(name) + " is out of range: expected " + expected + ", found " +
+  double get(const Settings& settings) const {
+    return whole ? static_cast<double>(settings.*whole) : settings.*real;
+  }
+  void set(Settings& settings, double value) const {
+    if (whole) {
+      settings.*whole = static_cast<int64_t>(value);
+    } else {
+      settings.*real = value;
+    }
+  }
+  bool allows(double value) const {
+    const bool is_too_cold = name == "temperature" && value > 0 && value < 0.001;
+    return value >= low && value <= high && !is_too_cold;
+  }
+};
+
+constexpr double kLargestInt = 2147483647;
+constexpr const char* kFromZero = "a whole number from 0 to 2147483647";
+constexpr Number kNumbers[] = {
+    {"max_new_tokens", &Settings::max_new_tokens, nullptr, 1, kLargestInt,
+     "a whole number from 1 to 2147483647"},
+    {"temperature", nullptr, &Settings::temperature, 0, std::numeric_limits<double>::max(),
+     "0 or a number from 0.001"},
+    {"top_k", &Settings::top_k, nullptr, 0, kLargestInt, kFromZero},
+    {"top_p", nullptr, &Settings::top_p, std::numeric_limits<double>::denorm_min(),
+     std::numeric_limits<double>::max(), "a number above 0"},
+    {"min_p", nullptr, &Settings::min_p, 0, 1, "a number from 0 to 1"},
+    {"repetition_penalty", nullptr, &Settings::repetition_penalty, 0.001, 1000,
+     "a number from 0.001 to 1000"},
+    {"min_new_tokens", &Settings::min_new_tokens, nullptr, 0, kLargestInt, kFromZero},
+    {"seed", &Settings::seed, nullptr, 0, 4294967295, "a whole number from 0 to 4294967295"},
+};
+
+inline void check_settings(const Settings& settings) {
+  for (const Number& number : kNumbers) {
+    const double value = number.get(settings);
+    if (number.allows(value)) continue;
+    fail(std::string(number.name) + " is out of range: expected " + number.expected + ", found " +
          std::to_string(value) + "; pass another one");
   }
-}
-
-inline void check_settings(const Settings& s) {
-  const auto real = [](int64_t whole) { return static_cast<double>(whole); };
-  check_setting("max_new_tokens", real(s.max_new_tokens), 1, kLargestInt, "1 to 2147483647");
-  check_setting("temperature", s.temperature, s.temperature == 0 ? 0 : 0.001, kLargest,
-                "0 or a number from 0.001");
-  check_setting("top_k", real(s.top_k), 0, kLargestInt, "0 to 2147483647");
-  check_setting("top_p", s.top_p, kSmallest, kLargest, "a number above 0");
-  check_setting("min_p", s.min_p, 0, 1, "0 to 1");
-  check_setting("repetition_penalty", s.repetition_penalty, 0.001, 1000, "0.001 to 1000");
-  check_setting("min_new_tokens", real(s.min_new_tokens), 0, kLargestInt, "0 to 2147483647");
-  check_setting("seed", real(s.seed), 0, 4294967295, "0 to 4294967295");
-  for (const auto& text : s.stop) check(!text.empty(), "a stop string is empty; leave it out");
+  for (const auto& text : settings.stop) {
+    check(!text.empty(), "a stop string is empty; leave it out");
+  }
 }
 
 }  // namespace valyrian

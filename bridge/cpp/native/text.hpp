@@ -10,6 +10,33 @@
 
 namespace valyrian {
 
+// Returns where the stop string that is complete first begins, or npos. Of two that end together,
+// it is the longer one.
+inline size_t find_stop(const std::string& bytes, const std::vector<std::string>& stops) {
+  size_t first_start = std::string::npos, first_end = std::string::npos;
+  for (const auto& stop : stops) {
+    const size_t start = bytes.find(stop);
+    if (start == std::string::npos) continue;
+    const size_t end = start + stop.size();
+    if (end < first_end || (end == first_end && start < first_start)) {
+      first_start = start;
+      first_end = end;
+    }
+  }
+  return first_start;
+}
+
+// Returns the length of the longest end of the bytes with which a stop string begins.
+inline size_t count_held(const std::string& bytes, const std::vector<std::string>& stops) {
+  size_t held = 0;
+  for (const auto& stop : stops) {
+    for (size_t size = std::min(stop.size() - 1, bytes.size()); size > held; --size) {
+      if (bytes.compare(bytes.size() - size, size, stop, 0, size) == 0) held = size;
+    }
+  }
+  return held;
+}
+
 // Takes the bytes of tokens, and returns the text that can no longer change: bytes that could still
 // become a stop string or a character are held back.
 class TextStream {
@@ -20,9 +47,9 @@ class TextStream {
 
   std::string add(const std::string& bytes) {
     held_ += bytes;
-    const size_t start = find_stop();
+    const size_t start = find_stop(held_, stop_);
     has_stopped_ = start != std::string::npos;
-    const size_t size = has_stopped_ ? start : held_.size() - count_held();
+    const size_t size = has_stopped_ ? start : held_.size() - count_held(held_, stop_);
     unread_.append(held_, 0, size);
     released_ += size;
     held_.erase(0, has_stopped_ ? std::string::npos : size);
@@ -41,33 +68,6 @@ class TextStream {
   size_t released() const { return released_; }  // bytes that are part of the text
 
  private:
-  // Returns where the stop string that is complete first begins, or npos. Of two that end together,
-  // it is the longer one.
-  size_t find_stop() const {
-    size_t first_start = std::string::npos, first_end = std::string::npos;
-    for (const auto& stop : stop_) {
-      const size_t start = held_.find(stop);
-      if (start == std::string::npos) continue;
-      const size_t end = start + stop.size();
-      if (end < first_end || (end == first_end && start < first_start)) {
-        first_start = start;
-        first_end = end;
-      }
-    }
-    return first_start;
-  }
-
-  // Returns the length of the longest end of the held bytes with which a stop string begins.
-  size_t count_held() const {
-    size_t held = 0;
-    for (const auto& stop : stop_) {
-      for (size_t size = std::min(stop.size() - 1, held_.size()); size > held; --size) {
-        if (held_.compare(held_.size() - size, size, stop, 0, size) == 0) held = size;
-      }
-    }
-    return held;
-  }
-
   std::vector<std::string> stop_;
   std::string held_;    // could be the beginning of a stop string
   std::string unread_;  // the beginning of a character

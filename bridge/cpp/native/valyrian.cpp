@@ -73,6 +73,13 @@ valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* i
 
 void valyrian_free(valyrian_model* model) { delete model; }
 
+int valyrian_set_threads(valyrian_model* model, int64_t count) {
+  return guard(-1, [&] {
+    model->model.set_threads(count);
+    return 0;
+  });
+}
+
 valyrian_settings valyrian_defaults(const valyrian_model* model) {
   const valyrian::Settings& s = model->model.defaults();
   return {s.max_new_tokens,     s.temperature,    s.top_k, s.top_p,            s.min_p,

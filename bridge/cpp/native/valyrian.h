@@ -41,6 +41,9 @@ valyrian_model* valyrian_load(const char* path, const char* instructions);
 valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* instructions);
 void valyrian_free(valyrian_model* model);
 
+/* How many threads work on each text, 1 unless it is set, before texts are started. */
+int valyrian_set_threads(valyrian_model* model, int64_t count);
+
 /* The settings in the file; its strings are valid as long as the model. */
 valyrian_settings valyrian_defaults(const valyrian_model* model);
 size_t valyrian_vocabulary(const valyrian_model* model);

@@ -10,6 +10,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,7 @@
 #include "sampler.hpp"
 #include "settings.hpp"
 #include "text.hpp"
+#include "threads.hpp"
 #include "tokenizer.hpp"
 
 namespace valyrian {
@@ -127,6 +129,14 @@ class Model {
   // The settings in the file, which every caller may change in a copy.
   const Settings& defaults() const { return defaults_; }
   const Gpt& gpt() const { return gpt_; }
+
+  // How many threads work on each call, 1 unless it is set. The texts are the same.
+  size_t threads() const { return threads_; }
+  void set_threads(int64_t count) {
+    check(count >= 1 && count <= kMostThreads, "expected 1 to 64 threads");
+    threads_ = static_cast<size_t>(count);
+  }
+
   int32_t end_of_text() const { return tokenizer_.end_of_text(); }
 
   // Any bytes become tokens, and `decode` returns valid UTF-8, with U+FFFD for malformed parts.
@@ -160,55 +170,28 @@ class Model {
     std::vector<std::string> texts;
     std::vector<TextStream> streams;
     std::vector<Generation> generations;
-    std::vector<size_t> unfinished;
     for (size_t i = 0; i < prompts.size(); ++i) {
       texts.push_back(replace_malformed(prompts[i]));
       streams.emplace_back(settings[i].stop);
       generations.push_back(start(encode_prompt(prompts[i]), settings[i]));
-      unfinished.push_back(i);
     }
-    Workspace workspace;
-    SamplerBuffers buffers;
-    while (!unfinished.empty()) {
-      std::vector<Generation*> group;
-      for (const size_t i : unfinished) group.push_back(&generations[i]);
-      extend(group, workspace, buffers);
-      std::vector<size_t> rest;
-      for (const size_t i : unfinished) {
-        const int32_t token = generations[i].last_token();
-        bool is_done = token == end_of_text();
-        if (!is_done) {
-          texts[i] += streams[i].add(bytes(token));
-          is_done = streams[i].has_stopped() ||
-                    generations[i].new_count() == settings[i].max_new_tokens;
-        }
-        if (is_done) {
-          texts[i] += streams[i].finish();
-        } else {
-          rest.push_back(i);
-        }
-      }
-      unfinished = rest;
-    }
+    extend_all(generations, [&](size_t i, int32_t token) {
+      if (token == end_of_text()) return false;
+      texts[i] += streams[i].add(bytes(token));
+      return !streams[i].has_stopped();
+    });
+    for (size_t i = 0; i < texts.size(); ++i) texts[i] += streams[i].finish();
     return texts;
   }
 
   // Returns max_new_tokens tokens of each text, also after the end of a document.
   std::vector<std::vector<int32_t>> generate_ids(std::vector<Generation>& texts) const {
     std::vector<std::vector<int32_t>> ids(texts.size());
-    Workspace workspace;
-    SamplerBuffers buffers;
-    while (true) {
-      std::vector<Generation*> unfinished;
-      for (Generation& text : texts) {
-        if (text.new_count() < text.settings().max_new_tokens) unfinished.push_back(&text);
-      }
-      if (unfinished.empty()) return ids;
-      extend(unfinished, workspace, buffers);
-      for (Generation* const text : unfinished) {
-        ids[static_cast<size_t>(text - texts.data())].push_back(text->last_token());
-      }
-    }
+    extend_all(texts, [&](size_t i, int32_t token) {
+      ids[i].push_back(token);
+      return true;
+    });
+    return ids;
   }
 
   Generation start(std::vector<int32_t> prompt, const Settings& settings) const {
@@ -245,7 +228,7 @@ class Model {
     const Shape& shape = gpt_.shape();
     check(ids.size() <= shape.positions, "there are more tokens than the window of the model has");
     Cache cache(shape);
-    Workspace workspace;
+    Workspace workspace(threads_);
     std::vector<float> all;
     for (size_t begin = 0; begin < ids.size(); begin += Gpt::kMaxRows) {
       std::vector<Row> rows;
@@ -279,27 +262,37 @@ class Model {
   }
 
  private:
+  // Draws the tokens of texts, up to max_new_tokens or until `add(index, token)` returns false.
+  template <typename Add>
+  void extend_all(std::vector<Generation>& texts, const Add& add) const {
+    Workspace workspace(threads_);
+    SamplerBuffers buffers;
+    std::vector<Generation*> unfinished;
+    for (Generation& text : texts) unfinished.push_back(&text);
+    while (!unfinished.empty()) {
+      extend(unfinished, workspace, buffers);
+      const auto is_done = [&](Generation* text) {
+        const auto index = static_cast<size_t>(text - texts.data());
+        return !add(index, text->last_token()) ||
+               text->new_count() == text->settings().max_new_tokens;
+      };
+      unfinished.erase(std::remove_if(unfinished.begin(), unfinished.end(), is_done),
+                       unfinished.end());
+    }
+  }
+
   static constexpr const char* kExpected =
       "expected a file that `python -m bridge export --format gguf` wrote";
 
   Model(const Gguf& file, std::string_view instructions)
       : tokenizer_(file), gpt_(file, instructions) {
-    const auto read_whole = [&](const char* name, int64_t& setting) {
-      const std::string key = std::string("valyrian.sample.") + name;
-      if (file.has(key)) setting = static_cast<int64_t>(file.whole(key, 0, 4294967295));
-    };
-    const auto read_real = [&](const char* name, double& setting) {
-      const std::string key = std::string("valyrian.sample.") + name;
-      if (file.has(key)) setting = file.real(key);
-    };
-    read_whole("max_new_tokens", defaults_.max_new_tokens);
-    read_real("temperature", defaults_.temperature);
-    read_whole("top_k", defaults_.top_k);
-    read_real("top_p", defaults_.top_p);
-    read_real("min_p", defaults_.min_p);
-    read_real("repetition_penalty", defaults_.repetition_penalty);
-    read_whole("min_new_tokens", defaults_.min_new_tokens);
-    read_whole("seed", defaults_.seed);
+    for (const Number& number : kNumbers) {
+      const std::string key = "valyrian.sample." + std::string(number.name);
+      if (!file.has(key)) continue;
+      const double value =
+          number.whole ? static_cast<double>(file.whole(key, 0, UINT32_MAX)) : file.real(key);
+      number.set(defaults_, value);
+    }
     if (file.has("valyrian.sample.stop")) {
       for (const auto& stop : file.texts("valyrian.sample.stop")) defaults_.stop.emplace_back(stop);
     }
@@ -309,12 +302,14 @@ class Model {
   Tokenizer tokenizer_;
   Gpt gpt_;
   Settings defaults_;
+  size_t threads_ = 1;
 };
 
 inline Stream::Stream(const Model& model, std::string_view prompt, const Settings& settings)
     : model_(&model),
       generation_(model.start(model.encode_prompt(prompt), settings)),
-      text_(settings.stop) {}
+      text_(settings.stop),
+      workspace_(model.threads()) {}
 
 inline bool Stream::next(std::string& piece) {
   if (has_ended_) return false;
