@@ -1,6 +1,9 @@
 """The page of `export --format web` works in a real browser, from files alone."""
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from bridge.api import Model
 from bridge.generator import Generator
 from bridge.torchscript import EXAMPLE_SETTINGS
+from bridge.web import static_site
 from bridge.web.session import stream_events
 from tests.support.browsing import expect
 from tests.support.serving import SAMPLE
@@ -25,6 +30,13 @@ COLLECT = """async (settings) => {
   for await (const event of streamEvents(settings, signal)) events.push(event);
   return events;
 }"""
+UPDATED = """async () => {
+  const registration = await navigator.serviceWorker.ready;
+  await registration.update();
+  const worker = registration.installing;
+  if (worker) await new Promise((resolve) => { worker.onstatechange = resolve; });
+}"""
+ROOT = Path(__file__).parents[2]
 LINK = "#" + urlencode(
     {"prompt": SAMPLE.prompt, "temperature": 0.2, "top_p": 0.7, "max_new_tokens": 60, "seed": 7}
 )
@@ -183,7 +195,11 @@ def test_a_hostile_link_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("name", "change", "problem"),
     [
-        ("model.gguf", lambda data: data[:5000], "it is damaged: it ends early"),
+        (
+            "model.gguf",
+            lambda data: data[:5000],
+            "Cannot load model.gguf: it is damaged: it ends early; export",
+        ),
         ("model.gguf", lambda data: b"", "it is not a GGUF file"),
         ("model.gguf", lambda data: data[:-9000], "the data of a tensor ends beyond the file"),
         ("model.gguf", lambda data: None, "Cannot load model.gguf from the server"),
@@ -220,6 +236,40 @@ def test_the_page_works_offline_after_the_first_visit(
     expect(page.locator("#status")).to_contain_text("60 tokens in ")
     assert read_text(page) == expected_text(generator, endless)
     context.close()
+
+
+def test_another_export_is_seen_when_the_page_is_opened_again(
+    browser: Any, site: Path, endless: Bundle, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(site, tmp_path / "page")
+    context = browser.new_context()
+    with serve_directory(changed) as address:
+        for name in ("endless", "another"):
+            static_site.add_page(changed, Model(endless), name)
+            for _ in range(2):  # The first visit loads the new version.
+                page = context.new_page()
+                page.goto(address)
+                expect(page.locator("#status")).to_contain_text("tokens in ")
+                page.evaluate(UPDATED)
+                title = page.title()
+                page.close()
+            assert title == f"{name} · valyrian-gpt"
+    context.close()
+
+
+def test_a_rebuilt_runner_computes_the_same(page: Any, site: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ziglang")
+    changed = shutil.copytree(site, tmp_path / "page")
+    command = [sys.executable, ROOT / "bridge/cpp/native/build_wasm.py", changed / "runner.wasm"]
+    subprocess.run(command, check=True)
+    events = []
+    for directory in (site, changed):
+        with serve_directory(directory) as address:
+            page.goto(address)
+            expect(page.locator("#status")).to_contain_text("tokens in ")
+            events.append(page.evaluate(COLLECT, {**vars(SAMPLE), "stop": []}))
+    assert events[0] == events[1]
+    assert len(events[0]) > 60
 
 
 def test_a_page_opened_as_a_file_says_what_to_do(page: Any, site: Path) -> None:

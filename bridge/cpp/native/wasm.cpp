@@ -44,9 +44,9 @@ struct Text {
   valyrian::Generation generation;
   valyrian::TextStream stream;
   std::vector<int32_t> tokens;  // with the prompt
-  Buffer<float> probabilities;  // [V], after temperature and top-k
-  valyrian::Workspace workspace;
-  valyrian::SamplerBuffers buffers;
+  Buffer<float> probabilities{};  // [V], after temperature and top-k
+  valyrian::Workspace workspace{};
+  valyrian::SamplerBuffers buffers{};
 };
 
 std::unique_ptr<valyrian::Model> model;
@@ -153,8 +153,8 @@ EXPORT(start) size_t start(const char* prompt, size_t size, const double* number
     stops += stop_sizes[i];
   }
   std::vector<int32_t> tokens = model->encode_prompt({prompt, size});
-  text.reset(new Text{model->start(tokens, settings),
-                      valyrian::TextStream(settings.stop), tokens, {}, {}, {}});
+  text.reset(
+      new Text{model->start(tokens, settings), valyrian::TextStream(settings.stop), tokens});
   return tokens.size();
 }
 

@@ -22,9 +22,10 @@ async function openPage() {
   keepForOffline();
 }
 
-// Only browsers that reached the page by HTTPS, or on their own machine, can keep it.
-async function keepForOffline() {
-  await navigator.serviceWorker?.register("service_worker.js", { updateViaCache: "none" });
+// A browser can refuse to keep a page, for example without HTTPS; it works all the same.
+function keepForOffline() {
+  const options = { updateViaCache: "none" };
+  navigator.serviceWorker?.register("service_worker.js", options).catch(console.warn);
 }
 
 makeFields();

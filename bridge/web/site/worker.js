@@ -27,7 +27,10 @@ async function load() {
         "Firefox 89, Safari 16.4 or a later version has; update it",
     );
   });
-  return loadRunner(module, model);
+  return loadRunner(module, model).catch((error) => {
+    if (isFailure(error)) throw error;
+    throw new Error(`Cannot load model.gguf: ${error.message}; export the page again`);
+  });
 }
 
 async function fetchBytes(name) {
@@ -59,10 +62,11 @@ function receiveMessages() {
   });
 }
 
-// The runner says where memory ran out only by stopping.
+// Returns whether the runner stopped without a reason, as it does where memory runs out.
+const isFailure = (error) =>
+  error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
+
 function reportError(error) {
-  const isStop = error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
-  postMessage({
-    error: isStop ? "The model needs more memory than this browser has; use a smaller one." : `${error.message}.`,
-  });
+  const tooLarge = "The model needs more memory than this browser has; use a smaller one";
+  postMessage({ error: `${isFailure(error) ? tooLarge : error.message}.` });
 }
