@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,13 +13,16 @@ import pytest
 
 from bridge.api import Model
 from bridge.generator import Generator
+from bridge.gguf import export as gguf_export
+from bridge.gguf.export import QUANTIZATIONS
+from bridge.gguf.writer import round_weights
 from bridge.torchscript import EXAMPLE_SETTINGS
 from bridge.web import static_site
 from bridge.web.session import stream_events
 from tests.support.browsing import expect
 from tests.support.serving import SAMPLE
 from tests.support.static_server import serve_directory
-from valyrian_jax.bundle.bundle import Bundle
+from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.tokenizer.display import token_label
 
@@ -91,6 +94,27 @@ def test_every_token_and_distribution_is_that_of_the_server(
             drawn = next(choice for choice in event["choices"] if choice[0] == right["id"])
             assert drawn[1] == right["label"]
             assert drawn[3]
+
+
+def test_blocks_of_int8_give_nearly_the_same_probabilities(
+    page: Any, make: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    bundle = make(n_embd=32, n_head=2)
+    save_bundle(bundle, tmp_path / "bundle")
+    site = tmp_path / "page"
+    site.mkdir()
+    gguf_export.write(tmp_path / "bundle", site / static_site.MODEL_NAME, "q8_0")
+    static_site.add_page(site, Model(bundle), "small")
+    sample = SampleConfig("the dragon sees", 1, 0.0)
+    with serve_directory(site) as address:
+        page.goto(address)
+        expect(page.locator("#status")).to_contain_text("in ")
+        events = page.evaluate(COLLECT, {**vars(sample), "stop": []})
+    generator = Generator(round_weights(bundle, QUANTIZATIONS["q8_0"]))
+    expected = [*stream_events(generator, bundle.tokenizer, sample)][-2]
+    found = {choice[0]: choice[2] for choice in events[-2]["choices"]}
+    for token, _, probability, _ in expected["choices"][:3]:
+        assert found[token] == pytest.approx(probability, abs=0.02)
 
 
 def test_labels_are_those_of_the_tokenizer(opened: Any, endless: Bundle) -> None:

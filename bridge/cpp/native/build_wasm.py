@@ -16,7 +16,7 @@ OUTPUT = SOURCES.parents[1] / "web" / "site" / "runner.wasm"
 FLAGS = (
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-mcpu=generic+simd128"),
     *("-std=c++17", "-O3", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra", "-Wshadow"),
-    *("-Werror", "-Wl,--strip-all", "-Wl,--gc-sections"),
+    *("-Wconversion", "-Werror", "-Wl,--strip-all", "-Wl,--gc-sections"),
 )
 
 

@@ -23,8 +23,8 @@ async function load() {
   const [code, model] = await Promise.all([fetchBytes("runner.wasm"), fetchBytes("model.gguf")]);
   const module = await WebAssembly.compile(code).catch(() => {
     throw new Error(
-      "This browser cannot run the model: expected WebAssembly with SIMD, as Chrome 91, " +
-        "Firefox 89, Safari 16.4 or a later version has; update it",
+      "This browser cannot run the model: expected WebAssembly with SIMD, as Chrome 111, " +
+        "Firefox 119, Safari 16.4 and later versions have; update it",
     );
   });
   return loadRunner(module, model).catch((error) => {
