@@ -1,6 +1,7 @@
 """The directory that `export --format web` writes."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,19 @@ def test_a_directory_of_others_is_refused(run: Any, directory: Path, tmp_path: P
     assert stderr.count("\n") == 1
     assert "expected a new or empty directory, or one that `export --format web` wrote" in stderr
     assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a FIFO", "standard output"])
+def test_a_page_replaces_nothing_else(
+    run: Any, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a file").touch()
+    os.mkfifo("a FIFO")
+    status, _, stderr = run(directory, "-o", "-" if kind == "standard output" else kind)
+    assert status == 2
+    assert stderr.count("\n") == 1
+    assert f"expected a directory or a new name, found {kind}" in stderr
 
 
 @pytest.mark.parametrize("quantize", ["int8", "f16"])

@@ -26,8 +26,6 @@ let textSettings = null; // settings of the text on the page
 export function openWrite(description, stream, inspector, mark) {
   [model, streamEvents, linkMark] = [description, stream, mark];
   showName();
-  const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
-  fillForm({ ...model.settings, check: model.has_grammar, ...example });
   form.elements.prompt.maxLength = model.most_characters;
   byId("prompts").hidden = !model.has_grammar;
   showChips("prompts", EXAMPLES, (prompt) => {
@@ -57,6 +55,8 @@ const readLink = () => (linkMark === "#" ? location.hash : location.search).slic
 
 // Generates what the address asks for, or a first text: something is there when the page opens.
 function openLink() {
+  const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
+  fillForm({ ...model.settings, check: model.has_grammar, ...example });
   const link = readLink(), problem = fillFromLink(link);
   if (problem) showError(problem);
   else if (link) submit();
