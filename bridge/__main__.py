@@ -193,7 +193,6 @@ def export(
     from bridge import exported_program, torchscript
     from bridge.export_metadata import describe_certificate
     from bridge.gguf import export as gguf_export
-    from bridge.web import static_site
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
@@ -207,6 +206,8 @@ def export(
         certificate = gguf_export.export(directory, out, quantize, _print_progress)
         summary = gguf_export.describe(certificate)
     elif file_format == "web":
+        from bridge.web import static_site  # It needs what `serve` needs.
+
         out = out or Path("site")
         certificate = static_site.export(directory, out, short_name(run), quantize, _print_progress)
         summary = gguf_export.describe(certificate)
@@ -218,9 +219,8 @@ def export(
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out, _print_progress)
         summary = "logits reproduced"
-    size = (
-        None if is_stream(out) else static_site.measure(out) if out.is_dir() else out.stat().st_size
-    )
+    files = out.iterdir() if out.is_dir() else [out]
+    size = None if is_stream(out) else sum(file.stat().st_size for file in files)
     record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}
     shown_size = "" if size is None else f"{size:,} bytes, "
     text = escape(f"{out}: {shown_size}from {name_model(directory)}; {summary}")

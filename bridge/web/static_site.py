@@ -74,11 +74,6 @@ def add_page(directory: Path, model: Model, name: str) -> None:
     (directory / _FILE_LIST).write_text(_list_files(directory), encoding="utf-8")
 
 
-def measure(directory: Path) -> int:
-    """Return the number of bytes in the files of a page."""
-    return sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
-
-
 def _check_directory(out: Path) -> None:
     check_output_directory(out)
     if out.is_dir() and any(out.iterdir()) and not (out / _MARK).is_file():

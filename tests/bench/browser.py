@@ -129,7 +129,7 @@ def main(bundle: Path, texts: int, quantize: str | None) -> None:
         gguf_export.write(bundle, site / static_site.MODEL_NAME, quantize)
         static_site.add_page(site, load(bundle), "model")
         stored = load_bundle(bundle)
-        size = static_site.measure(site)
+        size = sum(file.stat().st_size for file in site.iterdir())
         runner = (site / "runner.wasm").stat().st_size
         print(f"{size:,} bytes, of which the runner has {runner:,}")
         with open_page(site) as page:
