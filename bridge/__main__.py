@@ -41,6 +41,7 @@ _QUANTIZATIONS: Mapping[str, tuple[str, ...]] = {
     "torchscript": ("int8",),
     "export": (),
     "gguf": ("f16", "q8_0"),
+    "web": ("q8_0",),
 }
 
 
@@ -159,33 +160,35 @@ def _save_report(report: Mapping[str, Any], file: Path) -> None:
     "-o",
     "--out",
     type=PATH,
-    show_default="valyrian.pt, or .pt2 or .gguf for the other formats",
-    help="File to write; - is standard output.",
+    show_default="valyrian.pt, .pt2 or .gguf, or site",
+    help="File to write, or directory for web; - is standard output.",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["torchscript", "export", "gguf"]),
+    type=click.Choice(["torchscript", "export", "gguf", "web"]),
     default="torchscript",
     show_default=True,
     help="torchscript: one file with model, tokenizer and sampler. export: a .pt2 file of "
     "torch.export with the model only. gguf: model and tokenizer for llama.cpp and for programs "
-    "without PyTorch.",
+    "without PyTorch. web: a directory for any web server, with a page that runs the model in the "
+    "browser.",
 )
 @click.option(
     "--quantize",
     type=click.Choice(["int8", "f16", "q8_0"]),
-    help="Round the matrices to int8 (torchscript), or to float16 or blocks of int8 (gguf). The "
-    "file is a third of the size (f16: half); texts can differ.",
+    help="Round the matrices to int8 (torchscript), to float16 or blocks of int8 (gguf), or to "
+    "blocks of int8 (web). The file is a third of the size (f16: half); texts can differ.",
 )
 @json_option
 def export(
     run: Path, out: Path | None, file_format: str, quantize: str | None, as_json: bool
 ) -> None:
-    """Write the best weights of RUN as one file.
+    """Write the best weights of RUN as one file, or as a page.
 
     A TorchScript file takes text and returns text, in Python and in C++. A new process loads and
-    checks every file before it gets its name.
+    checks every file before it gets its name. A page is a directory of files that any web server
+    can serve; see it with `python -m http.server --directory site`.
     """
     from bridge import exported_program, torchscript
     from bridge.export_metadata import describe_certificate
@@ -202,6 +205,12 @@ def export(
         out = out or Path("valyrian.gguf")
         certificate = gguf_export.export(directory, out, quantize, _print_progress)
         summary = gguf_export.describe(certificate)
+    elif file_format == "web":
+        from bridge.web import static_site  # It needs what `serve` needs.
+
+        out = out or Path("site")
+        certificate = static_site.export(directory, out, short_name(run), quantize, _print_progress)
+        summary = gguf_export.describe(certificate)
     elif file_format == "torchscript":
         out = out or Path("valyrian.pt")
         certificate = torchscript.export(directory, out, quantize == "int8", _print_progress)
@@ -210,7 +219,8 @@ def export(
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out, _print_progress)
         summary = "logits reproduced"
-    size = None if is_stream(out) else out.stat().st_size
+    files = out.iterdir() if out.is_dir() else [out]
+    size = None if is_stream(out) else sum(file.stat().st_size for file in files)
     record = {"file": str(out), "bundle": str(directory), "bytes": size, **certificate}
     shown_size = "" if size is None else f"{size:,} bytes, "
     text = escape(f"{out}: {shown_size}from {name_model(directory)}; {summary}")

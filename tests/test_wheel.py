@@ -58,7 +58,11 @@ def test_the_wheel_holds_every_module_and_the_shipped_files_once(site: Path) -> 
             for file in PACKAGE_FILES
             if file.parent != ROOT and "cpp" not in file.parts
         },
-        **{path_from_root(file): file for file in (ROOT / "bridge/web/page").iterdir()},
+        **{
+            path_from_root(file): file
+            for name in ("page", "site")
+            for file in (ROOT / "bridge/web" / name).iterdir()
+        },
         **{path_from_root(file): file for file in SHIPPED_MODEL.iterdir()},
         **{f"{SHIPPED}/configs/{file.name}": file for file in (ROOT / "configs").glob("*.toml")},
         **{f"{SHIPPED}/data/{file.name}": file for file in (ROOT / "data").glob("High*")},

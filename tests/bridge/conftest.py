@@ -16,7 +16,10 @@ import torch
 from filelock import FileLock
 
 from bridge import torchscript
+from bridge.api import load
 from bridge.generator import Generator
+from bridge.gguf import export as gguf_export
+from bridge.web import static_site
 from tests.support.serving import PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
@@ -132,6 +135,16 @@ def endless_directory(endless: Bundle, tmp_path_factory: pytest.TempPathFactory)
 def page_server(endless_directory: Path) -> Iterator[PageServer]:
     with start_server(endless_directory) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def site(endless_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the endless bundle that runs in the browser."""
+    directory = tmp_path_factory.mktemp("web") / "page"
+    directory.mkdir()
+    gguf_export.write(endless_directory, directory / static_site.MODEL_NAME)
+    static_site.add_page(directory, load(endless_directory), "endless")
+    return directory
 
 
 @pytest.fixture(scope="module")

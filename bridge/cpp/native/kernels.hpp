@@ -17,6 +17,9 @@
 #define VALYRIAN_HAS_AVX 1
 #include <immintrin.h>
 #endif
+#ifdef __wasm_simd128__
+#include <wasm_simd128.h>
+#endif
 
 #include "error.hpp"
 #include "gguf.hpp"

@@ -72,13 +72,12 @@ inline void check_finite(const Kernels& kernels, const float* logits, size_t n) 
         "weights overflow float32; use other weights, or train again with a lower --optim.lr");
 }
 
-// Draws token `index` of a text from its logits, which change.
+// Changes the logits of token `index` as the settings ask, before any token is left out.
 //
 // window: the tokens that gave the logits; end_of_text: the token that ends a document.
-inline int32_t sample(const Kernels& kernels, const Settings& settings, int64_t index, float* logits,
-                      size_t n, const int32_t* window, size_t window_size, int32_t end_of_text,
-                      SamplerBuffers& buffers) {
-  check_finite(kernels, logits, n);
+inline void edit_logits(const Settings& settings, int64_t index, float* logits, size_t n,
+                        const int32_t* window, size_t window_size, int32_t end_of_text,
+                        SamplerBuffers& buffers) {
   if (index < settings.min_new_tokens) logits[end_of_text] = -INFINITY;
   if (settings.repetition_penalty != 1) {  // as in CTRL (Keskar et al. 2019)
     const auto penalty = static_cast<float>(settings.repetition_penalty);
@@ -90,6 +89,14 @@ inline int32_t sample(const Kernels& kernels, const Settings& settings, int64_t 
       logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
     }
   }
+}
+
+// Draws token `index` of a text from its logits, which change.
+inline int32_t sample(const Kernels& kernels, const Settings& settings, int64_t index, float* logits,
+                      size_t n, const int32_t* window, size_t window_size, int32_t end_of_text,
+                      SamplerBuffers& buffers) {
+  check_finite(kernels, logits, n);
+  edit_logits(settings, index, logits, n, window, window_size, end_of_text, buffers);
   check_finite(kernels, logits, n);
   if (settings.temperature == 0) {
     return static_cast<int32_t>(std::max_element(logits, logits + n) - logits);

@@ -51,6 +51,7 @@ class TextStream {
     has_stopped_ = start != std::string::npos;
     const size_t size = has_stopped_ ? start : held_.size() - count_held(held_, stop_);
     unread_.append(held_, 0, size);
+    released_ += size;
     held_.erase(0, has_stopped_ ? std::string::npos : size);
     return take_characters(unread_, false);
   }
@@ -58,16 +59,19 @@ class TextStream {
   // Returns the rest, at the end of the text.
   std::string finish() {
     unread_ += held_;
+    released_ += held_.size();
     held_.clear();
     return take_characters(unread_, true);
   }
 
   bool has_stopped() const { return has_stopped_; }
+  size_t released() const { return released_; }  // bytes that are part of the text
 
  private:
   std::vector<std::string> stop_;
   std::string held_;    // could be the beginning of a stop string
   std::string unread_;  // the beginning of a character
+  size_t released_ = 0;
   bool has_stopped_ = false;
 };
 

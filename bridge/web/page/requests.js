@@ -12,13 +12,18 @@ export async function fetchModel() {
 export async function* streamEvents(settings, signal) {
   const response = await post("generate", settings, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let incomplete = "";
+  let incomplete = "", hasEnd = false;
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(explainFailure);
+    if (done && !hasEnd) throw new Error("The server closed the connection before the text ended.");
     if (done) return;
     const lines = (incomplete + value).split("\n");
     incomplete = lines.pop();
-    for (const line of lines) yield JSON.parse(line);
+    for (const line of lines) {
+      const event = JSON.parse(line);
+      hasEnd = event.kind === "end";
+      yield event;
+    }
   }
 }
 
@@ -75,11 +80,13 @@ function post(path, body, signal) {
 }
 
 async function send(path, options) {
-  const response = await fetch(path, options).catch((error) => {
-    throw error.name === "AbortError" ? error : new Error(UNREACHABLE);
-  });
+  const response = await fetch(path, options).catch(explainFailure);
   if (!response.ok) throw new Error(await readError(response));
   return response;
+}
+
+function explainFailure(error) {
+  throw error.name === "AbortError" ? error : new Error(UNREACHABLE);
 }
 
 async function readError(response) {

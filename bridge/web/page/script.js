@@ -3,7 +3,8 @@
 import { byId, showError } from "./elements.js";
 import { openCheck } from "./check.js";
 import { makeFields, setLargest } from "./fields.js";
-import { UNREACHABLE, fetchModel } from "./requests.js";
+import { makeInspector } from "./inspection.js";
+import { UNREACHABLE, fetchModel, streamEvents } from "./requests.js";
 import { hideTabs, onFirstShown, showTabs } from "./tabs.js";
 import { openWords } from "./words.js";
 import { openWrite } from "./write.js";
@@ -16,7 +17,6 @@ async function openPage() {
     showError(UNREACHABLE);
     return;
   }
-  showName(model);
   setLargest("max_new_tokens", model.most_tokens);
   if (model.has_grammar) {
     onFirstShown("check", () => openCheck(model.most_characters));
@@ -25,19 +25,7 @@ async function openPage() {
   } else {
     hideTabs();
   }
-  openWrite(model);
-}
-
-function showName(model) {
-  const format = (count) => count.toLocaleString("en");
-  const name = model.has_grammar ? "High Valyrian" : model.name;
-  const run = model.has_grammar ? `${model.name}: ` : "";
-  byId("name").textContent = name;
-  document.title = `${name} · valyrian-gpt`;
-  document.body.classList.toggle("other-language", !model.has_grammar);
-  byId("model").textContent =
-    `${run}${format(model.parameters)} parameters, blocks ${model.layers}, heads ${model.heads}, ` +
-    `width ${model.width}, context ${model.context}, vocabulary ${format(model.vocabulary)}`;
+  openWrite(model, streamEvents, makeInspector(model.has_grammar), "?");
 }
 
 makeFields();

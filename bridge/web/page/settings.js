@@ -4,7 +4,8 @@ import { byId } from "./elements.js";
 import { NUMBERS, describeNumber, findProblem, readNumber } from "./fields.js";
 
 const form = byId("form");
-const SWITCHES = ["check", "grammatical"];
+// Only the page of the server has them.
+const SWITCHES = ["check", "grammatical"].filter((name) => name in form.elements);
 
 export function readForm() {
   const { prompt, stop } = form.elements;
@@ -30,7 +31,7 @@ export function makeLink(settings) {
   for (const [name, value] of Object.entries(settings)) {
     for (const each of [value].flat()) link.append(name, each);
   }
-  return `?${link}`;
+  return link.toString();
 }
 
 // Fills the form from the address; returns what is wrong with it, as one line. A wrong value

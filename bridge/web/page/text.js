@@ -1,36 +1,37 @@
 // The generated text: a box for each token, and what a reader points at. A letter whose bytes are in
 // several tokens is one box, that of the last of them.
+//
+// A page can show more about the text, through an `inspector` with any of these functions:
+//   start()                     a new text begins
+//   addSentence(event, tokens)  the verdict on a sentence arrived
+//   point(tokens, index)        the reader points at a token
+//   inspect(tokens, index)      the reader clicks it or presses Enter
+//   close()                     the reader presses Escape, or another text is asked for
 
-import { clearAttention, showAttention } from "./attention.js";
 import { clearDistribution, showDistribution } from "./distribution.js";
 import { byId, formatPercent, makeRoving, makeSpan, nameToken } from "./elements.js";
-import { describeWord, findWord, forgetWord } from "./glosses.js";
-import { clearLens, showLens } from "./lens.js";
-import { findFaults, makeVerdict } from "./verdicts.js";
 
 const BOX = ".text-token:not(.bytes)";
 
 const box = byId("text");
-let text = {};           // settings of the text, size of the vocabulary, whether it has words
+let inspector = {};
+let text = {};           // settings of the text, and the size of the vocabulary
 let tokens = [];         // events of the text's tokens, each with its element
-let checkedCount = 0;    // tokens in sentences that have a verdict
 let showsNewest = true;  // until the reader points at a token
 
-export function startText(settings, vocabulary, hasWords) {
-  text = { settings, vocabulary, hasWords };
+export function startText(settings, vocabulary) {
+  text = { settings, vocabulary };
   tokens = [];
-  checkedCount = 0;
   showsNewest = true;
-  for (const id of ["text", "sentences"]) byId(id).replaceChildren();
+  box.replaceChildren();
   clearDistribution();
-  closeInspection();
-  hideWord();
+  inspector.start?.();
 }
 
 export const countNewTokens = () => tokens.filter((token) => token.kind === "token").length;
 
 export function showEvent(event) {
-  if (event.kind === "sentence") showVerdict(event);
+  if (event.kind === "sentence") inspector.addSentence?.(event, tokens);
   else if (event.kind !== "end") addToken(event);
   else if (event.text && tokens.length) {
     tokens.at(-1).element.textContent += event.text;
@@ -53,25 +54,6 @@ function addToken(event) {
   if (showsNewest) showToken(tokens.length - 1);
 }
 
-function showVerdict(sentence) {
-  const checked = tokens.slice(checkedCount, sentence.end);
-  let end = joinText(tokens.slice(0, checkedCount)).length;
-  const begin = box.textContent.indexOf(sentence.text, end); // spaces can be before it
-  const faults = findFaults(sentence);
-  for (const { element } of checked) {
-    const start = end - begin;
-    end += element.textContent.length;
-    element.classList.add(sentence.verdict);
-    if (!faults.some((fault) => start < fault.end && fault.start < end - begin)) continue;
-    element.classList.add("fault");
-    element.title += `\n${sentence.reason.replaceAll("`", "")}`;
-  }
-  checkedCount = sentence.end;
-  byId("sentences").append(makeVerdict(sentence));
-}
-
-const joinText = (some) => some.map((token) => token.element.textContent).join("");
-
 function showToken(index) {
   showDistribution(tokens[index], listLetter(index), text);
 }
@@ -92,45 +74,24 @@ function onPoint(event) {
   if (index < 0) return;
   showsNewest = false;
   showToken(index);
-  if (text.hasWords) showWord(index);
+  inspector.point?.(tokens, index);
 }
 
-function showWord(index) {
-  const before = joinText(tokens.slice(0, index));
-  const content = tokens[index].element.textContent;
-  const offset = before.length + content.length - content.trimStart().length;
-  const word = findWord(box.textContent, offset);
-  if (!word) return hideWord();
-  describeWord(...word, byId("word"));
-}
+export const closeInspection = () => inspector.close?.();
 
-function hideWord() {
-  forgetWord();
-  byId("word").hidden = true;
-}
-
-function inspectToken(index) {
-  showAttention(tokens, index);
-  showLens(tokens, index);
-}
-
-export function closeInspection() {
-  clearAttention();
-  clearLens();
-}
-
-export function listenToReader() {
+export function listenToReader(pageInspector) {
+  inspector = pageInspector;
   makeRoving(box, BOX);
   box.addEventListener("pointerover", onPoint);
   box.addEventListener("focusin", onPoint);
   box.addEventListener("click", (event) => {
     const index = findToken(event.target);
-    if (index >= 0) inspectToken(index);
+    if (index >= 0) inspector.inspect?.(tokens, index);
   });
   box.addEventListener("keydown", (event) => {
     const index = findToken(event.target);
     if (index < 0 || (event.key !== "Enter" && event.key !== " ")) return;
-    inspectToken(index);
+    inspector.inspect?.(tokens, index);
     event.preventDefault();
   });
   document.addEventListener("keydown", (event) => {

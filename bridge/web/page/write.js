@@ -1,11 +1,9 @@
-// The tab that writes: sends the settings to the server and shows the text as it arrives.
+// The part that writes: asks for the text of the settings and shows it as it arrives.
 
 import { byId, countThings, hideError, makeButton, showChips, showError } from "./elements.js";
 import { checkFields, findProblem, readNumber } from "./fields.js";
-import { UNREACHABLE, streamEvents } from "./requests.js";
 import { fillForm, fillFromLink, makeLink, readForm } from "./settings.js";
 import { closeInspection, countNewTokens, listenToReader, showEvent, startText } from "./text.js";
-import { makeWordsReachable } from "./verdicts.js";
 
 const form = byId("form");
 const EXAMPLES = ["Valar morghūlis", "Sīr vali", "Zaldrīzes", "Skorī", ""];
@@ -19,35 +17,57 @@ const END_REASONS = {
   "not finite": "the logits are not finite: the weights overflow float32.",
 };
 
-let model;               // the server's description of the model
+let model;               // description of the model: `describe_model` in bridge/web/app.py
+let streamEvents;        // function that yields the events of the text of some settings
+let linkMark;            // what a link has before its settings: "?" or "#"
 let generation = null;   // AbortController of the text in progress
 let textSettings = null; // settings of the text on the page
 
-export function openWrite(description) {
-  model = description;
-  const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
-  fillForm({ ...model.settings, check: model.has_grammar, ...example });
+export function openWrite(description, stream, inspector, mark) {
+  [model, streamEvents, linkMark] = [description, stream, mark];
+  showName();
   form.elements.prompt.maxLength = model.most_characters;
-  byId("sentences").hidden = byId("prompts").hidden = !model.has_grammar;
-  byId("language-settings").hidden = !model.has_grammar;
+  byId("prompts").hidden = !model.has_grammar;
   showChips("prompts", EXAMPLES, (prompt) => {
     fillForm({ prompt });
     submit();
   });
-  makeWordsReachable("sentences");
-  listenToReader();
+  listenToReader(inspector);
   listenToButtons();
   byId("generate").disabled = false;
-  const problem = fillFromLink(location.search);
+  if (linkMark === "#") addEventListener("hashchange", openLink);
+  openLink();
+}
+
+function showName() {
+  const format = (count) => count.toLocaleString("en");
+  const name = model.has_grammar ? "High Valyrian" : model.name;
+  const run = model.has_grammar ? `${model.name}: ` : "";
+  byId("name").textContent = name;
+  document.title = `${name} · valyrian-gpt`;
+  document.body.classList.toggle("other-language", !model.has_grammar);
+  byId("model").textContent =
+    `${run}${format(model.parameters)} parameters, blocks ${model.layers}, heads ${model.heads}, ` +
+    `width ${model.width}, context ${model.context}, vocabulary ${format(model.vocabulary)}`;
+}
+
+const readLink = () => (linkMark === "#" ? location.hash : location.search).slice(1);
+
+// Generates what the address asks for, or a first text: something is there when the page opens.
+function openLink() {
+  const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
+  fillForm({ ...model.settings, check: model.has_grammar, ...example });
+  const link = readLink(), problem = fillFromLink(link);
   if (problem) showError(problem);
-  else if (location.search.length <= 1) generate(); // Something is there when the page opens.
-  else submit();
+  else if (link) submit();
+  else generate();
 }
 
 // Generates what the form asks for, and makes it the page's address.
 function submit() {
   if (!checkFields()) return;
-  history.replaceState(null, "", makeLink(readForm()) + location.hash);
+  const link = linkMark + makeLink(readForm());
+  history.replaceState(null, "", linkMark === "#" ? link : link + location.hash);
   generate();
   scrollToText();
 }
@@ -72,15 +92,14 @@ async function generate() {
     for await (const event of streamEvents(settings, controller.signal)) {
       if (controller !== generation) return;
       // The text before it stays until here, so that an error loses nothing.
-      if (!hasStarted) startText((textSettings = settings), model.vocabulary, model.has_grammar);
+      if (!hasStarted) startText((textSettings = settings), model.vocabulary);
       hasStarted = true;
       showEvent(event);
       if (event.kind === "end") end = event;
     }
-    if (!end) throw new Error("The server closed the connection before the text ended.");
-    const seconds = ((performance.now() - startTime) / 1000).toFixed(1);
+    const time = formatTime(performance.now() - startTime);
     byId("status").textContent =
-      `${countThings(countNewTokens(), "token")} in ${seconds} s; ${END_REASONS[end.why]}` +
+      `${countThings(countNewTokens(), "token")} in ${time}; ${END_REASONS[end.why]}` +
       (settings.grammatical ? describeRedraws(end) : "") +
       (isRepeated ? " The same seed gives the same text: press Another for a new one." : "");
     offerComposedLetters(settings.prompt);
@@ -88,14 +107,18 @@ async function generate() {
     if (controller !== generation) return;
     const isStopped = error.name === "AbortError";
     byId("status").textContent = isStopped ? "Stopped." : "";
-    // A TypeError means that the connection failed while the text arrived.
-    if (!isStopped) showError(error instanceof TypeError ? UNREACHABLE : error.message);
+    if (!isStopped) showError(error.message);
   } finally {
     if (controller === generation) {
       generation = null;
       byId("interrupt").disabled = true;
     }
   }
+}
+
+function formatTime(milliseconds) {
+  if (milliseconds < 100) return `${Math.ceil(milliseconds)} ms`;
+  return `${(milliseconds / 1000).toFixed(1)} s`;
 }
 
 // The model has learned High Valyrian from composed letters, and reads others as another text.
@@ -123,7 +146,7 @@ function scrollToText() {
 }
 
 async function copyLink() {
-  const link = new URL(makeLink(textSettings ?? readForm()), location.href).href;
+  const link = new URL(linkMark + makeLink(textSettings ?? readForm()), location.href).href;
   try {
     await navigator.clipboard.writeText(link);
     byId("status").textContent = "Link copied. It generates the same text again.";
