@@ -39,7 +39,7 @@ MESHES = [(8, 1, 1), (1, 8, 1), (4, 2, 1), (1, 2, 4)]
 def measure_memory(config: Config, sizes: tuple[int, int, int]) -> tuple[float, float]:
     """Return the GB of state and of temporary memory on each device."""
     mesh = sharding.make_mesh(MeshConfig(*sizes), jax.devices())
-    sharding.check_divisible(config, mesh)
+    sharding.check_divisible(config, mesh.shape)
     optimizer = make_optimizer(config.optim, config.train.steps)
     options = choose_options(config, jax.devices()[0], mesh)
     train_step = make_train_step(config, optimizer, options)

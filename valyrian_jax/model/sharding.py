@@ -13,9 +13,10 @@ Flax's partitioning metadata would wrap every parameter in a box. The name table
 share it.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,21 +43,31 @@ _MESH_AXES = {
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
     """Arrange devices in a mesh; a single process can use fewer than it has, the first ones."""
-    sizes = {"data": config.data, "fsdp": config.fsdp, "tensor": config.tensor}
+    can_leave_out = -1 not in (config.data, config.fsdp, config.tensor) and (
+        jax.process_count() == 1
+    )
+    if can_leave_out:
+        devices = devices[: config.data * config.fsdp * config.tensor]
+    sizes = dataclasses.asdict(resolve_sizes(config, len(devices)))
+    types = (AxisType.Auto,) * len(sizes)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), types, devices=devices)
+
+
+def resolve_sizes(config: MeshConfig, count: int) -> MeshConfig:
+    """Return the sizes of a mesh of so many devices, with a number in place of -1."""
+    sizes = dataclasses.asdict(config)
     has_free_axis = -1 in sizes.values()
     fixed = math.prod(size for size in sizes.values() if size > 0)
-    shape = tuple(len(devices) // fixed if size < 0 else size for size in sizes.values())
-    if not has_free_axis and jax.process_count() == 1:
-        devices = devices[: math.prod(shape)]
-    if math.prod(shape) != len(devices):
-        product = f"that divides {len(devices)}" if has_free_axis else f"of {len(devices)}"
+    shape = tuple(count // fixed if size < 0 else size for size in sizes.values())
+    if math.prod(shape) != count:
+        product = f"that divides {count}" if has_free_axis else f"of {count}"
         remedy = "change the others" if has_free_axis else "set one of them to -1"
         settings = ", ".join(f"mesh.{name} = {size}" for name, size in sizes.items())
         raise UserError(
             f"the mesh does not fit the devices: expected sizes with a product {product}, "
             f"found {settings}; {remedy} to use all devices"
         )
-    return jax.make_mesh(shape, tuple(sizes), (AxisType.Auto,) * len(sizes), devices=devices)
+    return MeshConfig(*shape)
 
 
 def single_device_mesh() -> Mesh:
@@ -64,8 +75,8 @@ def single_device_mesh() -> Mesh:
     return make_mesh(MeshConfig(), jax.local_devices()[:1])
 
 
-def check_divisible(config: Config, mesh: Mesh) -> None:
-    """Check that the mesh divides the batch and the sizes of the model."""
+def check_divisible(config: Config, sizes: Mapping[str, int]) -> None:
+    """Check that the mesh axes of some sizes divide the batch and the sizes of the model."""
     rows = config.train.batch_size // config.train.accumulate
     sharded_sizes = [
         ("train.batch_size / train.accumulate", rows, "data", "fsdp"),
@@ -73,7 +84,7 @@ def check_divisible(config: Config, mesh: Mesh) -> None:
         ("model.n_head", config.model.n_head, "tensor"),
     ]
     for name, size, *axes in sharded_sizes:
-        count = math.prod(mesh.shape[axis] for axis in axes)
+        count = math.prod(sizes[axis] for axis in axes)
         if size % count:
             product = " x ".join(f"mesh.{axis}" for axis in axes)
             raise UserError(

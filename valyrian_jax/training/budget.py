@@ -15,7 +15,7 @@ from valyrian_jax.bundle.memory import (
     count_texts,
     estimate_memory,
 )
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, MeshConfig
 from valyrian_jax.data.windows import EvalSet, EvalWindows
 from valyrian_jax.evaluation.evaluate import split_batches
 from valyrian_jax.files import memory_bytes
@@ -84,10 +84,8 @@ def limit_eval_set(eval_set: EvalSet, config: Config, options: ComputeOptions) -
 
 def check_training_memory(config: Config, options: ComputeOptions, mesh: Mesh) -> None:
     """Check before anything is allocated that a training step fits into the memory of a device."""
-    estimate = estimate_memory(config.model, config.train, options.attention != "cudnn")
-    state = estimate.training - estimate.activations
-    needed = state // (mesh.shape["fsdp"] * mesh.shape["tensor"])
-    needed += estimate.activations // mesh.size
+    keeps_scores, sizes = options.attention != "cudnn", MeshConfig(**mesh.shape)
+    needed = estimate_memory(config.model, config.train, keeps_scores, sizes).training
     device = mesh.local_devices[0]
     statistics = device.memory_stats() if device.platform != "cpu" else None
     memory = (statistics or {}).get("bytes_limit", memory_bytes() // len(mesh.local_devices))

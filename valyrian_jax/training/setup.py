@@ -83,7 +83,7 @@ def prepare(
         config = use_bundle_model(config, init_bundle, context)
         tokenizer = init_bundle.tokenizer
     options = choose_options(config, device, mesh)
-    sharding.check_divisible(config, mesh)
+    sharding.check_divisible(config, mesh.shape)
     check_training_memory(config, options, mesh)
     dataset = open_dataset(config, tokenizer, directory)
     _ = dataset.eval_set  # Fail now if the held-out part cannot be read.
