@@ -29,6 +29,7 @@ FLOORS = [
     {"generation"},
     {"evaluation", "inspection", "plots"},
     {"training"},
+    {"planning"},
     {"api"},
     {"cli"},
 ]

@@ -50,6 +50,7 @@ INPUTS = {
     for command in ("train", "valyrian_jax train")
     for option in ("--config", "--resume", "--init")
 } | {
+    "valyrian_jax plan --config",
     "bridge import --tokenizer",
     "bridge verify --program",
     "bridge verify --runner",

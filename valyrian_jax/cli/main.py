@@ -33,6 +33,10 @@ _COMMANDS = {
         "pair_commands.pairs",
         "Make minimal pairs: a right sentence, and the same with one form wrong.",
     ),
+    "plan": (
+        "plan_command.plan",
+        "Print what a run costs: memory, speed, hours, checkpoints and communication.",
+    ),
     "plot": ("run_commands.plot", "Draw losses, learning rate, speed and grammar of runs."),
     "sample": ("run_commands.sample", "Continue a prompt with the best weights of a run."),
     "tokenizer": (

@@ -17,6 +17,7 @@ COMMANDS_OF_ONE_PROGRAM: Mapping[str, tuple[str, ...]] = {
         "inspect",
         "language",
         "pairs",
+        "plan",
         "plot",
         "sample",
         "tokenizer",

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.errors import UserError
 
 Kernel = Literal["own", "xla", "cudnn"]
@@ -54,26 +54,31 @@ def compiler_options(mesh: Mesh) -> dict[str, bool] | None:
 
 
 def find_kernel_problem(kernel: Kernel, config: Config, device: Any) -> str | None:
-    """Return why a kernel cannot compute a run's attention on a device; None if it can.
-
-    The limits of cuDNN are from https://docs.nvidia.com/deeplearning/cudnn (Fused Flash Attention)
-    and from JAX's checks.
-    """
+    """Return why a kernel cannot compute a run's attention on a device; None if it can."""
     if kernel == "own":
         return None
-    model, dtype = config.model, config.train.dtype
-    if round(model.dropout * 256):  # the rounding of `valyrian_jax.model.layers.dropout`
-        return f"expected model.dropout = 0, found {model.dropout}"
+    if problem := _find_dropout(config.model):
+        return problem
     if kernel == "xla":
         return None
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return f"expected an NVIDIA GPU, found {device.platform} ({device.device_kind})"
     capability = tuple(int(number) for number in device.compute_capability.split("."))
+    return find_cudnn_problem(config, capability, device.device_kind)
+
+
+def find_cudnn_problem(config: Config, capability: tuple[int, ...], name: str) -> str | None:
+    """Return why cuDNN cannot compute a run's attention on an NVIDIA GPU; None if it can.
+
+    The limits are from https://docs.nvidia.com/deeplearning/cudnn (Fused Flash Attention) and from
+    JAX's checks.
+    """
+    model, dtype = config.model, config.train.dtype
+    if problem := _find_dropout(model):
+        return problem
     if capability < (8, 0):
-        return (
-            f"expected compute capability 8.0 or later, found {device.compute_capability} "
-            f"({device.device_kind})"
-        )
+        shown = ".".join(map(str, capability))
+        return f"expected compute capability 8.0 or later, found {shown} ({name})"
     if config.train.deterministic:  # XLA raises an IndexError in the first step (jaxlib 0.11.2)
         return "expected train.deterministic = false, found true"
     if dtype != "bfloat16":
@@ -82,6 +87,12 @@ def find_kernel_problem(kernel: Kernel, config: Config, device: Any) -> str | No
     if width % 8 or width > max_width:
         return f"expected a head width that is a multiple of 8 up to {max_width}, found {width}"
     return None
+
+
+def _find_dropout(model: ModelConfig) -> str | None:
+    """Return the problem of dropout, which only our own attention has; None without it."""
+    has_dropout = round(model.dropout * 256)  # the rounding of `valyrian_jax.model.layers.dropout`
+    return f"expected model.dropout = 0, found {model.dropout}" if has_dropout else None
 
 
 def describe_options(config: Config, options: ComputeOptions, device: jax.Device) -> str | None:

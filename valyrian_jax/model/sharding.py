@@ -79,11 +79,11 @@ def check_divisible(config: Config, sizes: Mapping[str, int]) -> None:
     """Check that the mesh axes of some sizes divide the batch and the sizes of the model."""
     rows = config.train.batch_size // config.train.accumulate
     sharded_sizes = [
-        ("train.batch_size / train.accumulate", rows, "data", "fsdp"),
-        ("model.n_embd", config.model.n_embd, "fsdp"),
-        ("model.n_head", config.model.n_head, "tensor"),
+        ("train.batch_size / train.accumulate", rows, ("data", "fsdp")),
+        ("model.n_embd", config.model.n_embd, ("fsdp",)),
+        ("model.n_head", config.model.n_head, ("tensor",)),
     ]
-    for name, size, *axes in sharded_sizes:
+    for name, size, axes in sharded_sizes:
         count = math.prod(sizes[axis] for axis in axes)
         if size % count:
             product = " x ".join(f"mesh.{axis}" for axis in axes)
