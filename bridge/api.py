@@ -20,7 +20,7 @@ from valyrian_jax.bundle.language_model import LanguageModel
 from valyrian_jax.bundle.lens import Attention, Lens, make_lens
 from valyrian_jax.bundle.score import Score
 from valyrian_jax.bundle.text_generation import TokenColumns
-from valyrian_jax.config import PathLike, SampleConfig, check_path
+from valyrian_jax.config import PathLike, SampleConfig, check_input
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import locate_run, open_bundle
 
@@ -91,7 +91,7 @@ def load(path: PathLike | None = None) -> Model:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    path = None if path is None else locate_run(check_path(path, "path"))
+    path = None if path is None else locate_run(check_input(path, "path"))
     if path is not None and path.suffix in (".pt", ".pt2") and path.is_file():
         raise UserError(
             f"cannot load a model: expected a run or a bundle, found the file {path}; open an "

@@ -24,7 +24,7 @@ from valyrian_jax.bundle.shipped_model import (
     SHIPPED_RUN,
     name_model,
 )
-from valyrian_jax.config import Config, PathLike, check_path, config_to_toml, read_config
+from valyrian_jax.config import Config, PathLike, check_input, config_to_toml, read_config
 from valyrian_jax.errors import UserError, escape, shorten
 from valyrian_jax.files import (
     check_regular,
@@ -223,7 +223,7 @@ def find_bundle(path: Path | None) -> Path:
 def open_bundle(path: PathLike | None) -> tuple[Bundle, Path]:
     """Load the bundle that `find_bundle` finds; return it and its directory."""
     try:
-        directory = find_bundle(None if path is None else check_path(path, "path"))
+        directory = find_bundle(None if path is None else check_input(path, "path"))
         return load_bundle(directory), directory
     except OSError as error:
         raise UserError(

@@ -3,15 +3,37 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from valyrian_jax.files import localize, refuse_url
 from valyrian_jax.tokenizer.display import TOKEN_SEPARATOR
 
 Callback = Callable[..., None]
 Decorator = Callable[[Callback], Callback]
 
-PATH = click.Path(path_type=Path)
+
+class LocalPath(click.Path):
+    """A path on this machine; a URL is refused, which a path would silently change."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        refuse_url(value, f"{param.human_readable_name if param else 'a path'}")
+        return super().convert(value, param, ctx)
+
+
+class InputPath(click.Path):
+    """A file or directory to read: a path, or a URL whose local copy is read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of the file or of the copy."""
+        is_completion = ctx is not None and ctx.resilient_parsing
+        return super().convert(value if is_completion else localize(value), param, ctx)
+
+
+PATH = LocalPath(path_type=Path)
+INPUT = InputPath(path_type=Path)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object per line."
 )

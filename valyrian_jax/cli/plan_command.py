@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from valyrian_jax.cli.options import PATH, json_option
+from valyrian_jax.cli.options import INPUT, json_option
 from valyrian_jax.cli.run_options import collect_overrides, config_options
 from valyrian_jax.cli.tables import new_table, print_table
 from valyrian_jax.cli.train_command import TrainCommand
@@ -22,7 +22,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @click.command(cls=TrainCommand, epilog="Example: python -m valyrian_jax plan --config gpt2-124m")
 @click.option(
-    "--config", "config_file", type=PATH, help="TOML file of settings, or a preset by its name."
+    "--config", "config_file", type=INPUT, help="TOML file of settings, or a preset by its name."
 )
 @click.option(
     "--device", "card", metavar="NAME", default="h100", show_default=True, help="GPU, such as a100."

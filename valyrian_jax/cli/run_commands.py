@@ -9,7 +9,7 @@ import click
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, name_model
 from valyrian_jax.cli.excess_commands import TEXTS as EXCESS_TEXTS
 from valyrian_jax.cli.excess_commands import evaluate_excess
-from valyrian_jax.cli.options import PATH, decode_argument, json_option, print_on_terminal
+from valyrian_jax.cli.options import INPUT, PATH, decode_argument, json_option, print_on_terminal
 from valyrian_jax.cli.pair_commands import COUNT, TEXTS, evaluate_on_pairs
 from valyrian_jax.cli.run_options import (
     ACCEPT_OTHER_NAMES,
@@ -51,7 +51,7 @@ def sample(run: Path, **options: Any) -> None:
     show_default="1000",
     help="Number of texts to generate and check.",
 )
-@click.option("--text", type=PATH, metavar="FILE", help="Evaluate on this text instead.")
+@click.option("--text", type=INPUT, metavar="FILE", help="Evaluate on this text instead.")
 @click.option("--pairs", "on_pairs", is_flag=True, help="Test the model on minimal pairs instead.")
 @click.option(
     "--excess",

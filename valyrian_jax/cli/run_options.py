@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from valyrian_jax.bundle.shipped_model import SHIPPED_HINT, SHIPPED_MODEL, name_model
-from valyrian_jax.cli.options import PATH, decode_argument, json_option, show_tokens_option
+from valyrian_jax.cli.options import INPUT, decode_argument, json_option, show_tokens_option
 from valyrian_jax.config import BLANK_LINE, MAX_DRAWS, Setting, check_separator, list_settings
 from valyrian_jax.errors import UserError, quote_argument
 
@@ -83,7 +83,7 @@ def _run_argument(choose: Callable[[Path | None], Path]) -> Decorator:
         is_completion = context.resilient_parsing  # of a command line, in which nothing is printed
         return run if is_completion else choose(run)
 
-    return click.argument("run", type=PATH, required=False, callback=callback)
+    return click.argument("run", type=INPUT, required=False, callback=callback)
 
 
 run_argument = _run_argument(choose_run)

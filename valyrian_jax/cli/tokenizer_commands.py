@@ -8,10 +8,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from valyrian_jax.cli.options import PATH, show_tokens_option, text_key_option
+from valyrian_jax.cli.options import INPUT, PATH, show_tokens_option, text_key_option
 from valyrian_jax.cli.run_options import separator_option
 from valyrian_jax.errors import UserError, escape, stop_signals
-from valyrian_jax.files import STANDARD_INPUT, is_standard_output, write_output
+from valyrian_jax.files import STANDARD_INPUT, expand_urls, is_standard_output, write_output
 from valyrian_jax.tokenizer.display import print_text
 
 
@@ -23,7 +23,7 @@ def tokenizer() -> None:
 @tokenizer.command(
     epilog='Example: python -m valyrian_jax tokenizer train "data/High Valyrian.txt"'
 )
-@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--vocab-size",
     type=int,
@@ -37,18 +37,20 @@ def tokenizer() -> None:
     "-o", "--out", type=PATH, default="tokenizer.json", show_default=True, help="File to write."
 )
 def train(
-    files: tuple[Path, ...], vocab_size: int, text_key: str, separator: str, out: Path
+    files: tuple[str, ...], vocab_size: int, text_key: str, separator: str, out: Path
 ) -> None:
     """Train a tokenizer of exactly --vocab-size tokens.
 
     FILES are texts of any size: plain, JSON (an object a line, or one array) or Parquet, also
-    compressed with gzip or zstd; - is standard input. Documents of JSON and Parquet that `tokenizer
+    compressed with gzip or zstd; - is standard input. A URL such as s3://bucket/*.jsonl is read
+    through fsspec. Documents of JSON and Parquet that `tokenizer
     encode --out` skips are skipped here too.
     """
     from valyrian_jax.data.reading.documents import read_texts
     from valyrian_jax.data.reading.text_form import check_texts
     from valyrian_jax.tokenizer import train_bpe
 
+    files = expand_files(files)
     note = functools.cache(_print_note)  # Each line once, though many files may cause it.
     check_texts(files, text_key, separator, note)
     texts = (text for file in files for text in read_texts(file, text_key, separator, note))
@@ -65,7 +67,7 @@ def _print_note(line: str) -> None:
 @tokenizer.command(
     epilog="Example: python -m valyrian_jax tokenizer encode tokenizer.json README.md"
 )
-@click.argument("vocabulary", type=PATH)
+@click.argument("vocabulary", type=INPUT)
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 @show_tokens_option
 @click.option("--out", type=PATH, help="Directory for shards of tokens to train on.")
@@ -93,7 +95,8 @@ def encode(
 
     With --out, write the tokens of any number of FILEs of any size as shards, which `train.py
     --data.path` reads. Then a FILE is plain text, JSON (an object a line, or one array) or Parquet,
-    also compressed. After an interruption, the same command continues.
+    also compressed; a URL such as s3://bucket/*.jsonl is read through fsspec. After an
+    interruption, the same command continues.
     """
     context = click.get_current_context()
     settings = {
@@ -120,7 +123,7 @@ def encode(
 @tokenizer.command(
     epilog='Example: python -m valyrian_jax tokenizer decode tokenizer.json <<< "39 72"'
 )
-@click.argument("vocabulary", type=PATH)
+@click.argument("vocabulary", type=INPUT)
 @click.argument("file", default=STANDARD_INPUT)
 def decode(vocabulary: Path, file: str) -> None:
     """Print the bytes of token ids.
@@ -135,6 +138,11 @@ def decode(vocabulary: Path, file: str) -> None:
     loaded = Tokenizer.load(vocabulary)
     for ids in blocks:
         click.echo(loaded.decode_bytes(ids), nl=False)
+
+
+def expand_files(files: tuple[str, ...]) -> tuple[str, ...]:
+    """Return texts with the objects that match in place of a URL with a pattern."""
+    return tuple(found for file in files for found in expand_urls(file))
 
 
 def print_ids(vocabulary: Path, file: str, show_tokens: bool) -> None:
@@ -164,7 +172,7 @@ def write_shards(
     from valyrian_jax.data.shards.index import describe_index
     from valyrian_jax.data.shards.writer import encode_files
 
-    paths = [Path("/dev/stdin" if file == STANDARD_INPUT else file) for file in files]
+    paths = ["/dev/stdin" if file == STANDARD_INPUT else file for file in expand_files(files)]
     console = Console(stderr=True)
     with stop_signals() as stop_signal:
         index = encode_files(vocabulary, paths, out, console, **settings, stop_signal=stop_signal)

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from valyrian_jax.bundle.shipped_model import SHIPPED_HINT
-from valyrian_jax.cli.options import PATH
+from valyrian_jax.cli.options import INPUT, LocalPath
 from valyrian_jax.cli.run_options import collect_overrides, config_options
 
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
+DIRECTORY = LocalPath(path_type=Path, file_okay=False)
 
 
 _OFTEN_USED = ("data.path", "train.steps", "model.n_embd", "model.n_layer", "model.n_positions")
@@ -48,7 +48,7 @@ class TrainCommand(click.Command):
 @click.option(
     "--config",
     "config_file",
-    type=PATH,
+    type=INPUT,
     help="TOML file of settings, or a preset such as quick or tiny.",
 )
 @click.option(
@@ -65,7 +65,7 @@ class TrainCommand(click.Command):
 )
 @click.option(
     "--init",
-    type=PATH,
+    type=INPUT,
     help="Start from the weights, tokenizer and model of this run or bundle; its context can be "
     f"cut. {SHIPPED_HINT}.",
 )

@@ -1,6 +1,12 @@
 """The configuration of a run: its settings, and how they are read."""
 
-from valyrian_jax.config.arguments import PathLike, check_argument, check_path, to_plain
+from valyrian_jax.config.arguments import (
+    PathLike,
+    check_argument,
+    check_input,
+    check_path,
+    to_plain,
+)
 from valyrian_jax.config.loading import (
     Setting,
     config_from_tree,

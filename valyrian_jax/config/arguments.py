@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from valyrian_jax.errors import UserError, escape
+from valyrian_jax.files import is_url, localize, refuse_url
 
 PathLike = str | os.PathLike[str]
 _NOT_LISTS = str, bytes, bytearray, Mapping, Set
@@ -42,7 +43,13 @@ def check_path(value: PathLike, name: str) -> Path:
     """Return an argument that names a file or directory."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    refuse_url(value, name)
     return Path(check_argument(value, str, name, "pass a path, as a str or a pathlib.Path"))
+
+
+def check_input(value: PathLike, name: str) -> Path:
+    """Return an argument that names a file or directory to read, or the copy of that at a URL."""
+    return localize(value) if is_url(value) else check_path(value, name)
 
 
 def to_plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from valyrian_jax.data.split_record import SplitRecord
 from valyrian_jax.data.text_dataset import open_text_dataset
 from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.errors import UserError, shorten
+from valyrian_jax.files import is_url
 from valyrian_jax.tokenizer import Tokenizer
 
 
@@ -96,7 +97,7 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
     if is_shard_directory(config.data.path):
         return open_shard_dataset(config, tokenizer, name)
     try:
-        path.stat()
+        is_url(config.data.path) or path.stat()
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL.
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(

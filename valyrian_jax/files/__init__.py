@@ -19,6 +19,15 @@ from valyrian_jax.files.reading import (
     read_text,
     sha256_of_file,
 )
+from valyrian_jax.files.remote import (
+    expand_urls,
+    is_remote_directory,
+    is_url,
+    localize,
+    measure_url,
+    open_url,
+    refuse_url,
+)
 from valyrian_jax.files.writing import (
     append_regular,
     check_output_directory,

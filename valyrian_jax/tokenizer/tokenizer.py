@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import parse_json, read_text, write_atomically
+from valyrian_jax.files import localize, parse_json, read_text, write_atomically
 from valyrian_jax.tokenizer import batch, bpe, hf_format
 from valyrian_jax.tokenizer.decoder import Decoder
 from valyrian_jax.tokenizer.encoder import Encoder
@@ -181,7 +181,7 @@ class Tokenizer:
         Raises:
             UserError: The file is missing, damaged or describes another kind of tokenizer.
         """
-        content = read_text(path, "the tokenizer")
+        content = read_text(localize(path), "the tokenizer")
         # The vocabulary has a key for each token. Parsing far more would take long.
         if (keys := content.count('":')) > _MAX_KEYS:
             raise UserError(

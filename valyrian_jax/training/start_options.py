@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from valyrian_jax.config import (
     Config,
     PathLike,
+    check_input,
     check_path,
     config_from_tree,
     config_to_tree,
@@ -71,14 +72,14 @@ def resolve_start(
     elif isinstance(config, Config):
         config = config_from_tree(config_to_tree(config), settings)
     else:
-        file = None if config is None else check_path(config, "config")
+        file = None if config is None else check_input(config, "config")
         config = load_config(file, settings)
     context = settings.get("model.n_positions") if init is not None else None
     return RunStart(
         config,
         None if out is None else check_path(out, "out"),
         None if resume is None else check_path(resume, "resume"),
-        None if init is None else find_bundle(check_path(init, "init")),
+        None if init is None else find_bundle(check_input(init, "init")),
         context,
     )
 

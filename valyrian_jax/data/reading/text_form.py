@@ -15,7 +15,7 @@ from valyrian_jax.data.reading.text_reader import (
     refuse_other_formats,
 )
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import STANDARD_INPUT
+from valyrian_jax.files import STANDARD_INPUT, is_url
 
 TextForm = JsonForm | Literal["Parquet"]
 """The form of a text; "" is plain."""
@@ -29,7 +29,7 @@ def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note
     A pipe and standard input can be read once only, so they are checked when they are read.
     """
     for path in paths:
-        if str(path) != STANDARD_INPUT and not Path(path).is_fifo():
+        if is_url(path) or (str(path) != STANDARD_INPUT and not Path(path).is_fifo()):
             with open_text(path) as stream:
                 check_text(stream, text_key, separator, note)
 

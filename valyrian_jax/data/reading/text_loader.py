@@ -12,7 +12,7 @@ from valyrian_jax.data.reading.separators import find_documents
 from valyrian_jax.data.reading.text_form import TextForm, check_form, describe_separator
 from valyrian_jax.data.reading.text_reader import decode_blocks, open_text
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import memory_bytes
+from valyrian_jax.files import is_url, measure_url, memory_bytes
 from valyrian_jax.tokenizer.batch import encode_utf8
 from valyrian_jax.tokenizer.display import format_size
 
@@ -47,7 +47,7 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
     size, digest = 0, hashlib.sha256()
     with open_text(path) as stream:
         name = stream.name
-        if Path(path).is_file() and Path(path).stat().st_size > max_bytes:
+        if (_measure_file(path) or 0) > max_bytes:
             raise _make_size_error(name, max_bytes)
         form = check_form(stream, text_key)
         good = read_good_texts(stream, form, text_key, separator, reasons) if form else None
@@ -78,8 +78,15 @@ def _list_notes(
         separator = BLANK_LINE
     lines = (describe_separator(form, document, separator) for document in documents)
     yield next(filter(None, lines), "")
-    if not Path(path).is_file():
+    if _measure_file(path) is None:
         yield f"{path} can be read once only: to resume or evaluate a run, keep its text in a file"
+
+
+def _measure_file(path: str | Path) -> int | None:
+    """Return the bytes of a file or an object, and None for what can be read once only."""
+    if is_url(path):
+        return measure_url(path)
+    return Path(path).stat().st_size if Path(path).is_file() else None
 
 
 def _make_size_error(name: str, max_bytes: int) -> UserError:

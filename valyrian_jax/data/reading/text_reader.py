@@ -1,6 +1,6 @@
 """Open a text that a user names, and read it by its content, never by its name.
 
-A text is a file, a FIFO, a path like `/dev/fd/3`, or standard input ("-"). Gzip and zstd are
+A text is a file, a URL, a FIFO, a path like `/dev/fd/3`, or standard input ("-"). Gzip and zstd are
 decompressed. UTF-16 and UTF-32 are recognised by their byte-order mark and become UTF-8; the mark
 itself is dropped. All of it is a stream, so memory does not grow with the text.
 """
@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple, cast
 import zstandard
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import STANDARD_INPUT, make_utf8_error
+from valyrian_jax.files import STANDARD_INPUT, is_url, make_utf8_error, open_url
 
 PARQUET_MAGIC = b"PAR1"
 HEAD_BYTES = 1 << 20
@@ -169,7 +169,11 @@ def _explain_errors(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_bytes(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file, a pipe or standard input; look at what it is before opening it."""
+    """Open a file, a URL, a pipe or standard input; look at what it is before opening it."""
+    if is_url(path):
+        with open_url(path) as file:
+            yield file
+        return
     if str(path) != STANDARD_INPUT:
         _refuse_device(Path(path).stat(), f"the text {path}")
         with Path(path).open("rb") as file:

@@ -6,7 +6,6 @@ loader whose state a checkpoint would have to save (`grain` has one).
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from valyrian_jax.data.split_record import SplitRecord, record_split
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, Tokens
 from valyrian_jax.data.windows import EvalSet, make_eval_windows
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import localize
 from valyrian_jax.tokenizer import Tokenizer
 
 
@@ -92,7 +92,7 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
     `name` is what messages call the run's own tokenizer. TokenizerMismatchError, a UserError, says
     that the shards are encoded with another one.
     """
-    split = split_shards(Path(config.data.path), config.data.held_out)
+    split = split_shards(localize(config.data.path), config.data.held_out)
     if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
         directory = split.shards.directory
         raise TokenizerMismatchError(

@@ -1,5 +1,6 @@
 """The index of a directory of shards: what the shards hold and where encoding resumes."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -15,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.reading.documents import describe_skipped
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import is_temporary, read_text, write_atomically
+from valyrian_jax.files import is_temporary, is_url, open_url, read_text, write_atomically
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
@@ -100,7 +101,7 @@ def shard_name(number: int) -> str:
 
 def make_index(
     tokenizer: Tokenizer,
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     text_key: str,
     shard_tokens: int,
     separator: str = BLANK_LINE,
@@ -124,16 +125,12 @@ def make_index(
     )
 
 
-def identify_file(path: Path) -> InputFile:
+def identify_file(path: str | Path) -> InputFile:
     """Return what a resumed encoding recognises an input file by."""
     digest, size = hashlib.sha256(), 0
     try:
         if not is_pipe(path):
-            if not path.is_file():
-                raise UserError(
-                    f"cannot read the text {path}: expected a regular file or a pipe; name one"
-                )
-            with path.open("rb") as file:
+            with _open_regular_or_url(path) as file:
                 size = file.seek(0, os.SEEK_END)
                 for start in (0, max(size - _END_BYTES, 0)):
                     file.seek(start)
@@ -144,9 +141,17 @@ def identify_file(path: Path) -> InputFile:
     return InputFile(name, size, digest.hexdigest())
 
 
-def is_pipe(path: Path) -> bool:
+def _open_regular_or_url(path: str | Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    if is_url(path):
+        return open_url(path)
+    if not Path(path).is_file():
+        raise UserError(f"cannot read the text {path}: expected a regular file or a pipe; name one")
+    return Path(path).open("rb")
+
+
+def is_pipe(path: str | Path) -> bool:
     """Return whether a file is a pipe, which can be read only once."""
-    return stat.S_ISFIFO(path.stat().st_mode)
+    return not is_url(path) and stat.S_ISFIFO(Path(path).stat().st_mode)
 
 
 def find_difference(old: ShardIndex, new: ShardIndex) -> str:

@@ -29,7 +29,13 @@ from valyrian_jax.data.shards.index import (
 )
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import open_regular, remove_temporaries, replace_file
+from valyrian_jax.files import (
+    is_remote_directory,
+    is_url,
+    open_regular,
+    remove_temporaries,
+    replace_file,
+)
 from valyrian_jax.tokenizer import Tokenizer
 
 MAGIC, VERSION = b"VALSHARD", 1
@@ -62,6 +68,8 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
 
 def is_shard_directory(path: str | Path) -> bool:
     """Return whether a text is given as a directory, which can only be one of shards."""
+    if is_url(path):
+        return is_remote_directory(path)
     try:
         return Path(path).is_dir()
     except OSError:  # for example a name that is too long; opening the file reports it

@@ -83,7 +83,7 @@ class WriterState:
 
 def encode_files(
     vocabulary: Path,
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     out: Path,
     console: Console,
     text_key: str = "text",
@@ -142,7 +142,9 @@ def _make_stop(index: ShardIndex, stop: signal.Signals) -> StoppedError:
     )
 
 
-def _check_files_can_be_read_again(out: Path, index: ShardIndex, files: Sequence[Path]) -> None:
+def _check_files_can_be_read_again(
+    out: Path, index: ShardIndex, files: Sequence[str | Path]
+) -> None:
     if index.shards and (pipe := next(filter(is_pipe, files), None)):
         raise UserError(
             f"{out} has shards already, but the pipe {pipe} cannot be read again; expected "
@@ -171,7 +173,7 @@ def open_index(out: Path, new_index: ShardIndex, tokenizer: Tokenizer) -> ShardI
 def write_groups(
     out: Path,
     index: ShardIndex,
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     console: Console,
     workers: int,
     stop_signal: StopSignal,
@@ -194,7 +196,7 @@ def write_groups(
 
 
 def read_files(
-    files: Sequence[Path], index: ShardIndex, stop_signal: StopSignal, note: Note
+    files: Sequence[str | Path], index: ShardIndex, stop_signal: StopSignal, note: Note
 ) -> Iterator[Document]:
     """Yield the documents of all files from the index's position on, until a signal stops it."""
     start = index.position
