@@ -6,6 +6,7 @@ several times. Outputs are local files, since object storage has no atomic renam
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -209,6 +210,8 @@ def _explain_errors(url: str) -> Iterator[None]:
             f"cannot read {url}: {first_line(error)}; install the package that it names"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EBUSY:  # s3fs: another ETag
+            raise UserError(f"{url} has changed while it was read; run the command again") from error
         reason = first_line(error) or type(error).__name__
         raise UserError(
             f"cannot read {url}: {reason}; expected an object that can be read: check its name, "
