@@ -44,6 +44,7 @@ LIBRARY_USERS = {
     "torch": ("bridge/",),
     "orbax": ("valyrian_jax/training/checkpoint.py",),
     "wandb": ("valyrian_jax/training/wandb_uploader.py",),
+    "distributed": ("valyrian_jax/data/shards/executors.py",),
     "fsspec": ("valyrian_jax/files/remote.py",),
     "filelock": ("valyrian_jax/files/",),
     "gguf": ("bridge/gguf/", "bridge/importers/gguf_file.py"),

@@ -68,9 +68,7 @@ def serve_objects() -> Iterator[ObjectStore]:
     """Run a store in a thread."""
     app = DomainDispatcherApplication(create_backend_app)
     store = ObjectStore("")
-    server = make_server(
-        "127.0.0.1", 0, lambda *request: store(app, *request), threaded=True
-    )
+    server = make_server("127.0.0.1", 0, lambda *request: store(app, *request), threaded=True)
     store.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -85,6 +85,9 @@ def _print_note(line: str) -> None:
     show_default="one for each core",
     help="Number of worker processes.",
 )
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Encode on the workers of this Dask scheduler instead."
+)
 def encode(
     vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Path | None, **settings: Any
 ) -> None:
@@ -107,10 +110,13 @@ def encode(
     if out is not None:
         if show_tokens or not files:
             raise click.UsageError("--out expects at least one FILE and no --show-tokens")
+        if {"workers", "scheduler"} <= settings.keys():
+            raise click.UsageError("--workers are processes of this machine; leave out --scheduler")
         write_shards(vocabulary, files, out, settings)
     elif settings:
         raise click.UsageError(
-            "--text-key, --separator, --shard-tokens and --workers need --out; pass --out DIRECTORY"
+            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass "
+            "--out DIRECTORY"
         )
     elif len(files) > 1:
         raise click.UsageError(

@@ -211,7 +211,9 @@ def _explain_errors(url: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EBUSY:  # s3fs: another ETag
-            raise UserError(f"{url} has changed while it was read; run the command again") from error
+            raise UserError(
+                f"{url} has changed while it was read; run the command again"
+            ) from error
         reason = first_line(error) or type(error).__name__
         raise UserError(
             f"cannot read {url}: {reason}; expected an object that can be read: check its name, "

@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.support.encoding import to_json_lines
 from valyrian_jax.data.reading.documents import GOOD, NOT_JSON, REASONS, RawDocument
 from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards.executors import open_workers
 from valyrian_jax.data.shards.index import Position, ShardIndex, make_index, read_index
 from valyrian_jax.data.shards.progress import (
     FileTally,
@@ -20,7 +21,7 @@ from valyrian_jax.data.shards.progress import (
     start_tally,
     tally_group,
 )
-from valyrian_jax.data.shards.workers import EncodedGroup, Group, encode_group, encode_groups
+from valyrian_jax.data.shards.tasks import EncodedGroup, Group, encode_group, encode_groups
 from valyrian_jax.data.shards.writer import (
     Document,
     WriterState,
@@ -95,7 +96,7 @@ def test_a_group_is_encoded_with_end_of_text_before_each_good_document(home: Pat
         RawDocument(to_json_lines(["daor"]), "text"),
         RawDocument(b" "),
     ]
-    group = encode_group(home / "t.json", Group(np.zeros((4, 2), np.int64), raw))
+    group = encode_group((home / "t.json").read_text(), Group(np.zeros((4, 2), np.int64), raw))
     first, second = ([tokenizer.end_of_text, *tokenizer.encode(t)] for t in ("Rytsas", "daor"))
     assert group.tokens.tolist() == first + second
     last = len(first) + len(second)
@@ -106,20 +107,28 @@ def test_a_group_is_encoded_with_end_of_text_before_each_good_document(home: Pat
 
 def test_workers_return_groups_in_order_and_stop_at_a_signal(home: Path) -> None:
     groups = [Group(np.array([(0, i)]), [RawDocument(b"text")]) for i in range(12)]
-    encoded = [*encode_groups(groups, home / "t.json", 2, lambda: None)]
-    assert [group.positions.tolist() for group in encoded] == [[[0, i]] for i in range(12)]
-    assert [*encode_groups(groups, home / "t.json", 2, lambda: signal.SIGTERM)] == []
+    content = (home / "t.json").read_text()
+    with open_workers(2) as workers:
+        encoded = [*encode_groups(groups, content, workers, lambda: None)]
+        assert [group.positions.tolist() for group in encoded] == [[[0, i]] for i in range(12)]
+        assert [*encode_groups(groups, content, workers, lambda: signal.SIGTERM)] == []
 
 
 def test_a_killed_worker_is_reported_in_one_line(home: Path) -> None:
     others = {*multiprocessing.active_children()}
     group = Group(np.zeros((1, 2), np.int64), [RawDocument(b"text")])
-    encoded = encode_groups([group] * 9, home / "t.json", 1, lambda: None)
-    next(encoded)
-    (worker,) = {*multiprocessing.active_children()} - others
-    worker.kill()
+
+    def encode_and_kill() -> None:
+        with open_workers(1) as workers:
+            tokenizer = (home / "t.json").read_text()
+            encoded = encode_groups([group] * 9, tokenizer, workers, lambda: None)
+            next(encoded)
+            (worker,) = {*multiprocessing.active_children()} - others
+            worker.kill()
+            list(encoded)
+
     with pytest.raises(UserError, match="a worker process was killed.*run the same command again"):
-        list(encoded)
+        encode_and_kill()
 
 
 def test_full_shards_are_written_and_the_rest_stays_pending(

@@ -8,7 +8,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from valyrian_jax.data.reading.documents import REASONS
 from valyrian_jax.data.shards.index import Position, ShardIndex
-from valyrian_jax.data.shards.workers import EncodedGroup, Int64
+from valyrian_jax.data.shards.tasks import EncodedGroup, Int64
 from valyrian_jax.errors import escape
 from valyrian_jax.tokenizer.display import format_size
 
@@ -76,6 +76,9 @@ def update_progress_bar(bar: Progress, group: EncodedGroup) -> None:
     (task,) = bar.tasks
     tokens = int(task.completed) + len(group.tokens)
     size = task.fields["size"] + int(group.sizes.sum())
-    speed = tokens / max(task.elapsed or 0.0, 1e-9)
-    description = f"{tokens:,} tokens, {format_size(size)} of text, {speed:,.0f} tokens/s"
+    seconds = max(task.elapsed or 0.0, 1e-9)
+    description = (
+        f"{tokens:,} tokens, {format_size(size)} of text, {format_size(int(size / seconds))}/s, "
+        f"{tokens / seconds:,.0f} tokens/s"
+    )
     bar.update(task.id, completed=tokens, size=size, description=description)

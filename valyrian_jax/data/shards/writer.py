@@ -29,6 +29,7 @@ from valyrian_jax.data.reading.documents import (
     read_documents,
 )
 from valyrian_jax.data.reading.text_form import Note, check_texts
+from valyrian_jax.data.shards.executors import Workers, open_workers
 from valyrian_jax.data.shards.index import (
     INDEX_NAME,
     TOKENIZER_NAME,
@@ -50,10 +51,10 @@ from valyrian_jax.data.shards.progress import (
     update_progress_bar,
 )
 from valyrian_jax.data.shards.shard_set import check_shard, token_dtype, write_shard
-from valyrian_jax.data.shards.workers import EncodedGroup, Group, encode_groups
+from valyrian_jax.data.shards.tasks import EncodedGroup, Group, encode_groups
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StoppedError, StopSignal, UserError
-from valyrian_jax.files import lock_directory, remove_temporaries
+from valyrian_jax.files import lock_directory, read_text, remove_temporaries
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
@@ -91,6 +92,7 @@ def encode_files(
     workers: int | None = None,
     separator: str = BLANK_LINE,
     stop_signal: StopSignal = lambda: None,
+    scheduler: str | None = None,
 ) -> ShardIndex:
     """Write the tokens of files as shards, or resume writing them.
 
@@ -104,6 +106,8 @@ def encode_files(
         workers: Number of processes; None: one for each core.
         separator: What separates the documents of plain text.
         stop_signal: Checked before each document and group.
+        scheduler: Address of a Dask scheduler whose workers encode; None: processes of this
+            machine.
 
     Returns:
         The finished index, also if it was finished before.
@@ -126,8 +130,8 @@ def encode_files(
         if index.finished:
             print_line(console, f"{out} is finished already")
             return index
-        workers = workers or os.cpu_count() or 1
-        state = write_groups(out, index, files, console, workers, stop_signal, note)
+        with open_workers(workers or os.cpu_count() or 1, scheduler) as opened:
+            state = write_groups(out, index, files, console, opened, stop_signal, note)
         if stop := stop_signal():
             raise _make_stop(state.index, stop)
         return write_last_shard(out, state, tokenizer)
@@ -175,14 +179,15 @@ def write_groups(
     index: ShardIndex,
     files: Sequence[str | Path],
     console: Console,
-    workers: int,
+    workers: Workers,
     stop_signal: StopSignal,
     note: Note,
 ) -> WriterState:
     """Run all stages from `index.position` on, to the end of the files or until a signal."""
     state, tally = WriterState(index, [], index.position.token), start_tally(index.position)
     documents = read_files(files, index, stop_signal, note)
-    groups = encode_groups(group_documents(documents), out / TOKENIZER_NAME, workers, stop_signal)
+    tokenizer = read_text(out / TOKENIZER_NAME)
+    groups = encode_groups(group_documents(documents), tokenizer, workers, stop_signal)
     with contextlib.closing(groups), make_progress_bar(console) as bar:
         for group in groups:
             state = write_full_shards(out, state, group)
