@@ -207,6 +207,8 @@ def _training_command(manifest: Mapping[str, Any]) -> str:
         default = setting.default
         if setting.name == "data.path":  # without its directories, which are those of a machine
             value, default = PurePath(str(value)).name, PurePath(default).name
+        if setting.name == "data.mixture":
+            value = [PurePath(str(item)).name for item in value] if value else value
         is_default = value is None or json.dumps(value) == json.dumps(default)
         if is_default or section in _SECTIONS_WITHOUT_EFFECT:
             continue

@@ -65,9 +65,16 @@ def load_config(
     data = dataclasses.replace(
         config.data,
         path=find_input(config.data.path, *directories),
+        mixture=tuple(_find_shards(entry, directories) for entry in config.data.mixture),
         tokenizer=config.data.tokenizer and find_input(config.data.tokenizer, *directories),
     )
     return dataclasses.replace(config, data=data)
+
+
+def _find_shards(entry: str, directories: list[Path]) -> str:
+    """Return an entry of a mixture, DIRECTORY=WEIGHT, with the directory where it is."""
+    name, equals, weight = entry.rpartition("=")
+    return f"{find_input(name, *directories) if name else ''}{equals}{weight}"
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -63,6 +63,18 @@ def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
     return stop
 
 
+def check_mixture(mixture: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the entries of a mixture of shards, after checking them."""
+    for entry in mixture:
+        name, _, weight = entry.rpartition("=")
+        is_number = re.fullmatch(r"\d+(\.\d+)?(e-?\d{1,2})?", weight) is not None
+        if not name or "\0" in name or not is_number or not float(weight):
+            raise PydanticCustomError(
+                "mixture", "expected DIRECTORY=WEIGHT with a weight above 0, such as books=0.5"
+            )
+    return mixture
+
+
 def check_temperature(temperature: float) -> float:
     """Return a temperature, after checking that logits divided by it do not overflow."""
     if 0 < temperature < 1e-3:
@@ -79,6 +91,7 @@ Separator = Annotated[str, AfterValidator(check_separator)]
 StopStrings = Annotated[tuple[str, ...], BeforeValidator(_make_tuple), AfterValidator(check_stop)]
 Temperature = Annotated[NotNegative, AfterValidator(check_temperature)]
 PathString = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no file name has a NUL
+Mixture = Annotated[tuple[str, ...], BeforeValidator(_make_tuple), AfterValidator(check_mixture)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -93,6 +106,8 @@ class DataConfig:
     """Key of the text in JSON, or its column in Parquet; empty: JSON is plain text."""
     held_out: Share = 0.05
     """Share of the text to hold out from training: its end, in whole documents if they allow it."""
+    mixture: Mixture = ()
+    """Shards to mix in, as DIRECTORY=WEIGHT; those of data.path have weight 1. Can be several."""
     tokenizer: PathString = ""
     """A tokenizer.json; empty: that of the shards, or a new one trained on the training part."""
 

@@ -13,6 +13,7 @@ from valyrian_jax.config import Config
 from valyrian_jax.data.overlap import Overlap
 from valyrian_jax.data.shards.dataset import open_shard_dataset
 from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME
+from valyrian_jax.data.shards.mixture import mix, parse_mixture
 from valyrian_jax.data.shards.shard_set import is_shard_directory
 from valyrian_jax.data.split import DataSplit
 from valyrian_jax.data.split_record import SplitRecord
@@ -95,7 +96,17 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
             f"data.path = {path} is a file of a shard directory; set --data.path {path.parent}"
         )
     if is_shard_directory(config.data.path):
-        return open_shard_dataset(config, tokenizer, name)
+        first = open_shard_dataset(config, config.data.path, tokenizer, name)
+        if not config.data.mixture:
+            return first
+        paths, weights = parse_mixture(config.data.mixture)
+        others = (open_shard_dataset(config, path, tokenizer, name) for path in paths)
+        return mix(config, [first, *others], [1.0, *weights])
+    if config.data.mixture:
+        raise UserError(
+            f"data.mixture needs shards as data.path: expected a directory of them, found the text "
+            f"{shorten(config.data.path)}; encode it with `tokenizer encode --out`"
+        )
     try:
         is_url(config.data.path) or path.stat()
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL.

@@ -22,6 +22,7 @@ from valyrian_jax.training.train_step import TrainState, abstract_state
 
 _MAY_CHANGE = {
     "data.path",  # A text may move; its hash shows that it is the same.
+    "data.mixture",  # likewise; the hash covers the weights
     "train.steps",  # Also changes the length of the learning-rate schedule.
     "train.steps_per_dispatch",
     "train.eval_every",

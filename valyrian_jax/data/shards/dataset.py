@@ -29,6 +29,7 @@ class ShardDataset:
     """A `valyrian_jax.data.dataset.Dataset` of shards."""
 
     config: Config
+    path: str
     split: ShardSplit
     entropy: None = None
     overlap: None = None
@@ -75,7 +76,7 @@ class ShardDataset:
         """Describe the shards in one line."""
         index, cut = self.split.shards.index, self.split.description
         return (
-            f"{self.config.data.path}: {index.size:,} bytes in {index.documents:,} documents and "
+            f"{self.path}: {index.size:,} bytes in {index.documents:,} documents and "
             f"{len(index.shards):,} shards; {self.split.training_tokens:,} training and "
             f"{self.split.held_out_tokens - 1:,} held-out tokens; the overlap of the two parts is "
             f"not measured{cut and f'; {cut}'}"
@@ -86,13 +87,15 @@ class TokenizerMismatchError(UserError):
     """The shards were encoded with another tokenizer than that of the run."""
 
 
-def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -> ShardDataset:
-    """Open and split the shards of a run, whose tokenizer may be that of the shards.
+def open_shard_dataset(
+    config: Config, path: str, tokenizer: Tokenizer | None, name: str
+) -> ShardDataset:
+    """Open and split shards of a run, whose tokenizer may be that of the shards.
 
-    `name` is what messages call the run's own tokenizer. TokenizerMismatchError, a UserError, says
-    that the shards are encoded with another one.
+    `path` is where they are, and `name` is what messages call the run's own tokenizer.
+    TokenizerMismatchError, a UserError, says that the shards are encoded with another one.
     """
-    split = split_shards(localize(config.data.path), config.data.held_out)
+    split = split_shards(localize(path), config.data.held_out)
     if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
         directory = split.shards.directory
         raise TokenizerMismatchError(
@@ -102,7 +105,7 @@ def open_shard_dataset(config: Config, tokenizer: Tokenizer | None, name: str) -
         )
     shortages = check_vocabulary(split.shards.tokenizer, config)
     refuse([*shortages, *check_context(split.training_tokens, config)])
-    return ShardDataset(config, split)
+    return ShardDataset(config, path, split)
 
 
 def read_batch(
@@ -110,12 +113,22 @@ def read_batch(
 ) -> npt.NDArray[np.int32]:
     """Read the training batch of one step, int32 [B, T + 1]: the next windows of the epoch.
 
+    A step takes the next B windows, also across the end of an epoch, and reads `rows` of them: the
+    other rows belong to other devices.
+    """
+    return read_windows(split, seed, step * batch_size + np.arange(batch_size)[rows], length)
+
+
+def read_windows(
+    split: ShardSplit, seed: int, numbers: npt.NDArray[np.int64], length: int
+) -> npt.NDArray[np.int32]:
+    """Read windows by their numbers since the first step, int32 [R, T + 1].
+
     Window w begins at token w T, so each target of the training part comes once an epoch, except
-    for fewer than T at its end. A step takes the next B windows, also across the end of an epoch,
-    and reads `rows` of them: the other rows belong to other devices.
+    for fewer than T at its end.
     """
     windows = (split.training_tokens - 1) // length
-    epochs, indices = np.divmod(step * batch_size + np.arange(batch_size)[rows], windows)
+    epochs, indices = np.divmod(numbers, windows)
     batch = np.empty((len(epochs), length + 1), np.int32)
     for epoch in np.unique(epochs).tolist():
         of_epoch = np.flatnonzero(epochs == epoch)
