@@ -164,11 +164,15 @@ def test_an_object_that_changes_between_two_reads_is_refused(store: ObjectStore)
 
 def test_an_object_that_changes_while_it_is_read_is_refused(store: ObjectStore) -> None:
     url = store.put("long.txt", b"a" * (30 << 20))
-    with open_url(url) as file:
-        file.read(1 << 20)
-        store.put("long.txt", b"b" * (30 << 20))
-        with pytest.raises(UserError, match="long.txt has changed while it was read"):
+
+    def read_and_change() -> None:
+        with open_url(url) as file:
+            file.read(1 << 20)
+            store.put("long.txt", b"b" * (30 << 20))
             file.read()
+
+    with pytest.raises(UserError, match="long.txt has changed while it was read"):
+        read_and_change()
 
 
 def test_what_is_missing_is_one_line(

@@ -213,7 +213,7 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         (["a.txt", "b.txt"], "expected one FILE, found 2; pass --out DIRECTORY to write shards"),
         (
             ["--workers", "2", "a.txt"],
-            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; "
+            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass --out "
             "DIRECTORY",
         ),
         (["--out", "s"], "--out expects at least one FILE and no --show-tokens"),
@@ -244,4 +244,6 @@ def test_a_terminal_shows_the_progress(home: Path, tmp_path: Path) -> None:
     output = io.StringIO()
     terminal = Console(file=output, force_terminal=True, width=100)
     encode(home, "a.txt", tmp_path / "s", console=terminal)
-    assert re.search(r"[\d,]+ tokens, [\d.]+ kB of text, [\d,]+ tokens/s", output.getvalue())
+    assert re.search(
+        r"[\d,]+ tokens, [\d.]+ kB of text, [\d.,]+ \w+/s, [\d,]+ tokens/s", output.getvalue()
+    )
