@@ -213,8 +213,8 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         (["a.txt", "b.txt"], "expected one FILE, found 2; pass --out DIRECTORY to write shards"),
         (
             ["--workers", "2", "a.txt"],
-            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass --out "
-            "DIRECTORY",
+            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass "
+            "--out DIRECTORY",
         ),
         (["--out", "s"], "--out expects at least one FILE and no --show-tokens"),
         (
