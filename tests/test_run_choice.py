@@ -157,7 +157,8 @@ def test_every_command_takes_the_model_that_ships_by_its_name(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = {"eval": ["--texts", "0"], "sample": ["--max-new-tokens", "2"]}
+    Path("text.txt").write_text("Valar morghūlis.", encoding="utf-8")
+    options = {"eval": ["--text", "text.txt"], "sample": ["--max-new-tokens", "2"]}
     command = [*arguments, "shipped", *options.get(arguments[0], [])]
     status, out, err = call(main, capsys, monkeypatch, *command)
     assert (status, err) == (0, "")

@@ -20,6 +20,7 @@ from bridge.gpt import to_module
 from bridge.parity_report import Comparison, hash_bundle, print_report, read_report
 from bridge.parity_runtimes import RuntimeOutputs, measure_jax, measure_torch
 from tests.support.commands import call
+from tests.support.native import build_native
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.errors import UserError
@@ -52,8 +53,8 @@ def verified(
     (directory.parent / "config.toml").touch()
     save_bundle(small, directory)
     try:
-        program = request.getfixturevalue("program")
-        options = [f"--program={program}", f"--runner={program.with_name('valyrian-run')}"]
+        program, runner = request.getfixturevalue("program"), build_native() / "valyrian-run"
+        options = [f"--program={program}", f"--runner={runner}"]
     except pytest.skip.Exception:
         options = []
     (example,) = re.findall("^Example: python -m bridge (.*)", main.verify.epilog or "")

@@ -104,7 +104,7 @@ def test_every_example_with_a_prompt_takes_the_one_that_gives_a_good_text() -> N
     examples = [entry.example for entry in WITH_EXAMPLE if "--prompt" in entry.example]
     assert len(examples) == 2
     assert all(example.endswith(EXAMPLE_OPTIONS) for example in examples)
-    for file in ("main.cpp", "README.md"):
+    for file in ("native/options.hpp", "README.md"):
         text = (ROOT / "bridge" / "cpp" / file).read_text(encoding="utf-8").replace('\\"', '"')
         assert EXAMPLE_OPTIONS in text
         assert "valar morghulis" not in text

@@ -12,10 +12,11 @@ import re
 from collections import Counter
 from typing import Any
 
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0"  # compiles faster, with the same buffers
-)
+if __name__ == "__main__":  # A test imports this module and must keep its own devices.
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
+        "--xla_backend_optimization_level=0"  # compiles faster, with the same buffers
+    )
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
 """The report of a run: its best weights, a trigram model and the held-out text, side by side."""
 
+import itertools
 import math
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def make_report(directory: Path, texts: int) -> Report:
 
     Args:
         directory: Directory of the run, or of a bundle that says what it was trained on.
-        texts: Number of texts to sample from each model.
+        texts: Number of texts to sample from each model, and to take from the held-out text.
 
     Raises:
         UserError: The run has no bundle, its text has changed, or its logits are not finite.
@@ -99,6 +100,7 @@ def make_report(directory: Path, texts: int) -> Report:
     if training is None:
         rows = {"model": model, "trigram": row}
         return Report(rows, measure_overlap(documents), documents.cut)
+    held_out = ReportRow(None, entropy, None if entropy is None else 0.0, None)
     if texts:
         generate = make_generator(bundle)
         sampled = generate_many_texts(
@@ -107,8 +109,9 @@ def make_report(directory: Path, texts: int) -> Report:
         model = model._replace(quality=measure_and_diagnose_texts(sampled, training))
         sampled = _sample_trigram_texts(trigram, bundle.tokenizer, texts)
         row = row._replace(quality=measure_and_diagnose_texts(sampled, training))
-    quality = measure_and_diagnose_texts(documents.held_out, training)
-    held_out = ReportRow(None, entropy, None if entropy is None else 0.0, quality)
+        texts_of_corpus = itertools.islice(documents.held_out, texts)
+        quality = measure_and_diagnose_texts(texts_of_corpus, training)
+        held_out = held_out._replace(quality=quality)
     return Report({"model": model, "trigram": row, "held-out text": held_out}, None, documents.cut)
 
 

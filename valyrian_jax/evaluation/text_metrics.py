@@ -1,6 +1,6 @@
 """The quality of texts: shares of right sentences, known words and new sentences."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from valyrian_jax.language.checker.text import split_sentences
@@ -43,7 +43,32 @@ def measure_texts(texts: Iterable[str], training: Collection[str]) -> TextMetric
         training: Sentences of the training text.
     """
     sentences = _finished_sentences(texts)
-    verdicts = {s: check_without_diagnosis(s) for s in set(sentences)}
+    return _measure_sentences(sentences, _check_sentences(sentences), training)
+
+
+def measure_and_diagnose_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
+    """Measure texts, and tell mistakes from sentences beyond the grammar.
+
+    The first 100 sentences that are not right tell the shares of these two.
+    """
+    sentences = _finished_sentences(texts)
+    verdicts = _check_sentences(sentences)
+    metrics = _measure_sentences(sentences, verdicts, training)
+    others = [sentence for sentence in sentences if not _is_right(verdicts[sentence])]
+    diagnosed = [check_sentence(sentence).verdict for sentence in others[:_MAX_DIAGNOSED]]
+    mistakes = len(diagnosed) - diagnosed.count("beyond")  # A misspelt one is a mistake here.
+    wrong = 1 - metrics.grammatical if diagnosed else 0.0
+    share = mistakes / max(len(diagnosed), 1)
+    return metrics._replace(mistakes=wrong * share, beyond=wrong * (1 - share))
+
+
+def _check_sentences(sentences: Iterable[str]) -> dict[str, Verdict]:
+    return {sentence: check_without_diagnosis(sentence) for sentence in set(sentences)}
+
+
+def _measure_sentences(
+    sentences: Sequence[str], verdicts: Mapping[str, Verdict], training: Collection[str]
+) -> TextMetrics:
     words = sum(verdicts[s].words for s in sentences)
     count = max(len(sentences), 1)
     return TextMetrics(
@@ -53,21 +78,6 @@ def measure_texts(texts: Iterable[str], training: Collection[str]) -> TextMetric
         sum(s not in training for s in sentences) / count,
         len(verdicts) / count,
     )
-
-
-def measure_and_diagnose_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
-    """Measure texts, and tell mistakes from sentences beyond the grammar.
-
-    The first 100 sentences that are not right tell the shares of these two.
-    """
-    texts = [*texts]
-    metrics = measure_texts(texts, training)
-    others = [s for s in _finished_sentences(texts) if not _is_right(check_without_diagnosis(s))]
-    diagnosed = [check_sentence(sentence).verdict for sentence in others[:_MAX_DIAGNOSED]]
-    mistakes = len(diagnosed) - diagnosed.count("beyond")  # A misspelt one is a mistake here.
-    wrong = 1 - metrics.grammatical if diagnosed else 0.0
-    share = mistakes / max(len(diagnosed), 1)
-    return metrics._replace(mistakes=wrong * share, beyond=wrong * (1 - share))
 
 
 def _finished_sentences(texts: Iterable[str]) -> list[str]:

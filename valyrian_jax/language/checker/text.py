@@ -8,7 +8,7 @@ from unicodedata import category
 from valyrian_jax.language.grammar import PUNCTUATION
 from valyrian_jax.language.words.spelling import nfc
 
-MAX_SENTENCE = 1 << 20  # characters; a longer one is cut
+MAX_SENTENCE = 1 << 16  # characters; a longer one is cut
 _ELLIPSIS = r"(?<![.…])(?:\.{2,}+|…++)(?=\s*[a-zāēīōūȳñ])"  # inside a sentence, not at its end
 _CLOSERS = "[\"'”’»›)\\]}*_]*"
 _SENTENCE = re.compile(rf"(?:[^.!?…\n]|{_ELLIPSIS})+[.!?…]*{_CLOSERS}")
