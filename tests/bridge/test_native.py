@@ -315,12 +315,6 @@ def test_errors_are_one_line(
     assert message in done.stderr.decode()
 
 
-@pytest.mark.parametrize("number", [" 0_7 ", "+7", "7"])
-def test_numbers_are_read_as_python_reads_them(run: Run, model_file: Path, number: str) -> None:
-    expected = run(model_file, "--seed=7", "--temperature=1.5").stdout
-    assert run(model_file, f"--seed={number}", "--temperature=.15e+01").stdout == expected
-
-
 @pytest.mark.parametrize("wanted", [StorageType.F32, StorageType.Q8_0])
 def test_weights_that_overflow_are_an_error(
     run: Run, write: Callable[..., Path], make: Callable[..., Bundle], wanted: StorageType

@@ -12,10 +12,10 @@ from tests.support.runs import load_tiny_config
 from valyrian_jax.errors import delay_interrupts, stop_signals
 from valyrian_jax.training import checkpoint
 
-KILLS = 8
+KILLS = 4
 
 
-def test_a_run_killed_eight_times_equals_an_uninterrupted_run(
+def test_a_run_killed_four_times_equals_an_uninterrupted_run(
     small_text: Path, tmp_path: Path
 ) -> None:
     config = load_tiny_config(small_text)
