@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("jax", "flax", "optax", "torch", "transformers"),
     *("tokenizers", "tiktoken", "rustbpe", "numba", "numpy"),
+    *("gigatoken", "fastokens", "rs_bpe"),
 )
 
 

@@ -1,6 +1,6 @@
 """Compare this project with other libraries; all competitors take turns.
 
-python tests/bench/run.py [tokenizer|train|generate|startup|all]
+python tests/bench/run.py [tokenizer|encode|train|generate|startup|all]
 
 It needs the extra [bench]. Before it times a task, it checks that all competitors do the same work:
 the same ids, merges and losses.
@@ -15,6 +15,7 @@ import measuring
 
 MODULES = {
     "tokenizer": "tokenizing",
+    "encode": "encoding",
     "train": "training",
     "generate": "generating",
     "startup": "starting",
