@@ -40,10 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--gpu", action="store_true", help="run only the tests that need an NVIDIA GPU"
     )
+    parser.addoption("--slow", action="store_true", help="run also tests of about a minute each")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; runs with --gpu only")
+    config.addinivalue_line("markers", "slow: repeats at length what others show; needs --slow")
     # JAX tests spend most of their time compiling. Without optimisation, and with the CPU emitters
     # that XLA had before JAX 0.11, compilation takes a third of the time. On a GPU, XLA takes the
     # first kernel instead of the fastest. The operations are the same. The programs that `.ci/run`
@@ -60,11 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    on_gpu = bool(config.getoption("--gpu"))
-    config.hook.pytest_deselected(
-        items=[item for item in items if ("gpu" in item.keywords) != on_gpu]
-    )
-    items[:] = [item for item in items if ("gpu" in item.keywords) == on_gpu]
+    on_gpu, with_slow = bool(config.getoption("--gpu")), bool(config.getoption("--slow"))
+
+    def is_selected(item: pytest.Item) -> bool:
+        return ("gpu" in item.keywords) == on_gpu and (with_slow or "slow" not in item.keywords)
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_selected(item)])
+    items[:] = [item for item in items if is_selected(item)]
 
 
 @pytest.fixture(scope="session")

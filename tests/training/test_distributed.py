@@ -151,6 +151,7 @@ def assert_same_losses(run: Path, single: Path, minimum: int) -> None:
             np.testing.assert_allclose(record[name], expected[step][name], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
     config_option: str, single: Path, tmp_path: Path, start: StartProcess
 ) -> None:
