@@ -5,6 +5,7 @@ import random
 import signal
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, print_b
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
+# They need the extra [bench], whose stores and schedulers take minutes to install.
+collect_ignore = [
+    file
+    for file, package in (("files/test_remote.py", "moto"), ("data/shards/test_dask.py", "dask"))
+    if find_spec(package) is None
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
