@@ -207,7 +207,8 @@ def _explain_errors(url: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserError(
-            f"cannot read {url}: {first_line(error)}; install the package that it names"
+            f"cannot read {url}: {first_line(error)}; pip install 'valyrian-gpt[remote]', or the "
+            "package of another kind of URL"
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EBUSY:  # s3fs: another ETag
