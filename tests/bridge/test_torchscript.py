@@ -95,7 +95,9 @@ def test_a_file_differs_from_that_of_torch_only_in_the_sources_that_it_lacks(
     for name, record in records.items():
         assert str(ROOT).encode() not in record
         if not name.startswith("extra/") and name != ".data/serialization_id":
-            assert record == expected.pop(name)
+            # PyTorch writes the constants of a class in the order of a set, which each process has
+            # its own of.
+            assert sorted(record.splitlines()) == sorted(expected.pop(name).splitlines())
     del expected[".data/serialization_id"]
     assert expected
     assert all(name.endswith(".debug_pkl") for name in expected)

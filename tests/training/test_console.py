@@ -70,7 +70,7 @@ def test_a_full_disk_ends_a_run_in_one_line_unless_debugging(
     config.write_text(config_to_toml(load_tiny_config(small_text)), encoding="utf-8")
     train = f"train.py --config {config} --out {tmp_path / 'run'} {' '.join(debug)}"
     process = subprocess.run(
-        ["bash", "-c", f"ulimit -f 50; exec {sys.executable} {train}"],
+        ["bash", "-c", f"ulimit -f 20; exec {sys.executable} {train}"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.full_disk import file_size_limit
 from tests.support.runs import ROOT, load_tiny_config, make_text_console
 from valyrian_jax.config import Config, load_config
 from valyrian_jax.run_directory import read_metrics, save_config
@@ -182,6 +183,14 @@ def test_every_line_is_json_even_for_numbers_that_are_not_finite(tmp_path: Path)
     logger.close(1)
     line = (tmp_path / "metrics.jsonl").read_text()
     assert line == '{"step": 1, "a": null, "b": null, "c": 1.5}\n'
+
+
+def test_a_line_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:
+    logger = MetricsLogger(tmp_path, load_config(overrides={"wandb.mode": "off"}))
+    expected = r"File too large: '.*/metrics.jsonl'$"
+    with file_size_limit(10), pytest.raises(OSError, match=expected):
+        logger.log(1, {"loss": 1.5})
+    logger.close(1)
 
 
 def test_online_without_a_login_asks_no_question(

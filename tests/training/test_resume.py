@@ -5,7 +5,6 @@ import functools
 import os
 import platform
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -299,14 +298,13 @@ def run_out_of_space(config: Config, run: Path) -> None:
     """Receive a stop signal at step 50, when no file can grow any more."""
 
     def disturb() -> None:
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit))  # bytes
+        limit.enter_context(file_size_limit(20_000))
         signal.raise_signal(signal.SIGTERM)
 
     expected = (
         "cannot write .*50: .*File too large.*; the last checkpoint is of step 40; .*--resume"
     )
-    with pytest.raises(UserError, match=expected):
+    with contextlib.ExitStack() as limit, pytest.raises(UserError, match=expected):
         train_disturbed(config, run, 50, disturb)
 
 

@@ -40,6 +40,7 @@ from valyrian_jax.files import (
     check_regular,
     make_temporary_directory,
     memory_bytes,
+    name_errors,
     read_json_object,
     remove_temporaries,
     sha256_of_file,
@@ -116,7 +117,8 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     check_output_directory(target)
     partial = make_temporary_directory(target)
     try:
-        _write_files(bundle, partial)
+        with name_errors(target, partial):
+            _write_files(bundle, partial)
         previous = target.with_name(f".{target.name}.{secrets.token_hex(8)}.previous")
         if target.exists():
             target.rename(previous)

@@ -36,6 +36,7 @@ from valyrian_jax.files.writing import (
     is_temporary,
     lock_directory,
     make_temporary_directory,
+    name_errors,
     remove_temporaries,
     replace_file,
     sync_to_disk,

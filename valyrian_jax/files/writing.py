@@ -48,7 +48,7 @@ def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
             with _open_stream(path) as stream, tempfile.TemporaryDirectory() as directory:
                 temporary = Path(directory) / f"output{suffix}"
                 yield temporary
-                with _name_errors(path), temporary.open("rb") as file:
+                with name_errors(path), temporary.open("rb") as file:
                     shutil.copyfileobj(file, stream)
                     stream.flush()
         else:
@@ -76,7 +76,7 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary = _temporary_name(target, suffix)
     try:
-        with _name_errors(path, temporary):
+        with name_errors(path, temporary):
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             yield temporary
             if old is not None:
@@ -91,12 +91,13 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _name_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def name_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Let the errors of writing name the output, not its temporary file or nothing."""
     try:
         yield
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # None: a write, as to a full disk
+        name = error.filename  # None after a write, as to a full disk
+        if name is None or (temporary and Path(name).is_relative_to(temporary)):
             error.filename = str(path)
         raise
 
@@ -149,7 +150,7 @@ def _open_stream(path: Path) -> BinaryIO:
     descriptor = _find_descriptor(path)
     if sys.stdout is not None:
         sys.stdout.flush()  # it may go to the same place
-    with _name_errors(path):
+    with name_errors(path):
         if descriptor is None:
             return os.fdopen(os.open(path, os.O_WRONLY | os.O_NOCTTY), "wb")
         return os.fdopen(os.dup(descriptor), "wb")  # opening a file again would shorten it
@@ -179,7 +180,7 @@ def append_regular(path: Path) -> TextIO:
     """
     _check_replaceable(path)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-    return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+    return open(path, "a", encoding="utf-8", opener=lambda name, _: os.open(name, flags, 0o666))
 
 
 def _temporary_name(path: Path, suffix: str = "") -> Path:

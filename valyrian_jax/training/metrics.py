@@ -14,14 +14,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
 from valyrian_jax.errors import StopSignal, UserError
-from valyrian_jax.files import append_regular, replace_file
+from valyrian_jax.files import append_regular, name_errors, replace_file
 from valyrian_jax.run_directory import format_samples
 from valyrian_jax.training import distributed
 from valyrian_jax.training.console import warn
@@ -51,14 +51,12 @@ class MetricsLogger:
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()
         }
-        self._metrics.write(json.dumps({"step": step, **finite}, ensure_ascii=False) + "\n")
-        self._metrics.flush()
+        _append(self._metrics, json.dumps({"step": step, **finite}, ensure_ascii=False) + "\n")
 
     def log_text(self, step: int, texts: list[str]) -> None:
         """Write the sampled texts of a step to samples.txt and metrics.jsonl."""
         self.log(step, {"samples": texts})
-        self._samples.write(format_samples(step, texts))
-        self._samples.flush()
+        _append(self._samples, format_samples(step, texts))
 
     @property
     def wants_attention(self) -> bool:
@@ -101,6 +99,12 @@ def open_logger(
         yield logger
     finally:
         logger.close(_STOPPED_CLOSE_TIMEOUT if stop_signal() else _CLOSE_TIMEOUT)
+
+
+def _append(file: TextIO, text: str) -> None:
+    with name_errors(Path(file.name)):
+        file.write(text)
+        file.flush()
 
 
 def attention_path(directory: Path, step: int) -> Path:
