@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.commands import call
@@ -229,6 +229,7 @@ def test_any_text_gets_verdicts(text: str) -> None:
         assert 0 <= verdict.known_words <= verdict.words
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(WORDS.split()), max_size=14))
 def test_any_order_of_known_words_gets_verdicts(words: list[str]) -> None:
     for verdict in check(" ".join(words) + "."):
