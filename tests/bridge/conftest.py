@@ -33,6 +33,7 @@ CONFIG = ModelConfig(
 SENTENCE = (
     "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? "
 )
+VIEWPORT = {"width": 1000, "height": 900}
 TEXT = (SENTENCE + "Ȳdra daor! ") * 20
 
 torch.set_num_threads(1)  # models of this size gain nothing from a second thread
@@ -163,11 +164,16 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page, which costs more than most tests, and what has gone wrong in it.
+
+    It keeps no service worker: each test of a module must see what the site sends.
+    """
     context = browser.new_context(
-        viewport={"width": 1000, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+        viewport=VIEWPORT,
+        permissions=["clipboard-read", "clipboard-write"],
+        service_workers="block",
     )
     page = context.new_page()
     errors: list[str] = []
@@ -176,9 +182,22 @@ def page(browser: Any) -> Iterator[Any]:
         "console",
         lambda message: "Content Security" in message.text and errors.append(message.text),
     )
-    yield page
+    yield page, errors
     context.close()
-    assert errors == []
+
+
+@pytest.fixture
+def page(tab: tuple[Any, list[str]]) -> Iterator[Any]:
+    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
+    page, errors = tab
+    yield page
+    page.goto("about:blank")
+    page.unroute_all(behavior="wait")
+    page.context.unroute_all(behavior="wait")
+    page.set_viewport_size(VIEWPORT)
+    found = [*errors]
+    errors.clear()
+    assert found == []
 
 
 def build() -> Path:
