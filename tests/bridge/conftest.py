@@ -20,6 +20,7 @@ from bridge.api import load
 from bridge.generator import Generator
 from bridge.gguf import export as gguf_export
 from bridge.web import static_site
+from tests.support.browsing import watch_errors
 from tests.support.serving import PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
@@ -176,13 +177,7 @@ def tab(browser: Any) -> Iterator[tuple[Any, list[str]]]:
         service_workers="block",
     )
     page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: "Content Security" in message.text and errors.append(message.text),
-    )
-    yield page, errors
+    yield page, watch_errors(page)
     context.close()
 
 

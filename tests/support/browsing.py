@@ -22,6 +22,17 @@ def expect(locator: Any) -> Any:
     return expect(locator)
 
 
+def watch_errors(page: Any) -> list[str]:
+    """Return a list that gets the errors of scripts, and violations of the page's own policy."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "console",
+        lambda message: "Content Security" in message.text and errors.append(message.text),
+    )
+    return errors
+
+
 def generate(page: Any, page_server: PageServer) -> None:
     """Type the prompt and the settings of SAMPLE, and wait for the text."""
     page.goto(f"{page_server.url}?max_new_tokens=1")
