@@ -190,6 +190,7 @@ def page(tab: tuple[Any, list[str]]) -> Iterator[Any]:
     page.unroute_all(behavior="wait")
     page.context.unroute_all(behavior="wait")
     page.set_viewport_size(VIEWPORT)
+    page.mouse.move(0, 0)
     found = [*errors]
     errors.clear()
     assert found == []
