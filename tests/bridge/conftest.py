@@ -20,6 +20,7 @@ from bridge.api import load
 from bridge.generator import Generator
 from bridge.gguf import export as gguf_export
 from bridge.web import static_site
+from tests.support.browsing import watch_errors
 from tests.support.serving import PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
@@ -33,6 +34,7 @@ CONFIG = ModelConfig(
 SENTENCE = (
     "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? "
 )
+VIEWPORT = {"width": 1000, "height": 900}
 TEXT = (SENTENCE + "Ȳdra daor! ") * 20
 
 torch.set_num_threads(1)  # models of this size gain nothing from a second thread
@@ -163,22 +165,35 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page, which costs more than most tests, and what has gone wrong in it.
+
+    It keeps no service worker: each test of a module must see what the site sends.
+    """
     context = browser.new_context(
-        viewport={"width": 1000, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+        viewport=VIEWPORT,
+        permissions=["clipboard-read", "clipboard-write"],
+        service_workers="block",
     )
     page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: "Content Security" in message.text and errors.append(message.text),
-    )
-    yield page
+    yield page, watch_errors(page)
     context.close()
-    assert errors == []
+
+
+@pytest.fixture
+def page(tab: tuple[Any, list[str]]) -> Iterator[Any]:
+    """An empty page; the test fails if a script fails, or if the page breaks its own policy."""
+    page, errors = tab
+    yield page
+    page.goto("about:blank")
+    page.unroute_all(behavior="wait")
+    page.context.unroute_all(behavior="wait")
+    page.set_viewport_size(VIEWPORT)
+    page.mouse.move(0, 0)
+    found = [*errors]
+    errors.clear()
+    assert found == []
 
 
 def build() -> Path:

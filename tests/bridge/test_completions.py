@@ -1,6 +1,5 @@
 """Programs written for OpenAI's completions protocol work with the server: here its own client."""
 
-import http.client
 import json
 import re
 import signal
@@ -19,7 +18,7 @@ from bridge.streaming import stream
 from bridge.web.completion_request import CompletionRequest
 from bridge.web.completion_texts import stream_choices
 from tests.support.commands import call
-from tests.support.serving import SAMPLE, PageServer, start_server
+from tests.support.serving import SAMPLE, PageServer, post, request, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import short_name
 from valyrian_jax.bundle.text_generation import encode_prompt, generate_texts
@@ -324,21 +323,11 @@ WRONG: list[tuple[dict[str, Any], str | None, str]] = [
 ]
 
 
-def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request("POST", path, data, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return response.status, text
-
-
 @pytest.mark.parametrize(("fields", "param", "words"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_wrong_field_is_named_in_the_error_object(
     page_server: PageServer, fields: dict[str, Any], param: str | None, words: str
 ) -> None:
-    status, text = post(page_server, "/v1/completions", {"prompt": "a"} | fields)
+    status, text = post(page_server.port, "/v1/completions", {"prompt": "a"} | fields)
     assert status == 400
     error = json.loads(text)["error"]
     assert words in error["message"]
@@ -378,18 +367,15 @@ def test_fields_that_change_nothing_are_accepted(client: openai.OpenAI, model: s
 def test_the_limits_of_the_server_hold_for_completions(
     page_server: PageServer, body: bytes, headers: dict[str, str], words: str
 ) -> None:
-    status, text = post(page_server, "/v1/completions", body, **headers)
+    status, text = post(page_server.port, "/v1/completions", body, **headers)
     assert status == 400
     assert words in json.loads(text)["error"]["message"]
 
 
 def test_another_method_gets_an_error_object(page_server: PageServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-    connection.request("GET", "/v1/completions")
-    response = connection.getresponse()
-    assert response.status == 405
-    assert "found GET /v1/completions" in json.loads(response.read())["error"]["message"]
-    connection.close()
+    status, body = request(page_server.port, "GET", "/v1/completions")
+    assert status == 405
+    assert "found GET /v1/completions" in json.loads(body)["error"]["message"]
 
 
 def test_a_prompt_can_be_left_out(client: openai.OpenAI, model: str, endless: Bundle) -> None:
@@ -405,7 +391,7 @@ def test_a_stream_that_the_server_stops_ends_with_an_error(endless_directory: Pa
             model=short_name(endless_directory), prompt="a", max_tokens=1000, stream=True
         )
         next(chunks)
-        page_server.process.send_signal(signal.SIGINT)
+        page_server.send_signal(signal.SIGINT)
         with pytest.raises(openai.APIError, match="the server stopped the text"):
             for _ in chunks:
                 pass

@@ -1,6 +1,7 @@
 """The tabs Check and Words, and the verdicts of Write, work in a real browser."""
 
 import contextlib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.language import check, gloss, load_lexicon, look_up
 from valyrian_jax.language.words.paradigm import list_tables
 
+WIDTHS = (360, 768, 1280)
 SENTENCES = "Sīr vali kari issi. Zaldrīzes kara issa! Blorp issa. Valar morghulis."
 
 
@@ -52,6 +54,21 @@ def test_a_model_of_another_language_has_its_name_and_no_tabs(
     for role in ("tab", "tabpanel"):
         expect(page.get_by_role(role)).to_have_count(0)
     expect(page.locator(".chips:visible, .with-grammar:visible")).to_have_count(0)
+
+
+@pytest.mark.parametrize("is_valyrian", [True, False])
+def test_only_a_model_of_high_valyrian_gets_verdicts(
+    is_valyrian: bool, page: Any, valyrian_server: PageServer, page_server: PageServer
+) -> None:
+    url = valyrian_server.url if is_valyrian else page_server.url
+    page.goto(f"{url}?prompt=Vala ēdrus. Vale ēdrus. Qzx ēdrus. Vala &max_new_tokens=3&seed=1")
+    expect(page.locator("#status")).to_contain_text("3 tokens in ")
+    assert page.get_by_label("Check grammar").is_visible() == is_valyrian
+    items = page.locator("#sentences li").all()[:3]
+    verdicts = [item.get_attribute("class") for item in items]
+    assert verdicts == (["right", "mistake", "beyond"] if is_valyrian else [])
+    marks = [item.locator(".mark").get_attribute("aria-label") for item in items]
+    assert marks == ["right:", "a mistake:", "beyond the grammar:"][: len(verdicts)]
 
 
 def test_the_keyboard_moves_between_tabs(page: Any, valyrian_server: PageServer) -> None:
@@ -255,21 +272,19 @@ def test_a_switch_asks_for_right_sentences_only(page: Any, valyrian_server: Page
         assert f"grammatical={str(is_checked).lower()}" in page.url
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_tabs_fit_every_width(
-    browser: Any, valyrian_server: PageServer, width: int, scheme: str
-) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 740}, color_scheme=scheme)
+@pytest.mark.parametrize("name", ["Write", "Check", "Words"])
+def test_the_tabs_fit_every_width(page: Any, valyrian_server: PageServer, name: str) -> None:
+    page.set_viewport_size({"width": WIDTHS[0], "height": 740})
+    open_tab(page, valyrian_server, name)
     verb = max(load_lexicon(), key=lambda lexeme: (lexeme.pos == "verb", len(lexeme.lemma))).lemma
-    for name in ("Write", "Check", "Words"):
-        open_tab(page, valyrian_server, name)
-        if name == "Check":
-            page.get_by_label("High Valyrian to check").fill("Zaldrīzes" * 50 + " issa. " + verb)
-            expect(page.locator("#check-sentences > li").nth(1)).to_be_visible()
-        if name == "Words":
-            page.get_by_label("High Valyrian in any form").fill(verb)
-            page.keyboard.press("Enter")
-            expect(page.locator(".entry summary b").first).to_have_text(verb)
+    if name == "Check":
+        page.get_by_label("High Valyrian to check").fill("Zaldrīzes" * 50 + " issa. " + verb)
+        expect(page.locator("#check-sentences > li").nth(1)).to_be_visible()
+    if name == "Words":
+        page.get_by_label("High Valyrian in any form").fill(verb)
+        page.keyboard.press("Enter")
+        expect(page.locator(".entry summary b").first).to_have_text(verb)
+    for width, scheme in itertools.product(WIDTHS, ("dark", "light")):
+        page.set_viewport_size({"width": width, "height": 740})
+        page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()

@@ -1,13 +1,9 @@
 """The page's server behaves over real sockets."""
 
-import contextlib
 import http.client
 import json
 import re
 import shutil
-import signal
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +12,19 @@ import pytest
 import bridge
 from bridge import __main__ as main
 from bridge.generator import Generator
-from bridge.web import text_line
 from bridge.web.language import check_within
 from bridge.web.session import describe_verdict, stream_events
 from tests.support.commands import call
-from tests.support.serving import SAMPLE, PageServer, start_server
+from tests.support.serving import SAMPLE, PageServer, post, request, start_server
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.language import check
 
 
-def post(page_server: PageServer, path: str, body: Any, **headers: str) -> tuple[int, str]:
-    """Return the status and the body of a response."""
-    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request("POST", path, data, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return response.status, text
-
-
 def test_the_server_sends_the_events_of_the_session(
     page_server: PageServer, endless: Bundle, generator: Generator
 ) -> None:
-    status, body = post(page_server, "/generate", vars(SAMPLE) | {"check": False})
+    status, body = post(page_server.port, "/generate", vars(SAMPLE) | {"check": False})
     assert status == 200
     expected_events = stream_events(generator, endless.tokenizer, SAMPLE)
     for line, expected in zip(body.splitlines(), expected_events, strict=True):
@@ -58,7 +42,7 @@ def test_a_grammatical_text_ends_with_its_counts(tmp_path: Path) -> None:
     text, counts = bridge.load(SHIPPED_MODEL).generate_grammatical(**settings)
     assert counts.first_right < counts.sentences
     with start_server(shutil.copytree(SHIPPED_MODEL, tmp_path / "bundle")) as server:
-        status, body = post(server, "/generate", settings | {"grammatical": True})
+        status, body = post(server.port, "/generate", settings | {"grammatical": True})
     assert status == 200
     *events, last = map(json.loads, body.splitlines())
     assert "".join(e["text"] for e in events if e["kind"] != "sentence") + last["text"] == text
@@ -131,7 +115,7 @@ WRONG_REQUESTS: list[tuple[str, Any, str]] = [
 def test_a_wrong_request_gets_an_error_in_one_line(
     page_server: PageServer, path: str, body: Any, words: str
 ) -> None:
-    status, text = post(page_server, path, body)
+    status, text = post(page_server.port, path, body)
     assert status == 400
     error = json.loads(text)["error"]
     assert words in error
@@ -139,19 +123,19 @@ def test_a_wrong_request_gets_an_error_in_one_line(
 
 
 def test_the_language_has_verdicts_glosses_and_entries(page_server: PageServer) -> None:
-    sentences = json.loads(post(page_server, "/check", {"text": "Kara issa. Blorp!"})[1])
+    sentences = json.loads(post(page_server.port, "/check", {"text": "Kara issa. Blorp!"})[1])
     verdicts = [describe_verdict(verdict) for verdict in check("Kara issa. Blorp!")]
     assert sentences == {"sentences": verdicts}
-    words = json.loads(post(page_server, "/gloss", {"text": "Vali, blorp"})[1])["words"]
+    words = json.loads(post(page_server.port, "/gloss", {"text": "Vali, blorp"})[1])["words"]
     assert [(word["analysis"], word["known"]) for word in words] == [
         ("man-NOM.PL", True),
         ("?", False),
     ]
-    entries = json.loads(post(page_server, "/word", {"text": "vali"})[1])["entries"]
+    entries = json.loads(post(page_server.port, "/word", {"text": "vali"})[1])["entries"]
     assert [(entry["lemma"], entry["meaning"]) for entry in entries] == [("vala", "man")]
     assert ["nominative", ["vala", "vali", "valun", "valar"]] in entries[0]["tables"][0]["rows"]
     nothing = {"query": "", "entries": [], "nearest": []}
-    assert json.loads(post(page_server, "/word", {"text": ""})[1]) == nothing
+    assert json.loads(post(page_server.port, "/word", {"text": ""})[1]) == nothing
 
 
 def test_a_text_of_mistakes_is_diagnosed_within_a_budget_of_words() -> None:
@@ -166,7 +150,7 @@ def test_a_text_of_mistakes_is_diagnosed_within_a_budget_of_words() -> None:
 
 def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
     # DNS rebinding: the other site's name leads to this machine.
-    status, text = post(page_server, "/generate", vars(SAMPLE), Host="evil.example")
+    status, text = post(page_server.port, "/generate", vars(SAMPLE), Host="evil.example")
     assert status == 400
     assert "expected 127.0.0.1 or localhost, found 'evil.example'" in json.loads(text)["error"]
     # The types that a page of another site can send without a CORS preflight.
@@ -176,7 +160,7 @@ def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
         "text/application/json",
     ):
         headers = {"Content-Type": content_type}
-        status, text = post(page_server, "/generate", vars(SAMPLE), **headers)
+        status, text = post(page_server.port, "/generate", vars(SAMPLE), **headers)
         assert status == 400
         assert "expected Content-Type: application/json" in text
 
@@ -184,7 +168,7 @@ def test_pages_from_other_sites_get_no_text(page_server: PageServer) -> None:
 @pytest.mark.parametrize("suffix", ["; charset=utf-8", ";charset=UTF-8", " ; boundary=x"])
 def test_json_may_have_parameters(page_server: PageServer, suffix: str) -> None:
     headers = {"Content-Type": "Application/JSON" + suffix}
-    assert post(page_server, "/attention", {"tokens": [1, 2]}, **headers)[0] == 200
+    assert post(page_server.port, "/attention", {"tokens": [1, 2]}, **headers)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -217,131 +201,17 @@ def test_every_response_says_what_the_page_may_load_and_who_may_show_it(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-def send_request(
-    page_server: PageServer, body: bytes, content_length: int, path: str = "/generate"
-) -> socket.socket:
-    """Request a text over a connection that receives only little at a time."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(60)
-    connection.connect(("127.0.0.1", page_server.port))
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: localhost",
-        "Content-Type: application/json",
-        f"Content-Length: {content_length}",
-    ]
-    connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-    return connection
-
-
-def start_long_text(page_server: PageServer, seed: int) -> socket.socket:
-    """Request a long text and receive only its beginning."""
-    settings = {"max_new_tokens": 1000, "seed": seed, "check": False, "top_p": 1}
-    body = json.dumps(settings).encode()
-    connection = send_request(page_server, body, len(body))
-    assert connection.recv(100).startswith(b"HTTP/1.1 200")
-    return connection
-
-
-def read_to_end(connection: socket.socket) -> bytes:
-    """Return everything that arrives until the server closes a connection."""
-    with connection:
-        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
-
-
-def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
-    page_server: PageServer,
-) -> None:
-    seeds = range(100, 100 + text_line.MAX_TEXTS - 1)
-    readers = {seed: start_long_text(page_server, seed) for seed in seeds}
-    assert post(page_server, "/generate", {"max_new_tokens": 1000, "seed": 98})[0] == 200
-    assert page_server.wait_for_end(98) == "1000 tokens"
-    readers[107] = start_long_text(page_server, 107)
-    with ThreadPoolExecutor() as pool:
-        short = {"max_new_tokens": 5, "seed": 99}
-        waiting = [pool.submit(post, page_server, "/generate", short) for _ in range(4)]
-        for seed, reader in readers.items():
-            reader.close()
-            count, rest = page_server.wait_for_end(seed).split(" ", 1)
-            assert rest == "tokens, stopped early"
-            assert int(count) < 1000  # The text waited for its reader.
-        assert [future.result()[0] for future in waiting] == [200] * 4
-
-
-def test_incomplete_requests_do_not_count_as_texts(page_server: PageServer) -> None:
-    silent = [send_request(page_server, b"{", 100) for _ in range(2 * text_line.MAX_TEXTS)]
-    assert post(page_server, "/generate", {"max_new_tokens": 5})[0] == 200
-    for connection in silent:
-        connection.close()
-
-
-def test_ctrl_c_ends_texts_with_an_event_and_no_traceback(endless_directory: Path) -> None:
-    with start_server(endless_directory) as page_server:
-        reader = start_long_text(page_server, 1)
-        page_server.process.send_signal(signal.SIGINT)
-        assert b'"why": "server"' in read_to_end(reader)
-        assert page_server.process.wait() == 130
-        assert page_server.process.stderr
-        first, *rest = page_server.process.stderr.read().split("\n")
-        assert "; seed 1: " in first
-        assert list(filter(None, rest)) == ["interrupted"]
-
-
-def test_a_second_ctrl_c_ends_the_process_at_once(endless_directory: Path) -> None:
-    with start_server(endless_directory) as page_server, start_long_text(page_server, 1):
-        page_server.process.send_signal(signal.SIGINT)
-        with contextlib.suppress(ConnectionRefusedError):
-            while True:  # until the first signal has arrived
-                socket.create_connection(("127.0.0.1", page_server.port)).close()
-        page_server.process.send_signal(signal.SIGINT)
-        assert page_server.process.wait() in (-signal.SIGINT, 130)
-        assert page_server.process.stderr
-        lines = page_server.process.stderr.read().splitlines()
-        assert all("; seed 1: " in line for line in lines if line and line != "interrupted")
-
-
-def test_sigterm_answers_texts_in_progress_and_requests_that_wait(endless_directory: Path) -> None:
-    requests = [
-        ("/v1/completions", {"max_tokens": 1000}),
-        ("/v1/completions", {"max_tokens": 1000, "stream": True}),
-        ("/generate", {"max_new_tokens": 1000}),
-    ]
-    with start_server(endless_directory) as page_server:
-        readers = [start_long_text(page_server, seed) for seed in range(text_line.MAX_TEXTS)]
-        bodies = [(path, json.dumps(settings).encode()) for path, settings in requests]
-        waiting = [send_request(page_server, body, len(body), path) for path, body in bodies]
-        with socket.create_connection(("127.0.0.1", page_server.port)) as health:
-            health.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert health.recv(100).startswith(b"HTTP/1.1 200")  # The others have arrived, too.
-        page_server.process.send_signal(signal.SIGTERM)
-        for reader in readers:
-            assert b'"why": "server"' in read_to_end(reader)
-        whole, stream, page = map(read_to_end, waiting)
-        assert whole.startswith(b"HTTP/1.1 503")
-        assert b"the server stopped the text" in whole
-        assert stream.startswith(b"HTTP/1.1 200")
-        assert b'"error": {"message": "the server stopped the text' in stream
-        assert b"data: [DONE]" in stream
-        assert b'"why": "server"' in page
-        assert page_server.process.wait() == -signal.SIGTERM
-
-
 def test_the_log_has_a_line_for_every_request_but_those_that_only_read(
     endless_directory: Path,
 ) -> None:
     with start_server(endless_directory) as page_server:
         for path in ("/", "/health", "/v1/models", "/%0a%1b[1mno"):
-            connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-            connection.request("GET", path)
-            connection.getresponse().read()
-            connection.close()
-        post(page_server, "/generate", {"seed": 3, "max_new_tokens": 2})
-        post(page_server, "/v1/completions", {"seed": 4, "max_tokens": 3, "n": 2})
-        post(page_server, "/attention", {"tokens": [1]})
-        post(page_server, "/v1/completions", {"n": 0})
-        assert page_server.process.stderr
-        lines = [page_server.process.stderr.readline() for _ in range(5)]
+            request(page_server.port, "GET", path)
+        post(page_server.port, "/generate", {"seed": 3, "max_new_tokens": 2})
+        post(page_server.port, "/v1/completions", {"seed": 4, "max_tokens": 3, "n": 2})
+        post(page_server.port, "/attention", {"tokens": [1]})
+        post(page_server.port, "/v1/completions", {"n": 0})
+        lines = [page_server.log.readline() for _ in range(5)]
     words = []
     for line in lines:
         match = re.fullmatch(
@@ -363,31 +233,13 @@ def test_the_log_has_a_line_for_every_request_but_those_that_only_read(
 def test_an_unknown_request_gets_an_error_object(
     page_server: PageServer, method: str, path: str
 ) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-    connection.request(method, path, headers={"Host": "localhost"})
-    response = connection.getresponse()
-    error = json.loads(response.read())["error"]
-    connection.close()
-    if response.status == 400:  # a request of the page without a body
+    status, body = request(page_server.port, method, path)
+    error = json.loads(body)["error"]
+    if status == 400:  # a request of the page without a body
         assert (method, path) in {("POST", "/generate"), ("POST", "/lens")}
     else:
-        assert response.status in (404, 405)
+        assert status in (404, 405)
         assert f"expected the page at / or the API under /v1, found {method} {path}" in error
-
-
-def test_the_server_says_where_its_api_is_and_takes_a_name(endless_directory: Path) -> None:
-    with start_server(endless_directory, "--name", "my Ȳdra") as page_server:
-        connection = http.client.HTTPConnection("127.0.0.1", page_server.port, timeout=60)
-        for path, read in (
-            ("/about", lambda about: about["name"]),
-            ("/v1/models", lambda models: models["data"][0]["id"]),
-        ):
-            connection.request("GET", path)
-            assert read(json.loads(connection.getresponse().read())) == "my Ȳdra"
-        connection.close()
-        assert page_server.line == (
-            f"my Ȳdra is at {page_server.url} (API: {page_server.url}v1; press Ctrl-C to stop)\n"
-        )
 
 
 def test_an_empty_name_is_an_error(

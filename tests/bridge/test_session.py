@@ -69,10 +69,10 @@ def test_the_events_of_a_grammatical_text_describe_the_draws_that_stay() -> None
         assert end == {"kind": "end", "text": "", "why": why, **vars(counts)}
         redrawn += counts.sentences - counts.first_right
         # Under the right tokens, the model gives each of them the probability that its event has.
-        ids = [event["id"] for event in events]
-        for i in range(len(events) - len(tokens), min(len(events), bundle.model.n_positions)):
-            logits = model.logits(ids[:i]).astype(np.float64)[-1] / sample.temperature
-            expected = np.exp(logits[ids[i]] - np.logaddexp.reduce(logits))
+        ids = [event["id"] for event in events][: bundle.model.n_positions]
+        rows = model.logits(ids).astype(np.float64) / sample.temperature
+        for i in range(len(events) - len(tokens), len(ids)):
+            expected = np.exp(rows[i - 1, ids[i]] - np.logaddexp.reduce(rows[i - 1]))
             assert events[i]["probability"] == pytest.approx(expected, rel=1e-3)
     assert redrawn
 

@@ -57,15 +57,3 @@ def test_verify_writes_nothing_into_it(
     assert f"not written: {SHIPPED_MODEL / 'parity.json'} ({reason})\n" in err
     assert read_files() == before
     assert list(empty.iterdir()) == []
-
-
-def test_its_file_is_proven_equal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = read_files()
-    status, out, err = call(main.main, capsys, monkeypatch, "export", "-o", "x.pt")
-    assert status == 0
-    assert "bytes, from the model that ships with valyrian_jax; " in out
-    assert "; proven equal by `python -m bridge verify`" in out
-    assert err.startswith(NOTICE)
-    assert read_files() == before

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
@@ -19,7 +18,7 @@ from bridge.gguf.writer import round_weights
 from bridge.torchscript import EXAMPLE_SETTINGS
 from bridge.web import static_site
 from bridge.web.session import stream_events
-from tests.support.browsing import expect
+from tests.support.browsing import LINK, expect, read_text, watch_errors
 from tests.support.serving import SAMPLE
 from tests.support.static_server import serve_directory
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
@@ -40,9 +39,6 @@ UPDATED = """async () => {
   if (worker) await new Promise((resolve) => { worker.onstatechange = resolve; });
 }"""
 ROOT = Path(__file__).parents[2]
-LINK = "#" + urlencode(
-    {"prompt": SAMPLE.prompt, "temperature": 0.2, "top_p": 0.7, "max_new_tokens": 60, "seed": 7}
-)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +50,9 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture
 def opened(page: Any, address: str) -> Any:
     """The page, after its first text."""
-    page.goto(address + LINK)
+    page.goto(f"{address}#{LINK}")
     expect(page.locator("#status")).to_contain_text("60 tokens in ")
     return page
-
-
-def read_text(page: Any) -> Any:
-    return page.locator("#text").evaluate("element => element.textContent")
 
 
 def expected_text(generator: Generator, bundle: Bundle, sample: SampleConfig = SAMPLE) -> str:
@@ -132,15 +124,18 @@ def test_labels_are_those_of_the_tokenizer(opened: Any, endless: Bundle) -> None
 
 
 def test_the_page_shows_a_text_when_it_opens_and_requests_nothing_elsewhere(
-    page: Any, address: str
+    browser: Any, address: str
 ) -> None:
-    urls: list[str] = []
+    page, urls = browser.new_page(), list[str]()
+    errors = watch_errors(page)
     page.context.on("request", lambda request: urls.append(request.url))
     page.goto(address)
     expect(page.locator("#status")).to_contain_text("tokens in ")
     assert len(read_text(page)) > 20
     assert urls
     assert [url for url in urls if not url.startswith((address, "data:"))] == []
+    assert errors == []
+    page.close()
 
 
 def test_a_link_reproduces_the_text(opened: Any, endless: Bundle, generator: Generator) -> None:
@@ -256,7 +251,7 @@ def test_the_page_works_offline_after_the_first_visit(
         page.goto(address)
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     page.goto("about:blank")
-    page.goto(address + LINK)  # There is no server any more.
+    page.goto(f"{address}#{LINK}")  # There is no server any more.
     expect(page.locator("#status")).to_contain_text("60 tokens in ")
     assert read_text(page) == expected_text(generator, endless)
     context.close()
@@ -267,16 +262,16 @@ def test_another_export_is_seen_when_the_page_is_opened_again(
 ) -> None:
     changed = shutil.copytree(site, tmp_path / "page")
     context = browser.new_context()
+    page = context.new_page()
     with serve_directory(changed) as address:
         for name in ("endless", "another"):
             static_site.add_page(changed, Model(endless), name)
             for _ in range(2):  # The first visit loads the new version.
-                page = context.new_page()
-                page.goto(address)
-                expect(page.locator("#status")).to_contain_text("tokens in ")
+                page.goto(f"{address}#max_new_tokens=1")
+                expect(page.locator("#status")).to_contain_text("1 token in ")
                 page.evaluate(UPDATED)
                 title = page.title()
-                page.close()
+                page.goto("about:blank")
             assert title == f"{name} · valyrian-gpt"
     context.close()
 
@@ -302,12 +297,11 @@ def test_a_page_opened_as_a_file_says_what_to_do(page: Any, site: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360])
-def test_the_page_fits_a_phone(browser: Any, address: str, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 700})
+def test_the_page_fits_a_phone(page: Any, address: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
     page.goto(f"{address}#prompt={'Zaldrīzes' * 30}&max_new_tokens=40")
     expect(page.locator("#status")).to_contain_text("40 tokens in ")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
 
 
 def test_the_settings_have_names_and_help(opened: Any) -> None:
