@@ -121,7 +121,7 @@ def test_a_killed_worker_is_reported_in_one_line(home: Path) -> None:
     def encode_and_kill() -> None:
         with open_workers(1) as workers:
             tokenizer = (home / "t.json").read_text()
-            encoded = encode_groups([group] * 9, tokenizer, workers, lambda: None)
+            encoded = encode_groups([group] * 9, tokenizer, False, workers, lambda: None)
             next(encoded)
             (worker,) = {*multiprocessing.active_children()} - others
             worker.kill()

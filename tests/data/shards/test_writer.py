@@ -24,7 +24,7 @@ from tests.support.encoding import (
 )
 from valyrian_jax.cli.main import main
 from valyrian_jax.data.reading import documents
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs, writer
 from valyrian_jax.data.shards.index import Shard, ShardIndex
 from valyrian_jax.data.shards.shard_set import open_shards
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, count_bytes, encode_documents
