@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.encoding import encode
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs
 from valyrian_jax.tokenizer import train_bpe
 
 
@@ -49,4 +49,4 @@ def copy(small_shards: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that get small groups."""
-    monkeypatch.setattr(writer, "_GROUP_BYTES", 4000)
+    monkeypatch.setattr(inputs, "_GROUP_BYTES", 4000)

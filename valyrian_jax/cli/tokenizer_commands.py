@@ -88,6 +88,7 @@ def _print_note(line: str) -> None:
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Encode on the workers of this Dask scheduler instead."
 )
+@click.option("--deduplicate", is_flag=True, help="Skip a document whose whole text came before.")
 def encode(
     vocabulary: Path, files: tuple[str, ...], show_tokens: bool, out: Path | None, **settings: Any
 ) -> None:
@@ -115,8 +116,8 @@ def encode(
         write_shards(vocabulary, files, out, settings)
     elif settings:
         raise click.UsageError(
-            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass "
-            "--out DIRECTORY"
+            "--text-key, --separator, --shard-tokens, --workers, --scheduler and --deduplicate "
+            "need --out; pass --out DIRECTORY"
         )
     elif len(files) > 1:
         raise click.UsageError(

@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.support.encoding import encode, read_all_documents, read_all_tokens
 from valyrian_jax.cli.main import main
 from valyrian_jax.data.reading import documents, separators
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
@@ -78,8 +78,8 @@ def test_a_long_document_is_encoded_whole(home: Path, tmp_path: Path) -> None:
     text = (home / "a.txt").read_text(encoding="utf-8").strip().replace("\n\n", "\n")
     (tmp_path / "long.txt").write_text(text + "\n\nValar.", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "MAX_DOCUMENT_BYTES", 2000)
-        patch.setattr(writer, "_GROUP_BYTES", 5000)
+        patch.setattr(inputs, "MAX_DOCUMENT_BYTES", 2000)
+        patch.setattr(inputs, "_GROUP_BYTES", 5000)
         patch.setattr(separators, "_BLOCK", 3000)
         index = encode(home, str(tmp_path / "long.txt"), tmp_path / "s")
     assert (index.documents, index.size, index.skipped) == (2, len(text.encode()) + 6, {})
@@ -92,7 +92,7 @@ def test_a_document_without_a_line_or_space_is_encoded_whole(home: Path, tmp_pat
     text = "字é" * 5000
     (tmp_path / "long.txt").write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "MAX_DOCUMENT_BYTES", 1999)
+        patch.setattr(inputs, "MAX_DOCUMENT_BYTES", 1999)
         index = encode(home, str(tmp_path / "long.txt"), tmp_path / "s")
     tokens = read_all_tokens(tmp_path / "s")
     assert Tokenizer.load(home / "t.json").decode(tokens[1:-1]) == text
@@ -102,7 +102,7 @@ def test_a_document_without_a_line_or_space_is_encoded_whole(home: Path, tmp_pat
 def test_after_a_piece_that_is_not_utf8_a_new_document_begins(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a" * 100 + b"\xff" + b"b" * 99 + b"c" * 150)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "MAX_DOCUMENT_BYTES", 100)
+        patch.setattr(inputs, "MAX_DOCUMENT_BYTES", 100)
         index = encode(home, str(tmp_path / "a"), tmp_path / "s")
     assert (index.documents, index.size, index.skipped) == (2, 250, {documents.NOT_UTF8: 1})
     text = Tokenizer.load(home / "t.json").decode(read_all_tokens(tmp_path / "s"))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.encoding import encode, read_contents
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs
 from valyrian_jax.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -78,7 +78,7 @@ def cluster() -> Iterator[Cluster]:
 def test_shards_are_the_same_bytes_though_two_of_four_workers_are_killed(
     home: Path, whole: Path, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_GROUP_BYTES", 1000)  # several groups for each worker
+    monkeypatch.setattr(inputs, "_GROUP_BYTES", 1000)  # several groups for each worker
     checks = 0
 
     def kill_workers() -> None:

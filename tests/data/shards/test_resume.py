@@ -23,7 +23,7 @@ from tests.support.encoding import (
     read_contents,
     to_json_lines,
 )
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs, writer
 from valyrian_jax.data.shards.index import Shard, read_index
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
@@ -37,9 +37,9 @@ INTERRUPTED = """
 import os, signal, sys
 from valyrian_jax.cli.main import main
 from valyrian_jax.cli.entry_point import run_command
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs, writer
 
-writer._GROUP_BYTES = 4000
+inputs._GROUP_BYTES = 4000
 name, nth, signals, to = sys.argv.pop(1), int(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1)
 seen = 0
 
@@ -122,7 +122,7 @@ def test_resuming_at_the_end_of_a_document_group_and_file_skips_nothing(
         texts = [text for letter in letters for text in (letter, "")]
         (tmp_path / name).write_bytes(to_json_lines(texts))
     names = f"{tmp_path / 'x.jsonl'} {tmp_path / 'y.jsonl'}"
-    monkeypatch.setattr(writer, "_GROUP_DOCUMENTS", group_documents)
+    monkeypatch.setattr(inputs, "_GROUP_DOCUMENTS", group_documents)
     write_shard = writer.write_shard
 
     def fail(directory: Path, number: int, *rest: Any) -> Shard:

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from tests.support.encoding import to_json_lines
 from valyrian_jax.data.reading.documents import GOOD, NOT_JSON, REASONS, RawDocument
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs
 from valyrian_jax.data.shards.executors import open_workers
 from valyrian_jax.data.shards.index import Position, ShardIndex, make_index, read_index
+from valyrian_jax.data.shards.inputs import Document, group_documents, read_files
 from valyrian_jax.data.shards.progress import (
     FileTally,
     note_unused_file,
@@ -23,12 +24,9 @@ from valyrian_jax.data.shards.progress import (
 )
 from valyrian_jax.data.shards.tasks import EncodedGroup, Group, encode_group, encode_groups
 from valyrian_jax.data.shards.writer import (
-    Document,
     WriterState,
     count_documents,
     find_position,
-    group_documents,
-    read_files,
     write_full_shards,
     write_last_shard,
 )
@@ -43,7 +41,7 @@ def make_group(file: int, first: int, ends: list[int], reasons: list[int]) -> En
     positions = np.array([(file, first + i) for i in range(len(ends))])
     sizes = np.diff(ends, prepend=0)
     tokens = np.arange(ends[-1], dtype=np.uint16)
-    return EncodedGroup(positions, tokens, np.array(ends), sizes, np.array(reasons, np.uint8))
+    return EncodedGroup(positions, tokens, np.array(ends), sizes, np.array(reasons, np.uint8), [])
 
 
 @pytest.fixture
@@ -73,8 +71,8 @@ def test_reading_yields_all_documents_from_a_position_on(
 
 
 def test_groups_end_at_a_number_of_bytes_or_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_GROUP_BYTES", 6)
-    monkeypatch.setattr(writer, "_GROUP_DOCUMENTS", 3)
+    monkeypatch.setattr(inputs, "_GROUP_BYTES", 6)
+    monkeypatch.setattr(inputs, "_GROUP_DOCUMENTS", 3)
     contents = [b"abc", b"def", b"", None, b"a", b"b"]
     documents = [Document(0, i, RawDocument(content)) for i, content in enumerate(contents)]
     groups = [*group_documents(documents)]
@@ -96,7 +94,9 @@ def test_a_group_is_encoded_with_end_of_text_before_each_good_document(home: Pat
         RawDocument(to_json_lines(["daor"]), "text"),
         RawDocument(b" "),
     ]
-    group = encode_group((home / "t.json").read_text(), Group(np.zeros((4, 2), np.int64), raw))
+    group = encode_group(
+        (home / "t.json").read_text(), False, Group(np.zeros((4, 2), np.int64), raw)
+    )
     first, second = ([tokenizer.end_of_text, *tokenizer.encode(t)] for t in ("Rytsas", "daor"))
     assert group.tokens.tolist() == first + second
     last = len(first) + len(second)
@@ -109,9 +109,9 @@ def test_workers_return_groups_in_order_and_stop_at_a_signal(home: Path) -> None
     groups = [Group(np.array([(0, i)]), [RawDocument(b"text")]) for i in range(12)]
     content = (home / "t.json").read_text()
     with open_workers(2) as workers:
-        encoded = [*encode_groups(groups, content, workers, lambda: None)]
+        encoded = [*encode_groups(groups, content, False, workers, lambda: None)]
         assert [group.positions.tolist() for group in encoded] == [[[0, i]] for i in range(12)]
-        assert [*encode_groups(groups, content, workers, lambda: signal.SIGTERM)] == []
+        assert [*encode_groups(groups, content, False, workers, lambda: signal.SIGTERM)] == []
 
 
 def test_a_killed_worker_is_reported_in_one_line(home: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_killed_worker_is_reported_in_one_line(home: Path) -> None:
     def encode_and_kill() -> None:
         with open_workers(1) as workers:
             tokenizer = (home / "t.json").read_text()
-            encoded = encode_groups([group] * 9, tokenizer, workers, lambda: None)
+            encoded = encode_groups([group] * 9, tokenizer, False, workers, lambda: None)
             next(encoded)
             (worker,) = {*multiprocessing.active_children()} - others
             worker.kill()

@@ -24,7 +24,7 @@ from tests.support.encoding import (
 )
 from valyrian_jax.cli.main import main
 from valyrian_jax.data.reading import documents
-from valyrian_jax.data.shards import writer
+from valyrian_jax.data.shards import inputs, writer
 from valyrian_jax.data.shards.index import Shard, ShardIndex
 from valyrian_jax.data.shards.shard_set import open_shards
 from valyrian_jax.data.text import DOCUMENT_SEPARATOR, count_bytes, encode_documents
@@ -85,7 +85,7 @@ def test_compressed_texts_and_json_lines_are_the_same_documents(
 def test_bad_documents_are_counted_and_skipped(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "MAX_DOCUMENT_BYTES", 200_000)  # the message keeps 64 MB
+    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 200_000)  # the message keeps 64 MB
     long, whole = b"a" * 200_001, b"a" * 200_000  # a document of plain text is cut instead
     lines = [
         b'{"body": "one"}',
@@ -213,8 +213,8 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         (["a.txt", "b.txt"], "expected one FILE, found 2; pass --out DIRECTORY to write shards"),
         (
             ["--workers", "2", "a.txt"],
-            "--text-key, --separator, --shard-tokens, --workers and --scheduler need --out; pass "
-            "--out DIRECTORY",
+            "--text-key, --separator, --shard-tokens, --workers, --scheduler and --deduplicate "
+            "need --out; pass --out DIRECTORY",
         ),
         (["--out", "s"], "--out expects at least one FILE and no --show-tokens"),
         (

@@ -28,10 +28,11 @@ MAX_DOCUMENT_BYTES = 1 << 26  # of a line or element of JSON, and of a piece of 
 GOOD, CONTINUATION = "", "continuation"
 NOT_UTF8, NOT_JSON, NO_TEXT = "not UTF-8", "invalid JSON", "no text under the key"
 EMPTY, TOO_LONG = "empty", f"longer than {MAX_DOCUMENT_BYTES >> 20} MB"
-REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION)
+DUPLICATE = "duplicate"  # of an earlier document; only `shards.duplicates` finds it
+REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION, DUPLICATE)
 
 
-def _ignore(_: str) -> None:
+def ignore_note(_: str) -> None:
     """Take a note that nobody wants."""
 
 
@@ -41,6 +42,7 @@ class RawDocument(NamedTuple):
     content: bytes | None  # its bytes; None if there are too many
     text_key: str | None = None  # key of the text in JSON; None if the bytes are the text
     is_continuation: bool = False  # whether it continues the document before it
+    is_whole: bool = True  # whether it is no piece of a longer document
 
 
 class DecodedDocument(NamedTuple):
@@ -55,7 +57,7 @@ def read_documents(
     text_key: str = "text",
     separator: str = BLANK_LINE,
     max_bytes: int = MAX_DOCUMENT_BYTES,
-    note: Note = _ignore,
+    note: Note = ignore_note,
 ) -> Iterator[RawDocument]:
     """Yield the documents of a text; white space is none.
 
@@ -95,7 +97,8 @@ def _read_plain(stream: TextStream, separator: str, max_bytes: int) -> Iterator[
             GOOD,
             CONTINUATION,
         )
-        previous = RawDocument(piece.text, None, is_continuation)
+        is_whole = piece.is_first and piece.is_last
+        previous = RawDocument(piece.text, None, is_continuation, is_whole)
         yield previous
 
 
@@ -123,7 +126,7 @@ def read_texts(
     path: str | Path,
     text_key: str = "text",
     separator: str = BLANK_LINE,
-    note: Note = _ignore,
+    note: Note = ignore_note,
     document_end: str = "",
 ) -> Iterator[str]:
     """Yield a text of any size in parts: plain text in blocks, else a document at a time.

@@ -74,6 +74,7 @@ class ShardIndex:
     position: Position  # where encoding resumes
     shards: tuple[Shard, ...]
     separator: str = BLANK_LINE  # what separates the documents of plain text
+    deduplicate: bool = False  # whether a document whose text came before is skipped
 
     @model_validator(mode="after")
     def _check_shards(self) -> "ShardIndex":
@@ -105,6 +106,7 @@ def make_index(
     text_key: str,
     shard_tokens: int,
     separator: str = BLANK_LINE,
+    deduplicate: bool = False,
 ) -> ShardIndex:
     """Return the index of a directory that has no shards yet."""
     return ShardIndex(
@@ -122,6 +124,7 @@ def make_index(
         position=Position(0, 0, 0),
         shards=(),
         separator=separator,
+        deduplicate=deduplicate,
     )
 
 
@@ -161,6 +164,7 @@ def find_difference(old: ShardIndex, new: ShardIndex) -> str:
         ("--shard-tokens", old.shard_tokens, new.shard_tokens),
         ("--text-key", old.text_key, new.text_key),
         ("--separator", old.separator, new.separator),
+        ("--deduplicate", old.deduplicate, new.deduplicate),
         ("this number of files:", len(old.inputs), len(new.inputs)),
         *(
             ("the file", _describe_file(old_file), _describe_file(new_file))

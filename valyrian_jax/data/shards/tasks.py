@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from valyrian_jax.data.reading.documents import (
     CONTINUATION,
+    DUPLICATE,
     GOOD,
     REASONS,
     RawDocument,
     decode_document,
 )
+from valyrian_jax.data.shards.duplicates import find_duplicates, hash_document
 from valyrian_jax.data.shards.executors import Workers
 from valyrian_jax.data.shards.index import TOKENIZER_NAME
 from valyrian_jax.data.shards.shard_set import token_dtype
@@ -45,16 +47,22 @@ class EncodedGroup(NamedTuple):
     ends: Int64  # int64[D]: where the tokens of each document end; a skipped document has none
     sizes: Int64  # int64[D]: bytes of each text, in UTF-8
     reasons: npt.NDArray[np.uint8]  # uint8[D]: index into `documents.REASONS`
+    hashes: list[bytes]  # D hashes of `duplicates`, or none if duplicates are kept
 
 
 def encode_groups(
-    groups: Iterable[Group], tokenizer: str, workers: Workers, stop_signal: StopSignal
+    groups: Iterable[Group],
+    tokenizer: str,
+    deduplicate: bool,
+    workers: Workers,
+    stop_signal: StopSignal,
 ) -> Generator[EncodedGroup]:
     """Yield encoded groups in order, while the workers encode the next ones.
 
     Args:
         groups: Groups of documents.
         tokenizer: The content of a tokenizer.json, which a worker on another machine cannot read.
+        deduplicate: Whether the groups get the hashes of their documents.
         workers: Where the groups are encoded.
         stop_signal: Checked before each group.
     """
@@ -63,7 +71,7 @@ def encode_groups(
         for group in groups:
             if stop_signal() is not None:
                 break
-            pending.append(workers.submit(encode_group, tokenizer, group))
+            pending.append(workers.submit(encode_group, tokenizer, deduplicate, group))
             if len(pending) > 2 * workers.slots:
                 yield pending.popleft().result()
         while pending and stop_signal() is None:
@@ -73,7 +81,7 @@ def encode_groups(
             raise
 
 
-def encode_group(tokenizer: str, group: Group) -> EncodedGroup:
+def encode_group(tokenizer: str, deduplicate: bool, group: Group) -> EncodedGroup:
     """Encode documents as `text.encode_documents` does, without the last <|endoftext|>.
 
     The result depends on the arguments only, so it is the same on any worker and after a retry.
@@ -92,7 +100,25 @@ def encode_group(tokenizer: str, group: Group) -> EncodedGroup:
     counts += is_first
     sizes[is_used] = [len(encode_utf8(text)) for text in texts]
     reasons = np.array([REASONS.index(reason) for _, reason in decoded], np.uint8)
-    return EncodedGroup(group.positions, tokens, np.cumsum(counts), sizes, reasons)
+    hashes = [*map(hash_document, group.documents, decoded)] if deduplicate else []
+    return EncodedGroup(group.positions, tokens, np.cumsum(counts), sizes, reasons, hashes)
+
+
+def drop_duplicates(group: EncodedGroup, seen: set[bytes]) -> EncodedGroup:
+    """Return a group without the documents whose hash is in `seen`, to which its others are added.
+
+    A dropped document stays in the group as one that is skipped.
+    """
+    is_duplicate = find_duplicates(group.hashes, seen)
+    if not is_duplicate.any():
+        return group
+    counts = np.diff(group.ends, prepend=0)
+    return group._replace(
+        tokens=group.tokens[np.repeat(~is_duplicate, counts)],
+        ends=np.cumsum(np.where(is_duplicate, 0, counts)),
+        sizes=np.where(is_duplicate, 0, group.sizes),
+        reasons=np.where(is_duplicate, np.uint8(REASONS.index(DUPLICATE)), group.reasons),
+    )
 
 
 @functools.lru_cache(maxsize=1)

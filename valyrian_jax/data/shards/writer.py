@@ -7,13 +7,11 @@ next one begins, so a killed run resumes there.
 
 import contextlib
 import functools
-import itertools
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -22,13 +20,11 @@ from valyrian_jax.config import BLANK_LINE
 from valyrian_jax.data.reading.documents import (
     CONTINUATION,
     GOOD,
-    MAX_DOCUMENT_BYTES,
     REASONS,
-    RawDocument,
     describe_skipped,
-    read_documents,
 )
 from valyrian_jax.data.reading.text_form import Note, check_texts
+from valyrian_jax.data.shards.duplicates import hash_documents
 from valyrian_jax.data.shards.executors import Workers, open_workers
 from valyrian_jax.data.shards.index import (
     INDEX_NAME,
@@ -42,6 +38,7 @@ from valyrian_jax.data.shards.index import (
     read_index,
     write_index,
 )
+from valyrian_jax.data.shards.inputs import group_documents, read_files, read_files_before
 from valyrian_jax.data.shards.progress import (
     make_progress_bar,
     note_unused_file,
@@ -51,7 +48,7 @@ from valyrian_jax.data.shards.progress import (
     update_progress_bar,
 )
 from valyrian_jax.data.shards.shard_set import check_shard, token_dtype, write_shard
-from valyrian_jax.data.shards.tasks import EncodedGroup, Group, encode_groups
+from valyrian_jax.data.shards.tasks import EncodedGroup, drop_duplicates, encode_groups
 from valyrian_jax.data.text import Tokens
 from valyrian_jax.errors import StoppedError, StopSignal, UserError
 from valyrian_jax.files import lock_directory, read_text, remove_temporaries
@@ -59,16 +56,6 @@ from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.display import count_noun
 
 SHARD_TOKENS = 1 << 26
-# A worker gets this much at a time, enough for compiled code to pay off.
-_GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17
-
-
-class Document(NamedTuple):
-    """A document of the input: its file, its number in the file, and what to decode."""
-
-    file: int
-    number: int
-    raw: RawDocument
 
 
 @dataclass(frozen=True)
@@ -93,6 +80,7 @@ def encode_files(
     separator: str = BLANK_LINE,
     stop_signal: StopSignal = lambda: None,
     scheduler: str | None = None,
+    deduplicate: bool = False,
 ) -> ShardIndex:
     """Write the tokens of files as shards, or resume writing them.
 
@@ -108,6 +96,8 @@ def encode_files(
         stop_signal: Checked before each document and group.
         scheduler: Address of a Dask scheduler whose workers encode; None: processes of this
             machine.
+        deduplicate: Whether to skip documents whose whole text came before. The hashes of all
+            texts take about 90 bytes each, and a resumed run reads the finished part for them.
 
     Returns:
         The finished index, also if it was finished before.
@@ -118,7 +108,7 @@ def encode_files(
         StoppedError: A signal asked to stop; finished shards are kept.
     """
     tokenizer = Tokenizer.load(vocabulary)
-    new_index = make_index(tokenizer, files, text_key, shard_tokens, separator)
+    new_index = make_index(tokenizer, files, text_key, shard_tokens, separator, deduplicate)
     # Each line once, though many files may cause it.
     note = functools.cache(lambda line: print_line(console, f"note: {line}"))
     check_texts(files, text_key, separator, note)
@@ -187,9 +177,14 @@ def write_groups(
     state, tally = WriterState(index, [], index.position.token), start_tally(index.position)
     documents = read_files(files, index, stop_signal, note)
     tokenizer = read_text(out / TOKENIZER_NAME)
-    groups = encode_groups(group_documents(documents), tokenizer, workers, stop_signal)
+    before = read_files_before(files, index, stop_signal) if index.deduplicate else ()
+    seen = hash_documents(before)
+    groups = encode_groups(
+        group_documents(documents), tokenizer, index.deduplicate, workers, stop_signal
+    )
     with contextlib.closing(groups), make_progress_bar(console) as bar:
-        for group in groups:
+        for encoded in groups:
+            group = drop_duplicates(encoded, seen)
             state = write_full_shards(out, state, group)
             *finished, tally = tally_group(tally, group)
             for finished_tally in finished:
@@ -198,36 +193,6 @@ def write_groups(
     if stop_signal() is None:
         note_unused_file(tally, index, console)
     return state
-
-
-def read_files(
-    files: Sequence[str | Path], index: ShardIndex, stop_signal: StopSignal, note: Note
-) -> Iterator[Document]:
-    """Yield the documents of all files from the index's position on, until a signal stops it."""
-    start = index.position
-    for file, path in itertools.islice(enumerate(files), start.file, None):
-        documents = read_documents(path, index.text_key, index.separator, MAX_DOCUMENT_BYTES, note)
-        for number, document in enumerate(documents):
-            if stop_signal() is not None:
-                return
-            if (file, number) >= (start.file, start.document):
-                yield Document(file, number, document)
-
-
-def group_documents(documents: Iterable[Document]) -> Iterator[Group]:
-    """Yield documents in groups for the workers."""
-    positions: list[tuple[int, int]] = []
-    raw: list[RawDocument] = []
-    size = 0
-    for document in documents:
-        positions.append((document.file, document.number))
-        raw.append(document.raw)
-        size += len(document.raw.content or b"")
-        if size >= _GROUP_BYTES or len(raw) >= _GROUP_DOCUMENTS:
-            yield Group(np.array(positions), raw)
-            positions, raw, size = [], [], 0
-    if raw:
-        yield Group(np.array(positions), raw)
 
 
 def write_full_shards(out: Path, state: WriterState, group: EncodedGroup) -> WriterState:
