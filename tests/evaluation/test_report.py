@@ -129,6 +129,24 @@ def test_trigram_probabilities_are_a_distribution() -> None:
         assert distribution == pytest.approx(single)
 
 
+def test_trigram_probabilities_are_those_of_the_formula() -> None:
+    tokens = [int(t) for t in np.random.default_rng(0).integers(0, 9, 60)]
+    trigram, text = WittenBell(tokens, 3, 10), [*range(10), *tokens[:20]]
+    logs = []
+    for i, token in enumerate(text):
+        expected = 1 / 10
+        for n in range(min(3, i + 1)):
+            places = [j for j in range(n, 60) if tokens[j - n : j] == text[i - n : i]]
+            next_tokens = [tokens[j] for j in places]
+            types = len({*next_tokens})
+            if types:
+                count = next_tokens.count(token)
+                expected = (count + types * expected) / (len(places) + types)
+        assert trigram.probability(token, text[:i]) == pytest.approx(expected)
+        logs.append(math.log(expected))
+    assert trigram.cross_entropy(text) == pytest.approx(-sum(logs[1:]) / (len(text) - 1))
+
+
 def test_trigram_loss_is_low_for_known_tokens_and_high_for_unknown_ones() -> None:
     assert WittenBell([1, 2] * 50, 3, 10).cross_entropy([1, 2] * 5) < 0.2
     assert math.exp(WittenBell([0], 1, 10).cross_entropy([0, 5])) > 10

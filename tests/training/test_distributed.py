@@ -5,8 +5,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,15 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from tests.support.runs import ROOT, find_last_step, load_tiny_config, make_text_console, resume
+from tests.support.forked import ForkedProcess
+from tests.support.runs import find_last_step, load_tiny_config, make_text_console, resume
 from valyrian_jax.config import Config, config_to_toml
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training import distributed
 from valyrian_jax.training.run import train
 
-Process = subprocess.Popen[str]
+Process = ForkedProcess
 RESTART_HINT = (
     "if another process has ended, start all of them again; resume with: "
     "python -m valyrian_jax train --resume {run}"
@@ -74,17 +73,8 @@ def start() -> Iterator[StartProcess]:
     """Return a function that starts train.py or other code; its processes end with the test."""
     processes: list[Process] = []
 
-    def start_process(
-        *arguments: str, program: tuple[str, ...] = (str(ROOT / "train.py"),), **environment: str
-    ) -> Process:
-        process = subprocess.Popen(
-            [sys.executable, *program, *arguments],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start_process(*arguments: str, code: str = "", **environment: str) -> Process:
+        process = ForkedProcess(arguments, os.environ | environment, code)
         processes.append(process)
         return process
 
@@ -125,8 +115,6 @@ def start_pair(
 
 
 def wait_for_evaluation(process: Process) -> None:
-    assert process.stdout
-    assert process.stderr
     assert any(line.startswith("step ") for line in process.stdout), process.stderr.read()
 
 
@@ -195,7 +183,7 @@ def test_a_process_that_dies_while_all_save_is_not_a_problem_of_the_disk(
     config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
     run = tmp_path / "run"
-    first, _ = start_pair(start, config_option, f"--out={run}", program=("-c", KILLED_IN_SAVE))
+    first, _ = start_pair(start, config_option, f"--out={run}", code=KILLED_IN_SAVE)
     status, errors = wait_for_end(first)
     assert status == 2
     assert last_line(errors).startswith("error: a computation across the 2 processes failed (")

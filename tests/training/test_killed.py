@@ -1,6 +1,5 @@
 """Killed runs: a run that is killed repeatedly ends with the result of an uninterrupted one."""
 
-import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ from tests.support.runs import load_tiny_config
 from valyrian_jax.errors import delay_interrupts, stop_signals
 from valyrian_jax.training import checkpoint
 
-KILLS = 4
+# Of the file operations of a whole run; no process gets through more than half of one.
+KILLED_AFTER = (0.5, 0.05, 0.45, 0.3)
 
 
 def test_a_run_killed_four_times_equals_an_uninterrupted_run(
@@ -22,10 +22,9 @@ def test_a_run_killed_four_times_equals_an_uninterrupted_run(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     uninterrupted = train_in_process(config, whole)
     assert uninterrupted.code == 0
-    generator, codes, reached = random.Random(0), set[int | None](), set[int]()
-    for _ in range(KILLS):
-        # Each process gets through at most half a run; some are killed before the first step.
-        kill_at = generator.randint(1, uninterrupted.operations // 2)
+    codes, reached = set[int | None](), set[int]()
+    for share in KILLED_AFTER:
+        kill_at = round(share * uninterrupted.operations)
         codes.add(train_in_process(config, killed, kill_at).code)
         reached.update(checkpoint.list_steps(killed / "checkpoints"))
     assert -signal.SIGKILL in codes <= {-signal.SIGKILL, 0}

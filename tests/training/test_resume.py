@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.full_disk import file_size_limit
 from tests.support.killing import FORK_SERVER
 from tests.support.runs import (
     ROOT,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked import ForkedProcess
 from tests.support.runs import (
     ROOT,
     assert_same_runs,
@@ -26,7 +27,7 @@ from valyrian_jax.training import checkpoint
 from valyrian_jax.training import run as training_run
 from valyrian_jax.training.run import TrainResult, train
 
-Process = subprocess.Popen[str]
+Process = subprocess.Popen[str] | ForkedProcess
 StartTraining = Callable[..., Process]
 STOPPED = r"^stopped at step (\d+) \({}\); saved; resume with: .* train --resume {}$"
 
@@ -46,15 +47,19 @@ def start(small_text: Path, tmp_path: Path, run: Path) -> Iterator[StartTraining
 
     def start_training(*launcher: str, terminal: int | None = None) -> Process:
         stream = subprocess.PIPE if terminal is None else terminal
-        command = [sys.executable, "-u", str(ROOT / "train.py"), f"--config={config}"]
-        process = subprocess.Popen(
-            [*launcher, *command, f"--out={run}"],
-            cwd=ROOT,
-            stdin=terminal,
-            stdout=stream,
-            stderr=stream,
-            text=True,
-        )
+        arguments = [f"--config={config}", f"--out={run}"]
+        process: Process
+        if launcher:
+            process = subprocess.Popen(
+                [*launcher, sys.executable, "-u", str(ROOT / "train.py"), *arguments],
+                cwd=ROOT,
+                stdin=terminal,
+                stdout=stream,
+                stderr=stream,
+                text=True,
+            )
+        else:
+            process = ForkedProcess(arguments, os.environ)
         processes.append(process)
         return process
 

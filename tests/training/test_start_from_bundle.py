@@ -23,7 +23,9 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config
 from valyrian_jax.training import checkpoint
 from valyrian_jax.training.best_weights import has_valyrian_words
+from valyrian_jax.training.console import print_header
 from valyrian_jax.training.run import TrainResult, train
+from valyrian_jax.training.setup import prepare
 
 
 @pytest.fixture
@@ -137,14 +139,16 @@ def test_a_held_out_loss_that_is_not_finite_never_becomes_the_best(
 def test_a_high_learning_rate_is_named_where_trained_weights_are_changed(
     finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:
-    settings = {"train.steps": 10, "train.sample_every": 0, "train.eval_every": 10}
     default, lower = OptimConfig().lr, load_config("configs/finetune.toml").optim.lr
-    for number, (lr, init, count) in enumerate(
-        [(default, True, 1), (2 * default, True, 1), (lower, True, 0), (default, False, 0)]
-    ):
-        config = load_tiny_config(small_text, **settings, **{"optim.lr": lr})
-        bundle, run = finished.directory / "bundle", tmp_path / str(number)
-        console = make_text_console()
-        train(config, run, init=bundle if init else None, console=console)
+    bundle, state = finished.directory / "bundle", load_last_state(finished.directory)
+    for lr, init, count in [
+        (default, bundle, 1),
+        (2 * default, bundle, 1),
+        (lower, bundle, 0),
+        (default, None, 0),
+    ]:
+        config, console = load_tiny_config(small_text, **{"optim.lr": lr}), make_text_console()
+        setup = prepare(config, jax.devices()[0], out=tmp_path / "run", init=init)
+        print_header(console, setup, state)
         output = " ".join(read_console(console).split())
         assert output.count("to fine-tune, pass --config finetune") == count

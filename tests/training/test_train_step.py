@@ -32,25 +32,28 @@ def new_state() -> TrainState:
     return init_state(CONFIG, make_optimizer(CONFIG.optim, 20))
 
 
-@functools.cache
-def cached_train_step(config: Config) -> TrainStep:
+def make_step(config: Config) -> TrainStep:
     return make_train_step(config, make_optimizer(config.optim, 20))
 
 
 def train_in_dispatches(counts: list[int]) -> TrainState:
     state, step = new_state(), 0
     for count in counts:
-        state, _ = cached_train_step(CONFIG)(state, BATCHES[step : step + count])
+        state, _ = make_step(CONFIG)(state, BATCHES[step : step + count])
         step += count
     return state
 
 
-def test_a_step_compiles_once() -> None:
-    train_step = make_train_step(CONFIG, make_optimizer(CONFIG.optim, 20))
-    state = new_state()
-    for _ in range(4):
-        state, _ = train_step(state, BATCHES)
-    assert train_step._cache_size() == 1
+def test_equal_steps_compile_once() -> None:
+    config = replace(CONFIG, data=replace(CONFIG.data, path="another text"))
+    train_step, state = make_step(CONFIG), new_state()
+    state, _ = train_step(state, BATCHES)
+    compiled = train_step._cache_size()
+    for _ in range(3):
+        state, _ = make_step(config)(state, BATCHES)
+    assert train_step._cache_size() == compiled
+    assert make_step(config) is train_step
+    assert make_step(replace(CONFIG, train=replace(CONFIG.train, seed=1))) is not train_step
     assert int(state.step) == 24
 
 
@@ -68,13 +71,13 @@ def test_dropout_depends_on_seed_and_step() -> None:
         config = replace(CONFIG, train=replace(CONFIG.train, seed=seed))
         for step in (0, 7):
             state = new_state()._replace(step=jnp.asarray(step, jnp.int32))
-            losses.add(float(cached_train_step(config)(state, BATCHES)[1].loss[0]))
+            losses.add(float(make_step(config)(state, BATCHES)[1].loss[0]))
     assert len(losses) == 4
 
 
 def test_the_old_state_is_donated() -> None:
     old = new_state()
-    cached_train_step(CONFIG)(old, BATCHES)
+    make_step(CONFIG)(old, BATCHES)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
 
 
@@ -84,11 +87,11 @@ def test_a_step_that_is_not_finite_changes_only_the_count() -> None:
         wte = each.params["transformer"]["wte"]
         wte["weight"] = wte["weight"].at[299].set(3e38)  # Token 299 makes the loss infinite.
     batches = jnp.where(BATCHES == 299, 0, BATCHES).at[:, 0, 0].set(299)
-    state, metrics = cached_train_step(CONFIG)(state, batches)
+    state, metrics = make_step(CONFIG)(state, batches)
     assert not metrics.taken.any()
     assert int(state.step) == 6
     jax.tree.map(np.testing.assert_array_equal, state[1:], before[1:])
-    _, metrics = cached_train_step(CONFIG)(new_state(), batches)
+    _, metrics = make_step(CONFIG)(new_state(), batches)
     assert metrics.taken.all()
 
 

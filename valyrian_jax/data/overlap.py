@@ -1,7 +1,7 @@
 """The overlap of a split: how much of the held-out part also stands in the training part."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,20 +30,24 @@ def find_sentences(documents: Iterable[str]) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def measure_overlap(split: DataSplit) -> Overlap:
+def measure_overlap(split: DataSplit, training: Collection[str] | None = None) -> Overlap:
     """Return the share of held-out sentences that occur in the training part.
 
     Where a text has no sentence ends, its lines or documents are compared. Where these are long or
     there is only one, as in a text without any white space, windows of 32 bytes are: each held-out
     window with every position of the training part.
+
+    Args:
+        split: The two parts.
+        training: The sentences of the training part, if the caller has found them; else None.
     """
     units = find_sentences(split.held_out)
     length = sum(map(len, units))
     if length > _LONG_UNIT * len(units) or (len(units) == 1 and length > 2 * _WINDOW):
         windows = _find_windows(split.train, split.held_out)
         return Overlap(float(windows.mean()), f"{_WINDOW}-byte windows")
-    train = set(find_sentences(split.train))
-    share = sum(unit in train for unit in units) / max(len(units), 1)
+    training = set(find_sentences(split.train)) if training is None else training
+    share = sum(unit in training for unit in units) / max(len(units), 1)
     return Overlap(share, _name_units(units, split.held_out))
 
 

@@ -100,6 +100,7 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     enough = config.model.n_positions + 1
     count = count_tokens(documents.train, tokenizer, enough)
     refuse([*shortages, *check_context(count, config)])
+    training_sentences = frozenset(find_sentences(documents.train)) if source else None
     return TextDataset(
         config=config,
         size=text.size,
@@ -108,10 +109,10 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
         tokenizer=tokenizer,
         training_tokens=encode_documents(documents.train, tokenizer, scratch),
         eval_set=make_eval_set(documents.held_out, tokenizer, config, scratch),
-        overlap=measure_overlap(documents),
+        overlap=measure_overlap(documents, training_sentences),
         cut=documents.cut,
         entropy=floor,
-        training_sentences=frozenset(find_sentences(documents.train)) if source else None,
+        training_sentences=training_sentences,
         notes=text.notes,
     )
 

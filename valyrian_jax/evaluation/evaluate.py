@@ -1,5 +1,6 @@
 """The loss of a model over the whole held-out set, in nats per token and bits per byte."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +15,12 @@ from valyrian_jax.bundle.memory import estimate_memory
 from valyrian_jax.config import ModelConfig, TrainConfig
 from valyrian_jax.data.windows import EvalSet, EvalWindows
 from valyrian_jax.model import sharding
-from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
+from valyrian_jax.model.compute_options import (
+    DEFAULT_OPTIONS,
+    MAX_PROGRAMS,
+    ComputeOptions,
+    compiler_options,
+)
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import summed_cross_entropy
@@ -30,6 +36,7 @@ class Evaluation(NamedTuple):
     bits_per_byte: float
 
 
+@functools.lru_cache(MAX_PROGRAMS)
 def make_eval_step(config: ModelConfig, options: ComputeOptions = DEFAULT_OPTIONS) -> EvalStep:
     """Return a compiled function that sums the cross-entropy of N batches, in nats.
 

@@ -138,7 +138,7 @@ def make_pair_report(directory: Path, count: int, seed: int, texts: int) -> Pair
     scorers: list[Score] = [scorer]
     if run.training is not None:
         tokens = encode_documents(run.training, bundle.tokenizer, choose_scratch(directory))
-        trigram = WittenBell(tokens.tolist(), 3, bundle.tokenizer.vocab_size)
+        trigram = WittenBell(tokens, 3, bundle.tokenizer.vocab_size)
         scorers.append(functools.partial(score_with_trigram, trigram, bundle.tokenizer))
 
     made = _Scored(run.pairs, [measure_margins(run.pairs, score) for score in scorers])

@@ -181,8 +181,7 @@ def _evaluate_trigram(
 ) -> tuple[ReportRow, WittenBell]:
     """Train a trigram model of the same tokens and return its loss and the model."""
     train, held_out = (
-        encode_documents(part, tokenizer, scratch).tolist()
-        for part in (documents.train, documents.held_out)
+        encode_documents(part, tokenizer, scratch) for part in (documents.train, documents.held_out)
     )
     trigram = WittenBell(train, 3, tokenizer.vocab_size)
     nats = trigram.cross_entropy(held_out)

@@ -12,6 +12,7 @@ from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.errors import UserError
 
 Kernel = Literal["own", "xla", "cudnn"]
+MAX_PROGRAMS = 16  # of each kind that a process keeps, for later runs with equal settings
 
 
 class ComputeOptions(NamedTuple):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import is_stream, write_output
@@ -41,7 +41,7 @@ def save_figure(
         # Equal figures give equal files.
         stack.enter_context(matplotlib.rc_context({"svg.hashsalt": "valyrian"}))
         for file, temporary in zip(files, temporaries, strict=True):
-            figure.savefig(temporary, **_savefig_options(file))
+            _draw_to_file(figure, temporary, file.suffix.lower())
             figure.set_layout_engine("none")  # keep the layout of the first file
     return files
 
@@ -58,7 +58,13 @@ def _list_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
 
 
-def _savefig_options(file: Path) -> dict[str, Any]:
-    if file.suffix.lower() == ".svg":
-        return {"format": "svg", "metadata": {"Date": None}}
-    return {"format": "png", "dpi": 150}
+def _draw_to_file(figure: "Figure", path: Path, suffix: str) -> None:
+    """Draw a figure once; `Figure.savefig` draws it twice, to crop what few layouts need."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if suffix == ".svg":
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+    else:
+        figure.dpi = 150
+        FigureCanvasAgg(figure).print_png(path)

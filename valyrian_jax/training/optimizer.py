@@ -1,13 +1,17 @@
 """The update rule: clipping, the optimizer, weight decay by parameter path, and the schedule."""
 
+import functools
+
 import jax
 import optax
 from jaxtyping import Array, PyTree
 
 from valyrian_jax.config import OptimConfig
+from valyrian_jax.model.compute_options import MAX_PROGRAMS
 from valyrian_jax.model.parameters import Params
 
 
+@functools.lru_cache(MAX_PROGRAMS)  # JAX compiles equal functions once only if they are the same.
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Return the optimizer of a run.
 
@@ -46,6 +50,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
+@functools.lru_cache(MAX_PROGRAMS)
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the step.
 

@@ -14,9 +14,14 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from valyrian_jax.config import Config
+from valyrian_jax.config import Config, ModelConfig, TrainConfig
 from valyrian_jax.model import sharding
-from valyrian_jax.model.compute_options import DEFAULT_OPTIONS, ComputeOptions, compiler_options
+from valyrian_jax.model.compute_options import (
+    DEFAULT_OPTIONS,
+    MAX_PROGRAMS,
+    ComputeOptions,
+    compiler_options,
+)
 from valyrian_jax.model.gpt import forward
 from valyrian_jax.model.jax_settings import make_key
 from valyrian_jax.model.loss import cross_entropy
@@ -47,7 +52,7 @@ TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMe
 
 def abstract_state(config: Config, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
     """Return a TrainState of dtypes, shapes and shardings, without allocating arrays."""
-    params = jax.eval_shape(functools.partial(_init_params, config), np.uint32(0))
+    params = jax.eval_shape(functools.partial(_init_params, config.model), np.uint32(0))
     step: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, params, jax.eval_shape(optimizer.init, params))
     shardings = sharding.state_shardings(state, config, mesh)
@@ -71,8 +76,8 @@ def init_state(
     mesh = mesh or sharding.single_device_mesh()
     shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
     if params is None:
-        init = jax.jit(functools.partial(_init_params, config), out_shardings=shardings.params)
-        params = init(np.uint32(config.train.seed))
+        init = jax.jit(_init_params, static_argnums=0, out_shardings=shardings.params)
+        params = init(config.model, np.uint32(config.train.seed))
     else:
         params = sharding.shard(params, shardings.params)
     step = sharding.shard(np.zeros((), np.int32), shardings.step)
@@ -81,8 +86,8 @@ def init_state(
     )
 
 
-def _init_params(config: Config, seed: UInt32[Array, ""]) -> Params:
-    return init_params(config.model, make_key(seed))
+def _init_params(config: ModelConfig, seed: UInt32[Array, ""]) -> Params:
+    return init_params(config, make_key(seed))
 
 
 def make_train_step(
@@ -97,10 +102,24 @@ def make_train_step(
 
     The state is donated: its memory is reused, so the old state must not be read afterwards.
     """
-    # 1 separates dropout from the initial weights, which use the key itself.
-    dropout_key = jax.random.fold_in(make_key(config.train.seed), 1)
+    settings = config.train
+    train = TrainConfig(
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        dtype=settings.dtype,
+        accumulate=settings.accumulate,
+    )
+    # Without what no step depends on, such as the path of the text, equal steps compile once.
+    return _make_train_step(Config(model=config.model, train=train), optimizer, options)
 
-    def one_step(state: TrainState, batch: Int[Array, "B W"]) -> tuple[TrainState, StepMetrics]:
+
+@functools.lru_cache(MAX_PROGRAMS)
+def _make_train_step(
+    config: Config, optimizer: optax.GradientTransformation, options: ComputeOptions
+) -> TrainStep:
+    def one_step(
+        dropout_key: PRNGKeyArray, state: TrainState, batch: Int[Array, "B W"]
+    ) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(dropout_key, state.step)
         loss, gradients = value_and_gradients(config, state.params, batch, key, options)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -117,7 +136,9 @@ def make_train_step(
     def train_step(
         state: TrainState, batches: Int[Array, "N B W"]
     ) -> tuple[TrainState, StepMetrics]:
-        return jax.lax.scan(one_step, state, batches)
+        # 1 separates dropout from the initial weights, which use the key itself.
+        dropout_key = jax.random.fold_in(make_key(config.train.seed), 1)
+        return jax.lax.scan(functools.partial(one_step, dropout_key), state, batches)
 
     mesh = options.mesh or sharding.single_device_mesh()
     shardings = jax.tree.map(lambda array: array.sharding, abstract_state(config, optimizer, mesh))
