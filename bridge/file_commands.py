@@ -67,7 +67,7 @@ def export(
     checks every file before it gets its name. A page is a directory of files that any web server
     can serve; see it with `python -m http.server --directory site`.
     """
-    from bridge import exported_program, torchscript
+    from bridge import torchscript
     from bridge.export_metadata import describe_certificate
     from bridge.gguf import export as gguf_export
 
@@ -93,6 +93,8 @@ def export(
         certificate = torchscript.export(directory, out, quantize == "int8", print_progress)
         summary = describe_certificate(certificate)
     else:
+        from bridge import exported_program  # It imports the tracer, as long to load as PyTorch.
+
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out, print_progress)
         summary = "logits reproduced"
@@ -113,7 +115,7 @@ def check(file: Path, as_json: bool) -> None:
     --json prints the certificate of a TorchScript or GGUF file, or the largest difference of a
     logit in a .pt2 file.
     """
-    from bridge import exported_program, torchscript
+    from bridge import torchscript
     from bridge.export_metadata import describe_certificate
     from bridge.gguf import export as gguf_export
     from bridge.gguf.reader import is_gguf
@@ -122,6 +124,8 @@ def check(file: Path, as_json: bool) -> None:
         result: Mapping[str, Any] = gguf_export.check(file)
         summary = gguf_export.describe(result)
     elif file.suffix == ".pt2":
+        from bridge import exported_program  # See `export`.
+
         result = {"difference": exported_program.check(file)}
         summary = f"logits differ by at most {result['difference']:.1e} from those at export"
     else:
