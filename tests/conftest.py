@@ -28,9 +28,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # PyTorch's threads spin while they wait for one another, and every core already runs a test. The
 # commands, servers and C++ programs that tests start inherit this.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Commands that tests start need not compile all modules again, where there is a place for bytecode.
-if "PYTHONPYCACHEPREFIX" in os.environ:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
