@@ -57,17 +57,23 @@ class Decode(nn.Module):
         return self.gpt.forward_cached(tokens, cache, past.shape[4]), cache
 
 
-@pin_torch_settings()
 def export(directory: Path, out: Path, progress: Progress = ignore_progress) -> None:
     """Write a bundle as a .pt2 file, like `bridge.torchscript.export`, and check it."""
     if out.suffix != ".pt2" and not is_stream(out):
         raise UserError(
             f"cannot write {out}: --format export expects a name that ends in .pt2; change -o"
         )
-    with publish_checked(out, ".pt2", progress) as partial, partial.open("wb") as file:
-        progress("loading the weights")
-        programs, extra_files = _make_programs(directory, progress)
-        progress("writing the file")
+    with publish_checked(out, ".pt2", progress) as partial:
+        write(directory, partial, progress)
+
+
+@pin_torch_settings()
+def write(directory: Path, path: Path, progress: Progress = ignore_progress) -> None:
+    """Write a bundle as a .pt2 file, like `export`, but without the check."""
+    progress("loading the weights")
+    programs, extra_files = _make_programs(directory, progress)
+    progress("writing the file")
+    with path.open("wb") as file:
         package_pt2(file, exported_programs=programs, extra_files=extra_files)
 
 

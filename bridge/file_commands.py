@@ -93,7 +93,7 @@ def export(
         certificate = torchscript.export(directory, out, quantize == "int8", print_progress)
         summary = describe_certificate(certificate)
     else:
-        from bridge import exported_program  # slow, and needed by this format only
+        from bridge import exported_program  # It imports the tracer, as long to load as PyTorch.
 
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out, print_progress)
@@ -124,7 +124,7 @@ def check(file: Path, as_json: bool) -> None:
         result: Mapping[str, Any] = gguf_export.check(file)
         summary = gguf_export.describe(result)
     elif file.suffix == ".pt2":
-        from bridge import exported_program  # slow, and needed by this format only
+        from bridge import exported_program  # See `export`.
 
         result = {"difference": exported_program.check(file)}
         summary = f"logits differ by at most {result['difference']:.1e} from those at export"

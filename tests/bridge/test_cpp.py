@@ -64,44 +64,38 @@ def test_a_text_ends_before_a_stop_string_as_in_the_module(
     run: Run, file: Path, script: Any, stop: list[str]
 ) -> None:
     options = ["--max-new-tokens", 60, "--temperature", 1.2, "--top-p", 1, "--num-samples", 4]
-    for prompt in ("the wolf ", "Ȳdra 🐉"):
-        texts = [
-            script.generate_text(prompt, 60, 1.2, 0, 1.0, seed, stop=stop) for seed in range(4)
-        ]
-        expected = "".join(f"[seed {seed}] {text}\n" for seed, text in enumerate(texts))
-        stops = [option for text in stop for option in ("--stop", text)]
-        done = run(file, "--prompt", prompt, "--seed", 0, *options, *stops)
-        assert (done.returncode, done.stdout.decode()) == (0, expected), done.stderr
+    prompts = ["the wolf ", "Ȳdra 🐉"]
+    expected = "".join(
+        f"[seed {seed}] {script.generate_text(prompt, 60, 1.2, 0, 1.0, seed, stop=stop)}\n"
+        for prompt in prompts
+        for seed in range(4)
+    )
+    stops = [option for text in stop for option in ("--stop", text)]
+    options += ["--prompts", "-", "--seed", 0, *stops]
+    done = run(file, *options, stdin="\n".join(prompts).encode())
+    assert (done.returncode, done.stdout.decode()) == (0, expected), done.stderr
 
 
-@pytest.mark.parametrize(
-    "options", ["--min-p 0.1", "--repetition-penalty 1.2", "--min-new-tokens 3", "--stop e"]
-)
-def test_a_file_of_an_older_version_is_named_where_it_lacks_a_setting(
-    run: Run, options: str
-) -> None:
+def test_a_file_of_an_older_version_is_named_where_it_lacks_a_setting(run: Run) -> None:
     done = run(OLD_FILE, "--prompt", "the", "--max-new-tokens", 5)
     assert done.returncode == 0, done.stderr
-    done = run(OLD_FILE, "--prompt", "the", *options.split())
-    assert done.returncode == 2
-    assert done.stderr.decode().endswith("found an older one; export the bundle again\n")
-    assert done.stdout == b""
+    for options in ("--min-p 0.1", "--repetition-penalty 1.2", "--min-new-tokens 3", "--stop e"):
+        done = run(OLD_FILE, "--prompt", "the", *options.split())
+        assert (done.returncode, done.stdout) == (2, b""), options
+        assert done.stderr.decode().endswith("found an older one; export the bundle again\n")
 
 
 def test_text_equals_that_of_the_module(run: Run, file: Path, script: Any) -> None:
     options = ["--max-new-tokens", 40, "--temperature", 1.2, "--top-p", 1, "--num-samples", 3]
-    prompts = dict(enumerate(["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]))
-
-    def continue_prompt(i: int) -> subprocess.CompletedProcess[bytes]:
-        return run(file, "--prompt", prompts[i], "--seed", 3 * i, *options)
-
-    with ThreadPoolExecutor(2) as pool:
-        for i, done in zip(prompts, pool.map(continue_prompt, prompts), strict=True):
-            expected = "".join(
-                f"[seed {seed}] {script.generate_text(prompts[i], 40, 1.2, 0, 1.0, seed)}\n"
-                for seed in range(3 * i, 3 * i + 3)
-            )
-            assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
+    prompts = ["", "the dragon", "Ȳdra daor 🐉", "they're  \t", "x" * 90]
+    options += ["--prompts", "-", "--seed", 7]
+    done = run(file, *options, stdin="\n".join(prompts).encode())
+    expected = "".join(
+        f"[seed {seed}] {script.generate_text(prompt, 40, 1.2, 0, 1.0, seed)}\n"
+        for prompt in prompts
+        for seed in range(7, 10)
+    )
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
 
 
 def test_settings_default_to_those_in_the_file(run: Run, file: Path, script: Any) -> None:
@@ -127,10 +121,11 @@ def test_each_sample_uses_the_next_seed(run: Run, file: Path, script: Any) -> No
     assert done.stdout.decode() == f"[seed {largest}] {expected[0]}\n[seed 0] {expected[1]}\n"
 
 
-def test_lines_of_prompts_can_end_as_on_windows(run: Run, file: Path) -> None:
-    options = [file, "--max-new-tokens", 9, "--prompts", "-"]
-    expected = run(*options, stdin=b"the\nwolf\n").stdout
-    assert run(*options, stdin=b"the\r\nwolf\r\n").stdout == expected
+def test_lines_of_prompts_can_end_as_on_windows(run: Run, file: Path, script: Any) -> None:
+    done = run(file, "--max-new-tokens", 9, "--prompts", "-", stdin=b"the\r\nwolf\r\n")
+    settings = script.defaults()[1:5]
+    expected = [script.generate_text(prompt, 9, *settings) for prompt in ("the", "wolf")]
+    assert done.stdout.decode().splitlines() == "\n".join(expected).splitlines()
 
 
 def test_a_full_disk_is_an_error(program: Path, file: Path) -> None:
@@ -166,25 +161,9 @@ def test_user_errors_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path
         ([tmp_path / "text.pt"], "is damaged or not a TorchScript file"),
         ([tmp_path / "empty.pt"], "is damaged or not a TorchScript file"),
         ([tmp_path / "linear.pt"], "is a TorchScript file without text generation; expected a"),
-        ([], "no model file"),
-        ([file, "other"], "more than one model file: other"),
-        ([file, "--sed", 1, "--s", 2], "unknown option --sed"),
-        ([file, "--see", 1], "unknown option --see"),
-        ([file, "--ids=1"], "unknown option --ids=1"),
-        ([file, "--seed"], "--seed needs a value"),
+        ([file, "--threads", 2], "unknown option --threads"),  # an option of valyrian-run only
         ([file, "--seed", "1.5"], "--seed is '1.5', expected a whole number"),
-        ([file, "--temperature", "hot"], "--temperature is 'hot', expected 0 or a number"),
-        ([file, "--top-p", 0], "--top-p is '0', expected a number above 0"),
-        (
-            [file, "--num-samples", "many"],
-            "--num-samples is 'many', expected a whole number from 1 to 2147483647",
-        ),
-        ([file, "--stop="], "--stop is '', expected at least one character"),
-        ([file, "--stop"], "--stop needs a value"),
-        ([file, "--ids", "--stop", "a"], "--ids and --stop cannot be combined"),
         ([file, "--prompts", tmp_path], "cannot read"),
-        ([file, "--prompts", "-", "--prompt", "a"], "--prompt and --prompts cannot be combined"),
-        ([file, "-xyz"], "unknown option -x"),
         ([file, "--prompts", tmp_path / "none.txt"], "cannot read"),
     ]
     with ThreadPoolExecutor(2) as pool:  # Most of the time, the processes start.
@@ -197,12 +176,11 @@ def test_user_errors_end_in_one_line_and_status_2(run: Run, file: Path, tmp_path
         assert words in message
 
 
-# Numbers that Python takes and that it does not, by option.
 def test_a_damaged_file_writes_no_text(run: Run, file: Path, tmp_path: Path) -> None:
     data, draw = file.read_bytes(), random.Random(0)
     expected = run(file, "--max-new-tokens", 9).stdout
     paths = []
-    for number in range(16):
+    for number in range(8):
         damaged = bytearray(data)
         start, length = draw.randrange(len(data)), draw.choice([1, 64, 4096])
         damaged[start : start + length] = draw.randbytes(len(damaged[start : start + length]))
@@ -217,7 +195,7 @@ def test_a_damaged_file_writes_no_text(run: Run, file: Path, tmp_path: Path) -> 
             assert (done.returncode, done.stdout) == (2, b"")
             assert b"is damaged or not a TorchScript file: " in done.stderr
             assert done.stderr.count(b"\n") == 1
-    assert sum(b"does not match its checksum" in done.stderr for done in results) >= 8
+    assert sum(b"does not match its checksum" in done.stderr for done in results) >= 4
 
 
 def test_a_changed_weight_writes_no_text(run: Run, file: Path, tmp_path: Path) -> None:

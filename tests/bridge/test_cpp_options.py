@@ -10,7 +10,7 @@ from bridge import __main__ as bridge_main
 from bridge.gguf.writer import write_gguf
 from tests.support.commands import call
 from tests.support.native import build_native
-from valyrian_jax.bundle.bundle import Bundle, save_bundle
+from valyrian_jax.bundle.bundle import Bundle
 
 NUMBERS = {
     "--seed": (
@@ -45,15 +45,60 @@ NUMBERS = {
 }
 
 
+# The same in both programs, except for the name of a model file.
+ERRORS = [
+    ([], "no model file"),
+    (["{file}", "other"], "more than one model file: other"),
+    (["{file}", "--sed", "1", "--s", "2"], "unknown option --sed"),
+    (["{file}", "--see", "1"], "unknown option --see"),
+    (["{file}", "--ids=1"], "unknown option --ids=1"),
+    (["{file}", "-xyz"], "unknown option -x"),
+    (["{file}", "--seed"], "--seed needs a value"),
+    (["{file}", "--seed", "1.5"], "--seed is '1.5', expected a whole number"),
+    (["{file}", "--seed", "4294967296"], "--seed is '4294967296', expected"),
+    (["{file}", "--temperature", "hot"], "--temperature is 'hot', expected 0 or a number"),
+    (["{file}", "--temperature", "0.0001"], "--temperature is '0.0001', expected 0 or"),
+    (["{file}", "--top-p", "0"], "--top-p is '0', expected a number above 0"),
+    (["{file}", "--top-k", "1.5"], "--top-k is '1.5', expected a whole number"),
+    (["{file}", "--top-k", "1__0"], "--top-k is '1__0', expected a whole number"),
+    (
+        ["{file}", "--num-samples", "many"],
+        "--num-samples is 'many', expected a whole number from 1 to 2147483647",
+    ),
+    (["{file}", "--stop="], "--stop is '', expected at least one character"),
+    (["{file}", "--stop", ""], "--stop is '', expected at least one character"),
+    (["{file}", "--stop"], "--stop needs a value"),
+    (["{file}", "--ids", "--stop", "a"], "--ids and --stop cannot be combined"),
+    (["{file}", "--prompts", "-", "--prompt", "a"], "--prompt and --prompts cannot be combined"),
+]
+
+
+@pytest.fixture(scope="module")
+def file(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("file") / "model.gguf"
+    write_gguf(path, small, GGMLQuantizationType.F32, {"activation": small.model.activation})
+    return path
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=str)
+def test_wrong_options_end_in_one_line_and_status_2(
+    file: Path, arguments: list[str], message: str
+) -> None:
+    program = build_native() / "valyrian-run"
+    command = [program, *(argument.replace("{file}", str(file)) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
 def test_options_take_the_numbers_that_python_takes(
-    small: Bundle,
-    tmp_path: Path,
+    directory: Path,
+    file: Path,
     capsysbinary: pytest.CaptureFixture[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    directory, file = tmp_path / "bundle", tmp_path / "model.gguf"
-    save_bundle(small, directory)
-    write_gguf(file, small, GGMLQuantizationType.F32, {"activation": small.model.activation})
     program = build_native() / "valyrian-run"
     cases = [
         (f"{name}={text}", is_number)

@@ -63,21 +63,21 @@ def test_the_service_of_the_readme_builds_against_one_header(
 ) -> None:
     """Threads that share the model answer as the program does, and a wrong line is one answer."""
     blocks = re.findall(r"```cpp\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (program,) = (block for block in blocks if '#include "valyrian.hpp"' in block)
-    (tmp_path / "service.cpp").write_text(program, encoding="utf-8")
+    (source,) = (block for block in blocks if '#include "valyrian.hpp"' in block)
+    (tmp_path / "service.cpp").write_text(source, encoding="utf-8")
     (tmp_path / "valyrian.hpp").write_text(amalgamate("valyrian.hpp"), encoding="utf-8")
     run("g++", "-std=c++17", "-pthread", "service.cpp", "-o", "service", cwd=tmp_path)
     (tmp_path / "valyrian.gguf").symlink_to(model_file)
     prompts = ["the dragon", "", "x" * 2001, "Ȳdra", "the wolf", "a"]
     answers = run("./service", cwd=tmp_path, stdin="\n".join(prompts))
-    expected = b""
+    program, expected = build_native() / "valyrian-run", b""
     for seed, prompt in enumerate(prompts):
         options = ("--max-new-tokens", 50, "--stop", ".", "--prompt", prompt, "--seed", seed)
         is_long = len(prompt) > 2000
         expected += (
             b"error: the prompt has over 2000 bytes\n"
             if is_long
-            else run(build_native() / "valyrian-run", model_file, *options)
+            else run(program, model_file, *options)
         )
     assert answers == expected
 
@@ -91,10 +91,7 @@ def test_the_program_is_one_file() -> None:
 
 
 def test_another_project_finds_the_installed_library(tmp_path: Path, model_file: Path) -> None:
-    build, prefix, own = tmp_path / "build", tmp_path / "prefix", tmp_path / "own"
-    settings = ("-DVALYRIAN_LIBTORCH=OFF", "-DCMAKE_BUILD_TYPE=Debug", "-DBUILD_SHARED_LIBS=ON")
-    run("cmake", "-S", ROOT / "bridge/cpp", "-B", build, *settings)
-    run("cmake", "--build", build, "--target", "valyrian")
+    build, prefix, own = build_native(), tmp_path / "prefix", tmp_path / "own"
     run("cmake", "--install", build, "--prefix", prefix, "--component", "library")
     headers = {path.name for pattern in ("*.h", "*.hpp", "*.inc") for path in SOURCES.glob(pattern)}
     assert {path.name for path in (prefix / "include/valyrian").iterdir()} == headers
@@ -105,7 +102,7 @@ def test_another_project_finds_the_installed_library(tmp_path: Path, model_file:
     output = run("cmake", "-S", own, "-B", own / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
     assert b"headers need cxx_std_17" in output
     run("cmake", "--build", own / "build")
-    expected = run(build_native() / "valyrian-run", model_file, "--prompt", "the dragon")
+    expected = run(build / "valyrian-run", model_file, "--prompt", "the dragon")
     assert run(own / "build/hello", model_file) == expected
 
     package = next(prefix.rglob("valyrian.pc"))

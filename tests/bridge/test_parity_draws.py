@@ -20,7 +20,7 @@ from valyrian_jax.config import SampleConfig
 from valyrian_jax.generation.generate import make_generator
 
 TOLERANCE = 1e-5
-PLAN = Plan(("float32",), 8, 24, 8, 36, ())
+PLAN = Plan(("float32",), 4, 24, 4, 36, ())
 SETTINGS = [
     {"temperature": 0.0},
     {"temperature": 1.0},
@@ -162,18 +162,18 @@ def generate(
 
 def test_another_sampler_or_other_weights_are_not_explained(small: Bundle) -> None:
     sample = SampleConfig(max_new_tokens=40, temperature=1.0, top_p=0.9)
-    assert explain(small, generate(small, sample, 16), sample) == []
+    assert explain(small, generate(small, sample, 8), sample) == []
     for change in ({"top_p": 0.8}, {"top_k": 5}, {"temperature": 1.05}):
-        changes = explain(small, generate(small, replace(sample, **change), 16), sample)
+        changes = explain(small, generate(small, replace(sample, **change), 8), sample)
         assert changes
         assert min(changes) == float("inf"), change
-    changes = explain(small, generate(small, sample, 16, first_seed=1), sample)
-    assert len(changes) == 16
+    changes = explain(small, generate(small, sample, 8, first_seed=1), sample)
+    assert len(changes) == 8
     assert min(changes) == float("inf")
     head = small.tensors["lm_head.weight"]
     noise = np.random.default_rng(0).normal(size=head.shape).astype(np.float32)
     other = replace(small, tensors={**small.tensors, "lm_head.weight": head + 1e-2 * noise})
-    changes = explain(small, generate(other, sample, 16), sample)
+    changes = explain(small, generate(other, sample, 8), sample)
     assert changes
     assert min(changes) == float("inf")
 
@@ -204,7 +204,7 @@ def boundary_bundle(make: Callable[..., Bundle], shift: float) -> Bundle:
     return replace(bundle, tensors=tensors)
 
 
-@pytest.mark.parametrize(("shift", "failed"), [(1e-6, 0), (1e-2, 8)])
+@pytest.mark.parametrize(("shift", "failed"), [(1e-6, 0), (1e-2, 4)])
 def test_verify_counts_texts_that_differ_beyond_rounding(
     make: Callable[..., Bundle],
     tmp_path: Path,
@@ -224,7 +224,7 @@ def test_verify_counts_texts_that_differ_beyond_rounding(
         if comparison.runtime == "TorchScript" and "(temperature 0.8, " in comparison.quantity
     ]
     assert script[0].quantity == (
-        "texts of 8 that differ beyond rounding (temperature 0.8, top-k 0, top-p 0.95)"
+        "texts of 4 that differ beyond rounding (temperature 0.8, top-k 0, top-p 0.95)"
     )
     assert script[0].difference == failed
     assert script[0].passed == (failed == 0)
@@ -235,6 +235,6 @@ def test_verify_counts_texts_that_differ_beyond_rounding(
     out = " ".join(capsys.readouterr().out.split())
     assert ("change of logits that explains" in out) == (failed == 0)
     if not failed:
-        assert script[1].quantity.startswith("change of logits that explains 8 texts of 8 (")
+        assert script[1].quantity.startswith("change of logits that explains 4 texts of 4 (")
         assert 1e-8 < script[1].difference <= 1.1e-6
         assert script[1].allowed == TOLERANCE

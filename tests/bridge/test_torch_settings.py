@@ -88,36 +88,45 @@ def assert_equal(actual: list[Any], expected: list[Any]) -> None:
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+@pytest.fixture(scope="module")
+def expected(small: Bundle) -> list[Any]:
+    return compute(small)
+
+
+@pytest.fixture(scope="module")
+def expected_of_file(script: Any) -> list[Any]:
+    return compute_with_file(script)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_of_the_caller_change_no_text(name: str, small: Bundle) -> None:
-    expected = compute(small)
+def test_settings_of_the_caller_change_no_text(
+    name: str, small: Bundle, expected: list[Any]
+) -> None:
     with SETTINGS[name]():
         assert_equal(compute(small), expected)
 
 
 @pytest.mark.parametrize("name", GLOBAL_SETTINGS)
 def test_a_file_gives_the_same_text_under_settings_of_its_host(
-    name: str, script: Any, file: Path
+    name: str, script: Any, file: Path, expected_of_file: list[Any]
 ) -> None:
-    expected = compute_with_file(script)
     with GLOBAL_SETTINGS[name]():
-        assert_equal(compute_with_file(script), expected)
-        assert_equal(compute_with_file(torchscript.load(file)[0]), expected)
+        assert_equal(compute_with_file(script), expected_of_file)
+        assert_equal(compute_with_file(torchscript.load(file)[0]), expected_of_file)
 
 
 def test_files_do_not_depend_on_settings_of_the_caller(
-    directory: Path, script: Any, tmp_path: Path
+    directory: Path, expected_of_file: list[Any], tmp_path: Path
 ) -> None:
-    expected = compute_with_file(script)
     with contextlib.ExitStack() as stack:
         for setting in (*SETTINGS.values(), SETTINGS["bfloat16"]):
             stack.enter_context(setting())
         torchscript.write(directory, tmp_path / "model.pt")
         torchscript.check(tmp_path / "model.pt")
         torchscript.write(directory, tmp_path / "int8.pt", int8=True)
-        exported_program.export(directory, tmp_path / "model.pt2")
+        exported_program.write(directory, tmp_path / "model.pt2")
         exported_program.check(tmp_path / "model.pt2")
-    assert_equal(compute_with_file(torchscript.load(tmp_path / "model.pt")[0]), expected)
+    assert_equal(compute_with_file(torchscript.load(tmp_path / "model.pt")[0]), expected_of_file)
     torchscript.check(tmp_path / "int8.pt")
 
 

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 
+from bridge import __main__ as main
 from bridge import int8, torchscript
 from bridge.generator import Generator
 from bridge.gpt import to_module
 from bridge.text_generator import TextGenerator
+from tests.support.commands import call
+from tests.support.full_disk import file_size_limit
 from valyrian_jax.bundle.bundle import Bundle, load_bundle, save_bundle
 from valyrian_jax.errors import UserError
 
@@ -35,16 +38,22 @@ print(ids, repr(module.decode(ids)), module.defaults())
 """
 
 
-def test_importing_the_module_changes_nothing_in_torch_or_in_warnings() -> None:
+def test_the_module_changes_nothing_in_torch_and_checks_a_file_without_the_tracer(
+    file: Path,
+) -> None:
+    """Each export checks its file in a new process, and the tracer takes as long as PyTorch."""
     code = """
-import warnings, torch
+import sys, warnings, torch
 filters = list(warnings.filters)
 def refuse(*_, **__): raise AssertionError("used at import time")
 torch.jit.export = torch.jit.script = refuse
 import bridge.torchscript
 assert warnings.filters == filters
+from bridge.file_commands import check
+check.main(sys.argv[1:], standalone_mode=False)
+assert "torch._dynamo" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, file], cwd=ROOT, check=True, timeout=120)
 
 
 def test_a_file_needs_only_torch(file: Path, script: Any, tmp_path: Path) -> None:
@@ -61,7 +70,7 @@ def test_a_file_needs_only_torch(file: Path, script: Any, tmp_path: Path) -> Non
 
 
 def test_a_file_has_the_metadata_of_its_bundle(file: Path, directory: Path) -> None:
-    _, metadata = torchscript.load(file)
+    metadata = torchscript.check(file)
     for name in ("config.json", "tokenizer.json", "manifest.json"):
         assert metadata[name] == json.loads((directory / name).read_text())
     assert metadata["certificate.json"]["parity"] is None
@@ -178,7 +187,6 @@ def test_a_file_that_differs_from_its_certificate_fails_its_check(
     torch.jit.save(module, str(tmp_path / "other.pt"), _extra_files=extra_files)
     with pytest.raises(UserError, match=words):
         torchscript.check(tmp_path / "other.pt")
-    torchscript.check(file)
 
 
 def test_a_damaged_file_is_an_error(file: Path, tmp_path: Path) -> None:
@@ -209,8 +217,15 @@ def test_a_failed_export_leaves_the_old_file_and_no_partial_one(
     out.write_text("old")
     wrong = {"settings": (0.0, 0, 1.0, 0), "tokens": [1, 0], "text": ""}
     monkeypatch.setattr(torchscript, "generate_examples", lambda *_: [wrong])
+    parts: list[str] = []
     with pytest.raises(UserError, match="was not written: the file fails its check"):
-        torchscript.export(directory, out)
+        torchscript.export(directory, out, progress=parts.append)
+    assert parts == [
+        "loading the weights",
+        "generating the example texts",
+        "writing the file",
+        "checking the file in a new process",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
     assert out.read_text() == "old"
     with pytest.raises(UserError, match="it is a directory"):
@@ -218,19 +233,17 @@ def test_a_failed_export_leaves_the_old_file_and_no_partial_one(
 
 
 def test_a_full_disk_is_an_error_in_one_line_and_leaves_no_file(
-    directory: Path, tmp_path: Path
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = [sys.executable, "-m", "bridge", "export", directory, "-o", tmp_path / "model.pt"]
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *command],  # blocks of 1,024 bytes
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    *_, last = done.stderr.splitlines()
-    assert last.startswith(f"error: cannot write {tmp_path / 'model.pt'}: File too large; ")
+    path = tmp_path / "model.pt"
+    with file_size_limit(40_000):
+        status, _, err = call(main.main, capsys, monkeypatch, "export", directory, "-o", path)
+    assert status == 2
+    *_, last = err.splitlines()
+    assert last.startswith(f"error: cannot write {path}: File too large; ")
     assert not list(tmp_path.iterdir())
 
 
@@ -240,9 +253,7 @@ def test_int8_is_a_third_of_the_size_and_states_its_cost(
 ) -> None:
     bundle = make(n_embd=192, tie_word_embeddings=tied)
     save_bundle(bundle, tmp_path / "b")
-    # `export` is `write` and a check in a new process; one of the two cases is enough for that.
-    export = torchscript.write if tied else torchscript.export
-    cost = export(tmp_path / "b", tmp_path / "int8.pt", int8=True)["int8"]
+    cost = torchscript.write(tmp_path / "b", tmp_path / "int8.pt", int8=True)["int8"]
     torchscript.check(tmp_path / "int8.pt")
     weights = tmp_path / "b" / "model.safetensors"
     assert (tmp_path / "int8.pt").stat().st_size < weights.stat().st_size / 3
@@ -259,15 +270,9 @@ def test_examples_of_a_large_model_are_shorter_and_still_checked(
 ) -> None:
     weights = sum(tensor.nbytes for tensor in load_bundle(directory).tensors.values())
     monkeypatch.setattr(torchscript, "EXAMPLE_READ_BYTES", 6 * 5 * weights)
-    parts: list[str] = []
-    certificate = torchscript.export(directory, tmp_path / "m.pt", progress=parts.append)
+    certificate = torchscript.write(directory, tmp_path / "m.pt")
     assert [len(example["tokens"]) for example in certificate["examples"]] == [6] * 6
-    assert parts == [
-        "loading the weights",
-        "generating the example texts",
-        "writing the file",
-        "checking the file in a new process",
-    ]
+    assert torchscript.check(tmp_path / "m.pt")["certificate.json"]["examples"]
 
 
 def test_the_cost_of_int8_is_measured_on_less_of_a_large_model(
