@@ -1,5 +1,6 @@
 """Run the tests on one CPU backend, offline and with repeatable inputs, and share their texts."""
 
+import gc
 import os
 import random
 import signal
@@ -76,6 +77,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not is_selected(item)])
     items[:] = [item for item in items if is_selected(item)]
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # Modules and tests live to the end; looking at them again takes 4% of the time.
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from valyrian_jax.cli.main import main
 from valyrian_jax.language.checker.verdict import check_without_diagnosis, split_sentences
 
 HOT: Any = {"temperature": 1.2, "top_p": 0.97, "max_new_tokens": 60}  # a third are drawn again
-SEEDS = [*range(7), 2**32 - 2, 2**32 - 1]
+SEEDS = [*range(10), 2**32 - 2, 2**32 - 1]
 PROMPTS = ["", "Sīr vali", "Valar morghūlis. Dārys"]
 PROGRAMS = [(main, "sample"), (bridge_main, "generate")]
 
@@ -49,7 +49,7 @@ def test_both_write_the_same_right_texts(both: tuple[vx.Model, bridge.Model]) ->
         assert is_right(last) or last[-1] not in ".!?"
         assert len(both[0].encode(text)) <= 60 + len(both[0].encode(prompt))
         redrawn += counts.sentences - counts.first_right
-    assert redrawn > 3
+    assert redrawn > 2
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["jax", "torch"])

@@ -5,13 +5,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from torch.export.pt2_archive._package import load_pt2
 
 from bridge import __main__ as main
-from bridge import exported_program
 from bridge.gpt import to_module
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle
@@ -30,7 +29,17 @@ print(logits[0, :3].tolist())
 
 
 @pytest.fixture(scope="module")
-def archive(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_program() -> ModuleType:
+    """The module, imported late: it takes longer than the rest of PyTorch."""
+    from bridge import exported_program
+
+    return exported_program
+
+
+@pytest.fixture(scope="module")
+def archive(
+    exported_program: ModuleType, directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     path = tmp_path_factory.mktemp("pt2") / "small.pt2"
     exported_program.export(directory, path)
     return path
@@ -50,6 +59,8 @@ def test_check_reports_the_largest_difference_of_a_logit(
 def test_programs_give_the_logits_of_the_module_at_every_length(
     archive: Path, small: Bundle
 ) -> None:
+    from torch.export.pt2_archive._package import load_pt2
+
     gpt = to_module(small)
     programs = load_pt2(str(archive)).exported_programs
     prefill, decode = programs["prefill"].module(), programs["decode"].module()
@@ -73,12 +84,16 @@ def test_a_file_needs_only_torch(archive: Path, small: Bundle, tmp_path: Path) -
     assert (torch.tensor(json.loads(done.stdout)) - expected).abs().max() < 1e-4
 
 
-def test_another_suffix_is_an_error(directory: Path, tmp_path: Path) -> None:
+def test_another_suffix_is_an_error(
+    exported_program: ModuleType, directory: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=r"expects a name that ends in .pt2"):
         exported_program.export(directory, tmp_path / "model.pt")
 
 
-def test_the_error_names_a_file_that_is_not_from_export(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_is_not_from_export(
+    exported_program: ModuleType, tmp_path: Path
+) -> None:
     (tmp_path / "text.pt2").write_text("no")
     for name in ("text.pt2", "none.pt2"):
         with pytest.raises(UserError, match=f"cannot read .*{name}: .*--format export` wrote"):
@@ -87,7 +102,7 @@ def test_the_error_names_a_file_that_is_not_from_export(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
 def test_a_logit_that_is_not_finite_fails_the_check(
-    number: str, archive: Path, tmp_path: Path
+    exported_program: ModuleType, number: str, archive: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "damaged.pt2"
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:

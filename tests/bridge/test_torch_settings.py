@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bridge import exported_program, torchscript
+from bridge import torchscript
 from bridge.generator import Generator
 from bridge.inspection import attention_row, lens_table
 from bridge.streaming import stream
@@ -118,6 +118,8 @@ def test_a_file_gives_the_same_text_under_settings_of_its_host(
 def test_files_do_not_depend_on_settings_of_the_caller(
     directory: Path, expected_of_file: list[Any], tmp_path: Path
 ) -> None:
+    from bridge import exported_program  # takes longer than the rest of PyTorch
+
     with contextlib.ExitStack() as stack:
         for setting in (*SETTINGS.values(), SETTINGS["bfloat16"]):
             stack.enter_context(setting())

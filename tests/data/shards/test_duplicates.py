@@ -55,11 +55,9 @@ def test_each_text_is_encoded_once(
     index = encode(home, names, tmp_path / "s", deduplicate=True, workers=workers)
     assert read_all_tokens(tmp_path / "s") == expected
     assert (index.documents, index.skipped) == (40, {"duplicate": 40, "empty": 1})
-    kept = encode(home, names, tmp_path / "all", workers=workers)
-    assert (kept.documents, kept.skipped) == (80, {"empty": 1})
 
 
-@pytest.mark.parametrize("last", [1, 2, 3, 5])
+@pytest.mark.parametrize("last", [1, 4])
 def test_a_resumed_command_knows_the_texts_of_finished_shards(
     home: Path,
     names: str,
