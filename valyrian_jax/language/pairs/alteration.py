@@ -239,4 +239,5 @@ def _list_order_pairs(sentence: ParsedSentence) -> Iterator[Pair]:
     leaf = next((o for o in sentence.leaves if o.word_index == len(words)), None)
     if leaf and is_finite(leaf) and words and not sentence.words[len(words) - 1].is_mark:
         wrong = join_words([*words[:-1], last, words[-1], mark])
-        yield Pair("order", sentence.text, wrong, last, last)
+        if wrong != sentence.text:  # as in "irūdi irūdi", someone gives gifts
+            yield Pair("order", sentence.text, wrong, last, last)
