@@ -78,6 +78,17 @@ def test_the_wheel_holds_every_module_and_the_shipped_files_once(site: Path) -> 
     }
 
 
+def test_the_wheel_finds_its_presets_and_its_corpus(site: Path, tmp_path: Path) -> None:
+    code = (
+        "from valyrian_jax.config import load_config; "
+        "from valyrian_jax.files import find_config, find_input; "
+        "print(find_config('tiny'), find_input(load_config(find_config('tiny')).data.path))"
+    )
+    files = (site / SHIPPED / name for name in ("configs/tiny.toml", "data/High Valyrian.txt"))
+    assert run_python(site, tmp_path, "-c", code) == " ".join(map(str, files)) + "\n"
+
+
+@pytest.mark.slow  # A new place needs its own compiled tokenizer.
 def test_the_wheel_trains_on_the_shipped_corpus_in_an_empty_directory(
     site: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,6 @@ VOCABULARY, CONTEXT = "--model.vocab_size", "--model.n_positions"
 CASES: list[tuple[int, str, dict[str, int], list[str]]] = [
     (3, "one line", {}, [VOCABULARY, CONTEXT]),
     (300, "no spaces", {}, [VOCABULARY]),
-    (300, "one line", LARGE, [VOCABULARY, CONTEXT]),
     (5000, "paragraphs", LARGE, [VOCABULARY, CONTEXT]),
     (5000, "one line", {"model.n_positions": 4096}, [CONTEXT]),
 ]
