@@ -111,7 +111,7 @@ def _score(
 
 def iterate_batches(rows: Rows, pad: bool = True) -> Iterator[Rows]:
     """Yield the rows in batches of one size, the last one padded."""
-    size = max(_BATCH_TOKENS // rows.counted.shape[1], 1)
+    size = max(min(_BATCH_TOKENS // rows.counted.shape[1], len(rows.tokens)), 1)
     for first in range(0, len(rows.tokens), size):
         missing = max(0, first + size - len(rows.tokens)) if pad else 0
         last, padding = first + size, ((0, missing), (0, 0))
