@@ -25,6 +25,7 @@ from tests.bench.scaling_fit import Law, bootstrap_law, fit_law
 from valyrian_jax.config import Config, config_from_tree
 from valyrian_jax.data.corpus_entropy import estimate_entropy
 from valyrian_jax.errors import UserError
+from valyrian_jax.files import write_atomically
 from valyrian_jax.language import Paragraph, generate_paragraphs
 from valyrian_jax.tokenizer import Tokenizer
 from valyrian_jax.tokenizer.tokenizer import train_bpe
@@ -79,9 +80,20 @@ def estimate_seconds(run: PlannedRun) -> float:
     return operations / SPEED + 15  # to start and to evaluate
 
 
-def make_corpus(sentences: int, held_out_sentences: int) -> Corpus:
-    """Generate the texts of all runs; the held-out ones come first, and none is a training text."""
-    paragraphs = list(generate_paragraphs(held_out_sentences + sentences, SEED))
+def load_paragraphs(file: Path, sentences: int) -> list[Paragraph]:
+    """Generate paragraphs, or read those of an earlier start; a million sentences take minutes."""
+    if file.exists():
+        lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+        return [Paragraph(tuple(texts), *numbers) for texts, *numbers in lines]
+    paragraphs = list(generate_paragraphs(sentences, SEED))
+    text = "".join(json.dumps(paragraph, ensure_ascii=False) + "\n" for paragraph in paragraphs)
+    write_atomically(file, text)
+    return paragraphs
+
+
+def make_corpus(out: Path, sentences: int, held_out_sentences: int) -> Corpus:
+    """Make the texts of all runs; the held-out ones come first, and none is a training text."""
+    paragraphs = load_paragraphs(out / "paragraphs.jsonl", held_out_sentences + sentences)
     ends = np.cumsum([len(paragraph.sentences) for paragraph in paragraphs])
     first = int(np.searchsorted(ends, held_out_sentences, "left")) + 1
     held_out, training = paragraphs[:first], paragraphs[first:]
@@ -102,8 +114,9 @@ def make_config(run: PlannedRun, corpus: Corpus, out: Path, batch: int) -> Confi
     text = out / "text.txt"
     text.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     tokens = sum(len(corpus.tokenizer.encode(t)) + 1 for t in texts)
-    steps = max(tokens // (batch * CONTEXT), 10)
     config = config_from_tree({})
+    dispatch = config.train.steps_per_dispatch
+    steps = max(tokens // (batch * CONTEXT * dispatch), 1) * dispatch
     return replace(
         config,
         # What a run holds out of its own text is small: all runs are evaluated on other texts.
@@ -217,7 +230,7 @@ def main(out: Path, only_plan: bool, tiny: bool) -> None:
         raise UserError(f"{out} has runs of another plan; name another directory")
     if missing := [run for run in plan if run not in done]:
         largest = max(run.sentences for run in plan)
-        corpus = make_corpus(largest, 200 if tiny else HELD_OUT_SENTENCES)
+        corpus = make_corpus(out, largest, 200 if tiny else HELD_OUT_SENTENCES)
         for run in missing:
             line = measure_run(run, corpus, out, batch)
             lines.append(line)
