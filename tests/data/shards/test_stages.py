@@ -15,7 +15,12 @@ from valyrian_jax.data.reading.documents import GOOD, NOT_JSON, REASONS, RawDocu
 from valyrian_jax.data.shards import inputs
 from valyrian_jax.data.shards.executors import open_workers
 from valyrian_jax.data.shards.index import Position, ShardIndex, make_index, read_index
-from valyrian_jax.data.shards.inputs import Document, group_documents, read_files
+from valyrian_jax.data.shards.inputs import (
+    Document,
+    group_documents,
+    read_files,
+    read_files_before,
+)
 from valyrian_jax.data.shards.progress import (
     FileTally,
     note_unused_file,
@@ -68,6 +73,23 @@ def test_reading_yields_all_documents_from_a_position_on(
     ]
     assert read_from(Position(1, 2, 0)) == read[-1:]
     assert read_from(Position(0, 0, 0), lambda: signal.SIGINT) == []
+
+
+def test_reading_what_was_before_a_position_opens_no_other_file(
+    new_index: ShardIndex, tmp_path: Path
+) -> None:
+    """One that is opened too early can be a pipe, which loses what was read."""
+    (tmp_path / "x.txt").write_bytes(b"one\n\ntwo\n\nthree")
+    files = [tmp_path / "x.txt", tmp_path / "none.txt"]
+
+    def read_before(position: Position) -> list[bytes | None]:
+        index = replace(new_index, position=position)
+        return [raw.content for raw in read_files_before(files, index, lambda: None)]
+
+    assert read_before(Position(0, 2, 1)) == [b"one", b"two"]
+    assert read_before(Position(1, 0, 0)) == [b"one", b"two", b"three"]
+    files[:] = files[1:]
+    assert read_before(Position(0, 0, 0)) == []
 
 
 def test_groups_end_at_a_number_of_bytes_or_documents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def read_files_before(
 ) -> Iterator[RawDocument]:
     """Yield the documents of all files before the index's position, until a signal stops it."""
     stop = index.position
-    for document in read_all_files(files, index, 0, stop_signal, ignore_note):
+    opened = files[: stop.file + bool(stop.document)]  # A pipe can be read only once.
+    for document in read_all_files(opened, index, 0, stop_signal, ignore_note):
         if (document.file, document.number) >= (stop.file, stop.document):
             return
         yield document.raw
