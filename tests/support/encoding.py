@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pytest
 from pyarrow import parquet
 from rich.console import Console
 
 from valyrian_jax.data.reading.text_loader import load_text
+from valyrian_jax.data.shards import writer
 from valyrian_jax.data.shards.index import (
     InputFile,
     Position,
+    Shard,
     ShardIndex,
     read_index,
     write_index,
@@ -49,6 +52,22 @@ def encode(home: Path, names: str, out: Path, **options: Any) -> ShardIndex:
     options = {"console": QUIET, "shard_tokens": 3000, "workers": 1} | options
     with contextlib.chdir(home):
         return encode_files(Path("t.json"), [*map(Path, names.split())], out, **options)
+
+
+def encode_until(number: int, home: Path, names: str, out: Path, **options: Any) -> None:
+    """Encode files, and fail before shard `number` is written."""
+    write = writer.write_shard
+
+    def fail(directory: Path, shard: int, *rest: Any) -> Shard:
+        if shard == number:
+            raise RuntimeError
+        return write(directory, shard, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "write_shard", fail)
+        with pytest.raises(RuntimeError):
+            encode(home, names, out, **options)
+    assert len(identify_shards(out)) == number
 
 
 def read_all_tokens(out: Path) -> list[int]:

@@ -7,14 +7,13 @@ import pytest
 
 from tests.support.encoding import (
     encode,
-    identify_shards,
+    encode_until,
     read_all_documents,
     read_all_tokens,
     read_contents,
     to_json_lines,
 )
-from valyrian_jax.data.shards import inputs, writer
-from valyrian_jax.data.shards.index import Shard
+from valyrian_jax.data.shards import inputs
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -59,27 +58,11 @@ def test_each_text_is_encoded_once(
 
 @pytest.mark.parametrize("last", [1, 4])
 def test_a_resumed_command_knows_the_texts_of_finished_shards(
-    home: Path,
-    names: str,
-    expected: list[int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    last: int,
+    home: Path, names: str, expected: list[int], tmp_path: Path, last: int
 ) -> None:
     options: dict[str, Any] = {"deduplicate": True, "shard_tokens": len(expected) // 6}
     whole = encode(home, names, tmp_path / "whole", **options)
-    write_shard = writer.write_shard
-
-    def fail(directory: Path, number: int, *rest: Any) -> Shard:
-        if number == last:
-            raise RuntimeError
-        return write_shard(directory, number, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, "write_shard", fail)
-        with pytest.raises(RuntimeError):
-            encode(home, names, tmp_path / "s", **options)
-    assert len(identify_shards(tmp_path / "s")) == last
+    encode_until(last, home, names, tmp_path / "s", **options)
     with pytest.raises(UserError, match="was started with --deduplicate True, found False"):
         encode(home, names, tmp_path / "s", shard_tokens=options["shard_tokens"])
     assert encode(home, names, tmp_path / "s", **options) == whole

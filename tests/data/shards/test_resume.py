@@ -17,6 +17,7 @@ import pytest
 from tests.support.encoding import (
     QUIET,
     encode,
+    encode_until,
     identify_shards,
     read_all_documents,
     read_all_tokens,
@@ -24,7 +25,7 @@ from tests.support.encoding import (
     to_json_lines,
 )
 from valyrian_jax.data.shards import inputs, writer
-from valyrian_jax.data.shards.index import Shard, read_index
+from valyrian_jax.data.shards.index import read_index
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import lock_directory
@@ -123,18 +124,7 @@ def test_resuming_at_the_end_of_a_document_group_and_file_skips_nothing(
         (tmp_path / name).write_bytes(to_json_lines(texts))
     names = f"{tmp_path / 'x.jsonl'} {tmp_path / 'y.jsonl'}"
     monkeypatch.setattr(inputs, "_GROUP_DOCUMENTS", group_documents)
-    write_shard = writer.write_shard
-
-    def fail(directory: Path, number: int, *rest: Any) -> Shard:
-        if number == last:
-            raise RuntimeError
-        return write_shard(directory, number, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, "write_shard", fail)
-        with pytest.raises(RuntimeError):
-            encode(home, names, tmp_path / "s", shard_tokens=4)
-    assert len(identify_shards(tmp_path / "s")) == last
+    encode_until(last, home, names, tmp_path / "s", shard_tokens=4)
     index = encode(home, names, tmp_path / "s", shard_tokens=4)
     expected = encode_documents("abcdef", Tokenizer.load(home / "t.json"), tmp_path)
     assert read_all_tokens(tmp_path / "s") == expected.tolist()
