@@ -26,7 +26,7 @@ from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import summed_cross_entropy
 from valyrian_jax.model.parameters import Params
 
-EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, "N"]]
+EvalStep = Callable[[Params, Int[Array, "N B W"], Bool[Array, "N B T"]], Float[Array, " N"]]
 
 
 class Evaluation(NamedTuple):
@@ -53,7 +53,7 @@ def make_eval_step(config: ModelConfig, options: ComputeOptions = DEFAULT_OPTION
 
     def eval_step(
         params: Params, batches: Int[Array, "N B W"], counted: Bool[Array, "N B T"]
-    ) -> Float[Array, "N"]:
+    ) -> Float[Array, " N"]:
         return jax.lax.map(lambda pair: sum_batch(params, *pair), (batches, jnp.asarray(counted)))
 
     mesh = options.mesh or sharding.single_device_mesh()

@@ -161,7 +161,7 @@ def _score_batch(
     tokens: Int[Array, "B W"],
     counted: Bool[Array, "B T"],
     config: ModelConfig,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     logits = forward(params, tokens[:, :-1], config)
     return -jnp.sum(token_cross_entropy(logits, tokens[:, 1:]), axis=-1, where=counted)
 

@@ -51,11 +51,11 @@ class Texts(NamedTuple):
 def prefill(
     params: Params,
     tokens: Int[Array, "B S"],
-    lengths: Int[Array, "B"],
+    lengths: Int[Array, " B"],
     sampling_params: SamplingParams,
     index: Int[Array, ""],
     config: ModelConfig,
-) -> tuple[Int[Array, "B"], Windows]:
+) -> tuple[Int[Array, " B"], Windows]:
     """Read the first `lengths[b]` tokens of full-width windows; return token `index` after them.
 
     One compiled program reads windows of any length, in quarters up to the end of the longest.
@@ -86,7 +86,7 @@ def prefill(
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="windows")
 def decode(
     params: Params,
-    tokens: Int[Array, "B"],
+    tokens: Int[Array, " B"],
     windows: Windows,
     sampling_params: SamplingParams,
     index: Int[Array, ""],
@@ -222,7 +222,7 @@ def read_windows(
     rows: slice,
     sampling_params: SamplingParams,
     index: int,
-) -> tuple[Int[Array, "B"], Windows]:
+) -> tuple[Int[Array, " B"], Windows]:
     """Read the windows of some rows anew and sample their next tokens."""
     starts, counts = texts.starts[rows], texts.counts[rows]
     tokens = np.zeros((len(counts), config.n_positions), np.int32)

@@ -33,7 +33,7 @@ Integer = Int[Array, ""] | int
 class SamplingParams(NamedTuple):
     """Settings of the sampler for B rows of tokens; `end_of_text` is the id of `<|endoftext|>`."""
 
-    seeds: UInt32[Array, "B"]
+    seeds: UInt32[Array, " B"]
     temperature: Scalar
     top_k: Integer
     top_p: Scalar
@@ -48,7 +48,7 @@ def sample_tokens(
     params: SamplingParams,
     index: Integer,
     in_window: Bool[Array, "B V"],
-) -> Int[Array, "B"]:
+) -> Int[Array, " B"]:
     """Sample token `index` of every row; the index counts new tokens, without the prompt.
 
     Args:
@@ -89,7 +89,7 @@ def penalize(
 
 
 def sample_token(
-    logits: Float[Array, "V"],
+    logits: Float[Array, " V"],
     seed: UInt32[Array, ""],
     index: Integer,
     temperature: Scalar,
@@ -106,12 +106,12 @@ def sample_token(
 
 
 def filter_probabilities(
-    logits: Float[Array, "V"],
+    logits: Float[Array, " V"],
     temperature: Scalar,
     top_k: Integer,
     top_p: Scalar,
     min_p: Scalar = 0.0,
-) -> Float[Array, "V"]:
+) -> Float[Array, " V"]:
     """Return the probabilities of the tokens that may be drawn, and 0 for the others.
 
     They are those of the softmax over the top k, not renormalised after min-p or the nucleus.
@@ -132,8 +132,8 @@ def filter_probabilities(
 
 
 def top_mask(
-    values: Float[Array, "V"], weights: Float[Array, "V"], limit: Scalar | Integer
-) -> Bool[Array, "V"]:
+    values: Float[Array, " V"], weights: Float[Array, " V"], limit: Scalar | Integer
+) -> Bool[Array, " V"]:
     """Return the elements before which the weights sum to less than a limit.
 
     The order is by descending value, and by lower index on ties. XLA sorts slowly, so a bisection
@@ -175,7 +175,7 @@ def uniform(seed: UInt32[Array, ""], index: Integer) -> Float[Array, ""]:
     return jax.random.uniform(jax.random.fold_in(make_key(seed), index), dtype=jnp.float32)
 
 
-def sample(probabilities: Float[Array, "V"], u: Float[Array, ""]) -> Int[Array, ""]:
+def sample(probabilities: Float[Array, " V"], u: Float[Array, ""]) -> Int[Array, ""]:
     """Return the first token, in id order, whose running sum exceeds u times the total."""
     ids = jnp.arange(probabilities.shape[0], dtype=jnp.int32)
     # Bisection over masked sums: each adds up in the same tree, so rounding keeps them monotone.

@@ -104,7 +104,7 @@ def _score(
     config: ModelConfig,
     keep: Components,
     means: Components,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     logits = ablated_forward(params, tokens[:, :-1], config, keep, means)
     return -jnp.sum(token_cross_entropy(logits, tokens[:, 1:]), axis=-1, where=counted)
 

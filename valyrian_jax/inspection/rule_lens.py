@@ -41,5 +41,5 @@ def measure_layer_scores(
 @jax.jit
 def _sum_targets(
     logits: Float[Array, "B T V"], targets: Int[Array, "B T"], counted: Bool[Array, "B T"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     return -jnp.sum(token_cross_entropy(logits, targets), axis=-1, where=counted)

@@ -28,7 +28,7 @@ class Components(NamedTuple):
     """
 
     heads: Float[Array, "L _"]
-    mlps: Float[Array, "L *_"]
+    mlps: Float[Array, " L *_"]
 
 
 @pin_trace_settings()

@@ -39,11 +39,11 @@ class Cache(NamedTuple):
 
     keys: tuple[Float[Array, "B H S K"], ...]  # those of row b from `lengths[b]` on are unused
     values: tuple[Float[Array, "B H S K"], ...]  # likewise
-    lengths: Int[Array, "B"]  # number of previous tokens in each row
+    lengths: Int[Array, " B"]  # number of previous tokens in each row
 
 
 KeyValues = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"]]
-LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, "B"]]
+LayerCache = tuple[Float[Array, "B H S K"], Float[Array, "B H S K"], Int[Array, " B"]]
 
 
 @pin_trace_settings()
@@ -250,13 +250,13 @@ class MLP(nn.Module):
         return Linear(name="c_proj")(jax.checkpoint(gelu)(x))
 
 
-def positions_after(lengths: Int[Array, "B"], T: int) -> Int[Array, "B T"]:
+def positions_after(lengths: Int[Array, " B"], T: int) -> Int[Array, "B T"]:
     """Return the positions of T tokens in each row, after those that it has."""
     return lengths[:, None] + jnp.arange(T)
 
 
 def write_rows(
-    cached: Float[Array, "B H S K"], new: Float[Array, "B H T K"], lengths: Int[Array, "B"]
+    cached: Float[Array, "B H S K"], new: Float[Array, "B H T K"], lengths: Int[Array, " B"]
 ) -> Float[Array, "B H S K"]:
     """Write keys or values of T tokens into the cache, in each row after those that it has."""
     write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)

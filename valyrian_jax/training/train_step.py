@@ -42,9 +42,9 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     """Measurements of N steps."""
 
-    loss: Float[Array, "N"]
-    grad_norm: Float[Array, "N"]
-    taken: Bool[Array, "N"]  # False for a skipped step
+    loss: Float[Array, " N"]
+    grad_norm: Float[Array, " N"]
+    taken: Bool[Array, " N"]  # False for a skipped step
 
 
 TrainStep = Callable[[TrainState, Int[Array, "N B W"]], tuple[TrainState, StepMetrics]]
