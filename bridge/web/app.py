@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -30,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
 from bridge.web.completions import create_completion_app, make_error
+from bridge.web.description_line import DescriptionLine
 from bridge.web.language import create_language_routes
 from bridge.web.middleware import HostCheck, RequestLog
 from bridge.web.protocol import READ_TIMEOUT
@@ -43,7 +43,7 @@ from bridge.web.request import (
     read_json_body,
 )
 from bridge.web.session import Event, add_verdicts, stream_events
-from bridge.web.text_line import MAX_WAITING_SHORT, BusyError, Places, ServerStopError, TextLine
+from bridge.web.text_line import BusyError, ServerStopError, TextLine
 from valyrian_jax.bundle.grammatical_text import check_speaks_valyrian
 from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.bundle.names import count_parameters
@@ -51,7 +51,7 @@ from valyrian_jax.bundle.text_generation import resolve_sample_config
 from valyrian_jax.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
-MAX_WORKERS = 2  # steps computed at a time; at most one of them for attention or a lens
+MAX_WORKERS = 2  # steps computed at a time; at most one of them for a description
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
@@ -67,7 +67,7 @@ def create_app(
         is_stopping: Whether all texts must end now.
     """
     limiter = anyio.CapacityLimiter(MAX_WORKERS)
-    inspection_places = Places(1, MAX_WAITING_SHORT)
+    line, descriptions = TextLine(limiter, is_stopping), DescriptionLine(limiter)
 
     async def send_about(_: Request) -> Response:
         return JSONResponse(describe_model(model, name))
@@ -75,29 +75,17 @@ def create_app(
     async def send_health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def inspect(request: Request, describe: Callable[[list[int]], Any]) -> Response:
-        settings = await read_json_body(request)
-        tokens = parse_tokens(settings.get("tokens"), model.config.vocab_size)
-        async with inspection_places.take():
-            if await request.is_disconnected():
-                return Response()
-            return JSONResponse(await anyio.to_thread.run_sync(describe, tokens, limiter=limiter))
+    def parse_ids(body: dict[str, Any]) -> list[int]:
+        return parse_tokens(body.get("tokens"), model.config.vocab_size)
 
-    async def send_attention(request: Request) -> Response:
-        return await inspect(request, partial(describe_attention, model))
-
-    async def send_lens(request: Request) -> Response:
-        return await inspect(request, partial(describe_lens, model))
-
-    line = TextLine(limiter, is_stopping)
     return Starlette(
         routes=[
             Route("/about", send_about),
             Route("/health", send_health),
             Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
-            Route("/attention", send_attention, methods=["POST"]),
-            Route("/lens", send_lens, methods=["POST"]),
-            *create_language_routes(limiter, inspection_places),
+            descriptions.make_route("/attention", parse_ids, partial(describe_attention, model)),
+            descriptions.make_route("/lens", parse_ids, partial(describe_lens, model)),
+            *create_language_routes(descriptions),
             Mount("/v1", create_completion_app(model, name, line)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),

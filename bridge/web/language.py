@@ -1,18 +1,14 @@
 """The language of the page: verdicts on what a reader types, glosses and the dictionary."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import anyio
-import anyio.to_thread
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.web.request import MAX_PROMPT_CHARACTERS, read_json_body
+from bridge.web.description_line import DescriptionLine
+from bridge.web.request import MAX_PROMPT_CHARACTERS
 from bridge.web.session import describe_verdict
-from bridge.web.text_line import Places
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import name_json_type
 from valyrian_jax.language.checker.text import split_sentences
@@ -32,28 +28,12 @@ _MAX_DIAGNOSED = 120  # words of a text, which take a second or two
 _OVER_BUDGET = f"{NOT_IN_GRAMMAR}; too many before it are like that, so check fewer to learn more"
 
 
-def create_language_routes(limiter: anyio.CapacityLimiter, places: Places) -> list[Route]:
-    """Create the endpoints of the language.
-
-    Args:
-        limiter: Limit of the worker threads.
-        places: Places of the requests.
-    """
-
-    def make_route(path: str, describe: Callable[[str], Any]) -> Route:
-        async def send_description(request: Request) -> Response:
-            text = parse_text(await read_json_body(request))
-            async with places.take():
-                if await request.is_disconnected():
-                    return Response()
-                return JSONResponse(await anyio.to_thread.run_sync(describe, text, limiter=limiter))
-
-        return Route(path, send_description, methods=["POST"])
-
+def create_language_routes(line: DescriptionLine) -> list[Route]:
+    """Create the endpoints of the language."""
     return [
-        make_route("/check", describe_check),
-        make_route("/gloss", describe_gloss),
-        make_route("/word", describe_word),
+        line.make_route("/check", parse_text, describe_check),
+        line.make_route("/gloss", parse_text, describe_gloss),
+        line.make_route("/word", parse_text, describe_word),
     ]
 
 

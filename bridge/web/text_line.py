@@ -17,10 +17,9 @@ T = TypeVar("T")
 
 MAX_TEXTS = 8  # requests for texts in progress
 MAX_SECONDS = 300.0  # for one request
-# A request that waits holds its connection, so the lines together are shorter than the server's
-# list of connections: new clients never push out those that wait.
+# A request that waits holds its connection, so this and `description_line` together are shorter
+# than the server's list of connections: new clients never push out those that wait.
 MAX_WAITING = MAX_CONNECTIONS // 2  # for a text to end
-MAX_WAITING_SHORT = MAX_CONNECTIONS // 8  # for a request without a text
 PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds that a request waits; stuck readers lose theirs earlier
 
 

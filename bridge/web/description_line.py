@@ -1,0 +1,49 @@
+"""The line for requests without a text, such as a lens or a verdict: one is computed at a time."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.web.protocol import MAX_CONNECTIONS
+from bridge.web.request import read_json_body
+from bridge.web.text_line import Places
+
+T = TypeVar("T")
+
+MAX_WAITING = MAX_CONNECTIONS // 8  # `text_line` says why it is limited.
+
+
+class DescriptionLine:
+    """The place of the request in progress, and the threads that compute its answer."""
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._places, self._limiter = Places(1, MAX_WAITING), limiter
+
+    def make_route(
+        self, path: str, parse: Callable[[dict[str, Any]], T], describe: Callable[[T], Any]
+    ) -> Route:
+        """Create an endpoint.
+
+        Args:
+            path: Path of the endpoint.
+            parse: Function that returns what a request asks for; a UserError refuses it.
+            describe: Function that computes the answer in a worker thread.
+        """
+
+        async def send_description(request: Request) -> Response:
+            subject = parse(await read_json_body(request))
+            async with self._places.take():
+                if await request.is_disconnected():
+                    return Response()
+                description = await anyio.to_thread.run_sync(
+                    partial(describe, subject), limiter=self._limiter
+                )
+                return JSONResponse(description)
+
+        return Route(path, send_description, methods=["POST"])
