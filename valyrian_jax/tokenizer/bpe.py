@@ -7,7 +7,7 @@ ids. The `tokenizers` package uses the same order, so both learn the same merges
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 Pair = tuple[int, int]
@@ -30,12 +30,7 @@ def learn(words: Mapping[tuple[int, ...], int], first_id: int, count: int) -> li
     # A word is a string with one character per token, so str.replace merges from left to right.
     spellings = ["".join(map(chr, word)) for word in words]
     frequencies = list(words.values())
-    pair_counts: dict[tuple[str, str], int] = defaultdict(int)
-    words_with: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for index, word in enumerate(spellings):
-        for pair in pairwise(word):
-            pair_counts[pair] += frequencies[index]
-            words_with[pair].add(index)
+    pair_counts, words_with = _index_pairs(spellings, frequencies)
     heap = [(-n, pair) for pair, n in pair_counts.items()]
     heapq.heapify(heap)
 
@@ -64,6 +59,19 @@ def learn(words: Mapping[tuple[int, ...], int], first_id: int, count: int) -> li
             heapq.heappush(heap, (-pair_counts[new_pair], new_pair))
         del pair_counts[pair]
     return merges
+
+
+def _index_pairs(
+    spellings: Sequence[str], frequencies: Sequence[int]
+) -> tuple[defaultdict[tuple[str, str], int], defaultdict[tuple[str, str], set[int]]]:
+    """Count the pairs of tokens in all words, and list the words that contain each."""
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    words_with: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    for index, word in enumerate(spellings):
+        for pair in pairwise(word):
+            counts[pair] += frequencies[index]
+            words_with[pair].add(index)
+    return counts, words_with
 
 
 def apply(word: Iterable[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
