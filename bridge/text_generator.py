@@ -79,10 +79,7 @@ class TextGenerator(Generator):
         min_new_tokens: int = 0,
         stop: list[str] | None = None,
     ) -> list[str]:
-        """Continue prompts together; each gives the text that `generate_text` gives with its seed.
-
-        TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
-        """
+        """Continue prompts together; each gives the text of `generate_text` with its seed."""
         params = SamplingParams(
             temperature, top_k, top_p, min_p, repetition_penalty, min_new_tokens, self.end_of_text
         )
@@ -94,18 +91,39 @@ class TextGenerator(Generator):
         check_texts(prompts, seeds, stop_strings)
         prompts, starts = self.encode_prompts(prompts)
         starts = [ids if len(ids) > 0 else [self.end_of_text] for ids in starts]
+        new_ids, cuts = self.generate_ids(starts, seeds, max_new_tokens, params, stop_strings)
+        return [
+            prompt + self.decode_cut(ids, cut)
+            for prompt, ids, cut in zip(prompts, new_ids, cuts)  # noqa: B905 (TorchScript)
+        ]
+
+    def generate_ids(
+        self,
+        starts: list[list[int]],
+        seeds: list[int],
+        max_new_tokens: int,
+        params: SamplingParams,
+        stop: list[str],
+    ) -> tuple[list[list[int]], list[int]]:
+        """Continue rows of tokens together, each up to the end of its document or a stop string.
+
+        TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
+
+        Returns:
+            The new tokens of each row, and the number of bytes in them from its stop string on.
+        """
         counts = [len(ids) for ids in starts]
         tokens = pad_rows(starts, self.bpe.byte_ids.device)
-        batch = Batch(tokens, counts, seeds, self.new_cache(len(prompts)))
+        batch = Batch(tokens, counts, seeds, self.new_cache(len(starts)))
         new_ids = [ids[:0] for ids in starts]
-        endings = ["" for _ in prompts]  # the last bytes of each text, where a stop string can be
-        cuts = [0 for _ in prompts]  # bytes from a stop string on
-        rows = list(range(len(prompts)))  # those in the batch, ended ones among them
-        has_ended = [False for _ in prompts]
+        endings = ["" for _ in starts]  # the last bytes of each text, where a stop string can be
+        cuts = [0 for _ in starts]  # bytes from a stop string on
+        rows = list(range(len(starts)))  # those in the batch, ended ones among them
+        has_ended = [False for _ in starts]
         for index in range(max_new_tokens):
             _, drawn, batch = self.extend(batch, index, params)
             ids: list[int] = drawn.tolist()
-            texts = self.split_bytes(drawn) if len(stop_strings) > 0 else endings
+            texts = self.split_bytes(drawn) if len(stop) > 0 else endings
             unfinished: list[int] = []  # indices into rows
             for i, row in enumerate(rows):
                 if ids[i] == self.end_of_text:
@@ -113,8 +131,8 @@ class TextGenerator(Generator):
                 if has_ended[row]:
                     continue
                 new_ids[row].append(ids[i])
-                if len(stop_strings) > 0:
-                    endings[row], cuts[row] = find_stop(endings[row] + texts[i], stop_strings)
+                if len(stop) > 0:
+                    endings[row], cuts[row] = find_stop(endings[row] + texts[i], stop)
                     has_ended[row] = cuts[row] > 0
                 if not has_ended[row]:
                     unfinished.append(i)
@@ -123,10 +141,7 @@ class TextGenerator(Generator):
             if should_shrink(len(rows), len(unfinished)):
                 batch = self.select_rows(batch, unfinished)
                 rows = [rows[i] for i in unfinished]
-        return [
-            prompt + self.decode_cut(ids, cut)
-            for prompt, ids, cut in zip(prompts, new_ids, cuts)  # noqa: B905 (TorchScript)
-        ]
+        return new_ids, cuts
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of any bytes, including malformed UTF-8."""
