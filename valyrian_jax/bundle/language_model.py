@@ -125,26 +125,15 @@ class LanguageModel(abc.ABC):
                 texts are asked of a model that is not one of High Valyrian.
         """
         sample, prompts = resolve_settings(self.bundle, settings), _check_prompts(prompt)
-        if isinstance(prompt, str):
-            if seeds is not None:
-                raise UserError(
-                    "seeds needs a list of prompts, found one text; pass seed=, or a list with a "
-                    "prompt for each seed"
-                )
-            return prompt + "".join(self._stream(prompt, sample, grammatical))
-        row_seeds = seed_range(sample.seed, len(prompts))
+        if not isinstance(prompt, str):
+            row_seeds = _resolve_seeds(seeds, len(prompts), sample, settings.get("seed"))
+            return self._generate_list(prompts, row_seeds, sample, grammatical)
         if seeds is not None:
-            advice = "pass a list with a seed from 0 to 4294967295 for each prompt"
-            row_seeds = check_argument(seeds, list[Seed], "seeds", advice)
-            _check_seed_count(row_seeds, len(prompts), settings.get("seed"))
-        if grammatical:
-            samples = [replace(sample, seed=seed) for seed in row_seeds]
-            pairs = zip(prompts, samples, strict=True)
-            return [p + "".join(self._stream(p, sample, True)) for p, sample in pairs]
-        batch_size = count_texts(self.config)
-        return generate_texts(
-            self.generate_tokens, self.tokenizer, prompts, row_seeds, sample, batch_size
-        )
+            raise UserError(
+                "seeds needs a list of prompts, found one text; pass seed=, or a list with a "
+                "prompt for each seed"
+            )
+        return prompt + "".join(self._stream(prompt, sample, grammatical))
 
     @show_settings
     def stream(
@@ -256,6 +245,18 @@ class LanguageModel(abc.ABC):
     def _compute_lens(self, tokens: npt.NDArray[np.int32], top: int) -> Lens:
         """Return the predictions of every layer for tokens [T]."""
 
+    def _generate_list(
+        self, prompts: list[str], seeds: list[int], sample: SampleConfig, grammatical: bool
+    ) -> list[str]:
+        if grammatical:
+            samples = [replace(sample, seed=seed) for seed in seeds]
+            pairs = zip(prompts, samples, strict=True)
+            return [p + "".join(self._stream(p, sample, True)) for p, sample in pairs]
+        batch_size = count_texts(self.config)
+        return generate_texts(
+            self.generate_tokens, self.tokenizer, prompts, seeds, sample, batch_size
+        )
+
     def _stream(self, prompt: str, sample: SampleConfig, grammatical: bool) -> Iterator[str]:
         if grammatical:
             check_speaks_valyrian(self.bundle)
@@ -269,12 +270,20 @@ class LanguageModel(abc.ABC):
         return filter(None, stream_text(self.tokenizer, ids, sample.stop))
 
 
-def _check_seed_count(seeds: Sequence[int], count: int, seed: int | None) -> None:
-    if seed is not None or len(seeds) != count:
+def _resolve_seeds(
+    seeds: Sequence[int] | None, count: int, sample: SampleConfig, seed: int | None
+) -> list[int]:
+    """Return a seed for each of `count` texts: `seeds`, if they are given and `seed` is not."""
+    if seeds is None:
+        return seed_range(sample.seed, count)
+    advice = "pass a list with a seed from 0 to 4294967295 for each prompt"
+    checked = check_argument(seeds, list[Seed], "seeds", advice)
+    if seed is not None or len(checked) != count:
         raise UserError(
             f"seeds must be {count} numbers, one for each prompt, without seed=; found "
-            f"{len(seeds)} and seed = {seed}; leave one of them out"
+            f"{len(checked)} and seed = {seed}; leave one of them out"
         )
+    return checked
 
 
 def _check_prompts(prompts: Any) -> list[str]:
