@@ -41,10 +41,6 @@ def run_command(command: click.Command) -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help() if error.ctx else error)
         sys.exit(2)
-    except click.ClickException as error:
-        _exit_with_error(explain_usage_error(error))
-    except UserError as error:
-        _exit_with_error(str(error))
     except StoppedError as stop:
         _exit_with_message(escape(str(stop)), stop.status)
     except BrokenPipeError as error:
@@ -53,26 +49,33 @@ def run_command(command: click.Command) -> NoReturn:
         if sys.stdout is not stdout:  # Click replaces a broken pipe, and exits with status 1.
             _exit_without_reader(0)
         raise
-    except UnicodeEncodeError as error:
-        character = error.object[error.start]
-        _exit_with_error(
-            f"cannot print {character!r}: the encoding of the output is {error.encoding}; "
-            "set PYTHONIOENCODING=utf-8"
-        )
-    except ModuleNotFoundError as error:
-        if message := describe_missing_package(error.name or ""):
-            _exit_with_error(message)
-        raise
-    except OSError as error:
-        _exit_with_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except MemoryError as error:
-        _exit_with_error(f"not enough memory: {error}; choose smaller sizes")
     except (KeyboardInterrupt, click.Abort):
         _exit_with_message("interrupted", 130)
-    except Exception:
-        if failure := _explain_jax_failure():
-            _exit_with_error(failure)
-        raise
+    except Exception as error:
+        if (message := _describe_error(error)) is None:
+            raise
+        _exit_with_error(message)
+
+
+def _describe_error(error: Exception) -> str | None:
+    """Return what an error says to the user; None: it is a fault of this program."""
+    match error:
+        case click.ClickException():
+            return explain_usage_error(error)
+        case UserError():
+            return str(error)
+        case UnicodeEncodeError():
+            return (
+                f"cannot print {error.object[error.start]!r}: the encoding of the output is "
+                f"{error.encoding}; set PYTHONIOENCODING=utf-8"
+            )
+        case ModuleNotFoundError():
+            return describe_missing_package(error.name or "")
+        case OSError():
+            return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        case MemoryError():
+            return f"not enough memory: {error}; choose smaller sizes"
+    return _explain_jax_failure()
 
 
 def _list_debug(command: click.Command, arguments: list[str]) -> None:
