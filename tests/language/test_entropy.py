@@ -23,7 +23,8 @@ from valyrian_jax.language.generator.weighted_choice import (
     seeded_choice,
     zipf_weights,
 )
-from valyrian_jax.language.grammar import Grammar, Template
+from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.template import Template
 
 GRAMMAR = load_grammar()
 

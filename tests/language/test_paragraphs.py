@@ -13,13 +13,9 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.language import generate_paragraphs
 from valyrian_jax.language.generator.sentence_state import Discourse, Participant
 from valyrian_jax.language.generator.vocabulary import find_words
-from valyrian_jax.language.grammar import (
-    NEXT_SPEAKER,
-    PUNCTUATION,
-    load_grammar,
-    parse_template,
-)
+from valyrian_jax.language.grammar import NEXT_SPEAKER, load_grammar
 from valyrian_jax.language.set_phrases import set_phrase_words
+from valyrian_jax.language.template import PUNCTUATION, parse_template
 from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, load_lexicon
 from valyrian_jax.language.words.morphology import (
     POSITIONS,

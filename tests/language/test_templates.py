@@ -24,7 +24,8 @@ from valyrian_jax.language.generator.weighted_choice import (
     WeightedChoice,
     seeded_choice,
 )
-from valyrian_jax.language.grammar import Template, load_grammar
+from valyrian_jax.language.grammar import load_grammar
+from valyrian_jax.language.template import Template
 from valyrian_jax.language.words.analysis import Reading, analyze
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, load_lexicon
 

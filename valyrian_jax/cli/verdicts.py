@@ -8,7 +8,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.reading import Word, read_word
 from valyrian_jax.language.checker.text import stream_sentences, tokenize
 from valyrian_jax.language.checker.verdict import Verdict, check_sentence
-from valyrian_jax.language.grammar import PUNCTUATION
+from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.analysis import FEATURES, Reading
 from valyrian_jax.language.words.features import merge_readings
 from valyrian_jax.language.words.spelling import suggest

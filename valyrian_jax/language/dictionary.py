@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from valyrian_jax.language.checker.reading import Word, read_word
 from valyrian_jax.language.checker.text import tokenize
 from valyrian_jax.language.examples import find_example
-from valyrian_jax.language.grammar import PUNCTUATION
 from valyrian_jax.language.meanings import (
     find_by_sense,
     find_by_words,
@@ -16,6 +15,7 @@ from valyrian_jax.language.meanings import (
     list_phrases,
     normalize_english,
 )
+from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.analysis import Reading
 from valyrian_jax.language.words.features import FEATURE_NAMES, describe_features, group_readings
 from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon

@@ -3,7 +3,8 @@
 from functools import cache
 
 from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Parse, Sentence
-from valyrian_jax.language.grammar import Role, Template, Token, find_free_adverbs
+from valyrian_jax.language.grammar import find_free_adverbs
+from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_case, concord_number

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from valyrian_jax.language.checker.parse_tree import Sentence
 from valyrian_jax.language.checker.text import tokenize
-from valyrian_jax.language.grammar import PUNCTUATION, load_grammar
+from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.set_phrases import set_phrase_words
+from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.analysis import Reading, analyze
 from valyrian_jax.language.words.morphology import SHORT_VOWELS
 from valyrian_jax.language.words.spelling import fold, readings_as_meant, suggest

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 
-from valyrian_jax.language.grammar import PUNCTUATION, Role, Template, Token
+from valyrian_jax.language.template import PUNCTUATION, Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
 from valyrian_jax.language.words.morphology import CASES, NUMBERS
 

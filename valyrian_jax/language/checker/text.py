@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from unicodedata import category
 
-from valyrian_jax.language.grammar import PUNCTUATION
+from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.spelling import nfc
 
 MAX_SENTENCE = 1 << 16  # characters; a longer one is cut

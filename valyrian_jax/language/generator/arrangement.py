@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from valyrian_jax.language.generator.sentence_state import SentenceState
-from valyrian_jax.language.grammar import ADVERBS, Template, Token
+from valyrian_jax.language.template import ADVERBS, Template, Token
 
 
 def select_tokens(state: SentenceState) -> Template:

@@ -18,13 +18,8 @@ from valyrian_jax.language.generator.weighted_choice import (
     WeightedChoice,
     make_chooser,
 )
-from valyrian_jax.language.grammar import (
-    NEXT_SPEAKER,
-    Grammar,
-    Template,
-    TextPlan,
-    load_grammar,
-)
+from valyrian_jax.language.grammar import NEXT_SPEAKER, Grammar, TextPlan, load_grammar
+from valyrian_jax.language.template import Template
 
 
 class SentenceDerivation(NamedTuple):

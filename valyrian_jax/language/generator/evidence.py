@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from valyrian_jax.language.generator.vocabulary import Tense, VerbFrame, WordForm, list_verb_frames
-from valyrian_jax.language.grammar import Grammar, Role, Template, Token, find_parts
+from valyrian_jax.language.grammar import Grammar, find_parts
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
+from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.lexicon import Lexeme
 

@@ -12,7 +12,8 @@ from valyrian_jax.language.generator.sentence_state import (
 from valyrian_jax.language.generator.verbs import tense_weights
 from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers, find_words, meets
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
-from valyrian_jax.language.grammar import MODIFIERS, Grammar, Template, Token
+from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.template import MODIFIERS, Template, Token
 from valyrian_jax.language.words.morphology import NUMBERS, concord_case, inflect_adjective
 
 

@@ -13,7 +13,8 @@ from valyrian_jax.language.generator.weighted_choice import (
     WeightedChoice,
     seeded_choice,
 )
-from valyrian_jax.language.grammar import NEXT_SPEAKER, PUNCTUATION, Grammar, load_grammar
+from valyrian_jax.language.grammar import NEXT_SPEAKER, Grammar, load_grammar
+from valyrian_jax.language.template import PUNCTUATION
 
 ATTEMPTS = 60  # draws of a sentence, until one is new; then the text is drawn again
 RESTARTS = 20  # If none of so many texts can be new, the grammar counts as exhausted.

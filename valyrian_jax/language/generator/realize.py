@@ -29,15 +29,9 @@ from valyrian_jax.language.generator.vocabulary import (
     rank_weights,
 )
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import (
-    TELL,
-    Grammar,
-    Role,
-    Token,
-    find_free_adverbs,
-    find_parts,
-)
+from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_parts
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
+from valyrian_jax.language.template import TELL, Role, Token
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
 

@@ -5,7 +5,8 @@ from functools import cache
 
 from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
-from valyrian_jax.language.grammar import Grammar, Role, Template, Token
+from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_number
 

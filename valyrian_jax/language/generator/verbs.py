@@ -20,7 +20,8 @@ from valyrian_jax.language.generator.vocabulary import (
     verb_lemmas,
 )
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
-from valyrian_jax.language.grammar import Grammar, Role, Template
+from valyrian_jax.language.grammar import Grammar
+from valyrian_jax.language.template import Role, Template
 from valyrian_jax.language.words.morphology import (
     NO_PERSON,
     PERSONS,
