@@ -10,8 +10,8 @@ from valyrian_jax.language.dictionary import describe_entry, describe_lexeme, en
 from valyrian_jax.language.examples import find_example, load_examples, name_sources
 from valyrian_jax.language.meanings import find_by_sense, list_senses
 from valyrian_jax.language.words.analysis import inflect
-from valyrian_jax.language.words.morphology import SHORT_VOWELS
 from valyrian_jax.language.words.paradigm import format_paradigm, paradigm_record
+from valyrian_jax.language.words.vowels import SHORT_VOWELS
 
 UNMARKED = str.maketrans(SHORT_VOWELS | {"ñ": "n"})
 

@@ -8,6 +8,7 @@ import pytest
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.generator.sentence_state import NOT_SENSES
 from valyrian_jax.language.grammar import load_grammar
+from valyrian_jax.language.words.categories import NUMBERS, TENSES
 from valyrian_jax.language.words.lexicon import (
     ADJECTIVAL_POS,
     COLUMNS,
@@ -15,7 +16,6 @@ from valyrian_jax.language.words.lexicon import (
     load_lexicon,
     read_table,
 )
-from valyrian_jax.language.words.morphology import NUMBERS, TENSES
 
 SOURCES = {
     *("W", "NJ", "AE", "DU", "DJ", "TV", "HD", "SO", "PH", "GU", "BL", "MO", "ZN", "LN"),

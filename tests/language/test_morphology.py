@@ -8,30 +8,33 @@ from pathlib import Path
 import pytest
 
 from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
-from valyrian_jax.language.words.morphology import (
-    ADJECTIVE_TABLES,
+from valyrian_jax.language.words.categories import (
     CASES,
     GENDERS,
     MOODS,
     NO_PERSON,
-    NOMINAL_TABLES,
     NUMBERS,
     PERSONS,
     POSITIONS,
     TENSES,
+)
+from valyrian_jax.language.words.ending_tables import (
+    ADJECTIVE_TABLES,
+    NOMINAL_TABLES,
     VERB_TABLES,
     Form,
+)
+from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon, read_table
+from valyrian_jax.language.words.morphology import (
     InflectedForm,
     concord_case,
     conjugate,
     decline,
     inflect_adjective,
-    lengthen_last_vowel,
     list_forms,
     list_paradigms,
-    shorten_last_vowel,
 )
+from valyrian_jax.language.words.vowels import lengthen_last_vowel, shorten_last_vowel
 
 with (Path(__file__).parent / "attested.csv").open(encoding="utf-8") as file:
     ATTESTED = list(csv.DictReader(file))

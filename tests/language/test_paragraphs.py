@@ -16,15 +16,11 @@ from valyrian_jax.language.generator.vocabulary import find_words
 from valyrian_jax.language.grammar import NEXT_SPEAKER, load_grammar
 from valyrian_jax.language.set_phrases import set_phrase_words
 from valyrian_jax.language.template import PUNCTUATION, parse_template
+from valyrian_jax.language.words.categories import POSITIONS
+from valyrian_jax.language.words.ending_tables import Form
 from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, load_lexicon
-from valyrian_jax.language.words.morphology import (
-    POSITIONS,
-    Form,
-    conjugate,
-    decline,
-    inflect_adjective,
-    lengthen_last_vowel,
-)
+from valyrian_jax.language.words.morphology import conjugate, decline, inflect_adjective
+from valyrian_jax.language.words.vowels import lengthen_last_vowel
 
 ALPHABET = set("abdeghijklmnñopqrstuvyzāēīōūȳ")
 GRAMMAR = load_grammar()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from valyrian_jax.language.words.analysis import MAX_WORD, analyze, inflect
 from valyrian_jax.language.words.lexicon import load_lexicon
-from valyrian_jax.language.words.morphology import SHORT_VOWELS, lengthen_last_vowel
 from valyrian_jax.language.words.spelling import (
     correct_macrons,
     find_similar_lemmas,
@@ -17,6 +16,7 @@ from valyrian_jax.language.words.spelling import (
     readings_as_meant,
     suggest,
 )
+from valyrian_jax.language.words.vowels import SHORT_VOWELS, lengthen_last_vowel
 
 FORMS = sorted({reading.text for lexeme in load_lexicon() for reading in inflect(lexeme)})
 

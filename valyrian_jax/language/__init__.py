@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from valyrian_jax.language.generator.paragraphs import Paragraph, generate_paragraphs
     from valyrian_jax.language.grammar import load_grammar
     from valyrian_jax.language.interlinear import Gloss, GlossedWord, gloss
+    from valyrian_jax.language.words.ending_tables import Form
     from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
-    from valyrian_jax.language.words.morphology import Form, conjugate, decline, inflect_adjective
+    from valyrian_jax.language.words.morphology import conjugate, decline, inflect_adjective
 else:
     _HOMES = {
         "Verdict": "checker.verdict",
@@ -62,7 +63,7 @@ else:
         "gloss": "interlinear",
         "Lexeme": "words.lexicon",
         "load_lexicon": "words.lexicon",
-        "Form": "words.morphology",
+        "Form": "words.ending_tables",
         "conjugate": "words.morphology",
         "decline": "words.morphology",
         "inflect_adjective": "words.morphology",

@@ -7,7 +7,7 @@ from valyrian_jax.language.checker.text import tokenize
 from valyrian_jax.language.interlinear import gloss
 from valyrian_jax.language.words.analysis import inflect
 from valyrian_jax.language.words.lexicon import Lexeme, read_table
-from valyrian_jax.language.words.morphology import shorten_last_vowel
+from valyrian_jax.language.words.vowels import shorten_last_vowel
 
 
 class Example(NamedTuple):

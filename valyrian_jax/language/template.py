@@ -10,7 +10,7 @@ from typing import Any
 
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.words.lexicon import load_lexicon
-from valyrian_jax.language.words.morphology import VOWELS
+from valyrian_jax.language.words.vowels import VOWELS
 
 MODIFIERS = ("adj", "det", "num", "modifier")  # what agrees with a noun; `modifier` is any of them
 ADVERBS = ("time", "place", "manner", "adverb")

@@ -6,8 +6,9 @@ from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Pars
 from valyrian_jax.language.grammar import find_free_adverbs
 from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import Reading, inflect
+from valyrian_jax.language.words.categories import CASES, NUMBERS, concord_number
 from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_case, concord_number
+from valyrian_jax.language.words.morphology import concord_case
 
 # The complements that a kind of frame has; all other kinds have none.
 _COMPLEMENTS = {

@@ -24,7 +24,7 @@ from valyrian_jax.language.checker.place import (
     text_of,
 )
 from valyrian_jax.language.words.analysis import analyze
-from valyrian_jax.language.words.morphology import concord_number
+from valyrian_jax.language.words.categories import concord_number
 
 DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc", "voc")  # of nouns
 # What a noun without an adposition can be in these cases.

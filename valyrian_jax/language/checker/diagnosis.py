@@ -22,7 +22,7 @@ from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import SENTENCES, list_templates, match_template, parse
 from valyrian_jax.language.checker.repair import MAX_COST, Repair, make_repair, measure_change
 from valyrian_jax.language.words.analysis import Reading, inflect
-from valyrian_jax.language.words.morphology import lengthen_last_vowel
+from valyrian_jax.language.words.vowels import lengthen_last_vowel
 
 _MAX_TOKENS = 25  # No corpus sentence is longer, and the work grows faster than the square.
 _MAX_PAIR_TOKENS = 9  # of a sentence in which two words are changed at once

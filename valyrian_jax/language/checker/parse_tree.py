@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from valyrian_jax.language.grammar import Grammar
 from valyrian_jax.language.template import END_MARKS, Template, Token
 from valyrian_jax.language.words.analysis import Reading, inflect
+from valyrian_jax.language.words.categories import CASES
 from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import CASES
 
 
 @cache

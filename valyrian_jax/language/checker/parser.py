@@ -24,8 +24,8 @@ from valyrian_jax.language.checker.parse_tree import (
 from valyrian_jax.language.checker.requirements import find_last_needs, find_needs, find_omissible
 from valyrian_jax.language.set_phrases import find_set_phrases
 from valyrian_jax.language.template import END_MARKS, MODIFIERS, Role, Template, Token
+from valyrian_jax.language.words.categories import NUMBERS
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
-from valyrian_jax.language.words.morphology import NUMBERS
 
 # The class of the words that a letter stands for; others are looked up among all readings.
 _WORD_CLASSES = {

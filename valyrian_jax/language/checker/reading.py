@@ -10,8 +10,8 @@ from valyrian_jax.language.grammar import load_grammar
 from valyrian_jax.language.set_phrases import set_phrase_words
 from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.analysis import Reading, analyze
-from valyrian_jax.language.words.morphology import SHORT_VOWELS
 from valyrian_jax.language.words.spelling import fold, readings_as_meant, suggest
+from valyrian_jax.language.words.vowels import SHORT_VOWELS
 
 
 class Word(NamedTuple):

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from valyrian_jax.language.template import PUNCTUATION, Role, Template, Token
+from valyrian_jax.language.words.categories import CASES, NUMBERS
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
-from valyrian_jax.language.words.morphology import CASES, NUMBERS
 
 
 @cache

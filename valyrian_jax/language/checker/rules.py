@@ -18,7 +18,7 @@ from valyrian_jax.language.checker.place import (
     is_pronoun,
     text_of,
 )
-from valyrian_jax.language.words.morphology import concord_number
+from valyrian_jax.language.words.categories import concord_number
 
 _UNLIKELY = 0.5
 

@@ -14,7 +14,8 @@ from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers,
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar
 from valyrian_jax.language.template import MODIFIERS, Template, Token
-from valyrian_jax.language.words.morphology import NUMBERS, concord_case, inflect_adjective
+from valyrian_jax.language.words.categories import NUMBERS
+from valyrian_jax.language.words.morphology import concord_case, inflect_adjective
 
 
 @cache

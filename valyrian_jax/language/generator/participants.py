@@ -25,8 +25,9 @@ from valyrian_jax.language.generator.vocabulary import (
     meets,
     noun_forms,
 )
+from valyrian_jax.language.words.categories import concord_number
 from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import concord_number, decline
+from valyrian_jax.language.words.morphology import decline
 
 PRONOUNS = {"1sg": "nyke", "2sg": "ao", "1pl": "īlon", "2pl": "jeme", "3pl": "pōnta"}
 

@@ -32,8 +32,10 @@ from valyrian_jax.language.generator.weighted_choice import DeadEndError, Weight
 from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_parts
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.template import TELL, Role, Token
+from valyrian_jax.language.words.categories import TENSES
 from valyrian_jax.language.words.lexicon import Lexeme
-from valyrian_jax.language.words.morphology import TENSES, decline, lengthen_last_vowel
+from valyrian_jax.language.words.morphology import decline
+from valyrian_jax.language.words.vowels import lengthen_last_vowel
 
 
 def realize(

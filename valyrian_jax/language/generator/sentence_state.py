@@ -7,8 +7,8 @@ from valyrian_jax.language.generator.vocabulary import Senses, VerbFrame
 from valyrian_jax.language.generator.weighted_choice import WeightedChoice
 from valyrian_jax.language.grammar import Grammar
 from valyrian_jax.language.template import Role, Template, Token
+from valyrian_jax.language.words.categories import CASES, NUMBERS, concord_number
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
-from valyrian_jax.language.words.morphology import CASES, NUMBERS, concord_number
 
 # Other arguments of a participant than senses.
 NOT_SENSES = {*NOMINAL_POS, *NUMBERS, *CASES, "pronoun", "you", "only", "known"}

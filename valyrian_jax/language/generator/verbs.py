@@ -22,13 +22,8 @@ from valyrian_jax.language.generator.vocabulary import (
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar
 from valyrian_jax.language.template import Role, Template
-from valyrian_jax.language.words.morphology import (
-    NO_PERSON,
-    PERSONS,
-    TENSES,
-    concord_number,
-    conjugate,
-)
+from valyrian_jax.language.words.categories import NO_PERSON, PERSONS, TENSES, concord_number
+from valyrian_jax.language.words.morphology import conjugate
 
 
 def tense_weights(

@@ -10,17 +10,11 @@ from typing import NamedTuple
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.generator.weighted_choice import zipf_weights
 from valyrian_jax.language.grammar import load_grammar
+from valyrian_jax.language.words.categories import NO_PERSON, NUMBERS, PERSONS
+from valyrian_jax.language.words.ending_tables import INFERRED
 from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, Lexeme, load_lexicon
-from valyrian_jax.language.words.morphology import (
-    INFERRED,
-    NO_PERSON,
-    NUMBERS,
-    PERSONS,
-    conjugate,
-    decline,
-    inflect_adjective,
-    lengthen_last_vowel,
-)
+from valyrian_jax.language.words.morphology import conjugate, decline, inflect_adjective
+from valyrian_jax.language.words.vowels import lengthen_last_vowel
 
 Senses = tuple[str, ...]
 # A word must have a sense of each list; an empty list and "any" allow every word.

@@ -17,7 +17,8 @@ from valyrian_jax.language.checker.repair import Change, make_repair
 from valyrian_jax.language.generator.paragraphs import join_words
 from valyrian_jax.language.pairs.rules import RULES, name_rule
 from valyrian_jax.language.words.analysis import Reading, inflect
-from valyrian_jax.language.words.morphology import concord_number, shorten_last_vowel
+from valyrian_jax.language.words.categories import concord_number
+from valyrian_jax.language.words.vowels import shorten_last_vowel
 
 _NUMBERS = ("", "sg", "pl")  # No rule tells the others from these.
 

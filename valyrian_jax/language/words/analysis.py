@@ -6,6 +6,8 @@ from functools import cache, lru_cache
 from operator import itemgetter
 
 from valyrian_jax.language.grammar import load_grammar
+from valyrian_jax.language.words.categories import NO_PERSON, POSITIONS
+from valyrian_jax.language.words.ending_tables import NOMINAL_TABLES, has_ending
 from valyrian_jax.language.words.lexicon import (
     ADJECTIVAL_POS,
     NOMINAL_POS,
@@ -13,15 +15,8 @@ from valyrian_jax.language.words.lexicon import (
     load_lexicon,
     read_table,
 )
-from valyrian_jax.language.words.morphology import (
-    NO_PERSON,
-    NOMINAL_TABLES,
-    POSITIONS,
-    has_ending,
-    list_beginnings,
-    list_forms,
-    shorten_last_vowel,
-)
+from valyrian_jax.language.words.morphology import list_beginnings, list_forms
+from valyrian_jax.language.words.vowels import shorten_last_vowel
 
 MAX_WORD = 60  # letters; no form is longer
 _NUMBERS = {"s": "sg", "p": "pl"}

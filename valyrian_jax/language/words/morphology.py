@@ -1,57 +1,23 @@
-"""Inflection: from a lexeme to every form that the ending tables give it.
+"""Inflection: from a lexeme to every form that the ending tables give it."""
 
-The tables (`nouns.csv`, `pronouns.csv`, `adjectives.csv`, `verbs.csv`) hold all facts, exceptions
-included; the code only attaches endings. Each row belongs to a class and has cells such as
-
-    -osa    attach to the stem                      -osa°   the same, but inferred by analogy
-    <von    attach to the stem without its last     -o/-os  two forms, the usual one first
-            letter
-    iksan   a whole word                            —       not established: no form
-
-A row whose column `after` is not empty applies only to stems with that ending (`Vl Vr` is a vowel
-followed by l or r) and replaces the general row. data/README.md lists the sources of the cells.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
-from valyrian_jax.errors import UserError
-from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme, read_table
-
-CASES = ("nom", "acc", "gen", "dat", "loc", "ins", "com", "voc")
-NUMBERS = ("sg", "pl", "paucal", "collective")
-GENDERS = ("lunar", "solar", "terrestrial", "aquatic")
-# An adjective comes after its noun, before it, or before it and before a vowel.
-POSITIONS = ("full", "prepositive", "prevocalic")
-PERSONS = ("1s", "2s", "3s", "1p", "2p", "3p")
-TENSES = ("present", "aorist", "future", "imperfect", "perfect", "pluperfect", "past habitual")
-MOODS = (
-    "indicative",
-    "subjunctive",
-    "passive",
-    "passive subjunctive",
-    "imperative",
-    "infinitive",
-    "participle",
+from valyrian_jax.language.words.categories import CASES, GENDERS, NO_PERSON, PERSONS, POSITIONS
+from valyrian_jax.language.words.ending_tables import (
+    ADJECTIVE_TABLES,
+    INFERRED,
+    NOMINAL_TABLES,
+    VERB_TABLES,
+    Form,
+    Paradigm,
+    list_cells,
+    list_kinds_of_cells,
 )
-NO_PERSON = "invariable"  # the person of infinitives and participles
-
-LONG_VOWELS = dict(zip("aeiouy", "āēīōūȳ", strict=True))
-SHORT_VOWELS = {long: short for short, long in LONG_VOWELS.items()}
-VOWELS = frozenset([*LONG_VOWELS, *SHORT_VOWELS])
-
-NOMINAL_TABLES = {
-    "nouns.csv": ["class", "gender", "number", "after", *CASES],
-    "pronouns.csv": ["class", "person", "gender", "number", "after", *CASES],
-}
-ADJECTIVE_TABLES = {"adjectives.csv": ["class", "position", "gender", "number", "after", *CASES]}
-VERB_TABLES = {"verbs.csv": ["class", "after", "base", "tense", "mood", *PERSONS, NO_PERSON]}
-
-
-INFERRED = "°"  # after an ending, a class or a frame: accepted, never generated
+from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 
 # The perfect stem of a consonant-final verb, by the last letter of its stem. The attested ones
 # follow this table, except for a few (jēld-, mād-), so what it gives is inferred.
@@ -61,33 +27,12 @@ _PERFECT_ENDINGS = {
 }
 
 
-class Form(NamedTuple):
-    """An inflected form.
-
-    Attributes:
-        text: The form.
-        attested: Whether a source attests its ending, not only analogy.
-    """
-
-    text: str
-    attested: bool
-
-
 class InflectedForm(NamedTuple):
     """A form of a paradigm with its features."""
 
     features: tuple[str, ...]
     text: str
     attested: bool
-
-
-class Paradigm(NamedTuple):
-    """A class of the ending tables with the stems of a word, and whether a source gives it."""
-
-    name: str
-    stem: str
-    perfect_stem: str
-    attested: bool = True
 
 
 @cache
@@ -204,7 +149,7 @@ def list_beginnings(lexeme: Lexeme) -> set[str]:
         if paradigm.name in ("", "indecl") or paradigm.name[0] == "=":
             beginnings.add(lexeme.lemma)
             continue
-        for ending, is_perfect in _list_kinds_of_cells(paradigm.name, tuple(tables)):
+        for ending, is_perfect in list_kinds_of_cells(paradigm.name, tuple(tables)):
             stem = paradigm.perfect_stem if is_perfect else paradigm.stem
             if stem or not is_perfect or ending not in "-<":
                 beginnings.add({"-": stem, "<": stem[:-1]}.get(ending, ending))
@@ -216,14 +161,14 @@ def _list_paradigm_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[Inflect
         yield from _list_invariable_forms(lexeme, paradigm)
     elif lexeme.pos == "verb":
         columns = [*PERSONS, NO_PERSON]
-        for key, forms in _inflect(lexeme, paradigm, VERB_TABLES, ["tense", "mood"], columns):
+        for key, forms in list_cells(lexeme, paradigm, VERB_TABLES, ["tense", "mood"], columns):
             yield from (InflectedForm(key, *form) for form in forms)
     elif lexeme.pos in NOMINAL_POS:
-        for key, forms in _inflect(lexeme, paradigm, NOMINAL_TABLES, ["number"], CASES):
+        for key, forms in list_cells(lexeme, paradigm, NOMINAL_TABLES, ["number"], CASES):
             yield from (InflectedForm(key[::-1], *form) for form in forms)
     else:
         keys = ["position", "gender", "number"]
-        for key, forms in _inflect(lexeme, paradigm, ADJECTIVE_TABLES, keys, CASES):
+        for key, forms in list_cells(lexeme, paradigm, ADJECTIVE_TABLES, keys, CASES):
             yield from (InflectedForm(key, *form) for form in forms)
 
 
@@ -242,23 +187,6 @@ def _list_invariable_forms(lexeme: Lexeme, paradigm: Paradigm) -> Iterator[Infle
             yield InflectedForm(key, lexeme.lemma, attested=True)
 
 
-def lengthen_last_vowel(word: str) -> str | None:
-    """Return the coordinated form, "and ...": taoba -> taobā; None if the last vowel is long."""
-    return _replace_last_vowel(word, LONG_VOWELS)
-
-
-def shorten_last_vowel(word: str) -> str | None:
-    """Undo `lengthen_last_vowel`; return None if the last vowel is short."""
-    return _replace_last_vowel(word, SHORT_VOWELS)
-
-
-def _replace_last_vowel(word: str, replacements: Mapping[str, str]) -> str | None:
-    index = next((i for i in reversed(range(len(word))) if word[i] in VOWELS), None)
-    if index is None or word[index] not in replacements:
-        return None
-    return word[:index] + replacements[word[index]] + word[index + 1 :]
-
-
 def concord_case(noun: Lexeme, case: str) -> str:
     """Return the case of an adjective beside a noun that merges instrumental and comitative.
 
@@ -268,100 +196,3 @@ def concord_case(noun: Lexeme, case: str) -> str:
     if case in ("ins", "com"):
         return {"2": "com", "3": "ins"}.get(list_paradigms(noun)[-1].name[:1], case)
     return case
-
-
-def concord_number(number: str) -> str:
-    """Return the number of agreeing words: "sg" for collectives, "pl" for paucals.
-
-    Source: Najahho, "Number".
-    """
-    return "sg" if number in ("sg", "collective") else "pl"
-
-
-def has_ending(stem: str, endings: str) -> bool:
-    """Test a stem against a cell `after`; an initial V is any vowel, and an empty cell matches."""
-    return not endings or any(
-        stem.endswith(ending.removeprefix("V"))
-        and (ending[0] != "V" or stem[-len(ending)] in VOWELS)
-        for ending in endings.split()
-    )
-
-
-_Cells = Iterator[tuple[tuple[str, ...], list[Form]]]
-
-
-def _inflect(
-    lexeme: Lexeme,
-    paradigm: Paradigm,
-    tables: Mapping[str, list[str]],
-    keys: Sequence[str],
-    columns: Sequence[str],
-) -> _Cells:
-    """Yield ((*row keys, column), forms) for every established cell of a paradigm."""
-    rows = [
-        row
-        for name in tables
-        for row in _rows_by_class(name, tuple(tables[name])).get(paradigm.name, ())
-    ]
-    if not rows:
-        raise UserError(
-            f"lexicon.csv: {lexeme.lemma!r} has the class {paradigm.name!r}, which is not in "
-            f"{' or '.join(tables)}; correct it or leave it empty"
-        )
-    row_by_key: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        key = tuple(row[k] for k in keys)
-        if has_ending(paradigm.stem, row["after"]) and (key not in row_by_key or row["after"]):
-            row_by_key[key] = row
-    for key, row in row_by_key.items():
-        is_perfect = row.get("base") == "perfect"
-        stem = paradigm.perfect_stem if is_perfect else paradigm.stem
-        for column in columns:
-            cell = row[column]
-            if cell in ("", "—") or (is_perfect and not stem and cell[0] in "-<"):
-                continue
-            yield (*key, column), [_attach(stem, ending) for ending in cell.split("/")]
-
-
-def _attach(stem: str, cell: str) -> Form:
-    ending = cell.removesuffix(INFERRED)
-    if ending[0] == "-":
-        text = stem + ending[1:]
-    else:
-        text = stem[:-1] + ending[1:] if ending[0] == "<" else ending
-    return Form(text, attested=ending == cell)
-
-
-@cache
-def _list_kinds_of_cells(paradigm: str, tables: tuple[str, ...]) -> frozenset[tuple[str, bool]]:
-    """Return "-", "<" or the whole word of every ending of a class, and if it is of the perfect."""
-    columns = {**NOMINAL_TABLES, **ADJECTIVE_TABLES, **VERB_TABLES}
-    rows = [
-        row
-        for name in tables
-        for row in _rows_by_class(name, tuple(columns[name])).get(paradigm, ())
-    ]
-    return frozenset(
-        (
-            ending[0] if ending[0] in "-<" else ending.removesuffix(INFERRED),
-            row.get("base") == "perfect",
-        )
-        for row in rows
-        for column in (*CASES, *PERSONS, NO_PERSON)
-        for ending in row.get(column, "").split("/")
-        if ending not in ("", "—")
-    )
-
-
-@cache
-def _rows_by_class(name: str, columns: tuple[str, ...]) -> dict[str, list[dict[str, str]]]:
-    """Group the rows of a table by class; a row with several key values counts for each of them."""
-    table: dict[str, list[dict[str, str]]] = {}
-    for row in read_table(name, list(columns)):
-        for cls in row["class"].split():
-            for gender in row.get("gender", "").split() or [""]:
-                for position in row.get("position", "").split() or [""]:
-                    table.setdefault(cls, []).append(
-                        {**row, "class": cls, "gender": gender, "position": position}
-                    )
-    return table

@@ -4,9 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from valyrian_jax.language.words.features import FEATURE_NAMES
-from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, Lexeme
-from valyrian_jax.language.words.morphology import (
+from valyrian_jax.language.words.categories import (
     CASES,
     GENDERS,
     MOODS,
@@ -15,10 +13,11 @@ from valyrian_jax.language.words.morphology import (
     PERSONS,
     POSITIONS,
     TENSES,
-    Form,
-    InflectedForm,
-    list_forms,
 )
+from valyrian_jax.language.words.ending_tables import Form
+from valyrian_jax.language.words.features import FEATURE_NAMES
+from valyrian_jax.language.words.lexicon import ADJECTIVAL_POS, NOMINAL_POS, Lexeme
+from valyrian_jax.language.words.morphology import InflectedForm, list_forms
 
 _INFERRED, _MISSING = "°", "—"
 _LEGEND = {_INFERRED: "inferred by analogy", _MISSING: "not established"}

@@ -17,7 +17,7 @@ from valyrian_jax.language.words.analysis import (
     inflect,
 )
 from valyrian_jax.language.words.lexicon import Lexeme, load_lexicon
-from valyrian_jax.language.words.morphology import (
+from valyrian_jax.language.words.vowels import (
     LONG_VOWELS,
     SHORT_VOWELS,
     lengthen_last_vowel,
