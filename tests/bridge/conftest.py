@@ -24,6 +24,7 @@ from tests.support.browsing import watch_errors
 from tests.support.serving import PageServer, start_server
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.names import parameter_shapes
+from valyrian_jax.bundle.shipped_model import short_name
 from valyrian_jax.config import ModelConfig
 from valyrian_jax.tokenizer import Tokenizer, train_bpe
 
@@ -137,6 +138,21 @@ def endless_directory(endless: Bundle, tmp_path_factory: pytest.TempPathFactory)
 def page_server(endless_directory: Path) -> Iterator[PageServer]:
     with start_server(endless_directory) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def client(page_server: PageServer) -> Iterator[Any]:
+    """OpenAI's client of that server."""
+    from tests.support.completions import connect  # here, as its package is slow to import
+
+    with connect(page_server) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model_name(endless_directory: Path) -> str:
+    """The name of the model in the protocol."""
+    return short_name(endless_directory)
 
 
 @pytest.fixture(scope="session")
