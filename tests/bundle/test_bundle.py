@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,14 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from tests.support.full_disk import file_size_limit
-from valyrian_jax.bundle.bundle import (
-    Bundle,
-    find_previous,
-    load_bundle,
-    recover_bundle,
-    save_bundle,
-)
-from valyrian_jax.bundle.names import parameter_shapes
-from valyrian_jax.config import ModelConfig
+from tests.support.bundles import CONFIG, TEXT, make_bundle
+from valyrian_jax.bundle.bundle import load_bundle, save_bundle
 from valyrian_jax.errors import UserError
-from valyrian_jax.files import make_temporary_directory
 from valyrian_jax.model import gpt
 from valyrian_jax.model.parameters import from_tensors
 from valyrian_jax.tokenizer import END_OF_TEXT, train_bpe
 
 forward = jax.jit(gpt.forward, static_argnums=2)
-CONFIG = ModelConfig(
-    vocab_size=300, n_positions=24, n_embd=32, n_layer=3, n_head=4, activation="gelu", init_std=0.02
-)
-TEXT = (
-    "the quick dragon sees a lazy wolf, and the wolf jumps over seventeen rivers; don't they? " * 20
-)
-
-
-def make_bundle(config: ModelConfig = CONFIG, **manifest: Any) -> Bundle:
-    # Large weights and nonzero biases, so every parameter affects the logits.
-    rng, tensors = np.random.default_rng(0), {}
-    for name, shape in parameter_shapes(config).items():
-        mean = 5.0 if ".ln_" in name and name.endswith("weight") else 0.0
-        tensors[name] = (mean + 0.15 * rng.normal(size=shape)).astype(np.float32)
-    return Bundle(config, tensors, train_bpe(TEXT, 300), manifest)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -115,71 +90,6 @@ def test_a_saved_bundle_loads_unchanged(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded.tensors[name], tensor)
 
 
-def test_transposed_views_are_saved_correctly(tmp_path: Path) -> None:
-    ours = make_bundle()
-    strided = {name: np.asfortranarray(tensor) for name, tensor in ours.tensors.items()}
-    save_bundle(dataclasses.replace(ours, tensors=strided), tmp_path / "b")
-    for name, tensor in load_bundle(tmp_path / "b").tensors.items():
-        np.testing.assert_array_equal(tensor, ours.tensors[name])
-
-
-def test_saving_again_replaces_the_bundle_and_leaves_no_other_files(tmp_path: Path) -> None:
-    save_bundle(make_bundle(step=1), tmp_path / "b")
-    save_bundle(make_bundle(step=2), tmp_path / "b")
-    assert load_bundle(tmp_path / "b").manifest["step"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-@pytest.mark.parametrize("name", ["b.partial", "b.previous", "b.old"])
-def test_a_save_leaves_directories_of_similar_names_alone(name: str, tmp_path: Path) -> None:
-    file = tmp_path / name / "file.txt"
-    file.parent.mkdir()
-    file.write_text("mine")
-    recover_bundle(tmp_path / "b")
-    for step in (1, 2):
-        save_bundle(make_bundle(step=step), tmp_path / "b")
-    assert file.read_text() == "mine"
-    assert load_bundle(tmp_path / "b").manifest["step"] == 2
-
-
-def test_a_killed_save_is_recovered_and_cleaned_up(tmp_path: Path) -> None:
-    bundle_path, previous = tmp_path / "b", tmp_path / f".b.{'0' * 16}.previous"
-    save_bundle(make_bundle(step=1), previous)  # killed between the two renames
-    partial = make_temporary_directory(bundle_path)
-    assert find_previous(bundle_path) == previous
-    recover_bundle(bundle_path)
-    assert load_bundle(bundle_path).manifest["step"] == 1
-    assert not partial.exists()
-    save_bundle(make_bundle(step=0), previous)  # killed after them
-    recover_bundle(bundle_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-    assert load_bundle(bundle_path).manifest["step"] == 1
-
-
-def test_a_link_to_a_directory_is_followed_at_every_save(tmp_path: Path) -> None:
-    link, target = tmp_path / "run" / "bundle", tmp_path / "disk" / "b"
-    link.parent.mkdir()
-    target.parent.mkdir()
-    link.symlink_to(target)  # which does not exist yet
-    for step in (1, 2, 3):
-        save_bundle(make_bundle(step=step), link)
-        assert load_bundle(target).manifest["step"] == step
-    assert link.is_symlink()
-    target.rename(target.with_name(f".b.{'0' * 16}.previous"))
-    recover_bundle(link)
-    assert load_bundle(link).manifest["step"] == 3
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, Path.touch])
-def test_a_bundle_replaces_nothing_but_directories(
-    make: Callable[[Path], None], tmp_path: Path
-) -> None:
-    make(tmp_path / "b")
-    with pytest.raises(UserError, match="expected a directory or a new name"):
-        save_bundle(make_bundle(), tmp_path / "b")
-    assert not (tmp_path / "b").is_dir()
-
-
 def test_the_size_of_the_weights_is_checked_before_they_are_hashed(tmp_path: Path) -> None:
     save_bundle(make_bundle(), tmp_path / "b")
     weights = tmp_path / "b" / "model.safetensors"
@@ -199,15 +109,6 @@ def test_a_weights_file_with_many_names_is_refused_by_its_header(tmp_path: Path)
         with pytest.raises(UserError, match=message) as caught:
             load_bundle(tmp_path / "b")
         assert len(str(caught.value)) < 3_000
-
-
-def test_a_save_that_fails_names_the_bundle_and_keeps_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "b"
-    save_bundle(make_bundle(step=1), path)
-    with file_size_limit(1_000), pytest.raises(OSError, match=r"File too large: '.*/b'$"):
-        save_bundle(make_bundle(step=2), path)
-    assert load_bundle(path).manifest["step"] == 1
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_message_lists_every_problem_with_the_weights(tmp_path: Path) -> None:
