@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import (
-    RunMain,
-    assert_one_line_error,
-    call_on_terminal,
-)
+from tests.support.commands import RunMain, assert_one_line_error, call_on_terminal
 from valyrian_jax.cli.main import main
 from valyrian_jax.language.checker.text import stream_sentences
 
@@ -113,3 +109,13 @@ def test_check_takes_a_file_for_a_file(
         assert_one_line_error(err, f"cannot read the text {name}: No such file or directory")
     status, _, err = run_main("check", "Valar morghūlis", "dohaeris")
     assert_one_line_error(err, "expected one file, found 2")
+
+
+def test_tables_mark_inferred_and_missing_forms(run_main: RunMain) -> None:
+    status, out, _ = run_main("language", "--table", "lōgor")
+    assert status == 0
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
+    assert rows["nominative"] == ["lōgor", "lōgra", "lōgrun°", "lōgror°"]
+    assert "—" in run_main("language", "--table", "tubis")[1]
+    for word in ("urnegon", "kirine", "daor", "nyke"):
+        assert run_main("language", "--table", word)[0] == 0

@@ -1,7 +1,6 @@
 """The checker: what it accepts, what it rejects and why, and that no text stops it."""
 
 import csv
-import json
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.commands import call
-from valyrian_jax.cli.main import main
 from valyrian_jax.language import check, generate_paragraphs, load_grammar
 from valyrian_jax.language.checker import reading as reading_module
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.checker.verdict import check_sentence, check_without_diagnosis
 from valyrian_jax.language.words.analysis import Reading, analyze, inflect
-from valyrian_jax.language.words.spelling import suggest
 
 GRAMMAR = load_grammar()
 
@@ -234,118 +230,3 @@ def test_any_text_gets_verdicts(text: str) -> None:
 def test_any_order_of_known_words_gets_verdicts(words: list[str]) -> None:
     for verdict in check(" ".join(words) + "."):
         assert verdict.grammatical == (not verdict.reason)
-
-
-def test_check_prints_verdicts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("Valar morghūlis. Vale ēdrus.\n", encoding="utf-8")
-    status, out, _ = call(main, capsys, monkeypatch, "check", text)
-    assert status == 1
-    assert "right    Valar morghūlis." in out
-    assert "2 sentences: 1 right, 1 with a mistake" in out
-    status, out, _ = call(main, capsys, monkeypatch, "check", text, "--json")
-    records = [json.loads(line) for line in out.splitlines()]
-    assert [set(record) for record in records] == [
-        {"text", "grammatical", "verdict", "reason", "notes"}
-    ] * 2
-    assert [record["grammatical"] for record in records] == [True, False]
-    assert [record["verdict"] for record in records] == ["right", "mistake"]
-    text.write_text(unicodedata.normalize("NFD", "Valar morghūlis."), encoding="utf-8")
-    assert "not NFC" in call(main, capsys, monkeypatch, "check", text)[1]
-
-
-def test_check_words_prints_their_readings(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, out, _ = call(
-        main, capsys, monkeypatch, "check", "--word", "zaldrīzoti", "xyz", "--json"
-    )
-    records = [json.loads(line) for line in out.splitlines()]
-    assert status == 3
-    assert [record["word"] for record in records] == ["zaldrīzoti", "xyz"]
-    assert {(r["lemma"], r["case"], r["number"]) for r in records[0]["readings"]} == {
-        ("zaldrīzes", case, "pl") for case in ("gen", "dat", "loc")
-    }
-    assert records[1]["readings"] == []
-    assert records[1]["nearest"] == list(suggest("xyz"))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Valar morghūlis. Valar morghulis.", 0),
-        ("Vale ēdrus. Vala ēdrus.", 1),
-        ("Vale ēdrus. Qzx ēdrus.", 1),
-        ("Valar morghūlis. Qzx ēdrus.", 3),
-    ],
-)
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_the_exit_status_tells_a_mistake_from_what_is_beyond(
-    text: str,
-    expected: int,
-    options: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    status, _, err = call(main, capsys, monkeypatch, "check", text, *options)
-    assert (status, err) == (expected, "")
-
-
-def test_check_words_takes_a_sentence_and_goes_on_after_an_unknown_word(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, out, _ = call(
-        main, capsys, monkeypatch, "check", "--word", "«Qzx, zaldrizoti!»", "zaldrīzek", "vala"
-    )
-    assert status == 3
-    assert out.splitlines() == [
-        "Qzx: not a known word",
-        "zaldrizoti: written zaldrīzoti",
-        "  zaldrīzes (dragon): gen/dat/loc pl",
-        f"zaldrīzek: not a known word; the nearest are {', '.join(suggest('zaldrīzek'))}",
-        "vala",
-        "  vala (man): nom sg",
-    ]
-    assert call(main, capsys, monkeypatch, "check", "--word", "vala")[0] == 0
-
-
-def test_tables_mark_inferred_and_missing_forms(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status, out, _ = call(main, capsys, monkeypatch, "language", "--table", "lōgor")
-    assert status == 0
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
-    assert rows["nominative"] == ["lōgor", "lōgra", "lōgrun°", "lōgror°"]
-    assert "—" in call(main, capsys, monkeypatch, "language", "--table", "tubis")[1]
-    for word in ("urnegon", "kirine", "daor", "nyke"):
-        assert call(main, capsys, monkeypatch, "language", "--table", word)[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["check", "none.txt"], "none.txt"),
-        (["check", "latin.txt"], "the text latin.txt is not UTF-8: byte 0xf1 at offset 1"),
-        (["check", "blank.txt"], "no sentence to check"),
-        (["check", "latin.txt", "b"], "expected one file, found 2"),
-        (["check", "--word"], "--word expects at least one word, found none"),
-        (["language", "--table", "zaldrīzxr"], "similar words: zaldrīz"),
-    ],
-)
-def test_mistakes_end_in_one_line(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("latin.txt").write_bytes(b"a\xf1")
-    Path("blank.txt").write_bytes(b" \n")
-    status, _, err = call(main, capsys, monkeypatch, *arguments)
-    assert status == 2
-    assert err.startswith("error: ")
-    assert message in err
-    assert err.count("\n") == 1
