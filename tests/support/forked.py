@@ -7,6 +7,7 @@ import atexit
 import os
 import runpy
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,3 +88,9 @@ def _run(
             runpy.run_path("train.py", run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+def find_free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"

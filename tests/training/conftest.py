@@ -1,5 +1,6 @@
 """A finished run that the tests of this room share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,9 @@ from valyrian_jax.training.run import TrainResult, train
 def finished(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     directory = tmp_path_factory.mktemp("runs") / "finished"
     return train(load_tiny_config(small_text), directory, console=make_text_console())
+
+
+@pytest.fixture
+def copy(finished: TrainResult, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished.directory, tmp_path / "copy")

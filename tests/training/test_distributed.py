@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from tests.support.forked import ForkedProcess
+from tests.support.forked import ForkedProcess, find_free_address
 from tests.support.runs import find_last_step, load_tiny_config, make_text_console, resume
 from valyrian_jax.config import Config, config_to_toml
-from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import read_metrics
 from valyrian_jax.training import distributed
 from valyrian_jax.training.run import train
@@ -82,12 +80,6 @@ def start() -> Iterator[StartProcess]:
     for process in processes:
         process.kill()
         process.communicate()
-
-
-def find_free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def start_pair(
@@ -275,45 +267,3 @@ def test_processes_of_slurm_with_different_settings_are_refused(
         status, errors = wait_for_end(process)
         assert status == 2
         assert last_line(errors).startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("127.0.0.1:1", 2, None), "go together"),
-        ((None, 2, 0), "go together"),
-        (("127.0.0.1:1", 2, 2), "--process 2: expected 0 to 1"),
-        (("127.0.0.1", 2, 0), "expected HOST:PORT"),
-        (("127.0.0.1:99999", 2, 0), "expected HOST:PORT"),
-        (("127.0.0.1:0", 2, 0), "expected HOST:PORT"),
-    ],
-)
-def test_inconsistent_arguments_are_refused(arguments: tuple[Any, Any, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message), distributed.initialize(*arguments):
-        pass
-
-
-def test_an_occupied_port_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        expected = f"cannot listen at port {port} of --coordinator: .*; choose another port"
-        address = f"127.0.0.1:{port}"
-        with pytest.raises(UserError, match=expected), distributed.initialize(address, 2, 0):
-            pass
-
-
-def test_an_address_without_a_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "CONNECT_TIMEOUT", 0)
-    address = find_free_address()
-    expected = f"no answer from --coordinator {address} .*; start the process with --process 0"
-    with pytest.raises(UserError, match=expected), distributed.initialize(address, 2, 1):
-        pass
-
-
-@pytest.mark.parametrize("count", ["1", "", "two"])
-def test_one_process_of_slurm_or_open_mpi_runs_alone(
-    count: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", count)
-    with distributed.initialize():
-        assert jax.process_count() == 1
