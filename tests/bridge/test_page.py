@@ -15,6 +15,23 @@ from tests.support.serving import SAMPLE, PageServer
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.tokenizer.display import token_label
 
+SHOW_MANY = """async (count) => {
+  const { showEvent, startText } = await import("./text.js");
+  const choices = document.getElementById("choices");
+  let drawings = 0;
+  new MutationObserver((changes) => {
+    drawings += changes.filter((change) => change.addedNodes.length).length;
+  }).observe(choices, { childList: true });
+  startText({ temperature: 1 }, 300);
+  for (let id = 0; id < count; id++) {
+    const choice = [id, `“${id}”`, 1, true];
+    showEvent({ kind: "token", id, label: `${id}`, text: "a", kept: 1, probability: 1, chance: 1,
+                choices: [choice] });
+  }
+  await new Promise(requestAnimationFrame);
+  return [drawings, choices.textContent];
+}"""
+
 
 def test_the_page_and_its_link_show_the_text_of_generate(
     page: Any,
@@ -68,6 +85,15 @@ def test_pointing_at_a_token_shows_its_distribution(
     )
     expected = [100 * choice[2] / event["choices"][0][2] for choice in event["choices"]]
     assert widths == pytest.approx(expected, abs=1e-3)
+
+
+def test_of_tokens_that_arrive_in_one_frame_only_the_newest_is_drawn(
+    page: Any, page_server: PageServer
+) -> None:
+    open_text(page, page_server)
+    drawings, choices = page.evaluate(SHOW_MANY, 50)
+    assert drawings == 1
+    assert choices == "“49”100.0%"
 
 
 def test_the_keyboard_alone_shows_attention(

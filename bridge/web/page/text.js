@@ -18,6 +18,7 @@ let inspector = {};
 let text = {};           // settings of the text, and the size of the vocabulary
 let tokens = [];         // events of the text's tokens, each with its element
 let showsNewest = true;  // until the reader points at a token
+let frame = 0;           // the request to show the newest token; 0: there is none
 
 export function startText(settings, vocabulary) {
   text = { settings, vocabulary };
@@ -51,7 +52,13 @@ function addToken(event) {
   element.setAttribute("role", "button");
   tokens.push({ ...event, element });
   box.append(element);
-  if (showsNewest) showToken(tokens.length - 1);
+  if (showsNewest) frame ||= requestAnimationFrame(showNewestToken);
+}
+
+// Once a frame, because tokens can arrive faster than the screen changes.
+function showNewestToken() {
+  frame = 0;
+  if (showsNewest && tokens.length) showToken(tokens.length - 1);
 }
 
 function showToken(index) {
