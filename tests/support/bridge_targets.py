@@ -61,7 +61,7 @@ def damage_metadata(draw: random.Random, files: Files) -> Files:
     if draw.random() < 0.4:
         return {"m.pt": damage_bytes(draw, files["m.pt"])}
     with zipfile.ZipFile(io.BytesIO(files["m.pt"])) as archive:
-        members = [[name, archive.read(name)] for name in archive.namelist()]
+        members: list[list[Any]] = [[name, archive.read(name)] for name in archive.namelist()]
     member = draw.choice(members[:4] + members[3:4] * 3)
     member[1] = damage_json_text(draw, member[1])
     return {"m.pt": make_archive([(name, data) for name, data in damage_members(draw, members)])}

@@ -26,10 +26,12 @@ def watch_errors(page: Any) -> list[str]:
     """Return a list that gets the errors of scripts, and violations of the page's own policy."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: "Content Security" in message.text and errors.append(message.text),
-    )
+
+    def watch_console(message: Any) -> None:
+        if "Content Security" in message.text:
+            errors.append(message.text)
+
+    page.on("console", watch_console)
     return errors
 
 

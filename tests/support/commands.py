@@ -74,9 +74,9 @@ def assert_one_line_error(err: str, message: str) -> None:
 
 def start_training(home: Path, text: Path, out: str, *options: str) -> subprocess.Popen[str]:
     """Start a tiny run in a process of its own, in an empty directory."""
-    arguments = ["--config", TINY_CONFIG, "--data.path", text, "--out", out, *TINY_OPTIONS]
+    arguments = ["--config", str(TINY_CONFIG), "--data.path", str(text), "--out", out]
     return subprocess.Popen(
-        [sys.executable, "-u", ROOT / "train.py", *arguments, *options],
+        [sys.executable, "-u", ROOT / "train.py", *arguments, *TINY_OPTIONS, *options],
         cwd=home,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

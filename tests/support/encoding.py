@@ -49,9 +49,9 @@ def to_parquet(columns: Mapping[str, Sequence[object]]) -> bytes:
 
 def encode(home: Path, names: str, out: Path, **options: Any) -> ShardIndex:
     """Encode files with home/t.json; relative names are files in `home`."""
-    options = {"console": QUIET, "shard_tokens": 3000, "workers": 1} | options
+    settings: dict[str, Any] = {"console": QUIET, "shard_tokens": 3000, "workers": 1}
     with contextlib.chdir(home):
-        return encode_files(Path("t.json"), [*map(Path, names.split())], out, **options)
+        return encode_files(Path("t.json"), [*map(Path, names.split())], out, **settings | options)
 
 
 def encode_until(number: int, home: Path, names: str, out: Path, **options: Any) -> None:

@@ -21,11 +21,11 @@ def build_native(sanitizers: bool = USES_SANITIZERS) -> Path:
     directory = ROOT / "build" / ("native-sanitizers" if sanitizers else "native")
     directory.mkdir(parents=True, exist_ok=True)
     flags = f"{_FLAGS} {SANITIZERS}" if sanitizers else _FLAGS
-    configure = ["cmake", "-S", ROOT / "bridge/cpp", "-B", directory]
+    configure = ["cmake", "-S", str(ROOT / "bridge/cpp"), "-B", str(directory)]
     configure += ["-DVALYRIAN_LIBTORCH=OFF", "-DBUILD_SHARED_LIBS=ON"]
     configure += ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS={flags}"]
     with FileLock(directory / "lock"):
-        for command in (configure, ["cmake", "--build", directory, "--parallel", "2"]):
+        for command in (configure, ["cmake", "--build", str(directory), "--parallel", "2"]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
     return directory
