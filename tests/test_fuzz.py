@@ -9,14 +9,16 @@ import pytest
 
 import train
 from bridge import __main__ as bridge_main
-from tests.support import bridge_targets, checkpoint_targets, targets
+from tests.support import bridge_targets, checkpoint_targets, data_targets, targets
 from tests.support.commands import call
 from tests.support.fuzzing import attack
 from tests.support.imports import PACKAGE_FILES, path_from_root, read_imports, top_level_names
 from tests.support.killing import FORK_SERVER
 from valyrian_jax.cli.main import main
 
-TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
+TARGETS = (
+    targets.TARGETS | data_targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
+)
 COUNT = 1_000  # tests/bench/hostile.py tries as many as one likes
 
 

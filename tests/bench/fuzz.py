@@ -13,10 +13,12 @@ import click
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from tests.support import bridge_targets, checkpoint_targets, targets
+from tests.support import bridge_targets, checkpoint_targets, data_targets, targets
 from tests.support.fuzzing import attack
 
-TARGETS = targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
+TARGETS = (
+    targets.TARGETS | data_targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
+)
 
 
 @click.command()
