@@ -84,13 +84,6 @@ class Template:
     example: str
 
     @cached_property
-    def literals(self) -> frozenset[str]:
-        """The words and marks that it always contains."""
-        return frozenset(
-            t.name for t in self.tokens if not (t.is_letter or t.optional or t.repeated)
-        )
-
-    @cached_property
     def token_by_name(self) -> Mapping[str, Token]:
         """The first token of each name."""
         return {token.name: token for token in reversed(self.tokens)}
@@ -99,6 +92,13 @@ class Template:
     def verbs(self) -> Mapping[str, Role]:
         """The letters that are verbs."""
         return {letter: role for letter, role in self.roles.items() if role.category == "verb"}
+
+    @cached_property
+    def models(self) -> Mapping[str, str]:
+        """The participants that each have the number of another one, unless it is coordinated."""
+        coordinated = {token.name for token in self.tokens if token.coordinated}
+        models = {letter: role.model for letter, role in self.roles.items()}
+        return {letter: m for letter, m in models.items() if m and letter not in coordinated}
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:

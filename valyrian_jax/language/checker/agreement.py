@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from valyrian_jax.language.checker.complements import complements_of, required_complements
 from valyrian_jax.language.checker.parse_tree import Agreement, Agreements, Parse, Sentence
 from valyrian_jax.language.grammar import find_free_adverbs
 from valyrian_jax.language.template import Role, Template, Token
@@ -9,20 +10,6 @@ from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.categories import CASES, NUMBERS, concord_number
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import concord_case
-
-# The complements that a kind of frame has; all other kinds have none.
-_COMPLEMENTS = {
-    "transitive": ("object",),
-    "have": ("object",),
-    "tool": ("object",),
-    "benefit": ("object",),
-    "give": ("dative and object", "object"),
-    "likes": ("dative",),
-    "wish": ("infinitive",),
-    "copula": ("predicate",),
-    "located": ("place",),
-}
-_NO_COMPLEMENT = ("nothing",)
 
 
 def match_word(
@@ -127,34 +114,9 @@ def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Ag
 
 def _has_frame(reading: Reading, role: Role) -> bool:
     """Test whether a verb has one of the complements that the required kinds of frames have."""
-    required = _required_complements(role.arguments[0])
+    required = required_complements(role.arguments[0])
     is_excluded = f"-{reading.lexeme.lemma}" in required
-    return not is_excluded and not required.isdisjoint(_complements_of(reading.lexeme))
-
-
-@cache
-def _required_complements(kinds: str) -> frozenset[str]:
-    """Return the complements that kinds of frames stand for; `=kind`, verbs and `any` are exact."""
-    return frozenset(
-        kind
-        if kind == "any" or kind[0] == "=" or kind.endswith("gon")
-        else _COMPLEMENTS.get(kind, _NO_COMPLEMENT)[0]
-        for kind in kinds.split("|")
-    )
-
-
-@cache
-def _complements_of(verb: Lexeme) -> frozenset[str]:
-    """Return the complements of a verb in all its frames, and its exact kinds."""
-    kinds = [frame.split()[0] for frame in verb.frame.split(";") if frame]
-    complements = {c for kind in kinds for c in _COMPLEMENTS.get(kind, _NO_COMPLEMENT)}
-    if not kinds:  # The complement of this verb is not known.
-        complements = {"nothing", "object", "dative", "dative and object", "place"}
-    if "speak" in kinds:
-        complements.add("object")
-    if "predicate" not in complements:
-        complements.add("any")
-    return frozenset((*complements, verb.lemma, *(f"={kind}" for kind in kinds)))
+    return not is_excluded and not required.isdisjoint(complements_of(reading.lexeme))
 
 
 def _match_modifier(
@@ -191,8 +153,11 @@ def _match_modifier(
 
 def unify(agreements: Agreements, letter: str, agreement: Agreement) -> Agreements | None:
     """Add features to a participant; return None if they contradict those it has."""
-    old = agreements.get(letter, Agreement())
-    if any(a and b and a != b for a, b in zip(old, agreement, strict=True)):
-        return None
+    old = agreements.get(letter)
+    if old is None:
+        return {**agreements, letter: agreement}
+    for a, b in zip(old, agreement, strict=True):
+        if a and b and a != b:
+            return None
     merged = Agreement(*(a or b for a, b in zip(old, agreement, strict=True)))
     return {**agreements, letter: merged}

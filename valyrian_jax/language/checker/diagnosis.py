@@ -113,7 +113,7 @@ def _replace_readings(sentence: Sentence, readings: Mapping[int, Sequence[Readin
 
 def _parse_all(sentence: Sentence) -> Iterator[Parse]:
     end = Parse(len(sentence.words), {}, ())
-    for template in list_templates(sentence, SENTENCES):
+    for template in list_templates(sentence, SENTENCES, end.start):
         for tree in match_template(sentence, template, end):
             if tree.start == 0:
                 yield tree

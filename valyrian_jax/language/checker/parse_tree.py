@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
+from valyrian_jax.language.checker.complements import complements_of
 from valyrian_jax.language.grammar import Grammar
-from valyrian_jax.language.template import END_MARKS, Template, Token
+from valyrian_jax.language.template import Template, Token
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.categories import CASES
 from valyrian_jax.language.words.lexicon import Lexeme
@@ -99,10 +100,10 @@ class Sentence:
         phrases: Noun phrases and parts found so far, by the index after their last word and then
             by the name of the part.
         templates: Templates that its words do not rule out, by the name of what they match.
-        literals: Words and marks, and all marks that can end a sentence.
-        features: Word classes, moods, cases, parts of speech and lemmas of the readings, and
-            whether a word is coordinated or has a capital letter.
-        features_by_word: The same of each word, and the word.
+        features_by_word: Each word itself; word classes, moods, cases, parts of speech and lemmas
+            of its readings; of verbs, mood and complement ("indicative object"); and whether it is
+            coordinated or has a capital letter.
+        features: The features of all words.
     """
 
     grammar: Grammar
@@ -113,15 +114,13 @@ class Sentence:
     phrases: dict[int, dict[str, Sequence[Any]]] = field(default_factory=dict)
 
     templates: dict[str, Sequence[Template]] = field(init=False)
-    literals: frozenset[str] = field(init=False)
-    features: frozenset[str] = field(init=False)
     features_by_word: Sequence[frozenset[str]] = field(init=False)
+    features: frozenset[str] = field(init=False)
     _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Collect what a template can ask for, so that most templates need no search."""
         self.templates = {}
-        self.literals = frozenset((*self.words, *END_MARKS))
         self._by_class = [{} for _ in self.words]
         for by_class, readings in zip(self._by_class, self.readings, strict=True):
             for r in readings:
@@ -145,6 +144,8 @@ def _collect_features(word: str, readings: Sequence[Reading]) -> frozenset[str]:
         features |= {r.word_class, r.mood, r.case, r.lexeme.pos, r.lexeme.lemma}
         if r.case == "nom":
             features |= {*list_shared_cases(r.lexeme)}
+        if r.word_class == "verb":
+            features |= {f"{r.mood} {complement}" for complement in complements_of(r.lexeme)}
         if r.coordinated:
             features.add("coordinated")
     return frozenset(features)

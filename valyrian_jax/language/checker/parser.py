@@ -21,7 +21,12 @@ from valyrian_jax.language.checker.parse_tree import (
     Sentence,
     list_shared_cases,
 )
-from valyrian_jax.language.checker.requirements import find_last_needs, find_needs, find_omissible
+from valyrian_jax.language.checker.requirements import (
+    find_alternatives,
+    find_last_options,
+    find_needs,
+    list_steps,
+)
 from valyrian_jax.language.set_phrases import find_set_phrases
 from valyrian_jax.language.template import END_MARKS, MODIFIERS, Role, Template, Token
 from valyrian_jax.language.words.categories import NUMBERS
@@ -43,7 +48,7 @@ _PHRASES, _GROUPS = "noun phrase", "noun phrases"  # one, and several that are c
 def parse(sentence: Sentence) -> Parse | None:
     """Return the first parse of the whole sentence, in the order of the templates."""
     end = Parse(len(sentence.words), {}, ())
-    for template in list_templates(sentence, SENTENCES):
+    for template in list_templates(sentence, SENTENCES, end.start):
         for result in () if template.covered else match_template(sentence, template, end):
             if result.start == 0 and not (sentence.check_clauses and find_violation(result)):
                 return result
@@ -52,27 +57,33 @@ def parse(sentence: Sentence) -> Parse | None:
 
 def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterator[Parse]:
     """Yield the matches of a template with words that end where `end` starts."""
-    for result in _match_tokens(sentence, template, len(template.tokens), 0, end, set()):
+    for result in _match_steps(sentence, template, len(list_steps(template)), 0, end, set()):
         if (completed := _unify_models(template, result)) is not None:
             yield completed
 
 
-def list_templates(sentence: Sentence, name: str) -> Sequence[Template]:
-    """List the templates of this name that the words of a sentence do not rule out."""
+def list_templates(sentence: Sentence, name: str, end: int) -> Sequence[Template]:
+    """List the templates of this name that may match words of which the last is before `end`."""
+    if not end:
+        return ()
     found = sentence.templates.get(name)
     if found is None:
         grammar = sentence.grammar
         others = {SENTENCES: grammar.sentences, _PHRASES: grammar.phrases, _GROUPS: grammar.groups}
         templates = others.get(name) or grammar.parts_by_name.get(name, ())
         found = sentence.templates[name] = [t for t in templates if _is_possible(sentence, t)]
-    return found
+    features = sentence.features_by_word[end - 1]
+    options = ((template, find_last_options(template)) for template in found)
+    return [t for t, last in options if not last or not last.isdisjoint(features)]
 
 
 def _is_possible(sentence: Sentence, template: Template) -> bool:
-    return template.literals <= sentence.literals and find_needs(template) <= sentence.features
+    return find_needs(template) <= sentence.features and not any(
+        options.isdisjoint(sentence.features) for options in find_alternatives(template)
+    )
 
 
-def _match_tokens(
+def _match_steps(
     sentence: Sentence,
     template: Template,
     count: int,
@@ -80,30 +91,39 @@ def _match_tokens(
     suffix: Parse,
     seen: set[tuple[object, ...]],
 ) -> Iterator[Parse]:
-    """Yield every match of the first `count` tokens with words that end where `suffix` starts.
+    """Yield every match of the first `count` steps with words that end where `suffix` starts.
 
-    If the last of them is in a group, the bits of `used` are its tokens that have a match already.
-    Of the matches that differ only in their leaves, the first is enough.
+    The bits of `used` are the choices of the last step that have a match already. Of the matches
+    that differ only in their leaves, the first is enough.
     """
-    if count == 0:
-        yield suffix
-        return
-    indices = template.groups[count - 1]
-    key = (count, used, suffix.start, suffix.tense, id(suffix.noun), *suffix.agreements.items())
+    steps, start, choices = list_steps(template), suffix.start, []
+    features = sentence.features_by_word[start - 1] if start else frozenset()
+    while count:
+        step = steps[count - 1]
+        can_omit = not step.required & ~used
+        if start:
+            choices = [
+                choice
+                for choice in step.choices
+                if (choice.repeated or not used & choice.bit) and choice.is_met(features)
+            ]
+        if choices or not can_omit:
+            break
+        count, used = count - 1, 0
+    key = (count, used, start, suffix.tense, id(suffix.noun), *suffix.agreements.items())
     if key in seen:
         return
     seen.add(key)
-    rest, omissible = indices[0], find_omissible(template)
-    if all(used >> i & 1 or i in omissible for i in indices):
-        yield from _match_tokens(sentence, template, rest, 0, suffix, seen)
-    for index in reversed(indices):
-        repeated = template.tokens[index].repeated
-        if used >> index & 1 and not repeated:
-            continue
-        is_last = len(indices) == 1 and not repeated
-        after = (rest, 0) if is_last else (count, used | 1 << index)
-        for result in _match_token(sentence, template, index, suffix):
-            yield from _match_tokens(sentence, template, *after, result, seen)
+    if count == 0:
+        yield suffix
+        return
+    if can_omit:
+        yield from _match_steps(sentence, template, count - 1, 0, suffix, seen)
+    for choice in choices:
+        is_last = len(step.choices) == 1 and not choice.repeated
+        after = (count - 1, 0) if is_last else (count, used | choice.bit)
+        for result in _match_token(sentence, template, choice.token_index, suffix):
+            yield from _match_steps(sentence, template, *after, result, seen)
 
 
 def _match_token(
@@ -197,9 +217,7 @@ def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
     if name not in found:
         found[name] = ()  # A part of the same name that ends at the same word adds nothing.
         parts: dict[tuple[int, Agreement], Part] = {}
-        for template in list_templates(sentence, name) if end else ():
-            if not find_last_needs(template) <= sentence.features_by_word[end - 1]:
-                continue
+        for template in list_templates(sentence, name, end):
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement
@@ -221,7 +239,7 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
     if name not in found:
         found[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
-        for template in list_templates(sentence, name) if end else ():
+        for template in list_templates(sentence, name, end):
             if template.covered:
                 continue
             for result in match_template(sentence, template, Parse(end, {}, ())):
@@ -266,9 +284,8 @@ def _make_phrase(template: Template, result: Parse) -> Phrase:
 def _unify_models(template: Template, result: Parse) -> Parse | None:
     """Give a predicate noun (`=x`, not coordinated) the number of its subject, or fail."""
     agreements: Agreements | None = result.agreements
-    for letter, role in template.roles.items():
-        coordinated = any(token.name == letter and token.coordinated for token in template.tokens)
-        if role.model and not coordinated and agreements and letter in agreements:
+    for letter, model in template.models.items():
+        if agreements and letter in agreements:
             number = Agreement(number=agreements[letter].number)
-            agreements = unify(agreements, role.model, number)
+            agreements = unify(agreements, model, number)
     return None if agreements is None else result._replace(agreements=agreements)

@@ -1,57 +1,132 @@
-"""What a template asks of a sentence, known before any search: most templates need none."""
+"""What a template asks of a sentence, known before any search: most templates need none.
 
-from collections.abc import Iterator
+A feature is one of those that `Sentence.features_by_word` lists.
+"""
+
+from collections.abc import Iterator, Sequence, Set
 from functools import cache
+from typing import NamedTuple
 
-from valyrian_jax.language.template import PUNCTUATION, Role, Template, Token
+from valyrian_jax.language.checker.complements import required_complements
+from valyrian_jax.language.template import END_MARKS, Template, Token
 from valyrian_jax.language.words.categories import CASES, NUMBERS
 from valyrian_jax.language.words.lexicon import NOMINAL_POS
+
+_ANY: frozenset[str] = frozenset()
+
+
+class Choice(NamedTuple):
+    """A token that a word may match.
+
+    Attributes:
+        token_index: Index of the token in its template.
+        bit: The bit of `Step.required` that is this token.
+        repeated: Whether it may match again.
+        options: Features of which the last word of every match has one; empty: any word.
+    """
+
+    token_index: int
+    bit: int
+    repeated: bool
+    options: frozenset[str]
+
+    def is_met(self, features: Set[str]) -> bool:
+        """Test whether a match may end with a word that has these features."""
+        return not self.options or not self.options.isdisjoint(features)
+
+
+class Step(NamedTuple):
+    """One token of a template, or several that stand in any order.
+
+    Attributes:
+        choices: The tokens, from the last to the first.
+        required: The bits of those that may not be missing.
+    """
+
+    choices: tuple[Choice, ...]
+    required: int
+
+
+@cache
+def list_steps(template: Template) -> Sequence[Step]:
+    """Divide the tokens of a template into what is matched one after the other."""
+    omissible = find_omissible(template)
+    steps = []
+    for indices in dict.fromkeys(template.groups):
+        choices = [
+            Choice(
+                token_index=index,
+                bit=1 << number,
+                repeated=template.tokens[index].repeated,
+                options=_find_options(template, template.tokens[index]),
+            )
+            for number, index in enumerate(indices)
+        ]
+        required = sum(choice.bit for choice in choices if choice.token_index not in omissible)
+        steps.append(Step((*reversed(choices),), required))
+    return steps
 
 
 @cache
 def find_needs(template: Template) -> frozenset[str]:
-    """Return the features of `Sentence` that every match of a template has."""
-    omissible = find_omissible(template)
-    needs = set()
-    for index, token in enumerate(template.tokens):
-        role = template.roles.get(token.name)
-        if role is not None and index not in omissible:
-            needs |= {*_find_token_needs(token, role)}
+    """Return the features that the words of every match of a template have together."""
+    needs: set[str] = set()
+    for choice in _list_required(template):
+        token = template.tokens[choice.token_index]
+        needs |= choice.options if len(choice.options) == 1 else _ANY
+        needs |= {"coordinated"} if token.coordinated else _ANY
+        if token.name in template.roles and template.roles[token.name].category == "participant":
+            needs |= {*token.features[:1]} & {*CASES}
     return frozenset(needs)
 
 
-def _find_token_needs(token: Token, role: Role) -> Iterator[str]:
-    if token.coordinated:
-        yield "coordinated"
-    match role.category:
-        case "verb":
-            is_infinitive = token.features == ("infinitive",)
-            yield "infinitive" if is_infinitive else [*token.features, "indicative"][1]
-        case "adj" | "det" | "num" | "modifier":
-            yield "adjective"
-        case "byname":
-            yield "capital"
-        case "word" if len(role.arguments) == 1:
-            yield role.arguments[0]
-        case "participant" if token.features[:1] and token.features[0] in CASES:
-            yield token.features[0]
-        case "participant" if len(role.arguments) == 1 and token.name == "N":
-            yield role.arguments[0]
+@cache
+def find_alternatives(template: Template) -> Sequence[frozenset[str]]:
+    """Return sets of features of each of which the words of every match have one."""
+    return [c.options for c in _list_required(template) if len(c.options) > 1]
+
+
+def _list_required(template: Template) -> Iterator[Choice]:
+    for choices, required in list_steps(template):
+        yield from (choice for choice in choices if choice.bit & required)
 
 
 @cache
-def find_last_needs(template: Template) -> frozenset[str]:
-    """Return the features that the last word of every match has; none if it can be of any kind."""
-    last = len(template.tokens) - 1
-    token = template.tokens[last]
+def find_last_options(template: Template) -> frozenset[str]:
+    """Return features of which the last word of every match has one; empty: any word."""
+    options: list[frozenset[str]] = []
+    for step in reversed(list_steps(template)):
+        options += [choice.options for choice in step.choices]
+        if step.required:
+            return frozenset().union(*options) if all(options) else _ANY
+    return _ANY
+
+
+def _find_options(template: Template, token: Token) -> frozenset[str]:
     role = template.roles.get(token.name)
-    if last in find_omissible(template) or len(template.groups[last]) > 1:
-        return frozenset()
     if role is None:
-        return frozenset() if token.name in PUNCTUATION else frozenset((token.name,))
-    if role.category == "verb" or (role.category == "word" and not token.features):
-        return frozenset(need for need in _find_token_needs(token, role) if need != "coordinated")
-    return frozenset()
+        return frozenset(END_MARKS.get(token.name, (token.name,)))
+    match role.category:
+        case "verb":
+            is_infinitive = token.features == ("infinitive",)
+            mood = "infinitive" if is_infinitive else [*token.features, "indicative"][1]
+            return frozenset(f"{mood} {c}" for c in required_complements(role.arguments[0]))
+        case "adj" | "det" | "num" if token.features:
+            return frozenset([role.category])
+        case "modifier":
+            return frozenset(["adjective"])
+        case "byname":
+            return frozenset(["capital"])
+        case "word":
+            return frozenset(role.arguments)
+        case "time" | "place" | "manner" | "adverb":
+            return frozenset(["word"])
+        case "participant" if not token.features:  # the noun of a phrase
+            return frozenset(
+                a for a in role.arguments if a not in (*NUMBERS, *CASES) and a[0] != "-"
+            )
+        case _:
+            return _ANY
 
 
 @cache
