@@ -15,6 +15,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define VALYRIAN_HAS_AVX 1
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 #ifdef __wasm_simd128__
@@ -151,11 +152,19 @@ namespace avx512 {
 #pragma GCC pop_options
 #endif
 
+#ifdef VALYRIAN_HAS_AVX
+// Tells whether the processor converts float16, for which clang 14 has no name.
+inline bool has_float16() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 // Returns the kernels of an instruction set: base, avx2 or avx512; "" picks the best one here.
 inline const Kernels& select_kernels(std::string_view name) {
 #ifdef VALYRIAN_HAS_AVX
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("f16c");
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_float16();
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") &&
