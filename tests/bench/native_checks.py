@@ -1,10 +1,11 @@
 """Check the C++17 runner with sanitizers, damaged files and random texts.
 
-python tests/bench/native_checks.py [tests|damage|share|tokenizer|all] [--count 1000000]
+python tests/bench/native_checks.py [tests|damage|fuzz|share|tokenizer|all] [--count 1000000]
 
 `tests` runs its tests with the address and undefined-behaviour sanitizers, `damage` loads damaged
-files with them, `share` lets threads share a model under the thread sanitizer, and `tokenizer`
-compares the ids of random strings with those of Python.
+files with them, `fuzz` those that libFuzzer makes (it needs clang), `share` lets threads share a
+model under the thread sanitizer, and `tokenizer` compares the ids of random strings with those of
+Python.
 """
 
 import os
@@ -12,17 +13,23 @@ import random
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
+from gguf import GGMLQuantizationType as StorageType
 
 sys.path.append(str(Path(__file__).parents[2]))
 
 from bridge.cpp.native.example import Model
 from bridge.gguf.export import write
+from bridge.gguf.writer import write_gguf
 from tests.support.bridge_targets import make_gguf_files
 from tests.support.native import ROOT, SANITIZERS, SOURCES, build_native
-from valyrian_jax.bundle.bundle import load_bundle
+from tests.support.targets import MODEL, make_tokenizer
+from valyrian_jax.bundle.bundle import Bundle, load_bundle
+from valyrian_jax.bundle.names import parameter_shapes
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 
 ALPHABET = "aā ſ'sSltvred\n\t\r\x85\u3000\u00a0٣1²🐉\u0301\u10fffe'’  ñjÿ"
@@ -49,12 +56,11 @@ def run_tests() -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
-def build_stress(directory: Path, sanitizers: str) -> Path:
-    """Build native_stress.cpp with some sanitizers."""
-    program = directory / "native_stress"
-    command = ["g++", "-std=c++17", "-O1", "-g", "-pthread", *sanitizers.split(), "-I", SOURCES]
-    source = Path(__file__).with_name("native_stress.cpp")
-    subprocess.run([*command, source, "-o", program], check=True)
+def build(compiler: str, source: str, sanitizers: str, directory: Path) -> Path:
+    """Build a program of this directory with some sanitizers."""
+    program = directory / "program"
+    command = [compiler, "-std=c++17", "-O1", "-g", "-pthread", *sanitizers.split(), "-I", SOURCES]
+    subprocess.run([*command, Path(__file__).with_name(source), "-o", program], check=True)
     return program
 
 
@@ -62,15 +68,35 @@ def read_damaged(directory: Path, count: int, seed: int) -> None:
     """Load damaged files."""
     path = directory / "model.gguf"
     path.write_bytes(make_gguf_files()["model.gguf"])
-    program = build_stress(directory, SANITIZERS)
+    program = build("g++", "native_stress.cpp", SANITIZERS, directory)
     subprocess.run([program, "damage", path, str(count), str(seed)], check=True)
+
+
+def fuzz_reader(directory: Path, count: int, seed: int) -> None:
+    """Load the files that libFuzzer makes of small ones, one for each type of weights.
+
+    It writes the file that ends the program to the current directory.
+    """
+    corpus = directory / "corpus"
+    corpus.mkdir()
+    for storage in (StorageType.F32, StorageType.F16, StorageType.Q8_0):
+        config = replace(MODEL, n_embd=32 if storage == StorageType.Q8_0 else 4)
+        draw = np.random.default_rng(seed)
+        shapes = parameter_shapes(config)
+        tensors = {name: draw.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+        bundle = Bundle(config, tensors, make_tokenizer(), {})
+        write_gguf(corpus / storage.name, bundle, storage, {"activation": "gelu_new"})
+    sanitizers = SANITIZERS.replace("address", "fuzzer,address")
+    program = build("clang++", "native_fuzz.cpp", sanitizers, directory)
+    options = [f"-runs={count}", f"-seed={seed}", "-max_len=65536", "-rss_limit_mb=4096"]
+    subprocess.run([program, corpus, *options, "-print_final_stats=1"], check=True)
 
 
 def share_model(directory: Path) -> None:
     """Let eight threads share the shipped model."""
     path = directory / "model.gguf"
     write(SHIPPED_MODEL, path)
-    program = build_stress(directory, "-fsanitize=thread")
+    program = build("g++", "native_stress.cpp", "-fsanitize=thread", directory)
     subprocess.run([program, "share", path, "8"], check=True)
 
 
@@ -97,14 +123,16 @@ def compare_ids(directory: Path, count: int, seed: int) -> None:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["tests", "damage", "share", "tokenizer", "all"]), default="all"
+    "what",
+    type=click.Choice(["tests", "damage", "fuzz", "share", "tokenizer", "all"]),
+    default="all",
 )
 @click.option(
     "--count",
     type=click.IntRange(min=1),
     default=1_000_000,
     show_default=True,
-    help="Damaged files and random strings.",
+    help="Damaged or fuzzed files, and random strings.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the inputs.")
 def main(what: str, count: int, seed: int) -> None:
@@ -115,6 +143,8 @@ def main(what: str, count: int, seed: int) -> None:
             run_tests()
         if what in ("damage", "all"):
             read_damaged(directory, count, seed)
+        if what in ("fuzz", "all"):
+            fuzz_reader(directory, count, seed)
         if what in ("share", "all"):
             share_model(directory)
         if what in ("tokenizer", "all"):

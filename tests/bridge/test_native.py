@@ -1,6 +1,8 @@
 """The C++17 runner gives the tokens, the logits and the texts of Python."""
 
+import platform
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,6 +32,12 @@ from valyrian_jax.config import SampleConfig
 
 PROMPTS = ["", "the dragon", "Ȳdra daor 🐉", "wolf " * 40, "they're  \t", "x" * 90]
 INSTRUCTIONS = ("base", "avx2", "avx512")
+CPU_INFO = Path("/proc/cpuinfo")
+AVX2 = {"avx2", "fma", "f16c"}
+FLAGS = {
+    "avx2": AVX2,
+    "avx512": AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+}
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
@@ -131,6 +139,22 @@ def test_logits_equal_those_of_pytorch(
         found = np.array(model.logits(tokens.tolist())).reshape(expected.shape)
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(1, np.abs(expected).max()))
     model.close()
+
+
+@pytest.mark.skipif(not CPU_INFO.exists(), reason="needs the flags of the processor")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 processor")
+@pytest.mark.parametrize("instructions", FLAGS)
+def test_the_instructions_of_the_processor_are_found(
+    built: Path, model_file: Path, instructions: str
+) -> None:
+    """A runner that does not find them is half as fast."""
+    flags = re.search(r"^flags\s*:(.*)", CPU_INFO.read_text(), re.MULTILINE)
+    assert flags
+    if FLAGS[instructions] <= {*flags[1].split()}:
+        Model(built / "libvalyrian.so", model_file, instructions).close()
+    else:
+        with pytest.raises(ValueError, match="this processor has no instructions"):
+            Model(built / "libvalyrian.so", model_file, instructions)
 
 
 @pytest.mark.parametrize("wanted", [StorageType.F16, StorageType.Q8_0])

@@ -1,5 +1,6 @@
 """The C++17 runner builds from one file, and as an installed library that others find."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -88,6 +89,12 @@ def test_the_program_is_one_file() -> None:
     assert '#include "' not in content
     assert "int main(" in content
     assert content.count("struct Error :") == 1
+
+
+@pytest.mark.skipif(not shutil.which("clang++"), reason="needs clang")
+def test_clang_builds_the_program_without_a_warning() -> None:
+    flags = ("-std=c++17", "-O0", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
+    run("clang++", *flags, "-c", SOURCES / "main.cpp", "-o", os.devnull)
 
 
 def test_another_project_finds_the_installed_library(tmp_path: Path, model_file: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge import __main__ as main
+from bridge.cpp.native.build_wasm import digest_sources
 from bridge.web.static_site import SITE
 from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle, save_bundle
@@ -46,6 +47,12 @@ def test_a_page_replaces_an_earlier_one_and_leaves_other_files(
     assert kept | {"index.html", "service_worker.js", "files.js"} == sizes.keys()
     assert files != (site / "files.js").read_text()
     assert [path.name for path in out.parent.iterdir()] == ["page"]
+
+
+def test_the_runner_was_built_from_the_sources() -> None:
+    content = (SITE / "runner.wasm").read_bytes()
+    advice = "the sources have changed; run `python bridge/cpp/native/build_wasm.py`"
+    assert content.endswith(digest_sources()), advice
 
 
 def test_a_directory_of_others_is_refused(run: Any, directory: Path, tmp_path: Path) -> None:

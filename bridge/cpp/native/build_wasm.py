@@ -3,9 +3,12 @@
 python bridge/cpp/native/build_wasm.py [OUTPUT]
 
 It needs the package ziglang, which brings a compiler. The file that it writes is in the repository,
-so that `export --format web` needs no compiler; a test builds it again.
+so that `export --format web` needs no compiler; a test builds it again. It ends with a digest of
+its sources, by which another test sees that they have changed since.
 """
 
+import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +21,24 @@ FLAGS = (
     *("-std=c++17", "-O3", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra", "-Wshadow"),
     *("-Wconversion", "-Werror", "-Wl,--strip-all", "-Wl,--gc-sections"),
 )
+PROGRAM_SOURCES = ("options.hpp", "instructions_avx2.inc", "instructions_avx512.inc")  # not here
+
+
+def digest_sources() -> bytes:
+    """Return a SHA-256 of the sources without their comments."""
+    names = {path.name for pattern in ("*.hpp", "*.inc") for path in SOURCES.glob(pattern)}
+    sources = [SOURCES / name for name in sorted(names.difference(PROGRAM_SOURCES) | {"wasm.cpp"})]
+    texts = [re.sub(r"\s*//.*", "", path.read_text(encoding="utf-8")) for path in sources]
+    return hashlib.sha256("\0".join([*FLAGS, *texts]).encode()).digest()
 
 
 def build(output: Path) -> None:
-    """Compile wasm.cpp."""
+    """Compile wasm.cpp, and add the digest as a custom section, which engines skip."""
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS, "wasm.cpp", "-o", str(output)]
     subprocess.run(command, cwd=SOURCES, check=True)
+    content = b"\7sources" + digest_sources()
+    with output.open("ab") as file:
+        file.write(bytes([0, len(content)]) + content)
     output.chmod(0o644)
 
 

@@ -15,6 +15,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define VALYRIAN_HAS_AVX 1
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 #ifdef __wasm_simd128__
@@ -151,18 +152,30 @@ namespace avx512 {
 #pragma GCC pop_options
 #endif
 
+#ifdef VALYRIAN_HAS_AVX
+// Returns the size of the largest vectors that the processor and the system have, in floats. It asks
+// the processor, because `__builtin_cpu_supports` does not know f16c in clang 14, and is always false
+// in programs that zig 0.17 builds.
+inline int count_lanes() {
+  unsigned int a = 0, b = 0, c = 0, d = 0, saved = 0;
+  constexpr unsigned int kAvx = bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kAvx) != kAvx) return 4;
+  __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));  // the registers that the system saves
+  constexpr unsigned int kSaved = 0x6, kSaved512 = 0xE6;
+  if ((saved & kSaved) != kSaved || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 4;
+  if (!(b & bit_AVX2)) return 4;
+  constexpr unsigned int kAvx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+  const bool has_avx512 = (b & kAvx512) == kAvx512 && (c & bit_AVX512VNNI);
+  return has_avx512 && (saved & kSaved512) == kSaved512 ? 16 : 8;
+}
+#endif
+
 // Returns the kernels of an instruction set: base, avx2 or avx512; "" picks the best one here.
 inline const Kernels& select_kernels(std::string_view name) {
 #ifdef VALYRIAN_HAS_AVX
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("f16c");
-  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
-                          __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") &&
-                          __builtin_cpu_supports("avx512vl") &&
-                          __builtin_cpu_supports("avx512vnni");
-  if (has_avx512 && (name.empty() || name == "avx512")) return avx512::kKernels;
-  if (has_avx2 && (name.empty() || name == "avx2")) return avx2::kKernels;
+  const int lanes = count_lanes();
+  if (lanes == 16 && (name.empty() || name == "avx512")) return avx512::kKernels;
+  if (lanes >= 8 && (name.empty() || name == "avx2")) return avx2::kKernels;
 #endif
   if (!name.empty() && name != "base") {
     fail("this processor has no instructions " + quote(name) + "; expected base, avx2 or avx512");
