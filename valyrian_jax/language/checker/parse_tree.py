@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from valyrian_jax.language.checker.complements import complements_of
@@ -103,7 +104,7 @@ class Sentence:
         features_by_word: Each word itself; word classes, moods, cases, parts of speech and lemmas
             of its readings; of verbs, mood and complement ("indicative object"); and whether it is
             coordinated or has a capital letter.
-        features: The features of all words.
+        features_before: The features of all words before each index.
     """
 
     grammar: Grammar
@@ -115,7 +116,7 @@ class Sentence:
 
     templates: dict[str, Sequence[Template]] = field(init=False)
     features_by_word: Sequence[frozenset[str]] = field(init=False)
-    features: frozenset[str] = field(init=False)
+    features_before: Sequence[frozenset[str]] = field(init=False)
     _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +130,8 @@ class Sentence:
             _collect_features(word, readings)
             for word, readings in zip(self.words, self.readings, strict=True)
         ]
-        self.features = frozenset().union(*self.features_by_word)
+        empty: frozenset[str] = frozenset()
+        self.features_before = [*accumulate(self.features_by_word, frozenset.union, initial=empty)]
 
     def readings_of(self, index: int, word_class: str) -> Sequence[Reading]:
         """Return the readings of a word that have this class, or all of them if it is empty."""

@@ -71,15 +71,21 @@ def list_templates(sentence: Sentence, name: str, end: int) -> Sequence[Template
         grammar = sentence.grammar
         others = {SENTENCES: grammar.sentences, _PHRASES: grammar.phrases, _GROUPS: grammar.groups}
         templates = others.get(name) or grammar.parts_by_name.get(name, ())
-        found = sentence.templates[name] = [t for t in templates if _is_possible(sentence, t)]
-    features = sentence.features_by_word[end - 1]
-    options = ((template, find_last_options(template)) for template in found)
-    return [t for t, last in options if not last or not last.isdisjoint(features)]
+        features = sentence.features_before[-1]
+        found = sentence.templates[name] = [t for t in templates if _is_possible(t, features)]
+    features, last = sentence.features_before[end], sentence.features_by_word[end - 1]
+    return [
+        template
+        for template in found
+        if (not (options := find_last_options(template)) or not options.isdisjoint(last))
+        and _is_possible(template, features)
+    ]
 
 
-def _is_possible(sentence: Sentence, template: Template) -> bool:
-    return find_needs(template) <= sentence.features and not any(
-        options.isdisjoint(sentence.features) for options in find_alternatives(template)
+def _is_possible(template: Template, features: frozenset[str]) -> bool:
+    """Test whether words with these features together have what a template needs."""
+    return find_needs(template) <= features and not any(
+        options.isdisjoint(features) for options in find_alternatives(template)
     )
 
 
@@ -136,13 +142,14 @@ def _match_token(
         return
     if role is None:
         if sentence.words[end - 1] in END_MARKS.get(token.name, (token.name,)):
-            yield _prepend(Leaf(end - 1, None, token, template), suffix)
+            leaves = (Leaf(end - 1, None, token, template), *suffix.leaves)
+            yield suffix._replace(start=end - 1, leaves=leaves)
     elif role.category == "part":
         yield from _match_part(sentence, token, role, suffix)
     elif role.category == "set":
         for start in find_set_phrases(sentence.words, end, role.arguments):
-            leaves = (Leaf(i, None, token, template) for i in range(start, end))
-            yield suffix._replace(start=start, leaves=(*leaves, *suffix.leaves))
+            words = (Leaf(i, None, token, template) for i in range(start, end))
+            yield suffix._replace(start=start, leaves=(*words, *suffix.leaves))
     elif role.category == "participant" and token.features:
         yield from _match_participant(sentence, template, token, role, suffix)
     else:
@@ -153,15 +160,11 @@ def _match_token(
                 continue
             agreements = match_word(sentence, template, index, reading, suffix)
             if agreements is not None:
-                result = _prepend(Leaf(end - 1, reading, token, template), suffix)
+                leaf = Leaf(end - 1, reading, token, template)
                 is_finite = reading.tense and reading.mood != "infinitive"
                 tense = reading.tense if is_finite else suffix.tense
                 noun = reading if token.name == "N" else suffix.noun
-                yield result._replace(agreements=agreements, tense=tense, noun=noun)
-
-
-def _prepend(leaf: Leaf, suffix: Parse) -> Parse:
-    return suffix._replace(start=leaf.word_index, leaves=(leaf, *suffix.leaves))
+                yield Parse(end - 1, agreements, (leaf, *suffix.leaves), tense, noun)
 
 
 def _match_part(sentence: Sentence, token: Token, role: Role, suffix: Parse) -> Iterator[Parse]:

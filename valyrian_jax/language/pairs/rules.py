@@ -35,7 +35,7 @@ class Rule(NamedTuple):
 
     def can_break_in(self, sentence: Sentence) -> bool:
         """Test whether a sentence may have a word that the rule decides; a quick test."""
-        return self.needs <= {*sentence.words, *sentence.features}
+        return self.needs <= {*sentence.words, *sentence.features_before[-1]}
 
 
 RULES = {
