@@ -234,6 +234,10 @@ def _find_adposition(place: Place) -> Leaf | None:
 
 
 def _list_frame(leaf: Leaf) -> list[str]:
-    """Return the side and the cases of an adposition, which can be a literal of the grammar."""
+    """Return the side and the cases of an adposition, which can be a literal of the grammar.
+
+    "How many" has a case like an adposition.
+    """
     readings = analyze(text_of(leaf)) if leaf.reading is None else (leaf.reading,)
-    return [word for r in readings if r.lexeme.pos == "adp" for word in r.lexeme.frame.split()]
+    frames = [r.lexeme.frame.split() for r in readings]
+    return [word for frame in frames if frame[:1] in (["before"], ["after"]) for word in frame]
