@@ -118,11 +118,18 @@ def _find_modifier_slot(place: Place) -> Slot | None:
         return None
     target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
-    nouns.sort(key=lambda other: abs(other.word_index - leaf.word_index))
-    if nouns and nouns[0].reading:
-        return agree_with(nouns[0])
+    if nouns:
+        return agree_with(min(nouns, key=lambda noun: _distance(leaf, noun)))
     subject = find_subject(verb, leaves) if verb else None
     return agree_with_subject(subject) if subject else None
+
+
+def _distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
+    """Return how far a noun is from a modifier: nearer on the side that their template says."""
+    tokens = modifier.template.tokens
+    is_before = tokens.index(modifier.token) < tokens.index(noun.token)
+    distance = noun.word_index - modifier.word_index
+    return (distance > 0) != is_before, abs(distance)
 
 
 def _find_number_slot(place: Place) -> Slot | None:
