@@ -54,7 +54,9 @@ _BARE_SENSES = {
         )
     ),
     "com": frozenset(("person", "animal", "god")),
-    "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
+    "loc": frozenset(
+        ("place", "building", "outdoors", "water", "time", "town", "realm", "city", "nature")
+    ),
 }
 OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
 _DATIVE_KINDS = ("give", "likes", "speak", "wish", "copula")
@@ -172,6 +174,8 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
         case "loc" | "ins" | "com":
             senses = reading.lexeme.senses
             return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
+        case "gen" if place.after is verb and has_kind(verb, "copula"):
+            return False  # Whose is it? No source has the answer.
         case "gen" | "voc":
             return True
     return False
