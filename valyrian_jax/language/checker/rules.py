@@ -98,7 +98,8 @@ def _find_person_slot(place: Place) -> Slot | None:
         is_alone = len(find_nominatives(find_clause(leaf, leaves))) == 1
         is_person = subject.reading is not None and is_animate(subject.reading)
         has_object = not find_kinds(leaf) or has_kind(leaf, *OBJECT_KINDS)
-        if is_alone and (is_copula or (has_object and not is_person)):
+        is_time = subject.reading is not None and "time" in subject.reading.lexeme.senses
+        if is_alone and (is_copula or is_time or (has_object and not is_person)):
             return None
     return agree_with_subject(subject)
 
