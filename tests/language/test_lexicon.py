@@ -48,8 +48,10 @@ def test_frames_use_the_known_kinds_and_senses() -> None:
                 assert set(arguments) <= senses, word
         elif word.pos in ("det", "num"):
             assert set(word.frame.split()) <= set(NUMBERS), word
+        elif word.lemma == "skorverdon":
+            assert word.frame == "before gen"
         elif word.pos == "adv":
-            assert set(word.frame.split()) <= {*kinds, *TENSES}, word
+            assert set(word.frame.replace("°", "").split()) <= {*kinds, *TENSES}, word
         if word.pos in ADJECTIVAL_POS:
             assert set(word.senses) <= senses, word
 

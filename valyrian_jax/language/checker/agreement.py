@@ -8,6 +8,7 @@ from valyrian_jax.language.grammar import find_free_adverbs
 from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.categories import CASES, NUMBERS, concord_number
+from valyrian_jax.language.words.ending_tables import INFERRED
 from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.morphology import concord_case
 
@@ -51,9 +52,14 @@ def _matches(sentence: Sentence, role: Role, reading: Reading, suffix: Parse) ->
             return reading.word_class == "word" and role.category in lexeme.senses
 
 
+def list_tenses(adverb: Lexeme) -> list[str]:
+    """List the tenses that an adverb of time goes with, those too that are never generated."""
+    return adverb.frame.replace(INFERRED, "").split()
+
+
 def _goes_with(adverb: Lexeme, tense: str) -> bool:
     """Test whether an adverb of time goes with a tense, or with the one that it is made of."""
-    tenses = adverb.frame.split()
+    tenses = list_tenses(adverb)
     is_perfect = tense in ("pluperfect", "past habitual") and "perfect" in tenses
     return not tenses or tense in tenses or is_perfect
 

@@ -54,7 +54,9 @@ _BARE_SENSES = {
         )
     ),
     "com": frozenset(("person", "animal", "god")),
-    "loc": frozenset(("place", "building", "outdoors", "water", "time", "town", "realm", "city")),
+    "loc": frozenset(
+        ("place", "building", "outdoors", "water", "time", "town", "realm", "city", "nature")
+    ),
 }
 OBJECT_KINDS = ("transitive", "have", "tool", "benefit", "give", "speak")
 _DATIVE_KINDS = ("give", "likes", "speak", "wish", "copula")
@@ -172,6 +174,8 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
         case "loc" | "ins" | "com":
             senses = reading.lexeme.senses
             return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
+        case "gen" if place.after is verb and has_kind(verb, "copula"):
+            return False  # Whose is it? No source has the answer.
         case "gen" | "voc":
             return True
     return False
@@ -234,6 +238,10 @@ def _find_adposition(place: Place) -> Leaf | None:
 
 
 def _list_frame(leaf: Leaf) -> list[str]:
-    """Return the side and the cases of an adposition, which can be a literal of the grammar."""
+    """Return the side and the cases of an adposition, which can be a literal of the grammar.
+
+    "How many" has a case like an adposition.
+    """
     readings = analyze(text_of(leaf)) if leaf.reading is None else (leaf.reading,)
-    return [word for r in readings if r.lexeme.pos == "adp" for word in r.lexeme.frame.split()]
+    frames = [r.lexeme.frame.split() for r in readings]
+    return [word for frame in frames if frame[:1] in (["before"], ["after"]) for word in frame]

@@ -5,6 +5,7 @@ import string
 from collections.abc import Sequence
 from unicodedata import combining
 
+from valyrian_jax.language.checker.agreement import list_tenses
 from valyrian_jax.language.checker.parse_tree import Parse, Sentence
 from valyrian_jax.language.checker.reading import Word
 from valyrian_jax.language.checker.repair import Change, Repair
@@ -90,9 +91,10 @@ def explain_tense(tree: Parse) -> str:
             and reading.tense
             and reading.mood != "infinitive"
         )
-        tenses = adverb.lexeme.frame.split()
+        tenses = list_tenses(adverb.lexeme)
         if verb.tense not in tenses:
-            allowed, forms = " or ".join(tenses), quote(_other_tenses(verb, tenses))
+            allowed = " or ".join(filter(None, [", ".join(tenses[:-1]), tenses[-1]]))
+            forms = quote(_other_tenses(verb, tenses))
             reason = (
                 f"`{verb.text}` is {verb.tense}; with `{adverb.text}` the verb must be {allowed}"
             )

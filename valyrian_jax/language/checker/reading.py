@@ -82,7 +82,8 @@ def drop_guesses(readings: Sequence[Reading]) -> Sequence[Reading]:
 def _is_rare(reading: Reading) -> bool:
     pos, number = reading.lexeme.pos, reading.number
     is_oblique = reading.case not in ("nom", "acc")
-    is_alone = reading.lexeme.paradigm.startswith("pronoun-")
+    paradigm = reading.lexeme.paradigm
+    is_alone = paradigm.startswith("pronoun-") and paradigm != "pronoun-os"  # to whom
     return (
         number in ("paucal", "collective")
         or (pos == "name" and number == "pl")

@@ -98,7 +98,8 @@ def _find_person_slot(place: Place) -> Slot | None:
         is_alone = len(find_nominatives(find_clause(leaf, leaves))) == 1
         is_person = subject.reading is not None and is_animate(subject.reading)
         has_object = not find_kinds(leaf) or has_kind(leaf, *OBJECT_KINDS)
-        if is_alone and (is_copula or (has_object and not is_person)):
+        is_time = subject.reading is not None and "time" in subject.reading.lexeme.senses
+        if is_alone and (is_copula or is_time or (has_object and not is_person)):
             return None
     return agree_with_subject(subject)
 
@@ -118,11 +119,18 @@ def _find_modifier_slot(place: Place) -> Slot | None:
         return None
     target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
-    nouns.sort(key=lambda other: abs(other.word_index - leaf.word_index))
-    if nouns and nouns[0].reading:
-        return agree_with(nouns[0])
+    if nouns:
+        return agree_with(min(nouns, key=lambda noun: _distance(leaf, noun)))
     subject = find_subject(verb, leaves) if verb else None
     return agree_with_subject(subject) if subject else None
+
+
+def _distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
+    """Return how far a noun is from a modifier: nearer on the side that their template says."""
+    tokens = modifier.template.tokens
+    is_before = tokens.index(modifier.token) < tokens.index(noun.token)
+    distance = noun.word_index - modifier.word_index
+    return (distance > 0) != is_before, abs(distance)
 
 
 def _find_number_slot(place: Place) -> Slot | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from valyrian_jax.language.checker.agreement import list_tenses
 from valyrian_jax.language.checker.parse_tree import Leaf, Parse, Sentence
 from valyrian_jax.language.checker.parser import parse
 from valyrian_jax.language.checker.place import is_finite, is_noun, text_of
@@ -231,7 +232,7 @@ def _list_tense_pairs(
 
 
 def _list_tenses(adverb: Leaf) -> set[str]:
-    return set(adverb.reading.lexeme.frame.split()) if adverb.reading else set()
+    return set(list_tenses(adverb.reading.lexeme)) if adverb.reading else set()
 
 
 def _list_order_pairs(sentence: ParsedSentence) -> Iterator[Pair]:
