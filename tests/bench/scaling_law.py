@@ -37,7 +37,7 @@ LAYERS, HEADS, CONTEXT, VOCABULARY = 4, 4, 64, 500
 # 0.34 nats per token higher after the same 125,000 sentences.
 BATCH = 16
 TOKENS_PER_SENTENCE = 15.4  # for the plan
-SPEED = 8e10  # operations per second on two cores: 6 N D of the default run over its time
+SPEED = 6e10  # operations per second: 6 N D over the time of the first 13 runs; two cores, AVX2
 
 
 class PlannedRun(NamedTuple):

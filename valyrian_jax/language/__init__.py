@@ -4,7 +4,7 @@ The facts are data that a linguist can edit: lexicon.csv, the ending tables and 
 code combines them:
 
     words/      lexicon, inflection of a word, analysis of a form, spelling, paradigms
-    grammar.py  the sentence templates, which generator and checker share
+    grammar.py  the sentence templates (template.py), which generator and checker share
     generator/  from templates to sentences, and their exact probability
     checker/    from a sentence to a verdict with a reason
     dictionary.py, interlinear.py
