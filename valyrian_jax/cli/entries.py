@@ -63,7 +63,7 @@ def _describe_failure(result: LookUp) -> str:
         return f"{query}: not found; the nearest are {', '.join(result.nearest)}"
     if " " in result.query.strip():
         return f"{query}: not found; look its words up one by one; `gloss` explains a sentence"
-    return f"{query}: not found"
+    return f"{query}: not found, and no word of either language is like it"
 
 
 def format_entry(entry: Entry) -> str:

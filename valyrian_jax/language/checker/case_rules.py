@@ -185,7 +185,9 @@ def _is_dative_excluded(place: Place, verb: Leaf, others: Sequence[Leaf]) -> boo
     """Return whether a verb has no place for one dative more."""
     kinds = find_kinds(verb)
     if kinds == {"transitive"} and find_nominatives(others):
-        return True
+        # Beside an object, a pronoun may be the one for whom something is done.
+        has_object = any(is_noun(other, "acc") for other in others)
+        return not (has_object and is_pronoun(place.leaf))
     if find_modifiers(place.leaf, place.leaves):
         return False  # Nobody puts two words into a wrong case, so the dative is meant.
     if any(is_noun(other, "dat") for other in others):
