@@ -36,6 +36,10 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, print_b
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
+TIERS = {
+    "slow": "tests that take seconds each: builds, browsers, walks, every combination of settings",
+    "long": "tests that take about a minute each and repeat at length what others show",
+}
 # They need the extra [bench], whose stores and schedulers take minutes to install.
 collect_ignore = [
     file
@@ -48,12 +52,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--gpu", action="store_true", help="run only the tests that need an NVIDIA GPU"
     )
-    parser.addoption("--slow", action="store_true", help="run also tests of about a minute each")
+    for name, description in TIERS.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"run also {description}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU; runs with --gpu only")
-    config.addinivalue_line("markers", "slow: repeats at length what others show; needs --slow")
+    for name, description in TIERS.items():
+        config.addinivalue_line("markers", f"{name}: {description}; needs --{name}")
     # JAX tests spend most of their time compiling. Without optimisation, and with the CPU emitters
     # that XLA had before JAX 0.11, compilation takes a third of the time. On a GPU, XLA takes the
     # first kernel instead of the fastest. The operations are the same. The programs that `.ci/run`
@@ -70,10 +76,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    on_gpu, with_slow = bool(config.getoption("--gpu")), bool(config.getoption("--slow"))
+    on_gpu = bool(config.getoption("--gpu"))
+    left_out = {name for name in TIERS if not config.getoption(f"--{name}")}
 
     def is_selected(item: pytest.Item) -> bool:
-        return ("gpu" in item.keywords) == on_gpu and (with_slow or "slow" not in item.keywords)
+        return ("gpu" in item.keywords) == on_gpu and left_out.isdisjoint(item.keywords)
 
     config.hook.pytest_deselected(items=[item for item in items if not is_selected(item)])
     items[:] = [item for item in items if is_selected(item)]

@@ -53,6 +53,7 @@ def test_old_bundles_give_the_same_logits(version: Path) -> None:
     np.testing.assert_allclose(logits[0, -1, :8], expected["logits"], atol=1e-5)
 
 
+@pytest.mark.slow
 @every_version
 def test_old_runs_resume(version: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -30,6 +30,7 @@ def check_target(name: str) -> None:
     assert outcome.accepted or name in ("pickled", "nanogpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "forged checkpoint"])
 def test_damaged_files_are_read_or_refused(name: str) -> None:
     check_target(name)

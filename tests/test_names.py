@@ -112,6 +112,7 @@ def test_commands_print_names_as_escapes(
         assert_printable(output)
 
 
+@pytest.mark.slow
 def test_an_exported_file_can_have_any_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.killing import FORK_SERVER
 from tests.support.tiny import TINY
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 NETWORK_USED = 7  # exit code

@@ -194,6 +194,7 @@ def make_terminal() -> Iterator[tuple[Path, Future[bytes]]]:
 STREAMS = {"descriptor": make_pipe, "FIFO": make_fifo, "terminal": make_terminal}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("option", FILES)
 def test_a_stream_is_written_to(option: str, stream: str, home: Path, run: Run) -> None:
@@ -263,6 +264,7 @@ def test_of_two_files_both_are_written_or_none(
     assert list_all(home) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", DIRECTORIES)
 def test_a_directory_can_be_a_link_to_a_new_or_an_empty_one(
     option: str, home: Path, run: Run

@@ -14,6 +14,8 @@ from tests.support.imports import PACKAGE_FILES, ROOT, path_from_root
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS, EXAMPLE_PROMPT, SHIPPED_MODEL
 from valyrian_jax.run_directory import load_run_config
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = "valyrian_jax/shipped"
 EVERY = ("steps 20", "eval_every 20", "checkpoint_every 20", "sample_every 0")
 
@@ -88,7 +90,7 @@ def test_the_wheel_finds_its_presets_and_its_corpus(site: Path, tmp_path: Path) 
     assert run_python(site, tmp_path, "-c", code) == " ".join(map(str, files)) + "\n"
 
 
-@pytest.mark.slow  # A new place needs its own compiled tokenizer.
+@pytest.mark.long  # A new place needs its own compiled tokenizer.
 def test_the_wheel_trains_on_the_shipped_corpus_in_an_empty_directory(
     site: Path, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def outputs(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     return execute(tmp_path_factory.mktemp("notebook"), *cells)
 
 
+@pytest.mark.slow
 def test_an_interrupt_saves_the_run(outputs: list[list[Any]]) -> None:
     error = outputs[2][-1]
     assert error.ename == "StoppedError"

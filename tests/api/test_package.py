@@ -43,7 +43,15 @@ def test_every_name_exists_and_no_other(package: ModuleType) -> None:
         _ = package.laod
 
 
-@pytest.mark.parametrize("name", ["valyrian_jax", "valyrian_jax.api", "bridge", "bridge.api"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "valyrian_jax",
+        pytest.param("valyrian_jax.api", marks=pytest.mark.slow),  # It trains.
+        "bridge",
+        "bridge.api",
+    ],
+)
 def test_the_examples_print_what_they_show(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_configuration_takes_settings_too(small_text: Path, tmp_path: Path) ->
     assert (stored.optim.lr, stored.model, stored.data) == (1e-3, config.model, config.data)
 
 
+@pytest.mark.slow
 def test_a_run_continues_and_starts_from_another(
     trained: vx.TrainedRun, small_text: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.bundle.shipped_model import EXAMPLE_OPTIONS
 from valyrian_jax.bundle.text_generation import NOT_FINITE
 
+pytestmark = pytest.mark.slow
+
 OLD_FILE = Path(__file__).parents[1] / "artifacts/0.1.0/model.pt"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 

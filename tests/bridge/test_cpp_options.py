@@ -12,6 +12,8 @@ from tests.support.commands import call
 from tests.support.native import build_native
 from valyrian_jax.bundle.bundle import Bundle
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = {
     "--seed": (
         ["7", "+7", " 7\t", "007", "1_0", "-0", "4294967295"],

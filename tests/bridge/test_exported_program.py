@@ -16,6 +16,8 @@ from tests.support.commands import call
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ONLY_TORCH = """
 import sys
 for name in ("valyrian_jax", "bridge", "jax"): sys.modules[name] = None

@@ -208,6 +208,7 @@ def test_check_finds_a_changed_weight_and_a_missing_certificate(plain: Path) -> 
         gguf_export.check(changed)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run(
     directory: Path,
     tmp_path: Path,

@@ -262,6 +262,7 @@ def test_a_model_from_bytes_is_that_of_the_file(
     expected.close()
 
 
+@pytest.mark.slow
 def test_without_exceptions_an_error_goes_to_the_handler(tmp_path: Path, model_file: Path) -> None:
     """As in WebAssembly; the handler of a program that sets none ends it."""
     library = tmp_path / "libvalyrian.so"

@@ -59,6 +59,7 @@ def run(*command: Any, cwd: Path | None = None, stdin: str = "") -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_service_of_the_readme_builds_against_one_header(
     tmp_path: Path, model_file: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_clang_builds_the_program_without_a_warning() -> None:
     run("clang++", *flags, "-c", SOURCES / "main.cpp", "-o", os.devnull)
 
 
+@pytest.mark.slow
 def test_another_project_finds_the_installed_library(tmp_path: Path, model_file: Path) -> None:
     build, prefix, own = build_native(), tmp_path / "prefix", tmp_path / "own"
     run("cmake", "--install", build, "--prefix", prefix, "--component", "library")

@@ -15,6 +15,8 @@ from tests.support.serving import SAMPLE, PageServer
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.tokenizer.display import token_label
 
+pytestmark = pytest.mark.slow
+
 SHOW_MANY = """async (count) => {
   const { showEvent, startText } = await import("./text.js");
   const choices = document.getElementById("choices");

@@ -16,6 +16,8 @@ from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.language import check, gloss, load_lexicon, look_up
 from valyrian_jax.language.words.paradigm import list_tables
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (360, 768, 1280)
 SENTENCES = "Sīr vali kari issi. Zaldrīzes kara issa! Blorp issa. Valar morghulis."
 

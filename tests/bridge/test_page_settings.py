@@ -11,6 +11,8 @@ from tests.support.browsing import expect, open_text, read_text
 from tests.support.commands import call
 from tests.support.serving import SAMPLE, PageServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("label", "value", "problem"),

@@ -65,6 +65,7 @@ def verified(
     return Verified(directory, result.exit_code, result.output, json.loads(report.read_text()))
 
 
+@pytest.mark.slow
 def test_all_runtimes_agree_in_every_quantity(
     verified: Verified, program: Path, small: Bundle
 ) -> None:

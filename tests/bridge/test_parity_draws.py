@@ -204,6 +204,7 @@ def boundary_bundle(make: Callable[..., Bundle], shift: float) -> Bundle:
     return replace(bundle, tensors=tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "failed"), [(1e-6, 0), (1e-2, 4)])
 def test_verify_counts_texts_that_differ_beyond_rounding(
     make: Callable[..., Bundle],

@@ -25,6 +25,8 @@ from valyrian_jax.bundle.bundle import Bundle, save_bundle
 from valyrian_jax.config import SampleConfig
 from valyrian_jax.tokenizer.display import token_label
 
+pytestmark = pytest.mark.slow
+
 COLLECT = """async (settings) => {
   const { streamEvents } = await import("./generation.js");
   const events = [];

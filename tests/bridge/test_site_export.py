@@ -27,6 +27,7 @@ def run(
     return run
 
 
+@pytest.mark.slow
 def test_a_page_replaces_an_earlier_one_and_leaves_other_files(
     run: Any, site: Path, make: Callable[..., Bundle], tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_file_gives_the_same_text_under_settings_of_its_host(
         assert_equal(compute_with_file(torchscript.load(file)[0]), expected_of_file)
 
 
+@pytest.mark.slow
 def test_files_do_not_depend_on_settings_of_the_caller(
     directory: Path, expected_of_file: list[Any], tmp_path: Path
 ) -> None:

@@ -247,6 +247,7 @@ def test_a_full_disk_is_an_error_in_one_line_and_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_int8_is_a_third_of_the_size_and_states_its_cost(
     make: Callable[..., Bundle], tied: bool, tmp_path: Path

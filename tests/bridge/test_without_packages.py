@@ -18,6 +18,8 @@ from tests.support.commands import ROOT
 from tests.support.shipped_model import NOTICE, TEXTS, read_files
 from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "bridge" / "README.md").read_text(encoding="utf-8")
 MODULES = {"pillow": "PIL", "orbax-checkpoint": "orbax"}  # that are not named like their package
 RUN_COMMANDS = """

@@ -25,6 +25,8 @@ from valyrian_jax.model.compute_options import ComputeOptions
 from valyrian_jax.training.optimizer import make_optimizer
 from valyrian_jax.training.train_step import abstract_state, make_train_step
 
+pytestmark = pytest.mark.slow
+
 WIDE_VOCABULARY: dict[str, Any] = {
     "model.vocab_size": 8000,
     "model.n_positions": 64,

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Compiles one program, and prints whether it came from the cache, and its result.
 PROGRAM = """
 from valyrian_jax.cli.program_cache import use_program_cache
@@ -37,6 +39,7 @@ def list_entries(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*-cache") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_the_second_process_finds_the_program_of_the_first(tmp_path: Path) -> None:
     assert run_program(tmp_path) == ("False 512.0\n", "")
     assert list_entries(tmp_path)

@@ -37,7 +37,10 @@ CASES: list[tuple[int, str, dict[str, int], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("size", "form", "changes", "named"), CASES)
+@pytest.mark.parametrize(
+    ("size", "form", "changes", "named"),
+    [*CASES[:1], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:])],
+)
 def test_a_short_text_trains_with_the_options_that_its_error_names(
     size: int,
     form: str,

@@ -93,6 +93,7 @@ def test_a_pair_longer_than_the_context_does_not_fit(model: Model) -> None:
     assert fits_context(pair._replace(right="Vala.", wrong="Vala."), model.tokenizer, 64)
 
 
+@pytest.mark.slow
 def test_the_report_has_every_rule_and_adds_up(report: PairReport) -> None:
     rules = {row.rule: row for row in report.rows if row.group == "all"}
     assert {*rules} == {"all", *RULES}
@@ -111,6 +112,7 @@ def test_the_shipped_model_is_better_than_chance_and_than_the_trigram(report: Pa
     assert total.model.share > total.trigram.share > 0.5
 
 
+@pytest.mark.slow
 def test_mistakes_of_the_model_itself_are_pairs(model: Model) -> None:
     pairs = list_own_mistakes(model.bundle, texts=40)
     assert pairs

@@ -107,6 +107,7 @@ def test_a_sentence_with_a_clause_has_derivations(template: Template) -> None:
     assert probability >= weight * 2**-choice.bits * (1 - 1e-9)
 
 
+@pytest.mark.slow
 def test_sentences_of_parts_in_any_order_have_derivations() -> None:
     sentences = [replace(t, weight=float(t.name == "fragment")) for t in GRAMMAR.sentences]
     grammar, choice = replace(GRAMMAR, sentences=tuple(sentences)), seeded_choice(3)

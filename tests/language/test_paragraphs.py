@@ -67,6 +67,7 @@ def test_the_seed_determines_the_paragraphs() -> None:
     assert list(generate_paragraphs(200, 1)) != list(generate_paragraphs(200, 2))
 
 
+@pytest.mark.slow
 def test_the_shipped_corpus_is_what_the_generator_writes() -> None:
     """A change of tables, lexicon or templates needs a new corpus; see data/README.md."""
     corpus = ROOT / "data" / "High Valyrian.txt"

@@ -123,6 +123,7 @@ def find_different_forms(reading: Reading) -> list[Reading]:
     return [form for form in forms if form.text not in variants]
 
 
+@pytest.mark.slow
 def test_a_changed_form_is_nearly_always_rejected() -> None:
     """Replace one form of a generated sentence by another form of the same word.
 
@@ -144,6 +145,7 @@ def test_a_changed_form_is_nearly_always_rejected() -> None:
         assert sum(results) / len(results) > 0.97, (kind, sum(results), len(results), accepted)
 
 
+@pytest.mark.slow
 def test_a_changed_form_is_nearly_always_named() -> None:
     """The reason for a changed form names the word and the form that was there."""
     named = []

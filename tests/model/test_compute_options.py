@@ -62,7 +62,9 @@ def assert_close(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("model", [MODEL, TIED], ids=["dropout", "tied"])
+@pytest.mark.parametrize(
+    "model", [pytest.param(MODEL, marks=pytest.mark.slow), TIED], ids=["dropout", "tied"]
+)
 @pytest.mark.parametrize("options", [SCAN, REMAT, BOTH], ids=["scan", "remat", "both"])
 def test_scan_and_remat_change_no_value(options: ComputeOptions, model: ModelConfig) -> None:
     assert_close(compute(model, options), compute(model, DEFAULT_OPTIONS))
@@ -73,6 +75,7 @@ def test_attention_equals_the_attention_of_jax() -> None:
     assert_close(compute(TIED, options), compute(TIED, DEFAULT_OPTIONS))
 
 
+@pytest.mark.slow
 def test_scan_and_remat_change_no_value_with_accumulation_in_bfloat16() -> None:
     config = Config(model=MODEL, train=TrainConfig(batch_size=4, accumulate=2, dtype="bfloat16"))
     actual, expected = (

@@ -56,6 +56,7 @@ def test_settings_of_the_caller_change_nothing(
         np.testing.assert_array_equal(actual[name], array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
 def test_the_mesh_of_the_caller_changes_nothing(kind: AxisType, expected: dict[str, Any]) -> None:
     with jax.set_mesh(jax.make_mesh((1,), ("x",), (kind,))):

@@ -74,6 +74,7 @@ def test_padding_does_not_change_loss_and_gradients(shape: ModelConfig) -> None:
     assert_padded(padded_gradients, gradients, shape, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "rule"), [(MODEL, "adamw"), (TIED, "muon")], ids=["separate", "tied, muon"]
 )

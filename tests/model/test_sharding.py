@@ -38,6 +38,7 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(process.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["8x1x1", "1x8x1", "2x2x2", "8 to 1", "8 to 8 others"])
 def test_every_mesh_gives_the_same_losses(eight: dict[str, Any], mesh: str) -> None:
     """This includes a resume from a checkpoint of another mesh."""

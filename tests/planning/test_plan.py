@@ -39,6 +39,7 @@ def analysis() -> dict[str, dict[str, int]]:
     return json.loads(process.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_memory_is_within_15_percent_of_xla(analysis: dict[str, dict[str, int]], name: str) -> None:
     config, mesh = load_step(name)

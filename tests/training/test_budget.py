@@ -105,6 +105,7 @@ def test_batches_that_are_too_large_are_split_and_give_the_same_loss(finished: T
     assert evaluate(eval_step, params, split) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_batches_do_not_change_texts(finished: TrainResult, batch_size: int) -> None:
     bundle = load_bundle(finished.directory / "bundle")
@@ -116,6 +117,7 @@ def test_batches_do_not_change_texts(finished: TrainResult, batch_size: int) -> 
     assert len({tuple(ids) for ids in expected}) == 8
 
 
+@pytest.mark.slow
 def test_a_run_with_limits_says_so_and_samples_less(
     small_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

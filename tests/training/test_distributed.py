@@ -131,7 +131,7 @@ def assert_same_losses(run: Path, single: Path, minimum: int) -> None:
             np.testing.assert_allclose(record[name], expected[step][name], rtol=2e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
     config_option: str, single: Path, tmp_path: Path, start: StartProcess
 ) -> None:
@@ -171,6 +171,7 @@ def test_two_processes_that_stop_and_are_killed_give_the_losses_of_one(
     assert_same_losses(run, single, 20)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_all_save_is_not_a_problem_of_the_disk(
     config_option: str, tmp_path: Path, start: StartProcess
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_device_without_memory_is_named_as_such() -> None:
     assert distributed.explain_failure(jax.errors.JaxRuntimeError("INTERNAL: bug")) is None
 
 
+@pytest.mark.slow
 def test_two_processes_resume_the_run_of_one(
     single: Path, tmp_path: Path, start: StartProcess
 ) -> None:

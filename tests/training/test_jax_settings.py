@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import pytest
 
 from tests.support.ambient import HOSTILE_JAX_SETTINGS, set_jax_settings
 from tests.support.runs import (
@@ -32,6 +33,7 @@ def sample_texts(run: Path) -> list[str]:
     return [*generate_many_texts(generate, bundle.tokenizer, sample, 2)]
 
 
+@pytest.mark.slow
 def test_a_run_a_resume_a_sample_and_an_evaluation_ignore_settings_of_the_caller(
     finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:

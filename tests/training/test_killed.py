@@ -15,6 +15,7 @@ from valyrian_jax.training import checkpoint
 KILLED_AFTER = (0.5, 0.05, 0.45, 0.3)
 
 
+@pytest.mark.slow
 def test_a_run_killed_four_times_equals_an_uninterrupted_run(
     small_text: Path, tmp_path: Path
 ) -> None:

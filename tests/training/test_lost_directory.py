@@ -53,6 +53,7 @@ def test_nothing_is_written_where_the_directory_was(
     assert {*tmp_path.rglob("*")} == contents[0]
 
 
+@pytest.mark.slow
 def test_a_moved_run_resumes_where_it_is(
     finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:

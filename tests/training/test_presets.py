@@ -31,15 +31,16 @@ def shapes_and_dtypes(tree: Any) -> Any:
 
 
 # The shapes between the smallest and the largest differ from them in numbers only.
-BETWEEN = {"gpt2-350m.toml", "gpt2-774m.toml"}
+MARKS = {
+    "gpt2-350m.toml": [pytest.mark.long],
+    "gpt2-774m.toml": [pytest.mark.long],
+    "gpt2-1.5b.toml": [pytest.mark.slow],
+}
 
 
 @pytest.mark.parametrize(
     "file",
-    [
-        pytest.param(file, marks=[pytest.mark.slow] if file.name in BETWEEN else [])
-        for file in FILES
-    ],
+    [pytest.param(file, marks=MARKS.get(file.name, [])) for file in FILES],
     ids=[file.name for file in FILES],
 )
 def test_a_step_of_every_configuration_can_be_traced(file: Path) -> None:

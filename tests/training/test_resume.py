@@ -122,6 +122,7 @@ def test_a_run_of_the_same_length_is_resumed_without_a_note(copy: Path) -> None:
     assert "train.steps" not in read_console(console)
 
 
+@pytest.mark.slow
 def test_evaluations_keep_their_steps_after_an_end_between_dispatches(
     small_text: Path, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def start_job(slurm: dict[str, str], directory: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_of_slurm_that_is_stopped_asks_to_be_requeued_and_resumes(
     job: subprocess.Popen[str], slurm: dict[str, str], tmp_path: Path
 ) -> None:

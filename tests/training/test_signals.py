@@ -86,6 +86,7 @@ def assert_stopped(process: Process, run: Path, stop: signal.Signals) -> None:
     assert find_last_step(run) == int(message[1])
 
 
+@pytest.mark.slow
 def test_sighup_saves_and_ends_also_when_it_comes_twice(start: StartTraining, run: Path) -> None:
     process = start()
     wait_for_line(process, "^step ")
@@ -97,6 +98,7 @@ def test_sighup_saves_and_ends_also_when_it_comes_twice(start: StartTraining, ru
     assert_stopped(process, run, signal.SIGHUP)
 
 
+@pytest.mark.slow
 def test_a_run_whose_terminal_is_closed_saves(start: StartTraining, run: Path) -> None:
     leader, follower = pty.openpty()
     process = start("setsid", "--ctty", "--wait", terminal=follower)
@@ -109,6 +111,7 @@ def test_a_run_whose_terminal_is_closed_saves(start: StartTraining, run: Path) -
     assert find_last_step(run) > 0
 
 
+@pytest.mark.slow
 def test_nohup_keeps_a_run_going(start: StartTraining, run: Path) -> None:
     process = start("nohup")
     wait_for_line(process, "^step ")
@@ -178,6 +181,7 @@ def test_the_handlers_of_the_caller_come_back() -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
+@pytest.mark.slow
 def test_a_resume_after_sigusr1_and_a_crash_loses_no_step(
     finished: TrainResult, small_text: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_held_out_loss_that_is_not_finite_never_becomes_the_best(
     assert not (tmp_path / "run" / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_a_high_learning_rate_is_named_where_trained_weights_are_changed(
     finished: TrainResult, small_text: Path, tmp_path: Path
 ) -> None:

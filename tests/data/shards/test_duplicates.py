@@ -56,6 +56,7 @@ def test_each_text_is_encoded_once(
     assert (index.documents, index.skipped) == (40, {"duplicate": 40, "empty": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 4])
 def test_a_resumed_command_knows_the_texts_of_finished_shards(
     home: Path, names: str, expected: list[int], tmp_path: Path, last: int

@@ -77,6 +77,7 @@ def interrupt(home: Path, out: Path, name: str, nth: int, signal: str, to: str) 
     return ended.returncode, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_command_resumes_and_leaves_no_worker(
     home: Path, whole: Path, tmp_path: Path
 ) -> None:

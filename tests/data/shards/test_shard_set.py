@@ -49,6 +49,7 @@ def test_tokens_are_as_small_as_the_vocabulary_allows(
     assert content[64:] == tokens.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
 
 
+@pytest.mark.slow
 def test_thousands_of_shards_need_few_open_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
