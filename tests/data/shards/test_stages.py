@@ -14,7 +14,13 @@ from tests.support.encoding import to_json_lines
 from valyrian_jax.data.reading.documents import GOOD, NOT_JSON, REASONS, RawDocument
 from valyrian_jax.data.shards import inputs
 from valyrian_jax.data.shards.executors import open_workers
-from valyrian_jax.data.shards.index import Position, ShardIndex, make_index, read_index
+from valyrian_jax.data.shards.index import (
+    InputFile,
+    Position,
+    ShardIndex,
+    make_index,
+    read_index,
+)
 from valyrian_jax.data.shards.inputs import (
     Document,
     group_documents,
@@ -23,9 +29,11 @@ from valyrian_jax.data.shards.inputs import (
 )
 from valyrian_jax.data.shards.progress import (
     FileTally,
+    make_progress_bar,
     note_unused_file,
     start_tally,
     tally_group,
+    update_progress_bar,
 )
 from valyrian_jax.data.shards.tasks import EncodedGroup, Group, encode_group, encode_groups
 from valyrian_jax.data.shards.writer import (
@@ -221,3 +229,31 @@ def test_a_tally_finds_whole_files_without_a_good_document(new_index: ShardIndex
         note_unused_file(tally, new_index, Console(file=output))
     name = new_index.inputs[0].name
     assert output.getvalue() == f"note: no document of {name} was used: 3 empty\n"
+
+
+def test_progress_counts_the_bytes_of_the_files_that_were_read(new_index: ShardIndex) -> None:
+    """Text that is longer than its file was compressed, and counts once the file is read."""
+    files = tuple(
+        InputFile(name, size, "0" * 64) for name, size in (("a", 100), ("b", 10), ("c", 9))
+    )
+    bar = make_progress_bar(Console(file=io.StringIO()), replace(new_index, inputs=files))
+    (task,) = bar.tasks
+    assert (task.completed, task.total) == (0, 119)
+    completed = []
+    for file, first, ends in ((0, 0, [10, 30]), (0, 2, [5]), (1, 0, [8]), (1, 1, [8]), (2, 0, [3])):
+        group = make_group(file, first, ends, [0] * len(ends))
+        update_progress_bar(bar, group, replace(new_index, inputs=files))
+        completed.append(task.completed)
+    assert completed == [30, 35, 108, 100, 113]
+    assert task.fields["size"] == task.fields["tokens"] == 54
+
+
+def test_progress_of_a_resumed_command_begins_where_it_resumes(new_index: ShardIndex) -> None:
+    files = InputFile("a", 100, "0" * 64), InputFile("pipe", 0, "0" * 64)
+    resumed = replace(new_index, inputs=files, position=Position(1, 2, 3))
+    (task,) = make_progress_bar(Console(file=io.StringIO()), resumed).tasks
+    assert (task.completed, task.total) == (100, 100)
+    (task,) = make_progress_bar(
+        Console(file=io.StringIO()), replace(new_index, inputs=files[1:])
+    ).tasks
+    assert task.total is None

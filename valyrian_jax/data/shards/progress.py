@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from valyrian_jax.data.reading.documents import REASONS
 from valyrian_jax.data.shards.index import Position, ShardIndex
@@ -63,22 +63,46 @@ def print_line(console: Console, line: str) -> None:
     console.print(escape(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def make_progress_bar(console: Console) -> Progress:
-    """Return a progress line, which is shown on a terminal only."""
-    columns = TextColumn("{task.description}"), TimeElapsedColumn()
+def make_progress_bar(console: Console, index: ShardIndex) -> Progress:
+    """Return a progress line over the bytes of the input, which is shown on a terminal only."""
+    left = TextColumn("left:"), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), TimeElapsedColumn(), *left
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    bar.add_task("encoding", total=None, size=0)
+    sizes = [file.size for file in index.inputs]
+    file = index.position.file
+    bar.add_task(
+        "encoding",
+        total=sum(sizes) or None,  # None: pipes, which have no size
+        completed=sum(sizes[:file]),
+        tokens=0,
+        size=0,
+        file=file,
+        size_in_file=0,
+    )
     return bar
 
 
-def update_progress_bar(bar: Progress, group: EncodedGroup) -> None:
+def update_progress_bar(bar: Progress, group: EncodedGroup, index: ShardIndex) -> None:
     """Add a group to the progress line."""
     (task,) = bar.tasks
-    tokens = int(task.completed) + len(group.tokens)
+    file = int(group.positions[-1, 0])
+    tokens = task.fields["tokens"] + len(group.tokens)
     size = task.fields["size"] + int(group.sizes.sum())
+    size_in_file = int(group.sizes[group.positions[:, 0] == file].sum())
+    if file == task.fields["file"]:
+        size_in_file += task.fields["size_in_file"]
+    # Text longer than its file was compressed, so it does not tell how much of the file is read.
+    read = size_in_file if size_in_file <= index.inputs[file].size else 0
     seconds = max(task.elapsed or 0.0, 1e-9)
     description = (
-        f"{tokens:,} tokens, {format_size(size)} of text, {format_size(int(size / seconds))}/s, "
-        f"{tokens / seconds:,.0f} tokens/s"
+        f"{tokens:,} tokens, {format_size(size)} of text, {format_size(int(size / seconds))}/s"
     )
-    bar.update(task.id, completed=tokens, size=size, description=description)
+    bar.update(
+        task.id,
+        completed=sum(each.size for each in index.inputs[:file]) + read,
+        description=description,
+        tokens=tokens,
+        size=size,
+        file=file,
+        size_in_file=size_in_file,
+    )

@@ -182,14 +182,14 @@ def write_groups(
     groups = encode_groups(
         group_documents(documents), tokenizer, index.deduplicate, workers, stop_signal
     )
-    with contextlib.closing(groups), make_progress_bar(console) as bar:
+    with contextlib.closing(groups), make_progress_bar(console, index) as bar:
         for encoded in groups:
             group = drop_duplicates(encoded, seen)
             state = write_full_shards(out, state, group)
             *finished, tally = tally_group(tally, group)
             for finished_tally in finished:
                 note_unused_file(finished_tally, index, console)
-            update_progress_bar(bar, group)
+            update_progress_bar(bar, group, index)
     if stop_signal() is None:
         note_unused_file(tally, index, console)
     return state
