@@ -1,6 +1,7 @@
 """What the heads and MLPs of a run are for: the computation behind `inspect`, and its tables."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.cli.tables import new_table, print_table
+from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.pair_report import RunPairs, make_run_pairs
 from valyrian_jax.evaluation.pairs import encode_rows, wilson_interval
 from valyrian_jax.inspection.ablation import (
@@ -17,15 +19,18 @@ from valyrian_jax.inspection.ablation import (
     measure_log_probabilities,
     measure_means,
 )
+from valyrian_jax.inspection.attended_pairs import AttendedPair, attend_to_pairs
 from valyrian_jax.inspection.head_scores import (
     measure_induction_scores,
     measure_previous_token_scores,
 )
 from valyrian_jax.inspection.rule_lens import measure_layer_scores
 from valyrian_jax.language.pairs.rules import RULES
-from valyrian_jax.model.parameters import from_tensors
+from valyrian_jax.model.parameters import Params, from_tensors
+from valyrian_jax.plots.heads import Look
 
 _HELD_OUT_ROWS = 256  # windows of the held-out text, for the means and the loss
+_EXAMPLES, _SHOWN_TOKENS = 3, 4  # pairs for each rule, and tokens that the head looks at most
 
 Float64 = npt.NDArray[np.float64]
 
@@ -65,27 +70,37 @@ class Inspection(NamedTuple):
 
 
 def inspect_run(
-    directory: Path, count: int, seed: int, report: Callable[[str], None]
+    directory: Path,
+    rules: Sequence[str],
+    count: int,
+    seed: int,
+    report: Callable[[str], None],
 ) -> Inspection:
     """Measure what is lost without each head and each MLP of a run's best weights, or of a bundle.
 
     Args:
         directory: Directory of the run or the bundle.
+        rules: Names of the rules to break.
         count: Number of minimal pairs for each rule.
         seed: Seed of the pairs.
         report: Function that takes a note on the progress.
 
     Raises:
-        UserError: The run has no bundle, or its text has changed.
+        UserError: The run has no bundle, its text has changed, or no pair fits its context.
     """
     report("making minimal pairs ...")
-    run = make_run_pairs(directory, [*RULES], count, seed)
+    run = make_run_pairs(directory, rules, count, seed)
     config, params = run.bundle.model, from_tensors(run.bundle.tensors)
+    if not run.pairs:
+        raise UserError(
+            f"{directory} has no minimal pair of {', '.join(rules)}: expected pairs that fit the "
+            f"context of {config.n_positions} tokens; choose another --rule or a larger --count"
+        )
     texts = [text for pair in run.pairs for text in pair.texts]
     pair_rows = Rows(*encode_rows(run.bundle.tokenizer, texts, config.n_positions))
     held_out = _choose_held_out_rows(run) or pair_rows
     means = measure_means(params, config, held_out)
-    rules, groups = _group_by_rule(run)
+    found, groups = _group_by_rule(run)
     components = list_components(config)
     margins, losses = list[Float64](), list[float]()
     for i, component in enumerate((None, *components)):
@@ -100,7 +115,7 @@ def inspect_run(
     shares, means_of_margins = _average(np.stack(margins) > 0, groups), _average(margins, groups)
     return Inspection(
         run=run,
-        rules=rules,
+        rules=found,
         components=components,
         counts=[len(group) for group in groups],
         accuracy=shares[:, 0],
@@ -190,8 +205,10 @@ def _print_lens(result: Inspection) -> None:
     print_table(table)
 
 
-def make_records(result: Inspection) -> list[dict[str, Any]]:
-    """Return an object for the whole model and for each component, for JSON."""
+def make_records(
+    result: Inspection, examples: Mapping[str, Sequence[AttendedPair]]
+) -> list[dict[str, Any]]:
+    """Return an object for the whole model, each component and each example, for JSON."""
     whole = {
         "component": None,
         "loss": result.loss,
@@ -212,8 +229,41 @@ def make_records(result: Inspection) -> list[dict[str, Any]]:
             index = component.layer, component.head
             records[-1]["previous_token"] = result.previous[index]
             records[-1]["induction"] = result.induction[index]
+    for rule, found in examples.items():
+        head = result.components[find_carrier(result, rule)].name
+        for example in found:
+            record = example._asdict() | {"weights": example.weights.tolist()}
+            records.append({"component": head, **record, "pair": example.pair._asdict()})
     return records
 
 
 def _by_rule(result: Inspection, values: Float64) -> dict[str, float]:
     return dict(zip(result.rules, values.tolist(), strict=True))
+
+
+def find_examples(result: Inspection, rule: str) -> list[AttendedPair]:
+    """Return some pairs of a rule, with where the head looks that carries it."""
+    bundle = result.run.bundle
+    params: Params = from_tensors(bundle.tensors)
+    pairs = [pair for pair in result.run.pairs if pair.rule == rule]
+    head = result.components[find_carrier(result, rule)]
+    return [*itertools.islice(attend_to_pairs(bundle, params, pairs, head), _EXAMPLES)]
+
+
+def print_examples(name: str, rule: str, examples: Sequence[AttendedPair]) -> None:
+    """Print for pairs of a rule the tokens that a head looks at most before it is decided."""
+    table = new_table(f"{rule}: before", "right or wrong", f"head {name} looks at")
+    for example in examples:
+        most = np.argsort(-example.weights, kind="stable")[:_SHOWN_TOKENS]
+        looks = (f"{example.labels[i]} {example.weights[i]:.2f}" for i in most)
+        text = "".join(example.labels[1:]).replace("␣", " ")
+        table.add_row(text, " or ".join(example.next_labels), ", ".join(looks))
+    print_table(table)
+
+
+def list_looks(examples: Sequence[AttendedPair]) -> list[Look]:
+    """Return where a head looks in pairs of a rule, for a figure."""
+    return [
+        Look("before {} (wrong: {})".format(*example.next_labels), example.labels, example.weights)
+        for example in examples
+    ]

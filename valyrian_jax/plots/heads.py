@@ -1,10 +1,12 @@
-"""What each head is for, as a heat map: a row for each rule, a column for each head and MLP."""
+"""What heads are for: a heat map of rules and heads, and where a head looks in examples."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from valyrian_jax.plots.figures import escape_missing_glyphs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,4 +43,36 @@ def draw_heads(
     axes.set_xlabel("without this head (layer.head) or MLP")
     axes.set_title("change of right minimal pairs (points)", fontsize="medium")
     figure.colorbar(image, ax=axes, pad=0.01, extend="both")
+    return figure
+
+
+class Look(NamedTuple):
+    """Where a head looks.
+
+    Attributes:
+        title: What the tokens are an example of.
+        labels: T tokens.
+        weights: Attention weights of the last token, [T].
+    """
+
+    title: str
+    labels: Sequence[str]
+    weights: npt.NDArray[np.float32]
+
+
+def draw_looks(title: str, looks: Sequence[Look]) -> "Figure":
+    """Draw the attention weights of a head in examples, a panel of bars for each."""
+    from matplotlib.figure import Figure
+
+    rows = max(len(looks), 1)
+    figure = Figure(figsize=(8, 2.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, squeeze=False, sharey=True)[:, 0]
+    for axes, look in zip(panels, looks, strict=False):
+        axes.bar(range(len(look.weights)), look.weights, color="#0072B2")
+        labels = [escape_missing_glyphs(label) for label in look.labels]
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
+        axes.set_ylim(0, 1)
+        axes.set_title(escape_missing_glyphs(look.title), fontsize="medium", parse_math=False)
+    figure.supylabel("attention weight")
+    figure.suptitle(title)
     return figure
