@@ -11,7 +11,7 @@ because importing PyTorch takes a second. Nothing here needs JAX.
 
 __all__ = ["Attention", "Model", "Score", "UserError", "load"]
 
-TYPE_CHECKING = False  # type checkers take it for True
+TYPE_CHECKING = False  # Type checkers assume True.
 if TYPE_CHECKING:
     from bridge.api import Attention, Model, Score, UserError, load
 else:

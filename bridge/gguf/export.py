@@ -52,8 +52,8 @@ class Certificate(TypedDict):
 
     Attributes:
         parity: The report of `verify`.
-        f16: Cost of float16, if the matrices are.
-        q8_0: The same for blocks of int8.
+        f16: Cost of float16, if the matrices are float16.
+        q8_0: Cost of blocks of int8, if the matrices are stored so.
         f16_fallbacks: Matrices that are float16 because their rows are not blocks of int8.
         tanh_gelu: Cost of llama.cpp's GELU, if the model has the exact one.
         examples: Texts that the file must reproduce.
@@ -81,9 +81,9 @@ def export(
 
     Args:
         directory: Directory of the bundle.
-        out: File to write. After an error, it is as it was before.
-        quantize: Type of the matrices, of `QUANTIZATIONS`; None: float32.
-        progress: Function that is told the name of each part of the work.
+        out: File to write; unchanged after an error.
+        quantize: Type of the matrices, one of `QUANTIZATIONS`; None: float32.
+        progress: Function that is called with the name of each part of the work.
 
     Returns:
         The certificate in the file.
@@ -201,7 +201,7 @@ def _read_certificate(path: Path) -> Certificate:
     if not isinstance(content, str):
         raise UserError(
             f"{path} has no certificate; expected a file that `python -m bridge export --format "
-            "gguf` wrote; `import` reads others"
+            "gguf` wrote; other files can be imported with `python -m bridge import`"
         )
     try:
         certificate = _CERTIFICATE.validate_json(content)

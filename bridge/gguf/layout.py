@@ -1,4 +1,4 @@
-"""How a GGUF file stores a GPT-2: llama.cpp's names of the tensors, their axes and their types.
+"""How a GGUF file stores a GPT-2: the names, axes and types of llama.cpp's tensors.
 
 Matrices of blocks are [out, in] in the file, and [in, out] in a bundle. `GGUFWriter` takes shapes
 in NumPy's order; the file lists them reversed.
@@ -17,7 +17,7 @@ from valyrian_jax.config import ModelConfig
 
 ARCHITECTURE = gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GPT2]
 STORAGE_TYPES = (StorageType.F32, StorageType.F16, StorageType.BF16, StorageType.Q8_0)
-"""The types that are read; the writer has no use for bfloat16."""
+"""The types that the reader knows; the writer does not use bfloat16."""
 PREFIX = "valyrian."
 """Prefix of the keys that only this project reads."""
 
@@ -62,6 +62,6 @@ def count_bytes(shape: tuple[int, ...], storage: StorageType) -> int:
 
 
 def decode(stored: npt.NDArray[Any], storage: StorageType) -> npt.NDArray[np.float32]:
-    """Return stored rows as float32; damaged ones can hold numbers that are not finite."""
+    """Return stored rows as float32; damaged rows can hold numbers that are not finite."""
     with np.errstate(all="ignore"):
         return gguf.quants.dequantize(stored, storage)

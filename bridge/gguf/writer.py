@@ -38,7 +38,7 @@ _LANGUAGE = re.compile(r"^language: ([\w-]+)$", re.MULTILINE)
 
 
 def round_weights(bundle: Bundle, wanted: StorageType) -> Bundle:
-    """Return the bundle with the weights that a file of a type holds.
+    """Return the bundle with its weights rounded as a file of this type stores them.
 
     Raises:
         UserError: A weight is too large for the type.
@@ -70,7 +70,7 @@ def write_gguf(
         path: File to write.
         bundle: Weights in float32, and their tokenizer.
         wanted: Type of the matrices; see `bridge.gguf.layout.choose_type`.
-        entries: More metadata, by key without our prefix.
+        entries: More metadata; its keys lack our prefix.
         card: Model card, which names the licence and the language.
 
     Raises:
@@ -93,7 +93,7 @@ def write_gguf(
         writer.write_ti_data_to_file()
     finally:
         writer.close()
-    # Not by the package, whose error for a full disk has no reason.
+    # We write the data ourselves: the error of the package for a full disk gives no reason.
     with path.open("ab") as file:
         for _, tensor, storage, _ in _list_tensors(bundle, wanted):
             file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
@@ -114,7 +114,7 @@ def _list_tensors(
 
 
 def _encode(tensor: npt.NDArray[np.float32], storage: StorageType) -> npt.NDArray[Any]:
-    with np.errstate(all="ignore"):  # A value too large becomes infinite; see `round_weights`.
+    with np.errstate(all="ignore"):  # Too large a value becomes infinite; see `round_weights`.
         return np.ascontiguousarray(gguf.quants.quantize(tensor, storage))
 
 
@@ -163,7 +163,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_token_merges([" ".join(pair) for pair in content["merges"]])
     for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
         add(tokenizer.end_of_text)
-    writer.add_add_bos_token(False)  # Our runtimes read a prompt as it is.
+    writer.add_add_bos_token(False)  # Our runtimes add no token to a prompt.
     writer.add_add_eos_token(False)
 
 

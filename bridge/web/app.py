@@ -64,7 +64,7 @@ def create_app(
         model: Model to serve.
         name: Name of the model on the page and in the protocol.
         hosts: Host names that a request may use; "*" allows all.
-        is_stopping: Whether all texts must end now.
+        is_stopping: Function that returns whether all texts must end now.
     """
     limiter = anyio.CapacityLimiter(MAX_WORKERS)
     line, descriptions = TextLine(limiter, is_stopping), DescriptionLine(limiter)
@@ -132,7 +132,7 @@ class GenerateEndpoint:
             lambda event: event["kind"] == "token",
             lambda note: scope["notes"].append(f"seed {sample.seed}: {note}"),
         )
-        # Closed here, or a text whose reader has left would end at some later garbage collection.
+        # Without aclosing, a text whose reader has left would end only at a garbage collection.
         async with self._line.places.take(), contextlib.aclosing(steps):
             if not await request.is_disconnected():
                 lines = encode_events(steps)
@@ -189,7 +189,7 @@ async def send_error(_: Request, error: Exception) -> Response:
 
 
 async def send_http_error(request: Request, error: Exception) -> Response:
-    """Report a path or a method that the server has not."""
+    """Report a path or a method that the server does not have."""
     assert isinstance(error, HTTPException)
     message = (
         f"unknown request: expected the page at / or the API under /v1, found {request.method} "

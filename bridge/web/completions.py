@@ -4,7 +4,7 @@
     GET  /v1/models/{id}    the same, by its name
     POST /v1/completions    texts, as one JSON object or as a stream of server-sent events
 
-Every error is the protocol's error object. `bridge.web.completion_request` has the fields.
+Every error is the protocol's error object. `bridge.web.completion_request` describes the fields.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ class CompletionEndpoint:
             lambda step: sum(piece.new_tokens for piece in step),
             lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
         )
-        # Closed here, or a text whose reader has left would end at some later garbage collection.
+        # Without aclosing, a text whose reader has left would end only at a garbage collection.
         async with self._line.places.take(), contextlib.aclosing(pieces):
             if await request.is_disconnected():
                 return
@@ -127,7 +127,7 @@ class Answer:
     async def collect(
         self, pieces: AsyncGenerator[list[Piece], None], request: Request
     ) -> Response:
-        """Return the whole answer, or nothing once the client has left."""
+        """Return the whole answer, or an empty one if the client has left."""
         parts: list[list[Piece]] = [[] for _ in self._wanted.prompts * self._wanted.count]
         try:
             async for step in pieces:
@@ -142,7 +142,7 @@ class Answer:
         return JSONResponse(self._head | {"choices": choices, "usage": self._usage()})
 
     async def stream(self, pieces: AsyncGenerator[list[Piece], None]) -> AsyncGenerator[str, None]:
-        """Yield the answer as server-sent events; one goes out when there is text to send."""
+        """Yield the answer as server-sent events, one whenever there is text to send."""
         unsent: dict[int, list[Piece]] = {}
         usage: Json = {"usage": None} if self._wanted.include_usage else {}
         try:
@@ -235,7 +235,7 @@ async def send_busy(_: Request, error: Exception) -> Response:
 
 
 async def send_http_error(request: Request, error: Exception) -> Response:
-    """Report a path or a method that the protocol has and this server has not."""
+    """Report a path or a method that this part of the server does not have."""
     assert isinstance(error, HTTPException)
     message = (
         f"unknown request: expected GET /v1/models or POST /v1/completions, found "

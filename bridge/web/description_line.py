@@ -16,7 +16,7 @@ from bridge.web.text_line import Places
 
 T = TypeVar("T")
 
-MAX_WAITING = MAX_CONNECTIONS // 8  # `text_line` says why it is limited.
+MAX_WAITING = MAX_CONNECTIONS // 8  # `text_line` explains the limit.
 
 
 class DescriptionLine:
@@ -32,7 +32,8 @@ class DescriptionLine:
 
         Args:
             path: Path of the endpoint.
-            parse: Function that returns what a request asks for; a UserError refuses it.
+            parse: Function from the body of a request to what `describe` takes. It may raise a
+                UserError.
             describe: Function that computes the answer in a worker thread.
         """
 

@@ -1,4 +1,4 @@
-"""Requests: read and checked, so that every wrong one gets an error in one line."""
+"""Read and check requests, so that every wrong one gets an error in one line."""
 
 import json
 from typing import Any
@@ -16,8 +16,8 @@ from valyrian_jax.files import name_json_type
 MAX_PROMPT_CHARACTERS = 5_000
 MAX_NEW_TOKENS = 1_000
 MAX_STOP_STRINGS = 4  # as in OpenAI's protocol
-MAX_STOP_CHARACTERS = 200  # of each; what could still become one is searched at every token
-MAX_MESSAGE = 2_000  # characters of an error, which can quote what was sent
+MAX_STOP_CHARACTERS = 200  # in each; every token is searched for their beginnings
+MAX_MESSAGE = 2_000  # characters of an error message, which can quote the request
 MAX_BODY_BYTES = 1 << 17
 
 
