@@ -206,7 +206,7 @@ def test_a_hostile_link_is_refused_in_one_line(
     expect(alert).to_contain_text(problem)
     assert "\n" not in alert.inner_text()
     page.get_by_label("Prompt").fill("a")
-    for label, value in (("Tokens", "3"), ("Stop at (one a line)", ""), ("Top-k", "0")):
+    for label, value in (("Tokens", "3"), ("Stop at (one per line)", ""), ("Top-k", "0")):
         page.get_by_label(label, exact=True).evaluate("(e, value) => { e.value = value; }", value)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status")).to_contain_text("3 tokens in ")
