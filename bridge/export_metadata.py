@@ -73,7 +73,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {expected}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; {expected}; check the path"
+        ) from error
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not a TorchScript file; {expected}")
     members = read_zip_directory(path, "extra")

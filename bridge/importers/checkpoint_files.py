@@ -82,7 +82,7 @@ def find_weights(directory: Path) -> Path:
         )
     raise UserError(
         f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}, or one other file "
-        f"that ends in {', '.join(_SUFFIXES)}"
+        f"that ends in {', '.join(_SUFFIXES)}; check the path"
     )
 
 

@@ -184,7 +184,9 @@ def _parse_prompts(
     is_ids = isinstance(prompt, list) and bool(prompt) and all(type(i) is int for i in prompt)
     prompts = [prompt] if is_ids or not isinstance(prompt, list) else prompt
     if not prompts:
-        raise CompletionError("prompt is an empty array; expected at least one text", "prompt")
+        raise CompletionError(
+            "prompt is an empty array; expected at least one text; add one", "prompt"
+        )
     pairs = [_parse_prompt(value, tokenizer) for value in prompts]
     return tuple(text for text, _ in pairs), tuple(ids for _, ids in pairs)
 
@@ -216,7 +218,9 @@ def _parse_prompt(prompt: Any, tokenizer: Tokenizer) -> tuple[str, tuple[int, ..
                 "prompt",
             )
     if not prompt:
-        raise CompletionError("a prompt has no tokens; expected at least one", "prompt")
+        raise CompletionError(
+            "a prompt has no tokens; expected at least one; add that of the end of a text", "prompt"
+        )
     return tokenizer.decode(prompt), tuple(prompt)
 
 
