@@ -31,7 +31,7 @@ from bridge.web.completion_request import (
 from bridge.web.completion_texts import Piece, TokenScore, stream_choices
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import MAX_MESSAGE, read_json_body
-from bridge.web.text_line import MAX_TEXTS, BusyError, ServerStopError, TextLine
+from bridge.web.text_queue import MAX_TEXTS, BusyError, ServerStopError, TextQueue
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -40,13 +40,13 @@ Json = dict[str, Any]
 _STOPPED = "the server stopped the text: it is shutting down, or the text took too long; try again"
 
 
-def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
+def create_completion_app(model: Model, name: str, queue: TextQueue) -> Starlette:
     """Create the application that speaks the protocol; its paths begin after /v1.
 
     Args:
         model: Model to serve.
         name: Its name in the protocol.
-        line: The places for texts, which the page uses too.
+        queue: The places for texts, which the page uses, too.
     """
     record = {
         "id": name,
@@ -68,7 +68,7 @@ def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
             Route("/models/{model:path}", send_model),
             Route(
                 "/completions",
-                CompletionEndpoint(model, name, line),
+                CompletionEndpoint(model, name, queue),
                 methods=["POST"],
             ),
         ],
@@ -84,8 +84,8 @@ def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
 class CompletionEndpoint:
     """The endpoint that generates the choices of a request, in one of the places for texts."""
 
-    def __init__(self, model: Model, name: str, line: TextLine) -> None:
-        self._model, self._name, self._line = model, name, line
+    def __init__(self, model: Model, name: str, queue: TextQueue) -> None:
+        self._model, self._name, self._queue = model, name, queue
         self._max_choices = count_texts(model.config, GENERATION_BYTES // MAX_TEXTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,13 +94,13 @@ class CompletionEndpoint:
         body = await read_json_body(request)
         wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
         answer = Answer(self._model.tokenizer, self._name, wanted)
-        pieces = self._line.iterate(
+        pieces = self._queue.iterate(
             stream_choices(self._model.generator, self._model.tokenizer, wanted),
             lambda step: sum(piece.new_tokens for piece in step),
             lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
         )
         # Without aclosing, a text whose reader has left would end only at a garbage collection.
-        async with self._line.places.take(), contextlib.aclosing(pieces):
+        async with self._queue.places.take(), contextlib.aclosing(pieces):
             if await request.is_disconnected():
                 return
             if wanted.stream:

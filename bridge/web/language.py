@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from bridge.web.description_line import DescriptionLine
+from bridge.web.description_queue import DescriptionQueue
 from bridge.web.request import MAX_PROMPT_CHARACTERS
 from bridge.web.session import describe_verdict
 from valyrian_jax.errors import UserError
@@ -28,12 +28,12 @@ _MAX_DIAGNOSED = 120  # words of a text; diagnosing them takes a second or two
 _OVER_BUDGET = f"{NOT_IN_GRAMMAR}, like many before it; check fewer sentences to learn more"
 
 
-def create_language_routes(line: DescriptionLine) -> list[Route]:
+def create_language_routes(queue: DescriptionQueue) -> list[Route]:
     """Create the endpoints of the language."""
     return [
-        line.make_route("/check", parse_text, describe_check),
-        line.make_route("/gloss", parse_text, describe_gloss),
-        line.make_route("/word", parse_text, describe_word),
+        queue.make_route("/check", parse_text, describe_check),
+        queue.make_route("/gloss", parse_text, describe_gloss),
+        queue.make_route("/word", parse_text, describe_word),
     ]
 
 

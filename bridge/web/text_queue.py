@@ -1,4 +1,4 @@
-"""The line for texts: a few are generated at a time, and a bounded number of requests waits.
+"""The queue for texts: a few are generated at a time, and a bounded number of requests waits.
 
 Worker threads compute the steps of a text. A slow reader therefore delays nobody, and the server
 notices at the next step that a reader has disconnected.
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 MAX_TEXTS = 8  # requests whose texts are generated at a time
 MAX_SECONDS = 300.0  # for one request
-# A request that waits holds its connection. This line and `description_line` together are shorter
+# A request that waits holds its connection. This queue and `description_queue` together are shorter
 # than the server's list of connections, so new clients never push out those that wait.
 MAX_WAITING = MAX_CONNECTIONS // 2  # requests that wait for a text to end
 PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds; slow readers lose their places earlier
@@ -59,7 +59,7 @@ class Places:
             self._free.release()
 
 
-class TextLine:
+class TextQueue:
     """The places of the texts in progress, and the threads that compute them."""
 
     def __init__(self, limiter: anyio.CapacityLimiter, is_stopping: Callable[[], bool]) -> None:
