@@ -1,4 +1,4 @@
-"""The PyTorch side: a module equal to a bundle, the proof of it, and files that run anywhere.
+"""The PyTorch side: a module that computes what JAX does, the proof, and files that run anywhere.
 
 >>> import bridge
 >>> model = bridge.load()

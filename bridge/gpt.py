@@ -52,8 +52,8 @@ class GPT(nn.Module):
 
         Like `forward_cached`, for rows that have read different numbers of tokens.
         """
-        at = torch.tensor(positions, dtype=torch.int64, device=tokens.device)
-        return self.unembed(self.transformer(tokens, cache, max(positions), at))
+        indices = torch.tensor(positions, dtype=torch.int64, device=tokens.device)
+        return self.unembed(self.transformer(tokens, cache, max(positions), indices))
 
     def forward_windows(self, tokens: Tensor, cache: Tensor, lengths: list[int]) -> Tensor:
         """Return the logits [B, V] after the first lengths[b] of tokens [B, T].

@@ -270,17 +270,19 @@ def run_program(
         f"--{name.replace('_', '-')}={getattr(sample, name)}"
         for name in ("max_new_tokens", *SAMPLER_SETTINGS)
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [program, file, "--ids", "--prompts", "-", *options],
         input="\n".join([*prompts, ""]),
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        reason = done.stderr.strip() or "no message"
-        raise UserError(f"{program} failed with status {done.returncode}: {reason}; build it again")
-    lines = done.stdout.splitlines()
+    if process.returncode:
+        reason = process.stderr.strip() or "no message"
+        raise UserError(
+            f"{program} failed with status {process.returncode}: {reason}; build it again"
+        )
+    lines = process.stdout.splitlines()
     if len(lines) != len(prompts):
         raise UserError(
             f"{program} is not one of our programs: expected {len(prompts)} lines for as many "

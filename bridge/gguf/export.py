@@ -105,8 +105,8 @@ def write(
     """Write a bundle as a GGUF file, like `export`, but without the check."""
     progress("loading the weights")
     bundle = load_bundle(directory)
-    wanted = QUANTIZATIONS[quantize] if quantize else StorageType.F32
-    rounded = round_weights(bundle, wanted) if quantize else bundle
+    matrix_type = QUANTIZATIONS[quantize] if quantize else StorageType.F32
+    rounded = round_weights(bundle, matrix_type) if quantize else bundle
     is_exact_gelu = bundle.model.activation == "gelu"
     if quantize or is_exact_gelu:
         progress("measuring what the file changes")
@@ -115,7 +115,7 @@ def write(
         "parity": read_report(directory),
         "f16": measure_cost(bundle, rounded) if quantize == "f16" else None,
         "q8_0": measure_cost(bundle, rounded) if quantize == "q8_0" else None,
-        "f16_fallbacks": count_fallbacks(bundle, wanted),
+        "f16_fallbacks": count_fallbacks(bundle, matrix_type),
         "tanh_gelu": measure_cost(bundle, _use_tanh(bundle)) if is_exact_gelu else None,
         "examples": [],
     }
@@ -130,7 +130,7 @@ def write(
         "certificate": json.dumps(certificate),
         "activation": bundle.model.activation,
     }
-    write_gguf(path, bundle, wanted, entries, _read_card(directory))
+    write_gguf(path, bundle, matrix_type, entries, _read_card(directory))
     return certificate
 
 

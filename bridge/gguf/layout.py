@@ -38,21 +38,21 @@ def is_transposed(name: str, tensor: npt.NDArray[np.floating]) -> bool:
     return ".h." in name and tensor.ndim == 2
 
 
-def choose_type(name: str, shape: tuple[int, ...], wanted: StorageType) -> StorageType:
+def choose_type(name: str, shape: tuple[int, ...], matrix_type: StorageType) -> StorageType:
     """Return the type in which llama.cpp's converter stores a tensor.
 
-    Norms, biases and positions stay float32. A matrix whose rows are not whole blocks of the wanted
-    type becomes float16.
+    Norms, biases and positions stay float32. A matrix whose rows are not whole blocks of
+    `matrix_type` becomes float16.
 
     Args:
         name: llama.cpp's name of the tensor.
         shape: Its shape in the file, in NumPy's order.
-        wanted: Type of the other matrices.
+        matrix_type: Type of the other matrices.
     """
     if len(shape) < 2 or name.startswith("position_embd"):
         return StorageType.F32
-    block_size = gguf.GGML_QUANT_SIZES[wanted][0]
-    return StorageType.F16 if shape[-1] % block_size else wanted
+    block_size = gguf.GGML_QUANT_SIZES[matrix_type][0]
+    return StorageType.F16 if shape[-1] % block_size else matrix_type
 
 
 def count_bytes(shape: tuple[int, ...], storage: StorageType) -> int:

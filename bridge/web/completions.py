@@ -92,18 +92,18 @@ class CompletionEndpoint:
         """Answer one request, at once or as a stream."""
         request = Request(scope, receive)
         body = await read_json_body(request)
-        wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
-        answer = Answer(self._model.tokenizer, self._name, wanted)
+        completion = parse_completion(self._model.bundle, self._name, self._max_choices, body)
+        answer = Answer(self._model.tokenizer, self._name, completion)
         pieces = self._queue.iterate(
-            stream_choices(self._model.generator, self._model.tokenizer, wanted),
+            stream_choices(self._model.generator, self._model.tokenizer, completion),
             lambda step: sum(piece.new_tokens for piece in step),
-            lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
+            lambda note: scope["notes"].append(f"seed {completion.sample.seed}: {note}"),
         )
         # Without aclosing, a text whose reader has left would end only at a garbage collection.
         async with self._queue.places.take(), contextlib.aclosing(pieces):
             if await request.is_disconnected():
                 return
-            if wanted.stream:
+            if completion.stream:
                 events = answer.stream(pieces)
                 response: Response = StreamingResponse(events, media_type="text/event-stream")
             else:
@@ -114,9 +114,9 @@ class CompletionEndpoint:
 class Answer:
     """The objects of the protocol for one request."""
 
-    def __init__(self, tokenizer: Tokenizer, name: str, wanted: CompletionRequest) -> None:
-        self._tokenizer, self._wanted = tokenizer, wanted
-        self._prompt_tokens, self._new_tokens = sum(map(len, wanted.prompts)), 0
+    def __init__(self, tokenizer: Tokenizer, name: str, completion: CompletionRequest) -> None:
+        self._tokenizer, self._request = tokenizer, completion
+        self._prompt_tokens, self._new_tokens = sum(map(len, completion.prompts)), 0
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -128,7 +128,7 @@ class Answer:
         self, pieces: AsyncGenerator[list[Piece], None], request: Request
     ) -> Response:
         """Return the whole answer, or an empty one if the client has left."""
-        parts: list[list[Piece]] = [[] for _ in self._wanted.prompts * self._wanted.count]
+        parts: list[list[Piece]] = [[] for _ in self._request.prompts * self._request.count]
         try:
             async for step in pieces:
                 for piece in step:
@@ -144,7 +144,7 @@ class Answer:
     async def stream(self, pieces: AsyncGenerator[list[Piece], None]) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events, one whenever there is text to send."""
         unsent: dict[int, list[Piece]] = {}
-        usage: Json = {"usage": None} if self._wanted.include_usage else {}
+        usage: Json = {"usage": None} if self._request.include_usage else {}
         try:
             async for step in pieces:
                 for piece in step:
@@ -153,7 +153,7 @@ class Answer:
                     if piece.text or piece.finish_reason:
                         choice = self._choice(unsent.pop(piece.choice))
                         yield _make_event(self._head | {"choices": [choice]} | usage)
-            if self._wanted.include_usage:
+            if self._request.include_usage:
                 yield _make_event(self._head | {"choices": [], "usage": self._usage()})
         except (UserError, ServerStopError) as error:  # The answer has begun with status 200.
             yield _make_event(_error_object(*_explain_end(error)[:2]))
@@ -165,7 +165,7 @@ class Answer:
         return {
             "index": pieces[0].choice,
             "text": "".join(piece.text for piece in pieces),
-            "logprobs": None if self._wanted.logprobs is None else self._logprobs(scores),
+            "logprobs": None if self._request.logprobs is None else self._logprobs(scores),
             "finish_reason": pieces[-1].finish_reason,
         }
 

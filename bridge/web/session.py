@@ -162,8 +162,8 @@ def describe_distribution(
     else:
         temperature, top_k = sample.temperature, sample.top_k
         probabilities = filter_probabilities(scores, temperature, top_k, 1.0)[0]
-        kept = filter_probabilities(scores, temperature, top_k, sample.top_p, sample.min_p)[0]
-        is_kept = kept > 0
+        filtered = filter_probabilities(scores, temperature, top_k, sample.top_p, sample.min_p)[0]
+        is_kept = filtered > 0
     order = probabilities.argsort(descending=True, stable=True)[:MAX_CHOICES]
     choices = order[probabilities[order] > 0].tolist()
     if token not in choices:

@@ -111,5 +111,5 @@ def _list_files(directory: Path) -> str:
     for name in names:
         digest.update(f"{name}\n".encode() + (directory / name).read_bytes())
     # "./" is index.html. The browser itself keeps the service worker, which reads this list.
-    kept = ["./", *(name for name in names if name not in ("index.html", _MARK))]
-    return f"const FILES = {json.dumps(kept)};\nconst VERSION = {digest.hexdigest()[:16]!r};\n"
+    files = ["./", *(name for name in names if name not in ("index.html", _MARK))]
+    return f"const FILES = {json.dumps(files)};\nconst VERSION = {digest.hexdigest()[:16]!r};\n"
