@@ -18,7 +18,7 @@ from valyrian_jax.files import check_output_directory, is_standard_output, is_st
 from valyrian_jax.run_directory import find_bundle
 
 # The values of --quantize that each format accepts.
-QUANTIZATIONS: Mapping[str, tuple[str, ...]] = {
+QUANTIZATIONS_BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "torchscript": ("int8",),
     "export": (),
     "gguf": ("f16", "q8_0"),
@@ -73,8 +73,8 @@ def export(
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
-    if quantize and quantize not in QUANTIZATIONS[file_format]:
-        accepted = " or ".join(QUANTIZATIONS[file_format]) or "no --quantize"
+    if quantize and quantize not in QUANTIZATIONS_BY_FORMAT[file_format]:
+        accepted = " or ".join(QUANTIZATIONS_BY_FORMAT[file_format]) or "no --quantize"
         raise click.UsageError(
             f"--quantize {quantize} requires another --format, found --format {file_format}; "
             f"expected {accepted} with it"

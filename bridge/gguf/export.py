@@ -42,7 +42,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_text
 
 FORMAT_VERSION = 1
-QUANTIZATIONS = {"f16": StorageType.F16, "q8_0": StorageType.Q8_0}
+QUANTIZED_TYPES = {"f16": StorageType.F16, "q8_0": StorageType.Q8_0}
 _CERTIFICATE_KEY = f"{PREFIX}certificate"
 
 
@@ -82,7 +82,7 @@ def export(
     Args:
         directory: Directory of the bundle.
         out: File to write; unchanged after an error.
-        quantize: Type of the matrices, one of `QUANTIZATIONS`; None: float32.
+        quantize: Type of the matrices, one of `QUANTIZED_TYPES`; None: float32.
         progress: Function that is called with the name of each part of the work.
 
     Returns:
@@ -105,7 +105,7 @@ def write(
     """Write a bundle as a GGUF file, like `export`, but without the check."""
     progress("loading the weights")
     bundle = load_bundle(directory)
-    matrix_type = QUANTIZATIONS[quantize] if quantize else StorageType.F32
+    matrix_type = QUANTIZED_TYPES[quantize] if quantize else StorageType.F32
     rounded = round_weights(bundle, matrix_type) if quantize else bundle
     is_exact_gelu = bundle.model.activation == "gelu"
     if quantize or is_exact_gelu:

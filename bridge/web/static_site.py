@@ -21,7 +21,6 @@ from valyrian_jax.files import check_output_directory, make_temporary_directory
 
 SITE = Path(__file__).parent / "site"
 MODEL_NAME = "model.gguf"
-QUANTIZATIONS = ("q8_0",)
 _SHARED = (
     "distribution.js",
     "elements.js",
@@ -48,7 +47,7 @@ def export(
         directory: Directory of the bundle.
         out: Directory to write. An earlier page is replaced; files that are not ours stay.
         name: Name of the model on the page.
-        quantize: Type of the matrices, one of `QUANTIZATIONS`; None: float32.
+        quantize: Type of the matrices, "q8_0" or None for float32.
         progress: Function that is called with the name of each part of the work.
 
     Returns:
