@@ -51,7 +51,7 @@ def _program_option(option: str, program: str, needs: str) -> Decorator:
 
 
 def _make_verify_progress() -> Callable[[str], None]:
-    """Return a function that prints the name of each part, and once the time that is left."""
+    """Return a function that prints each part and, once it can estimate it, the time left."""
     starts: list[float] = []
 
     def print_part(part: str) -> None:

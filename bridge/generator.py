@@ -204,7 +204,7 @@ class Generator(nn.Module):
         return logits, drawn, Batch(tokens, [count + 1 for count in counts], seeds, cache)
 
     def select_rows(self, batch: Batch, rows: list[int]) -> Batch:
-        """Return a batch of only some rows of one that `extend` returned."""
+        """Return the batch of some rows of `batch`, which `extend` returned."""
         tokens, counts, seeds, cache = batch
         index = torch.tensor(rows, dtype=torch.int64, device=tokens.device)
         counts = [counts[row] for row in rows]
