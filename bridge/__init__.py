@@ -1,4 +1,4 @@
-"""The PyTorch side: a module equal to a bundle, the proof of it, and files that run anywhere.
+"""The PyTorch side: a module that computes what JAX does, the proof, and files that run anywhere.
 
 >>> import bridge
 >>> model = bridge.load()
@@ -11,7 +11,7 @@ because importing PyTorch takes a second. Nothing here needs JAX.
 
 __all__ = ["Attention", "Model", "Score", "UserError", "load"]
 
-TYPE_CHECKING = False  # type checkers take it for True
+TYPE_CHECKING = False  # Type checkers assume True.
 if TYPE_CHECKING:
     from bridge.api import Attention, Model, Score, UserError, load
 else:

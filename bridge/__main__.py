@@ -27,8 +27,8 @@ from valyrian_jax.errors import UserError, escape, silence
 from valyrian_jax.files import write_atomically
 from valyrian_jax.run_directory import find_bundle
 
-# The first parts of `verify` write the TorchScript file and compare float32. Those after them take
-# this many times as long as that comparison.
+# The first parts of `verify` write the TorchScript file and compare float32. The later parts take
+# this many times as long as the comparison in float32.
 _FIRST_PARTS, _REST_OF_VERIFY = 4, 2.5
 
 
@@ -50,8 +50,8 @@ def _program_option(option: str, program: str, needs: str) -> Decorator:
     )
 
 
-def _print_progress_of_verify() -> Callable[[str], None]:
-    """Return a function that prints each part, and an estimate after the first ones."""
+def _make_verify_progress() -> Callable[[str], None]:
+    """Return a function that prints each part and, once it can estimate it, the time left."""
     starts: list[float] = []
 
     def print_part(part: str) -> None:
@@ -111,20 +111,20 @@ def verify(run: Path, program: Path | None, runner: Path | None, as_json: bool) 
 
     directory = find_bundle(run)
     click.echo(escape(f"comparing the runtimes on {name_model(directory)}"), err=True)
-    report = parity.verify(directory, program, _print_progress_of_verify(), runner)
+    report = parity.verify(directory, program, _make_verify_progress(), runner)
     _save_report(report, directory / "parity.json")
     try:
         if as_json:
             click.echo(json.dumps(report))
         else:
             parity_report.print_report(report)
-    except BrokenPipeError:  # The status says whether all agree, also if nobody reads the report.
+    except BrokenPipeError:  # The exit status still says whether all runtimes agree.
         silence(sys.stdout)
     sys.exit(not report["passed"])
 
 
 def _save_report(report: Mapping[str, Any], file: Path) -> None:
-    """Write a report into its bundle, or say why it is not written."""
+    """Write a report into its bundle, or print why it is not written."""
     if is_shipped(file.parent):
         reason: str | None = "the model that ships has its own; --json prints this one"
     else:

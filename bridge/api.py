@@ -1,6 +1,6 @@
-"""The Python API without JAX: `import bridge` gives the names of this module.
+"""The Python API without JAX: `import bridge` exports the names of this module.
 
-The methods of a model, its texts and its numbers are those of `valyrian_jax.api`.
+A model has the methods of one from `valyrian_jax.load`, and gives the same texts and numbers.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def load(path: PathLike | None = None) -> Model:
             `valyrian_jax`. None: the newest run with weights under runs/; without one, that model.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: There is no model at the path, or it is damaged.
     """
     path = None if path is None else locate_run(check_input(path, "path"))
     if path is not None and path.suffix in (".pt", ".pt2") and path.is_file():

@@ -1,7 +1,7 @@
 """The metadata in a TorchScript file: its configuration, tokenizer, manifest and certificate.
 
-This module reads it without PyTorch. A file that is damaged or from elsewhere is therefore rejected
-before PyTorch loads the program in it.
+This module reads it without PyTorch, so that a file that is damaged or not ours is rejected before
+PyTorch loads the program in it.
 """
 
 import json
@@ -25,7 +25,7 @@ FORMAT_VERSION = 2
 METADATA_FILES = ("config.json", "tokenizer.json", "manifest.json", "certificate.json")
 QUANTIZATIONS = ("int8", "f16", "q8_0")  # also keys of a certificate
 Progress = Callable[[str], None]
-"""A function that is told the name of each part of the work before it begins."""
+"""A function that is called with the name of each part of the work before it begins."""
 STRICT = ConfigDict(strict=True, extra="allow")
 _Token = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -44,7 +44,7 @@ class Example(TypedDict):
 
 @with_config(STRICT)
 class Cost(TypedDict):
-    """How far a model is from the exact one; see `bridge.int8.quantize`."""
+    """The difference of a quantized model from the exact one; see `bridge.int8.quantize`."""
 
     kl_mean: float
     top1: float
@@ -73,7 +73,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {expected}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; {expected}; check the path"
+        ) from error
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not a TorchScript file; {expected}")
     members = read_zip_directory(path, "extra")
@@ -119,7 +121,7 @@ def describe_certificate(certificate: Mapping[str, Any]) -> str:
 
 
 def describe_cost(name: str, cost: Mapping[str, float]) -> str:
-    """Describe how far a model is from the exact one, and for what reason."""
+    """Describe in one line what `name`, such as a quantization, costs in quality."""
     return (
         f"{name} costs {cost['kl_mean']:.1e} nats per token and keeps the most probable token at "
         f"{cost['top1']:.1%} of the positions"
@@ -139,7 +141,7 @@ def publish_checked(out: Path, suffix: str, progress: Progress) -> Iterator[Path
     Args:
         out: An output; see `valyrian_jax.files.write_output`.
         suffix: Suffix of the temporary file, by which `check` knows the format.
-        progress: Function that is told the name of each part of the work.
+        progress: Function that is called with the name of each part of the work.
 
     Raises:
         UserError: `out` cannot be written, or the file fails its check.

@@ -80,7 +80,7 @@ def write(directory: Path, path: Path, progress: Progress = ignore_progress) -> 
 def _make_programs(
     directory: Path, progress: Progress
 ) -> tuple[dict[str, torch.export.ExportedProgram], dict[str, str]]:
-    """Return the programs of a bundle, and the texts to store beside them."""
+    """Return the programs of a bundle, and the extra files to store with them, by file name."""
     bundle = load_bundle(directory)
     T, vocab_size = bundle.model.n_positions, bundle.model.vocab_size
     if T < 4:
@@ -116,9 +116,10 @@ def _export_programs(gpt: GPT, tokens: Tensor) -> dict[str, torch.export.Exporte
 
 @pin_torch_settings()
 def check(path: Path) -> float:
-    """Return the largest difference of a logit when the example is computed again.
+    """Compute the example again, at several lengths; return the largest difference of a logit.
 
-    The example is read at several lengths. A file that computes other logits is a UserError.
+    Raises:
+        UserError: The file cannot be read, or it computes other logits than at export.
     """
     try:
         with open_regular(path) as file:
@@ -145,7 +146,7 @@ def check(path: Path) -> float:
         for position in range(length, min(length + 3, T)):
             logits, past = decode(tokens[:B, position : position + 1], past)
             differences.append(difference(logits, position))
-    largest = float(torch.tensor(differences).max())  # NaN if any of them is
+    largest = float(torch.tensor(differences).max())  # NaN if any difference is NaN
     allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
     if not largest <= allowed < math.inf:
         raise UserError(

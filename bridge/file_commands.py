@@ -17,8 +17,8 @@ from valyrian_jax.errors import UserError, escape, quote_argument
 from valyrian_jax.files import check_output_directory, is_standard_output, is_stream
 from valyrian_jax.run_directory import find_bundle
 
-# What --quantize can be for each format.
-QUANTIZATIONS: Mapping[str, tuple[str, ...]] = {
+# The values of --quantize that each format accepts.
+QUANTIZATIONS_BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "torchscript": ("int8",),
     "export": (),
     "gguf": ("f16", "q8_0"),
@@ -73,17 +73,18 @@ def export(
 
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
-    if quantize and quantize not in QUANTIZATIONS[file_format]:
+    if quantize and quantize not in QUANTIZATIONS_BY_FORMAT[file_format]:
+        accepted = " or ".join(QUANTIZATIONS_BY_FORMAT[file_format]) or "no --quantize"
         raise click.UsageError(
             f"--quantize {quantize} requires another --format, found --format {file_format}; "
-            f"expected {' or '.join(QUANTIZATIONS[file_format]) or 'no --quantize'}"
+            f"expected {accepted} with it"
         )
     if file_format == "gguf":
         out = out or Path("valyrian.gguf")
         certificate = gguf_export.export(directory, out, quantize, print_progress)
         summary = gguf_export.describe(certificate)
     elif file_format == "web":
-        from bridge.web import static_site  # It needs what `serve` needs.
+        from bridge.web import static_site  # It imports the packages of the server.
 
         out = out or Path("site")
         certificate = static_site.export(directory, out, short_name(run), quantize, print_progress)
@@ -93,7 +94,7 @@ def export(
         certificate = torchscript.export(directory, out, quantize == "int8", print_progress)
         summary = describe_certificate(certificate)
     else:
-        from bridge import exported_program  # It imports the tracer, as long to load as PyTorch.
+        from bridge import exported_program  # It imports the tracer, which is slow to load.
 
         out = out or Path("valyrian.pt2")
         exported_program.export(directory, out, print_progress)
@@ -110,7 +111,7 @@ def export(
 @click.argument("file", type=PATH)
 @json_option
 def check(file: Path, as_json: bool) -> None:
-    """Check that an exported FILE computes the same as at export.
+    """Check that an exported FILE computes the same results as at export.
 
     --json prints the certificate of a TorchScript or GGUF file, or the largest difference of a
     logit in a .pt2 file.
@@ -148,7 +149,7 @@ def check(file: Path, as_json: bool) -> None:
 @click.option(
     "--activation",
     type=click.Choice(["gelu", "gelu_new"]),
-    help="GELU of a nanoGPT checkpoint, which does not tell it.",
+    help="GELU of a nanoGPT checkpoint, which does not record it.",
     show_default="gelu",
 )
 def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str | None) -> None:
@@ -156,7 +157,7 @@ def import_(checkpoint: Path, out: Path, tokenizer: Path | None, activation: str
 
     CHECKPOINT is a Hugging Face GPT-2 directory, a GGUF file, a checkpoint of nanoGPT, or another
     file of weights with a config.json beside it. Weights are safetensors, whole or sharded, or
-    .bin, .pt and .pth of PyTorch, of which only tensors and plain values are unpickled.
+    PyTorch's .bin, .pt and .pth, from which only tensors and plain values are unpickled.
     """
     from bridge.importers.gpt2 import read_gpt2
 

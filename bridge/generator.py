@@ -18,15 +18,16 @@ class Cache(NamedTuple):
     """The tokens of a window that the model has read."""
 
     keys_values: Tensor  # [L, 2, B, H, n_positions, K]; `step` changes them in place
-    start: int  # index in the text of the window's first token; of the first row if they differ
-    length: int  # number of tokens of the window that have been read, likewise
+    # Where rows have different lengths, both numbers are those of the first row.
+    start: int  # index in the text of the window's first token
+    length: int  # number of tokens of the window that have been read
 
 
 class Batch(NamedTuple):
     """Texts that are generated together."""
 
-    tokens: Tensor  # [B, N]; row r has counts[r], and perhaps room after them
-    counts: list[int]  # number of tokens of each row
+    tokens: Tensor  # int64 [B, N]; row r has counts[r] tokens, and perhaps room for more
+    counts: list[int]  # number of tokens in each row
     seeds: list[int]
     cache: Cache
 
@@ -44,7 +45,7 @@ class Generator(nn.Module):
         return self.gpt(tokens)
 
     def new_cache(self, rows: int) -> Cache:
-        """Return an empty cache for B rows."""
+        """Return an empty cache for a batch of rows."""
         return Cache(self.gpt.make_cache(rows, self.gpt.n_positions), 0, 0)
 
     def step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
@@ -69,7 +70,7 @@ class Generator(nn.Module):
     def step_rows(self, tokens: Tensor, counts: list[int], cache: Cache) -> tuple[Tensor, Cache]:
         """Like `step`, for rows of different lengths, each one token longer than in the last step.
 
-        Row r of tokens [B, N] has counts[r], and anything after them.
+        Row r of tokens [B, N] has counts[r] tokens; what follows them is ignored.
         """
         B, n_positions = len(counts), self.gpt.n_positions
         starts = [window_start(count, n_positions) for count in counts]
@@ -84,7 +85,7 @@ class Generator(nn.Module):
         with torch.no_grad():
             if len(moved) == B:
                 logits = self.read_windows(tokens, rows, starts, lengths, cache.keys_values)
-            else:  # What this computes for a moved row is replaced below.
+            else:  # The logits of moved rows are replaced below.
                 newest = gather_windows(tokens, [count - 1 for count in counts], [1] * B)
                 positions = [length - 1 for length in lengths]
                 logits = self.gpt.forward_rows(newest, cache.keys_values, positions)
@@ -174,8 +175,8 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, Tensor, Batch]:
         """Draw token `index` of every row and write it after the row's tokens.
 
-        The tokens of the batch change in place while they have room, and then move to twice as
-        much, so that memory follows the text and not the length that it may have.
+        The tokens are written in place while there is room, and otherwise move to a tensor of twice
+        the size. So memory grows with the text, not with `max_new_tokens`.
 
         Returns:
             The logits [B, V], the tokens [B] drawn from them, and the longer rows.
@@ -203,7 +204,7 @@ class Generator(nn.Module):
         return logits, drawn, Batch(tokens, [count + 1 for count in counts], seeds, cache)
 
     def select_rows(self, batch: Batch, rows: list[int]) -> Batch:
-        """Return some rows of a batch that `extend` has returned."""
+        """Return the batch of some rows of `batch`, which `extend` returned."""
         tokens, counts, seeds, cache = batch
         index = torch.tensor(rows, dtype=torch.int64, device=tokens.device)
         counts = [counts[row] for row in rows]
@@ -214,7 +215,7 @@ class Generator(nn.Module):
 
 
 def gather_windows(tokens: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
-    """Return lengths[r] tokens from starts[r] on of each row; the last one fills shorter rows."""
+    """Return lengths[r] tokens of each row from starts[r] on; the last one pads shorter rows."""
     first = torch.tensor(starts, dtype=torch.int64, device=tokens.device).unsqueeze(1)
     last = torch.tensor(lengths, dtype=torch.int64, device=tokens.device).unsqueeze(1) - 1
     offsets = torch.arange(max(lengths), device=tokens.device).unsqueeze(0)
@@ -222,9 +223,9 @@ def gather_windows(tokens: Tensor, starts: list[int], lengths: list[int]) -> Ten
 
 
 def should_shrink(rows: int, needed: int) -> bool:
-    """Return whether a batch of which fewer rows are needed should copy them to a smaller one.
+    """Return whether to copy the rows that are still needed to a smaller batch.
 
-    With a quarter less every time, all copies together are at most three batches.
+    A copy has at most three quarters of the rows, so all copies together cost at most 3 batches.
     """
     return 4 * needed <= 3 * rows
 
@@ -239,6 +240,6 @@ def pad_rows(rows: list[list[int]], device: torch.device) -> Tensor:
 
 
 def check_length(max_new_tokens: int) -> None:
-    """Check the number of tokens to generate."""
+    """Raise a ValueError unless the number of tokens to generate is in range."""
     is_in_range, found = 1 <= max_new_tokens < 2147483648, f"{max_new_tokens}"
     check_range("max_new_tokens", is_in_range, "1 to 2147483647", found, "pass another one")

@@ -48,17 +48,18 @@ class GPT(nn.Module):
         return self.unembed(states.view(tokens.shape[0], tokens.shape[1], -1).select(1, -1))
 
     def forward_rows(self, tokens: Tensor, cache: Tensor, positions: list[int]) -> Tensor:
-        """Return the logits [B, V] after tokens [B, 1], each at a position of its own.
+        """Return the logits [B, V] after tokens [B, 1], each at its own position.
 
         Like `forward_cached`, for rows that have read different numbers of tokens.
         """
-        at = torch.tensor(positions, dtype=torch.int64, device=tokens.device)
-        return self.unembed(self.transformer(tokens, cache, max(positions), at))
+        indices = torch.tensor(positions, dtype=torch.int64, device=tokens.device)
+        return self.unembed(self.transformer(tokens, cache, max(positions), indices))
 
     def forward_windows(self, tokens: Tensor, cache: Tensor, lengths: list[int]) -> Tensor:
         """Return the logits [B, V] after the first lengths[b] of tokens [B, T].
 
-        Keys and values of all T tokens are written into the cache. The caller ignores the others.
+        Keys and values of all T tokens are written into the cache; the caller ignores those of the
+        padding.
         """
         B, T = tokens.shape
         states = self.transformer(tokens, cache, 0, None).view(B * T, -1)
@@ -223,9 +224,9 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
 def is_rounded(result: Tensor, x: Tensor) -> bool:
     """Return whether `torch.autocast` has rounded a product of x in a TorchScript file.
 
-    TorchScript cannot turn autocast off, and a file gives the same text everywhere. Autocast leaves
-    float64 alone, so the caller repeats the product in it. In Python, autocast works as in any
-    module.
+    A file must give the same text everywhere, but TorchScript cannot turn autocast off. Autocast
+    leaves float64 alone, so the caller repeats the product in float64. In Python, autocast works as
+    in any module.
     """
     is_in_file = torch.jit.is_scripting()
     return is_in_file and result.dtype != x.dtype
@@ -235,7 +236,7 @@ def is_rounded(result: Tensor, x: Tensor) -> bool:
 def to_module(bundle: Bundle) -> GPT:
     """Return a module with the weights of a bundle, in evaluation mode and without gradients."""
     check_bundle(bundle.model, bundle.tensors)
-    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+    with torch.device("meta"):  # Allocate nothing for weights that are replaced at once.
         module = GPT(bundle.model)
     parameters = {name: torch.tensor(tensor) for name, tensor in bundle.tensors.items()}
     module.load_state_dict(parameters, strict=True, assign=True)

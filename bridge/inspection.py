@@ -1,4 +1,4 @@
-"""What the inside of the PyTorch model computes: attention weights, and the logit lens."""
+"""Views into the PyTorch model: attention weights and the logit lens."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ def attention_weights(gpt: GPT, tokens: Tensor) -> Iterator[Tensor]:
 def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
     """Yield the logits [B, T - first, V] that the output matrix reads after each block.
 
-    They begin with those after the embedding, and end with those of `gpt(tokens)`. Tokens [B, T]
-    before `first` are context only. See `valyrian_jax.inspection.logit_lens`.
+    The first logits are those after the embedding, and the last are those of `gpt(tokens)`. Tokens
+    [B, T] before index `first` are only context. See `valyrian_jax.inspection.logit_lens`.
     """
     B, T = tokens.shape
     x = gpt.transformer.embed(tokens, 0, None)  # (B T, D)
@@ -52,9 +52,10 @@ def lens_logits(gpt: GPT, tokens: Tensor, first: int = 0) -> Iterator[Tensor]:
 def lens_table(
     generator: Generator, tokenizer: Tokenizer, tokens: Sequence[int]
 ) -> tuple[int, Lens]:
-    """Return what every layer predicts after the last tokens, and the index of the first of them.
+    """Return the logit lens of the last tokens, at most `MAX_COLUMNS` of them.
 
-    They are at most `MAX_COLUMNS` tokens.
+    Returns:
+        The index of the first of these tokens, and what every layer predicts after each.
     """
     start = window_start(len(tokens), generator.gpt.n_positions)
     first = max(start, len(tokens) - MAX_COLUMNS)
@@ -65,7 +66,14 @@ def lens_table(
 
 @pin_torch_settings()
 def attention_row(generator: Generator, tokens: Sequence[int]) -> tuple[int, Tensor]:
-    """Return where the window begins and the last token's weights [L, H, T] of its tokens."""
+    """Return the attention of the last token to the tokens of its window.
+
+    Returns:
+        The index of the first token in the window, and the weights [L, H, T].
+
+    Raises:
+        UserError: The weights are not finite.
+    """
     start = window_start(len(tokens), generator.gpt.n_positions)
     layers = attention_weights(generator.gpt, torch.tensor([tokens[start:]]))
     row = torch.stack([weights[0, :, -1] for weights in layers])

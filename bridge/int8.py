@@ -1,7 +1,7 @@
 """Int8 weights: a quarter of the bytes of float32, with one float32 scale for every output.
 
-Loading a file unpacks them, so the running model is an ordinary float32 model with rounded weights.
-It gives the same text in every runtime.
+Loading a file unpacks the weights, so the model runs in float32 with rounded weights and gives the
+same text in every runtime.
 """
 
 import torch
@@ -11,8 +11,8 @@ from bridge.generator import Generator
 from bridge.gpt import GPT, Embedding, Linear, multiply
 from bridge.sampler import check_logits
 
-READ_BYTES = 1 << 35  # bytes of weights that generating the texts may read
-SMALL = 1 << 30  # bytes that the distributions of any model may take
+READ_BYTES = 1 << 35  # limit on the bytes of weights that generating the texts reads
+SMALL = 1 << 30  # bytes that the distributions may take, however small the model is
 
 
 class Int8Embedding(nn.Module):

@@ -3,8 +3,8 @@
 Every runtime is compared with JAX, stage by stage, on the CPU and at full matrix precision. The
 GPT-2 of `transformers`, an independent implementation, must agree to the same tolerances.
 `bridge.parity_runtimes` computes the numbers, and `bridge.parity_report` holds the result. The
-parts run one after another, and each loads the weights again: a large model fits only so (see
-`bridge.parity_plan`).
+parts run one after another, and each loads the weights again, because a large model would not fit
+otherwise (see `bridge.parity_plan`).
 """
 
 import functools
@@ -45,7 +45,7 @@ from valyrian_jax.config import SampleConfig, config_from_tree
 from valyrian_jax.errors import UserError
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # relative to the largest value, or to 1
-GRADIENT_FACTOR = 10  # a gradient is a sum over all tokens, which rounds as often
+GRADIENT_FACTOR = 10  # A gradient sums over all tokens, so it rounds more often.
 
 
 def verify(
@@ -59,11 +59,11 @@ def verify(
     Args:
         directory: Directory of the bundle.
         program: `valyrian-generate`, the C++ program with libtorch; None if it is not built.
-        progress: Function that is told the name of each part before it runs.
+        progress: Function that is called with the name of each part before it runs.
         runner: `valyrian-run`, the C++ program for GGUF files; None if it is not built.
 
     Raises:
-        UserError: The bundle is invalid or changes meanwhile, or JAX is not installed.
+        UserError: The bundle is invalid or changes during the comparison, or JAX is not installed.
     """
     return_freed_memory()
     with pin_jax(), pin_torch_settings(), tempfile.TemporaryDirectory() as scratch:
@@ -216,7 +216,7 @@ def compare_tokens(
 def compare_texts(
     runtime: str, count: int, changes: Sequence[float], sample: SampleConfig
 ) -> Iterator[Comparison]:
-    """Compare texts by the changes of the logits that explain those that differ."""
+    """Compare texts; `changes` has the change of logits that explains each text that differs."""
     settings, tolerance = describe_settings(sample), TOLERANCE["float32"]
     explained = [change for change in changes if change <= tolerance]
     quantity = f"texts of {count} that differ beyond rounding ({settings})"
@@ -252,5 +252,5 @@ def make_prompts(bundle: Bundle, plan: Plan) -> list[str]:
 
 
 def max_difference(a: npt.NDArray[Any], b: npt.NDArray[Any] | None) -> float:
-    """Return the largest absolute difference; infinity if there is no b."""
+    """Return the largest absolute difference; infinity if b is None."""
     return float("inf") if b is None else float(np.abs(a.reshape(-1) - b.reshape(-1)).max())

@@ -5,8 +5,8 @@ two tokens, and a token at the edge of the nucleus can be in or out. The sampler
 `valyrian_jax.generation.sampler` then draws the other token if the logits change a little. This
 module finds the least change, in float64.
 
-If every logit changes by at most `change`, the weight of every token is bounded. From the bounds
-follow which tokens can pass the filters, which must pass them, and the range of every sum.
+If every logit changes by at most `change`, the weight of every token is bounded. The bounds tell
+which tokens can pass the filters, which must pass them, and the range of every sum.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _HALVINGS = 20  # steps of the bisection for the least change
 
 
 class Draw(NamedTuple):
-    """What decides a token."""
+    """Everything that decides which token is drawn."""
 
     logits: Array  # [V] of the reference, float64
     window: Sequence[int]  # tokens that gave them
@@ -70,7 +70,7 @@ def explain_text(
     sample: SampleConfig,
     tolerance: float,
 ) -> float:
-    """Return the least change with which the tokens from `first` on are drawn, each in its turn."""
+    """Return the least change with which all tokens from index `first` on are drawn."""
     text, change, start, rows = [*prompt, *tokens], 0.0, -1, np.empty(0, np.float32)
     n_positions = model.config.n_positions
     for index in range(first, len(tokens)):
@@ -145,7 +145,7 @@ def filter_tokens(
     the total.
     """
     by_low, by_high = np.argsort(-low), np.argsort(-high)
-    # How many tokens surely precede each, and how many can precede it, which counts itself.
+    # How many tokens surely precede each, and how many can, counting the token itself.
     n_before = len(low) - np.searchsorted(low[by_low[::-1]], high, side="right")
     n_possible = len(high) - np.searchsorted(high[by_high[::-1]], low, side="left")
     must_pass = can_pass = np.ones(len(low), bool)

@@ -33,7 +33,7 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the contents of `parity.json`: comparisons in the order of the forward pass.
 
-    `sha256` is from `hash_bundle`; `left_out` says what was not compared, a line each.
+    `sha256` is from `hash_bundle`; `left_out` says what was not compared, one line each.
     """
     failed = [comparison for comparison in comparisons if not comparison.passed]
     return {
@@ -52,7 +52,7 @@ def make_report(
 
 
 def read_report(directory: Path) -> dict[str, Any] | None:
-    """Return the report in a bundle directory; None if there is none for the present files."""
+    """Return the report in a bundle directory; None if it is missing or the files have changed."""
     path = directory / "parity.json"
     if not path.exists():
         return None
@@ -76,7 +76,7 @@ def print_report(report: dict[str, Any]) -> None:
     for finding in worst.values():
         numbers = f"{finding['difference']:.1e}", f"{finding['allowed']:.1e}"
         quantity = f"worst {finding['what']}" if ": " in finding["what"] else finding["what"]
-        quantity = quantity.replace("transformer.", "")  # so that a row fits into 80 columns
+        quantity = quantity.replace("transformer.", "")  # A row must fit into 80 columns.
         verdict = "ok" if finding["passed"] else "TOO FAR"
         table.add_row(finding["runtime"], quantity, *numbers, verdict)
     print_table(table)

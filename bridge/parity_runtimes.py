@@ -111,7 +111,7 @@ def measure_jax(
         params = from_tensors(
             {name: tensor.astype(dtype, copy=False) for name, tensor in bundle.tensors.items()}
         )
-        del bundle  # The caller has none: a large model's weights are in memory once.
+        del bundle  # The caller keeps no reference, so the weights are in memory only once.
         stages, gradients, updated = measure(params)
         return RuntimeOutputs(
             {name: np.asarray(stage) for name, stage in stages.items()},
@@ -203,9 +203,9 @@ MODULE_LOADERS: dict[str, Callable[[Path], nn.Module | None]] = {
 def make_generator_loaders(
     directory: Path, file: Path, programs: Sequence[Program]
 ) -> dict[str, Callable[[], PromptGenerator]]:
-    """Return for every runtime a function that loads it.
+    """Return by runtime a function that loads it.
 
-    It returns a function from prompts to the new tokens of each prompt.
+    The loaded runtime is a function from prompts to the new tokens of each prompt.
     """
     loaders: dict[str, Callable[[], PromptGenerator]] = {
         "JAX": lambda: _load_jax_generator(load_bundle(directory)),
@@ -244,7 +244,7 @@ def _load_torch_generator(bundle: Bundle) -> PromptGenerator:
 def run_stream(
     generate: TokenGenerator, tokenizer: Tokenizer, prompts: Sequence[str], sample: SampleConfig
 ) -> list[list[int]]:
-    """Generate with a streaming function, a prompt at a time."""
+    """Generate with a streaming function, one prompt at a time."""
     return [
         [int(row[0]) for row in generate([encode_prompt(tokenizer, prompt)], [sample.seed], sample)]
         for prompt in prompts
@@ -265,22 +265,24 @@ def run_script(script: Any, prompts: Sequence[str], sample: SampleConfig) -> lis
 def run_program(
     program: Path, file: Path, prompts: Sequence[str], sample: SampleConfig
 ) -> list[list[int]]:
-    """Generate with a C++ program, which reads a prompt a line and writes the new ids of each."""
+    """Generate with a C++ program, which reads one prompt per line and writes its new ids."""
     options = [
         f"--{name.replace('_', '-')}={getattr(sample, name)}"
         for name in ("max_new_tokens", *SAMPLER_SETTINGS)
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [program, file, "--ids", "--prompts", "-", *options],
         input="\n".join([*prompts, ""]),
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        reason = done.stderr.strip() or "no message"
-        raise UserError(f"{program} failed with status {done.returncode}: {reason}; build it again")
-    lines = done.stdout.splitlines()
+    if process.returncode:
+        reason = process.stderr.strip() or "no message"
+        raise UserError(
+            f"{program} failed with status {process.returncode}: {reason}; build it again"
+        )
+    lines = process.stdout.splitlines()
     if len(lines) != len(prompts):
         raise UserError(
             f"{program} is not one of our programs: expected {len(prompts)} lines for as many "

@@ -2,8 +2,8 @@
 
 The steps and their order are the same: no end of the document before `min_new_tokens`, repetition
 penalty, temperature, top-k, softmax, min-p, nucleus, and a draw in id order. Each token uses one
-uniform number, which Threefry (JAX's generator) computes from the seed and the token's index; it is
-equal bit for bit, the probabilities up to rounding.
+uniform number, which Threefry (JAX's generator) computes from the seed and the token's index. The
+numbers are equal bit for bit; the probabilities are equal up to rounding.
 """
 
 import math
@@ -81,8 +81,8 @@ def edit_logits(
 ) -> Tensor:
     """Forbid the end of the document before `min_new_tokens`, and apply the repetition penalty.
 
-    The tokens [B, W] of the window gave the logits [B, V]; None only without a penalty. A token
-    that occurs twice counts once.
+    The window, int64 [B, W], has the tokens that gave the logits [B, V]. It may be None only
+    without a penalty. A token that occurs twice is penalized once.
     """
     if index < params.min_new_tokens:
         logits = logits.index_fill(
@@ -122,7 +122,7 @@ def filter_probabilities(
     if top_p < 1:
         preceding = probabilities.cumsum(-1) - probabilities
         is_dropped = preceding >= top_p
-        is_dropped[:, 0] = False  # one token stays, however small top_p is
+        is_dropped[:, 0] = False  # One token remains, however small top_p is.
         probabilities.masked_fill_(is_dropped, 0.0)
     return torch.zeros_like(probabilities).scatter_(-1, order, probabilities)
 
@@ -138,9 +138,11 @@ def sample_tokens(
 ) -> Tensor:
     """Draw token `index` of every row from logits [B, V]: int64 [B].
 
-    The draw runs on the CPU, so that all devices of PyTorch draw the same token. The window is that
-    of `edit_logits`. Logits that are not finite are a UserError; a single one may be minus
-    infinity.
+    The draw runs on the CPU, so that all devices of PyTorch draw the same token. `edit_logits`
+    describes the window.
+
+    Raises:
+        UserError: The logits are not finite; single ones may be minus infinity.
     """
     check_logits(logits)
     device = logits.device
@@ -149,7 +151,7 @@ def sample_tokens(
         check_logits(logits)
     if params.temperature == 0:
         return logits.argmax(-1).to(device)
-    # Integers, because TorchScript rounds a list of numbers to the default type first.
+    # Bits, because TorchScript first rounds a list of floats to the default type.
     bits = torch.tensor(
         [random_bits(seed, index) for seed in seeds], dtype=torch.int64, device="cpu"
     )
@@ -161,7 +163,8 @@ def sample_tokens(
 
 
 def check_logits(logits: Tensor) -> None:
-    """Check that logits [..., V] give probabilities; the maximum of NaN is NaN."""
+    """Raise a UserError unless logits [..., V] give probabilities."""
+    # The maximum of a row with a NaN is NaN.
     # TorchScript cannot read `valyrian_jax.bundle.text_generation.NOT_FINITE`: this is a copy.
     if not math.isfinite(float(logits.amax(-1).sum(dtype=torch.float64))):
         raise UserError(
@@ -172,7 +175,7 @@ def check_logits(logits: Tensor) -> None:
 
 
 def check_settings(params: SamplingParams, seeds: list[int]) -> None:
-    """Check that the settings are in the range that the sampler defines."""
+    """Raise a ValueError unless all settings are in the ranges that the sampler defines."""
     temperature, top_k, top_p, min_p, penalty, min_new_tokens, _ = params
     is_valid = temperature == 0 or 0.001 <= temperature < math.inf
     advice = "0 takes the most probable token"

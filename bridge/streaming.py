@@ -30,15 +30,19 @@ def generate_with_logits(
 
     Yields:
         For every new token the logits [B, V] and the tokens drawn from them, int64 [B]. The caller
-        may send the rows that it still needs; those of the others then have no meaning.
+        may send the indices of the rows that it still needs; the other rows are then meaningless.
 
     Raises:
         UserError: The logits of a token are not finite.
+        ValueError: A prompt is empty, a setting is out of range, or a seed is missing.
     """
     if not prompts or not all(map(len, prompts)):
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
     if len(seeds) != len(prompts):
-        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
+        raise ValueError(
+            f"the seeds do not fit the prompts: expected {len(prompts)}, found {len(seeds)}; pass "
+            "a seed for each prompt"
+        )
     params = make_params(sample, generator.end_of_text)
     seeds = [int(seed) for seed in seeds]
     check_settings(params, seeds)
@@ -49,14 +53,14 @@ def generate_with_logits(
         batch = Batch(tokens, counts, seeds, generator.new_cache(len(prompts)))
     rows = list(range(len(prompts)))  # those in the batch
     for index in range(sample.max_new_tokens):
-        with pin_torch_settings():  # never across a yield, where the caller's code runs
+        with pin_torch_settings():  # Never across a yield: the caller's code runs there.
             logits, drawn, batch = generator.extend(batch, index, params)
             if len(rows) < len(prompts):
-                place = torch.tensor(rows, device=device)
+                indices = torch.tensor(rows, device=device)
                 logits = logits.new_zeros(len(prompts), logits.shape[1]).index_copy(
-                    0, place, logits
+                    0, indices, logits
                 )
-                drawn = drawn.new_zeros(len(prompts)).index_copy(0, place, drawn)
+                drawn = drawn.new_zeros(len(prompts)).index_copy(0, indices, drawn)
         needed = yield logits, drawn
         if needed is not None and should_shrink(len(rows), len(needed)):
             with pin_torch_settings():

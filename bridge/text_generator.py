@@ -110,7 +110,7 @@ class TextGenerator(Generator):
         TorchScript cannot yield, so this repeats the loop of `generate_with_logits`.
 
         Returns:
-            The new tokens of each row, and the number of bytes in them from its stop string on.
+            The new tokens of each row, and how many of their last bytes begin at its stop string.
         """
         counts = [len(ids) for ids in starts]
         tokens = pad_rows(starts, self.bpe.byte_ids.device)
@@ -118,7 +118,7 @@ class TextGenerator(Generator):
         new_ids = [ids[:0] for ids in starts]
         endings = ["" for _ in starts]  # the last bytes of each text, where a stop string can be
         cuts = [0 for _ in starts]  # bytes from a stop string on
-        rows = list(range(len(starts)))  # those in the batch, ended ones among them
+        rows = list(range(len(starts)))  # the rows in the batch, including some that have ended
         has_ended = [False for _ in starts]
         for index in range(max_new_tokens):
             _, drawn, batch = self.extend(batch, index, params)
@@ -148,7 +148,7 @@ class TextGenerator(Generator):
         return to_list(self.bpe.encode(self.to_bytes(text)))
 
     def encode_prompts(self, prompts: list[str]) -> tuple[list[str], list[list[int]]]:
-        """Replace malformed UTF-8, as Python does first; return the prompts and their ids."""
+        """Replace malformed UTF-8, as the Python API does; return the prompts and their ids."""
         data = self.to_bytes("\n".join(prompts) + "\n")
         if bool((decode_utf8(data)[1] < 0).any()):
             prompts = [to_text(replace_malformed(self.to_bytes(prompt))) for prompt in prompts]
@@ -178,7 +178,10 @@ class TextGenerator(Generator):
         """Return the text of token ids without their last `cut` bytes."""
         for i in ids:
             if i < 0 or i >= self.bpe.vocab_size:
-                raise ValueError("a token id is outside the vocabulary")
+                raise ValueError(
+                    f"token id {i} is outside the vocabulary: expected 0 to "
+                    f"{self.bpe.vocab_size - 1}; pass ids of this tokenizer"
+                )
         tokens = torch.tensor(ids, dtype=torch.int64, device=self.bpe.byte_ids.device)
         data = self.bpe.decode(tokens)
         return to_text(replace_malformed(data.narrow(0, 0, data.numel() - cut)))
@@ -207,9 +210,11 @@ def to_text(data: Tensor) -> str:
 def find_stop(text: str, stop: list[str]) -> tuple[str, int]:
     """Find the stop string that is complete first; of two that end together, the longer one.
 
-    No stop string was complete in the text before its last token. Returns the end of the text, in
-    which a stop string can begin, and the number of bytes from the beginning of the stop string on;
-    0 if there is none.
+    The caller searches after every token, so no stop string was complete before the last one.
+
+    Returns:
+        The end of the text, in which a stop string can begin, and the number of bytes from the
+        beginning of the complete stop string on; 0 if none is complete.
     """
     first_end, first_start, longest = len(text) + 1, -1, 0
     for string in stop:
@@ -224,7 +229,7 @@ def find_stop(text: str, stop: list[str]) -> tuple[str, int]:
 
 
 def check_texts(prompts: list[str], seeds: list[int], stop: list[str]) -> None:
-    """Check the prompts, seeds and stop strings of texts that are generated together."""
+    """Raise a ValueError unless prompts, seeds and stop strings fit each other."""
     if len(prompts) == 0:
         raise ValueError("there is no prompt: expected at least one, found none; pass one")
     if len(seeds) != len(prompts):

@@ -62,7 +62,7 @@ class ByteBPE(nn.Module):
         )
 
     def encode(self, data: Tensor) -> Tensor:
-        """Return the token ids int64 [M] of any bytes [N]; `decode` gives the same bytes again."""
+        """Return the token ids, int64 [M], of any bytes [N]; `decode` returns the same bytes."""
         return self.encode_pieces(data, self.find_piece_starts(data))
 
     def encode_lines(self, data: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class ByteBPE(nn.Module):
 
     def encode_pieces(self, data: Tensor, is_start: Tensor) -> Tensor:
         """Return the token ids [M] of bytes [N] whose pieces begin where the mask is true."""
-        if data.numel() < 4096:  # grouping equal pieces would take longer than merging all
+        if data.numel() < 4096:  # Grouping equal pieces would take longer than merging all.
             ids = self.merge(data, is_start.cumsum(0) - 1)
             return ids[ids >= 0]
         starts = torch.nonzero(is_start).flatten()
@@ -153,7 +153,7 @@ class ByteBPE(nn.Module):
             rank = self.ranks[row]
             next_rank = segment_min(rank, is_known, owner[:-1], piece_count)[owner]
             is_next = is_known & (rank == next_rank[:-1])
-            if not self.is_ordered:  # merge only the leftmost pair of every piece
+            if not self.is_ordered:  # Merge only the leftmost pair of every piece.
                 leftmost = segment_min(positions[:-1], is_next, owner[:-1], piece_count)
                 is_next = is_next & (positions[:-1] == leftmost[owner[:-1]])
             merged = drop_overlapping(torch.nonzero(is_next).flatten())
@@ -284,7 +284,10 @@ def segment_min(values: Tensor, mask: Tensor, segments: Tensor, count: int) -> T
 
 
 def drop_overlapping(indices: Tensor) -> Tensor:
-    """Drop pairs, by increasing index of the left token, that a merge from the left would miss."""
+    """Drop the pairs whose left token a merge from the left has already used.
+
+    `indices` are the indices of the left tokens, in increasing order.
+    """
     follows = indices[1:] - indices[:-1] == 1
     if not bool(follows.any()):
         return indices

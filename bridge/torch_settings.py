@@ -1,7 +1,7 @@
 """PyTorch's global settings, pinned where this package makes or runs a model.
 
 A notebook may change the default type or device, or run everything under autocast. PyTorch applies
-such settings to every library in the process. The caller's settings are back afterwards.
+such settings to every library in the process. The caller's settings are restored afterwards.
 
 Code that TorchScript compiles names its types and devices instead, because a file also runs in
 programs where nothing is pinned. The precision of products and the number of threads change results
@@ -16,7 +16,7 @@ import torch
 
 @contextlib.contextmanager
 def pin_torch_settings() -> Iterator[None]:
-    """Pin the settings: a context manager, and a decorator of functions that do not yield."""
+    """Pin the settings, as a context manager or as a decorator of functions that do not yield."""
     default_dtype = torch.get_default_dtype()
     with contextlib.ExitStack() as stack:
         if torch.get_default_device().type != "cpu":  # This context slows every operation.
@@ -28,7 +28,7 @@ def pin_torch_settings() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         if not torch.is_grad_enabled():
             stack.enter_context(torch.enable_grad())
-        if default_dtype != torch.float32:  # All threads share it: never write it without need.
+        if default_dtype != torch.float32:  # All threads share it, so do not write it without need.
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, default_dtype)
         yield

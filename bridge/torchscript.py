@@ -42,7 +42,7 @@ EXAMPLE_SETTINGS: tuple[tuple[Any, ...], ...] = (
     (1.0, 0, 0.95, 3, 0.05, 1.3, 20),
     (0.0, 0, 1.0, 4, 0.0, 1.5, 40),
 )
-EXAMPLE_READ_BYTES = 1 << 35  # bytes of weights that generating all examples may read
+EXAMPLE_READ_BYTES = 1 << 35  # limit on the bytes of weights that generating all examples reads
 
 
 def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
@@ -62,7 +62,7 @@ def compile_module(generator: TextGenerator) -> torch.jit.ScriptModule:
         Int8Embedding.__getstate__,
         Int8Embedding.__setstate__,
     ):
-        torch.jit.export(method)  # A mark; TorchScript skips unmarked methods outside forward.
+        torch.jit.export(method)  # Outside forward, TorchScript skips methods without this mark.
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         module = torch.jit.script(generator)
     if not isinstance(module, torch.jit.ScriptModule):
@@ -80,9 +80,9 @@ def export(
 
     Args:
         directory: Directory of the bundle.
-        out: File to write. After an error, it is as it was before.
+        out: File to write; unchanged after an error.
         int8: Round the matrices to int8 and measure the cost (see `bridge.int8`).
-        progress: Function that is told the name of each part of the work.
+        progress: Function that is called with the name of each part of the work.
 
     Returns:
         The certificate in the file.
@@ -126,10 +126,10 @@ def write(
 
 
 def _drop_sources(archive: bytes) -> memoryview:
-    """Return a TorchScript file without what traces its program to our source code.
+    """Return a TorchScript file without the debug records that point into our source code.
 
-    That part names the directories of this machine, and lengthens every error of the program. The
-    result is in memory, because PyTorch aborts the process when it cannot write to a file.
+    They name directories of this machine and lengthen every error of the program. The result is in
+    memory, because PyTorch aborts the process when it cannot write to a file.
     """
     reader, buffer = torch._C.PyTorchFileReader(io.BytesIO(archive)), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
@@ -206,9 +206,9 @@ def _check_example(path: Path, module: torch.jit.ScriptModule, example: Example)
 
 
 def generate_examples(generator: Generator, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Generate the example texts, each 1.5 times as long as the context, or shorter.
+    """Generate the example texts, each 1.5 times as long as the context.
 
-    Every token reads all weights, so texts of a large model are shorter.
+    Every token reads all weights, so the texts of a large model are shorter.
     """
     examples = []
     weights = sum(tensor.nbytes for tensor in generator.gpt.state_dict().values())

@@ -19,7 +19,7 @@ from valyrian_jax.cli.main import main
 TARGETS = (
     targets.TARGETS | data_targets.TARGETS | bridge_targets.TARGETS | checkpoint_targets.TARGETS
 )
-COUNT = 1_000  # tests/bench/hostile.py tries as many as one likes
+COUNT = 1_000  # tests/bench/fuzz.py takes any --count
 
 
 def check_target(name: str) -> None:

@@ -221,7 +221,7 @@ def test_error_messages_escape_and_shorten_names_from_files(
 
 
 HOSTILE_MEMBERS: dict[str, list[tuple[str, bytes]]] = {
-    "two members of one name": [("m/extra/certificate.json", b"{}")],
+    "two members of the same name": [("m/extra/certificate.json", b"{}")],
     "lies outside": [("m/extra/../../x", b"")],
     "or one that lies outside": [("/etc/passwd", b"")],
     "unpack to": [("m/data/0", bytes(200 << 20))],

@@ -52,7 +52,7 @@ LIBRARY_USERS = {
     "starlette": (
         "bridge/web/app.py",
         "bridge/web/completions.py",
-        "bridge/web/description_line.py",
+        "bridge/web/description_queue.py",
         "bridge/web/language.py",
         "bridge/web/middleware.py",
         "bridge/web/request.py",

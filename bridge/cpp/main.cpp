@@ -45,7 +45,7 @@ std::string summarize(const std::exception& error) {
   return is_from_script ? text.substr(text.rfind('\n') + 1) : first_line(text);
 }
 
-// Whether a setting is on that files of version 0.1 do not have.
+// Returns whether a setting is on that files of version 0.1 lack.
 bool has_new(const Settings& settings) {
   return settings.min_p != 0 || settings.repetition_penalty != 1 || settings.min_new_tokens != 0 ||
          !settings.stop.empty();
@@ -135,14 +135,14 @@ bool ends_with(const std::string& text, const std::string& suffix) {
          text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
 }
 
-// Text that arrives token by token: prints whole characters, and holds back what could still become
-// a stop string.
+// Prints a text that arrives token by token, in whole characters, and holds back what could still
+// become a stop string.
 class TextPrinter {
  public:
   TextPrinter(torch::jit::Module& module, const std::vector<std::string>& stops)
       : module_(module), stops_(stops) {}
 
-  // Adds a token; returns whether the text goes on.
+  // Adds a token; returns whether the text continues.
   bool add(int64_t token) {
     pending_.push_back(token);
     if (stops_.empty()) return print(0);

@@ -42,7 +42,7 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.files import read_text
 
 FORMAT_VERSION = 1
-QUANTIZATIONS = {"f16": StorageType.F16, "q8_0": StorageType.Q8_0}
+QUANTIZED_TYPES = {"f16": StorageType.F16, "q8_0": StorageType.Q8_0}
 _CERTIFICATE_KEY = f"{PREFIX}certificate"
 
 
@@ -52,8 +52,8 @@ class Certificate(TypedDict):
 
     Attributes:
         parity: The report of `verify`.
-        f16: Cost of float16, if the matrices are.
-        q8_0: The same for blocks of int8.
+        f16: Cost of float16, if the matrices are float16.
+        q8_0: Cost of blocks of int8, if the matrices are stored so.
         f16_fallbacks: Matrices that are float16 because their rows are not blocks of int8.
         tanh_gelu: Cost of llama.cpp's GELU, if the model has the exact one.
         examples: Texts that the file must reproduce.
@@ -81,9 +81,9 @@ def export(
 
     Args:
         directory: Directory of the bundle.
-        out: File to write. After an error, it is as it was before.
-        quantize: Type of the matrices, of `QUANTIZATIONS`; None: float32.
-        progress: Function that is told the name of each part of the work.
+        out: File to write; unchanged after an error.
+        quantize: Type of the matrices, one of `QUANTIZED_TYPES`; None: float32.
+        progress: Function that is called with the name of each part of the work.
 
     Returns:
         The certificate in the file.
@@ -105,8 +105,8 @@ def write(
     """Write a bundle as a GGUF file, like `export`, but without the check."""
     progress("loading the weights")
     bundle = load_bundle(directory)
-    wanted = QUANTIZATIONS[quantize] if quantize else StorageType.F32
-    rounded = round_weights(bundle, wanted) if quantize else bundle
+    matrix_type = QUANTIZED_TYPES[quantize] if quantize else StorageType.F32
+    rounded = round_weights(bundle, matrix_type) if quantize else bundle
     is_exact_gelu = bundle.model.activation == "gelu"
     if quantize or is_exact_gelu:
         progress("measuring what the file changes")
@@ -115,7 +115,7 @@ def write(
         "parity": read_report(directory),
         "f16": measure_cost(bundle, rounded) if quantize == "f16" else None,
         "q8_0": measure_cost(bundle, rounded) if quantize == "q8_0" else None,
-        "f16_fallbacks": count_fallbacks(bundle, wanted),
+        "f16_fallbacks": count_fallbacks(bundle, matrix_type),
         "tanh_gelu": measure_cost(bundle, _use_tanh(bundle)) if is_exact_gelu else None,
         "examples": [],
     }
@@ -130,7 +130,7 @@ def write(
         "certificate": json.dumps(certificate),
         "activation": bundle.model.activation,
     }
-    write_gguf(path, bundle, wanted, entries, _read_card(directory))
+    write_gguf(path, bundle, matrix_type, entries, _read_card(directory))
     return certificate
 
 
@@ -201,7 +201,7 @@ def _read_certificate(path: Path) -> Certificate:
     if not isinstance(content, str):
         raise UserError(
             f"{path} has no certificate; expected a file that `python -m bridge export --format "
-            "gguf` wrote; `import` reads others"
+            "gguf` wrote; other files can be imported with `python -m bridge import`"
         )
     try:
         certificate = _CERTIFICATE.validate_json(content)

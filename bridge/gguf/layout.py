@@ -1,4 +1,4 @@
-"""How a GGUF file stores a GPT-2: llama.cpp's names of the tensors, their axes and their types.
+"""How a GGUF file stores a GPT-2: the names, axes and types of llama.cpp's tensors.
 
 Matrices of blocks are [out, in] in the file, and [in, out] in a bundle. `GGUFWriter` takes shapes
 in NumPy's order; the file lists them reversed.
@@ -17,7 +17,7 @@ from valyrian_jax.config import ModelConfig
 
 ARCHITECTURE = gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GPT2]
 STORAGE_TYPES = (StorageType.F32, StorageType.F16, StorageType.BF16, StorageType.Q8_0)
-"""The types that are read; the writer has no use for bfloat16."""
+"""The types that the reader knows; the writer does not use bfloat16."""
 PREFIX = "valyrian."
 """Prefix of the keys that only this project reads."""
 
@@ -38,21 +38,21 @@ def is_transposed(name: str, tensor: npt.NDArray[np.floating]) -> bool:
     return ".h." in name and tensor.ndim == 2
 
 
-def choose_type(name: str, shape: tuple[int, ...], wanted: StorageType) -> StorageType:
+def choose_type(name: str, shape: tuple[int, ...], matrix_type: StorageType) -> StorageType:
     """Return the type in which llama.cpp's converter stores a tensor.
 
-    Norms, biases and positions stay float32. A matrix whose rows are not whole blocks of the wanted
-    type becomes float16.
+    Norms, biases and positions stay float32. A matrix whose rows are not whole blocks of
+    `matrix_type` becomes float16.
 
     Args:
         name: llama.cpp's name of the tensor.
         shape: Its shape in the file, in NumPy's order.
-        wanted: Type of the other matrices.
+        matrix_type: Type of the other matrices.
     """
     if len(shape) < 2 or name.startswith("position_embd"):
         return StorageType.F32
-    block_size = gguf.GGML_QUANT_SIZES[wanted][0]
-    return StorageType.F16 if shape[-1] % block_size else wanted
+    block_size = gguf.GGML_QUANT_SIZES[matrix_type][0]
+    return StorageType.F16 if shape[-1] % block_size else matrix_type
 
 
 def count_bytes(shape: tuple[int, ...], storage: StorageType) -> int:
@@ -62,6 +62,6 @@ def count_bytes(shape: tuple[int, ...], storage: StorageType) -> int:
 
 
 def decode(stored: npt.NDArray[Any], storage: StorageType) -> npt.NDArray[np.float32]:
-    """Return stored rows as float32; damaged ones can hold numbers that are not finite."""
+    """Return stored rows as float32; damaged rows can hold numbers that are not finite."""
     with np.errstate(all="ignore"):
         return gguf.quants.dequantize(stored, storage)

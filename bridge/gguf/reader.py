@@ -24,7 +24,7 @@ from valyrian_jax.errors import UserError, escape, shorten
 from valyrian_jax.files import open_regular
 
 MAX_HEADER = 1 << 26  # bytes; a vocabulary of 260,000 tokens needs a sixth
-_MAX_ENTRIES = 1 << 14  # metadata; also tensors, of which 1,024 blocks have 12,293
+_MAX_ENTRIES = 1 << 14  # of metadata, and of tensors: a model of 1,024 blocks has 12,293
 _MAX_STRINGS = 1 << 20  # in a list; the largest vocabularies have 260,000 tokens
 _MAX_NAME = 1 << 10  # bytes of a key or of the name of a tensor
 _MAX_ALIGNMENT = 1 << 16
@@ -46,7 +46,7 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
 
 
 class TensorInfo(NamedTuple):
-    """Where a tensor is.
+    """The place of a tensor in a file, and its shape and type.
 
     Attributes:
         shape: Its shape in NumPy's order.
@@ -62,7 +62,7 @@ class TensorInfo(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says before its numbers.
+    """The content of a file before the data of its tensors.
 
     Attributes:
         metadata: Values by key: numbers, booleans, strings, lists of strings, and arrays.
@@ -78,7 +78,7 @@ class _DamagedError(Exception):
 
 
 def is_gguf(path: Path) -> bool:
-    """Return whether a path leads to a regular file that begins as GGUF files do."""
+    """Return whether a path is a regular file that begins as GGUF files do."""
     with contextlib.suppress(OSError, UserError), open_regular(path) as file:
         return file.read(len(_MAGIC)) == _MAGIC
     return False
@@ -88,7 +88,7 @@ def read_header(path: Path) -> Header:
     """Read the metadata of a GGUF file, and where its tensors are.
 
     Raises:
-        UserError: The file cannot be read, is damaged, or has a version or type that is not read.
+        UserError: The file cannot be read, is damaged, or has an unsupported version or type.
     """
     try:
         with open_regular(path) as file:
@@ -98,7 +98,7 @@ def read_header(path: Path) -> Header:
             f"cannot read {path}: {error.strerror}; expected a GGUF file; check the path"
         ) from error
     except _DamagedError as error:
-        raise UserError(f"{path} is not a GGUF file that is read here: {error}") from error
+        raise UserError(f"{path} is not a supported GGUF file: {error}") from error
 
 
 def read_tensors(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, npt.NDArray[Any]]:
@@ -129,7 +129,7 @@ def _read_tensor(file: BinaryIO, info: TensorInfo) -> npt.NDArray[Any]:
 
 
 class _HeaderReader:
-    """A reader of the header that never reads past the end, nor more than `MAX_HEADER`."""
+    """A reader of the header; it reads neither past the end nor more than `MAX_HEADER` bytes."""
 
     def __init__(self, file: io.BufferedReader, size: int) -> None:
         self.file, self.size = file, size
@@ -149,13 +149,13 @@ class _HeaderReader:
         for _ in range(entry_count):
             key = self.name("key")
             if key in metadata:
-                raise _DamagedError(f"the key {shorten(key)} is there twice; copy it again")
+                raise _DamagedError(f"the key {shorten(key)} occurs twice; copy it again")
             metadata[key] = self.value(key)
         infos: dict[str, tuple[tuple[int, ...], StorageType, int]] = {}
         for _ in range(tensor_count):
             name = self.name("tensor")
             if name in infos:
-                raise _DamagedError(f"the tensor {shorten(name)} is there twice; copy it again")
+                raise _DamagedError(f"the tensor {shorten(name)} occurs twice; copy it again")
             infos[name] = self.tensor_info(name)
         start = self.file.tell()
         start += -start % _read_alignment(metadata)

@@ -37,14 +37,14 @@ _LICENSE = re.compile(r"^license: ([\w.-]+)$", re.MULTILINE)
 _LANGUAGE = re.compile(r"^language: ([\w-]+)$", re.MULTILINE)
 
 
-def round_weights(bundle: Bundle, wanted: StorageType) -> Bundle:
-    """Return the bundle with the weights that a file of a type holds.
+def round_weights(bundle: Bundle, matrix_type: StorageType) -> Bundle:
+    """Return the bundle with its weights rounded as a file of this type stores them.
 
     Raises:
         UserError: A weight is too large for the type.
     """
     tensors: dict[str, npt.NDArray[np.float32]] = {}
-    for name, tensor, storage, stored in _list_tensors(bundle, wanted):
+    for name, tensor, storage, stored in _list_tensors(bundle, matrix_type):
         rounded = decode(_encode(tensor, storage), storage)
         if not np.isfinite(rounded).all():
             raise UserError(
@@ -55,22 +55,22 @@ def round_weights(bundle: Bundle, wanted: StorageType) -> Bundle:
     return replace(bundle, tensors=tensors)
 
 
-def count_fallbacks(bundle: Bundle, wanted: StorageType) -> int:
+def count_fallbacks(bundle: Bundle, matrix_type: StorageType) -> int:
     """Return how many matrices are float16 because their rows are not whole blocks."""
-    types = [storage for _, _, storage, _ in _list_tensors(bundle, wanted)]
-    return types.count(StorageType.F16) if wanted != StorageType.F16 else 0
+    types = [storage for _, _, storage, _ in _list_tensors(bundle, matrix_type)]
+    return types.count(StorageType.F16) if matrix_type != StorageType.F16 else 0
 
 
 def write_gguf(
-    path: Path, bundle: Bundle, wanted: StorageType, entries: Mapping[str, str], card: str = ""
+    path: Path, bundle: Bundle, matrix_type: StorageType, entries: Mapping[str, str], card: str = ""
 ) -> None:
     """Write a bundle as a GGUF file.
 
     Args:
         path: File to write.
         bundle: Weights in float32, and their tokenizer.
-        wanted: Type of the matrices; see `bridge.gguf.layout.choose_type`.
-        entries: More metadata, by key without our prefix.
+        matrix_type: Type of the matrices; see `bridge.gguf.layout.choose_type`.
+        entries: More metadata; its keys lack our prefix.
         card: Model card, which names the licence and the language.
 
     Raises:
@@ -80,12 +80,12 @@ def write_gguf(
     """
     writer = gguf.GGUFWriter(path, ARCHITECTURE)
     try:
-        _add_model(writer, bundle, wanted, card)
+        _add_model(writer, bundle, matrix_type, card)
         _add_tokenizer(writer, bundle.tokenizer)
         _add_samplers(writer, bundle)
         for key, value in entries.items():
             writer.add_string(PREFIX + key, value)
-        for _, tensor, storage, stored in _list_tensors(bundle, wanted):
+        for _, tensor, storage, stored in _list_tensors(bundle, matrix_type):
             size = count_bytes(tensor.shape, storage)
             writer.add_tensor_info(stored, tensor.shape, tensor.dtype, size, storage)
         writer.write_header_to_file()
@@ -93,16 +93,16 @@ def write_gguf(
         writer.write_ti_data_to_file()
     finally:
         writer.close()
-    # Not by the package, whose error for a full disk has no reason.
+    # We write the data ourselves: the error of the package for a full disk gives no reason.
     with path.open("ab") as file:
-        for _, tensor, storage, _ in _list_tensors(bundle, wanted):
+        for _, tensor, storage, _ in _list_tensors(bundle, matrix_type):
             file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
             file.write(_encode(tensor, storage).data)
         file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
 
 
 def _list_tensors(
-    bundle: Bundle, wanted: StorageType
+    bundle: Bundle, matrix_type: StorageType
 ) -> Iterator[tuple[str, npt.NDArray[np.float32], StorageType, str]]:
     """Yield the name, the values as in a file, the type and llama.cpp's name of every tensor."""
     tensors: Tensors = bundle.tensors
@@ -110,15 +110,17 @@ def _list_tensors(
         if name in tensors:
             tensor = tensors[name].astype(np.float32, copy=False)
             tensor = tensor.T if is_transposed(name, tensor) else tensor
-            yield name, tensor, choose_type(stored, tensor.shape, wanted), stored
+            yield name, tensor, choose_type(stored, tensor.shape, matrix_type), stored
 
 
 def _encode(tensor: npt.NDArray[np.float32], storage: StorageType) -> npt.NDArray[Any]:
-    with np.errstate(all="ignore"):  # A value too large becomes infinite; see `round_weights`.
+    with np.errstate(all="ignore"):  # Too large a value becomes infinite; see `round_weights`.
         return np.ascontiguousarray(gguf.quants.quantize(tensor, storage))
 
 
-def _add_model(writer: gguf.GGUFWriter, bundle: Bundle, wanted: StorageType, card: str) -> None:
+def _add_model(
+    writer: gguf.GGUFWriter, bundle: Bundle, matrix_type: StorageType, card: str
+) -> None:
     model = bundle.model
     if not _SMALLEST <= model.layer_norm_epsilon <= _LARGEST:
         raise UserError(
@@ -126,7 +128,7 @@ def _add_model(writer: gguf.GGUFWriter, bundle: Bundle, wanted: StorageType, car
             "positive float32; use --format torchscript"
         )
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_file_type(_FILE_TYPES[wanted])
+    writer.add_file_type(_FILE_TYPES[matrix_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     front_matter = card.removeprefix("---\n").partition("\n---\n")[0]
     if (license := _LICENSE.search(front_matter)) and license[1] != "unknown":
@@ -163,7 +165,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_token_merges([" ".join(pair) for pair in content["merges"]])
     for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
         add(tokenizer.end_of_text)
-    writer.add_add_bos_token(False)  # Our runtimes read a prompt as it is.
+    writer.add_add_bos_token(False)  # Our runtimes add no token to a prompt.
     writer.add_add_eos_token(False)
 
 

@@ -36,7 +36,7 @@ _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
 # Keys under which training programs store the weights, in a dictionary with other things.
 _CONTAINERS = ("model", "model_state_dict", "state_dict", "module")
-# In PyTorch's errors, whose other lines advise to unpickle without limits.
+# Parts of PyTorch's errors, whose other lines advise unpickling without limits.
 _FOREIGN_CLASS = re.compile(r"nsupported (?:global: )?GLOBAL (\S{1,100})")
 _REASON = re.compile(r"WeightsUnpickler error: (.*)")
 _OTHER_FORMATS = {  # by their first bytes
@@ -82,7 +82,7 @@ def find_weights(directory: Path) -> Path:
         )
     raise UserError(
         f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}, or one other file "
-        f"that ends in {', '.join(_SUFFIXES)}"
+        f"that ends in {', '.join(_SUFFIXES)}; check the path"
     )
 
 
@@ -96,7 +96,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(_read_shards(path), None)
     try:
         if not path.exists() or path.is_dir():
-            raise UserError(f"{path} is missing, or is a directory; copy it again")
+            raise UserError(f"{path} is missing or a directory, expected weights; copy it again")
         tensors, model_args = _find_tensors(_load(path))
         return Checkpoint(_to_arrays(path, tensors), model_args)
     except UserError:
@@ -140,7 +140,7 @@ def _read_shards(index: Path) -> dict[str, Array]:
 
 
 def _load(path: Path) -> Any:
-    """Return what a file holds: tensors by name, perhaps inside of other values."""
+    """Return the content of a file: tensors by name, perhaps inside other values."""
     check_regular(path)
     if _is_safetensors(path):
         size = path.stat().st_size
@@ -151,14 +151,14 @@ def _load(path: Path) -> Any:
     if is_zip:
         check_zip(path)
     _check_format(path, is_zip)
-    with warnings.catch_warnings(action="ignore"):  # an error says all
-        # Mapped, because a checkpoint may hold an optimizer of twice the size of its weights; see
-        # `copy_mapped`.
+    with warnings.catch_warnings(action="ignore"):  # An error says everything.
+        # Mapped, because a checkpoint may hold an optimizer state twice as large as its weights;
+        # see `copy_mapped`.
         return torch.load(path, "cpu", weights_only=True, mmap=is_zip)
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Return whether a file has the name of safetensors, or begins as they do."""
+    """Return whether a file has the suffix of safetensors, or begins like one."""
     with path.open("rb") as file:
         start = file.read(9)  # the length of a header in JSON, and its first byte
     length = int.from_bytes(start[:8], "little")
@@ -201,14 +201,14 @@ def _to_arrays(path: Path, tensors: Any) -> dict[str, Array]:
             f"{path} holds something other than named tensors; expected the state_dict of a GPT-2, "
             f"alone or under one of {', '.join(_CONTAINERS)}"
         )
-    views = {name: _view(tensor) for name, tensor in tensors.items()}
+    views = {name: _identify_view(tensor) for name, tensor in tensors.items()}
     unique = {view: tensors[name] for name, view in views.items()}
     size = sum(tensor.numel() * tensor.element_size() for tensor in unique.values())
     if size > 2 * path.stat().st_size:
         raise ValueError(f"its tensors have {size:,} bytes, more than the file")
     _check_fits(path, 2 * 4 * sum(tensor.numel() for tensor in unique.values()))
     tensors.clear()
-    # Removed one by one, so that converting needs little more memory than the result.
+    # Tensors are removed one by one, so converting needs little more memory than the result.
     arrays = {view: _to_array(copy_mapped(unique.pop(view))) for view in [*unique]}
     return {name: arrays[view] for name, view in views.items()}
 
@@ -217,8 +217,8 @@ def _check_fits(path: Path, needed: int) -> None:
     check_memory(needed, memory_bytes(), f"importing {path}", "use a machine with more memory")
 
 
-def _view(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what identifies the memory of a tensor and its layout."""
+def _identify_view(tensor: Tensor) -> tuple[Any, ...]:
+    """Return values that are equal for two tensors if they are the same view of the same memory."""
     memory = tensor.untyped_storage().data_ptr()
     return memory, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride()
 

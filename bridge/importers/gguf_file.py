@@ -1,4 +1,4 @@
-"""GPT-2 models in GGUF files, of this project or of llama.cpp's converter."""
+"""GPT-2 models in GGUF files, written by this project or by llama.cpp's converter."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ from valyrian_jax.tokenizer import Tokenizer, hf_format
 
 Array = npt.NDArray[Any]
 
-# Fields of the model, with their keys.
+# The key of each field of the model.
 _KEYS = {
     "n_positions": f"{ARCHITECTURE}.context_length",
     "n_embd": f"{ARCHITECTURE}.embedding_length",
@@ -38,8 +38,8 @@ def read_model(path: Path) -> tuple[ModelConfig, dict[str, Array]]:
     """Read a GPT-2 from a GGUF file.
 
     Returns:
-        Its shape, and float32 tensors by the names of a bundle. The matrices of blocks are
-        [out, in], and a head that equals the embedding may be there.
+        Its configuration, and float32 tensors by their names in a bundle. Matrices of blocks are
+        [out, in], and the tensors may include a head that equals the embedding.
 
     Raises:
         UserError: The file is damaged, or holds another model.
@@ -67,7 +67,7 @@ def _expect(path: Path, header: Header, key: str, expected: str | int, remedy: s
 
 
 def _get(path: Path, header: Header, key: str, kind: type, expected: str) -> Any:
-    """Return the value of a key, of a type."""
+    """Return the value of a key, or raise a UserError if it is missing or of another type."""
     value = header.metadata.get(key)
     if type(value) is not kind:
         found = "none" if value is None else shorten(repr(value))
@@ -79,7 +79,7 @@ def _get(path: Path, header: Header, key: str, kind: type, expected: str) -> Any
 
 
 def _read_model(path: Path, header: Header) -> ModelConfig:
-    """Return the model that llama.cpp's keys describe; ours has more fields, and must agree."""
+    """Return the model that llama.cpp's keys describe, completed by our config if there is one."""
     values = {
         field: _get(path, header, key, float if field == "layer_norm_epsilon" else int, "a number")
         for field, key in _KEYS.items()
@@ -99,8 +99,8 @@ def _read_model(path: Path, header: Header) -> ModelConfig:
     try:
         model = ModelConfig(
             vocab_size=embedding.shape[0],
-            activation="gelu_new",  # All that llama.cpp has.
-            tie_word_embeddings=True,  # A head that differs from the embedding shows later.
+            activation="gelu_new",  # the only one that llama.cpp has
+            tie_word_embeddings=True,  # until the tensors show a different head
             init_std=0.02,
             **values,
         )
@@ -148,10 +148,10 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:
         UserError: The file is damaged, or its tokenizer is not a byte-level BPE like GPT-2's.
     """
     header = read_header(path)
-    for key, expected in _TOKENIZER.items():  # Older files have GPT-2's, and not the second key.
+    for key, expected in _TOKENIZER.items():  # Older files lack the second key; theirs is GPT-2's.
         _expect(path, header, key, expected, "pass another tokenizer with --tokenizer")
-    tokens = _strings(path, header, _TOKENS)
-    merges = _strings(path, header, _MERGES) if _MERGES in header.metadata else []
+    tokens = _get_strings(path, header, _TOKENS)
+    merges = _get_strings(path, header, _MERGES) if _MERGES in header.metadata else []
     types = header.metadata.get(_TYPES, np.full(len(tokens), TokenType.NORMAL))
     if (
         not isinstance(types, np.ndarray)
@@ -187,6 +187,6 @@ def read_tokenizer(path: Path) -> tuple[Tokenizer, str | None, int]:
     return tokenizer, names.get(end) if type(end) is int else None, len(tokens) - used
 
 
-def _strings(path: Path, header: Header, key: str) -> list[str]:
+def _get_strings(path: Path, header: Header, key: str) -> list[str]:
     strings: list[str] = _get(path, header, key, list, "a list of strings")
     return strings

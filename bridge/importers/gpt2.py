@@ -25,7 +25,7 @@ from valyrian_jax.tokenizer import Tokenizer
 
 
 class ImportedModel(NamedTuple):
-    """A bundle, and notes about what differs from the checkpoint, a line each."""
+    """A bundle, and notes about what differs from the checkpoint, one line each."""
 
     bundle: Bundle
     notes: tuple[str, ...]
@@ -37,18 +37,18 @@ def read_gpt2(
     """Read and check a GPT-2 checkpoint.
 
     Args:
-        path: A GGUF file, a directory with weights, or another file of weights. Except for GGUF, a
-            tokenizer and, except for nanoGPT, a config.json lie beside the weights.
+        path: A GGUF file, a directory with weights, or another file of weights. Beside weights that
+            are not GGUF lie a tokenizer and, except for nanoGPT, a config.json.
         tokenizer_path: A tokenizer.json, or a directory with a tokenizer, to use instead.
-        activation: The GELU of a nanoGPT checkpoint, which does not tell it; None: gelu.
+        activation: The GELU of a nanoGPT checkpoint, which does not record it; None: gelu.
 
     Raises:
         UserError: A file is missing or damaged, the model is not a GPT-2, or files do not match.
     """
     if not path.exists():
         raise UserError(
-            f"no directory at {path}: expected one with config.json and the weights of a GPT-2, or "
-            "a file of weights; check the path"
+            f"{path} does not exist: expected a directory with config.json and the weights of a "
+            "GPT-2, or a file of weights; check the path"
         )
     checkpoint, model, note = _read_weights(path, activation)
     model, tensors, head_note = _fit_layout(model, checkpoint)
@@ -76,8 +76,8 @@ def _read_weights(path: Path, activation: str | None) -> tuple[Checkpoint, Model
         return checkpoint, model, None if activation else nanogpt.ACTIVATION_NOTE
     if activation:
         raise UserError(
-            f"--activation {activation} is for nanoGPT, whose checkpoints do not tell it; leave it "
-            "out, and set activation_function in config.json"
+            f"--activation {activation} is for nanoGPT, whose checkpoints do not record it; leave "
+            "it out, and set activation_function in config.json"
         )
     if is_self_contained:
         return checkpoint, model, None
@@ -121,7 +121,7 @@ def _fit_layout(
 
 
 def _check_architecture(tensors: Mapping[str, Array]) -> None:
-    """Check for other positions and norms, which a list of missing tensors would not explain."""
+    """Reject other positions and norms, which a list of missing tensors would not explain."""
     norm = "transformer.h.0.ln_1"
     if f"{norm}.weight" not in tensors:
         return

@@ -1,7 +1,7 @@
 """Tensors of a mapped file, copied so that a change of the file is an error.
 
-SIGBUS kills a process that reads a page of a mapped file which the file no longer has, or which the
-disk cannot read. A system call that reads the page for the process fails instead.
+SIGBUS kills a process that reads a mapped page which the file no longer has, or which the disk
+cannot read. A system call that reads the page for the process fails instead.
 """
 
 import os
@@ -20,7 +20,7 @@ def copy_mapped(tensor: Tensor) -> Tensor:
     """
     tensor = tensor.detach()
     steps = zip(tensor.shape, tensor.stride(), strict=True)
-    # From its first element to its last.
+    # The number of elements in memory from the first one to the last.
     span = 1 + sum((size - 1) * stride for size, stride in steps) if tensor.numel() else 0
     copy = torch.empty(span, dtype=tensor.dtype)
     _copy_bytes(_view_bytes(tensor.as_strided((span,), (1,))), _view_bytes(copy))

@@ -23,7 +23,7 @@ ACTIVATION_NOTE = (
 _LAYER_NORM_EPSILON = 1e-5
 _REQUIRED = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _OPTIONAL = ("bias", "dropout")
-_KEYS = {"n_positions": "block_size"}  # Fields whose key in model_args has another name.
+_KEYS = {"n_positions": "block_size"}  # fields that model_args calls otherwise
 _SMALLEST_VOCABULARY = 257  # 256 bytes and the token that ends a text
 
 
@@ -32,7 +32,7 @@ def read_model_args(model_args: Any, activation: str) -> ModelConfig:
 
     Args:
         model_args: Content of the checkpoint.
-        activation: The GELU of the MLP, which a checkpoint does not tell.
+        activation: The GELU of the MLP, which a checkpoint does not record.
 
     Raises:
         UserError: A key is missing, unknown or has an unsupported value.
@@ -92,8 +92,8 @@ def transpose(tensors: Mapping[str, Array]) -> dict[str, Array]:
 def add_biases(tensors: dict[str, Array], model: ModelConfig) -> dict[str, Array]:
     """Return canonical tensors with zeros for all biases of a model, if none of them has a bias.
 
-    A bias has the width of its weight or, where that is missing too, of the model: an error then
-    names the weight only.
+    A bias has the width of its weight. Where the weight is missing too, the width comes from the
+    model, so that a later error names only the weight.
     """
     if any(name.endswith(".bias") for name in tensors):
         return tensors

@@ -14,8 +14,8 @@ from valyrian_jax.tokenizer import END_OF_TEXT, Tokenizer
 
 Array = npt.NDArray[Any]
 
-_MULTIPLES = [1 << i for i in range(1, 11)]  # programs pad to 2, ..., 1024 for speed
-_LIKENESS = 0.25  # Rows that no text has trained differ far less in length than trained ones.
+_MULTIPLES = [1 << i for i in range(1, 11)]  # Programs pad to multiples of 2, ..., 1024 for speed.
+_LIKENESS = 0.25  # The norms of untrained rows vary far less than those of trained rows.
 
 
 def set_end_of_text(tokenizer: Tokenizer, end_name: str | None) -> tuple[Tokenizer, str | None]:
@@ -68,12 +68,16 @@ def fit_rows(
         tensors: Canonical tensors that fit the model.
         tokenizer: Tokenizer of the bundle.
         stored_size: Number of tokens before the end of a text was added.
-        unused: Number of rows after them that the checkpoint itself calls padding.
+        unused: Number of further rows that the checkpoint itself marks as padding.
     """
     tokens = tokenizer.vocab_size
     if model.vocab_size == stored_size < tokens:
         longer = _map_rows(tensors, _append_mean)
-        return replace(model, vocab_size=tokens), longer, "its row is the mean of all other rows"
+        return (
+            replace(model, vocab_size=tokens),
+            longer,
+            f"the row of {END_OF_TEXT} is the mean of all other rows",
+        )
     is_declared = model.vocab_size == stored_size + unused > tokens
     if is_declared or _is_padded(model.vocab_size, tokens):
         shorter = _map_rows(tensors, lambda rows: rows[:tokens])
@@ -94,7 +98,7 @@ def _map_rows(tensors: dict[str, Array], function: Callable[[Array], Array]) -> 
 
 
 def _append_mean(rows: Array) -> Array:
-    mean = rows.mean(0, np.float64, keepdims=True)  # in float32 the sum may overflow
+    mean = rows.mean(0, np.float64, keepdims=True)  # In float32 the sum may overflow.
     return np.concatenate([rows, mean.astype(rows.dtype)])
 
 
@@ -108,7 +112,7 @@ def _is_padded(vocab_size: int, tokens: int) -> bool:
 def _describe_padding(head: Array, tokens: int) -> str:
     """Say whether the norms of padded rows show that no token trained them.
 
-    Rows that are never a target all get the same gradients, so their norms stay alike.
+    Rows that are never a target all receive the same gradients, so their norms remain alike.
     """
     with np.errstate(all="ignore"):  # huge weights have infinite norms
         norms = np.linalg.norm(head, axis=1)
@@ -116,5 +120,5 @@ def _describe_padding(head: Array, tokens: int) -> str:
         is_alike = not cut.any() or (len(cut) > 1 and cut.std() < _LIKENESS * kept.std())
     ranges = f"{cut.min():.3g} to {cut.max():.3g}, the others {kept.min():.3g} to {kept.max():.3g}"
     if is_alike:
-        return f"they were never the target of any token, as their norms are alike ({ranges})"
+        return f"they were never the target of any token, because their norms are alike ({ranges})"
     return f"their norms do not tell whether they were trained ({ranges}), so check the tokenizer"

@@ -13,15 +13,15 @@ def check_zip(path: Path) -> None:
     """Check that a zip archive is undamaged and safe to unpack.
 
     Raises:
-        UserError: The archive is damaged, has two members of one name, has a member outside of its
-            directory, or would unpack to far more than its size.
+        UserError: The archive is damaged, has two members of the same name, has a member that would
+            be unpacked outside of its directory, or would unpack to far more than its size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names, size = archive.namelist(), sum(member.file_size for member in archive.infolist())
             has_duplicates = len(set(names)) < len(names)
             if has_duplicates or any({"", ".."} & {*name.split("/")} for name in names):
-                raise ValueError("it has two members of one name, or one that lies outside")
+                raise ValueError("it has two members of the same name, or one that lies outside")
             if size > path.stat().st_size + MAX_SAVING:
                 raise ValueError(f"it would unpack to {size:,} bytes")
             if damaged := archive.testzip():

@@ -1,1 +1,1 @@
-"""A local page that shows how a model generates, and its server."""
+"""The pages that show how a model generates, and the server of one of them."""

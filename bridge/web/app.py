@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
 from bridge.web.completions import create_completion_app, make_error
-from bridge.web.description_line import DescriptionLine
+from bridge.web.description_queue import DescriptionQueue
 from bridge.web.language import create_language_routes
 from bridge.web.middleware import HostCheck, RequestLog
 from bridge.web.protocol import READ_TIMEOUT
@@ -43,7 +43,7 @@ from bridge.web.request import (
     read_json_body,
 )
 from bridge.web.session import Event, add_verdicts, stream_events
-from bridge.web.text_line import BusyError, ServerStopError, TextLine
+from bridge.web.text_queue import BusyError, ServerStopError, TextQueue
 from valyrian_jax.bundle.grammatical_text import check_speaks_valyrian
 from valyrian_jax.bundle.model_card import speaks_valyrian
 from valyrian_jax.bundle.names import count_parameters
@@ -64,10 +64,10 @@ def create_app(
         model: Model to serve.
         name: Name of the model on the page and in the protocol.
         hosts: Host names that a request may use; "*" allows all.
-        is_stopping: Whether all texts must end now.
+        is_stopping: Function that returns whether all texts must end now.
     """
     limiter = anyio.CapacityLimiter(MAX_WORKERS)
-    line, descriptions = TextLine(limiter, is_stopping), DescriptionLine(limiter)
+    queue, descriptions = TextQueue(limiter, is_stopping), DescriptionQueue(limiter)
 
     async def send_about(_: Request) -> Response:
         return JSONResponse(describe_model(model, name))
@@ -82,11 +82,11 @@ def create_app(
         routes=[
             Route("/about", send_about),
             Route("/health", send_health),
-            Route("/generate", GenerateEndpoint(model, line), methods=["POST"]),
+            Route("/generate", GenerateEndpoint(model, queue), methods=["POST"]),
             descriptions.make_route("/attention", parse_ids, partial(describe_attention, model)),
             descriptions.make_route("/lens", parse_ids, partial(describe_lens, model)),
             *create_language_routes(descriptions),
-            Mount("/v1", create_completion_app(model, name, line)),
+            Mount("/v1", create_completion_app(model, name, queue)),
             Route("/", make_file_endpoint(PAGE / "index.html")),
             *(Route(f"/{file.name}", make_file_endpoint(file)) for file in PAGE.iterdir()),
         ],
@@ -112,8 +112,8 @@ def make_file_endpoint(file: Path) -> Callable[[Request], Awaitable[Response]]:
 class GenerateEndpoint:
     """The endpoint that streams texts to the page."""
 
-    def __init__(self, model: Model, line: TextLine) -> None:
-        self._model, self._line = model, line
+    def __init__(self, model: Model, queue: TextQueue) -> None:
+        self._model, self._queue = model, queue
         self._has_grammar = speaks_valyrian(model.bundle.manifest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,13 +127,13 @@ class GenerateEndpoint:
         sample = parse_settings(self._model.bundle, settings)
         generator, tokenizer = self._model.generator, self._model.tokenizer
         events = stream_events(generator, tokenizer, sample, grammatical)
-        steps = self._line.iterate(
+        steps = self._queue.iterate(
             add_verdicts(events) if has_verdicts else events,
             lambda event: event["kind"] == "token",
             lambda note: scope["notes"].append(f"seed {sample.seed}: {note}"),
         )
-        # Closed here, or a text whose reader has left would end at some later garbage collection.
-        async with self._line.places.take(), contextlib.aclosing(steps):
+        # Without aclosing, a text whose reader has left would end only at a garbage collection.
+        async with self._queue.places.take(), contextlib.aclosing(steps):
             if not await request.is_disconnected():
                 lines = encode_events(steps)
                 response = StreamingResponse(lines, media_type="application/x-ndjson")
@@ -189,7 +189,7 @@ async def send_error(_: Request, error: Exception) -> Response:
 
 
 async def send_http_error(request: Request, error: Exception) -> Response:
-    """Report a path or a method that the server has not."""
+    """Report a path or a method that the server does not have."""
     assert isinstance(error, HTTPException)
     message = (
         f"unknown request: expected the page at / or the API under /v1, found {request.method} "

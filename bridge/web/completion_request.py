@@ -1,4 +1,4 @@
-"""The body of a request for completions, checked: the protocol's fields, and those of our sampler.
+"""Check the body of a request for completions: the protocol's fields, and those of our sampler.
 
 The body is that of OpenAI's `POST /v1/completions`. The settings that the protocol lacks have the
 names that vLLM gives them.
@@ -39,10 +39,10 @@ _FIELDS = {
 
 
 class CompletionError(Exception):
-    """A request that gets an error of the protocol.
+    """A wrong request, which gets an error object of the protocol.
 
     Attributes:
-        param: The field that is wrong, if it is one.
+        param: The field that is wrong, if only one is.
         code: The protocol's name of the error, if it has one.
         status: The HTTP status.
     """
@@ -56,7 +56,7 @@ class CompletionError(Exception):
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What a request asks for.
+    """A checked request.
 
     Attributes:
         prompts: Tokens of each prompt, as the model reads them.
@@ -84,12 +84,12 @@ class CompletionRequest:
 def parse_completion(
     bundle: Bundle, name: str, max_choices: int, body: Mapping[str, Any]
 ) -> CompletionRequest:
-    """Check the body of a request; a setting that is left out is that of the model's run.
+    """Check the body of a request; the settings of the model's run are the defaults.
 
     Args:
         bundle: Model that is served.
         name: Its name in the protocol.
-        max_choices: Largest number of choices of all prompts together.
+        max_choices: Largest number of choices for all prompts together.
         body: Fields of the request; null means that a field is left out.
 
     Raises:
@@ -184,7 +184,9 @@ def _parse_prompts(
     is_ids = isinstance(prompt, list) and bool(prompt) and all(type(i) is int for i in prompt)
     prompts = [prompt] if is_ids or not isinstance(prompt, list) else prompt
     if not prompts:
-        raise CompletionError("prompt is an empty array; expected at least one text", "prompt")
+        raise CompletionError(
+            "prompt is an empty array; expected at least one text; add one", "prompt"
+        )
     pairs = [_parse_prompt(value, tokenizer) for value in prompts]
     return tuple(text for text, _ in pairs), tuple(ids for _, ids in pairs)
 
@@ -216,7 +218,9 @@ def _parse_prompt(prompt: Any, tokenizer: Tokenizer) -> tuple[str, tuple[int, ..
                 "prompt",
             )
     if not prompt:
-        raise CompletionError("a prompt has no tokens; expected at least one", "prompt")
+        raise CompletionError(
+            "a prompt has no tokens; expected at least one; add that of the end of a text", "prompt"
+        )
     return tokenizer.decode(prompt), tuple(prompt)
 
 

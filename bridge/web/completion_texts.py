@@ -1,4 +1,4 @@
-"""The texts of a request for completions: several choices, generated together, a step at a time."""
+"""The texts of a request for completions: several choices, generated together step by step."""
 
 import codecs
 import itertools
@@ -19,7 +19,7 @@ _LEAST_LOGPROB = -9999.0  # in place of minus infinity, which JSON lacks
 
 
 class TokenScore(NamedTuple):
-    """What a request with `logprobs` learns of a token.
+    """The log-probabilities of a token and its alternatives, for a request with `logprobs`.
 
     Attributes:
         token: Its id.
@@ -59,12 +59,12 @@ class ChoiceText:
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], offset: int) -> None:
         self._tokenizer, self._scanner = tokenizer, StopScanner(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        # Places of tokens do not depend on what is held back.
+        # The offsets of tokens also count the text that is held back for a stop string.
         self._counter = codecs.getincrementaldecoder("utf-8")("replace")
         self.offset = offset
 
     def add(self, token: int, is_last: bool) -> tuple[str, str | None]:
-        """Take the next token; return new text, and why the text ends here if it does."""
+        """Add the next token; return the new text, and the reason if the text ends here."""
         if token == self._tokenizer.end_of_text:
             return self._finish(), "stop"
         data = self._tokenizer.decode_bytes([token])
@@ -81,7 +81,7 @@ class ChoiceText:
 def stream_choices(
     generator: Generator, tokenizer: Tokenizer, request: CompletionRequest
 ) -> Iterator[list[Piece]]:
-    """Generate the choices of a request; yield the new pieces of a step.
+    """Generate the choices of a request; yield the new pieces of each step.
 
     Choice i of prompt p has the index p x count + i, and its text is that of
     `python -m bridge generate` with the seed plus i.

@@ -4,7 +4,7 @@
     GET  /v1/models/{id}    the same, by its name
     POST /v1/completions    texts, as one JSON object or as a stream of server-sent events
 
-Every error is the protocol's error object. `bridge.web.completion_request` has the fields.
+Every error is the protocol's error object. `bridge.web.completion_request` describes the fields.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from bridge.web.completion_request import (
 from bridge.web.completion_texts import Piece, TokenScore, stream_choices
 from bridge.web.protocol import READ_TIMEOUT
 from bridge.web.request import MAX_MESSAGE, read_json_body
-from bridge.web.text_line import MAX_TEXTS, BusyError, ServerStopError, TextLine
+from bridge.web.text_queue import MAX_TEXTS, BusyError, ServerStopError, TextQueue
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import Tokenizer
@@ -40,13 +40,13 @@ Json = dict[str, Any]
 _STOPPED = "the server stopped the text: it is shutting down, or the text took too long; try again"
 
 
-def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
+def create_completion_app(model: Model, name: str, queue: TextQueue) -> Starlette:
     """Create the application that speaks the protocol; its paths begin after /v1.
 
     Args:
         model: Model to serve.
         name: Its name in the protocol.
-        line: The places for texts, which the page uses too.
+        queue: The places for texts, which the page uses, too.
     """
     record = {
         "id": name,
@@ -68,7 +68,7 @@ def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
             Route("/models/{model:path}", send_model),
             Route(
                 "/completions",
-                CompletionEndpoint(model, name, line),
+                CompletionEndpoint(model, name, queue),
                 methods=["POST"],
             ),
         ],
@@ -84,26 +84,26 @@ def create_completion_app(model: Model, name: str, line: TextLine) -> Starlette:
 class CompletionEndpoint:
     """The endpoint that generates the choices of a request, in one of the places for texts."""
 
-    def __init__(self, model: Model, name: str, line: TextLine) -> None:
-        self._model, self._name, self._line = model, name, line
+    def __init__(self, model: Model, name: str, queue: TextQueue) -> None:
+        self._model, self._name, self._queue = model, name, queue
         self._max_choices = count_texts(model.config, GENERATION_BYTES // MAX_TEXTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, at once or as a stream."""
         request = Request(scope, receive)
         body = await read_json_body(request)
-        wanted = parse_completion(self._model.bundle, self._name, self._max_choices, body)
-        answer = Answer(self._model.tokenizer, self._name, wanted)
-        pieces = self._line.iterate(
-            stream_choices(self._model.generator, self._model.tokenizer, wanted),
+        completion = parse_completion(self._model.bundle, self._name, self._max_choices, body)
+        answer = Answer(self._model.tokenizer, self._name, completion)
+        pieces = self._queue.iterate(
+            stream_choices(self._model.generator, self._model.tokenizer, completion),
             lambda step: sum(piece.new_tokens for piece in step),
-            lambda note: scope["notes"].append(f"seed {wanted.sample.seed}: {note}"),
+            lambda note: scope["notes"].append(f"seed {completion.sample.seed}: {note}"),
         )
-        # Closed here, or a text whose reader has left would end at some later garbage collection.
-        async with self._line.places.take(), contextlib.aclosing(pieces):
+        # Without aclosing, a text whose reader has left would end only at a garbage collection.
+        async with self._queue.places.take(), contextlib.aclosing(pieces):
             if await request.is_disconnected():
                 return
-            if wanted.stream:
+            if completion.stream:
                 events = answer.stream(pieces)
                 response: Response = StreamingResponse(events, media_type="text/event-stream")
             else:
@@ -114,9 +114,9 @@ class CompletionEndpoint:
 class Answer:
     """The objects of the protocol for one request."""
 
-    def __init__(self, tokenizer: Tokenizer, name: str, wanted: CompletionRequest) -> None:
-        self._tokenizer, self._wanted = tokenizer, wanted
-        self._prompt_tokens, self._new_tokens = sum(map(len, wanted.prompts)), 0
+    def __init__(self, tokenizer: Tokenizer, name: str, completion: CompletionRequest) -> None:
+        self._tokenizer, self._request = tokenizer, completion
+        self._prompt_tokens, self._new_tokens = sum(map(len, completion.prompts)), 0
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -127,8 +127,8 @@ class Answer:
     async def collect(
         self, pieces: AsyncGenerator[list[Piece], None], request: Request
     ) -> Response:
-        """Return the whole answer, or nothing once the client has left."""
-        parts: list[list[Piece]] = [[] for _ in self._wanted.prompts * self._wanted.count]
+        """Return the whole answer, or an empty one if the client has left."""
+        parts: list[list[Piece]] = [[] for _ in self._request.prompts * self._request.count]
         try:
             async for step in pieces:
                 for piece in step:
@@ -142,9 +142,9 @@ class Answer:
         return JSONResponse(self._head | {"choices": choices, "usage": self._usage()})
 
     async def stream(self, pieces: AsyncGenerator[list[Piece], None]) -> AsyncGenerator[str, None]:
-        """Yield the answer as server-sent events; one goes out when there is text to send."""
+        """Yield the answer as server-sent events, one whenever there is text to send."""
         unsent: dict[int, list[Piece]] = {}
-        usage: Json = {"usage": None} if self._wanted.include_usage else {}
+        usage: Json = {"usage": None} if self._request.include_usage else {}
         try:
             async for step in pieces:
                 for piece in step:
@@ -153,7 +153,7 @@ class Answer:
                     if piece.text or piece.finish_reason:
                         choice = self._choice(unsent.pop(piece.choice))
                         yield _make_event(self._head | {"choices": [choice]} | usage)
-            if self._wanted.include_usage:
+            if self._request.include_usage:
                 yield _make_event(self._head | {"choices": [], "usage": self._usage()})
         except (UserError, ServerStopError) as error:  # The answer has begun with status 200.
             yield _make_event(_error_object(*_explain_end(error)[:2]))
@@ -165,7 +165,7 @@ class Answer:
         return {
             "index": pieces[0].choice,
             "text": "".join(piece.text for piece in pieces),
-            "logprobs": None if self._wanted.logprobs is None else self._logprobs(scores),
+            "logprobs": None if self._request.logprobs is None else self._logprobs(scores),
             "finish_reason": pieces[-1].finish_reason,
         }
 
@@ -235,7 +235,7 @@ async def send_busy(_: Request, error: Exception) -> Response:
 
 
 async def send_http_error(request: Request, error: Exception) -> Response:
-    """Report a path or a method that the protocol has and this server has not."""
+    """Report a path or a method that this part of the server does not have."""
     assert isinstance(error, HTTPException)
     message = (
         f"unknown request: expected GET /v1/models or POST /v1/completions, found "

@@ -1,4 +1,4 @@
-"""The language of the page: verdicts on what a reader types, glosses and the dictionary."""
+"""High Valyrian on the page: verdicts on what a reader types, glosses and the dictionary."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from bridge.web.description_line import DescriptionLine
+from bridge.web.description_queue import DescriptionQueue
 from bridge.web.request import MAX_PROMPT_CHARACTERS
 from bridge.web.session import describe_verdict
 from valyrian_jax.errors import UserError
@@ -24,16 +24,16 @@ from valyrian_jax.language.interlinear import gloss
 from valyrian_jax.language.words.paradigm import list_tables
 
 _CACHED_SENTENCES = 1 << 10
-_MAX_DIAGNOSED = 120  # words of a text, which take a second or two
-_OVER_BUDGET = f"{NOT_IN_GRAMMAR}; too many before it are like that, so check fewer to learn more"
+_MAX_DIAGNOSED = 120  # words of a text; diagnosing them takes a second or two
+_OVER_BUDGET = f"{NOT_IN_GRAMMAR}, like many before it; check fewer sentences to learn more"
 
 
-def create_language_routes(line: DescriptionLine) -> list[Route]:
+def create_language_routes(queue: DescriptionQueue) -> list[Route]:
     """Create the endpoints of the language."""
     return [
-        line.make_route("/check", parse_text, describe_check),
-        line.make_route("/gloss", parse_text, describe_gloss),
-        line.make_route("/word", parse_text, describe_word),
+        queue.make_route("/check", parse_text, describe_check),
+        queue.make_route("/gloss", parse_text, describe_gloss),
+        queue.make_route("/word", parse_text, describe_word),
     ]
 
 
@@ -68,7 +68,7 @@ def check_within(text: str, words: int) -> Iterator[Verdict]:
 
     Args:
         text: The text.
-        words: Number of words to diagnose; a sentence over it is beyond the grammar.
+        words: Number of words to diagnose; later sentences get no diagnosis.
     """
     for sentence in split_sentences(text):
         verdict = _check_quickly(sentence)
@@ -85,7 +85,7 @@ def _check_quickly(sentence: str) -> Verdict:
 
 @lru_cache(_CACHED_SENTENCES)
 def _check(sentence: str) -> Verdict:
-    """Check a sentence; those before and after the one that a reader types stay the same."""
+    """Check a sentence; while a reader types one, the cache answers for the others."""
     return check_sentence(sentence)
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request before its endpoint: a line in the log, and a check of its host."""
+"""Middleware around every endpoint: a line in the log, and a check of the host."""
 
 import contextlib
 import re
@@ -19,8 +19,8 @@ _MAX_PATH = 200  # characters of a path in the log
 class RequestLog:
     """Middleware that writes a line to standard error at the end of every request.
 
-    The line has the time, method, path, status, duration, and what the endpoint added to `notes`. A
-    GET that succeeds has none: it is the page, or a check of the server's health.
+    The line has the time, method, path, status, duration, and the notes that the endpoint added. A
+    GET that succeeds has no line: it is for the page, or a check of the server's health.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -29,7 +29,7 @@ class RequestLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request and log it."""
         start_time, notes = time.monotonic(), list[str]()
-        status = 0  # until an answer begins; it does not if the client leaves before
+        status = 0  # It stays 0 if the client leaves before an answer begins.
 
         async def record_status(message: Message) -> None:
             nonlocal status
@@ -53,16 +53,16 @@ class RequestLog:
 class HostCheck:
     """Middleware that refuses requests for other host names.
 
-    Another site cannot reach the server under its own name then (DNS rebinding).
+    This prevents DNS rebinding: another site cannot reach the server under its own host name.
     """
 
     def __init__(
         self, app: ASGIApp, hosts: Sequence[str], refuse: Callable[[str, str], Response]
     ) -> None:
-        """Remember what to check.
+        """Wrap an application.
 
         Args:
-            app: Application of the requests that are not refused.
+            app: Application that handles the other requests.
             hosts: Host names that a request may use; "*" allows all.
             refuse: Function that makes the answer from the path of a request and a message.
         """

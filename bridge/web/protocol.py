@@ -1,6 +1,7 @@
 """HTTP for a server that anyone can connect to: no client can hold a connection by doing nothing.
 
-uvicorn limits the time between two requests, but neither that of a request nor that of a reader.
+uvicorn limits the time between two requests, but neither the time in which a request arrives nor
+the time in which a reader takes an answer.
 """
 
 import asyncio
@@ -10,11 +11,11 @@ import resource
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-BODY_TIMEOUT = 10.0  # seconds for the body of a request, which then gets an error
-REQUEST_TIMEOUT = BODY_TIMEOUT + 2  # seconds for a whole request; then the connection ends
+BODY_TIMEOUT = 10.0  # seconds for the body of a request; then it gets an error
+REQUEST_TIMEOUT = BODY_TIMEOUT + 2  # seconds for a whole request; then the connection is aborted
 READ_TIMEOUT = 15.0  # seconds in which a reader must take what has been sent
 _SHUTDOWN_TIMEOUT = 1.0  # seconds for the last events
-# A connection is a file descriptor, and so is one that the system has accepted but not handed over.
+# Connections take file descriptors, also those that the system has accepted but not handed over.
 _DESCRIPTORS, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 MAX_CONNECTIONS = 512 if _DESCRIPTORS == resource.RLIM_INFINITY else min(512, _DESCRIPTORS // 2)
 BACKLOG = MAX_CONNECTIONS // 2
@@ -24,7 +25,7 @@ class Deadline:
     """A timer that aborts a connection unless it is stopped in time.
 
     Attributes:
-        start_time: When it started; infinity while it does not run.
+        start_time: Time of the event loop when it started; infinity while it does not run.
     """
 
     def __init__(self, transport: asyncio.Transport, seconds: float) -> None:
@@ -98,12 +99,12 @@ class BoundedProtocol(H11Protocol):
         self._update_deadlines()
 
     def resume_writing(self) -> None:
-        """Go on: the reader has taken everything."""
+        """Continue after the reader has taken everything."""
         super().resume_writing()
         self._update_deadlines()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that is not HTTP, unless an answer to its beginning is on its way."""
+        """Answer a request that is not HTTP, unless an answer has already begun."""
         if self.conn.our_state is h11.IDLE:
             super().send_400_response(msg)
         else:

@@ -1,4 +1,4 @@
-"""Requests: read and checked, so that every wrong one gets an error in one line."""
+"""Read and check requests, so that every wrong one gets an error in one line."""
 
 import json
 from typing import Any
@@ -16,8 +16,8 @@ from valyrian_jax.files import name_json_type
 MAX_PROMPT_CHARACTERS = 5_000
 MAX_NEW_TOKENS = 1_000
 MAX_STOP_STRINGS = 4  # as in OpenAI's protocol
-MAX_STOP_CHARACTERS = 200  # of each; what could still become one is searched at every token
-MAX_MESSAGE = 2_000  # characters of an error, which can quote what was sent
+MAX_STOP_CHARACTERS = 200  # in each; every token is searched for their beginnings
+MAX_MESSAGE = 2_000  # characters of an error message, which can quote the request
 MAX_BODY_BYTES = 1 << 17
 
 
@@ -50,9 +50,9 @@ async def read_json_body(request: Request) -> dict[str, Any]:
             f"the request did not arrive within {BODY_TIMEOUT:.0f} s; send it again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the request is not JSON: {error}") from error
+        raise UserError(f"the request is not JSON: {error}; send one JSON object") from error
     if not isinstance(value, dict):
-        raise UserError(f"the request is {name_json_type(value)}, expected a JSON object")
+        raise UserError(f"the request is {name_json_type(value)}, expected a JSON object; send one")
     return value
 
 
@@ -100,13 +100,15 @@ def parse_tokens(tokens: Any, vocab_size: int) -> list[int]:
     """
     limit = MAX_PROMPT_CHARACTERS * 4 + MAX_NEW_TOKENS
     if not isinstance(tokens, list):
-        raise UserError(f"tokens is {name_json_type(tokens)}, expected an array of token ids")
+        raise UserError(
+            f"tokens is {name_json_type(tokens)}, expected an array of token ids; send one"
+        )
     if not 0 < len(tokens) <= limit:
         raise UserError(f"tokens has {len(tokens):,} token ids, expected 1 to {limit:,}")
     for token in tokens:
         if not (type(token) is int and 0 <= token < vocab_size):
             raise UserError(
                 f"{json.dumps(token)} is not a token id: expected whole numbers from 0 to "
-                f"{vocab_size - 1}"
+                f"{vocab_size - 1}; encode the text with the tokenizer of the model"
             )
     return tokens

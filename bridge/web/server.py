@@ -18,7 +18,7 @@ from valyrian_jax.errors import UserError, escape
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SEND_BUFFER = 1 << 14  # bytes of a text that may wait for its reader in the system
-# The page loads nothing from elsewhere, runs no script of its text, and is in no frame.
+# The page loads nothing from other sites, runs no inline script, and cannot be framed.
 _CONTENT_POLICY = (
     "default-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
@@ -70,7 +70,7 @@ def run(model: Model, name: str, host: str, port: int) -> None:
     server.run(sockets=[listener])
     if signal.SIGTERM in received:
         signal.raise_signal(signal.SIGTERM)
-        sys.exit(128 + signal.SIGTERM)  # The first process of a container ignores the signal.
+        sys.exit(128 + signal.SIGTERM)  # The first process of a container survives the signal.
     raise KeyboardInterrupt
 
 
@@ -78,12 +78,12 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address and port.
 
     Raises:
-        UserError: That is not possible.
+        UserError: The server cannot listen there.
     """
     if not host:
         raise UserError("--host is empty; expected an address, 127.0.0.1 for this machine only")
     try:
-        host.encode("idna")  # No name has bytes that are not UTF-8, or a part of 64 characters.
+        host.encode("idna")  # Fails for malformed UTF-8 and for parts of 64 characters.
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
@@ -93,7 +93,7 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}, port {port}: {reason.partition(' (')[0]}; "
             "choose another --host or --port"
         ) from error
-    # A small buffer makes the generation wait for its reader.
+    # With a small buffer, generation waits for a slow reader.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     return listener
 

@@ -2,8 +2,8 @@
 
 An event is a JSON object with a `kind`. `prompt` and `token` are tokens of the text, and a `token`
 has the distribution that it was drawn from. `sentence` is the verdict on a complete sentence. `end`
-comes last and says why: the document ended, the length or a stop string was reached, or the logits
-are not finite. After a grammatical text it also has the counts of its sentences.
+comes last and says why the text ends: its document ended, the length or a stop string was reached,
+or the logits are not finite. After a grammatical text it also has the counts of the sentences.
 """
 
 import codecs
@@ -56,7 +56,7 @@ def stream_events(
     """
     decoder, reason = codecs.getincrementaldecoder("utf-8")("replace"), "stop"
     prompt, drawn = encode_prompt(tokenizer, sample.prompt), deque[Event]()
-    described: dict[int, Event] = {}  # by index in the text; redraws replace what was drawn
+    described: dict[int, Event] = {}  # by index in the text; redraws replace events
     generate = functools.partial(generate_described, generator, tokenizer, described)
     sentences: list[DrawnSentence] = []
 
@@ -83,7 +83,7 @@ def stream_events(
         # A token waits here while a stop string could still begin in it.
         for data in decode_tokens(tokenizer, draw_tokens(), sample.stop):
             yield drawn.popleft() | {"text": decoder.decode(data)}
-    except UserError:  # The answer has begun, so its last event has to say it.
+    except UserError:  # The answer has begun, so its last event must report the error.
         reason = "not finite"
     counts = vars(count_sentences(sentences)) if grammatical else {}
     yield {"kind": "end", "text": decoder.decode(b"", final=True), "why": reason} | counts
@@ -102,7 +102,7 @@ def generate_described(
     Args:
         generator: The model.
         tokenizer: Its tokenizer.
-        described: Takes the event of each token, by its index in the text with the prompt.
+        described: Receives the event of each token, by its index in the text with the prompt.
         prompts: The prompt.
         seeds: Its seed.
         sample: Settings of the sampler.
@@ -121,7 +121,7 @@ def generate_described(
 def edit_step_logits(
     generator: Generator, logits: Tensor, tokens: Sequence[int], prompt: int, sample: SampleConfig
 ) -> Tensor:
-    """Return the logits [1, V] after `tokens` with the settings that change them.
+    """Return the logits [1, V] after `tokens`, changed as the settings ask.
 
     Args:
         generator: The model.
@@ -162,8 +162,8 @@ def describe_distribution(
     else:
         temperature, top_k = sample.temperature, sample.top_k
         probabilities = filter_probabilities(scores, temperature, top_k, 1.0)[0]
-        kept = filter_probabilities(scores, temperature, top_k, sample.top_p, sample.min_p)[0]
-        is_kept = kept > 0
+        filtered = filter_probabilities(scores, temperature, top_k, sample.top_p, sample.min_p)[0]
+        is_kept = filtered > 0
     order = probabilities.argsort(descending=True, stable=True)[:MAX_CHOICES]
     choices = order[probabilities[order] > 0].tolist()
     if token not in choices:
@@ -183,7 +183,7 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
     """Yield the events, and a `sentence` event before the first token after each sentence.
 
     A `sentence` event has the verdict on the sentence, and its `end`: the number of tokens up to
-    there, including the prompt.
+    its end, including the prompt.
     """
     text, reported = "", 0
     for count, event in enumerate(events):
@@ -199,7 +199,7 @@ def add_verdicts(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def describe_verdict(verdict: Verdict) -> dict[str, Any]:
-    """Describe a verdict, whether it is "grammatical", and the notes on its sentence."""
+    """Describe a verdict, its reason, and the notes on the sentence."""
     return {
         "text": verdict.text,
         "grammatical": verdict.grammatical,

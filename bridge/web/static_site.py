@@ -1,7 +1,7 @@
 """A page that runs a model in the browser: a directory of files for any web server.
 
-Its form and its text are those of the page of `serve` (bridge/web/page), its model is a GGUF file,
-and the C++ runner computes as WebAssembly (bridge/web/site).
+The form and the display of the text come from the page of `serve` (bridge/web/page). The model is a
+GGUF file, which the C++ runner computes as WebAssembly (bridge/web/site).
 """
 
 import hashlib
@@ -21,7 +21,6 @@ from valyrian_jax.files import check_output_directory, make_temporary_directory
 
 SITE = Path(__file__).parent / "site"
 MODEL_NAME = "model.gguf"
-QUANTIZATIONS = ("q8_0",)
 _SHARED = (
     "distribution.js",
     "elements.js",
@@ -48,14 +47,14 @@ def export(
         directory: Directory of the bundle.
         out: Directory to write. An earlier page is replaced; files that are not ours stay.
         name: Name of the model on the page.
-        quantize: Type of the matrices, of `QUANTIZATIONS`; None: float32.
-        progress: Function that is told the name of each part of the work.
+        quantize: Type of the matrices, "q8_0" or None for float32.
+        progress: Function that is called with the name of each part of the work.
 
     Returns:
         The certificate of the model.
 
     Raises:
-        UserError: The bundle is invalid, or the directory is another one or cannot be written.
+        UserError: The bundle is invalid, or the directory has other files or cannot be written.
     """
     _check_directory(out)
     with _fill_directory(out) as partial:
@@ -85,7 +84,7 @@ def _check_directory(out: Path) -> None:
 
 @contextmanager
 def _fill_directory(out: Path) -> Iterator[Path]:
-    """Yield a temporary directory whose files then move to `out`, the list of files at last."""
+    """Yield a temporary directory whose files then move to `out`, the list of files last."""
     target = Path(os.path.realpath(out))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +109,6 @@ def _list_files(directory: Path) -> str:
     names = sorted(file.name for file in directory.iterdir())
     for name in names:
         digest.update(f"{name}\n".encode() + (directory / name).read_bytes())
-    # "./" is index.html, and the browser keeps the script that reads this one itself.
-    kept = ["./", *(name for name in names if name not in ("index.html", _MARK))]
-    return f"const FILES = {json.dumps(kept)};\nconst VERSION = {digest.hexdigest()[:16]!r};\n"
+    # "./" is index.html. The browser itself keeps the service worker, which reads this list.
+    files = ["./", *(name for name in names if name not in ("index.html", _MARK))]
+    return f"const FILES = {json.dumps(files)};\nconst VERSION = {digest.hexdigest()[:16]!r};\n"

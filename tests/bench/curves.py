@@ -33,7 +33,7 @@ class Curve(NamedTuple):
         title: Name of the task.
         axis: Name of the size.
         sizes: Sizes to measure.
-        make_task: Takes a size and returns the function to time.
+        make_task: Function from a size to the function to time.
     """
 
     title: str

@@ -33,7 +33,7 @@ from valyrian_jax.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "data" / "High Valyrian.txt"
-# What a bundle can have otherwise; the weights are random.
+# Shapes and settings that the shipped model does not have; the weights are random.
 VARIANTS: dict[str, dict[str, Any]] = {
     "tied, epsilon 1e-3": {"tie_word_embeddings": True, "layer_norm_epsilon": 1e-3},
     "epsilon 1e-12, 3 heads, width 96": {"layer_norm_epsilon": 1e-12, "n_embd": 96, "n_head": 3},

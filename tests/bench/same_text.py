@@ -37,7 +37,7 @@ def make_prompts(bundle: Bundle, generator: Generator) -> list[str]:
 def make_runtimes(
     bundle_path: Path, file: Path, program: Path, gguf: Path, runner: Path, rows: int
 ) -> dict[str, Runtime]:
-    """Return JAX, PyTorch, TorchScript and both in C++, as functions of the sample settings."""
+    """Return JAX, PyTorch, TorchScript and the C++ programs as functions of the sample settings."""
     bundle = load_bundle(bundle_path)
     generator = Generator(bundle)
     script = torchscript.load(file)[0]
@@ -102,7 +102,7 @@ def main(
 ) -> None:
     """Compare the texts of BUNDLE in JAX and PyTorch, and of its exports in the C++ programs.
 
-    FILE is an export for TorchScript and PROGRAM, a build of valyrian-generate; GGUF is one for
+    FILE is a TorchScript export for PROGRAM, a build of valyrian-generate. GGUF is an export for
     RUNNER, a build of valyrian-run.
     """
     runtimes = make_runtimes(bundle, file, program, gguf, runner, rows)

@@ -33,7 +33,7 @@ from valyrian_jax.tokenizer.tokenizer import train_bpe
 SEED = 11  # of the sentences; that of the shipped corpus is 1
 HELD_OUT_SENTENCES, BOOTSTRAPS = 12_000, 200
 LAYERS, HEADS, CONTEXT, VOCABULARY = 4, 4, 64, 500
-# The default's. Runs of larger batches lack steps before they lack text: with 64, width 48 ends
+# The default's. Runs with larger batches are limited by steps, not by text: with 64, width 48 ends
 # 0.34 nats per token higher after the same 125,000 sentences.
 BATCH = 16
 TOKENS_PER_SENTENCE = 15.4  # for the plan

@@ -6,8 +6,8 @@ The clock starts with the command and includes imports, reading the text, the to
 and evaluation. It stops at the first evaluation on the whole held-out part that is at most 0.20,
 0.15 or 0.10 bits per byte above the entropy of the text. COMMAND may be any program that trains on
 the shipped corpus and adds a JSON line to {out}/metrics.jsonl at each evaluation, with
-held_out/bits_per_byte and held_out/entropy_bits_per_byte; {seed} is another one each time. It ends
-when it likes.
+held_out/bits_per_byte and held_out/entropy_bits_per_byte; {seed} differs in every run. It may end
+whenever it likes.
 """
 
 import json
@@ -58,7 +58,7 @@ def watch_evaluations(
         is_running = process.poll() is None
         seconds = time.perf_counter() - start
         text = file.read_text(encoding="utf-8") if file.exists() else ""
-        end = text.rfind("\n") + 1  # What is after it is not written to its end.
+        end = text.rfind("\n") + 1  # The rest is a line that is still being written.
         for line in text[position:end].splitlines():
             if (excess := read_excess(json.loads(line))) is not None:
                 yield seconds, excess

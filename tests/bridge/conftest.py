@@ -183,7 +183,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def tab(browser: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page, which costs more than most tests, and what has gone wrong in it.
+    """A page and its errors, shared because opening a page takes longer than most tests.
 
     It keeps no service worker: each test of a module must see what the site sends.
     """

@@ -109,7 +109,7 @@ def test_verify_estimates_the_rest_from_its_first_parts(
 ) -> None:
     clock = iter([0.0, 10.0, 20.0, 30.0, 50.0, 99.0])
     monkeypatch.setattr(main.time, "monotonic", lambda: next(clock))
-    progress = main._print_progress_of_verify()
+    progress = main._make_verify_progress()
     for part in "abcdef":
         progress(part)
     lines = ["  a", "  b", "  c", "  d", "  the rest takes about 2 minutes", "  e", "  f"]
@@ -183,7 +183,7 @@ USER_ERRORS: list[tuple[list[Any], str]] = [
     (["export", "BUNDLE", "--format", "gguf", "-o", "no/such/a.gguf"], "No such file or directory"),
     (["check", "nothing.gguf"], "cannot read nothing.gguf"),
     (["check", "nothing.pt"], "cannot read nothing.pt"),
-    (["import", "nowhere", "-o", "x"], "no directory at nowhere"),
+    (["import", "nowhere", "-o", "x"], "nowhere does not exist"),
     (["fly"], "No such command 'fly'.\n"),
     (["sample"], "No such command 'sample'. Use `valyrian sample`."),
     (

@@ -35,7 +35,7 @@ def content(small: Bundle, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def run(runner: Path, path: Path) -> subprocess.CompletedProcess[str]:
-    memory = "unlimited" if USES_SANITIZERS else MEMORY >> 10  # they reserve terabytes
+    memory = "unlimited" if USES_SANITIZERS else MEMORY >> 10  # Sanitizers reserve terabytes.
     # A shell sets the limit: `preexec_fn` would copy the page tables of this process each time.
     command = ["sh", "-c", f'ulimit -v {memory}; exec "$@"', "sh", runner, path]
     command += ["--prompt", "the dragon", "--max-new-tokens", "40"]

@@ -203,7 +203,7 @@ def test_another_text_has_another_seed(page: Any, page_server: PageServer) -> No
     seed.fill("4294967295")
     page.get_by_role("button", name="Another", exact=True).click()
     expect(seed).to_have_value("0")
-    page.get_by_role("button", name="Throw a die").click()
+    page.get_by_role("button", name="Roll a die").click()
     expect(seed).not_to_have_value("0")
     expect(page.locator("#status")).to_contain_text("60 tokens in ")
     assert f"seed={seed.input_value()}&" in page.url

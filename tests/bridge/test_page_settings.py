@@ -97,7 +97,7 @@ def test_the_new_settings_are_those_of_generate(
         ("Min-p", "0.1"),
         ("Repetition penalty", "1.2"),
         ("Min tokens", "2"),
-        ("Stop at (one a line)", f"never there\n{stop}\n\\n"),
+        ("Stop at (one per line)", f"never there\n{stop}\n\\n"),
     ):
         if label == "Min-p":
             page.get_by_text("More settings").click()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.api import Model
-from bridge.web import protocol, server, text_line
+from bridge.web import protocol, server, text_queue
 from valyrian_jax.bundle.bundle import Bundle
 
 GET = b"GET /about HTTP/1.1\r\nHost: localhost\r\n"
@@ -111,7 +111,7 @@ def test_a_reader_that_takes_nothing_loses_its_place(
     start: Start, monkeypatch: pytest.MonkeyPatch, half: bool
 ) -> None:
     monkeypatch.setattr(protocol, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(text_line, "MAX_TEXTS", 1)
+    monkeypatch.setattr(text_queue, "MAX_TEXTS", 1)
     _, port = start()
     with connect(port, POST + b"Content-Length: %d\r\n\r\n" % len(LONG) + LONG) as reader:
         if half:
@@ -140,9 +140,9 @@ def test_a_reader_that_takes_nothing_loses_its_connection(
 def test_a_request_without_a_place_is_told_when_to_try_again(
     start: Start, monkeypatch: pytest.MonkeyPatch, waiting: int, words: str
 ) -> None:
-    monkeypatch.setattr(text_line, "MAX_TEXTS", 1)
-    monkeypatch.setattr(text_line, "MAX_WAITING", waiting)
-    monkeypatch.setattr(text_line, "PLACE_TIMEOUT", 0.2)
+    monkeypatch.setattr(text_queue, "MAX_TEXTS", 1)
+    monkeypatch.setattr(text_queue, "MAX_WAITING", waiting)
+    monkeypatch.setattr(text_queue, "PLACE_TIMEOUT", 0.2)
     _, port = start()
     with connect(port, POST + b"Content-Length: %d\r\n\r\n" % len(LONG) + LONG) as reader:
         assert reader.recv(100).startswith(b"HTTP/1.1 200")

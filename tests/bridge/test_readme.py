@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bridge.web import protocol, request, text_line
+from bridge.web import protocol, request, text_queue
 from bridge.web.completion_request import MAX_LOGPROBS
 from tests.support.serving import start_server
 from valyrian_jax.bundle.bundle import Bundle
@@ -92,10 +92,13 @@ def test_the_client_of_openai_gets_a_text(
     [
         f"| prompt | {request.MAX_PROMPT_CHARACTERS:,} characters or token ids |",
         f"| new tokens of a text | {request.MAX_NEW_TOKENS:,} |",
-        f"| time of a text | {text_line.MAX_SECONDS:.0f} s |",
+        f"| time of a text | {text_queue.MAX_SECONDS:.0f} s |",
         f"| {request.MAX_BODY_BYTES:,} bytes, which arrive within {protocol.BODY_TIMEOUT:.0f} s |",
-        f"| requests whose texts are generated at a time | {text_line.MAX_TEXTS} |",
-        f"| {max(256, text_line.MAX_WAITING)}, for up to {text_line.PLACE_TIMEOUT:.0f} s; then 503",
+        f"| requests whose texts are generated at a time | {text_queue.MAX_TEXTS} |",
+        (
+            f"| {max(256, text_queue.MAX_WAITING)}, for up to "
+            f"{text_queue.PLACE_TIMEOUT:.0f} s; then 503"
+        ),
         f"| loses its place after {protocol.READ_TIMEOUT:.0f} s |",
         f"at most {MAX_TEXTS} texts in all",
         f"up to {request.MAX_STOP_STRINGS} of at most {request.MAX_STOP_CHARACTERS} characters",

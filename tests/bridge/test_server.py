@@ -144,7 +144,7 @@ def test_a_text_of_mistakes_is_diagnosed_within_a_budget_of_words() -> None:
     kinds = [verdict.verdict for verdict in verdicts]
     assert kinds == ["mistake", "right", "mistake", "beyond", "beyond", "right"]
     assert "`Qzx` is not a known word" in verdicts[3].reason
-    assert "check fewer to learn more" in verdicts[4].reason
+    assert "check fewer sentences to learn more" in verdicts[4].reason
     assert [*check_within(text, words=6)] == check(text)
 
 

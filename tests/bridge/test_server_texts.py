@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bridge.web import text_line
+from bridge.web import text_queue
 from tests.support.commands import ROOT
 from tests.support.serving import PageServer, post, request, start_server
 
@@ -51,7 +51,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
     page_server: PageServer,
 ) -> None:
-    seeds = range(100, 100 + text_line.MAX_TEXTS - 1)
+    seeds = range(100, 100 + text_queue.MAX_TEXTS - 1)
     readers = {seed: start_long_text(page_server.port, seed) for seed in seeds}
     assert post(page_server.port, "/generate", {"max_new_tokens": 300, "seed": 98})[0] == 200
     assert page_server.wait_for_end(98) == "300 tokens"
@@ -68,7 +68,7 @@ def test_slow_readers_delay_nobody_and_their_texts_end_when_they_leave(
 
 
 def test_incomplete_requests_do_not_count_as_texts(page_server: PageServer) -> None:
-    silent = [send_request(page_server.port, b"{", 100) for _ in range(2 * text_line.MAX_TEXTS)]
+    silent = [send_request(page_server.port, b"{", 100) for _ in range(2 * text_queue.MAX_TEXTS)]
     assert post(page_server.port, "/generate", {"max_new_tokens": 5})[0] == 200
     for connection in silent:
         connection.close()
@@ -93,7 +93,7 @@ def test_sigterm_answers_texts_in_progress_and_requests_that_wait(endless_direct
         ("/generate", {"max_new_tokens": 1000}),
     ]
     with start_server(endless_directory) as page_server:
-        readers = [start_long_text(page_server.port, seed) for seed in range(text_line.MAX_TEXTS)]
+        readers = [start_long_text(page_server.port, seed) for seed in range(text_queue.MAX_TEXTS)]
         bodies = [(path, json.dumps(settings).encode()) for path, settings in requests]
         waiting = [send_request(page_server.port, body, len(body), path) for path, body in bodies]
         with socket.create_connection(("127.0.0.1", page_server.port)) as health:

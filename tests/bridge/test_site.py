@@ -13,7 +13,7 @@ import pytest
 from bridge.api import Model
 from bridge.generator import Generator
 from bridge.gguf import export as gguf_export
-from bridge.gguf.export import QUANTIZATIONS
+from bridge.gguf.export import QUANTIZED_TYPES
 from bridge.gguf.writer import round_weights
 from bridge.torchscript import EXAMPLE_SETTINGS
 from bridge.web import static_site
@@ -104,7 +104,7 @@ def test_blocks_of_int8_give_nearly_the_same_probabilities(
         page.goto(address)
         expect(page.locator("#status")).to_contain_text("in ")
         events = page.evaluate(COLLECT, {**vars(sample), "stop": []})
-    generator = Generator(round_weights(bundle, QUANTIZATIONS["q8_0"]))
+    generator = Generator(round_weights(bundle, QUANTIZED_TYPES["q8_0"]))
     expected = [*stream_events(generator, bundle.tokenizer, sample)][-2]
     found = {choice[0]: choice[2] for choice in events[-2]["choices"]}
     for token, _, probability, _ in expected["choices"][:3]:
@@ -206,7 +206,7 @@ def test_a_hostile_link_is_refused_in_one_line(
     expect(alert).to_contain_text(problem)
     assert "\n" not in alert.inner_text()
     page.get_by_label("Prompt").fill("a")
-    for label, value in (("Tokens", "3"), ("Stop at (one a line)", ""), ("Top-k", "0")):
+    for label, value in (("Tokens", "3"), ("Stop at (one per line)", ""), ("Top-k", "0")):
         page.get_by_label(label, exact=True).evaluate("(e, value) => { e.value = value; }", value)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status")).to_contain_text("3 tokens in ")

@@ -50,7 +50,7 @@ def use_deterministic_algorithms() -> Iterator[None]:
 
 
 Setting = Callable[[], contextlib.AbstractContextManager[Any]]
-# Those that also reach into a file that runs elsewhere.
+# Settings that also change how a file runs in another program.
 GLOBAL_SETTINGS: dict[str, Setting] = {
     "bfloat16": lambda: set_default_dtype(torch.bfloat16),
     "float16": lambda: set_default_dtype(torch.float16),
@@ -133,7 +133,7 @@ def test_files_do_not_depend_on_settings_of_the_caller(
     torchscript.check(tmp_path / "int8.pt")
 
 
-def test_settings_are_back_between_tokens_and_after_errors(small: Bundle) -> None:
+def test_settings_are_restored_between_tokens_and_after_errors(small: Bundle) -> None:
     with set_default_dtype(torch.bfloat16), torch.device("meta"), torch.no_grad():
         for _ in stream(Generator(small), [[1]], [3], SAMPLE):
             zeros = torch.zeros(1)

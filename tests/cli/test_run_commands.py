@@ -141,7 +141,9 @@ def test_a_prompt_with_separate_accents_is_answered_with_the_composed_one(
     assert note_on_accents(decomposed, "a\u0304") == ""  # Its text has them too.
 
 
-def test_a_person_who_waits_is_told_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_that_the_model_is_loading(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leader, follower = os.openpty()
     with os.fdopen(follower, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)

@@ -71,7 +71,7 @@ def test_a_text_is_split_at_its_separator_and_says_that_it_seems_to_have_one(
     assert "--data.separator '<|endoftext|>'" in hint
 
 
-def test_the_shipped_corpus_is_read_as_ever(tmp_path: Path) -> None:
+def test_the_shipped_corpus_is_split_at_blank_lines_only(tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "data" / "High Valyrian.txt"
     text, content = load_text(path), path.read_bytes()
     assert (text.size, text.fingerprint) == (len(content), hashlib.sha256(content).hexdigest())

@@ -40,7 +40,7 @@ LARGE: dict[str, Any] = {
 }
 
 
-def test_the_default_run_samples_and_evaluates_as_ever() -> None:
+def test_the_shipped_presets_sample_and_evaluate_without_a_limit() -> None:
     for preset in ("valyrian", "quick", "tiny", "muon", "long"):
         config = load_config(f"configs/{preset}.toml")
         assert limit_texts(config, DEFAULT_OPTIONS) == (MAX_TEXTS, MAX_TEXTS)

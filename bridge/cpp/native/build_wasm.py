@@ -2,9 +2,9 @@
 
 python bridge/cpp/native/build_wasm.py [OUTPUT]
 
-It needs the package ziglang, which brings a compiler. The file that it writes is in the repository,
-so that `export --format web` needs no compiler; a test builds it again. It ends with a digest of
-its sources, by which another test sees that they have changed since.
+It needs the package ziglang, which contains a compiler. The file that it writes is in the
+repository, so that `export --format web` needs no compiler; a test builds it again. It ends with a
+digest of its sources, so that another test notices when they have changed.
 """
 
 import hashlib

@@ -20,7 +20,7 @@
 
 namespace valyrian {
 
-// A place in the bytes of a file; no read goes beyond their end.
+// A position in the bytes of a file; no read goes beyond their end.
 class Cursor {
  public:
   Cursor(const uint8_t* data, size_t size) : data_(data), size_(size) {}
@@ -125,10 +125,10 @@ class Gguf {
   // Returns an integer from `low` to `high`.
   uint64_t whole(std::string_view key, uint64_t low, uint64_t high) const {
     const Value& value = find(key);
-    if (!is_whole(value.type)) fail(quote(key) + " is not a whole number in it");
+    if (!is_whole(value.type)) fail("its value " + quote(key) + " is not a whole number");
     const int64_t number = read_whole(value.type, value.data);
     if (number < 0 || static_cast<uint64_t>(number) < low || static_cast<uint64_t>(number) > high) {
-      fail(quote(key) + " is " + std::to_string(number) + " in it, expected " +
+      fail("its value " + quote(key) + " is " + std::to_string(number) + ", expected " +
            std::to_string(low) + " to " + std::to_string(high));
     }
     return static_cast<uint64_t>(number);
@@ -138,20 +138,20 @@ class Gguf {
     const Value& value = find(key);
     if (is_whole(value.type)) return static_cast<double>(read_whole(value.type, value.data));
     if (value.type == f64) return Cursor(value.data, 8).take_number<double>();
-    if (value.type != f32) fail(quote(key) + " is not a number in it");
+    if (value.type != f32) fail("its value " + quote(key) + " is not a number");
     return static_cast<double>(Cursor(value.data, 4).take_number<float>());
   }
 
   std::string_view text(std::string_view key) const {
     const Value& value = find(key);
-    if (value.type != string) fail(quote(key) + " is not a string in it");
-    return Cursor(value.data, SIZE_MAX).take_text();  // its size was checked
+    if (value.type != string) fail("its value " + quote(key) + " is not a string");
+    return Cursor(value.data, SIZE_MAX).take_text();  // Its size was checked.
   }
 
   std::vector<std::string_view> texts(std::string_view key) const {
     const Value& value = find(key);
     if (value.type != array || value.element != string) {
-      fail(quote(key) + " is not a list of strings in it");
+      fail("its value " + quote(key) + " is not a list of strings");
     }
     Cursor cursor(value.data, SIZE_MAX);
     std::vector<std::string_view> all;
@@ -162,7 +162,7 @@ class Gguf {
   std::vector<int64_t> wholes(std::string_view key) const {
     const Value& value = find(key);
     if (value.type != array || !is_whole(value.element)) {
-      fail(quote(key) + " is not a list of whole numbers in it");
+      fail("its value " + quote(key) + " is not a list of whole numbers");
     }
     std::vector<int64_t> all;
     const size_t size = size_of(value.element);
@@ -233,7 +233,7 @@ class Gguf {
       check(value.count <= size_ / size, "it is damaged: a list is longer than the file");
       cursor_.take(value.count * size);
     }
-    if (!values_.emplace(key, value).second) fail(quote(key) + " is twice in it");
+    if (!values_.emplace(key, value).second) fail("its value " + quote(key) + " occurs twice");
   }
 
   // Returns the offset of the tensor's data.
@@ -260,7 +260,7 @@ class Gguf {
     check(tensor.type != TensorType::q8_0 || tensor.shape[0] % kBlock == 0,
           "it is damaged: a row of a q8_0 tensor is not a multiple of 32 numbers");
     const auto [place, is_new] = tensors_.emplace(name, tensor);
-    if (!is_new) fail("its tensor " + quote(name) + " is twice in it");
+    if (!is_new) fail("its tensor " + quote(name) + " occurs twice");
     order_.push_back(&place->second);
     return cursor_.take_number<uint64_t>();
   }

@@ -72,7 +72,7 @@ struct Row {
   bool needs_logits;
 };
 
-// Memory and threads that a caller lends to the model; every caller needs its own.
+// Memory and threads that a caller lends to the model; concurrent callers each need their own.
 struct Workspace {
   explicit Workspace(size_t thread_count = 1)
       : threads(std::make_unique<Threads>(thread_count)) {}

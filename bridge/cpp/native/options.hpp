@@ -61,8 +61,8 @@ constexpr const char* kVersion = "valyrian-gpt 0.2.0\n";  // valyrian_jax.__vers
 struct Program {
   std::string name, file;                 // how to call it
   std::string source;                     // what writes its files
-  std::vector<std::string> more_options;  // that it has besides the common ones
-  std::string more_help;                  // their lines
+  std::vector<std::string> more_options;  // options that only it has
+  std::string more_help;                  // their lines in the help
 };
 
 inline std::string describe(const Program& program) {
@@ -78,8 +78,8 @@ inline std::string describe(const Program& program) {
          "  --top-p P             sample from the most probable tokens that together reach P;\n"
          "                        1 keeps all\n"
          "  --min-p P             drop tokens below P times the largest probability; 0 keeps all\n"
-         "  --repetition-penalty R  lower the tokens of the window; 1 is off\n"
-         "  --min-new-tokens N    no end of the document before N new tokens\n"
+         "  --repetition-penalty R  make tokens of the window less probable; 1 is off\n"
+         "  --min-new-tokens N    do not end the document before N new tokens\n"
          "  --stop TEXT           end the text before TEXT; may be given again\n"
          "  --seed S              0 to 4294967295; the same seed gives the same text\n"
          "  --num-samples N       texts per prompt; each uses the next seed [default: 1]\n"

@@ -21,8 +21,8 @@ struct SamplerBuffers {
   std::vector<bool> is_seen;  // whether a token occurs in the window
 };
 
-// Turns logits into the probabilities of the tokens that may be drawn, and 0 for the others. There
-// is room for a multiple of 64.
+// Turns logits into the probabilities of the tokens that may be drawn, and 0 for the others. The
+// memory at `logits` must have room for a multiple of 64 numbers.
 inline void filter(const Kernels& kernels, const Settings& settings, float* logits, size_t n,
                    SamplerBuffers& buffers) {
   const size_t padded = round_up(n, 64);

@@ -26,7 +26,7 @@ inline size_t find_stop(const std::string& bytes, const std::vector<std::string>
   return first_start;
 }
 
-// Returns the length of the longest end of the bytes with which a stop string begins.
+// Returns the length of the longest suffix of the bytes that is a prefix of a stop string.
 inline size_t count_held(const std::string& bytes, const std::vector<std::string>& stops) {
   size_t held = 0;
   for (const auto& stop : stops) {
@@ -69,7 +69,7 @@ class TextStream {
 
  private:
   std::vector<std::string> stop_;
-  std::string held_;    // could be the beginning of a stop string
+  std::string held_;    // may be the beginning of a stop string
   std::string unread_;  // the beginning of a character
   size_t released_ = 0;
   bool has_stopped_ = false;

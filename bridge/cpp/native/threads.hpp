@@ -1,7 +1,7 @@
 // A few threads that share the parts of short tasks, each of some microseconds.
 //
-// Whoever is free takes the next part. So the caller does all of them where the others get no
-// processor, and waits only for parts that another thread has begun.
+// Every free thread takes the next part. So the caller does all parts if the other threads get no
+// processor, and it waits only for parts that another thread has begun.
 
 #pragma once
 
@@ -54,9 +54,9 @@ class Threads {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // some ten microseconds
+  static constexpr int kSpins = 2000;  // about ten microseconds
 
-  // A part is taken from the task that is there at that moment, which lasts until it is done.
+  // A part belongs to the task that is current at that moment, which stays until the part is done.
   void take_parts() {
     size_t part = untaken_;
     while (part > 0) {
@@ -82,7 +82,7 @@ class Threads {
   bool is_ready() const { return untaken_ > 0 || is_over_; }
 
   void wake() {
-    { const std::lock_guard<std::mutex> lock(mutex_); }  // Nobody is between asking and sleeping.
+    { const std::lock_guard<std::mutex> lock(mutex_); }  // No thread is between test and sleep.
     condition_.notify_all();
   }
 

@@ -1,5 +1,5 @@
-// The tokenizer: byte-level BPE (Sennrich et al. 2016) with GPT-2's pre-tokenizer. Any bytes become
-// token ids, and these ids the same bytes again.
+// The tokenizer: byte-level BPE (Sennrich et al. 2016) with GPT-2's pre-tokenizer. Any bytes can be
+// encoded, and decoding the ids gives the same bytes.
 
 #pragma once
 
@@ -77,12 +77,12 @@ class Tokenizer {
       const bool is_normal = types[i] == 1;
       tokens_.push_back(is_normal ? read_spelling(spellings[i]) : std::string(spellings[i]));
       if (is_normal && !ids.emplace(tokens_[i], static_cast<int32_t>(i)).second) {
-        fail("its token " + quote(spellings[i]) + " is twice in it");
+        fail("its token " + quote(spellings[i]) + " occurs twice");
       }
     }
     const auto find = [&](const std::string& bytes) {
       const auto found = ids.find(bytes);
-      check(found != ids.end(), "a token that a byte or a merge needs is missing in it");
+      check(found != ids.end(), "it lacks a token that a byte or a merge needs");
       return found->second;
     };
     for (size_t byte = 0; byte < 256; ++byte) {
@@ -91,12 +91,12 @@ class Tokenizer {
     const auto pairs = file.texts("tokenizer.ggml.merges");
     for (size_t rank = 0; rank < pairs.size(); ++rank) {
       const size_t space = pairs[rank].find(' ');
-      check(space != std::string_view::npos, "a merge in it is not a pair");
+      check(space != std::string_view::npos, "one of its merges is not a pair");
       const std::string left = read_spelling(pairs[rank].substr(0, space));
       const std::string right = read_spelling(pairs[rank].substr(space + 1));
       const Merge merge{static_cast<int32_t>(rank), find(left + right)};
       if (!merges_.emplace(key(find(left), find(right)), merge).second) {
-        fail("the merge " + quote(pairs[rank]) + " is twice in it");
+        fail("its merge " + quote(pairs[rank]) + " occurs twice");
       }
     }
     end_of_text_ = static_cast<int32_t>(
@@ -106,7 +106,10 @@ class Tokenizer {
   size_t size() const { return tokens_.size(); }
   int32_t end_of_text() const { return end_of_text_; }
   const std::string& bytes(int32_t id) const {
-    check(id >= 0 && static_cast<size_t>(id) < size(), "a token id is outside the vocabulary");
+    if (id < 0 || static_cast<size_t>(id) >= size()) {
+      fail("token id " + std::to_string(id) + " is outside the vocabulary: expected 0 to " +
+           std::to_string(size() - 1) + "; pass ids of this tokenizer");
+    }
     return tokens_[static_cast<size_t>(id)];
   }
 
@@ -154,12 +157,12 @@ class Tokenizer {
       const Character character = read_character(spelling, at);
       const auto code = static_cast<size_t>(character.code);
       if (character.code < 0 || code >= byte_of.size() || byte_of[code] < 0) {
-        fail("its token " + quote(spelling) + " is not the spelling of bytes");
+        fail("its token " + quote(spelling) + " does not spell bytes");
       }
       bytes += static_cast<char>(byte_of[code]);
       at += character.size;
     }
-    check(!bytes.empty(), "a token in it is empty");
+    check(!bytes.empty(), "one of its tokens is empty");
     return bytes;
   }
 

@@ -37,11 +37,11 @@ const char* valyrian_error(void);
 
 /* `instructions` is NULL for the best of this processor, or "base", "avx2" or "avx512". */
 valyrian_model* valyrian_load(const char* path, const char* instructions);
-/* The same from the bytes of a file, which are not needed any more afterwards. */
+/* The same from the bytes of a file, which may be freed afterwards. */
 valyrian_model* valyrian_load_bytes(const void* data, size_t size, const char* instructions);
 void valyrian_free(valyrian_model* model);
 
-/* How many threads work on each text, 1 unless it is set, before texts are started. */
+/* Sets how many threads work on each text that starts later; the default is 1. */
 int valyrian_set_threads(valyrian_model* model, int64_t count);
 
 /* The settings in the file; its strings are valid as long as the model. */
@@ -52,8 +52,8 @@ size_t valyrian_positions(const valyrian_model* model);
 /* Starts a text. NULL settings are those in the file. The model must outlive it. */
 valyrian_text* valyrian_start(const valyrian_model* model, const char* prompt, size_t size,
                               const valyrian_settings* settings);
-/* Returns what the next token adds, in whole characters, perhaps nothing, and its size; 1 while the
-   text goes on, 0 after its end. The piece is valid until the next call. */
+/* Sets `piece` and `size` to the whole characters that the next token adds, perhaps none. Returns 1
+   while the text continues, and 0 after its end. The piece is valid until the next call. */
 int valyrian_next(valyrian_text* text, const char** piece, size_t* size);
 void valyrian_end(valyrian_text* text);
 

@@ -6,7 +6,7 @@
 //   for (const std::string& piece : model.stream("Sīr vali", settings)) std::cout << piece;
 //
 // The same prompt, settings and seed give the same text as every other runtime of this project.
-// Threads can share a const Model: all that changes is in the texts that its methods return.
+// Threads can share a const Model: everything that changes is in the texts that its methods return.
 
 #pragma once
 
@@ -113,14 +113,14 @@ class Stream {
 
 class Model {
  public:
-  // Raises Error if the file is missing, damaged or of another kind.
+  // Throws Error if the file is missing, damaged or of another kind.
   explicit Model(const std::string& path, std::string_view instructions = "")
       : Model(explain("cannot load " + path, kExpected, [&] {
           const MappedFile file(path);
           return Model(Gguf(file.data(), file.size()), instructions);
         })) {}
 
-  // Reads the bytes of a file, which are not needed any more afterwards.
+  // Reads the bytes of a file, which may be freed afterwards.
   Model(const void* data, size_t size, std::string_view instructions = "")
       : Model(explain("cannot load the bytes of a model", kExpected, [&] {
           return Model(Gguf(static_cast<const uint8_t*>(data), size), instructions);
@@ -130,10 +130,13 @@ class Model {
   const Settings& defaults() const { return defaults_; }
   const Gpt& gpt() const { return gpt_; }
 
-  // How many threads work on each call, 1 unless it is set. The texts are the same.
+  // The number of threads that work on each call, 1 by default. It does not change the texts.
   size_t threads() const { return threads_; }
   void set_threads(int64_t count) {
-    check(count >= 1 && count <= kMostThreads, "expected 1 to 64 threads");
+    if (count < 1 || count > kMostThreads) {
+      fail("the number of threads is " + std::to_string(count) + ", expected 1 to " +
+           std::to_string(kMostThreads) + "; pass another one");
+    }
     threads_ = static_cast<size_t>(count);
   }
 
@@ -146,7 +149,7 @@ class Model {
   }
   const std::string& bytes(int32_t id) const { return tokenizer_.bytes(id); }
 
-  // Returns the tokens of a prompt; an empty one is the beginning of a document.
+  // Returns the tokens of a prompt; an empty prompt begins a document.
   std::vector<int32_t> encode_prompt(std::string_view prompt) const {
     auto ids = encode(replace_malformed(std::string(prompt)));
     if (ids.empty()) ids.push_back(end_of_text());
@@ -163,10 +166,13 @@ class Model {
     return generate(std::vector<std::string>{std::string(prompt)}, {settings})[0];
   }
 
-  // Continues prompts together, with settings for each; every text is the one that it is alone.
+  // Continues prompts together, with settings for each; every text is the same as alone.
   std::vector<std::string> generate(const std::vector<std::string>& prompts,
                                     const std::vector<Settings>& settings) const {
-    check(prompts.size() == settings.size(), "expected settings for each prompt");
+    if (prompts.size() != settings.size()) {
+      fail("the settings do not fit the prompts: expected " + std::to_string(prompts.size()) +
+           ", found " + std::to_string(settings.size()) + "; pass settings for each prompt");
+    }
     std::vector<std::string> texts;
     std::vector<TextStream> streams;
     std::vector<Generation> generations;
@@ -197,7 +203,7 @@ class Model {
   Generation start(std::vector<int32_t> prompt, const Settings& settings) const {
     check_settings(settings);
     check(!prompt.empty(), "a prompt has no token; pass that of the end of the document");
-    for (const int32_t id : prompt) bytes(id);  // Is it in the vocabulary?
+    for (const int32_t id : prompt) bytes(id);  // Fails for ids outside the vocabulary.
     return Generation(gpt_, std::move(prompt), settings);
   }
 
@@ -226,14 +232,17 @@ class Model {
   // Returns the logits [T][V] of the next token after each of T tokens, at most a window of them.
   std::vector<float> logits(const std::vector<int32_t>& ids) const {
     const Shape& shape = gpt_.shape();
-    check(ids.size() <= shape.positions, "there are more tokens than the window of the model has");
+    if (ids.size() > shape.positions) {
+      fail("there are too many tokens: expected at most " + std::to_string(shape.positions) +
+           ", the window of the model, found " + std::to_string(ids.size()) + "; pass fewer");
+    }
     Cache cache(shape);
     Workspace workspace(threads_);
     std::vector<float> all;
     for (size_t begin = 0; begin < ids.size(); begin += Gpt::kMaxRows) {
       std::vector<Row> rows;
       for (size_t i = begin; i < std::min(ids.size(), begin + Gpt::kMaxRows); ++i) {
-        bytes(ids[i]);  // Is it in the vocabulary?
+        bytes(ids[i]);  // Fails for ids outside the vocabulary.
         rows.push_back({ids[i], i, &cache, true});
       }
       const float* const block = gpt_.read(rows, workspace);

@@ -127,7 +127,7 @@ void describe_token(const float* weights) {
 EXPORT(allocate) void* allocate(size_t size) { return ::operator new(size); }
 EXPORT(release) void release(void* memory) { ::operator delete(memory); }
 
-// Loads the bytes of a GGUF file, which are not needed afterwards; returns its end of a text.
+// Loads the bytes of a GGUF file, which may be freed afterwards; returns the id that ends a text.
 EXPORT(load) int32_t load(const void* data, size_t size) {
   valyrian::error_handler = throw_error;
   model = std::make_unique<valyrian::Model>(data, size);
@@ -161,7 +161,8 @@ EXPORT(start) size_t start(const char* prompt, size_t size, const double* number
 EXPORT(tokens) const int32_t* tokens() { return text->tokens.data(); }
 EXPORT(token) const Drawn* token() { return &drawn; }
 
-// Draws a token; returns why the text ends with it, or 0. `describes` also fills all of `token`.
+// Draws a token; returns why the text ends with it, or 0. Unless `describes` is 0, this also computes
+// the distribution for `token`.
 EXPORT(step) int32_t step(int32_t describes) {
   float* const logits = read_logits();
   if (describes) find_probabilities(logits);

@@ -4,7 +4,7 @@ import { byId, formatPercent, makeSpan, nameToken, showError } from "./elements.
 import { fetchAttention } from "./requests.js";
 
 const HINT = "Select a token (click or tap it, or press Enter) to see its attention in each head.";
-const MAX_BARS = 64; // in the picture of a head
+const MAX_BARS = 64; // in the bar chart of a head
 const MAX_LISTED = 3; // tokens in the summary of a head
 
 let selectedToken = null; // the token whose attention is shown or requested

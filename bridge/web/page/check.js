@@ -1,4 +1,4 @@
-// The tab that checks what one types.
+// The tab that checks the text that a reader types.
 
 import { byId, countThings, showChips } from "./elements.js";
 import { fetchVerdicts, showLatest } from "./requests.js";
@@ -11,7 +11,7 @@ const EXAMPLES = [
   "Ñuha jorrāeliarza, skoriot iksā?",
 ];
 const FIRST = "Sīr vali kari issi. Ābra zaldrīzī ūndan. Valar morghulis! Ñuha blorpa issa.";
-const DELAY = 250; // milliseconds after the last key
+const DELAY = 250; // milliseconds between the last key and the check
 
 const field = byId("check-text"), status = byId("check-status"), list = byId("check-sentences");
 const request = showLatest(status);

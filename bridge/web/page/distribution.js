@@ -8,8 +8,8 @@ export function clearDistribution() {
   byId("bytes").hidden = true;
 }
 
-// Shows the distribution of a token. A letter can have several tokens, of which the first ones are
-// only bytes; each of them has a button then.
+// Shows the distribution of a token. A letter can consist of several tokens, and all but the last are
+// then only bytes; each of them gets a button.
 export function showDistribution(token, letter, text) {
   clearDistribution();
   const name = `“${nameToken(token.label)}” (token ${token.id})`;

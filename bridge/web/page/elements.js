@@ -1,4 +1,4 @@
-// Elements of the page, and how numbers look in them.
+// Makes the elements of the page, and formats the numbers in them.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -24,7 +24,7 @@ export function formatPercent(fraction) {
   return fraction >= 0.001 || fraction === 0 ? `${(100 * fraction).toFixed(1)}%` : "<0.1%";
 }
 
-// How a token is called on the page.
+// Returns the name of a token on the page.
 export const nameToken = (label) => (label === "<|endoftext|>" ? "end" : label);
 
 export function showError(message) {
@@ -36,7 +36,7 @@ export function hideError() {
   byId("error").hidden = true;
 }
 
-// Lets what scrolls sideways fade out where it goes on.
+// Fades the edges of a scroller on the sides where its content continues.
 export function fadeCutSides(scroller) {
   const mark = () => {
     const rest = scroller.scrollWidth - scroller.clientWidth - scroller.scrollLeft;
@@ -48,7 +48,7 @@ export function fadeCutSides(scroller) {
   scroller.addEventListener("scroll", mark);
 }
 
-// Fills a group with buttons that put an example somewhere.
+// Fills a group with a button for each example, which passes it to `onChoose`.
 export function showChips(id, examples, onChoose) {
   byId(id).replaceChildren(
     ...examples.map((example) => {
@@ -59,8 +59,8 @@ export function showChips(id, examples, onChoose) {
   );
 }
 
-// Lets the arrow keys, Home and End move between elements of a container; one of them is in the
-// tab order.
+// Lets the arrow keys, Home and End move between elements of a container, so that only one of them
+// is in the tab order.
 export function makeRoving(container, selector) {
   const list = () => [...container.querySelectorAll(selector)];
   container.addEventListener("focusin", ({ target }) => {

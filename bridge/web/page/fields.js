@@ -1,12 +1,12 @@
-// The number fields of the form: their limits, their help, and what is wrong with what they hold.
+// The number fields of the form: their limits, their help, and the problems of their values.
 
 import { byId, makeButton, makeElement } from "./elements.js";
 
-// A limit is part of the range; `above` is not.
+// `min` and `max` belong to the range, and `above` does not. Above 0, a value is at least `least`.
 const FIELDS = {
   temperature: {
     label: "Temperature", min: 0, least: 0.001,
-    help: "0 always takes the most probable token; the higher, the more surprising the text.",
+    help: "0 always takes the most probable token; higher values give more surprising texts.",
   },
   top_p: {
     label: "Top-p", above: 0,
@@ -14,7 +14,7 @@ const FIELDS = {
   },
   max_new_tokens: {
     label: "Tokens", min: 1, isWhole: true,
-    help: "The longest text, in tokens: words or parts of words.",
+    help: "The largest number of new tokens, which are words or parts of words.",
   },
   seed: {
     label: "Seed", min: 0, max: 4294967295, isWhole: true,
@@ -75,7 +75,7 @@ function makeField(name) {
 function makeDie() {
   const die = makeButton("⚄", () => {});
   die.id = "die";
-  die.title = die.ariaLabel = "Throw a die for a new text";
+  die.title = die.ariaLabel = "Roll a die for a new text";
   return die;
 }
 
@@ -87,7 +87,7 @@ export function readNumber(name) {
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(point) ? Number(point) : NaN;
 }
 
-// Returns what is wrong with a field: "must be above 0", or "".
+// Returns the problem of a field, such as "must be above 0", or "".
 export function findProblem(name) {
   const { min, above, max, least, isWhole } = FIELDS[name], value = readNumber(name);
   if (Number.isNaN(value) || (isWhole && !Number.isInteger(value))) {

@@ -5,12 +5,12 @@ import { fetchGloss } from "./requests.js";
 
 const WORD = /[\p{L}\p{M}]+|\p{N}+/gu;
 const SENTENCE = /[^.!?…\n]+[.!?…]*/g;
-const DELAY = 120; // milliseconds that a reader points at a word before it is looked up
+const DELAY = 120; // milliseconds of pointing at a word before it is looked up
 const MAX_CACHED = 500;
 
 const cache = new Map(); // sentence -> promise of its words
 let timer = 0;
-let openEntry = () => {}; // what opens the dictionary
+let openEntry = () => {}; // function that opens an entry of the dictionary
 
 export function onOpenEntry(open) {
   openEntry = open;
@@ -18,7 +18,7 @@ export function onOpenEntry(open) {
 
 export const listWords = (text) => [...text.matchAll(WORD)];
 
-// Shows what a word of a sentence is in a line, unless another word is asked for first.
+// Shows the analysis of a word in a line, unless the reader points at another word first.
 export function describeWord(sentence, index, line) {
   clearTimeout(timer);
   const request = (timer = setTimeout(async () => {

@@ -42,7 +42,7 @@ function closePanels() {
 // Marks the tokens of a sentence with its verdict, and those at fault with its reason.
 function markTokens(sentence, tokens, start) {
   let end = joinText(tokens.slice(0, start)).length;
-  const begin = byId("text").textContent.indexOf(sentence.text, end); // spaces can be before it
+  const begin = byId("text").textContent.indexOf(sentence.text, end); // after spaces, if any
   const faults = findFaults(sentence);
   for (const { element } of tokens.slice(start, sentence.end)) {
     const first = end - begin;

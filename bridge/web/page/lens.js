@@ -6,7 +6,7 @@ import { fetchLens } from "./requests.js";
 const HINT = "Select a token (click or tap it, or press Enter) to see what each layer would predict after it.";
 
 const scroller = byId("lens-scroller");
-let selectedToken = null; // the token up to which the table goes, or will go
+let selectedToken = null; // the last token of the table that is shown or requested
 
 export async function showLens(tokens, index) {
   const query = tokens[index];
@@ -24,7 +24,7 @@ export async function showLens(tokens, index) {
   scroller.scrollLeft = scroller.scrollWidth;
   byId("lens").textContent =
     "The most probable next token after each layer, and its probability; framed where the text " +
-    "goes on with it. The last layer is the model's own prediction." +
+    "continues with it. The last layer is the model's own prediction." +
     (scroller.scrollLeft ? " Scroll the table to the left for earlier tokens." : "");
 }
 

@@ -58,8 +58,8 @@ export async function fetchGloss(text, signal) {
   return (await response.json()).words;
 }
 
-// Returns a function that fetches something and shows it, unless it is called again before. What
-// goes wrong appears in a status line.
+// Returns a function that fetches something and shows it, unless it is called again meanwhile.
+// Errors appear in a status line.
 export function showLatest(status) {
   let controller = new AbortController();
   return async (fetchResult, show) => {

@@ -1,10 +1,10 @@
-// The settings of a text: in the form, in the link, in the request.
+// Converts the settings of a text between the form, its link and a request.
 
 import { byId } from "./elements.js";
 import { NUMBERS, describeNumber, findProblem, readNumber } from "./fields.js";
 
 const form = byId("form");
-// Only the page of the server has them.
+// Only the page of the server has these switches.
 const SWITCHES = ["check", "grammatical"].filter((name) => name in form.elements);
 
 export function readForm() {
@@ -34,8 +34,8 @@ export function makeLink(settings) {
   return link.toString();
 }
 
-// Fills the form from the address; returns what is wrong with it, as one line. A wrong value
-// leaves its field as it is.
+// Fills the form from the address; returns what is wrong with the address in one line, or "". A
+// wrong value leaves its field unchanged.
 export function fillFromLink(address) {
   const link = new URLSearchParams(address);
   const problems = [];

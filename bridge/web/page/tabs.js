@@ -3,7 +3,7 @@
 import { byId, makeRoving } from "./elements.js";
 
 const tabs = byId("tabs");
-const listeners = {}; // what to do when a panel is first shown
+const listeners = {}; // functions to call when a panel is first shown
 
 const listTabs = () => [...tabs.querySelectorAll("[role=tab]")];
 
@@ -16,7 +16,7 @@ export function showTabs() {
   makeRoving(tabs, "[role=tab]");
   for (const tab of listTabs()) {
     tab.addEventListener("click", () => selectPanel(tab.getAttribute("aria-controls")));
-    // As the pattern for tabs has it, the arrow keys select what they move to.
+    // The arrow keys select the tab that they move to, as the ARIA pattern for tabs recommends.
     tab.addEventListener("focus", () => selectPanel(tab.getAttribute("aria-controls")));
   }
   window.addEventListener("hashchange", selectFromAddress);

@@ -1,12 +1,12 @@
-// The generated text: a box for each token, and what a reader points at. A letter whose bytes are in
-// several tokens is one box, that of the last of them.
+// The generated text: a box for each token, and the reader's input. A letter whose bytes are in
+// several tokens has one box, that of its last token.
 //
 // A page can show more about the text, through an `inspector` with any of these functions:
 //   start()                     a new text begins
 //   addSentence(event, tokens)  the verdict on a sentence arrived
 //   point(tokens, index)        the reader points at a token
 //   inspect(tokens, index)      the reader clicks it or presses Enter
-//   close()                     the reader presses Escape, or another text is asked for
+//   close()                     the reader presses Escape or requests another text
 
 import { clearDistribution, showDistribution } from "./distribution.js";
 import { byId, formatPercent, makeRoving, makeSpan, nameToken } from "./elements.js";
@@ -18,7 +18,7 @@ let inspector = {};
 let text = {};           // settings of the text, and the size of the vocabulary
 let tokens = [];         // events of the text's tokens, each with its element
 let showsNewest = true;  // until the reader points at a token
-let frame = 0;           // the request to show the newest token; 0: there is none
+let frame = 0;           // the animation frame that will show the newest token; 0: none
 
 export function startText(settings, vocabulary) {
   text = { settings, vocabulary };

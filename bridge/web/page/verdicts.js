@@ -1,5 +1,5 @@
-// Sentences with their verdicts: the words that a reason is about are marked, and each word says
-// what it is.
+// Sentences with their verdicts: the words that a reason is about are marked, and pointing at a word
+// shows its analysis.
 
 import { byId, makeElement, makeRoving, makeSpan } from "./elements.js";
 import { describeWord, listWords } from "./glosses.js";
@@ -53,7 +53,7 @@ function makeWords(sentence, gloss) {
   return line;
 }
 
-// Returns where the words at fault are in a sentence.
+// Returns the positions of the words at fault in a sentence.
 export function findFaults(sentence) {
   const classes = classifyWords(sentence);
   return listWords(sentence.text)
@@ -77,7 +77,7 @@ function classifyWords({ verdict, reason }) {
 
 const normalize = (word) => word.normalize("NFC").toLowerCase();
 
-// Notes on what all words are can be long, and are asked for.
+// Notes on all words of a sentence can be long, so they are folded.
 function makeNote(note) {
   const [kind, ...rest] = note.split(": ");
   if (kind !== "words") return makeElement("p", "note", ...quoteWords(note));
@@ -86,7 +86,7 @@ function makeNote(note) {
   return makeElement("details", "note", makeElement("summary", "", "What each word is"), list);
 }
 
-// Returns the parts of a message; what it quotes is set apart.
+// Returns the parts of a message; each quoted word becomes an element.
 export function quoteWords(message) {
   return message.split(QUOTED).map((part, i) => {
     if (i % 2 === 0) return part;

@@ -1,4 +1,4 @@
-// The part that writes: asks for the text of the settings and shows it as it arrives.
+// The tab that writes: requests a text with the settings of the form and shows it as it arrives.
 
 import { byId, countThings, hideError, makeButton, showChips, showError } from "./elements.js";
 import { checkFields, findProblem, readNumber } from "./fields.js";
@@ -19,7 +19,7 @@ const END_REASONS = {
 
 let model;               // description of the model: `describe_model` in bridge/web/app.py
 let streamEvents;        // function that yields the events of the text of some settings
-let linkMark;            // what a link has before its settings: "?" or "#"
+let linkMark;            // the character before the settings in a link: "?" or "#"
 let generation = null;   // AbortController of the text in progress
 let textSettings = null; // settings of the text on the page
 
@@ -53,7 +53,7 @@ function showName() {
 
 const readLink = () => (linkMark === "#" ? location.hash : location.search).slice(1);
 
-// Generates what the address asks for, or a first text: something is there when the page opens.
+// Generates the text that the address asks for, or an example, so that the page never opens empty.
 function openLink() {
   const example = model.has_grammar ? { prompt: EXAMPLES[0], seed: FIRST_SEED } : {};
   fillForm({ ...model.settings, check: model.has_grammar, ...example });
@@ -63,7 +63,7 @@ function openLink() {
   else generate();
 }
 
-// Generates what the form asks for, and makes it the page's address.
+// Generates the text that the form asks for, and puts the settings into the page's address.
 function submit() {
   if (!checkFields()) return;
   const link = linkMark + makeLink(readForm());
@@ -91,7 +91,7 @@ async function generate() {
   try {
     for await (const event of streamEvents(settings, controller.signal)) {
       if (controller !== generation) return;
-      // The text before it stays until here, so that an error loses nothing.
+      // Until the first event, the earlier text stays, so that an error loses nothing.
       if (!hasStarted) startText((textSettings = settings), model.vocabulary);
       hasStarted = true;
       showEvent(event);
@@ -121,7 +121,7 @@ function formatTime(milliseconds) {
   return `${(milliseconds / 1000).toFixed(1)} s`;
 }
 
-// The model has learned High Valyrian from composed letters, and reads others as another text.
+// The model was trained on composed letters, and decomposed ones are another text for it.
 function offerComposedLetters(prompt) {
   const composed = prompt.normalize("NFC");
   if (!model.has_grammar || composed === prompt) return;

@@ -5,10 +5,10 @@ const COPY_ALL = "copy the whole directory that `python -m bridge export --forma
 const MAX_STOP_STRINGS = 4, MAX_STOP_CHARACTERS = 200; // as in bridge/web/request.py
 
 let model;         // description of the model: `describe_model` in bridge/web/app.py
-let worker = null; // after a failure, the next text makes a new one
+let worker = null; // After a failure, the next text starts a new one.
 let latest = 0;    // number of the last text
 
-// Loads the model and returns its description, which `onDescription` gets before the rest is there.
+// Loads the model and returns its description, which `onDescription` gets before the rest is loaded.
 export async function loadModel(onDescription) {
   const response = await fetch("model.json").catch(() => null);
   if (!response?.ok) throw new Error(`Cannot load model.json from the server; ${COPY_ALL}`);
@@ -64,7 +64,7 @@ async function receive(reader) {
   throw new Error(message.error);
 }
 
-// A link can have what the form does not let one type.
+// The form limits what a reader can type, but a link can exceed the limits.
 function checkLengths({ prompt, stop }) {
   const longest = Math.max(0, ...stop.map((text) => text.length));
   for (const [what, count, limit, unit] of [

@@ -7,10 +7,10 @@ const NUMBERS = [
   "min_new_tokens", "seed",
 ];
 const END_OF_TEXT = "<|endoftext|>";
-const REASONS = [null, "document", "length", "stop"]; // why a text ends, as `step` says it
+const REASONS = [null, "document", "length", "stop"]; // by the number that `step` returns
 const HIDDEN = /[\p{C}\p{Z}\\]/u; // characters that a label shows as escapes; a space is ␣
 
-// The C++ library can write to files, which a page has not: every call reports a bad descriptor.
+// The C++ library can write to files, but a page has none: every call reports a bad descriptor.
 const reportNoFile = () => 8;
 const WASI = { fd_close: reportNoFile, fd_seek: reportNoFile, fd_write: reportNoFile };
 
@@ -78,13 +78,13 @@ class Runner {
     return new Int32Array(this.exports.memory.buffer, this.exports.tokens(), count).slice();
   }
 
-  // Returns the id of the next token, and nothing else about it.
+  // Draws the next token and returns its id, without its distribution.
   drawToken() {
     this.exports.step(0);
     return new DataView(this.exports.memory.buffer).getInt32(this.exports.token(), true);
   }
 
-  // Calls a function with the place of a copy of an array in the memory of the runner.
+  // Copies an array into the memory of the runner, and calls a function with its address.
   withMemory(array, use) {
     const { allocate, release, memory } = this.exports;
     const start = allocate(array.byteLength);

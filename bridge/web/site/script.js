@@ -1,5 +1,5 @@
-// The page: loads the model and opens the form. Scripts that are not here are those of the page of
-// the server (bridge/web/page).
+// The page: loads the model and opens the form. Scripts that are not in this directory come from the
+// page of the server (bridge/web/page).
 
 import { byId, showError } from "./elements.js";
 import { makeFields, setLargest } from "./fields.js";
@@ -22,7 +22,7 @@ async function openPage() {
   keepForOffline();
 }
 
-// A browser can refuse to keep a page, for example without HTTPS; it works all the same.
+// A browser can refuse to keep a page, for example without HTTPS; the page works anyway.
 function keepForOffline() {
   const options = { updateViaCache: "none" };
   navigator.serviceWorker?.register("service_worker.js", options).catch(console.warn);

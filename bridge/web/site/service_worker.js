@@ -1,7 +1,6 @@
 // Keeps the files of the page, so that it opens without the server from the second time on.
 //
-// Another version of the files gets a cache of its own, and is used when no page of the earlier one
-// is open.
+// A new version of the files gets its own cache, and is used once no page of the old version is open.
 
 importScripts("files.js"); // FILES and VERSION, which the export writes
 

@@ -53,7 +53,7 @@ async function sendEvents(id, generated) {
   postMessage({ id, events, isLast: true });
 }
 
-// Lets the browser handle what has arrived; setTimeout would wait for 4 ms.
+// Lets the browser handle the messages that have arrived; setTimeout would wait for 4 ms.
 function receiveMessages() {
   const { port1, port2 } = new MessageChannel();
   return new Promise((resolve) => {
@@ -62,7 +62,7 @@ function receiveMessages() {
   });
 }
 
-// Returns whether the runner stopped without a reason, as it does where memory runs out.
+// Returns whether the runner stopped without a message, as it does when memory runs out.
 const isFailure = (error) =>
   error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
 

@@ -1,4 +1,4 @@
-"""Texts as people have them: every form is read by its content, whatever it is called."""
+"""Texts in every form are recognised by their content, whatever their names are."""
 
 import codecs
 import gzip
@@ -59,7 +59,7 @@ STRUCTURED = {
 
 
 @pytest.mark.parametrize("form", PLAIN)
-def test_plain_text_is_read_in_every_coat(form: str, path: Path) -> None:
+def test_plain_text_is_read_in_every_encoding_and_compression(form: str, path: Path) -> None:
     path.write_bytes(PLAIN[form])
     text = load_text(path)
     assert text.documents == DOCUMENTS

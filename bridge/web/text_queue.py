@@ -1,4 +1,4 @@
-"""The line for texts: a few are generated at a time, and a bounded number of requests waits.
+"""The queue for texts: a few are generated at a time, and a bounded number of requests waits.
 
 Worker threads compute the steps of a text. A slow reader therefore delays nobody, and the server
 notices at the next step that a reader has disconnected.
@@ -15,12 +15,12 @@ from bridge.web.protocol import MAX_CONNECTIONS, READ_TIMEOUT
 
 T = TypeVar("T")
 
-MAX_TEXTS = 8  # requests for texts in progress
+MAX_TEXTS = 8  # requests whose texts are generated at a time
 MAX_SECONDS = 300.0  # for one request
-# A request that waits holds its connection, so this and `description_line` together are shorter
-# than the server's list of connections: new clients never push out those that wait.
-MAX_WAITING = MAX_CONNECTIONS // 2  # for a text to end
-PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds that a request waits; stuck readers lose theirs earlier
+# A request that waits holds its connection. This queue and `description_queue` together are shorter
+# than the server's list of connections, so new clients never push out those that wait.
+MAX_WAITING = MAX_CONNECTIONS // 2  # requests that wait for a text to end
+PLACE_TIMEOUT = 4 * READ_TIMEOUT  # seconds; slow readers lose their places earlier
 
 
 class BusyError(Exception):
@@ -28,11 +28,11 @@ class BusyError(Exception):
 
 
 class ServerStopError(Exception):
-    """The server ends a text: it stops, or the text took too long."""
+    """The server ended a text, because it is stopping or the text took too long."""
 
 
 class Places:
-    """A limited number of places; a request without one waits its turn."""
+    """A limited number of places; a request waits until one is free."""
 
     def __init__(self, count: int, max_waiting: int) -> None:
         self._free, self._max_waiting = anyio.Semaphore(count), max_waiting
@@ -59,7 +59,7 @@ class Places:
             self._free.release()
 
 
-class TextLine:
+class TextQueue:
     """The places of the texts in progress, and the threads that compute them."""
 
     def __init__(self, limiter: anyio.CapacityLimiter, is_stopping: Callable[[], bool]) -> None:
@@ -77,7 +77,7 @@ class TextLine:
         Args:
             steps: The steps.
             count_tokens: Function that returns the number of new tokens in a step.
-            log: Function that is told the length at the end.
+            log: Function that is called with a note of the length at the end.
 
         Raises:
             ServerStopError: The server ends the text.

@@ -1,4 +1,4 @@
-"""The line for requests without a text, such as a lens or a verdict: one is computed at a time."""
+"""The queue for requests without a text, such as a lens or a verdict: one is computed at a time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,14 @@ from starlette.routing import Route
 
 from bridge.web.protocol import MAX_CONNECTIONS
 from bridge.web.request import read_json_body
-from bridge.web.text_line import Places
+from bridge.web.text_queue import Places
 
 T = TypeVar("T")
 
-MAX_WAITING = MAX_CONNECTIONS // 8  # `text_line` says why it is limited.
+MAX_WAITING = MAX_CONNECTIONS // 8  # `text_queue` explains the limit.
 
 
-class DescriptionLine:
+class DescriptionQueue:
     """The place of the request in progress, and the threads that compute its answer."""
 
     def __init__(self, limiter: anyio.CapacityLimiter) -> None:
@@ -32,7 +32,8 @@ class DescriptionLine:
 
         Args:
             path: Path of the endpoint.
-            parse: Function that returns what a request asks for; a UserError refuses it.
+            parse: Function from the body of a request to what `describe` takes. It may raise a
+                UserError.
             describe: Function that computes the answer in a worker thread.
         """
 
