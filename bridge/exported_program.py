@@ -11,7 +11,6 @@ tokenizer.json, stored as an extra file.
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -127,13 +126,12 @@ def check(path: Path) -> float:
         prefill, decode = (
             archive.exported_programs[name].module() for name in ("prefill", "decode")
         )
-        example: dict[str, Any] = json.loads(archive.extra_files["example.json"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        tokens, expected = _read_example(archive.extra_files["example.json"])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"cannot read {path}: {error}; expected a file that "
             "`python -m bridge export --format export` wrote"
         ) from error
-    tokens, expected = torch.tensor(example["tokens"]), torch.tensor(example["logits"])
 
     def difference(logits: Tensor, position: int) -> float:
         rows = expected[: logits.shape[0], position]
@@ -154,3 +152,12 @@ def check(path: Path) -> float:
             f"most {allowed:.1e}, found {largest:.1e}; export the bundle again"
         )
     return largest
+
+
+def _read_example(text: str) -> tuple[Tensor, Tensor]:
+    """Return the tokens [2, T] of the example and the first logits of each [2, T, ...]."""
+    example = json.loads(text)
+    tokens, logits = torch.tensor(example["tokens"]), torch.tensor(example["logits"])
+    if tokens.dim() != 2 or logits.dim() != 3 or logits.shape[:2] != tokens.shape:
+        raise ValueError("example.json holds no rows of tokens with their logits")
+    return tokens, logits

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -102,19 +104,46 @@ def test_the_error_names_a_file_that_is_not_from_export(
             exported_program.check(tmp_path / name)
 
 
-@pytest.mark.parametrize("number", ["nan", "inf"])
-def test_a_logit_that_is_not_finite_fails_the_check(
-    exported_program: ModuleType, number: str, archive: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "damaged.pt2"
+def change_example(archive: Path, directory: Path, change: Callable[[Any], Any]) -> Path:
+    """Write a copy of a file whose example is changed."""
+    path = directory / "damaged.pt2"
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name.endswith("example.json"):
                 example = json.loads(content)
-                example["logits"][0][0][0] = float(number)
+                change(example)
                 content = json.dumps(example).encode()
             target.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda example: example.pop("logits"),
+        lambda example: example.update(tokens=None),
+        lambda example: example.update(tokens=[1, 2, 3, 4]),
+        lambda example: example["logits"].pop(),
+    ],
+    ids=["missing", "null", "flat", "short"],
+)
+def test_an_example_of_another_shape_is_refused(
+    exported_program: ModuleType, change: Callable[[Any], Any], archive: Path, tmp_path: Path
+) -> None:
+    path = change_example(archive, tmp_path, change)
+    with pytest.raises(UserError, match=r"cannot read .*damaged\.pt2: .*--format export` wrote"):
+        exported_program.check(path)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_logit_that_is_not_finite_fails_the_check(
+    exported_program: ModuleType, number: str, archive: Path, tmp_path: Path
+) -> None:
+    def change(example: dict[str, Any]) -> None:
+        example["logits"][0][0][0] = float(number)
+
+    path = change_example(archive, tmp_path, change)
     with pytest.raises(
         UserError, match=rf"computes other logits .* found {number}; export the bundle"
     ):

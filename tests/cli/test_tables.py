@@ -95,6 +95,21 @@ def test_a_table_wraps_between_words(
     assert max(map(len, output.partition("not compared")[0].splitlines())) <= 60
 
 
+def test_the_report_of_parity_names_what_was_not_compared(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The C++ programs are two: with only one of them built, the other is named."""
+    findings = [
+        {"runtime": name, "what": "logits", "difference": 0.0, "allowed": 1.0, "passed": True}
+        for name in ("C++ from GGUF", "transformers float32")
+    ]
+    parity_report.print_report({"findings": findings, "passed": True, "left_out": []})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("not compared")] == [
+        "not compared: C++, which is not installed or built"
+    ]
+
+
 def test_a_table_breaks_no_word_where_it_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     table = new_table("a", "b")
     table.add_row("x" * 60, "y" * 60)
