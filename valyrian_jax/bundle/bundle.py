@@ -104,13 +104,13 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     A kill between the two renames leaves the old one under another name (see `recover_bundle`).
 
     Args:
-        bundle: Content of the directory. The file keeps all entries of its manifest, such as the
-            config of the run.
+        bundle: Content of the directory. All entries of its manifest are written, such as the
+            configuration of the run.
         path: Directory, or a link to one; an existing bundle is replaced. Its parent must exist: a
-            run whose directory was deleted must not write a new one.
+            run whose directory was deleted must not create a new one.
 
     Raises:
-        UserError: The weights do not fit the model, or the path is not that of a directory.
+        UserError: The weights do not fit the model, or something other than a directory is there.
     """
     check_bundle(bundle.model, bundle.tensors)
     target = Path(os.path.realpath(path))
@@ -141,7 +141,7 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
     hashes = {file.name: sha256_of_file(file) for file in sorted(directory.iterdir())}
     manifest = {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes}
     write_json(directory / "manifest.json", manifest)
-    # Not in the manifest: its owner may edit it, and nothing reads it.
+    # The manifest does not list the card: the owner may edit it, and no code reads it.
     card = make_card(bundle.model, bundle.manifest)
     (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -162,9 +162,9 @@ def recover_bundle(path: Path) -> None:
 
 
 def find_previous(path: Path) -> Path | None:
-    """Return the bundle that a save of `path`, killed between its renames, has left, or None."""
+    """Return the previous bundle that a save of `path` left when it was killed, or None."""
     target = Path(os.path.realpath(path))
-    old_name = target.with_name(f"{target.name}.previous")  # as version 0.1 called it
+    old_name = target.with_name(f"{target.name}.previous")  # the name that version 0.1 gave it
     is_bundle = (old_name / "manifest.json").is_file()
     candidates = [*_list_previous(target), *([old_name] if is_bundle else [])]
     return max(candidates, key=lambda file: file.stat().st_mtime_ns, default=None)

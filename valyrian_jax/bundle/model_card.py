@@ -52,8 +52,8 @@ A text has at most {n_positions} tokens, prompt included: the model has learned 
 def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     """Return the text of the card.
 
-    It uses "config", "step", "held_out", "overlap", "versions", "language", "base_model" and
-    "imported_from" of the manifest, if they are there.
+    It uses these entries of the manifest, if they exist: "config", "step", "held_out", "overlap",
+    "versions", "language", "base_model" and "imported_from".
     """
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
@@ -75,7 +75,8 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
 def speaks_valyrian(manifest: Mapping[str, Any]) -> bool:
     """Return whether a bundle was trained on High Valyrian, so that verdicts mean something.
 
-    The grammar generated the text if its entropy is known; else training has looked at the words.
+    The grammar generated the text if its entropy is known; for other texts, training has checked
+    the words and stored the language.
     """
     is_generated = "entropy_bits_per_byte" in _read_metrics(manifest)
     return is_generated or manifest.get("language") == LANGUAGE

@@ -24,7 +24,7 @@ _MAX_ITEMSIZE = 8  # bytes of a number
 
 
 def max_file_size(model: ModelConfig) -> int:
-    """Return the bytes that the weights of a model can take at most, with GPT-2's mask buffers."""
+    """Return the largest size in bytes of a model's weights file, with GPT-2's mask buffers."""
     numbers = count_parameters(model) + model.n_layer * model.n_positions**2
     return _HEADER_SIZE.size + MAX_HEADER + _MAX_ITEMSIZE * numbers
 
