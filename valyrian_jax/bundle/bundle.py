@@ -86,7 +86,10 @@ def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -
     if problems:
         listed = sorted(problems)[:_MAX_PROBLEMS]
         listed += [f"and {len(problems) - len(listed):,} more"] * (len(problems) > len(listed))
-        raise UserError("weights do not fit the model: " + "; ".join(listed))
+        raise UserError(
+            f"weights do not fit the model: {'; '.join(listed)}; check that they belong to this "
+            "configuration"
+        )
 
 
 def check_vocabulary(bundle: Bundle, path: Path) -> None:
@@ -209,7 +212,7 @@ def _read_bundle(path: Path, model: ModelConfig, manifest: dict[str, Any]) -> Bu
         if has_untied_head(tensors):
             raise UserError(
                 "config.json has tie_word_embeddings = True, but lm_head.weight differs from the "
-                "token embedding"
+                "token embedding; set it to false"
             )
         tensors = tie_head(tensors)
     check_bundle(model, tensors)
@@ -226,7 +229,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
     has_settings = isinstance(manifest.get("config", {}), dict)
     if not isinstance(version, int) or not isinstance(hashes, dict) or not has_settings:
-        raise UserError(f"{file} is damaged: format_version, sha256 or config is missing or wrong")
+        raise UserError(
+            f"{file} is damaged: format_version, sha256 or config is missing or wrong; copy the "
+            "bundle again"
+        )
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: "
@@ -235,15 +241,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     present = {entry.name for entry in path.iterdir() if entry.is_file()}
     for name, digest in hashes.items():
         if Path(name).name != name:
-            raise UserError(f"{file} names {name!r}, which is outside the bundle")
+            raise UserError(
+                f"{file} names {name!r}, which is outside the bundle: expected names of its own "
+                "files; do not use this bundle"
+            )
         if name not in present:
-            raise UserError(f"{path / name} is missing, but the manifest lists it")
+            raise UserError(
+                f"{path / name} is missing, but the manifest lists it; copy the bundle again"
+            )
         if name != WEIGHTS_NAME:
             check_regular(path / name, max_bytes=MAX_BYTES)
             _check_hash(path / name, digest)
     unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
-        raise UserError(f"{file} is damaged: it does not list {', '.join(unlisted)}")
+        raise UserError(
+            f"{file} is damaged: it does not list {', '.join(unlisted)}; copy the bundle again"
+        )
     return manifest
 
 

@@ -31,7 +31,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 BLANK_LINE = "blank line"  # the separator of documents unless one is set
 MAX_DRAWS = 20  # of one sentence of a grammatical text; if none is right, the last one stays
-REGULAR_EXPRESSION = "re:"  # how a separator begins that is one
+REGULAR_EXPRESSION = "re:"  # prefix of a separator that is a regular expression
 
 
 def check_separator(separator: str) -> str:
@@ -82,9 +82,11 @@ def check_temperature(temperature: float) -> float:
     return temperature
 
 
-def _make_tuple(stop: object) -> object:
-    """Return a tuple of one stop string or of a list, as TOML and JSON have them."""
-    return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
+def _make_tuple(value: object) -> object:
+    """Return one string, or a list of them from TOML or JSON, as a tuple."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
 
 
 Separator = Annotated[str, AfterValidator(check_separator)]

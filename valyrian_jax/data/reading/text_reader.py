@@ -163,7 +163,7 @@ def _explain_errors(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
-            f"cannot read {name}: {reason}; expected a file of text, JSON or Parquet"
+            f"cannot read {name}: {reason}; expected a file of text, JSON or Parquet: name another"
         ) from error
 
 
