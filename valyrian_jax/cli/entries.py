@@ -20,7 +20,7 @@ _INDENT = "  "
 
 
 def find_entries(query: str) -> Sequence[Entry]:
-    """Find the words of High Valyrian that have this form; if there are, with it as their lemma.
+    """Find the words of High Valyrian that have this form; if it is the lemma of some, only those.
 
     Raises:
         UserError: There is no such word.
@@ -49,7 +49,7 @@ def format_look_up(result: LookUp) -> Iterator[str]:
 
 
 def _choose_shown(entries: Sequence[Entry]) -> list[Entry]:
-    """Choose all words that have the form that was asked for, or else the best one."""
+    """Choose the entries to print in full: all words that have this form, or else the best one."""
     forms = [entry for entry in entries if entry.match == "form"]
     if not forms and entries and entries[0].match == "spelling":
         forms = [entry for entry in entries if entry.match == "spelling"]

@@ -34,8 +34,7 @@ _COUNT = 50
     "-o",
     "--out",
     type=PATH,
-    help="Draw the heat map of rules and heads into these files too, without the suffixes .png and "
-    ".svg.",
+    help="Also draw the heat map of rules and heads, as PATH.png and PATH.svg.",
 )
 @json_option
 def inspect(run: Path, count: int, seed: int, out: Path | None, as_json: bool) -> None:

@@ -69,12 +69,12 @@ def plan(
     from valyrian_jax.planning.plan import Hardware, make_plan
 
     hardware = Hardware(find_card(card), devices, mfu, disk, network)
-    made = make_plan(load_config(config_file, overrides), hardware)
+    run_plan = make_plan(load_config(config_file, overrides), hardware)
     if as_json:
-        click.echo(json.dumps(plan_record(made, hardware)))
+        click.echo(json.dumps(plan_record(run_plan, hardware)))
         return
-    print_table(plan_table(made, hardware))
-    for line in describe_advice(made):
+    print_table(plan_table(run_plan, hardware))
+    for line in describe_advice(run_plan):
         click.echo(click.wrap_text(line, 80))
 
 

@@ -1,4 +1,4 @@
-"""Format what the language checker says of sentences and words, as lines of text or JSON."""
+"""Format the language checker's results for sentences and words, as lines of text or JSON."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from valyrian_jax.language.words.spelling import suggest
 from valyrian_jax.tokenizer.display import escape_controls, to_json
 
 INDENT = len("mistake  ")
-STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit status; of several, the last one here
+STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit statuses; a later one takes precedence
 _MAX_SENTENCE, MAX_WORD = 300, 40  # characters printed for people
 
 
