@@ -40,7 +40,7 @@ Margins = npt.NDArray[np.float64]
 
 
 class PairRow(NamedTuple):
-    """The accuracy in a group of pairs.
+    """The accuracy on a group of pairs.
 
     Attributes:
         rule: Name of the rule; "all" for all rules.
@@ -48,7 +48,7 @@ class PairRow(NamedTuple):
             "unseen" or "own mistakes".
         model: Accuracy of the model.
         trigram: Accuracy of the trigram model; None if there is no text to train it on.
-        equal_length: Number of pairs with equally many tokens.
+        equal_length: Number of pairs whose two texts have the same number of tokens.
     """
 
     rule: str
@@ -63,11 +63,12 @@ class RunPairs(NamedTuple):
 
     Attributes:
         bundle: The model.
-        training: Documents of its training text; None if the bundle does not say which it is.
-        held_out: Windows of its held-out text, or None.
+        training: Documents of its training text; None if the bundle does not name it, or if it
+            does not fit into memory.
+        held_out: Windows of its held-out text; None if the bundle does not name it.
         pairs: Pairs for each rule, from sentences that the training text does not have.
-        unseen: Which form and governor no training sentence has together.
-        too_long: Number of pairs that were left out, being longer than the context.
+        unseen: For each pair, whether no training sentence has its form and its governor together.
+        too_long: Number of pairs that were left out because they are longer than the context.
     """
 
     bundle: Bundle
@@ -79,7 +80,7 @@ class RunPairs(NamedTuple):
 
 
 class PairReport(NamedTuple):
-    """The accuracy of a model in minimal pairs.
+    """The accuracy of a model on minimal pairs.
 
     Attributes:
         rows: Groups of all rules, and then those of each rule.
@@ -106,8 +107,8 @@ def make_run_pairs(directory: Path, rules: Sequence[str], count: int, seed: int)
         training = documents.train if documents else None
     sentences = {s for document in training or () for s in split_sentences(document)}
     count_tokens = functools.partial(_count_tokens, bundle.tokenizer)
-    made = make_pairs(rules, count, seed, count_tokens, sentences)
-    all_pairs = [pair for rule in rules for pair in made[rule]]
+    pairs_by_rule = make_pairs(rules, count, seed, count_tokens, sentences)
+    all_pairs = [pair for rule in rules for pair in pairs_by_rule[rule]]
     pairs = [p for p in all_pairs if fits_context(p, bundle.tokenizer, bundle.model.n_positions)]
     unseen = [not is_seen for is_seen in find_seen_pairs(pairs, sentences)]
     return RunPairs(bundle, training, held_out, pairs, unseen, len(all_pairs) - len(pairs))

@@ -1,4 +1,4 @@
-"""Several processes as one run: connect, agree, synchronize and disconnect.
+"""Several processes as one run: connect, compare, synchronise and disconnect.
 
 `jax.distributed` connects the processes. All of them run the same program, and a computation over
 the common mesh waits for all of them. Only the primary process, number 0, prints, and writes the
