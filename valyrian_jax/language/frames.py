@@ -1,7 +1,7 @@
-"""Frames and forms: what stands with a verb, times what stands in the verb's place.
+"""Frames and forms: the product of what a verb combines with and of what the verb is used for.
 
-A [[frame]] of `grammar.toml` lists the arguments and adjuncts of a verb in any order; a [[form]]
-is a statement, a command, a relative clause ... Every frame in every form becomes a part.
+A [[frame]] of `grammar.toml` lists the arguments and adjuncts of a verb in any order; a [[form]] is
+a statement, a command, a relative clause ... Every frame in every form becomes a part.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ def expand_frames(frames: Sequence[Table], forms: Sequence[Table]) -> Iterator[d
 
 
 def _fits(frame: Table, form: Table) -> bool:
-    """Test whether a frame has the letters that a form leaves out, and allows the form."""
+    """Test whether a frame allows a form, and has the letters that the form leaves out."""
     letters = {_letter(word) for word in frame["words"].split()}
     is_named = form["name"] in frame.get("forms", [form["name"]])
     return is_named and form["name"] not in frame.get("never", ()) and letters >= {*_left_out(form)}

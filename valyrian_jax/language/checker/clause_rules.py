@@ -1,6 +1,6 @@
-"""A rule that no template states, as each word alone has a right form.
+"""The rule that no template expresses, because every single word has a right form.
 
-A negative word goes without `daor`.
+A negative word excludes `daor`.
 """
 
 from itertools import pairwise

@@ -1,8 +1,8 @@
 """Diagnosis by repair: the smallest change that makes a sentence right is the explanation.
 
-A mistake must be provable. The same words in the same order have to be right with one or two other
-forms, and a rule of the grammar has to demand these forms. Where neither is the case, the sentence
-is beyond the grammar, and the diagnosis says how far the grammar could follow.
+A mistake must be provable: the same words in the same order must be right with one or two other
+forms, and a rule of the grammar must demand these forms. Otherwise, the sentence is beyond the
+grammar, and the diagnosis says how far the grammar could follow.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,10 +88,10 @@ def _choose(repairs: Iterable[Repair]) -> list[Repair]:
 
 
 def _find_parsed(sentence: Sentence, forms: _FormsByIndex) -> Iterator[Sentence]:
-    """Yield the sentences with one group of other forms for each word of `forms` that have a parse.
+    """Yield every sentence that has a parse and one group of other forms for each word of `forms`.
 
-    A sentence in which words have all their other forms at once has a parse if one with a group for
-    each of them has one. So a single parse rules out most of them.
+    If any of them has a parse, so has the sentence in which each word has all its other forms at
+    once. So a single parse rules out most of them.
     """
     changed = _replace_readings(sentence, {i: [*chain(*groups)] for i, groups in forms.items()})
     if not parse(changed):
@@ -120,10 +120,10 @@ def _parse_all(sentence: Sentence) -> Iterator[Parse]:
 
 
 def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
-    """Return the other forms of the words read here, the most similar first.
+    """Return the other forms of the words of some readings, the most similar first.
 
-    They are grouped by case and mood: of parses that agree in all but their words, the parser
-    yields one, which may be one that no rule demands.
+    They are grouped by case and mood: of parses that differ only in their words, the parser yields
+    one, and that one may have a form that no rule demands.
     """
     texts = {reading.text for reading in readings}
     lexemes = dict.fromkeys(r.lexeme for r in readings if r.word_class != "word")
@@ -143,7 +143,7 @@ def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
 
 
 def _explain_end(sentence: Sentence) -> str:
-    """Say how far the grammar could follow, and without which word it has the sentence."""
+    """Explain how far the grammar could follow, and without which word it accepts the sentence."""
     words, last = sentence.words, len(sentence.words) - 1
     parts = []
     for end in range(last - 1, 0, -1):

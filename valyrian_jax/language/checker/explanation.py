@@ -47,7 +47,7 @@ def _shorten(word: str) -> str:
 
 
 def describe_words(words: Sequence[Word]) -> tuple[str, ...]:
-    """Return a line that lists what each known word is, if there is one."""
+    """Return a line that describes each known word; nothing if there is no known word."""
     parts, length = [], 0
     for word in dict.fromkeys(words):
         if word.is_mark or not word.is_known:
@@ -115,12 +115,12 @@ def _other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
 
 
 def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
-    """Name the order of the words that the grammar has."""
+    """Explain which order of the words the grammar accepts."""
     words = sentence.words
     first = next(i for i, index in enumerate(order) if i != index)
     if order[first + 1] == first:
-        here, there = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
-        return f"the grammar has it with `{there}`, not with `{here}`"
+        written, right = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
+        return f"the grammar has it with `{right}`, not with `{written}`"
     return f"the grammar has it with `{words[first]}` at the end"
 
 

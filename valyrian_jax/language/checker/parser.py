@@ -2,9 +2,9 @@
 
 In High Valyrian the verb is last and a phrase inside a phrase precedes its noun. Matching from the
 end therefore meets a head before its dependents, and each inner phrase ends before the outer one.
-What ends at a word is found once: the noun phrases, and every part of a sentence by its name, so
-that the time is bounded by a polynomial in the number of words. The parser ignores the generator's
-weights, preferred senses and preferred tenses.
+The noun phrases and the named parts that end at a word are found only once, so the time is
+polynomial in the number of words. The parser ignores the generator's weights, preferred senses and
+preferred tenses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from valyrian_jax.language.template import END_MARKS, MODIFIERS, Role, Template,
 from valyrian_jax.language.words.categories import NUMBERS
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 
-# The class of the words that a letter stands for; others are looked up among all readings.
+# The class of the words that a letter can match; for other categories, all readings are tried.
 _WORD_CLASSES = {
     "verb": "verb",
     "time": "word",
@@ -63,20 +63,20 @@ def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterat
 
 
 def list_templates(sentence: Sentence, name: str, end: int) -> Sequence[Template]:
-    """List the templates of this name that may match words of which the last is before `end`."""
+    """List the templates of this name that may match words up to the one before index `end`."""
     if not end:
         return ()
-    found = sentence.templates.get(name)
-    if found is None:
+    possible = sentence.templates.get(name)
+    if possible is None:
         grammar = sentence.grammar
         others = {SENTENCES: grammar.sentences, _PHRASES: grammar.phrases, _GROUPS: grammar.groups}
         templates = others.get(name) or grammar.parts_by_name.get(name, ())
         features = sentence.features_before[-1]
-        found = sentence.templates[name] = [t for t in templates if _is_possible(t, features)]
+        possible = sentence.templates[name] = [t for t in templates if _is_possible(t, features)]
     features, last = sentence.features_before[end], sentence.features_by_word[end - 1]
     return [
         template
-        for template in found
+        for template in possible
         if (not (options := find_last_options(template)) or not options.isdisjoint(last))
         and _is_possible(template, features)
     ]
@@ -168,7 +168,7 @@ def _match_token(
 
 
 def _match_part(sentence: Sentence, token: Token, role: Role, suffix: Parse) -> Iterator[Parse]:
-    """Yield every match of one of several parts, which agrees with the participant `S:x`."""
+    """Yield every match of one of several parts that agrees with its shared participant (`S:x`)."""
     for name in role.arguments:
         for part in find_parts(sentence, name, suffix.start):
             agreements: Agreements | None = suffix.agreements
@@ -208,7 +208,7 @@ def _match_participant(
 
 
 def _has_sense(noun: Lexeme, role: Role) -> bool:
-    """Test whether a noun has one of the senses, or senses that the lexicon does not tell."""
+    """Test whether a noun has one of the role's senses, or may have it because none are listed."""
     if not noun.senses:
         return "known" not in role.arguments
     return not set(noun.senses).isdisjoint(role.arguments)

@@ -29,8 +29,9 @@ class Verdict(NamedTuple):
 
     Attributes:
         text: The sentence as it was written.
-        verdict: "right": the grammar has it. "mistake": a word has a wrong form, and with another
-            form of it the sentence is right. "beyond": a word or the construction is not known.
+        verdict: "right": the grammar accepts it. "mistake": one or two words have a wrong form, and
+            with other forms of them the sentence is right. "beyond": a word or the construction is
+            not known.
         reason: Why it is not right, or "".
         known_words: Number of its words that are known.
         words: Number of its words.
@@ -76,7 +77,7 @@ def check_sentence(text: str) -> Verdict:
 def check_without_diagnosis(text: str) -> Verdict:
     """Check one sentence without looking for a mistake, which is many times faster.
 
-    Every sentence that is not right is beyond the grammar then.
+    Every sentence that is not right then gets the verdict "beyond".
     """
     return _check_words(text)[0]
 
@@ -108,7 +109,7 @@ def _reject(words: Sequence[Word], count: int) -> str:
 
 
 def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
-    """Find the parse of a sentence, or of the same without commas, and the words it is of."""
+    """Return the words that have a parse, the sentence's or those without commas, and the parse."""
     if not 0 < len(words) <= MAX_TOKENS:
         return None
     for attempt in _vary(words):
@@ -119,7 +120,7 @@ def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
 
 
 def _cuts_phrase(words: Sequence[Word], tree: Parse) -> bool:
-    """Return whether a comma stands between a genitive and its noun, where the parse has none."""
+    """Return whether a comma that the parse lacks separates a genitive from its noun."""
     commas, before = set(), 0
     for word in words:
         if word.text == ",":
@@ -143,7 +144,7 @@ def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
 
 
 def _spelling_notes(text: str, words: Sequence[Word], leaves: Iterable[Leaf]) -> Iterator[str]:
-    """Yield a note on every word that is spelt otherwise, as the parse with these leaves has it."""
+    """Yield a note on every word whose spelling differs from that in the parse."""
     if text != nfc(text):
         yield "it is not NFC (its accents are separate characters); checked as NFC"
     read = {leaf.word_index: leaf.reading.text for leaf in leaves if leaf.reading}
