@@ -24,7 +24,7 @@ def find_noun_phrases(
 ) -> tuple[Template, ...]:
     """Return the noun-phrase templates that accept a noun and have attested forms agreeing with it.
 
-    A relative clause or a group of nouns is not inside another phrase, and no vocative.
+    Inside another phrase or in the vocative, there are no relative clauses and no groups of nouns.
     """
 
     def accepts_noun(template: Template) -> bool:

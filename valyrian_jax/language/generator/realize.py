@@ -109,7 +109,7 @@ def _add_participant(state: SentenceState, letter: str, participant: Participant
 
 
 def _realize_noun_phrase(state: SentenceState, noun: Participant, letter: str) -> Participant:
-    """Put a noun into one of its possible phrases; inside another phrase it is mostly alone."""
+    """Put a noun into one of its possible phrases; inside another phrase it mostly stays bare."""
     if state.depth and (state.depth > 1 or not state.happens("nested")):
         return noun
     case, used = state.case(letter), frozenset({*state.used, noun.identity})
@@ -120,9 +120,9 @@ def _realize_noun_phrase(state: SentenceState, noun: Participant, letter: str) -
 
 
 def _can_be_group(state: SentenceState, letter: str) -> bool:
-    """Test whether a participant can be several nouns, whose verb has a form for them.
+    """Test whether a participant can be several nouns: only verbs agree with it, in the plural.
 
-    What else agrees with several nouns of different genders is not attested.
+    How other words agree with several nouns of different genders is not attested.
     """
     template = state.template
     agreeing = {t.name for t in template.tokens if t.features[:1] == (letter,)}
@@ -147,7 +147,7 @@ def _choose_noun_phrase(
     used: frozenset[str],
     can_be_group: bool,
 ) -> tuple[Participant, frozenset[str]]:
-    """Return a noun with the words of its phrase, and what is used now."""
+    """Return a noun with the words of its phrase, and the identities and lemmas used so far."""
     phrases = find_noun_phrases(grammar, noun, case, depth, can_be_group)
     template = choice.pick(phrases, [phrase.weight for phrase in phrases])
     phrase = SentenceState(
