@@ -51,7 +51,7 @@ def diagnose(sentence: Sentence) -> Diagnosis:
     if len(sentence.words) > _MAX_TOKENS:
         return Diagnosis(
             False,
-            "its words are known, but the grammar does not have this sentence; "
+            "its words are known, but the grammar does not cover this sentence; "
             "divide it into shorter ones to learn more",
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
@@ -149,14 +149,14 @@ def _explain_end(sentence: Sentence) -> str:
     for end in range(last - 1, 0, -1):
         if parse(_reorder(sentence, [*range(end), last])):
             beginning = " ".join(words[:end]).replace(" ,", ",")
-            parts.append(f"after {quote([beginning])} the grammar knows no more")
+            parts.append(f"the grammar follows it only as far as {quote([beginning])}")
             break
     for index, word in enumerate(words[:last]):
         others = [i for i in range(len(words)) if i != index]
         if sentence.readings[index] and parse(_reorder(sentence, others)):
-            parts.append(f"the grammar has it without `{word}`")
+            parts.append(f"the grammar accepts it without `{word}`")
             break
-    return "; ".join(parts) or "its words are known, but the grammar does not have this sentence"
+    return "; ".join(parts) or "its words are known, but the grammar does not cover this sentence"
 
 
 def _other_orders(sentence: Sentence) -> Iterator[list[int]]:

@@ -25,11 +25,11 @@ def explain_unknown_words(words: Sequence[str]) -> str:
         for letter in word.lower():
             if letter not in ALPHABET and not letter.isprintable():
                 code = f"U+{ord(letter):04X}"
-                return f"`{code}` cannot be High Valyrian: it is no letter or mark at all"
+                return f"`{code}` cannot be High Valyrian: it is neither a letter nor a mark"
             if letter not in ALPHABET and letter not in string.ascii_lowercase:
                 shown = _shorten(word)
                 mark = "◌" * bool(combining(letter)) + letter
-                return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{mark}`"
+                return f"`{shown}` cannot be High Valyrian, which has no letter or mark `{mark}`"
     unknown = list(dict.fromkeys(words))
     reasons = [_explain_unknown(word) for word in unknown[:_MAX_UNKNOWN]]
     more = len(unknown) - len(reasons)
@@ -120,8 +120,8 @@ def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
     first = next(i for i, index in enumerate(order) if i != index)
     if order[first + 1] == first:
         written, right = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
-        return f"the grammar has it with `{right}`, not with `{written}`"
-    return f"the grammar has it with `{words[first]}` at the end"
+        return f"the grammar accepts it with `{right}`, not with `{written}`"
+    return f"the grammar accepts it with `{words[first]}` at the end"
 
 
 def explain_repairs(repairs: Sequence[Repair]) -> str:
@@ -158,7 +158,7 @@ def _explain_change(change: Change) -> str:
         features = ("mood",)
     actual, expected = _describe(place.reading, features), _describe(place.form, features)
     if features == ("position",):
-        return f"`{word}` is the form used {actual}; {expected} it must be"
+        return f"`{word}` is the form used {actual}; it must be the one used {expected}"
     return f"`{word}` is {actual}; {slot.text} must be {expected}"
 
 

@@ -20,7 +20,7 @@ from valyrian_jax.language.words.spelling import nfc
 
 Kind = Literal["right", "mistake", "beyond"]
 KINDS: tuple[Kind, ...] = ("right", "mistake", "beyond")
-NOT_IN_GRAMMAR = "the grammar does not have this sentence"  # the reason without a diagnosis
+NOT_IN_GRAMMAR = "the grammar does not cover this sentence"  # the reason without a diagnosis
 MAX_TOKENS = 40  # words and marks; the sentences of the generator are shorter
 
 
@@ -88,7 +88,7 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
     count = sum(not word.is_mark for word in words)
     known_words = sum(word.is_known for word in words[:MAX_TOKENS])
     verdict = Verdict(text, "beyond", "", known_words, count)
-    if reason := _reject(words, count):
+    if reason := _reject(words):
         notes = describe_words(words[:MAX_TOKENS])
         return verdict._replace(reason=reason, notes=notes), ()
     if found := find_parse(words):
@@ -98,12 +98,15 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
     return verdict._replace(reason=NOT_IN_GRAMMAR), words
 
 
-def _reject(words: Sequence[Word], count: int) -> str:
+def _reject(words: Sequence[Word]) -> str:
     """Return why a sentence cannot be parsed, or ""."""
     if not words:
         return "there are no words in it; write a sentence"
     if len(words) > MAX_TOKENS:
-        return f"it has {count} words; the grammar knows sentences of up to {MAX_TOKENS}: divide it"
+        return (
+            f"it has {len(words)} words and marks; the checker takes sentences of up to "
+            f"{MAX_TOKENS}: divide it"
+        )
     unknown = [word.text for word in words if not (word.is_mark or word.is_known)]
     return explain_unknown_words(unknown) if unknown else ""
 
