@@ -137,13 +137,13 @@ def draw_sentences(
         is_right, size = _check_draft(tokenizer, before, draft)
         if is_right is False and draws < MAX_DRAWS:
             seed, draws, rest = (seed + SEED_STEP) % 2**32, draws + 1, []
-            left = replace(
+            remaining = replace(
                 sample,
                 seed=seed,
                 max_new_tokens=sample.max_new_tokens - len(accepted),
                 min_new_tokens=max(0, sample.min_new_tokens - len(accepted)),
             )
-            ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], left)
+            ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], remaining)
             continue
         size = len(draft) if has_ended else size
         if size:

@@ -65,9 +65,9 @@ def estimate_memory(
     logits = rows * T * model.vocab_size
     whole = _WHOLE_STATES * states
     block = whole + ((_STATES * states - whole) + 3 * scores * keeps_scores) // mesh.tensor
-    kept = L * states + block if train.remat else L * block
+    kept_states = L * states + block if train.remat else L * block
     width = 2 if train.dtype == "bfloat16" else 4
-    activations = width * (kept + 2 * logits // _vocab_shards(model, mesh))
+    activations = width * (kept_states + 2 * logits // _vocab_shards(model, mesh))
     return MemoryEstimate(
         weights=shard,
         optimizer=2 * shard,

@@ -179,19 +179,19 @@ def _reproduction(manifest: Mapping[str, Any]) -> Iterator[str]:
     versions = manifest.get("versions")
     if manifest.get("imported_from") or not isinstance(versions, Mapping):
         return
-    known = {
+    shown = {
         name: clean_name(value)
         for name, value in versions.items()
         if name in _SHOWN_VERSIONS and isinstance(value, str)
     }
-    device, processor = known.pop("device", ""), known.pop("processor", "")
+    device, processor = shown.pop("device", ""), shown.pop("processor", "")
     machine = f" on {device}{f' ({processor})' if processor else ''}" if device else ""
     if not manifest.get("base_model") and (command := _training_command(manifest)):
         yield f"Made{machine} by `{command}`."
     elif machine:
         yield f"Made{machine}."
-    if known:
-        yield f"Versions: {', '.join(f'{name} {value}' for name, value in known.items())}."
+    if shown:
+        yield f"Versions: {', '.join(f'{name} {value}' for name, value in shown.items())}."
     yield "The weights are float32."
 
 

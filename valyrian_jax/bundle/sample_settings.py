@@ -49,6 +49,6 @@ def resolve_settings(bundle: Bundle, settings: SampleSettings) -> SampleConfig:
     names = SampleSettings.__annotations__
     for name in settings.keys() - names:
         raise TypeError(f"unexpected keyword argument {name!r}: expected {', '.join(names)}")
-    given = {name: value for name, value in settings.items() if value is not None}
     # The settings are checked as JSON, which has no NumPy numbers.
-    return resolve_sample_config(bundle, {name: to_plain(value) for name, value in given.items()})
+    overrides = {name: to_plain(value) for name, value in settings.items() if value is not None}
+    return resolve_sample_config(bundle, overrides)

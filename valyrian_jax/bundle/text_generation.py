@@ -41,25 +41,25 @@ class StopScanner:
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [text.encode() for text in stop]
-        self._held = b""
+        self._pending = b""
         self.has_stopped = False
 
     def add(self, chunk: bytes) -> bytes:
         """Take the next bytes; return all bytes that can no longer be part of a stop string."""
         if not self._stop:
             return chunk
-        data = self._held + chunk
+        data = self._pending + chunk
         ends = [(i + len(s), i) for s in self._stop if (i := data.find(s)) >= 0]
         self.has_stopped = bool(ends)
-        size = min(ends)[1] if ends else len(data) - self._count_held(data)
-        self._held = b"" if ends else data[size:]
+        size = min(ends)[1] if ends else len(data) - self._count_pending(data)
+        self._pending = b"" if ends else data[size:]
         return data[:size]
 
     def finish(self) -> bytes:
         """Return the bytes that were held back, once the text has ended without a stop string."""
-        return self._held
+        return self._pending
 
-    def _count_held(self, data: bytes) -> int:
+    def _count_pending(self, data: bytes) -> int:
         """Return the length of the longest suffix of the data that is a prefix of a stop string."""
         longest = min(len(data), max(map(len, self._stop)) - 1)
         for size in range(longest, 0, -1):
@@ -143,18 +143,18 @@ def decode_tokens(
     The last token is cut if a stop string begins inside it. A token is held back while a stop
     string could still begin in it.
     """
-    held: list[bytes] = []
+    pending: list[bytes] = []
     scanner, ready = StopScanner(stop), 0
     for i in take_until_end_of_text(tokenizer, ids):
-        held.append(tokenizer.decode_bytes([i]))
-        ready += len(scanner.add(held[-1]))
-        while held and len(held[0]) <= ready:
-            ready -= len(held[0])
-            yield held.pop(0)
+        pending.append(tokenizer.decode_bytes([i]))
+        ready += len(scanner.add(pending[-1]))
+        while pending and len(pending[0]) <= ready:
+            ready -= len(pending[0])
+            yield pending.pop(0)
         if scanner.has_stopped:
-            held = [held[0][:ready]] if ready else []
+            pending = [pending[0][:ready]] if ready else []
             break
-    yield from held
+    yield from pending
 
 
 def generate_tokens(

@@ -132,7 +132,7 @@ def make_pair_report(directory: Path, count: int, seed: int, texts: int) -> Pair
     """
     run = make_run_pairs(directory, [*RULES], count, seed)
     bundle = run.bundle
-    own = list_own_mistakes(bundle, texts)
+    mistakes = list_own_mistakes(bundle, texts)
     scorer = functools.partial(
         score_texts, from_tensors(bundle.tensors), bundle.model, bundle.tokenizer
     )
@@ -142,13 +142,13 @@ def make_pair_report(directory: Path, count: int, seed: int, texts: int) -> Pair
         trigram = WittenBell(tokens, 3, bundle.tokenizer.vocab_size)
         scorers.append(functools.partial(score_with_trigram, trigram, bundle.tokenizer))
 
-    made = _Scored(run.pairs, [measure_margins(run.pairs, score) for score in scorers])
-    repaired = _Scored(own, [measure_margins(own, score) for score in scorers])
+    generated = _Scored(run.pairs, [measure_margins(run.pairs, score) for score in scorers])
+    repaired = _Scored(mistakes, [measure_margins(mistakes, score) for score in scorers])
     rows = [
         _make_row(scored, rule, group, indices, bundle.tokenizer)
-        for scored, rule, group, indices in _list_groups(made, repaired, run.unseen)
+        for scored, rule, group, indices in _list_groups(generated, repaired, run.unseen)
     ]
-    margins = made.margins[0]
+    margins = generated.margins[0]
     failed = [run.pairs[i] for i in np.argsort(margins) if margins[i] <= 0]
     return PairReport(rows, failed, run.too_long)
 
@@ -161,23 +161,25 @@ class _Scored(NamedTuple):
 
 
 def _list_groups(
-    made: _Scored, own: _Scored, unseen: Sequence[bool]
+    generated: _Scored, repaired: _Scored, unseen: Sequence[bool]
 ) -> Iterator[tuple[_Scored, str, str, list[int]]]:
     """Yield the groups of pairs, first of all rules and then of each: rule, name and indices."""
     for rule in (ALL, *RULES):
-        indices = [i for i, pair in enumerate(made.pairs) if rule in (ALL, pair.rule)]
+        indices = [i for i, pair in enumerate(generated.pairs) if rule in (ALL, pair.rule)]
         groups: dict[str, list[int]] = {ALL: indices}
         for i in indices:
-            pair = made.pairs[i]
+            pair = generated.pairs[i]
             groups.setdefault("unseen" if unseen[i] else "seen", []).append(i)
             if pair.attractor:
                 groups.setdefault("attractor", []).append(i)
             if pair.distance:
                 groups.setdefault(f"distance {name_distance(pair.distance)}", []).append(i)
-        yield from ((made, rule, name, groups[name]) for name in sorted(groups) if groups[name])
-        indices = [i for i, pair in enumerate(own.pairs) if rule in (ALL, pair.rule)]
+        yield from (
+            (generated, rule, name, groups[name]) for name in sorted(groups) if groups[name]
+        )
+        indices = [i for i, pair in enumerate(repaired.pairs) if rule in (ALL, pair.rule)]
         if indices:
-            yield own, rule, OWN_MISTAKES, indices
+            yield repaired, rule, OWN_MISTAKES, indices
 
 
 def _make_row(

@@ -216,17 +216,17 @@ def _has_sense(noun: Lexeme, role: Role) -> bool:
 
 def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
     """Find the parts of this name whose last word is the one before index `end`."""
-    found = sentence.phrases.setdefault(end, {})
-    if name not in found:
-        found[name] = ()  # A part of the same name that ends at the same word adds nothing.
+    cached = sentence.phrases.setdefault(end, {})
+    if name not in cached:
+        cached[name] = ()  # A part of the same name that ends at the same word adds nothing.
         parts: dict[tuple[int, Agreement], Part] = {}
         for template in list_templates(sentence, name, end):
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement
                 parts.setdefault(key, Part(*key, result.leaves))
-        found[name] = tuple(parts.values())
-    return found[name]
+        cached[name] = tuple(parts.values())
+    return cached[name]
 
 
 def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequence[Phrase]:
@@ -238,9 +238,9 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
         is_group: Whether to find coordinated noun phrases too.
     """
     name = _GROUPS if is_group else _PHRASES
-    found = sentence.phrases.setdefault(end, {})
-    if name not in found:
-        found[name] = ()
+    cached = sentence.phrases.setdefault(end, {})
+    if name not in cached:
+        cached[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
         for template in list_templates(sentence, name, end):
             if template.covered:
@@ -250,8 +250,8 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
                 # Of the matches that differ only in their leaves, the first is enough.
                 phrases.setdefault(phrase[:-1], phrase)
         simple = find_phrases(sentence, end) if is_group else ()
-        found[name] = (*simple, *phrases.values())
-    return found[name]
+        cached[name] = (*simple, *phrases.values())
+    return cached[name]
 
 
 def _make_phrase(template: Template, result: Parse) -> Phrase:

@@ -91,8 +91,8 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
     if reason := _reject(words):
         notes = describe_words(words[:MAX_TOKENS])
         return verdict._replace(reason=reason, notes=notes), ()
-    if found := find_parse(words):
-        attempt, tree = found
+    if parsed := find_parse(words):
+        attempt, tree = parsed
         notes = (*_spelling_notes(text, attempt, tree.leaves),)
         return verdict._replace(verdict="right", notes=notes), words
     return verdict._replace(reason=NOT_IN_GRAMMAR), words
