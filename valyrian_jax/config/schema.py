@@ -145,7 +145,8 @@ class ModelConfig:
     def _check_heads(self) -> "ModelConfig":
         if self.n_embd % self.n_head:
             raise ValueError(
-                f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}"
+                f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}; change "
+                "one of them"
             )
         return self
 
@@ -218,13 +219,13 @@ class TrainConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"train.accumulate = {self.accumulate} must divide "
-                f"train.batch_size = {self.batch_size}"
+                f"train.batch_size = {self.batch_size}; change one of them"
             )
         for name in ("eval_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) % self.steps_per_dispatch:
                 raise ValueError(
                     f"train.{name} = {getattr(self, name)} must be a multiple of "
-                    f"train.steps_per_dispatch = {self.steps_per_dispatch}"
+                    f"train.steps_per_dispatch = {self.steps_per_dispatch}; change one of them"
                 )
         return self
 

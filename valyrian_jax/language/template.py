@@ -173,7 +173,7 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
     if not arguments or arguments[0] not in CATEGORIES:
         raise UserError(
             f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of "
-            f"{', '.join(CATEGORIES)}"
+            f"{', '.join(CATEGORIES)}; correct it"
         )
     category, *rest = arguments
     kinds = rest[0].split("|") if category == "verb" else ()

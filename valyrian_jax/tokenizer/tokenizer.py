@@ -205,7 +205,8 @@ class Tokenizer:
             tokens, merges, special = hf_format.from_json(content)
         except hf_format.UnsupportedTokenizerError as error:
             raise UserError(
-                f"{path} is not a byte-level BPE tokenizer.json like GPT-2's: {error}"
+                f"{path} is not a byte-level BPE tokenizer.json like GPT-2's: {error}; use another "
+                "tokenizer"
             ) from error
         return cls(tuple(tokens), tuple(merges), special)
 

@@ -264,7 +264,10 @@ def _read_metadata(path: Path) -> CheckpointMetadata:
     try:
         metadata = TypeAdapter(CheckpointMetadata).validate_python(content)
     except ValidationError as error:
-        raise UserError(f"{file}: {explain_error(error)}") from error
+        raise UserError(
+            f"{file} is not the record of a checkpoint: {explain_error(error)}; move the "
+            "checkpoint away to resume from the one before"
+        ) from error
     if str(metadata.step) != path.name:
         raise UserError(
             f"{file} belongs to another checkpoint: expected step {path.name}, "

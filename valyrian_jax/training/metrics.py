@@ -160,4 +160,4 @@ def _close_uploader(process: subprocess.Popen[bytes], timeout: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
-        warn("wandb failed or did not finish; see wandb.log; metrics.jsonl is complete")
+        warn("wandb failed or did not finish: see wandb.log; metrics.jsonl is complete")

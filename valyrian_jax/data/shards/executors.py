@@ -46,8 +46,8 @@ def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
             yield workers
     except BrokenExecutor as error:
         raise UserError(
-            "a worker process was killed, perhaps because memory is short; finished shards are "
-            "kept: run the same command again to resume, with fewer --workers if needed"
+            "a worker process was killed, perhaps for lack of memory; finished shards are kept: "
+            "run the same command again to resume, with fewer --workers if needed"
         ) from error
 
 
