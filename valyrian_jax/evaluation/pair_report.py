@@ -16,7 +16,7 @@ from valyrian_jax.data.windows import EvalWindows
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.pairs import (
     Accuracy,
-    Score,
+    Scorer,
     find_seen_pairs,
     fits_context,
     measure_accuracy,
@@ -136,7 +136,7 @@ def make_pair_report(directory: Path, count: int, seed: int, texts: int) -> Pair
     scorer = functools.partial(
         score_texts, from_tensors(bundle.tensors), bundle.model, bundle.tokenizer
     )
-    scorers: list[Score] = [scorer]
+    scorers: list[Scorer] = [scorer]
     if run.training is not None:
         tokens = encode_documents(run.training, bundle.tokenizer, choose_scratch(directory))
         trigram = WittenBell(tokens, 3, bundle.tokenizer.vocab_size)

@@ -26,7 +26,7 @@ from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import Params
 from valyrian_jax.tokenizer import Tokenizer
 
-Score = Callable[[Sequence[str]], npt.NDArray[np.float64]]
+Scorer = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 """A function that returns the log-probability of each text, in nats."""
 
 CHANCE = 0.5
@@ -82,7 +82,7 @@ def measure_accuracy(margins: npt.NDArray[np.float64]) -> Accuracy:
     return Accuracy(len(margins), int((margins > 0).sum()))
 
 
-def measure_margins(pairs: Sequence[Pair], score: Score) -> npt.NDArray[np.float64]:
+def measure_margins(pairs: Sequence[Pair], score: Scorer) -> npt.NDArray[np.float64]:
     """Return by how much the right text of each pair is more probable, in nats."""
     scores = score([text for pair in pairs for text in pair.texts]).reshape(-1, 2)
     return scores[:, 0] - scores[:, 1]
