@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from valyrian_jax.cli.verdicts import MAX_WORD, shorten
+from valyrian_jax.cli.verdicts import MAX_WORD, abbreviate
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.dictionary import (
     Entry,
@@ -30,8 +30,8 @@ def find_entries(query: str) -> Sequence[Entry]:
     if not entries:
         others = result.nearest or [entry.lexeme.lemma for entry in result.entries]
         raise UserError(
-            f"{shorten(query, MAX_WORD)!r} is not a word of the lexicon: expected one in any form; "
-            f"similar words: {', '.join(others) or 'none'}"
+            f"{abbreviate(query, MAX_WORD)!r} is not a word of the lexicon: expected one in any "
+            f"form; similar words: {', '.join(others) or 'none'}"
         )
     return [entry for entry in entries if entry.lexeme.lemma == entry.form] or entries
 
@@ -44,7 +44,7 @@ def format_look_up(result: LookUp) -> Iterator[str]:
         yield _describe_failure(result)
     yield "\n\n".join(map(format_entry, shown))
     if others:
-        yield f"\n\nOther words for {shorten(result.query, MAX_WORD)}:\n" if shown else ""
+        yield f"\n\nOther words for {abbreviate(result.query, MAX_WORD)}:\n" if shown else ""
         yield "\n".join(map(_format_line, others))
 
 
@@ -58,7 +58,7 @@ def _choose_shown(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _describe_failure(result: LookUp) -> str:
-    query = shorten(result.query, MAX_WORD)
+    query = abbreviate(result.query, MAX_WORD)
     if result.nearest:
         return f"{query}: not found; the nearest are {', '.join(result.nearest)}"
     if " " in result.query.strip():

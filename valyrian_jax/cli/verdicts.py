@@ -78,7 +78,7 @@ def _word_json(word: Word) -> str:
 
 
 def _word_lines(word: Word) -> Iterator[str]:
-    shown = shorten(word.text, MAX_WORD)
+    shown = abbreviate(word.text, MAX_WORD)
     spellings = dict.fromkeys(reading.text for reading in word.readings)
     if not word.is_known:
         neighbours = ", ".join(suggest(word.text)) if len(word.text) <= MAX_WORD else ""
@@ -100,12 +100,12 @@ def _verdict_json(verdict: Verdict) -> str:
 
 def _verdict_text(verdict: Verdict) -> str:
     lines = [verdict.reason] * bool(verdict.reason) + [*verdict.notes]
-    sentence = shorten(verdict.text, _MAX_SENTENCE)
+    sentence = abbreviate(verdict.text, _MAX_SENTENCE)
     first = f"{verdict.verdict:<{INDENT}}{sentence}"
     return "\n".join([first, *(" " * INDENT + line for line in lines)])
 
 
-def shorten(text: str, length: int) -> str:
+def abbreviate(text: str, length: int) -> str:
     """Return the beginning of a text in one line, with control characters as escapes."""
     escaped = escape_controls(text[: length + 1], kept="")
     return escaped if len(escaped) <= length else escaped[:length] + "…"

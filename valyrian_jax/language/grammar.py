@@ -87,8 +87,8 @@ def load_grammar() -> Grammar:
 
 
 @cache
-def find_parts(grammar: Grammar, names: Sequence[str]) -> Sequence[Template]:
-    """Return the parts with these names that the generator uses."""
+def find_part_templates(grammar: Grammar, names: Sequence[str]) -> Sequence[Template]:
+    """Return the templates of the parts with these names that the generator uses."""
     return [template for template in grammar.parts if template.part in names and template.weight]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from valyrian_jax.language.generator.vocabulary import Tense, VerbFrame, WordForm, list_verb_frames
-from valyrian_jax.language.grammar import Grammar, find_parts
+from valyrian_jax.language.grammar import Grammar, find_part_templates
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import analyze
@@ -87,7 +87,7 @@ class Evidence:
             case "part":
                 if role.arguments not in self.parts:
                     self.parts[role.arguments] = True  # in case the part contains itself
-                    templates = find_parts(self.grammar, role.arguments)
+                    templates = find_part_templates(self.grammar, role.arguments)
                     self.parts[role.arguments] = any(map(self.allows, templates))
                 return self.parts[role.arguments]
             case "verb":

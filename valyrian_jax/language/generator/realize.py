@@ -29,7 +29,7 @@ from valyrian_jax.language.generator.vocabulary import (
     rank_weights,
 )
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_parts
+from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_part_templates
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.template import TELL, Role, Token
 from valyrian_jax.language.words.categories import TENSES
@@ -185,7 +185,7 @@ def _choose_part(
     discourse: Discourse,
 ) -> tuple[tuple[str, ...], Discourse]:
     """Return the words of one of the parts of these names, and the discourse after it."""
-    templates = find_parts(grammar, names)
+    templates = find_part_templates(grammar, names)
     template = choice.pick(templates, [template.weight for template in templates])
     part = SentenceState(grammar, template, choice)
     if shared:

@@ -205,7 +205,7 @@ def attested_persons(verb: Lexeme, tense: str, mood: str) -> frozenset[str]:
 
 
 @cache
-def find_modifiers(
+def find_modifier_forms(
     pos: str, lemmas: Senses, senses: Senses, number: str, key: tuple[str, str, str], position: str
 ) -> tuple[WordForm, ...]:
     """Find the adjectives, determiners or numerals that may describe a noun, in agreeing forms.
