@@ -37,7 +37,7 @@ def find_entries(query: str) -> Sequence[Entry]:
 
 
 def format_look_up(result: LookUp) -> Iterator[str]:
-    """Yield the best entries in full, and then the others in a line each."""
+    """Yield the best entries in full, and then each of the others in one line."""
     shown = _choose_shown(result.entries)
     others = [entry for entry in result.entries if entry not in shown]
     if not result.entries:

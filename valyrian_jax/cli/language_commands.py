@@ -86,7 +86,7 @@ def corpus(sentences: int | None, seed: int, exact: int, out: Path | None) -> No
 def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) -> int:
     """Check every sentence of a text against the grammar.
 
-    FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
+    FILE is a text of any size: plain, JSON (one object per line, or an array) or Parquet, also
     compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
     checked itself.
 

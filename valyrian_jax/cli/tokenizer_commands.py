@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Train a tokenizer of exactly --vocab-size tokens.
 
-    FILES are texts of any size: plain, JSON (an object a line, or one array) or Parquet, also
+    FILES are texts of any size: plain, JSON (one object per line, or an array) or Parquet, also
     compressed with gzip or zstd; - is standard input. A URL such as s3://bucket/*.jsonl is read
     through fsspec. Documents of JSON and Parquet that `tokenizer encode --out` skips are skipped
     here too.
@@ -98,8 +98,8 @@ def encode(
     is standard input.
 
     With --out, write the tokens of any number of FILEs of any size as shards, which `train.py
-    --data.path` reads. Then a FILE is plain text, JSON (an object a line, or one array) or Parquet,
-    also compressed; a URL such as s3://bucket/*.jsonl is read through fsspec. After an
+    --data.path` reads. Then a FILE is plain text, JSON (one object per line, or an array) or
+    Parquet, also compressed; a URL such as s3://bucket/*.jsonl is read through fsspec. After an
     interruption, the same command continues.
     """
     context = click.get_current_context()

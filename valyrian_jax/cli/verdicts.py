@@ -54,7 +54,7 @@ def exit_status(counts: Counter[str]) -> int:
 
 
 def format_readings(words: Sequence[str], as_json: bool, counts: Counter[str]) -> Iterator[str]:
-    """Yield the readings of each word: one JSON object a word, or lines of text.
+    """Yield the readings of each word: one JSON object per word, or lines of text.
 
     Args:
         words: Words, or sentences with several.

@@ -53,7 +53,7 @@ class Dataset(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on the text for the user, a line each."""
+        """Notes on the text for the user, one line each."""
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> Int[np.ndarray, "N B W"]:
         """Return the batches of `count` steps from `step` on, int32 [N, B, T + 1].

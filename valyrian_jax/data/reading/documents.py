@@ -1,7 +1,7 @@
 """Documents of a text of any size, one after another, with a reason for each that has no text.
 
-A document is what lies between two separators of plain text, an object a line or in an array of
-JSON, or a row of Parquet; `valyrian_jax.data.reading.text_reader` opens the text. Only a long
+In plain text, a document is what lies between two separators; in JSON, an object per line or in an
+array; in Parquet, a row. `valyrian_jax.data.reading.text_reader` opens the text. Only a long
 document of plain text comes in several pieces.
 """
 

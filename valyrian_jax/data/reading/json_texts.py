@@ -1,4 +1,4 @@
-"""JSON as documents: an object a line, or one array of objects or strings, of any size."""
+"""JSON as documents: one object per line, or an array of objects or strings, of any size."""
 
 import contextlib
 import itertools
@@ -112,7 +112,7 @@ def read_elements(stream: TextStream, max_bytes: int) -> Iterator[bytes]:
                 raise UserError(
                     f"{stream.name} is not a JSON array of documents: expected JSON of at most "
                     f"{max_bytes >> 20} MB as element {number + 1:,}, found "
-                    f"{text[at : at + 40]!r}; repair it, or write one object a line"
+                    f"{text[at : at + 40]!r}; repair it, or write one object per line"
                 )
             text, at = text[at:] + more, 0
             continue
@@ -124,7 +124,7 @@ def read_elements(stream: TextStream, max_bytes: int) -> Iterator[bytes]:
         if rest.strip():
             raise UserError(
                 f"{stream.name} goes on after its JSON array: expected its end, found "
-                f"{rest.strip()[:40]!r}; write one array, or one object a line"
+                f"{rest.strip()[:40]!r}; write one array, or one object per line"
             )
 
 

@@ -51,8 +51,8 @@ def check_form(stream: TextStream, text_key: str) -> TextForm:
     form = detect_json(stream.head) if text_key else ""
     if form == "other":
         raise UserError(
-            f"{stream.name} is one value of JSON over several lines; expected an object a line, or "
-            "one array of objects, with the text under a key: convert it, or set the key to '' "
+            f"{stream.name} is one value of JSON over several lines; expected one object per line, "
+            "or one array of objects, with the text under a key: convert it, or set the key to '' "
             "(--data.text_key or --text-key) to read the JSON itself as plain text"
         )
     if form:

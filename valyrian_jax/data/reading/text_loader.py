@@ -26,7 +26,7 @@ class Text(NamedTuple):
     documents: list[str]
     size: int  # bytes in UTF-8
     fingerprint: str  # SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet
-    notes: tuple[str, ...] = ()  # notes for the user, a line each
+    notes: tuple[str, ...] = ()  # notes for the user, one line each
 
 
 def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
