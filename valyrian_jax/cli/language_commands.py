@@ -87,8 +87,8 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
     """Check every sentence of a text against the grammar.
 
     FILE is a text of any size: plain, JSON (one object per line, or an array) or Parquet, also
-    compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
-    checked itself.
+    compressed with gzip or zstd; - and the default are standard input. A SENTENCE can take its
+    place.
 
     Every sentence gets a verdict. right: the grammar accepts it. mistake: a word has a wrong form;
     the reason names the rule and the right form. beyond: the sentence has an unknown word or a

@@ -109,7 +109,7 @@ class DataConfig:
     held_out: Share = 0.05
     """Share of the text to hold out from training: its end, in whole documents if they allow it."""
     mixture: Mixture = ()
-    """Shards to mix in, as DIRECTORY=WEIGHT; those of data.path have weight 1. Can be several."""
+    """Shards to mix in, as DIRECTORY=WEIGHT; data.path has weight 1. Can be repeated."""
     tokenizer: PathString = ""
     """A tokenizer.json; empty: that of the shards, or a new one trained on the training part."""
 
@@ -275,7 +275,7 @@ class SampleConfig:
     min_new_tokens: CountOrZero = 0
     """A text does not end at <|endoftext|> before this number of new tokens."""
     stop: StopStrings = ()
-    """String before which a text ends; there can be several."""
+    """String before which a text ends; can be repeated."""
 
 
 @dataclass(frozen=True, config=_STRICT)
