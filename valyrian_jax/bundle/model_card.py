@@ -160,7 +160,7 @@ def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterat
         yield f"On held-out text: {metrics['bits_per_byte']:.4f} bits per byte."
     if "entropy_bits_per_byte" in metrics:
         entropy = metrics["entropy_bits_per_byte"]
-        yield f"The entropy of that text, which no model can beat, is {entropy:.4f}."
+        yield f"The entropy of that text, which no model can expect to beat, is {entropy:.4f}."
     if overlap := _describe_overlap(manifest):
         yield overlap
 

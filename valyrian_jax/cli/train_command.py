@@ -60,8 +60,8 @@ class TrainCommand(click.Command):
 @click.option(
     "--resume",
     type=DIRECTORY,
-    help="Resume this run from its newest checkpoint. auto: resume the run in --out with the same "
-    "command that starts it; for schedulers that restart a job.",
+    help="Resume this run from its newest checkpoint. auto: resume the run in --out, or start it "
+    "there; for schedulers that restart a job with the same command.",
 )
 @click.option(
     "--init",
