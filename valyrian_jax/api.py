@@ -74,7 +74,8 @@ class Model(LanguageModel):
 
     @pin_jax_settings()
     def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        # JAX compiles for every length, so there are few of them; later tokens change no logits.
+        # JAX compiles a program for each length, so pad to a power of two; later tokens change no
+        # logits before them.
         length = min(1 << (len(tokens) - 1).bit_length(), self.config.n_positions)
         padded = np.zeros((1, length), np.int32)
         padded[0, : len(tokens)] = tokens

@@ -105,7 +105,7 @@ def _exit_without_reader(status: int) -> NoReturn:
 
 
 def _explain_jax_failure() -> str | None:
-    """Return why JAX has no device to compute on; None: it has one, or was not used."""
+    """Return why JAX has no device to compute on; None: it has one, or it was not imported."""
     try:
         if jax := sys.modules.get("jax"):
             jax.devices()

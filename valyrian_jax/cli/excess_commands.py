@@ -57,8 +57,8 @@ def print_excess(report: "ExcessReport") -> None:
     _print_groups("construction", report.constructions, report)
     click.echo(
         click.wrap_text(
-            "A sentence counts for each construction that it has. By class of tokens, the source's "
-            "share is not known, so these are the model's own nats:",
+            "A sentence counts for each construction that it has. By class of tokens, only the "
+            "model's own nats are known, not those of the source:",
             80,
         )
     )

@@ -128,7 +128,7 @@ def config_from_tree(
                 key = f"{section}.{name}"
                 shown = names.get(key, key)
                 _check_plain(value, shown if key in overrides else f"{source}: {shown}")
-        # As JSON, because only there strict types let a mapping become a dataclass.
+        # Validate as JSON: in strict mode, pydantic turns no Python mapping into a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:

@@ -50,7 +50,7 @@ def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ..
 
 
 def check_context(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
-    """Return a shortage if the training part has no whole window of T + 1 tokens."""
+    """Return a shortage if the training part is shorter than a window of T + 1 tokens."""
     length = config.model.n_positions
     if training_tokens > length:
         return ()

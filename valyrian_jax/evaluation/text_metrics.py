@@ -56,7 +56,8 @@ def measure_and_diagnose_texts(texts: Iterable[str], training: Collection[str]) 
     metrics = _measure_sentences(sentences, verdicts, training)
     others = [sentence for sentence in sentences if not _is_right(verdicts[sentence])]
     diagnosed = [check_sentence(sentence).verdict for sentence in others[:_MAX_DIAGNOSED]]
-    mistakes = len(diagnosed) - diagnosed.count("beyond")  # A misspelt one is a mistake here.
+    # A sentence that is right but misspelt counts as a mistake here.
+    mistakes = len(diagnosed) - diagnosed.count("beyond")
     wrong = 1 - metrics.grammatical if diagnosed else 0.0
     share = mistakes / max(len(diagnosed), 1)
     return metrics._replace(mistakes=wrong * share, beyond=wrong * (1 - share))

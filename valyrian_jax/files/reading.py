@@ -127,7 +127,7 @@ def _read_errors(path: StrPath, kind: str, expected: str) -> Iterator[None]:
 def _read_at_most(file: BinaryIO, name: str, max_bytes: int | None) -> bytes:
     if max_bytes is None:
         return file.read()
-    # `read` allocates what it is asked for, so ask for no more than there can be.
+    # `read` allocates the size that it is asked for, so do not ask for more than the file can have.
     size = max(os.fstat(file.fileno()).st_size, MAX_BYTES)
     data = file.read(min(size, max_bytes) + 1)
     if len(data) > max_bytes:

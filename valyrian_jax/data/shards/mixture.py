@@ -73,7 +73,8 @@ class MixtureDataset:
         """Windows of the held-out parts of all sets, one after another."""
         train = self.config.train
         first, *others = [read_held_out(part.split) for part in self.sets]
-        # The first token of a held-out part is context only; the end of the previous part, too.
+        # The first token of a held-out part is context only; the last one of the previous part can
+        # take its place.
         tokens = np.concatenate([first, *(part[1:] for part in others)])
         rows = train.batch_size // train.accumulate
         windows = make_eval_windows(tokens, rows, self.config.model.n_positions)

@@ -63,7 +63,7 @@ class Evidence:
             return token.name in self.texts
         if role.category != "participant":
             return self._allows_role(role) and self._allows_mood(role, token)
-        # A noun or pronoun must be there, unless it is a subject, which may be left out.
+        # The sentence must have a noun or pronoun, unless it is a subject, which may be left out.
         subjects = {t.features[0] for t in template.tokens if t.features and t is not token}
         case = token.features[0] if token.features else ""
         return token.name in subjects or case in ("", "N", "phrase") or case in self.features
