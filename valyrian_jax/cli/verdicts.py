@@ -111,7 +111,7 @@ def abbreviate(text: str, length: int) -> str:
     return escaped if len(escaped) <= length else escaped[:length] + "…"
 
 
-def _features(reading: Reading) -> dict[str, str]:
+def _list_features(reading: Reading) -> dict[str, str]:
     """Return the grammatical features that a reading has."""
     return {name: value for name in FEATURES if (value := getattr(reading, name))}
 
@@ -122,7 +122,7 @@ def _reading_record(reading: Reading) -> dict[str, Any]:
         "lemma": lexeme.lemma,
         "pos": lexeme.pos,
         "gloss": lexeme.gloss,
-        **_features(reading),
+        **_list_features(reading),
         "sure": reading.attested,
         **({"joined": True} if reading.coordinated else {}),
     }

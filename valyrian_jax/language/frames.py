@@ -20,16 +20,20 @@ def expand_frames(frames: Sequence[Table], forms: Sequence[Table]) -> Iterator[d
 
 def _fits(frame: Table, form: Table) -> bool:
     """Test whether a frame allows a form, and has the letters that the form leaves out."""
-    letters = {_letter(word) for word in frame["words"].split()}
+    letters = {_find_letter(word) for word in frame["words"].split()}
     is_named = form["name"] in frame.get("forms", [form["name"]])
-    return is_named and form["name"] not in frame.get("never", ()) and letters >= {*_left_out(form)}
+    return (
+        is_named
+        and form["name"] not in frame.get("never", ())
+        and letters >= {*_read_omitted(form)}
+    )
 
 
 def _combine(frame: Table, form: Table) -> dict[str, Any]:
     words = [
         form["verb"] if word == "V" else word
         for word in frame["words"].split()
-        if _letter(word) not in _left_out(form)
+        if _find_letter(word) not in _read_omitted(form)
     ]
     if "adds" in form:
         words.insert(words.index("{") + 1, form["adds"])
@@ -46,9 +50,9 @@ def _combine(frame: Table, form: Table) -> dict[str, Any]:
     }
 
 
-def _letter(word: str) -> str:
+def _find_letter(word: str) -> str:
     return word.strip("()*").partition(":")[0]
 
 
-def _left_out(form: Table) -> str:
+def _read_omitted(form: Table) -> str:
     return str(form.get("without", ""))

@@ -58,10 +58,14 @@ def diagnose(sentence: Sentence) -> Diagnosis:
         return Diagnosis(True, explain_tense(tree), tree.leaves)
     if tree := parse(replace(sentence, check_clauses=False, phrases={})):
         return Diagnosis(True, find_violation(tree), tree.leaves)
-    forms = {i: _other_forms(readings) for i, readings in enumerate(sentence.readings) if readings}
+    forms = {
+        i: _list_other_forms(readings) for i, readings in enumerate(sentence.readings) if readings
+    }
     if repairs := _choose(_repair_all(sentence, [{index: forms[index]} for index in forms])):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
-    if order := next((o for o in _other_orders(sentence) if parse(_reorder(sentence, o))), None):
+    if order := next(
+        (o for o in _list_other_orders(sentence) if parse(_reorder(sentence, o))), None
+    ):
         return Diagnosis(False, explain_order(sentence, order))
     pairs = combinations(forms, 2) if len(sentence.words) <= _MAX_PAIR_TOKENS else ()
     if repairs := _choose(_repair_all(sentence, ({i: forms[i], j: forms[j]} for i, j in pairs))):
@@ -119,7 +123,7 @@ def _parse_all(sentence: Sentence) -> Iterator[Parse]:
                 yield tree
 
 
-def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
+def _list_other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
     """Return the other forms of the words of some readings, the most similar first.
 
     They are grouped by case and mood: of parses that differ only in their words, the parser yields
@@ -159,7 +163,7 @@ def _explain_end(sentence: Sentence) -> str:
     return "; ".join(parts) or "its words are known, but the grammar does not cover this sentence"
 
 
-def _other_orders(sentence: Sentence) -> Iterator[list[int]]:
+def _list_other_orders(sentence: Sentence) -> Iterator[list[int]]:
     """Yield the orders that learners confuse: a verb that is not last, and swapped neighbours."""
     indices = list(range(len(sentence.words)))
     for i in indices[:-2]:

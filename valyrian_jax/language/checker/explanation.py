@@ -94,7 +94,7 @@ def explain_tense(tree: Parse) -> str:
         tenses = list_tenses(adverb.lexeme)
         if verb.tense not in tenses:
             allowed = " or ".join(filter(None, [", ".join(tenses[:-1]), tenses[-1]]))
-            forms = quote(_other_tenses(verb, tenses))
+            forms = quote(_list_other_tenses(verb, tenses))
             reason = (
                 f"`{verb.text}` is {verb.tense}; with `{adverb.text}` the verb must be {allowed}"
             )
@@ -102,7 +102,7 @@ def explain_tense(tree: Parse) -> str:
     return "the adverb of time does not go with the tense of the verb"
 
 
-def _other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
+def _list_other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
     """Return the forms of a verb in the same person, number and mood, one for each tense."""
     forms = {
         tense: form.text
@@ -127,21 +127,21 @@ def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
 def explain_repairs(repairs: Sequence[Repair]) -> str:
     """Explain a mistake by the repairs that are equally small."""
     first, *others = repairs
-    same = [r for r in others if _key(r) == _key(first)]
-    forms = " or ".join(quote(_forms(repair)) for repair in [first, *same])
+    same = [r for r in others if _make_key(r) == _make_key(first)]
+    forms = " or ".join(quote(_list_forms(repair)) for repair in [first, *same])
     reason = f"{_explain_changes(first)}: {forms}"
     for other in others:
-        longer = f"{reason}. Or {_explain_changes(other)}: {quote(_forms(other))}"
+        longer = f"{reason}. Or {_explain_changes(other)}: {quote(_list_forms(other))}"
         if other not in same and len(longer) < _MAX_REASON:
             reason = longer
     return reason
 
 
-def _forms(repair: Repair) -> list[str]:
+def _list_forms(repair: Repair) -> list[str]:
     return [text for _, text in repair.forms]
 
 
-def _key(repair: Repair) -> tuple[object, ...]:
+def _make_key(repair: Repair) -> tuple[object, ...]:
     return tuple((change.place.leaf.word_index, change.slot) for change in repair.changes)
 
 

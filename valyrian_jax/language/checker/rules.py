@@ -120,12 +120,12 @@ def _find_modifier_slot(place: Place) -> Slot | None:
     target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     if nouns:
-        return agree_with(min(nouns, key=lambda noun: _distance(leaf, noun)))
+        return agree_with(min(nouns, key=lambda noun: _measure_distance(leaf, noun)))
     subject = find_subject(verb, leaves) if verb else None
     return agree_with_subject(subject) if subject else None
 
 
-def _distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
+def _measure_distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
     """Return the sort key of a noun's distance from a modifier; the template's side comes first."""
     tokens = modifier.template.tokens
     is_before = tokens.index(modifier.token) < tokens.index(noun.token)

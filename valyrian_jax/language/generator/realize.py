@@ -75,7 +75,7 @@ def realize(
         words[:0] = _realize_token(state, index, words[0] if words else "")
         if "N" not in state.template.roles:  # The last vowel of a noun phrase can become long.
             state.choice.expect((" ".join(words),))
-    return words, _next_discourse(state, discourse)
+    return words, _update_discourse(state, discourse)
 
 
 def _choose_verbs(state: SentenceState, discourse: Discourse, tenses: tuple[str, ...]) -> None:
@@ -257,7 +257,7 @@ def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[
     return [word.lemma]
 
 
-def _next_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
+def _update_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
     """Make a living subject the topic, and the first other participant the last mention."""
     subject, old_topic = state.participants.get("x"), discourse.topic
     is_asked = state.template.kinds != TELL
