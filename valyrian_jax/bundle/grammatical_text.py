@@ -168,8 +168,8 @@ def _read_sentence(
 ) -> tuple[list[int], bool]:
     """Read tokens until a sentence is complete; return them, and whether the text ends with them.
 
-    The beginning of the next sentence shows that one is complete. The text `before` the tokens
-    begins with its last sentence; `scanner` has read all of it.
+    A sentence is complete when the next one begins. `before` is the last sentence of the text
+    before the tokens; `scanner` has read that text.
     """
     draft, data, count = [], b"", len(_split_complete(before))
     for i in ids:

@@ -287,7 +287,7 @@ def _resolve_seeds(
 
 
 def _check_prompts(prompts: Any) -> list[str]:
-    """Return texts as a list, after checking that each is one."""
+    """Return prompts as a list, after checking that each of them is a valid text."""
     texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
     for text in texts:
         if not isinstance(text, str):

@@ -53,7 +53,7 @@ def generate_corpus(sentences: int, seed: int, exact: int) -> GeneratedCorpus:
         exact: Number of other texts (from the next seed) whose exact probability is computed too.
 
     Raises:
-        UserError: The grammar cannot write so many sentences.
+        UserError: The grammar cannot generate this number of different sentences.
     """
     paragraphs = list(generate_paragraphs(sentences, seed))
     text = "\n\n".join(paragraph.text for paragraph in paragraphs) + "\n"

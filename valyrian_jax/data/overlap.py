@@ -76,7 +76,8 @@ def _find_windows(train: Iterable[str], held_out: Iterable[str]) -> npt.NDArray[
 def _hash_windows(data: bytes) -> npt.NDArray[np.uint64]:
     """Return a hash of the window at every position, uint64[len(data) - 31].
 
-    The hash of twice as many bytes is one of two hashes, so 32 bytes take five passes.
+    Each pass combines the hashes of two neighbouring windows into that of a window twice as wide,
+    so windows of 32 bytes take five passes.
     """
     hashes = np.frombuffer(data, np.uint8).astype(np.uint64)
     width = 1

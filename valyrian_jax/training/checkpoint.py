@@ -131,7 +131,8 @@ def find_newest(directory: Path) -> Checkpoint:
     """Return the newest intact checkpoint.
 
     Raises:
-        UserError: There is none, one cannot be read, or a newer version of this package wrote it.
+        UserError: There is no intact checkpoint, one cannot be read, or a newer version of this
+            package wrote it.
     """
     damaged: dict[Path, str] = {}
     try:

@@ -227,7 +227,7 @@ def count_skipped_steps(
 def summarize_steps(
     setup: RunSetup, progress: Progress, metrics: StepMetrics, seconds: float
 ) -> dict[str, float]:
-    """Return the values to log about a dispatch that took so many seconds."""
+    """Return the values to log about a dispatch that took `seconds`, by name."""
     settings, model = setup.config.train, setup.config.model
     losses, norms, taken = metrics
     tokens_per_second = len(losses) * settings.batch_size * model.n_positions / seconds

@@ -109,7 +109,7 @@ def _split(
     """Yield what is between the matches of a pattern.
 
     Args:
-        read: Reads up to so many characters or bytes.
+        read: Function that reads up to a number of characters or bytes.
         pattern: The separator.
         max_size: Largest size of a piece.
         count_unsettled: Returns how many characters at the end of a text may become part of a

@@ -197,7 +197,7 @@ def _refuse_device(status: os.stat_result, name: object) -> None:
 
 
 def _peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes of a stream, and all of it."""
+    """Return the first bytes of a stream, and an iterator over the whole stream."""
     first: list[bytes] = []
     while sum(map(len, first)) < HEAD_BYTES and (block := next(blocks, b"")):
         first.append(block)

@@ -69,7 +69,7 @@ def choose_participant(state: SentenceState, letter: str, discourse: Discourse) 
     """Choose a participant that its role and the verbs accept; a noun comes without its phrase.
 
     Raises:
-        DeadEndError: There is none.
+        DeadEndError: There is no such participant.
     """
     role, case = state.template.roles[letter], state.case(letter)
     constraints = _role_constraints(state, letter)

@@ -114,7 +114,7 @@ def find_nouns(
         constraints: Lists of senses; the first that is not empty sets the weights.
         case: Case of the printed form, which must be attested.
         numbers: Numbers that the form may have.
-        coordinated: Whether the last vowel must be one that can be lengthened.
+        coordinated: Whether the form must have a last vowel that can be lengthened.
     """
     candidates = [
         word

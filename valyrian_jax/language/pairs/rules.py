@@ -103,7 +103,7 @@ def check_rule(name: str) -> None:
 
 
 def name_rule(change: Change) -> str:
-    """Return the name of the rule that a changed word breaks; "" if it is none of them."""
+    """Return the name of the rule that a changed word breaks; "" if it breaks none of them."""
     form, features, governor = change.place.form, change.place.features, change.slot.governor
     if not features:
         return "coordination" if form.coordinated != change.place.reading.coordinated else ""
