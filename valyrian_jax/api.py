@@ -62,7 +62,7 @@ class Model(LanguageModel):
 
     @cached_property
     def params(self) -> Params:
-        """The weights as a nested dict of JAX arrays, by the parts of GPT-2's names."""
+        """The weights as a nested dict of JAX arrays; its keys are the parts of GPT-2's names."""
         return from_tensors(self.bundle.tensors)
 
     def generate_tokens(
@@ -74,7 +74,8 @@ class Model(LanguageModel):
 
     @pin_jax_settings()
     def _compute_logits(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        # JAX compiles for every length, so there are few of them; later tokens change no logits.
+        # JAX compiles a program for each length, so pad to a power of two; later tokens change no
+        # logits before them.
         length = min(1 << (len(tokens) - 1).bit_length(), self.config.n_positions)
         padded = np.zeros((1, length), np.int32)
         padded[0, : len(tokens)] = tokens
@@ -97,7 +98,7 @@ def load(path: PathLike | None = None) -> Model:
             package. None: the newest run with weights under runs/; without one, that model.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: There is no model at this path, or it is damaged.
     """
     return Model(*open_bundle(path))
 
@@ -107,8 +108,8 @@ class TrainedRun(NamedTuple):
 
     Attributes:
         directory: Directory of the run; `valyrian_jax.run_directory` lists its files.
-        steps: Steps that the run has taken.
-        best_step: Step with the lowest held-out loss, whose weights `load` reads.
+        steps: Number of steps that the run has taken.
+        best_step: Step with the lowest held-out loss; `load` reads its weights.
         held_out_loss: Loss on the held-out text at that step, in nats per token.
         bits_per_byte: The same loss in bits per byte.
     """

@@ -22,10 +22,10 @@ SaveRequest = Callable[[], bool]
 
 
 def escape(text: str) -> str:
-    r"""Return text in which escapes like \x1b take the place of characters that cannot be printed.
+    r"""Replace the characters of a text that cannot be printed by escapes like \x1b.
 
-    The name of a file can hold control characters, which would drive the terminal, and bytes that
-    are not UTF-8, which Python keeps as surrogates and no output encoding accepts.
+    A file name can contain control characters, which would drive the terminal, and bytes that are
+    not UTF-8, which Python keeps as surrogates and no output encoding accepts.
     """
     return "".join(c if c.isprintable() else _escape_character(c) for c in text)
 
@@ -48,13 +48,16 @@ def check_unicode(text: str, name: str) -> None:
 
 
 def shorten(name: str) -> str:
-    """Return the beginning of a name that nothing has, in one line; it can be a long text."""
+    """Return the beginning of a name, escaped, for a message that it does not exist.
+
+    A user may have passed a whole text in place of a name.
+    """
     shown = escape(name[: _SHOWN_NAME + 1])
     return shown if len(shown) <= _SHOWN_NAME else shown[:_SHOWN_NAME] + "..."
 
 
 def quote_argument(argument: str) -> str:
-    """Return an argument of a command as a shell reads it, all of it printable."""
+    """Quote an argument of a command for a shell, in printable characters only."""
     if escape(argument) == argument:
         return shlex.quote(argument)
     encoded = (
@@ -86,7 +89,7 @@ class StoppedError(Exception):
 
 
 def silence(stream: TextIO) -> None:
-    """Send the rest of an output nowhere, and with it what Python would flush at its exit."""
+    """Discard the rest of an output, and what Python would flush to it on exit."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed.
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, stream.fileno())
@@ -116,7 +119,7 @@ def stop_signals() -> Iterator[StopSignal]:
 
 @contextlib.contextmanager
 def save_requests() -> Iterator[SaveRequest]:
-    """Record SIGUSR1, with which a scheduler such as Slurm asks a job to save and go on."""
+    """Record SIGUSR1, with which a scheduler such as Slurm asks a job to save and continue."""
     received: list[int] = []
 
     def record(number: int, _: FrameType | None) -> None:
@@ -153,7 +156,7 @@ def delay_interrupts() -> Iterator[None]:
 
 
 def _write_note(text: str) -> None:
-    """Write a line to standard error, past Python's buffer, which a handler may interrupt."""
+    """Write a line to standard error without Python's buffer: a handler may interrupt its use."""
     with contextlib.suppress(OSError):
         os.write(2, f"{text}\n".encode())
 

@@ -86,7 +86,7 @@ def save_config(run: Path, config: Config) -> None:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove the temporary files that a killed process has left in a run that is locked."""
+    """Remove the temporary files that a killed process has left; the caller has locked the run."""
     remove_temporaries(*(run / name for name in _OWN_FILES))
 
 
@@ -121,9 +121,9 @@ def make_gone_error(run: Path) -> UserError:
 
 
 def locate_run(path: Path) -> Path:
-    """Return where the run or bundle is that a user names.
+    """Return the path of the run or bundle that a user names, after checking that it exists.
 
-    `shipped` is the model that ships, unless there is a file of this name.
+    `shipped` is the model that ships, unless there is a file of that name.
     """
     try:
         path.stat()
@@ -187,7 +187,7 @@ def load_run_config(run: Path) -> Config:
 
 
 def _has_weights(run: Path) -> bool:
-    """Return whether a directory is a run with a bundle; one that cannot be read is not."""
+    """Return whether a directory is a run with a bundle; False if it cannot be read."""
     try:
         return (run / "config.toml").exists() and _find_run_bundle(run) is not None
     except PermissionError:  # Another user's.
@@ -195,7 +195,7 @@ def _has_weights(run: Path) -> bool:
 
 
 def _find_run_bundle(run: Path) -> Path | None:
-    """Return the bundle of a run; a save that is killed between its renames leaves the previous."""
+    """Return the bundle of a run, or the previous one if a save was killed between its renames."""
     bundle = run / "bundle"
     return bundle if bundle.exists() else find_previous(bundle)
 
@@ -238,7 +238,7 @@ def load_run_bundle(path: PathLike | None) -> Bundle:
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of metrics.jsonl, without a last line that a crash cut short."""
+    """Yield the records of metrics.jsonl, except a last line that a crash has cut short."""
     file = run / "metrics.jsonl"
     if not file.exists():
         return
@@ -257,7 +257,7 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parse_record(line: bytes) -> dict[str, Any]:
-    """Return the record in a line, or an empty one if there is none."""
+    """Return the record in a line, or an empty one if the line is not a record."""
     try:
         record = _RECORD.validate_json(line)
     except ValidationError:

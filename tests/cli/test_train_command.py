@@ -89,7 +89,7 @@ TRAIN_MISTAKES: list[tuple[list[str], str]] = [
     (["--data.path", "."], "cannot read the text .: Is a directory"),
     (["--data.path", "/dev/zero"], "expected a file or a pipe, found a device"),
     (["--data.separator", "re:x*"], "matches between all characters"),
-    (["--data.path", "one.json"], "is one value of JSON over several lines; expected an object a"),
+    (["--data.path", "one.json"], "is one value of JSON over several lines; expected one object"),
     (["--data.tokenizer", "empty.txt"], "empty.txt is not JSON"),
     (["--config", "none.toml"], "cannot read the configuration none.toml: No such file"),
     (["--out", "/dev/null/run"], "cannot write the directory /dev/null/run: Not a directory"),

@@ -48,7 +48,7 @@ def test_a_record_depends_on_every_predicted_token() -> None:
 )
 def test_another_split_is_refused(current: SplitRecord) -> None:
     check_split(RECORD, RECORD, (NATS, BITS), "a.txt", "runs/a")
-    with pytest.raises(UserError, match=r"split of a\.txt is not that of runs/a.*train anew") as e:
+    with pytest.raises(UserError, match=r"split of a\.txt is not that of runs/a.*train again") as e:
         check_split(current, RECORD, (NATS, BITS), "a.txt", "runs/a")
     assert "\n" not in str(e.value)
 

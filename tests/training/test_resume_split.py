@@ -17,7 +17,7 @@ from valyrian_jax.training.checkpoint import find_newest
 from valyrian_jax.training.run import TrainResult
 
 Change = Callable[[dict[str, Any]], None]
-PROBLEM = r"the split of .* is not that of .*: expected .* held-out token.*, found .*; train anew"
+PROBLEM = r"the split of .* is not that of .*: expected .* held-out token.*, found .*; train again"
 
 
 @pytest.fixture

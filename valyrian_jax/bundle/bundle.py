@@ -86,7 +86,10 @@ def check_bundle(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -
     if problems:
         listed = sorted(problems)[:_MAX_PROBLEMS]
         listed += [f"and {len(problems) - len(listed):,} more"] * (len(problems) > len(listed))
-        raise UserError("weights do not fit the model: " + "; ".join(listed))
+        raise UserError(
+            f"weights do not fit the model: {'; '.join(listed)}; check that they belong to this "
+            "configuration"
+        )
 
 
 def check_vocabulary(bundle: Bundle, path: Path) -> None:
@@ -104,13 +107,13 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str]) -> None:
     A kill between the two renames leaves the old one under another name (see `recover_bundle`).
 
     Args:
-        bundle: Content of the directory. The file keeps all entries of its manifest, such as the
-            config of the run.
+        bundle: Content of the directory. All entries of its manifest are written, such as the
+            configuration of the run.
         path: Directory, or a link to one; an existing bundle is replaced. Its parent must exist: a
-            run whose directory was deleted must not write a new one.
+            run whose directory was deleted must not create a new one.
 
     Raises:
-        UserError: The weights do not fit the model, or the path is not that of a directory.
+        UserError: The weights do not fit the model, or something other than a directory is there.
     """
     check_bundle(bundle.model, bundle.tensors)
     target = Path(os.path.realpath(path))
@@ -141,7 +144,7 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
     hashes = {file.name: sha256_of_file(file) for file in sorted(directory.iterdir())}
     manifest = {**bundle.manifest, "format_version": FORMAT_VERSION, "sha256": hashes}
     write_json(directory / "manifest.json", manifest)
-    # Not in the manifest: its owner may edit it, and nothing reads it.
+    # The manifest does not list the card: the owner may edit it, and no code reads it.
     card = make_card(bundle.model, bundle.manifest)
     (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -162,9 +165,9 @@ def recover_bundle(path: Path) -> None:
 
 
 def find_previous(path: Path) -> Path | None:
-    """Return the bundle that a save of `path`, killed between its renames, has left, or None."""
+    """Return the previous bundle that a save of `path` left when it was killed, or None."""
     target = Path(os.path.realpath(path))
-    old_name = target.with_name(f"{target.name}.previous")  # as version 0.1 called it
+    old_name = target.with_name(f"{target.name}.previous")  # the name that version 0.1 gave it
     is_bundle = (old_name / "manifest.json").is_file()
     candidates = [*_list_previous(target), *([old_name] if is_bundle else [])]
     return max(candidates, key=lambda file: file.stat().st_mtime_ns, default=None)
@@ -209,7 +212,7 @@ def _read_bundle(path: Path, model: ModelConfig, manifest: dict[str, Any]) -> Bu
         if has_untied_head(tensors):
             raise UserError(
                 "config.json has tie_word_embeddings = True, but lm_head.weight differs from the "
-                "token embedding"
+                "token embedding; set it to false"
             )
         tensors = tie_head(tensors)
     check_bundle(model, tensors)
@@ -226,7 +229,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version, hashes = manifest.get("format_version"), manifest.get("sha256")
     has_settings = isinstance(manifest.get("config", {}), dict)
     if not isinstance(version, int) or not isinstance(hashes, dict) or not has_settings:
-        raise UserError(f"{file} is damaged: format_version, sha256 or config is missing or wrong")
+        raise UserError(
+            f"{file} is damaged: format_version, sha256 or config is missing or wrong; copy the "
+            "bundle again"
+        )
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has bundle format {version}; this version reads up to {FORMAT_VERSION}: "
@@ -235,15 +241,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     present = {entry.name for entry in path.iterdir() if entry.is_file()}
     for name, digest in hashes.items():
         if Path(name).name != name:
-            raise UserError(f"{file} names {name!r}, which is outside the bundle")
+            raise UserError(
+                f"{file} names {name!r}, which is outside the bundle: expected names of its own "
+                "files; do not use this bundle"
+            )
         if name not in present:
-            raise UserError(f"{path / name} is missing, but the manifest lists it")
+            raise UserError(
+                f"{path / name} is missing, but the manifest lists it; copy the bundle again"
+            )
         if name != WEIGHTS_NAME:
             check_regular(path / name, max_bytes=MAX_BYTES)
             _check_hash(path / name, digest)
     unlisted = [name for name in BUNDLE_FILES if name not in hashes]
     if unlisted:
-        raise UserError(f"{file} is damaged: it does not list {', '.join(unlisted)}")
+        raise UserError(
+            f"{file} is damaged: it does not list {', '.join(unlisted)}; copy the bundle again"
+        )
     return manifest
 
 

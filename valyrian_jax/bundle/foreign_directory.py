@@ -1,4 +1,4 @@
-"""Directories that are no bundle: what they are instead, and when to import them first."""
+"""Directories that are not bundles: what they are instead, and when to import them first."""
 
 import contextlib
 import shlex
@@ -22,7 +22,7 @@ def check_is_bundle(path: Path) -> None:
     """Check that a path is a bundle, or a directory with the files that loading needs."""
     missing = [name for name in _REQUIRED_FILES if not (path / name).exists()]
     if path.is_dir() and (not missing or (path / "manifest.json").exists()):
-        return  # a manifest names what is missing
+        return  # Reading the manifest reports what is missing.
     expected = f"expected a directory with {', '.join(_REQUIRED_FILES)}"
     if not path.exists():
         raise UserError(f"no bundle at {path}: {expected}; check the path")
@@ -48,7 +48,7 @@ def _import_hint(path: Path) -> str:
 
 @contextlib.contextmanager
 def suggest_import(path: Path) -> Iterator[None]:
-    """Add to an error that a directory of another program must be imported first."""
+    """Add to an error that a directory from another program must be imported first."""
     try:
         yield
     except UserError as error:

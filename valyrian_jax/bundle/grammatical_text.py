@@ -1,10 +1,10 @@
-"""Grammatical sampling: a text sentence by sentence, each drawn again until it is right.
+"""Grammatical sampling: generate a text sentence by sentence, and redraw each until it is right.
 
-A text begins with the draws of its seed, and goes on with them while its sentences are right. One
-that is not is dropped, and the text goes on from its beginning with the draws of another seed,
-which count from 0 again. Redraw r of a text uses the seed (seed + r * SEED_STEP) mod 2^32. So a
-text whose first draws are all right is the one that is generated without this, every text depends
-only on its own seed, and texts of neighbouring seeds share no draws.
+A text uses the random draws of its seed as long as its sentences are right. A wrong sentence is
+dropped and drawn again from its beginning with another seed, whose draws are counted from 0. Redraw
+r of a text uses the seed (seed + r * SEED_STEP) mod 2^32. So a text whose sentences are all right
+at once is the same as without grammatical sampling, every text depends only on its own seed, and
+texts of neighbouring seeds share no draws.
 """
 
 import copy
@@ -34,11 +34,11 @@ SEED_STEP = 0x9E3779B9
 
 
 class DrawnSentence(NamedTuple):
-    """A sentence as it stays in a text."""
+    """A sentence that was kept in a text."""
 
-    ids: list[int]  # its tokens, from those of the sentence before on
+    ids: list[int]  # its tokens, which follow those of the sentence before
     draws: int  # how many times it was drawn
-    is_right: bool | None  # None: the text ends in the middle of it
+    is_right: bool | None  # None: the text ends before the sentence does
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class SentenceCounts:
     """How many sentences had to be drawn again.
 
     Attributes:
-        sentences: Number of sentences, without those in the middle of which a text ends.
+        sentences: Number of finished sentences.
         first_right: Number of them that were right when they were first drawn.
-        right: Number of them that are right.
+        right: Number of them that are right now.
     """
 
     sentences: int = 0
@@ -56,7 +56,7 @@ class SentenceCounts:
     right: int = 0
 
     def __add__(self, other: "SentenceCounts") -> "SentenceCounts":
-        """Return the counts of two groups of sentences together."""
+        """Return the sum of the counts of two groups of sentences."""
         return SentenceCounts(
             self.sentences + other.sentences,
             self.first_right + other.first_right,
@@ -77,7 +77,7 @@ class GrammaticalText(NamedTuple):
 
 
 def check_speaks_valyrian(bundle: Bundle) -> None:
-    """Check that verdicts on the texts of a model mean something."""
+    """Check that a model writes High Valyrian, the only language that the checker can judge."""
     if not speaks_valyrian(bundle.manifest):
         raise UserError(
             "grammatical texts need a model of High Valyrian: expected one that was trained on "
@@ -94,7 +94,7 @@ def count_sentences(sentences: Iterable[DrawnSentence]) -> SentenceCounts:
 
 
 def describe_counts(counts: SentenceCounts) -> str:
-    """Return counts as one line for people."""
+    """Describe counts in one line for people."""
     if not counts.sentences:
         return "no sentence was finished"
     noun = "sentence was" if counts.sentences == 1 else "sentences were"
@@ -121,9 +121,9 @@ def draw_sentences(
 ) -> Iterator[DrawnSentence]:
     """Yield the sentences that continue the sample's prompt, each drawn again until it is right.
 
-    A sentence that the prompt begins is checked as a whole, and drawn from the prompt on. The end
-    of the document, a stop string or `max_new_tokens` ends the text. A sentence that is not
-    finished there is not checked.
+    A sentence that begins in the prompt is checked as a whole, and only its rest is drawn. The end
+    of the document, a stop string or `max_new_tokens` ends the text. A sentence that is unfinished
+    there is not checked.
     """
     prompt, before = encode_prompt(tokenizer, sample.prompt), _find_last_sentence(sample.prompt)
     scanner = StopScanner(sample.stop)
@@ -137,13 +137,13 @@ def draw_sentences(
         is_right, size = _check_draft(tokenizer, before, draft)
         if is_right is False and draws < MAX_DRAWS:
             seed, draws, rest = (seed + SEED_STEP) % 2**32, draws + 1, []
-            left = replace(
+            remaining = replace(
                 sample,
                 seed=seed,
                 max_new_tokens=sample.max_new_tokens - len(accepted),
                 min_new_tokens=max(0, sample.min_new_tokens - len(accepted)),
             )
-            ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], left)
+            ids = _draw_tokens(generate, tokenizer, [*prompt, *accepted], remaining)
             continue
         size = len(draft) if has_ended else size
         if size:
@@ -168,8 +168,8 @@ def _read_sentence(
 ) -> tuple[list[int], bool]:
     """Read tokens until a sentence is complete; return them, and whether the text ends with them.
 
-    The beginning of the next sentence shows that one is complete. The text `before` the tokens
-    begins with its last sentence; `scanner` has read all of it.
+    A sentence is complete when the next one begins. `before` is the last sentence of the text
+    before the tokens; `scanner` has read that text.
     """
     draft, data, count = [], b"", len(_split_complete(before))
     for i in ids:
@@ -189,8 +189,8 @@ def _check_draft(
 ) -> tuple[bool | None, int]:
     """Return whether the first sentence of a draft is right, and how many tokens belong to it.
 
-    None: there is no complete sentence. A draft that changes the sentence before, as a second full
-    stop does, is not right. The text `before` it begins with its last sentence.
+    None: there is no complete sentence. A draft that changes the sentence before it, such as a
+    second full stop, is not right. `before` is the last sentence of the text before the draft.
     """
     done = _split_complete(before)
     complete = _split_complete(before + tokenizer.decode(draft))[: len(done) + 1]

@@ -20,8 +20,8 @@ _ACTIVATION_ALIASES = {
     "gelu_fast": "gelu_new",
     "gelu_accurate": "gelu_new",
 }
-# Keys of GPT-2, and of other models, that change the function, with the value that leaves it as it
-# is. A missing key and null count as that value.
+# Keys, of GPT-2 and of other models, that change what the model computes, and the only value that
+# is supported: the one for GPT-2's own computation. A missing key and null count as that value.
 _SUPPORTED_OPTIONS: dict[str, Any] = {
     "model_type": "gpt2",
     "scale_attn_weights": True,
@@ -37,7 +37,7 @@ _SUPPORTED_OPTIONS: dict[str, Any] = {
     "rms_norm_eps": None,
     "quantization_config": None,
 }
-# Fields whose key in config.json has another name.
+# Keys of config.json by the field of `ModelConfig`, where the names differ.
 _KEYS = {
     "activation": "activation_function",
     "dropout": "resid_pdrop",
@@ -122,7 +122,7 @@ def make_json_files(model: ModelConfig, tokenizer: Tokenizer) -> dict[str, dict[
             "model_max_length": model.n_positions,
             "bos_token": END_OF_TEXT,
             "eos_token": END_OF_TEXT,
-            # No text needs the next two; batches and converters do.
+            # Batches and converters need the next two; texts do not.
             "unk_token": END_OF_TEXT,
             "pad_token": END_OF_TEXT,
             "padding_side": "left",
@@ -167,7 +167,7 @@ def has_untied_head(tensors: Mapping[str, npt.NDArray[Any]]) -> bool:
 
 
 def tie_head(tensors: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Return canonical tensors without the lm_head, which replaces an embedding that is missing."""
+    """Return canonical tensors without the lm_head; it becomes the embedding if that is missing."""
     head = tensors.get(HEAD)
     tied = {name: tensor for name, tensor in tensors.items() if name != HEAD}
     return tied if head is None else {EMBEDDING: head} | tied

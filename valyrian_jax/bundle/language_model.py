@@ -44,8 +44,8 @@ _IDS_ADVICE = "make token ids with encode()"
 class LanguageModel(abc.ABC):
     """A trained model with its tokenizer and the settings of its run.
 
-    Nothing changes a model after it is loaded, so several threads can use it at the same time, and
-    each gets what it would get alone.
+    A loaded model never changes, so several threads can use it at the same time, and each gets the
+    results that it would get alone.
 
     Attributes:
         bundle: Weights, tokenizer and manifest.
@@ -121,8 +121,8 @@ class LanguageModel(abc.ABC):
             `max_new_tokens`.
 
         Raises:
-            UserError: An argument is out of range, the weights overflow float32, or grammatical
-                texts are asked of a model that is not one of High Valyrian.
+            UserError: An argument is out of range, the weights overflow float32, or `grammatical`
+                is set for a model that is not one of High Valyrian.
         """
         sample, prompts = resolve_settings(self.bundle, settings), _check_prompts(prompt)
         if not isinstance(prompt, str):
@@ -163,8 +163,8 @@ class LanguageModel(abc.ABC):
 
         The text is one document: its first token follows <|endoftext|>, and every token is
         predicted once. In a text longer than the context, windows overlap by half, as in `eval`, so
-        every later token has at least half a context before it. `eval --text` counts the end of
-        the document too, as a token of two bytes.
+        every token after the first window has at least half a context before it. `eval --text`
+        also counts the end of the document, as a token of two bytes.
 
         Raises:
             UserError: The text is empty, or the weights overflow float32.
@@ -287,7 +287,7 @@ def _resolve_seeds(
 
 
 def _check_prompts(prompts: Any) -> list[str]:
-    """Return texts as a list, after checking that each is one."""
+    """Return prompts as a list, after checking that each of them is a valid text."""
     texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
     for text in texts:
         if not isinstance(text, str):

@@ -65,9 +65,9 @@ def estimate_memory(
     logits = rows * T * model.vocab_size
     whole = _WHOLE_STATES * states
     block = whole + ((_STATES * states - whole) + 3 * scores * keeps_scores) // mesh.tensor
-    kept = L * states + block if train.remat else L * block
+    kept_states = L * states + block if train.remat else L * block
     width = 2 if train.dtype == "bfloat16" else 4
-    activations = width * (kept + 2 * logits // _vocab_shards(model, mesh))
+    activations = width * (kept_states + 2 * logits // _vocab_shards(model, mesh))
     return MemoryEstimate(
         weights=shard,
         optimizer=2 * shard,
@@ -75,13 +75,13 @@ def estimate_memory(
         activations=activations // (mesh.data * mesh.fsdp),
         update=4 * shard,
         evaluation=4 * max(10 * states + scores, 2 * logits),
-        # The cache is there twice: empty, and with the tokens of the prompt.
+        # The cache exists twice: empty, and with the tokens of the prompt.
         text=4 * (4 * L * T * D + read * max(10 * D + model.n_head * T, model.vocab_size)),
     )
 
 
 def _vocab_shards(model: ModelConfig, mesh: MeshConfig) -> int:
-    """Return over how many devices the tensor axis divides the vocabulary."""
+    """Return the number of devices over which the tensor axis shards the vocabulary."""
     return 1 if axis_sizes(model)["vocab"] % mesh.tensor else mesh.tensor
 
 
@@ -95,10 +95,10 @@ def _count_shard_bytes(model: ModelConfig, mesh: MeshConfig) -> int:
 def _estimate_gradients(
     model: ModelConfig, train: TrainConfig, mesh: MeshConfig, shard: int
 ) -> int:
-    """Estimate gradients and copies of weights that exist beside the activations.
+    """Estimate the bytes of gradients and copies of weights that exist beside the activations.
 
     These are the sum over microbatches, the weights in bfloat16, and what fsdp gathers: all
-    weights, or in a loop over the layers the token table and its gradient.
+    weights, or, in a loop over the layers, the token table and its gradient.
     """
     sums = shard * (1 + train.remat) if train.accumulate > 1 else 0
     narrow = shard // 2 if train.dtype == "bfloat16" else 0

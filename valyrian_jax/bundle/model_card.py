@@ -52,16 +52,19 @@ A text has at most {n_positions} tokens, prompt included: the model has learned 
 def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
     """Return the text of the card.
 
-    It uses "config", "step", "held_out", "overlap", "versions", "language", "base_model" and
-    "imported_from" of the manifest, if they are there.
+    It uses these entries of the manifest, if they exist: "config", "step", "held_out", "overlap",
+    "versions", "language", "base_model" and "imported_from".
     """
     metrics = _read_metrics(manifest)
     is_valyrian = speaks_valyrian(manifest)
-    front_matter = "\n".join(_front_matter(manifest, metrics, is_valyrian))
+    front_matter = "\n".join(_make_front_matter(manifest, metrics, is_valyrian))
     example = _EXAMPLE.format(
         prompt="Vala" if is_valyrian else "The", n_positions=f"{model.n_positions:,}"
     )
-    paragraphs = " ".join(_origin(manifest, metrics)), " ".join(_reproduction(manifest))
+    paragraphs = (
+        " ".join(_describe_origin(manifest, metrics)),
+        " ".join(_describe_reproduction(manifest)),
+    )
     origin = "\n\n".join(filter(None, paragraphs))
     title = "A small GPT for High Valyrian" if is_valyrian else "A GPT-2"
     return (
@@ -75,7 +78,8 @@ def make_card(model: ModelConfig, manifest: Mapping[str, Any]) -> str:
 def speaks_valyrian(manifest: Mapping[str, Any]) -> bool:
     """Return whether a bundle was trained on High Valyrian, so that verdicts mean something.
 
-    The grammar generated the text if its entropy is known; else training has looked at the words.
+    The grammar generated the text if its entropy is known; for other texts, training has checked
+    the words and stored the language.
     """
     is_generated = "entropy_bits_per_byte" in _read_metrics(manifest)
     return is_generated or manifest.get("language") == LANGUAGE
@@ -119,7 +123,7 @@ def _read_data_name(manifest: Mapping[str, Any]) -> str:
     return clean_name(PurePath(path).stem) if isinstance(path, str) else ""
 
 
-def _front_matter(
+def _make_front_matter(
     manifest: Mapping[str, Any], metrics: Mapping[str, float], is_valyrian: bool
 ) -> Iterator[str]:
     """Yield lines of YAML. JSON strings and numbers are YAML too."""
@@ -146,7 +150,7 @@ def _front_matter(
             yield f"    - type: {name}\n      name: {title}\n      value: {metrics[name]:.6f}"
 
 
-def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[str]:
+def _describe_origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterator[str]:
     """Yield the sentences about where the weights come from."""
     imported, base = _read_name(manifest, "imported_from"), _read_name(manifest, "base_model")
     data, step = _read_data_name(manifest), manifest.get("step")
@@ -159,7 +163,7 @@ def _origin(manifest: Mapping[str, Any], metrics: Mapping[str, float]) -> Iterat
         yield f"On held-out text: {metrics['bits_per_byte']:.4f} bits per byte."
     if "entropy_bits_per_byte" in metrics:
         entropy = metrics["entropy_bits_per_byte"]
-        yield f"The entropy of that text, which no model can beat, is {entropy:.4f}."
+        yield f"The entropy of that text, which no model can expect to beat, is {entropy:.4f}."
     if overlap := _describe_overlap(manifest):
         yield overlap
 
@@ -173,28 +177,28 @@ def _describe_overlap(manifest: Mapping[str, Any]) -> str:
     return f"{share:.1%} of the held-out {clean_name(unit)} are also in the training part."
 
 
-def _reproduction(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _describe_reproduction(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Yield the sentences about the command, the machine and the versions that made the weights."""
     versions = manifest.get("versions")
     if manifest.get("imported_from") or not isinstance(versions, Mapping):
         return
-    known = {
+    shown = {
         name: clean_name(value)
         for name, value in versions.items()
         if name in _SHOWN_VERSIONS and isinstance(value, str)
     }
-    device, processor = known.pop("device", ""), known.pop("processor", "")
+    device, processor = shown.pop("device", ""), shown.pop("processor", "")
     machine = f" on {device}{f' ({processor})' if processor else ''}" if device else ""
-    if not manifest.get("base_model") and (command := _training_command(manifest)):
+    if not manifest.get("base_model") and (command := _make_training_command(manifest)):
         yield f"Made{machine} by `{command}`."
     elif machine:
         yield f"Made{machine}."
-    if known:
-        yield f"Versions: {', '.join(f'{name} {value}' for name, value in known.items())}."
+    if shown:
+        yield f"Versions: {', '.join(f'{name} {value}' for name, value in shown.items())}."
     yield "The weights are float32."
 
 
-def _training_command(manifest: Mapping[str, Any]) -> str:
+def _make_training_command(manifest: Mapping[str, Any]) -> str:
     """Return the command with the settings of a run that are not the defaults; "" if unknown."""
     config = manifest.get("config")
     if not isinstance(config, Mapping) or not _read_data_name(manifest):

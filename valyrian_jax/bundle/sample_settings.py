@@ -12,7 +12,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class SampleSettings(TypedDict, total=False):
-    """Settings of a text; None and those left out are those of the run."""
+    """Settings of a text; a setting that is None or left out is that of the run."""
 
     seed: int | None
     max_new_tokens: int | None
@@ -40,15 +40,15 @@ def show_settings(method: Method) -> Method:
 
 
 def resolve_settings(bundle: Bundle, settings: SampleSettings) -> SampleConfig:
-    """Return settings, completed by those of the bundle's run and checked.
+    """Complete settings by those of the bundle's run, and check them.
 
     Raises:
-        TypeError: One has another name.
-        UserError: One is out of range.
+        TypeError: There is no setting of such a name.
+        UserError: A setting is out of range.
     """
     names = SampleSettings.__annotations__
     for name in settings.keys() - names:
         raise TypeError(f"unexpected keyword argument {name!r}: expected {', '.join(names)}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    # Numbers of NumPy are not JSON, which checks the settings.
-    return resolve_sample_config(bundle, {name: to_plain(value) for name, value in given.items()})
+    # The settings are checked as JSON, which has no NumPy numbers.
+    overrides = {name: to_plain(value) for name, value in settings.items() if value is not None}
+    return resolve_sample_config(bundle, overrides)

@@ -55,16 +55,16 @@ def score_text(logits: Logits, tokenizer: Tokenizer, n_positions: int, text: str
 
 
 def predict_tokens(logits: Logits, ids: Sequence[int], n_positions: int) -> Float64:
-    """Return the log-probability of every token but the first, in the windows of evaluation.
+    """Return the log-probability of every token but the first, float64 [tokens - 1].
 
-    They are those of `valyrian_jax.data.windows.make_eval_windows`: they overlap by half, so every
-    token after the first window has at least half a context before it.
+    The windows are those of `valyrian_jax.data.windows.make_eval_windows`: they overlap by half, so
+    every token after the first window has at least half a context before it.
     """
     stride = max(n_positions // 2, 1)
     parts = []
     for start in range(0, max(len(ids) - 1 - n_positions, 0) + stride, stride):
         window = ids[start : start + n_positions + 1]
-        first = n_positions - stride if start else 0  # the window before has predicted the others
+        first = n_positions - stride if start else 0  # The window before has predicted the rest.
         scores = logits(window[:-1])[first:].astype(np.float64)
         if not np.isfinite(scores).all():
             raise UserError(NOT_FINITE)

@@ -27,7 +27,7 @@ def name_model(path: Path) -> str:
 def short_name(path: Path) -> str:
     """Return the name of a run or bundle directory for programs: that of the run, without its path.
 
-    It is valid Unicode and not empty.
+    The name is valid Unicode and not empty.
     """
     if is_shipped(path):
         return SHIPPED_NAME

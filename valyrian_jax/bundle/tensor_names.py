@@ -23,11 +23,11 @@ POSITIONS = f"{_PREFIX}.wpe.weight"
 
 
 def canonicalize_names(shapes: Mapping[str, Shape]) -> dict[str, list[str]]:
-    """Return the names in a checkpoint of every parameter, by canonical name.
+    """Return the names that a checkpoint has for every parameter, by canonical name.
 
-    `shapes` are those of the tensors, by their names in the checkpoint. A parameter has several
-    names if the checkpoint holds a module and a wrapper of it. An unknown name stays as it is,
-    without its prefixes.
+    `shapes` are the shapes of the tensors by their names in the checkpoint. A parameter has several
+    names if the checkpoint contains both a module and a wrapper of it. An unknown name only loses
+    its prefixes.
     """
     names: dict[str, list[str]] = {}
     for name, shape in shapes.items():

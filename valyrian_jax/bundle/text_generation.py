@@ -41,26 +41,26 @@ class StopScanner:
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [text.encode() for text in stop]
-        self._held = b""
+        self._pending = b""
         self.has_stopped = False
 
     def add(self, chunk: bytes) -> bytes:
-        """Take the next bytes; return those that cannot be part of a stop string any more."""
+        """Take the next bytes; return all bytes that can no longer be part of a stop string."""
         if not self._stop:
             return chunk
-        data = self._held + chunk
+        data = self._pending + chunk
         ends = [(i + len(s), i) for s in self._stop if (i := data.find(s)) >= 0]
         self.has_stopped = bool(ends)
-        size = min(ends)[1] if ends else len(data) - self._count_held(data)
-        self._held = b"" if ends else data[size:]
+        size = min(ends)[1] if ends else len(data) - self._count_pending(data)
+        self._pending = b"" if ends else data[size:]
         return data[:size]
 
     def finish(self) -> bytes:
         """Return the bytes that were held back, once the text has ended without a stop string."""
-        return self._held
+        return self._pending
 
-    def _count_held(self, data: bytes) -> int:
-        """Return the length of the longest end of the data with which a stop string begins."""
+    def _count_pending(self, data: bytes) -> int:
+        """Return the length of the longest suffix of the data that is a prefix of a stop string."""
         longest = min(len(data), max(map(len, self._stop)) - 1)
         for size in range(longest, 0, -1):
             if data.endswith(tuple(text[:size] for text in self._stop)):
@@ -69,7 +69,7 @@ class StopScanner:
 
 
 def resolve_sample_config(bundle: Bundle, overrides: Mapping[str, Any]) -> SampleConfig:
-    """Return the overrides, completed by the sample settings of the bundle's run and by defaults.
+    """Complete overrides by the sample settings of the bundle's run and by the defaults.
 
     The prompt of the run is not used.
     """
@@ -90,7 +90,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def encode_within_context(bundle: Bundle, prompt: str) -> list[int]:
-    """Return the tokens of a prompt that the model must read at once, as `encode_prompt` does."""
+    """Return the tokens of `encode_prompt`, after checking that they fit into the context."""
     tokens = encode_prompt(bundle.tokenizer, prompt)
     if len(tokens) > bundle.model.n_positions:
         raise UserError(
@@ -105,7 +105,7 @@ def take_until_end_of_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator
     return itertools.takewhile(lambda i: i != tokenizer.end_of_text, ids)
 
 
-# TorchScript compiles the next two functions too, and takes 2**32 for a float.
+# TorchScript also compiles the next two functions, and it would treat 2**32 as a float.
 
 
 def seed_range(seed: int, count: int) -> list[int]:
@@ -114,7 +114,7 @@ def seed_range(seed: int, count: int) -> list[int]:
 
 
 def window_start(count: int, n_positions: int) -> int:
-    """Return where the window starts after `count` tokens: it drops halves until the rest fits."""
+    """Return where the window starts after `count` tokens; it moves by halves until they fit."""
     half = n_positions // 2
     return half * max(0, (count - n_positions + half - 1) // half)
 
@@ -140,21 +140,21 @@ def decode_tokens(
 ) -> Iterator[bytes]:
     """Yield the bytes of each token of a text, up to where `stream_text` ends it.
 
-    The last one is cut where a stop string begins in it. A token is held back while a stop string
-    could still begin in it.
+    The last token is cut if a stop string begins inside it. A token is held back while a stop
+    string could still begin in it.
     """
-    held: list[bytes] = []
+    pending: list[bytes] = []
     scanner, ready = StopScanner(stop), 0
     for i in take_until_end_of_text(tokenizer, ids):
-        held.append(tokenizer.decode_bytes([i]))
-        ready += len(scanner.add(held[-1]))
-        while held and len(held[0]) <= ready:
-            ready -= len(held[0])
-            yield held.pop(0)
+        pending.append(tokenizer.decode_bytes([i]))
+        ready += len(scanner.add(pending[-1]))
+        while pending and len(pending[0]) <= ready:
+            ready -= len(pending[0])
+            yield pending.pop(0)
         if scanner.has_stopped:
-            held = [held[0][:ready]] if ready else []
+            pending = [pending[0][:ready]] if ready else []
             break
-    yield from held
+    yield from pending
 
 
 def generate_tokens(
@@ -164,9 +164,9 @@ def generate_tokens(
     seeds: Sequence[int],
     sample: SampleConfig,
 ) -> list[list[int]]:
-    """Generate texts together; return the tokens of each after its prompt.
+    """Generate texts together; return the new tokens of each, without the prompt.
 
-    They end before the end of the document, or with the token that completes a stop string.
+    They stop before <|endoftext|>, or with the token that completes a stop string.
     """
     texts: list[list[int]] = [[] for _ in prompts]
     scanners = [StopScanner(sample.stop) for _ in prompts]

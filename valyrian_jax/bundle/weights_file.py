@@ -24,7 +24,7 @@ _MAX_ITEMSIZE = 8  # bytes of a number
 
 
 def max_file_size(model: ModelConfig) -> int:
-    """Return the bytes that the weights of a model can take at most, with GPT-2's mask buffers."""
+    """Return the largest size in bytes of a model's weights file, with GPT-2's mask buffers."""
     numbers = count_parameters(model) + model.n_layer * model.n_positions**2
     return _HEADER_SIZE.size + MAX_HEADER + _MAX_ITEMSIZE * numbers
 
@@ -54,10 +54,13 @@ def read_weights(path: Path, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
         check_weights_file(path, max_bytes)
         return dict(sorted(load(read_bytes(path, max_bytes=max_bytes)).items()))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; expected a weights file that can be "
+            "read: check the path"
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:  # bfloat16 and smaller types
         raise UserError(
-            f"{path} contains a type that NumPy lacks: {error}; convert it to float32"
+            f"{path} contains a data type that NumPy lacks: {error}; convert it to float32"
         ) from error
     except (SafetensorError, ValueError) as error:  # ValueError: a shape that NumPy cannot have
         raise UserError(f"{path} is damaged: {error}; copy it again") from error

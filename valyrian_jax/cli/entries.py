@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from valyrian_jax.cli.verdicts import MAX_WORD, shorten
+from valyrian_jax.cli.verdicts import MAX_WORD, abbreviate
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.dictionary import (
     Entry,
@@ -20,7 +20,7 @@ _INDENT = "  "
 
 
 def find_entries(query: str) -> Sequence[Entry]:
-    """Find the words of High Valyrian that have this form; if there are, with it as their lemma.
+    """Find the words of High Valyrian that have this form; if it is the lemma of some, only those.
 
     Raises:
         UserError: There is no such word.
@@ -30,26 +30,26 @@ def find_entries(query: str) -> Sequence[Entry]:
     if not entries:
         others = result.nearest or [entry.lexeme.lemma for entry in result.entries]
         raise UserError(
-            f"{shorten(query, MAX_WORD)!r} is not a word of the lexicon: expected one in any form; "
-            f"similar words: {', '.join(others) or 'none'}"
+            f"{abbreviate(query, MAX_WORD)!r} is not a word of the lexicon: expected one in any "
+            f"form; similar words: {', '.join(others) or 'none'}"
         )
     return [entry for entry in entries if entry.lexeme.lemma == entry.form] or entries
 
 
 def format_look_up(result: LookUp) -> Iterator[str]:
-    """Yield the best entries in full, and then the others in a line each."""
+    """Yield the best entries in full, and then each of the others in one line."""
     shown = _choose_shown(result.entries)
     others = [entry for entry in result.entries if entry not in shown]
     if not result.entries:
         yield _describe_failure(result)
     yield "\n\n".join(map(format_entry, shown))
     if others:
-        yield f"\n\nOther words for {shorten(result.query, MAX_WORD)}:\n" if shown else ""
+        yield f"\n\nOther words for {abbreviate(result.query, MAX_WORD)}:\n" if shown else ""
         yield "\n".join(map(_format_line, others))
 
 
 def _choose_shown(entries: Sequence[Entry]) -> list[Entry]:
-    """Choose all words that have the form that was asked for, or else the best one."""
+    """Choose the entries to print in full: all words that have this form, or else the best one."""
     forms = [entry for entry in entries if entry.match == "form"]
     if not forms and entries and entries[0].match == "spelling":
         forms = [entry for entry in entries if entry.match == "spelling"]
@@ -58,7 +58,7 @@ def _choose_shown(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _describe_failure(result: LookUp) -> str:
-    query = shorten(result.query, MAX_WORD)
+    query = abbreviate(result.query, MAX_WORD)
     if result.nearest:
         return f"{query}: not found; the nearest are {', '.join(result.nearest)}"
     if " " in result.query.strip():

@@ -58,7 +58,7 @@ def run_command(command: click.Command) -> NoReturn:
 
 
 def _describe_error(error: Exception) -> str | None:
-    """Return what an error says to the user; None: it is a fault of this program."""
+    """Return the message of an error for the user; None: the error is a bug of this program."""
     match error:
         case click.ClickException():
             return explain_usage_error(error)
@@ -79,7 +79,7 @@ def _describe_error(error: Exception) -> str | None:
 
 
 def _list_debug(command: click.Command, arguments: list[str]) -> None:
-    """List --debug, which `run_command` takes, in the help of a command and of those it runs."""
+    """List --debug, which `run_command` handles, in the help of a command and its subcommands."""
     if not any(option.name == "debug" for option in command.params):
         text = "Show the traceback of an error."
         option = click.Option(["--debug"], is_flag=True, expose_value=False, help=text)
@@ -91,7 +91,7 @@ def _list_debug(command: click.Command, arguments: list[str]) -> None:
 
 
 def _ignore_impossible_sizes() -> None:
-    """Ignore a size of the terminal that cannot be one, for which rich would print nothing."""
+    """Ignore terminal sizes that are not positive numbers; rich would print nothing."""
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("0*[1-9][0-9]{0,5}", os.environ.get(name, "")):
             os.environ.pop(name, None)
@@ -105,7 +105,7 @@ def _exit_without_reader(status: int) -> NoReturn:
 
 
 def _explain_jax_failure() -> str | None:
-    """Return why JAX has no device to compute on; None: it has one, or was not used."""
+    """Return why JAX has no device to compute on; None: it has one, or it was not imported."""
     try:
         if jax := sys.modules.get("jax"):
             jax.devices()
@@ -138,7 +138,7 @@ def _print_unraisable_of_main_thread(unraisable: Any) -> None:
 
 
 def completion_help(program: str) -> str:
-    """Return the lines of a help text on how a shell completes a console script's commands."""
+    """Return the help text that says how to enable completion for a console script."""
     variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
     return (
         "\b\nTab completes commands and options after this line (bash; also zsh, fish):\n"
@@ -147,7 +147,7 @@ def completion_help(program: str) -> str:
 
 
 def describe_missing_package(name: str) -> str | None:
-    """Say how to install a package that is missing; None if this project does not require it.
+    """Return how to install a missing package; None if this project does not require it.
 
     Args:
         name: Name of the module that could not be imported.
@@ -180,7 +180,7 @@ def _exit_with_error(message: str) -> NoReturn:
 
 
 def _exit_with_message(message: str, status: int) -> NoReturn:
-    """Print a line on standard error, if anybody can read it, and exit."""
+    """Print a line on standard error, if that is possible, and exit."""
     try:
         print(message, file=sys.stderr, flush=True)
     except OSError:  # The terminal is closed.

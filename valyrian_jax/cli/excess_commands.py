@@ -38,7 +38,7 @@ def evaluate_excess(run: Path, texts: int, as_json: bool) -> None:
 
 
 def print_excess(report: "ExcessReport") -> None:
-    """Print the whole, then its divisions, the token classes and the calibration."""
+    """Print the total, then its divisions, the token classes and the calibration."""
     excess = report.excess
     sentences = sum(part.derivation is not None for part in excess.parts)
     table = new_table(f"{report.texts:,} new texts, {sentences:,} sentences")
@@ -57,8 +57,8 @@ def print_excess(report: "ExcessReport") -> None:
     _print_groups("construction", report.constructions, report)
     click.echo(
         click.wrap_text(
-            "A sentence counts for each construction that it has. By class of tokens, the source's "
-            "share is not known, so these are the model's own nats:",
+            "A sentence counts for each construction that it has. By class of tokens, only the "
+            "model's own nats are known, not those of the source:",
             80,
         )
     )
@@ -67,8 +67,8 @@ def print_excess(report: "ExcessReport") -> None:
 
 
 def _print_groups(name: str, groups: "Sequence[Group]", report: "ExcessReport") -> None:
-    """Print the groups that cost most; of templates, which have short names, with examples."""
-    whole, shown = report.excess.model - report.excess.source, groups[:_SHOWN]
+    """Print the groups that cost most; if others are left out, also their costliest sentences."""
+    total, shown = report.excess.model - report.excess.source, groups[:_SHOWN]
     table = new_table(name)
     for column in ("sentences", "nats", "share %", "nats each"):
         table.add_column(column, justify="right")
@@ -77,7 +77,7 @@ def _print_groups(name: str, groups: "Sequence[Group]", report: "ExcessReport") 
             escape(group.name),
             f"{group.sentences:,}",
             f"{group.excess:,.1f}",
-            f"{100 * group.excess / whole:.1f}",
+            f"{100 * group.excess / total:.1f}",
             f"{group.excess / group.sentences:.2f}",
         )
     print_table(table)
@@ -112,7 +112,7 @@ def _print_calibration(report: "ExcessReport") -> None:
 
 
 def make_records(report: "ExcessReport") -> list[dict[str, Any]]:
-    """Return the whole and every row of every table, for JSON."""
+    """Return the total and every row of every table, for JSON."""
     excess = report.excess
     records: list[dict[str, Any]] = [
         {

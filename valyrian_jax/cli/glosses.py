@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from valyrian_jax.cli.verdicts import MAX_WORD, shorten
+from valyrian_jax.cli.verdicts import MAX_WORD, abbreviate
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import stream_sentences
 from valyrian_jax.language.interlinear import Gloss, GlossedWord, gloss, gloss_record
@@ -46,7 +46,7 @@ def _align(words: Sequence[GlossedWord], width: int) -> Iterator[str]:
     block: list[tuple[str, str, str]] = []
     used = 0
     for word in words:
-        column = shorten(word.text, MAX_WORD) + word.mark, word.analysis, word.english
+        column = abbreviate(word.text, MAX_WORD) + word.mark, word.analysis, word.english
         size = max(map(cell_len, column)) + _GAP
         if block and used + size - _GAP > width:
             yield from _join(block)
@@ -68,7 +68,7 @@ def _join(block: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 def _list_notes(result: Gloss, with_others: bool) -> Iterator[str]:
     for word in result.words:
-        text = shorten(word.text, MAX_WORD)
+        text = abbreviate(word.text, MAX_WORD)
         if not word.is_known:
             nearest = f"; the nearest are {', '.join(word.nearest)}" if word.nearest else ""
             yield f"{text}: not a known word{nearest}"

@@ -44,8 +44,8 @@ _COUNT = 50
     "-o",
     "--out",
     type=PATH,
-    help="Draw the heat map of rules and heads into these files too, without the suffixes .png and "
-    ".svg; and the examples of each --rule into files with its name after a hyphen.",
+    help="Also draw the heat map of rules and heads, as PATH.png and PATH.svg, and the examples of "
+    "each --rule, as PATH-RULE.png and PATH-RULE.svg.",
 )
 @json_option
 def inspect(

@@ -36,7 +36,8 @@ _CORPUS_SENTENCES, _SHOWN_SENTENCES = 250_000, 20
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Number of other texts to sum over all derivations of.",
+    help="Number of other texts whose exact probability, the sum over all derivations, is computed "
+    "too.",
 )
 @click.option(
     "-o",
@@ -85,12 +86,12 @@ def corpus(sentences: int | None, seed: int, exact: int, out: Path | None) -> No
 def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) -> int:
     """Check every sentence of a text against the grammar.
 
-    FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
-    compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
-    checked itself.
+    FILE is a text of any size: plain, JSON (one object per line, or an array) or Parquet, also
+    compressed with gzip or zstd; - and the default are standard input. A SENTENCE can take its
+    place.
 
-    Every sentence gets a verdict. right: the grammar has it. mistake: a word has a wrong form; the
-    reason names the rule and the right form. beyond: the sentence has an unknown word or a
+    Every sentence gets a verdict. right: the grammar accepts it. mistake: a word has a wrong form;
+    the reason names the rule and the right form. beyond: the sentence has an unknown word or a
     construction that the grammar lacks, so it can be right or wrong.
 
     The exit status is 0 if all sentences are right, 1 if one has a mistake, otherwise 3. With
@@ -109,10 +110,10 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
 
 
 def read_sentences(inputs: tuple[str, ...], text_key: str) -> Iterable[str]:
-    """Return the text of the arguments [FILE|-|SENTENCE], in blocks.
+    """Return the text that the arguments [FILE|-|SENTENCE] name or contain, in blocks.
 
     Raises:
-        UserError: They are several files.
+        UserError: There are several files.
     """
     if is_sentence(inputs):
         return [decode_argument(" ".join(inputs))]

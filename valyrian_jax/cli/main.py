@@ -55,7 +55,7 @@ _COMMANDS = {
 
 
 class _Commands(Mapping[str, click.Command]):
-    """The commands by name; each is imported when it is looked up, as imports take long."""
+    """The commands by name; each is imported when it is looked up, because imports are slow."""
 
     def __getitem__(self, name: str) -> click.Command:
         module, _, function = _COMMANDS[name][0].partition(".")
@@ -70,10 +70,10 @@ class _Commands(Mapping[str, click.Command]):
 
 
 class Program(click.Group):
-    """A group of commands that says what a command does that one would expect, and it lacks."""
+    """A group of commands that names the alternatives to `translate`, which it does not have."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command."""
+        """Return the command of a name."""
         if cmd_name == "translate" and not ctx.resilient_parsing:
             raise UserError(
                 "this project has no translator: no command turns sentences into English or back; "
@@ -82,7 +82,7 @@ class Program(click.Group):
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, without an import of any."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 

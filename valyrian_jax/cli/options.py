@@ -15,7 +15,7 @@ Decorator = Callable[[Callback], Callback]
 
 
 class LocalPath(click.Path):
-    """A path on this machine; a URL is refused, which a path would silently change."""
+    """A path on this machine; a URL is refused, because `Path` would drop one of its slashes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
@@ -55,7 +55,7 @@ show_tokens_option = click.option(
 
 
 def print_on_terminal(note: str) -> None:
-    """Print a note on standard error for a person who waits, and nothing in a pipeline."""
+    """Print a note for a person who waits, if standard error is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
         click.echo(note, err=True)
 

@@ -29,7 +29,7 @@ _SHOWN_FAILURES = 5
     type=click.Choice([*RULES]),
     metavar="RULE",
     show_default="all",
-    help="Rule to break; there can be several.",
+    help="Rule to break; can be repeated.",
 )
 @click.option(
     "--count",
@@ -49,35 +49,34 @@ _SHOWN_FAILURES = 5
 def pairs(run: Path, rules: tuple[str, ...], count: int, seed: int, as_json: bool) -> None:
     """Make minimal pairs: a right sentence, and the same with one form wrong.
 
-    The sentences are new to the model of RUN, and both have equally many of its tokens, where the
-    rule allows it. RUN is a run or bundle directory, or `shipped`; the default is the newest run
-    under runs/, or the model that ships.
+    The sentences are new to the model of RUN, and both have the same number of its tokens, where
+    the rule allows it. RUN is a run or bundle directory, or `shipped`; the default is the newest
+    run under runs/, or the model that ships.
 
-    RULE is one of those that the output without --rule shows. `eval --pairs` tests a model on such
-    pairs.
+    The output without --rule lists all rules. `eval --pairs` tests a model on such pairs.
     """
     from valyrian_jax.evaluation.pair_report import make_run_pairs
 
-    made = make_run_pairs(run, rules or [*RULES], count, seed)
+    run_pairs = make_run_pairs(run, rules or [*RULES], count, seed)
     if as_json:
-        for pair, unseen in zip(made.pairs, made.unseen, strict=True):
+        for pair, unseen in zip(run_pairs.pairs, run_pairs.unseen, strict=True):
             record = pair._asdict() | {"unseen": unseen, "verdict": RULES[pair.rule].verdict}
             click.echo(json.dumps(record, ensure_ascii=False))
         return
     for rule in rules or RULES:
-        own = [pair for pair in made.pairs if pair.rule == rule]
+        rule_pairs = [pair for pair in run_pairs.pairs if pair.rule == rule]
         click.echo(f"{rule}: {RULES[rule].description}")
-        for pair in own:
+        for pair in rule_pairs:
             notes = [f"governor {pair.governor}, distance {pair.distance}"] * bool(pair.governor)
             notes += [f"attractor {pair.attractor}"] * bool(pair.attractor)
             click.echo(f"  right  {pair.texts[0]}\n  wrong  {pair.texts[1]}")
             click.echo(f"         {'; '.join(notes)}\n" if notes else "")
-        if len(own) < count:
-            click.echo(f"  {len(own)} of {count} pairs: few sentences can break this rule\n")
+        if len(rule_pairs) < count:
+            click.echo(f"  {len(rule_pairs)} of {count} pairs: few sentences can break this rule\n")
 
 
 def evaluate_on_pairs(run: Path, count: int, texts: int, as_json: bool) -> None:
-    """Print the accuracy of the best weights of a run or bundle in minimal pairs."""
+    """Print the accuracy of the best weights of a run or bundle on minimal pairs."""
     from valyrian_jax.evaluation.pair_report import make_pair_report
 
     report = make_pair_report(run, count, 0, texts)

@@ -28,7 +28,11 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "--device", "card", metavar="NAME", default="h100", show_default=True, help="GPU, such as a100."
 )
 @click.option(
-    "--devices", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="How many."
+    "--devices",
+    type=click.IntRange(1, 1 << 16),
+    default=1,
+    show_default=True,
+    help="Number of GPUs.",
 )
 @click.option(
     "--mfu",
@@ -38,14 +42,18 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Share of the GPU's peak to expect, as train/mfu in metrics.jsonl.",
 )
 @click.option(
-    "--disk", type=_POSITIVE, default=1.0, show_default=True, help="GB/s of checkpoints to disk."
+    "--disk",
+    type=_POSITIVE,
+    default=1.0,
+    show_default=True,
+    help="Speed at which checkpoints are written, in GB/s.",
 )
 @click.option(
     "--network",
     type=_POSITIVE,
     default=50.0,
     show_default=True,
-    help="GB/s for each GPU between machines of eight.",
+    help="Speed between machines of eight GPUs, in GB/s for each GPU.",
 )
 @json_option
 @config_options
@@ -69,12 +77,12 @@ def plan(
     from valyrian_jax.planning.plan import Hardware, make_plan
 
     hardware = Hardware(find_card(card), devices, mfu, disk, network)
-    made = make_plan(load_config(config_file, overrides), hardware)
+    run_plan = make_plan(load_config(config_file, overrides), hardware)
     if as_json:
-        click.echo(json.dumps(plan_record(made, hardware)))
+        click.echo(json.dumps(plan_record(run_plan, hardware)))
         return
-    print_table(plan_table(made, hardware))
-    for line in describe_advice(made):
+    print_table(plan_table(run_plan, hardware))
+    for line in describe_advice(run_plan):
         click.echo(click.wrap_text(line, 80))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-_LEAST_SECONDS = "0.1"  # to compile a program that is worth a file
+_LEAST_SECONDS = "0.1"  # A program that compiles faster is not worth a file.
 
 
 def use_program_cache() -> None:
@@ -25,12 +25,12 @@ def use_program_cache() -> None:
     directory = user_cache_path("valyrian-gpt") / "programs" / _identify_processor()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", _LEAST_SECONDS)
-    # A program that cannot be read or written is compiled, which needs no warning.
+    # JAX compiles a program that the cache cannot read or write, so no warning is needed.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
 
 
 def _identify_processor() -> str:
-    """Return a name of the instructions that the processor has, and of the number of its cores."""
+    """Return a hash of the processor's model, its instructions and its number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux

@@ -83,17 +83,19 @@ def evaluate(
     distance from the corpus's entropy, and the quality of texts that the weights generate
     (temperature 1, top-p 0.9, seeds from 0).
 
-    With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read as
-    the text of the run is (plain, JSON or Parquet). The end of each document, <|endoftext|>, is
-    predicted too, and counts as two bytes, those of a blank line.
+    With --text, print only the loss on FILE, in nats per token and bits per byte. FILE is read like
+    the text of the run (plain, JSON or Parquet). The end of each document, <|endoftext|>, is also
+    predicted, and counts as two bytes, those of a blank line.
 
     With --pairs, print in how many minimal pairs (see `pairs`) the right sentence is more probable
     than the wrong one, with 95% intervals, by rule of the grammar and by what makes pairs hard. The
-    last row of all rules has the mistakes of 300 texts (or --texts) of the model itself, repaired.
+    last row for all rules pairs the mistakes in 300 texts (or --texts) of the model with their
+    repairs.
 
     With --excess, the grammar generates 1000 new texts (or --texts), and the model's nats above the
-    source's are divided by sentence: by template, length, construction, and whether the training
-    text has the sentence. Then come the model's nats by class of tokens, and its calibration.
+    source's are divided among the sentences: by template, by length, by construction, and by
+    whether the training text contains the sentence. Then come the model's nats by class of tokens,
+    and its calibration.
     """
     if count is not None and not on_pairs:
         raise click.UsageError("--count is the number of pairs; pass --pairs too")
@@ -206,8 +208,8 @@ def plot(
     share their axes. Every figure is written as PNG and as SVG.
 
     With --attention or --lens, draw how one RUN's best weights read --prompt instead. That RUN can
-    be a bundle directory too, or `shipped`, the model that ships, whose figure is written here;
-    without any run it is that model.
+    also be a bundle directory, or `shipped`, the model that ships and the default if there is no
+    run; their figures are written to the working directory.
     """
     kinds = ["attention"] * attention + ["lens"] * has_lens
     if len(kinds) > 1:

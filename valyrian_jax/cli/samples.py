@@ -36,7 +36,7 @@ from valyrian_jax.tokenizer.display import (
 
 T = TypeVar("T")
 
-_MAX_EMPTY = 4  # tokens of a text that is taken for none, with the end of the document
+_MAX_EMPTY = 4  # tokens, the end of the document included, of a text that may count as empty
 _ENDED_AT_ONCE = "the model ended the document here; try --min-new-tokens 20 or another --seed"
 
 
@@ -111,16 +111,16 @@ def _print_many(
 
 
 def note_on_accents(tokenizer: Tokenizer, prompt: str) -> str:
-    """Say that a prompt has other characters than the training text; empty if it has not.
+    """Return a note if the accents of a prompt are separate characters; otherwise "".
 
-    The tokenizer has learned its tokens from that text, so it splits other characters into more.
+    The tokenizer has learned composed characters (NFC), so it splits others into more tokens.
     """
     composed = unicodedata.normalize("NFC", prompt)
     if len(tokenizer.encode(composed)) >= len(tokenizer.encode(prompt)):
         return ""
     return (
-        "note: the accents of the prompt are separate characters, which the model reads as another "
-        f"text than the composed ones of its training; pass --prompt {quote_argument(composed)}"
+        "note: the accents of the prompt are separate characters, but the model was trained on "
+        f"composed ones; pass --prompt {quote_argument(composed)}"
     )
 
 
@@ -169,7 +169,7 @@ def _record(items: Iterable[T], recorded: list[T]) -> Iterator[T]:
 
 
 def _is_empty(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
-    """Return whether the new tokens of a text hold no letter or digit, such as a full stop only."""
+    """Return whether a text is over at once, without a letter or a digit in its new tokens."""
     text = "".join(stream_text(tokenizer, ids[:_MAX_EMPTY]))
     return len(ids) <= _MAX_EMPTY and not any(map(str.isalnum, text))
 

@@ -91,9 +91,9 @@ def describe_split(report: "Report") -> str:
 
 
 def advise_on_loss(rows: "Mapping[str, ReportRow]", overfitting: str = "") -> str:
-    """Say in one line that the model overfits or is worse than the trigram model, and what helps.
+    """Return advice in one line if the model overfits or is worse than the trigram model, else "".
 
-    `overfitting` says the first in words. Empty: there is nothing to say.
+    `overfitting` is the advice about overfitting, or "".
     """
     model, trigram = (rows[name].nats_per_token if name in rows else None for name in _COMPARED)
     if model is None or trigram is None or model <= trigram:

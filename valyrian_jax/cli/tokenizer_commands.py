@@ -41,10 +41,10 @@ def train(
 ) -> None:
     """Train a tokenizer of exactly --vocab-size tokens.
 
-    FILES are texts of any size: plain, JSON (an object a line, or one array) or Parquet, also
+    FILES are texts of any size: plain, JSON (one object per line, or an array) or Parquet, also
     compressed with gzip or zstd; - is standard input. A URL such as s3://bucket/*.jsonl is read
-    through fsspec. Documents of JSON and Parquet that `tokenizer
-    encode --out` skips are skipped here too.
+    through fsspec. Documents of JSON and Parquet that `tokenizer encode --out` skips are skipped
+    here too.
     """
     from valyrian_jax.data.reading.documents import read_texts
     from valyrian_jax.data.reading.text_form import check_texts
@@ -98,8 +98,8 @@ def encode(
     is standard input.
 
     With --out, write the tokens of any number of FILEs of any size as shards, which `train.py
-    --data.path` reads. Then a FILE is plain text, JSON (an object a line, or one array) or Parquet,
-    also compressed; a URL such as s3://bucket/*.jsonl is read through fsspec. After an
+    --data.path` reads. Then a FILE is plain text, JSON (one object per line, or an array) or
+    Parquet, also compressed; a URL such as s3://bucket/*.jsonl is read through fsspec. After an
     interruption, the same command continues.
     """
     context = click.get_current_context()
@@ -148,8 +148,8 @@ def decode(vocabulary: Path, file: str) -> None:
 
 
 def expand_files(files: tuple[str, ...]) -> tuple[str, ...]:
-    """Return texts with the objects that match in place of a URL with a pattern."""
-    return tuple(found for file in files for found in expand_urls(file))
+    """Return the names of texts, with a URL that is a pattern replaced by those that match it."""
+    return tuple(name for file in files for name in expand_urls(file))
 
 
 def print_ids(vocabulary: Path, file: str, show_tokens: bool) -> None:

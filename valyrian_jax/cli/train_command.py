@@ -60,14 +60,14 @@ class TrainCommand(click.Command):
 @click.option(
     "--resume",
     type=DIRECTORY,
-    help="Resume this run from its newest checkpoint. auto: resume the run in --out with the same "
-    "command that starts it; for schedulers that restart a job.",
+    help="Resume this run from its newest checkpoint. auto: resume the run in --out, or start it "
+    "there; for schedulers that restart a job with the same command.",
 )
 @click.option(
     "--init",
     type=INPUT,
-    help="Start from the weights, tokenizer and model of this run or bundle; its context can be "
-    f"cut. {SHIPPED_HINT}.",
+    help="Start from the weights, tokenizer and model of this run or bundle; --model.n_positions "
+    f"can shorten its context. {SHIPPED_HINT}.",
 )
 @click.option(
     "--coordinator",
@@ -98,7 +98,7 @@ def train(
     """Train a GPT on a text and write a run directory with its best weights as a bundle.
 
     Ctrl-C, SIGTERM and SIGHUP (a closed terminal) save and end the run; --resume continues it.
-    SIGUSR1 saves, and the run goes on.
+    SIGUSR1 saves, and the run continues.
     """
     from valyrian_jax.training.start_options import resolve_start
 

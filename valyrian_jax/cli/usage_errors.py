@@ -46,7 +46,7 @@ def explain_usage_error(error: click.ClickException) -> str:
 
 
 def _suggest_value(message: str, command: click.Command) -> str:
-    """Suggest an option for arguments that are too many, such as the words of a prompt."""
+    """Suggest an option for extra arguments, such as the words of a prompt."""
     extra = re.match(r"Got unexpected extra arguments? \((.*)\)", message, re.DOTALL)
     names = [name for name in _VALUES_WITHOUT_OPTION if name in _list_options(command)]
     return f"; did you mean {names[0]} {quote_argument(extra[1])}?" if extra and names else ""
@@ -58,7 +58,7 @@ def _list_options(command: click.Command) -> list[str]:
 
 
 def _explain_number(message: str, kind: click.ParamType[Any]) -> str:
-    """Return the message about a value, in plain words if a number was expected."""
+    """Return the message about a value; if a number was expected, say so in plain English."""
     value, is_value, _ = message.partition(" is not ")
     is_whole = isinstance(kind, type(click.INT))
     if not is_value or not (is_whole or isinstance(kind, type(click.FLOAT))):

@@ -1,4 +1,4 @@
-"""Format what the language checker says of sentences and words, as lines of text or JSON."""
+"""Format the language checker's results for sentences and words, as lines of text or JSON."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from valyrian_jax.language.words.spelling import suggest
 from valyrian_jax.tokenizer.display import escape_controls, to_json
 
 INDENT = len("mistake  ")
-STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit status; of several, the last one here
+STATUS = {"right": 0, "beyond": 3, "mistake": 1}  # exit statuses; a later one takes precedence
 _MAX_SENTENCE, MAX_WORD = 300, 40  # characters printed for people
 
 
@@ -54,7 +54,7 @@ def exit_status(counts: Counter[str]) -> int:
 
 
 def format_readings(words: Sequence[str], as_json: bool, counts: Counter[str]) -> Iterator[str]:
-    """Yield the readings of each word: one JSON object a word, or lines of text.
+    """Yield the readings of each word: one JSON object per word, or lines of text.
 
     Args:
         words: Words, or sentences with several.
@@ -78,7 +78,7 @@ def _word_json(word: Word) -> str:
 
 
 def _word_lines(word: Word) -> Iterator[str]:
-    shown = shorten(word.text, MAX_WORD)
+    shown = abbreviate(word.text, MAX_WORD)
     spellings = dict.fromkeys(reading.text for reading in word.readings)
     if not word.is_known:
         neighbours = ", ".join(suggest(word.text)) if len(word.text) <= MAX_WORD else ""
@@ -100,18 +100,18 @@ def _verdict_json(verdict: Verdict) -> str:
 
 def _verdict_text(verdict: Verdict) -> str:
     lines = [verdict.reason] * bool(verdict.reason) + [*verdict.notes]
-    sentence = shorten(verdict.text, _MAX_SENTENCE)
+    sentence = abbreviate(verdict.text, _MAX_SENTENCE)
     first = f"{verdict.verdict:<{INDENT}}{sentence}"
     return "\n".join([first, *(" " * INDENT + line for line in lines)])
 
 
-def shorten(text: str, length: int) -> str:
+def abbreviate(text: str, length: int) -> str:
     """Return the beginning of a text in one line, with control characters as escapes."""
     escaped = escape_controls(text[: length + 1], kept="")
     return escaped if len(escaped) <= length else escaped[:length] + "…"
 
 
-def _features(reading: Reading) -> dict[str, str]:
+def _list_features(reading: Reading) -> dict[str, str]:
     """Return the grammatical features that a reading has."""
     return {name: value for name in FEATURES if (value := getattr(reading, name))}
 
@@ -122,7 +122,7 @@ def _reading_record(reading: Reading) -> dict[str, Any]:
         "lemma": lexeme.lemma,
         "pos": lexeme.pos,
         "gloss": lexeme.gloss,
-        **_features(reading),
+        **_list_features(reading),
         "sure": reading.attested,
         **({"joined": True} if reading.coordinated else {}),
     }

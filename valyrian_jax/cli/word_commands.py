@@ -16,8 +16,8 @@ def word(queries: tuple[str, ...], as_json: bool) -> int:
     """Look up words in the dictionary, from High Valyrian or from English.
 
     A WORD of High Valyrian can have any form; macrons and capitals may be missing. The answer says
-    what the form is, what the word means, and how it inflects. It has a sentence with the word if a
-    source has one.
+    what the form is, what the word means, and how it inflects. It includes a sentence with the word
+    if a source has one.
 
     The exit status is 3 if a word is not found.
     """
@@ -57,8 +57,8 @@ def gloss(inputs: tuple[str, ...], with_others: bool, text_key: str, as_json: bo
     """Print under every word of a text what it is and what it means.
 
     The second line has the analysis by the Leipzig Glossing Rules, such as man-NOM.PL; the third
-    has the meanings of the dictionary. The grammar decides between several analyses if it has the
-    sentence; otherwise the first one is printed. FILE is read as `check` reads it.
+    has the meanings of the dictionary. The grammar decides between several analyses if it accepts
+    the sentence; otherwise the first one is printed. FILE is read as `check` reads it.
 
     The exit status is 3 if a word is unknown.
     """

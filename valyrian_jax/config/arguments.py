@@ -1,4 +1,4 @@
-"""Arguments of the Python API: a wrong one is an error in one line, as a wrong option is."""
+"""Arguments of the Python API: a wrong one ends in one line, as a wrong option does."""
 
 import functools
 import os
@@ -48,14 +48,14 @@ def check_path(value: PathLike, name: str) -> Path:
 
 
 def check_input(value: PathLike, name: str) -> Path:
-    """Return an argument that names a file or directory to read, or the copy of that at a URL."""
+    """Return an argument that names a file or directory to read; a URL becomes a local copy."""
     return localize(value) if is_url(value) else check_path(value, name)
 
 
 def to_plain(value: Any) -> Any:
-    """Return arrays, numbers of NumPy and all that can be iterated as plain values.
+    """Convert arrays, NumPy numbers and iterables to plain values of Python.
 
-    What has no order stays what it is, so that it is not taken for a list.
+    Strings, bytes, mappings and sets stay as they are: they are not lists.
     """
     if callable(convert := getattr(value, "tolist", None)):
         return convert()

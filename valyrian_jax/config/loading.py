@@ -83,7 +83,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     try:
         tree = tomllib.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
+        raise UserError(f"{path} is not TOML: {error}; correct it") from error
     return config_from_tree(tree, overrides, source=str(path))
 
 
@@ -99,7 +99,10 @@ def config_from_tree(
         tree: Section -> key -> value.
         overrides: Dotted key -> value; they take precedence over the tree.
         source: Where the tree comes from, for messages.
-        names: What messages call keys, by dotted key, where that is something else.
+        names: Names of keys in messages, by dotted key, where they differ.
+
+    Raises:
+        UserError: A key is unknown, or a value has the wrong type or does not fit the others.
     """
     names, overrides = names or {}, overrides or {}
     sections: dict[str, dict[str, Any]] = {}
@@ -125,7 +128,7 @@ def config_from_tree(
                 key = f"{section}.{name}"
                 shown = names.get(key, key)
                 _check_plain(value, shown if key in overrides else f"{source}: {shown}")
-        # As JSON, because only there strict types let a mapping become a dataclass.
+        # Validate as JSON: in strict mode, pydantic turns no Python mapping into a dataclass.
         content = json.dumps(sections, ensure_ascii=False).encode()
         return TypeAdapter(Config).validate_json(content)
     except ValidationError as error:
@@ -140,7 +143,7 @@ def config_from_tree(
 
 
 def _check_plain(value: Any, name: str) -> None:
-    """Check that JSON has a value such as this one, which is no date and no object of Python."""
+    """Check that JSON can represent a value; it cannot represent a date, for example."""
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -171,7 +174,7 @@ def _format_value(value: str | float | bool | list[str]) -> str:
 def explain_error(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
     """Return the first problem of a validation in one line: key, value, what was expected.
 
-    `names` are the keys in what was read, by dotted key, where they differ.
+    `names` are those of `config_from_tree`.
     """
     problem = error.errors()[0]
     names, key = names or {}, ".".join(map(str, problem["loc"]))
@@ -192,7 +195,7 @@ def _quote(value: Any) -> str:
 
 
 def _suggest_key(wrong: str, shown: Mapping[str, str] = {}) -> str:
-    """Suggest the nearest key, as `shown` in messages, for one that does not exist."""
+    """Suggest the nearest key for one that does not exist; `shown` has its name in messages."""
     keys = [setting.name for setting in list_settings()]
     if examples := [key for key in keys if key.startswith(f"{wrong}.")]:
         return f"{wrong} is a section: name one of its settings, such as {examples[0]}"

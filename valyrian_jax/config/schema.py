@@ -31,7 +31,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 BLANK_LINE = "blank line"  # the separator of documents unless one is set
 MAX_DRAWS = 20  # of one sentence of a grammatical text; if none is right, the last one stays
-REGULAR_EXPRESSION = "re:"  # how a separator begins that is one
+REGULAR_EXPRESSION = "re:"  # prefix of a separator that is a regular expression
 
 
 def check_separator(separator: str) -> str:
@@ -82,9 +82,11 @@ def check_temperature(temperature: float) -> float:
     return temperature
 
 
-def _make_tuple(stop: object) -> object:
-    """Return a tuple of one stop string or of a list, as TOML and JSON have them."""
-    return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
+def _make_tuple(value: object) -> object:
+    """Return one string, or a list of them from TOML or JSON, as a tuple."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
 
 
 Separator = Annotated[str, AfterValidator(check_separator)]
@@ -107,7 +109,7 @@ class DataConfig:
     held_out: Share = 0.05
     """Share of the text to hold out from training: its end, in whole documents if they allow it."""
     mixture: Mixture = ()
-    """Shards to mix in, as DIRECTORY=WEIGHT; those of data.path have weight 1. Can be several."""
+    """Shards to mix in, as DIRECTORY=WEIGHT; data.path has weight 1. Can be repeated."""
     tokenizer: PathString = ""
     """A tokenizer.json; empty: that of the shards, or a new one trained on the training part."""
 
@@ -143,7 +145,8 @@ class ModelConfig:
     def _check_heads(self) -> "ModelConfig":
         if self.n_embd % self.n_head:
             raise ValueError(
-                f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}"
+                f"model.n_head = {self.n_head} must divide model.n_embd = {self.n_embd}; change "
+                "one of them"
             )
         return self
 
@@ -216,13 +219,13 @@ class TrainConfig:
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"train.accumulate = {self.accumulate} must divide "
-                f"train.batch_size = {self.batch_size}"
+                f"train.batch_size = {self.batch_size}; change one of them"
             )
         for name in ("eval_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) % self.steps_per_dispatch:
                 raise ValueError(
                     f"train.{name} = {getattr(self, name)} must be a multiple of "
-                    f"train.steps_per_dispatch = {self.steps_per_dispatch}"
+                    f"train.steps_per_dispatch = {self.steps_per_dispatch}; change one of them"
                 )
         return self
 
@@ -272,7 +275,7 @@ class SampleConfig:
     min_new_tokens: CountOrZero = 0
     """A text does not end at <|endoftext|> before this number of new tokens."""
     stop: StopStrings = ()
-    """String before which a text ends; there can be several."""
+    """String before which a text ends; can be repeated."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -53,7 +53,7 @@ def generate_corpus(sentences: int, seed: int, exact: int) -> GeneratedCorpus:
         exact: Number of other texts (from the next seed) whose exact probability is computed too.
 
     Raises:
-        UserError: The grammar cannot write so many sentences.
+        UserError: The grammar cannot generate this number of different sentences.
     """
     paragraphs = list(generate_paragraphs(sentences, seed))
     text = "\n\n".join(paragraph.text for paragraph in paragraphs) + "\n"
@@ -90,7 +90,7 @@ def source_path(text: str | Path) -> Path:
 
 
 def save_source(source: CorpusSource, path: Path) -> None:
-    """Write the source of a text; the rounding of the bits is far below their error."""
+    """Write the source of a text; the bits are rounded to far less than their standard error."""
     bits = ",".join(f"{value:.1f}" for value in source.bits)
     head = json.dumps({"sha256": source.sha256, "excess": round(source.excess, 5)})[1:-1]
     write_atomically(path, f'{{{head}, "bits": [{bits}]}}\n')
@@ -122,7 +122,7 @@ def estimate_entropy(bits: Sequence[float], sizes: Sequence[int]) -> EntropyEsti
     """Estimate the bits per byte of documents as a ratio (Cochran 1977, section 6.3).
 
     Args:
-        bits: Bits of each document; the error of a single one is infinite.
+        bits: Bits of each document; with a single one, the standard error is infinite.
         sizes: Bytes of each document, with the blank line after it.
     """
     ratio = sum(bits) / sum(sizes)
@@ -137,10 +137,10 @@ def entropy_floor(source: CorpusSource, documents: Sequence[str]) -> EntropyEsti
 
     Args:
         source: Source of the whole text.
-        documents: Its last documents.
+        documents: Last documents of the text.
 
     Raises:
-        UserError: The source describes fewer documents.
+        UserError: The source describes fewer documents than there are.
     """
     if len(source.bits) < len(documents):
         raise UserError(

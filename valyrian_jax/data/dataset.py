@@ -45,15 +45,15 @@ class Dataset(Protocol):
 
     @property
     def overlap(self) -> Overlap | None:
-        """How much of the held-out part is also in the training part; None: not measured."""
+        """How much of the held-out part also occurs in the training part; None: not measured."""
 
     @property
     def training_sentences(self) -> frozenset[str] | None:
-        """Sentences of the training part if the grammar generated them; a sample may repeat one."""
+        """Sentences of the training part, which samples may repeat; None: not from the grammar."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about the text, a line each."""
+        """Notes on the text for the user, one line each."""
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> Int[np.ndarray, "N B W"]:
         """Return the batches of `count` steps from `step` on, int32 [N, B, T + 1].
@@ -65,7 +65,7 @@ class Dataset(Protocol):
         """
 
     def read_documents(self) -> DataSplit | None:
-        """Read the text again; None if it does not fit into memory."""
+        """Read the text again and split it; None if it does not fit into memory."""
 
     def record_split(self) -> SplitRecord:
         """Return what a run records about the split."""
@@ -81,7 +81,7 @@ def open_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path) -> 
         config: Configuration of the run.
         tokenizer: Tokenizer of the run or bundle that this run continues; None: the configured
             one, that of the shards, or one trained on the training part.
-        scratch: Directory for the tokens of a large text, while the process lives.
+        scratch: Directory for a temporary file with the tokens of a large text.
 
     Raises:
         UserError: The text is missing, unreadable or too short, or the tokenizer does not match

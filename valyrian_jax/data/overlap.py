@@ -1,4 +1,4 @@
-"""The overlap of a split: how much of the held-out part also stands in the training part."""
+"""The overlap of a split: how much of the held-out part also occurs in the training part."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -20,8 +20,8 @@ _BLOCK = 1 << 22  # bytes of the training part searched at a time
 class Overlap(NamedTuple):
     """The share of held-out units that occur in the training part."""
 
-    share: float  # 0: none leaks
-    unit: str  # what was counted: "sentences", "lines", "documents" or windows of some bytes
+    share: float  # 0: nothing leaks
+    unit: str  # what was counted: "sentences", "lines", "documents" or "32-byte windows"
 
 
 def find_sentences(documents: Iterable[str]) -> list[str]:
@@ -33,9 +33,9 @@ def find_sentences(documents: Iterable[str]) -> list[str]:
 def measure_overlap(split: DataSplit, training: Collection[str] | None = None) -> Overlap:
     """Return the share of held-out sentences that occur in the training part.
 
-    Where a text has no sentence ends, its lines or documents are compared. Where these are long or
-    there is only one, as in a text without any white space, windows of 32 bytes are: each held-out
-    window with every position of the training part.
+    In a text without sentence ends, lines or documents are compared. If these are long, or there is
+    only one, as in a text without white space, windows of 32 bytes are compared: consecutive ones
+    of the held-out part with those at every position of the training part.
 
     Args:
         split: The two parts.
@@ -76,7 +76,8 @@ def _find_windows(train: Iterable[str], held_out: Iterable[str]) -> npt.NDArray[
 def _hash_windows(data: bytes) -> npt.NDArray[np.uint64]:
     """Return a hash of the window at every position, uint64[len(data) - 31].
 
-    The hash of twice as many bytes is one of two hashes, so 32 bytes take five passes.
+    Each pass combines the hashes of two neighbouring windows into that of a window twice as wide,
+    so windows of 32 bytes take five passes.
     """
     hashes = np.frombuffer(data, np.uint8).astype(np.uint64)
     width = 1

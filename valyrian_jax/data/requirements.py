@@ -1,7 +1,7 @@
-"""What a text must have for a run, and settings that work for a text that has less.
+"""What a run requires of a text, and settings that work for a text that has less.
 
-All requirements that a text does not meet are named in one message, and its options are tried on
-that text, so that a run with them starts.
+One message names all requirements that a text does not meet. The options that it advises were
+checked with that text, so a run with them starts.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Shortage(NamedTuple):
 def fit_tokenizer(
     documents: Sequence[str], config: Config
 ) -> tuple[Tokenizer, tuple[Shortage, ...]]:
-    """Train a tokenizer of model.vocab_size tokens, or of the size that the message advises."""
+    """Train a tokenizer of model.vocab_size tokens, or of the size that a shortage advises."""
     try:
         return train_bpe(documents, config.model.vocab_size), ()
     except VocabularySizeError as error:
@@ -41,7 +41,7 @@ def fit_tokenizer(
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ...]:
-    """Return the shortage of a tokenizer that is not as large as the model's vocabulary."""
+    """Return a shortage if the tokenizer and the model differ in their vocabulary size."""
     size = tokenizer.vocab_size
     if size == config.model.vocab_size:
         return ()
@@ -50,7 +50,7 @@ def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ..
 
 
 def check_context(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
-    """Return the shortage of a training part that has not one window of T + 1 tokens."""
+    """Return a shortage if the training part is shorter than a window of T + 1 tokens."""
     length = config.model.n_positions
     if training_tokens > length:
         return ()
@@ -66,7 +66,7 @@ def check_context(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
 
 
 def choose_vocab_size(largest: int) -> int:
-    """Return a round size with half the merges of a text; the last ones join what occurs once."""
+    """Return a round size with half the merges of a text; the last merges occur only once."""
     size = (_SMALLEST_VOCABULARY + largest) // 2
     return max(size - size % 10, _SMALLEST_VOCABULARY)
 
@@ -78,10 +78,10 @@ def choose_context(training_tokens: int) -> int:
 
 
 def count_tokens(documents: Sequence[str], tokenizer: Tokenizer, enough: int) -> int:
-    """Return the number of tokens of documents, or some number from `enough` on.
+    """Return the number of tokens of documents; if that is `enough` or more, any such number.
 
-    A document has at least one token, and a token at most the bytes of the longest one. So a few
-    documents and characters of a long text tell that it has enough.
+    Every document has at least one token, and no token has more bytes than the longest one. So the
+    beginning of a long text is sufficient to know that it has enough tokens.
     """
     characters = enough * max(map(len, tokenizer.tokens))
     beginning = [document[:characters] for document in documents[:enough]]

@@ -1,7 +1,7 @@
 """The split of a text: its end is held out, in whole documents where their lengths allow it.
 
-Both parts are always within a factor of two of their asked shares. A document that leaves no
-boundary there is cut: at a line, else at a sentence, else at a token boundary.
+Both parts are always within a factor of two of the requested shares. If no document ends in that
+range, one is cut: at a line, else at a sentence, else at a token boundary.
 """
 
 import math
@@ -23,7 +23,7 @@ _BREAKS = (
     ("sentence", re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")),
     (TOKEN_BOUNDARY, re.compile(r"\s+")),
 )
-_NEAR = 1 << 12  # characters before and after a position that are searched for a piece
+_NEAR = 1 << 12  # characters before and after a position that are searched for a boundary
 
 
 class DataSplit(NamedTuple):
@@ -31,11 +31,11 @@ class DataSplit(NamedTuple):
 
     train: list[str]
     held_out: list[str]
-    cut: str = ""  # why and where a document was cut, in words; empty if all documents are whole
+    cut: str = ""  # a note on why and where a document was cut; empty if all documents are whole
 
 
 def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
-    """Hold out the end of a text: this share of it."""
+    """Hold out the end of a text, close to the share `held_out` of its bytes."""
     ends = np.cumsum([0, *map(_count_bytes, documents)])
     first, last = (share * ends[-1] for share in cut_range(held_out))
     in_range = (first <= ends[1:-1]) & (ends[1:-1] <= last)
@@ -47,13 +47,13 @@ def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
         cut = int(np.where(in_range, distances, np.inf).argmin()) + 1
         return DataSplit([*documents[:cut]], [*documents[cut:]])
     index = int(np.searchsorted(ends, first, "right")) - 1  # of the document around the range
-    found = None
+    pieces = None
     if index < len(documents):
         start, stop = first - ends[index], last - ends[index]
-        found = _cut_document(documents[index], start, stop, wanted - lengths[index])
-    if found is None:
+        pieces = _cut_document(documents[index], start, stop, wanted - lengths[index])
+    if pieces is None:
         return _split_short_text(documents, held_out, distances)
-    head, tail, boundary = found
+    head, tail, boundary = pieces
     split = DataSplit([*documents[:index], head], [tail, *documents[index + 1 :]])
     is_last = index == len(documents) - 1
     name = "the last document" if is_last else f"document {index + 1:,} of {len(documents):,}"
@@ -61,15 +61,15 @@ def split_documents(documents: Sequence[str], held_out: float) -> DataSplit:
 
 
 def cut_range(held_out: float) -> tuple[float, float]:
-    """Return the shares of a text between which a held-out part of the asked share may begin."""
+    """Return the range, in shares of a text, in which a held-out part may begin."""
     train = 1 - held_out
     return max(1 - 2 * held_out, train / 2), min(1 - held_out / 2, 2 * train)
 
 
 def describe_cut(document: str, held_out: float, boundary: str, share: float) -> str:
-    """Describe the cut of a document around the whole range of `cut_range`.
+    """Describe the cut of a document that covers the whole range of `cut_range`.
 
-    `held_out` is the asked share of the held-out part, `share` its real one.
+    `held_out` is the requested share of the held-out part, `share` the actual one.
     """
     part = "held-out" if held_out <= 0.5 else "training"
     return (
@@ -81,11 +81,11 @@ def describe_cut(document: str, held_out: float, boundary: str, share: float) ->
 def _cut_document(
     document: str, first: float, last: float, wanted: float
 ) -> tuple[str, str, str] | None:
-    """Cut a document at the best boundary before which `first` to `last` bytes are.
+    """Cut a document at the best boundary that has `first` to `last` bytes before it.
 
-    `wanted` is the number of characters before the cut that would give the asked share. Returns the
-    text before the cut, the text after it and the kind of boundary; None if no character begins in
-    the range.
+    `wanted` is the number of characters before the cut that would give the requested share. Returns
+    the text before the cut, the text after it and the kind of boundary; None if no character begins
+    in the range.
     """
     data = encode_utf8(document)
     low = len(document) - len(data[math.ceil(first) :].decode(errors="ignore"))
@@ -106,9 +106,9 @@ def _cut_document(
 
 
 def _find_token_boundary(document: str, low: int, high: int, wanted: int) -> int:
-    """Return the position in a range that is nearest to `wanted` among those between pieces.
+    """Return the boundary between two pre-tokens in a range that is nearest to `wanted`.
 
-    A piece of the pre-tokenizer that is longer than the range is cut at `wanted`.
+    A pre-token that is longer than the range is cut at `wanted`.
     """
     start = max(wanted - _NEAR, low)
     data = encode_utf8(document[start : min(wanted + _NEAR, high)])
@@ -122,7 +122,7 @@ def _find_token_boundary(document: str, low: int, high: int, wanted: int) -> int
 def _split_short_text(
     documents: Sequence[str], held_out: float, distances: np.ndarray
 ) -> DataSplit:
-    """Split a text of a few characters, in which no boundary is near the asked share."""
+    """Split a text of a few characters, in which no boundary is near the requested share."""
     text = "".join(documents)
     if len(text) < 2:
         raise UserError(

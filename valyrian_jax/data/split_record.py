@@ -1,7 +1,7 @@
-"""What a run records about its split, so that it never goes on with, or is judged by, another one.
+"""What a run records about its split, so that it is never resumed or evaluated with another one.
 
 Which part of a text is held out depends on the version of this package. With another part, a run
-would learn the text that its loss is measured on.
+would train on text that its loss is measured on.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from valyrian_jax.data.windows import EvalSet
 from valyrian_jax.errors import UserError
 
-# The bytes of an evaluation set that a run has limited are rounded.
+# The number of bytes is rounded if a run evaluates only a part of the evaluation set.
 _RELATIVE_TOLERANCE = 2e-4
 
 
@@ -63,8 +63,8 @@ def check_split(
 ) -> None:
     """Check that a text is split as it was when a run started.
 
-    Without a `saved` record, a version before 0.2 trained the run. Then the quotient of its
-    held-out nats per token and bits per byte says how many bytes a held-out token had.
+    Without a `saved` record, a version before 0.2 trained the run. Then the number of bytes per
+    held-out token is compared, which follows from its nats per token and bits per byte.
     """
     if saved is not None:
         is_same = current == saved
@@ -73,7 +73,7 @@ def check_split(
         nats_per_token, bits_per_byte = losses
         before = nats_per_token / bits_per_byte / math.log(2) if bits_per_byte else math.nan
         now = current.text_bytes / current.held_out_tokens
-        # Before the first evaluation the losses are infinite, and the quotient is not a number.
+        # Before the first evaluation the losses are infinite, and `before` is not a number.
         is_same = not math.isfinite(before) or math.isclose(
             before, now, rel_tol=_RELATIVE_TOLERANCE
         )
@@ -81,7 +81,7 @@ def check_split(
     if not is_same:
         raise UserError(
             f"the split of {text} is not that of {run}, because another version trained it: "
-            f"expected {expected}, found {found}; train anew, or go on with that version"
+            f"expected {expected}, found {found}; train again, or continue with that version"
         )
 
 

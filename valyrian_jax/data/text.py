@@ -1,4 +1,4 @@
-"""Tokenize the documents of a text."""
+"""Encode the documents of a text as one array of tokens."""
 
 import os
 import tempfile
@@ -25,8 +25,8 @@ def count_bytes(documents: Iterable[str]) -> int:
 def encode_documents(documents: Sequence[str], tokenizer: Tokenizer, scratch: Path) -> Tokens:
     """Encode documents as one array, with <|endoftext|> before, between and after them.
 
-    Its type is that of the smallest unsigned integers that hold the vocabulary. The tokens of a
-    large text are in a nameless file in `scratch`, which the system deletes when the process ends.
+    Its type is the smallest unsigned integer that can represent the vocabulary. The tokens of a
+    large text are mapped from a nameless file in `scratch`, which disappears with the process.
     """
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     end = np.array([tokenizer.end_of_text], dtype)

@@ -56,7 +56,11 @@ class TextDataset:
         )
 
     def read_documents(self) -> DataSplit:
-        """Read the text again."""
+        """Read the text again and split it.
+
+        Raises:
+            UserError: The text has changed.
+        """
         text = _read_text(self.config)
         if text.fingerprint != self.fingerprint:
             raise UserError(
@@ -125,7 +129,7 @@ def _read_text(config: Config) -> Text:
 def make_eval_set(
     documents: list[str], tokenizer: Tokenizer, config: Config, scratch: Path
 ) -> EvalSet:
-    """Return windows of held-out documents, in batches as large as a part of a training batch."""
+    """Return windows of held-out documents, in batches as large as a microbatch of training."""
     tokens = encode_documents(documents, tokenizer, scratch)
     rows = config.train.batch_size // config.train.accumulate
     return EvalSet(

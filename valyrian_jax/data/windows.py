@@ -40,7 +40,10 @@ def sample_batch(
         step: Step of the run.
         batch_size: B.
         length: T; a window holds T + 1 tokens, so that each of T inputs has its target.
-        rows: Rows of int32 [B, T + 1] to make; the other rows belong to other devices.
+        rows: Rows to make; the other rows belong to other devices.
+
+    Returns:
+        int32 [B, T + 1], or fewer rows.
     """
     positions = len(tokens) - length
     # Philox is a counter-based generator (Salmon et al. 2011), and each step has its own counter.
@@ -79,7 +82,7 @@ def _count_eval_windows(tokens: Tokens, length: int) -> int:
 def _cut_windows(
     tokens: Tokens, first: int, windows: int, batch_size: int, length: int
 ) -> EvalWindows:
-    """Cut some windows from window `first` on, in batches of which the last is padded."""
+    """Cut `windows` windows from number `first` on into batches; the last batch is padded."""
     stride = _stride(length)
     N = math.ceil(windows / batch_size)
     starts = (first + np.arange(N * batch_size)) * stride

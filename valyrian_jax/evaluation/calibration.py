@@ -36,12 +36,12 @@ Groups = Mapping[str, Sequence[int]]  # token ids by the name of the group
 
 
 class Calibration(NamedTuple):
-    """How probable a group of tokens was, and how often one of them came.
+    """How probable a group of tokens was, and how often one of them occurred.
 
     Attributes:
         name: Name of the group.
-        predicted: Mean probability that the model gave it.
-        observed: Share of all tokens that are of the group.
+        predicted: Mean probability that the model gave to the group.
+        observed: Share of all tokens that are in the group.
         error: Expected calibration error.
     """
 
@@ -71,22 +71,22 @@ def measure_calibration(bundle: Bundle, documents: Sequence[str]) -> list[Calibr
     ]
 
 
-def measure_error(predicted: npt.NDArray[np.floating], came: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error of some predictions.
+def measure_error(predicted: npt.NDArray[np.floating], occurred: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error of N predictions.
 
     >>> measure_error(np.array([0.9, 0.9]), np.array([True, False]))
     0.4
 
     Args:
         predicted: Probabilities [N].
-        came: Whether what was predicted came [N].
+        occurred: Whether what was predicted occurred [N].
     """
     bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
-    return float(np.abs(np.bincount(bins, predicted - came)).sum() / len(predicted))
+    return float(np.abs(np.bincount(bins, predicted - occurred)).sum() / len(predicted))
 
 
 def _list_groups(ids: Sequence[int], tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """Return all tokens by how they follow, and the most frequent last pieces of words alone."""
+    """Return all tokens grouped by `follows_as`, and each of the most frequent word endings."""
     groups: dict[str, list[int]] = {}
     for token in range(tokenizer.vocab_size):
         groups.setdefault(follows_as(token, tokenizer), []).append(token)
@@ -102,7 +102,7 @@ def _list_groups(ids: Sequence[int], tokenizer: Tokenizer) -> dict[str, list[int
 def _predict_groups(
     bundle: Bundle, tokens: npt.NDArray[np.unsignedinteger], members: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Return the probability of every group at every token but the first, [N, G]."""
+    """Return the probability of each of G groups at every token but the first, [N, G]."""
     length, params = bundle.model.n_positions, from_tensors(bundle.tensors)
     rows, columns = max(_BATCH_TOKENS // length, 1), jnp.asarray(members)
     predicted = []

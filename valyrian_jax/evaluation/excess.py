@@ -118,9 +118,9 @@ def measure_token_nats(bundle: Bundle, tokens: Tokens) -> Float64:
     for windows in iterate_eval_windows(tokens, rows, length, batches=1):
         losses = _measure_batch(params, jnp.asarray(windows.tokens[0]), bundle.model)
         nats.append(np.asarray(losses, np.float64)[windows.counted[0]])
-    if not np.isfinite(found := np.concatenate(nats)).all():
+    if not np.isfinite(all_nats := np.concatenate(nats)).all():
         raise UserError(NOT_FINITE)
-    return found
+    return all_nats
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -133,9 +133,10 @@ def _measure_batch(
 def find_owners(
     tokens: Sequence[int], texts: Sequence[TextDerivation], tokenizer: Tokenizer
 ) -> npt.NDArray[np.intp]:
-    """Return for each token the index of its part: the sentences and the end of each text.
+    """Return the index of the part that each token belongs to, int[tokens].
 
-    A token is of the sentence that its first byte is of, and so is the space before a sentence.
+    The parts are the sentences and the end of each text. A token belongs to the sentence of its
+    first byte, and the space before a sentence belongs to that sentence.
     """
     ends: list[int] = []  # the position after each part; an end of text takes one, a byte too
     for text in texts:

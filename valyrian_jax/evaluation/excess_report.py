@@ -1,4 +1,4 @@
-"""The excess of a model, divided by what its sentences are like."""
+"""The excess of a model, divided among groups of sentences."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -40,9 +40,10 @@ class ExcessReport(NamedTuple):
     Attributes:
         texts: Number of texts.
         excess: The excess on them.
-        divisions: Groups of parts of which each is in one, by the name of the division; the excess
-            of the groups of a division sums to the whole.
-        constructions: Templates of phrases and parts, a sentence counting for each that it has.
+        divisions: Groups of parts, by the name of the division; each part is in one group of a
+            division, so their excess sums to the total.
+        constructions: Groups by template of a phrase or part; a sentence counts for each that it
+            has.
         calibration: Calibration of the model on the same texts.
     """
 
@@ -85,7 +86,7 @@ def _find_training_sentences(directory: Path, bundle: Bundle) -> frozenset[str] 
 def _divide(
     parts: Iterable[Part], name: Callable[[SentenceDerivation], Sequence[str]]
 ) -> list[Group]:
-    """Return groups of parts, the one that costs most first; the ends of texts are one."""
+    """Return groups of parts, the one with most excess first; the ends of texts are one group."""
     groups = defaultdict[str, list[Part]](list)
     for part in parts:
         for group in name(part.derivation) if part.derivation else ["end of text"]:

@@ -13,8 +13,8 @@ class Ngrams(NamedTuple):
     """The n-grams of one length in a text, in the order of their keys.
 
     The id of an n-gram is its index here. Its key is C x V + T, where C is the id of its first
-    n - 1 tokens, 0 if there are none, and T is its last token. N stands for every n-gram that the
-    text does not have.
+    n - 1 tokens, 0 if there are none, and T is its last token. The id N is that of every n-gram
+    that the text does not have.
     """
 
     keys: Int64  # [N + 1]; the last one is above all others
@@ -68,7 +68,7 @@ class WittenBell:
         return float(self.probabilities([*needed, token])[-1])
 
     def probabilities(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the probability of every token of a text after those before it."""
+        """Return the probability of every token of a text, given those before it, float64[N]."""
         tokens = np.asarray(tokens, np.int64)
         probabilities = np.full(len(tokens), 1 / self.vocab_size)
         contexts = np.zeros(len(tokens), np.int64)
@@ -90,7 +90,7 @@ class WittenBell:
         return np.where(keys[ids] == wanted, ids, len(keys) - 1)
 
     def _find_range(self, n: int, contexts: npt.ArrayLike) -> tuple[Int64, Int64]:
-        """Return the id of the first n-gram that continues each context, and the end of them."""
+        """Return the range of ids of the n-grams that continue each context: first and end."""
         keys, first = self.levels[n].keys, np.asarray(contexts) * self.vocab_size
         return np.searchsorted(keys, first), np.searchsorted(keys, first + self.vocab_size)
 

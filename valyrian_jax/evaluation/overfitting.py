@@ -45,7 +45,7 @@ def find_overfitting(records: Iterable[Mapping[str, Any]]) -> tuple[Losses, Loss
 
 
 def describe_overfitting(run: Path) -> str:
-    """Say that a run overfits, and what helps; empty if it does not, or is a bundle."""
+    """Return a note that a run overfits, and what helps; "" if it does not, or is a bundle."""
     losses = find_overfitting(read_metrics(run))
     if losses is None:
         return ""
@@ -55,7 +55,7 @@ def describe_overfitting(run: Path) -> str:
     return (
         f"the held-out loss rose from {best.held_out:.4f} at step {best.step} to "
         f"{last.held_out:.4f}, while the training loss fell to {last.training:.4f}: the model "
-        "learns its text by heart (overfitting), so more steps or a larger model do not help; what "
-        f"does: more text (about {format_size(int(size))} for so many steps), or to start from a "
-        "trained model (--init)"
+        "learns its text by heart (overfitting), so more steps or a larger model do not help; use "
+        f"more text (about {format_size(int(size))} for so many steps), or start from a trained "
+        "model (--init)"
     )

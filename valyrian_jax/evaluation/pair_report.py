@@ -16,7 +16,7 @@ from valyrian_jax.data.windows import EvalWindows
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.pairs import (
     Accuracy,
-    Score,
+    Scorer,
     find_seen_pairs,
     fits_context,
     measure_accuracy,
@@ -40,7 +40,7 @@ Margins = npt.NDArray[np.float64]
 
 
 class PairRow(NamedTuple):
-    """The accuracy in a group of pairs.
+    """The accuracy on a group of pairs.
 
     Attributes:
         rule: Name of the rule; "all" for all rules.
@@ -48,7 +48,7 @@ class PairRow(NamedTuple):
             "unseen" or "own mistakes".
         model: Accuracy of the model.
         trigram: Accuracy of the trigram model; None if there is no text to train it on.
-        equal_length: Number of pairs with equally many tokens.
+        equal_length: Number of pairs whose two texts have the same number of tokens.
     """
 
     rule: str
@@ -63,11 +63,12 @@ class RunPairs(NamedTuple):
 
     Attributes:
         bundle: The model.
-        training: Documents of its training text; None if the bundle does not say which it is.
-        held_out: Windows of its held-out text, or None.
+        training: Documents of its training text; None if the bundle does not name it, or if it
+            does not fit into memory.
+        held_out: Windows of its held-out text; None if the bundle does not name it.
         pairs: Pairs for each rule, from sentences that the training text does not have.
-        unseen: Which form and governor no training sentence has together.
-        too_long: Number of pairs that were left out, being longer than the context.
+        unseen: For each pair, whether no training sentence has its form and its governor together.
+        too_long: Number of pairs that were left out because they are longer than the context.
     """
 
     bundle: Bundle
@@ -79,7 +80,7 @@ class RunPairs(NamedTuple):
 
 
 class PairReport(NamedTuple):
-    """The accuracy of a model in minimal pairs.
+    """The accuracy of a model on minimal pairs.
 
     Attributes:
         rows: Groups of all rules, and then those of each rule.
@@ -106,8 +107,8 @@ def make_run_pairs(directory: Path, rules: Sequence[str], count: int, seed: int)
         training = documents.train if documents else None
     sentences = {s for document in training or () for s in split_sentences(document)}
     count_tokens = functools.partial(_count_tokens, bundle.tokenizer)
-    made = make_pairs(rules, count, seed, count_tokens, sentences)
-    all_pairs = [pair for rule in rules for pair in made[rule]]
+    pairs_by_rule = make_pairs(rules, count, seed, count_tokens, sentences)
+    all_pairs = [pair for rule in rules for pair in pairs_by_rule[rule]]
     pairs = [p for p in all_pairs if fits_context(p, bundle.tokenizer, bundle.model.n_positions)]
     unseen = [not is_seen for is_seen in find_seen_pairs(pairs, sentences)]
     return RunPairs(bundle, training, held_out, pairs, unseen, len(all_pairs) - len(pairs))
@@ -131,23 +132,23 @@ def make_pair_report(directory: Path, count: int, seed: int, texts: int) -> Pair
     """
     run = make_run_pairs(directory, [*RULES], count, seed)
     bundle = run.bundle
-    own = list_own_mistakes(bundle, texts)
+    mistakes = list_own_mistakes(bundle, texts)
     scorer = functools.partial(
         score_texts, from_tensors(bundle.tensors), bundle.model, bundle.tokenizer
     )
-    scorers: list[Score] = [scorer]
+    scorers: list[Scorer] = [scorer]
     if run.training is not None:
         tokens = encode_documents(run.training, bundle.tokenizer, choose_scratch(directory))
         trigram = WittenBell(tokens, 3, bundle.tokenizer.vocab_size)
         scorers.append(functools.partial(score_with_trigram, trigram, bundle.tokenizer))
 
-    made = _Scored(run.pairs, [measure_margins(run.pairs, score) for score in scorers])
-    repaired = _Scored(own, [measure_margins(own, score) for score in scorers])
+    generated = _Scored(run.pairs, [measure_margins(run.pairs, score) for score in scorers])
+    repaired = _Scored(mistakes, [measure_margins(mistakes, score) for score in scorers])
     rows = [
         _make_row(scored, rule, group, indices, bundle.tokenizer)
-        for scored, rule, group, indices in _list_groups(made, repaired, run.unseen)
+        for scored, rule, group, indices in _list_groups(generated, repaired, run.unseen)
     ]
-    margins = made.margins[0]
+    margins = generated.margins[0]
     failed = [run.pairs[i] for i in np.argsort(margins) if margins[i] <= 0]
     return PairReport(rows, failed, run.too_long)
 
@@ -160,23 +161,25 @@ class _Scored(NamedTuple):
 
 
 def _list_groups(
-    made: _Scored, own: _Scored, unseen: Sequence[bool]
+    generated: _Scored, repaired: _Scored, unseen: Sequence[bool]
 ) -> Iterator[tuple[_Scored, str, str, list[int]]]:
     """Yield the groups of pairs, first of all rules and then of each: rule, name and indices."""
     for rule in (ALL, *RULES):
-        indices = [i for i, pair in enumerate(made.pairs) if rule in (ALL, pair.rule)]
+        indices = [i for i, pair in enumerate(generated.pairs) if rule in (ALL, pair.rule)]
         groups: dict[str, list[int]] = {ALL: indices}
         for i in indices:
-            pair = made.pairs[i]
+            pair = generated.pairs[i]
             groups.setdefault("unseen" if unseen[i] else "seen", []).append(i)
             if pair.attractor:
                 groups.setdefault("attractor", []).append(i)
             if pair.distance:
                 groups.setdefault(f"distance {name_distance(pair.distance)}", []).append(i)
-        yield from ((made, rule, name, groups[name]) for name in sorted(groups) if groups[name])
-        indices = [i for i, pair in enumerate(own.pairs) if rule in (ALL, pair.rule)]
+        yield from (
+            (generated, rule, name, groups[name]) for name in sorted(groups) if groups[name]
+        )
+        indices = [i for i, pair in enumerate(repaired.pairs) if rule in (ALL, pair.rule)]
         if indices:
-            yield own, rule, OWN_MISTAKES, indices
+            yield repaired, rule, OWN_MISTAKES, indices
 
 
 def _make_row(

@@ -1,4 +1,4 @@
-"""Minimal pairs as a test: does the model give the right sentence more probability than the wrong?
+"""Minimal pairs as a test: is the right sentence more probable to a model than the wrong one?
 
 A text counts as right if the sum of the log-probabilities of its tokens, as a document of its own,
 is greater than that of the wrong text (Warstadt et al. 2020, "BLiMP: The Benchmark of Linguistic
@@ -26,7 +26,7 @@ from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import Params
 from valyrian_jax.tokenizer import Tokenizer
 
-Score = Callable[[Sequence[str]], npt.NDArray[np.float64]]
+Scorer = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 """A function that returns the log-probability of each text, in nats."""
 
 CHANCE = 0.5
@@ -40,7 +40,7 @@ class Accuracy(NamedTuple):
 
     Attributes:
         pairs: Number of pairs.
-        right: Number of them in which it is.
+        right: Number of them in which the right sentence is more probable.
     """
 
     pairs: int
@@ -48,7 +48,7 @@ class Accuracy(NamedTuple):
 
     @property
     def share(self) -> float:
-        """The share of right pairs; not a number without pairs."""
+        """The share of right pairs; NaN without pairs."""
         return self.right / self.pairs if self.pairs else math.nan
 
     @property
@@ -82,7 +82,7 @@ def measure_accuracy(margins: npt.NDArray[np.float64]) -> Accuracy:
     return Accuracy(len(margins), int((margins > 0).sum()))
 
 
-def measure_margins(pairs: Sequence[Pair], score: Score) -> npt.NDArray[np.float64]:
+def measure_margins(pairs: Sequence[Pair], score: Scorer) -> npt.NDArray[np.float64]:
     """Return by how much the right text of each pair is more probable, in nats."""
     scores = score([text for pair in pairs for text in pair.texts]).reshape(-1, 2)
     return scores[:, 0] - scores[:, 1]
@@ -121,7 +121,7 @@ def score_texts(
 def encode_rows(
     tokenizer: Tokenizer, texts: Sequence[str], n_positions: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Encode each text after <|endoftext|> as a row [T + 1], and say which targets count [T]."""
+    """Return N texts after <|endoftext|> as rows [N, T + 1], and which of their targets count."""
     encoded = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
     longest = max(map(len, encoded), default=2) - 1
     length = min(-(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, n_positions)
@@ -136,12 +136,15 @@ def score_rows(
     tokens: npt.NDArray[np.int32],
     counted: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float64]:
-    """Score rows of tokens in batches of one size, so that one program scores them all.
+    """Score rows of tokens in batches of one size, so that one compiled program scores them all.
 
     Args:
-        score_batch: Function of tokens [B, T + 1] and of which targets count [B, T].
-        tokens: Rows.
-        counted: Which targets of them count.
+        score_batch: Function from tokens [B, T + 1] and which targets count [B, T] to scores [B].
+        tokens: Rows, int32 [N, T + 1].
+        counted: Which targets of the rows count, bool [N, T].
+
+    Returns:
+        Scores, float64 [N].
     """
     size = max(_BATCH_TOKENS // counted.shape[-1], 1)
     scores = []
@@ -175,7 +178,7 @@ def score_with_trigram(
 
 
 def find_seen_pairs(pairs: Sequence[Pair], training: Collection[str]) -> list[bool]:
-    """Return which pairs have a form and a governor that a training sentence has together.
+    """Return for each pair whether some training sentence has both its form and its governor.
 
     A pair without a governor is seen if a training sentence has its form.
     """

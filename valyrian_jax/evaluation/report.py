@@ -52,13 +52,13 @@ class ReportRow(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The rows of a report by name, and for a text of another source what its split is like.
+    """The rows of a report by name, and facts about the split of a text not from the grammar.
 
     Attributes:
         rows: "model"; for a text "trigram" too; for a text of the grammar "held-out text" too.
         overlap: Overlap of the two parts; None if the grammar generated the text, in which no
             sentence occurs twice, or if the text does not fit into memory.
-        cut: Which document was cut, in words; empty if none was.
+        cut: A note on the document that was cut; empty if none was.
     """
 
     rows: dict[str, ReportRow]
@@ -116,7 +116,11 @@ def make_report(directory: Path, texts: int) -> Report:
 
 
 def open_run(directory: Path) -> tuple[Bundle, Dataset]:
-    """Return a run's best weights and the text it was trained on."""
+    """Return a run's best weights and the text that it was trained on.
+
+    Raises:
+        UserError: The run has no bundle, or its text or the split of it has changed.
+    """
     bundle = load_run_bundle(directory)
     config = _read_config(directory, bundle)
     path, tokenizer_file = config.data.path, directory / "tokenizer.json"
@@ -132,7 +136,7 @@ def open_run(directory: Path) -> tuple[Bundle, Dataset]:
     if dataset.fingerprint != expected and is_shard_directory(path):
         raise UserError(
             f"the shards in {path} have changed since {directory} was trained on them: expected "
-            "the same tokens in as many shards, found others; put the old ones back, or train again"
+            "the same tokens and shards, found others; put the old ones back, or train again"
         )
     if dataset.fingerprint != expected:
         raise UserError(
@@ -158,7 +162,7 @@ def _read_config(directory: Path, bundle: Bundle) -> Config:
 
 
 def choose_scratch(directory: Path) -> Path:
-    """Return where the tokens of a large text may lie; nothing is written into a bundle."""
+    """Return the directory for the tokens of a large text: the run, but never a bundle."""
     return directory if _is_run(directory) else Path(tempfile.gettempdir())
 
 

@@ -19,7 +19,7 @@ class TextMetrics(NamedTuple):
     Attributes:
         sentences: Number of sentences.
         grammatical: Share of sentences that are right and spelt right.
-        known_words: Share of words that the language has.
+        known_words: Share of words that are in the language.
         new: Share of sentences that are not in the training text.
         distinct: Number of different sentences over the number of sentences.
         mistakes: Share of sentences with a mistake; None if nothing was diagnosed.
@@ -47,16 +47,17 @@ def measure_texts(texts: Iterable[str], training: Collection[str]) -> TextMetric
 
 
 def measure_and_diagnose_texts(texts: Iterable[str], training: Collection[str]) -> TextMetrics:
-    """Measure texts, and tell mistakes from sentences beyond the grammar.
+    """Measure texts, and distinguish mistakes from sentences beyond the grammar.
 
-    The first 100 sentences that are not right tell the shares of these two.
+    The shares of these two are estimated from the first 100 sentences that are not right.
     """
     sentences = _finished_sentences(texts)
     verdicts = _check_sentences(sentences)
     metrics = _measure_sentences(sentences, verdicts, training)
     others = [sentence for sentence in sentences if not _is_right(verdicts[sentence])]
     diagnosed = [check_sentence(sentence).verdict for sentence in others[:_MAX_DIAGNOSED]]
-    mistakes = len(diagnosed) - diagnosed.count("beyond")  # A misspelt one is a mistake here.
+    # A sentence that is right but misspelt counts as a mistake here.
+    mistakes = len(diagnosed) - diagnosed.count("beyond")
     wrong = 1 - metrics.grammatical if diagnosed else 0.0
     share = mistakes / max(len(diagnosed), 1)
     return metrics._replace(mistakes=wrong * share, beyond=wrong * (1 - share))

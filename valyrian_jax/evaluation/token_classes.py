@@ -1,4 +1,4 @@
-"""The classes of tokens: which part of a word, or which mark, a token is."""
+"""The classes of tokens: which part of a word a token is, or which punctuation mark."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ def classify_tokens(tokens: Sequence[int], tokenizer: Tokenizer) -> list[str]:
 
 
 def begins_word(before: bytes, piece: bytes) -> bool:
-    """Test whether a piece is not of the same word as the one before it; b"": end of text."""
+    """Test whether a piece begins a new word, given the piece before it; b"" is an end of text."""
     return not (before and piece) or piece[:1] in (b" ", *_MARKS) or before[-1:] in _MARKS
 
 
 def follows_as(token: int, tokenizer: Tokenizer) -> str:
-    """Return what a token is after a piece of a word, in words."""
+    """Return how a token continues a text after a piece of a word, such as "next word"."""
     if token == tokenizer.end_of_text:
         return "end of text"
     piece = tokenizer.tokens[token]

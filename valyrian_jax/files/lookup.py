@@ -1,4 +1,4 @@
-"""Where input files are: beside the user, beside their configuration, or in the package."""
+"""Find input files: in the working directory, beside their configuration, or in the package."""
 
 import difflib
 import os
@@ -15,7 +15,7 @@ def find_input(name: str | os.PathLike[str], *directories: Path) -> str:
     """Return the first path that exists for the name of an input; the name itself if none does.
 
     A relative name is looked up in the working directory, then in `directories`. The presets and
-    the corpus of this project, by their names in a clone, are found without one.
+    the corpus of this project are found by the names that they have in a clone, also without one.
     """
     roots = (*directories, _SHIPPED_ROOT) if _is_shipped(Path(name)) else directories
     paths = [os.fspath(name), *(str(root / name) for root in roots)]
@@ -23,7 +23,11 @@ def find_input(name: str | os.PathLike[str], *directories: Path) -> str:
 
 
 def find_config(name: str | os.PathLike[str]) -> str:
-    """Return where a configuration is: a file, or a preset by its name, such as "quick"."""
+    """Return the path of a configuration: of a file, or of a preset by its name, such as "quick".
+
+    Raises:
+        UserError: There is no such preset.
+    """
     path, shown = find_input(name), os.fspath(name)
     is_bare = Path(shown).name == shown
     if not is_bare or (Path(path).exists() and not Path(path).is_dir()):

@@ -13,7 +13,7 @@ _CGROUP_FILES = (
 
 
 def memory_bytes() -> int:
-    """Return the bytes of memory that this process may use: of the machine, or its limit."""
+    """Return the bytes of memory that this process may use: those of the machine, or a limit."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in _CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):  # "max" is no limit

@@ -1,6 +1,6 @@
-"""Read files: regular ones of limited size only, as text, JSON, lines or bytes; hash them.
+"""Read files as text, JSON, lines or bytes, if they are regular and not too large; hash them.
 
-A FIFO or a device in place of a file would let its reader wait forever or fill the memory. Texts
+With a FIFO or a device in place of a file, a reader would wait forever or fill the memory. Texts
 that a user names are the exception; `valyrian_jax.data` reads them.
 """
 
@@ -32,7 +32,7 @@ StrPath = str | os.PathLike[str]
 
 
 def describe_type(status: os.stat_result) -> str:
-    """Return what kind of file a status is of, for messages."""
+    """Return the kind of file that a status describes, for messages."""
     return _TYPES.get(stat.S_IFMT(status.st_mode), "something else")
 
 
@@ -70,7 +70,7 @@ def open_regular(path: StrPath, kind: str = "", max_bytes: int | None = None) ->
 
 @contextlib.contextmanager
 def name_in_utf8(path: Path) -> Iterator[str]:
-    """Yield an absolute name of a file or directory for a library that takes no name but UTF-8."""
+    """Yield an absolute name of a file or directory for a library that only accepts UTF-8."""
     name = str(path.absolute())
     if os.fsencode(name).decode("utf-8", "replace") == name:
         yield name
@@ -119,13 +119,15 @@ def _read_errors(path: StrPath, kind: str, expected: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         reason = error.strerror if isinstance(error, OSError) else error
         name = f"{kind} {path}".strip()
-        raise UserError(f"cannot read {name}: {reason}; expected {expected}") from error
+        raise UserError(
+            f"cannot read {name}: {reason}; expected {expected}: check the path"
+        ) from error
 
 
 def _read_at_most(file: BinaryIO, name: str, max_bytes: int | None) -> bytes:
     if max_bytes is None:
         return file.read()
-    # `read` allocates what it is asked for, so ask for no more than there can be.
+    # `read` allocates the size that it is asked for, so do not ask for more than the file can have.
     size = max(os.fstat(file.fileno()).st_size, MAX_BYTES)
     data = file.read(min(size, max_bytes) + 1)
     if len(data) > max_bytes:
@@ -136,7 +138,7 @@ def _read_at_most(file: BinaryIO, name: str, max_bytes: int | None) -> bytes:
 
 
 def read_lines(path: StrPath, max_bytes: int = MAX_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a regular file, with their ends, in the memory of one line."""
+    """Yield the lines of a regular file, with their ends; only one line is in memory at a time."""
     with _read_errors(path, "", "a regular file"), open_regular(path) as file:
         while line := file.readline(max_bytes + 1):
             if len(line) > max_bytes:
@@ -156,7 +158,7 @@ def decode_utf8(data: bytes, name: str) -> str:
 
 
 def make_utf8_error(name: str, error: UnicodeDecodeError, offset: int = 0) -> UserError:
-    """Return the error for bytes of `name` that are not UTF-8, after `offset` bytes that are."""
+    """Return the error for bytes of `name` that are not UTF-8; `offset` bytes precede them."""
     byte, position = error.object[error.start], offset + error.start
     return UserError(
         f"{name} is not UTF-8: byte 0x{byte:02x} at offset {position}; convert it, or copy it "
@@ -169,14 +171,17 @@ def parse_json(content: str, path: StrPath) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is not JSON: {error}; correct it or copy it again") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     content = parse_json(read_text(path), path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds {name_json_type(content)}, expected a JSON object")
+        raise UserError(
+            f"{path} holds {name_json_type(content)}, expected a JSON object; check that it is the "
+            "right file"
+        )
     return content
 
 

@@ -43,7 +43,10 @@ def refuse_url(name: object, kind: str) -> None:
 
 
 def expand_urls(name: str) -> list[str]:
-    """Return the URLs that a pattern such as s3://bucket/*.jsonl matches, sorted; a name itself."""
+    """Return the URLs that a pattern such as s3://bucket/*.jsonl matches, sorted.
+
+    Any other name is returned itself.
+    """
     if not is_url(name) or not re.search(r"[*?\[]", name):
         return [name]
     with _explain_errors(name):
@@ -72,7 +75,7 @@ def open_url(url: str) -> Iterator[BinaryIO]:
 
 
 class _UrlFile(io.RawIOBase):
-    """An object as a file whose errors are a `UserError`, and those of its reader are not."""
+    """An object as a file: its own errors become a `UserError`, those of its reader do not."""
 
     def __init__(self, file: Any, url: str) -> None:
         self._file, self._url = file, url
@@ -103,7 +106,7 @@ def measure_url(url: str) -> int:
 
 
 def is_remote_directory(url: str) -> bool:
-    """Return whether there are objects below a URL, and none of its very name."""
+    """Return whether there are objects below a URL, and none with exactly its name."""
     with _explain_errors(url):
         files, path = _open_filesystem(url)
         return bool(files.isdir(path))
@@ -121,7 +124,7 @@ def localize(name: str | os.PathLike[str]) -> Path:
         files, path = _open_filesystem(name)
         listing = files.find(path, detail=True)
         if not listing:
-            raise FileNotFoundError("there is nothing of this name")
+            raise FileNotFoundError("there is no object of this name")
         versions = sorted((file, *_read_version(info)) for file, info in listing.items())
     digest = hashlib.sha256(repr((name, versions)).encode()).hexdigest()
     cache = _cache_directory()
@@ -200,7 +203,7 @@ def _check_version(url: str) -> None:
 
 @contextlib.contextmanager
 def _explain_errors(url: str) -> Iterator[None]:
-    """Turn the errors of a store into one line; each kind of URL has a library of its own."""
+    """Turn any error of object storage into one line; each kind of URL has its own library."""
     try:
         yield
     except UserError:

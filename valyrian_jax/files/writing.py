@@ -38,10 +38,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary file that becomes the content of an output that a user named.
+    """Yield a temporary file whose content goes to an output that a user names.
 
     A stream gets the bytes (see `is_stream`); anything else is replaced as by `replace_file`. The
-    suffix is that of the temporary file, for libraries that look at it.
+    temporary file has the given suffix, for libraries that look at it.
     """
     try:
         if is_stream(path):
@@ -67,10 +67,11 @@ def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary file that replaces a regular file, or gets a name that is free.
+    """Yield a temporary file that replaces a regular file or takes a free name.
 
-    After a kill or a power failure, `path` has its old content or all of the new one. A symbolic
-    link stays, and the file that it leads to is replaced. After an error nothing has changed.
+    After a kill or a power failure, `path` has its old content or all of the new content. A
+    symbolic link stays, and the file that it leads to is replaced. After an error, nothing has
+    changed.
     """
     old = _check_replaceable(path)
     target = Path(os.path.realpath(path))
@@ -92,7 +93,7 @@ def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def name_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let the errors of writing name the output, not its temporary file or nothing."""
+    """Make errors of writing name the output; they name its temporary file or no file at all."""
     try:
         yield
     except OSError as error:
@@ -122,9 +123,9 @@ def _check_replaceable(path: Path) -> os.stat_result | None:
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether an output is written to and never replaced.
+    """Return whether an output is a stream, which is written to and never replaced.
 
-    Such are `-` (standard output), open descriptors, FIFOs and character devices.
+    Streams are `-` (standard output), open descriptors, FIFOs and character devices.
     """
     if _find_descriptor(path) is not None:
         return True
@@ -149,11 +150,11 @@ def _open_stream(path: Path) -> BinaryIO:
     """Open a stream for writing; a FIFO waits for its reader."""
     descriptor = _find_descriptor(path)
     if sys.stdout is not None:
-        sys.stdout.flush()  # it may go to the same place
+        sys.stdout.flush()  # It may share the destination, so keep the order of the bytes.
     with name_errors(path):
         if descriptor is None:
             return os.fdopen(os.open(path, os.O_WRONLY | os.O_NOCTTY), "wb")
-        return os.fdopen(os.dup(descriptor), "wb")  # opening a file again would shorten it
+        return os.fdopen(os.dup(descriptor), "wb")  # Opening the file again would truncate it.
 
 
 def _find_descriptor(path: Path) -> int | None:
@@ -175,7 +176,7 @@ def append_regular(path: Path) -> TextIO:
     """Open or create a regular file to append UTF-8 text; this never waits.
 
     Raises:
-        UserError: Something else is there.
+        UserError: Something other than a regular file has this name.
         OSError: The file cannot be written.
     """
     _check_replaceable(path)
@@ -201,7 +202,10 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_temporaries(*paths: Path) -> None:
-    """Remove what killed writers of these paths have left; nobody else may write to them now."""
+    """Remove the temporary files that killed writers of these paths have left.
+
+    No other process may be writing to these paths.
+    """
     for path in paths:
         target = Path(os.path.realpath(path))
         pattern = re.escape(f".{target.name[:_NAME_LENGTH]}") + _TEMPORARY_END
@@ -238,8 +242,15 @@ def lock_directory(
 ) -> AbstractContextManager[object]:
     """Create a directory if it is missing, and lock it against other processes.
 
-    The system releases the lock when the process ends, even if it is killed. Messages say what
-    `activity` another process is at, and what to do if the directory cannot be written.
+    The system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        directory: Directory to lock.
+        activity: What another process that holds the lock is doing, for the message.
+        advice: What to do if the directory cannot be written, for the message.
+
+    Raises:
+        UserError: Another process has locked the directory, or it cannot be written.
     """
     check_output_directory(directory)
     try:

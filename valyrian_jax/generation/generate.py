@@ -1,7 +1,7 @@
 """Generation: read prompts into a cache, then decode token by token, several in each dispatch.
 
 When the window of a row is full, its older half is dropped and the rest is read again. Rows of
-different lengths do this at different times; each gets the tokens that it gets alone.
+different lengths do this at different times; each gets the same tokens as it would alone.
 """
 
 import functools
@@ -44,7 +44,7 @@ class Texts(NamedTuple):
     history: npt.NDArray[np.int32]  # [B, N]: all tokens, and room for those still to come
     starts: npt.NDArray[np.int64]  # first token of each window
     counts: npt.NDArray[np.int64]  # number of tokens of each text
-    moved: npt.NDArray[np.int64]  # rows whose windows start elsewhere than before
+    moved: npt.NDArray[np.int64]  # rows whose windows have moved
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -95,7 +95,8 @@ def decode(
 ) -> tuple[Int[Array, "C B"], Windows]:
     """Read the newest token of every row and sample the next, `count` times in one dispatch.
 
-    Returns tokens `index` to `index + count - 1` of every row, then zeros; and what was read.
+    Returns tokens `index` to `index + count - 1` of every row, padded with zeros to `CHUNK`, and
+    the extended windows.
     """
 
     def decode_one(
@@ -133,7 +134,7 @@ def stream_tokens(
     sample: SampleConfig,
     end_of_text: int | None = None,
 ) -> TokenColumns:
-    """Continue prompts of any lengths together; each gives the tokens that it gives alone.
+    """Continue prompts of any lengths together; each gets the same tokens as it would alone.
 
     Args:
         params: Parameters of the model.
@@ -173,7 +174,11 @@ def stream_tokens(
 def pad_prompts(
     prompts: Sequence[Sequence[int]], seeds: Sequence[int], room: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Return the prompts padded to one length, with room for new tokens, and their lengths."""
+    """Return the prompts padded to one length plus `room` for new tokens, and their lengths.
+
+    Raises:
+        ValueError: A prompt is empty, or there are not as many seeds as prompts.
+    """
     if not prompts or not all(map(len, prompts)):
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
     if len(seeds) != len(prompts):
@@ -193,9 +198,9 @@ def sample_next(
     sampling_params: SamplingParams,
     index: int,
 ) -> tuple[npt.NDArray[np.int32], Windows]:
-    """Sample the next tokens of every row, [C, B] from token `index` on, and what was read.
+    """Return the next C tokens of every row from token `index` on, [C, B], and the new windows.
 
-    Windows that have moved are read anew, and then C is 1.
+    C is at most `CHUNK`. If a window has moved, it is read again, and C is 1.
     """
     if windows is None or len(texts.moved) == len(texts.counts):
         first, windows = read_windows(params, config, texts, slice(None), sampling_params, index)
@@ -223,7 +228,7 @@ def read_windows(
     sampling_params: SamplingParams,
     index: int,
 ) -> tuple[Int[Array, " B"], Windows]:
-    """Read the windows of some rows anew and sample their next tokens."""
+    """Read the windows of some rows again and sample the next token of each."""
     starts, counts = texts.starts[rows], texts.counts[rows]
     tokens = np.zeros((len(counts), config.n_positions), np.int32)
     for window, text, start, count in zip(tokens, texts.history[rows], starts, counts, strict=True):
@@ -235,7 +240,11 @@ def read_windows(
 def make_sampling_params(
     seeds: Sequence[int], sample: SampleConfig, end_of_text: int | None
 ) -> SamplingParams:
-    """Return the sampler's arguments."""
+    """Return the settings of the sampler for rows with these seeds.
+
+    Raises:
+        ValueError: `sample.min_new_tokens` is set without `end_of_text`.
+    """
     if sample.min_new_tokens and end_of_text is None:
         raise ValueError("min_new_tokens needs the id of the end-of-text token; pass end_of_text")
     return SamplingParams(

@@ -1,1 +1,1 @@
-"""What happens inside a model: its predictions after every block."""
+"""What happens inside a model: its predictions after every block, and what each head is for."""

@@ -1,6 +1,6 @@
 """What each head and each MLP is for: what is lost when its mean replaces its output.
 
-The mean is that over all tokens of a text (mean ablation).
+The mean is taken over all tokens of a text (mean ablation).
 """
 
 import functools
@@ -110,7 +110,7 @@ def _score(
 
 
 def iterate_batches(rows: Rows, pad: bool = True) -> Iterator[Rows]:
-    """Yield the rows in batches of one size, the last one padded."""
+    """Yield the rows in batches of one size; the last one is padded, or shorter without `pad`."""
     size = max(min(_BATCH_TOKENS // rows.counted.shape[1], len(rows.tokens)), 1)
     for first in range(0, len(rows.tokens), size):
         missing = max(0, first + size - len(rows.tokens)) if pad else 0

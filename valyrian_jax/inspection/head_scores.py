@@ -1,4 +1,4 @@
-"""What heads attend to: the token before, and what followed the same token earlier."""
+"""What heads attend to: the previous token, and the token that followed the same one earlier."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ Float64 = npt.NDArray[np.float64]
 def measure_previous_token_scores(
     params: Params, config: ModelConfig, tokens: npt.NDArray[np.int32]
 ) -> Float64:
-    """Return the mean weight that each head gives to the token before, [L, H].
+    """Return the mean weight that each head gives to the previous token, [L, H].
 
     Args:
         params: Parameters of the model.

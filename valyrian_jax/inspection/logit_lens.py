@@ -23,8 +23,8 @@ def lens(
 ) -> Iterator[Float[Array, "B T V"]]:
     """Yield the logits that the output matrix reads after the embedding and after each block.
 
-    They come one by one because a large vocabulary makes them large. The last are those of
-    `valyrian_jax.model.gpt.forward`.
+    They are yielded one by one, because a large vocabulary makes them large. The last ones are the
+    output of `valyrian_jax.model.gpt.forward`.
 
     Args:
         params: Parameters of the model.

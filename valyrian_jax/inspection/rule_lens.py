@@ -20,8 +20,8 @@ def measure_layer_scores(
 ) -> npt.NDArray[np.float64]:
     """Return the log-probability of the counted targets of every row after every block.
 
-    It is what the output matrix reads after the embedding and after each block, [L + 1, N]; the
-    last is that of the model.
+    Row i of [L + 1, N] is by the logits that the output matrix reads after block i - 1; row 0 is
+    after the embedding, and the last row is that of the model.
 
     Args:
         params: Parameters of the model.

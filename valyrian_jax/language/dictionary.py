@@ -25,7 +25,7 @@ from valyrian_jax.language.words.spelling import fold, suggest
 
 Match = Literal["form", "sense", "spelling", "words"]
 
-MAX_ENTRIES = 12  # that a query finds
+MAX_ENTRIES = 12  # entries that a query finds at most
 _MAX_NEAREST = 5
 _MAX_ENGLISH = 60  # characters of a meaning to search for
 _POS = {
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
     @property
     def form(self) -> str:
-        """The form that was asked for, as it is spelt; "" if the query is English."""
+        """The form that the query names, in its right spelling; "" if the query is English."""
         return self.readings[0].text if self.readings else ""
 
 
@@ -68,7 +68,7 @@ class LookUp(NamedTuple):
     Attributes:
         query: What was looked up.
         entries: What was found, the best matches first.
-        nearest: Known words, of both languages, like one that was not found.
+        nearest: Similar known words of both languages, if nothing was found.
     """
 
     query: str
@@ -95,7 +95,7 @@ def look_up(text: str) -> LookUp:
     tokens = [token for token in tokenize(text) if token not in PUNCTUATION]
     entries: dict[tuple[str, str], Entry] = {}
     for entry in chain(_find_forms(tokens), _find_meanings(text, tokens)):
-        if entry.match == "words" and any(found.match == "form" for found in entries.values()):
+        if entry.match == "words" and any(other.match == "form" for other in entries.values()):
             break
         entries.setdefault((entry.lexeme.lemma, entry.lexeme.pos), entry)
         if len(entries) == MAX_ENTRIES:
@@ -106,7 +106,7 @@ def look_up(text: str) -> LookUp:
 
 
 def _find_forms(tokens: list[str]) -> Iterator[Entry]:
-    """Yield the words that a query is a form of, and the set phrases that it is or is part of."""
+    """Yield the words of which a query is a form, and the set phrases that it is or is part of."""
     if len(tokens) == 1:
         word = read_word(tokens[0])
         for group in _group_by_word(word.readings):
@@ -146,7 +146,7 @@ def _find_nearest(text: str, tokens: list[str]) -> tuple[str, ...]:
 
 
 def describe_entry(entry: Entry) -> list[str]:
-    """Say what the form that was asked for is, a line for each spelling."""
+    """Describe the form that the query names, in a line for each spelling."""
     lines = []
     for group in group_readings(entry.readings):
         first = group[0]
@@ -177,7 +177,7 @@ def _describe_class(lexeme: Lexeme) -> str:
 
 
 def _name_class(lexeme: Lexeme, name: str) -> str:
-    """Name a class of the ending tables; "" if nothing but the part of speech matters."""
+    """Name a class of the ending tables; "" if the part of speech already says all."""
     if lexeme.pos not in ("noun", "name", "pron", "adj", "det", "num", "verb"):
         return ""
     if not name or name[0] == "=":

@@ -11,11 +11,11 @@ from valyrian_jax.language.words.vowels import shorten_last_vowel
 
 
 class Example(NamedTuple):
-    """A sentence that a source has.
+    """A sentence that a source attests.
 
     Attributes:
         text: The sentence.
-        english: Its translation in the source; "" if it has none.
+        english: Its translation in the source; "" if the source gives none.
         source: Keys of the sources.
     """
 
@@ -40,17 +40,17 @@ def find_example(lexeme: Lexeme, form: str = "") -> Example | None:
     if lexeme.is_inferred or lexeme.pos == "phrase":
         return None
     forms = {reading.text.lower() for reading in inflect(lexeme)}
-    found = {
+    has_form = {
         example: form.lower() in words
         for example, words in _split_examples()
         if any(word in forms or shorten_last_vowel(word) in forms for word in words)
     }
-    ranked = sorted(found, key=lambda example: (not found[example], not example.english))
+    ranked = sorted(has_form, key=lambda example: (not has_form[example], not example.english))
     return next((example for example in ranked if _has_word(example, lexeme)), None)
 
 
 def _has_word(example: Example, lexeme: Lexeme) -> bool:
-    """Test whether the words of an example, as the grammar decides, include this one."""
+    """Test whether this word is in an example, as the grammar analyses it."""
     return any(word.lemma == lexeme.lemma for word in gloss(example.text).words)
 
 

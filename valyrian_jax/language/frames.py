@@ -1,7 +1,7 @@
-"""Frames and forms: what stands with a verb, times what stands in the verb's place.
+"""Frames and forms: the product of what a verb combines with and of what the verb is used for.
 
-A [[frame]] of `grammar.toml` lists the arguments and adjuncts of a verb in any order; a [[form]]
-is a statement, a command, a relative clause ... Every frame in every form becomes a part.
+A [[frame]] of `grammar.toml` lists the arguments and adjuncts of a verb in any order; a [[form]] is
+a statement, a command, a relative clause ... Every frame in every form becomes a part.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +19,21 @@ def expand_frames(frames: Sequence[Table], forms: Sequence[Table]) -> Iterator[d
 
 
 def _fits(frame: Table, form: Table) -> bool:
-    """Test whether a frame has the letters that a form leaves out, and allows the form."""
-    letters = {_letter(word) for word in frame["words"].split()}
+    """Test whether a frame allows a form, and has the letters that the form leaves out."""
+    letters = {_find_letter(word) for word in frame["words"].split()}
     is_named = form["name"] in frame.get("forms", [form["name"]])
-    return is_named and form["name"] not in frame.get("never", ()) and letters >= {*_left_out(form)}
+    return (
+        is_named
+        and form["name"] not in frame.get("never", ())
+        and letters >= {*_read_omitted(form)}
+    )
 
 
 def _combine(frame: Table, form: Table) -> dict[str, Any]:
     words = [
         form["verb"] if word == "V" else word
         for word in frame["words"].split()
-        if _letter(word) not in _left_out(form)
+        if _find_letter(word) not in _read_omitted(form)
     ]
     if "adds" in form:
         words.insert(words.index("{") + 1, form["adds"])
@@ -46,9 +50,9 @@ def _combine(frame: Table, form: Table) -> dict[str, Any]:
     }
 
 
-def _letter(word: str) -> str:
+def _find_letter(word: str) -> str:
     return word.strip("()*").partition(":")[0]
 
 
-def _left_out(form: Table) -> str:
+def _read_omitted(form: Table) -> str:
     return str(form.get("without", ""))

@@ -17,7 +17,7 @@ NEXT_SPEAKER = "/"
 
 @dataclass(frozen=True)
 class TextPlan:
-    """The kinds of the sentences of a text, in order; NEXT_SPEAKER: another one speaks."""
+    """The kinds of the sentences of a text, in order; after NEXT_SPEAKER the other one speaks."""
 
     weight: float
     kinds: tuple[str, ...]
@@ -31,7 +31,7 @@ class Grammar:
     sentences: tuple[Template, ...]
     phrases: tuple[Template, ...]
     groups: tuple[Template, ...]  # coordinated noun phrases
-    other_parts: tuple[Template, ...]  # parts of sentences that are no sentences themselves
+    other_parts: tuple[Template, ...]  # parts of sentences that are not sentences themselves
     weights: Mapping[str, Mapping[str, float]]  # the tables [chances], [words] ...
     variants: tuple[Mapping[str, str], ...]  # endings that only the checker uses
 
@@ -42,7 +42,7 @@ class Grammar:
 
     @cached_property
     def sentences_by_kind(self) -> Mapping[str, Sequence[Template]]:
-        """The sentences of each kind that the generator uses."""
+        """The sentence templates that the generator uses, by kind."""
         kinds = dict.fromkeys(kind for template in self.sentences for kind in template.kinds)
         return {k: [t for t in self.sentences if k in t.kinds and t.weight] for k in kinds}
 
@@ -87,16 +87,16 @@ def load_grammar() -> Grammar:
 
 
 @cache
-def find_parts(grammar: Grammar, names: Sequence[str]) -> Sequence[Template]:
-    """Return the parts of these names that the generator uses."""
+def find_part_templates(grammar: Grammar, names: Sequence[str]) -> Sequence[Template]:
+    """Return the templates of the parts with these names that the generator uses."""
     return [template for template in grammar.parts if template.part in names and template.weight]
 
 
 @cache
 def find_free_adverbs(grammar: Grammar) -> Mapping[str, Lexeme]:
-    """Return the adverbs that may stand anywhere, since no template names them in its place.
+    """Return the adverbs that may be anywhere in a sentence, because no template names them.
 
-    Those of time, which must go with a tense, are not among them, nor phrases. The result goes by
+    Phrases are not among them, nor adverbs of time, which must agree with a tense. The result is by
     lemma, from frequent to rare.
     """
     named = {token.name for template in grammar.templates for token in template.tokens}

@@ -50,7 +50,7 @@ class GlossedWord(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether it is in the language."""
+        """Whether the word is known."""
         return self.analysis != UNKNOWN
 
 
@@ -60,8 +60,8 @@ class Gloss(NamedTuple):
     Attributes:
         text: The sentence as it was written.
         words: Its words.
-        is_parsed: Whether the grammar has the sentence and so decides between analyses. Without it
-            each word has its first analysis.
+        is_parsed: Whether the grammar could parse the sentence and so decide between analyses. If
+            not, each word has its first analysis.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Gloss(NamedTuple):
 def gloss(sentence: str) -> Gloss:
     """Analyse each word of a sentence by the Leipzig Glossing Rules.
 
-    Where a word has several analyses, the grammar decides, if it has the sentence.
+    Where a word has several analyses, the parse of the sentence decides, if there is one.
 
     Example:
         >>> from valyrian_jax.language import gloss
@@ -83,13 +83,13 @@ def gloss(sentence: str) -> Gloss:
         sentence: One sentence, in any spelling that `check` accepts.
     """
     words = read_words(sentence)
-    found = find_parse(words)
+    parsed = find_parse(words)
     leaves: dict[int, Leaf] = {}
-    if found:
-        attempt, tree = found  # It may lack the commas.
+    if parsed:
+        attempt, tree = parsed  # The attempt may lack the commas.
         indices = [i for i, word in enumerate(words) if word in attempt]
         leaves = {indices[leaf.word_index]: leaf for leaf in tree.leaves}
-    return Gloss(sentence, tuple(_gloss_words(words, leaves)), found is not None)
+    return Gloss(sentence, tuple(_gloss_words(words, leaves)), parsed is not None)
 
 
 def gloss_record(result: Gloss) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def _gloss_words(words: Sequence[Word], leaves: Mapping[int, Leaf]) -> Iterator[
 def _find_set_phrase(
     words: Sequence[Word], leaves: Mapping[int, Leaf], start: int
 ) -> SetPhrase | None:
-    """Return the longest set phrase that begins here and suits the parse.
+    """Return the longest set phrase that begins at word `start` and fits the parse.
 
-    Without a parse, a single word is not taken for a set phrase.
+    Without a parse, a single word does not count as a set phrase.
     """
     for phrase in _phrases_by_first_word().get(words[start].literal, ()):
         end = start + len(phrase.words)
@@ -139,7 +139,7 @@ def _phrases_by_first_word() -> dict[str, list[SetPhrase]]:
 
 
 def _find_category(leaf: Leaf) -> str:
-    """Return the category of the role of a word in the parse; "" if the template has the word."""
+    """Return the category of a word's role in the parse; "" for a literal word of the template."""
     role = leaf.template.roles.get(leaf.token.name)
     return role.category if role else ""
 
@@ -164,16 +164,16 @@ def _gloss_word(text: str, mark: str, word: Word, leaf: Leaf | None) -> GlossedW
 
 
 def _choose_reading(word: Word, leaf: Leaf | None) -> Reading:
-    """Return the reading of the parse; else that of a small word or the first one."""
+    """Return the reading in the parse; else that of a function word, or the first one."""
     if leaf and leaf.reading:
         return leaf.reading
     readings = sorted(word.readings, key=lambda r: (r.coordinated, not r.attested))
-    small = (
+    function_words = (
         reading
         for reading in readings
         if reading.word_class == "word" and (leaf or reading.lexeme.pos != "interj")
     )
-    return next(small, readings[0])
+    return next(function_words, readings[0])
 
 
 def analyze_by_leipzig(reading: Reading) -> str:
@@ -184,7 +184,7 @@ def analyze_by_leipzig(reading: Reading) -> str:
 
 
 def _name_stem(lexeme: Lexeme) -> str:
-    """Return the first sense, without spaces; a name, or a word without a sense, is its own."""
+    """Return the first sense, without spaces; for a name, or without a sense, the lemma."""
     senses = list_senses(lexeme.gloss)
     if lexeme.pos == "name" or not senses:
         return lexeme.lemma.replace(" ", ".")

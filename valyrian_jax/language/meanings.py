@@ -1,4 +1,4 @@
-"""The English meanings that the lexicon gives: the senses of a gloss, and what English finds."""
+"""The English meanings in the lexicon: the senses of a gloss, and the search by English words."""
 
 import re
 import string
@@ -20,21 +20,21 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 class _Meaning(NamedTuple):
-    """What English words find a word of the lexicon.
+    """The English words by which a word of the lexicon is found.
 
     Attributes:
         lexeme: The word.
-        senses: Its senses, in small letters.
+        senses: Its senses, in lower case.
         words: The words of its senses.
-        remarks: The other words of its gloss.
-        place: Its place among the words of its part of speech, from frequent to rare.
+        remarks: All words of its gloss.
+        rank: Its rank among the words of its part of speech, from frequent to rare.
     """
 
     lexeme: Lexeme
     senses: tuple[str, ...]
     words: tuple[str, ...]
     remarks: tuple[str, ...]
-    place: int
+    rank: int
 
 
 def list_senses(gloss: str) -> tuple[str, ...]:
@@ -59,10 +59,10 @@ def find_by_sense(english: str) -> list[Lexeme]:
     """Find the words with this sense, the most common ones first."""
     senses = normalize_english(english), *_list_stems(normalize_english(english))
     for sense in senses:
-        found = [m for m in _list_meanings() if sense in m.senses]
-        if found:
-            found.sort(key=lambda m: (*_rank(m), m.senses.index(sense), m.place))
-            return [m.lexeme for m in found]
+        matches = [m for m in _list_meanings() if sense in m.senses]
+        if matches:
+            matches.sort(key=lambda m: (*_order(m), m.senses.index(sense), m.rank))
+            return [m.lexeme for m in matches]
     return []
 
 
@@ -74,10 +74,10 @@ def _list_stems(sense: str) -> Iterator[str]:
 
 
 def find_by_words(english: str) -> list[Lexeme]:
-    """Find the words in whose senses these words occur.
+    """Find the words of the lexicon whose senses contain all of these English words.
 
-    If there are none, find those whose glosses have the words in remarks, or else words that begin
-    like these.
+    If there are none, find those whose whole glosses contain them, or else those whose glosses
+    contain words that begin with them.
     """
     wanted = _WORD.findall(normalize_english(english))
     levels: list[list[_Meaning]] = [[], [], []]
@@ -90,7 +90,7 @@ def find_by_words(english: str) -> list[Lexeme]:
         elif all(_begins_one(word, everything) for word in wanted):
             levels[2].append(meaning)
     best = next(filter(None, levels), [])
-    return [meaning.lexeme for meaning in sorted(best, key=_rank)]
+    return [meaning.lexeme for meaning in sorted(best, key=_order)]
 
 
 def _begins_one(beginning: str, words: Iterable[str]) -> bool:
@@ -104,12 +104,12 @@ def list_english_words() -> tuple[str, ...]:
 
 
 def normalize_english(text: str) -> str:
-    """Return English as the senses have it: in small letters, without "to", "the" or "a"."""
+    """Return English in the form of the senses: in lower case, without "to", "the" or "a"."""
     return _BEFORE_SENSE.sub("", " ".join(text.lower().split()).strip(_MARKS))
 
 
-def _rank(meaning: _Meaning) -> tuple[bool, bool, int]:
-    """Order meanings; the lexicon has the frequent words first."""
+def _order(meaning: _Meaning) -> tuple[bool, bool, int]:
+    """Return the sort key of meanings, among which the lexicon has frequent words first."""
     return meaning.lexeme.is_inferred, meaning.lexeme.pos == "name", len(meaning.words)
 
 
@@ -119,12 +119,12 @@ def _list_meanings() -> tuple[_Meaning, ...]:
 
 
 def _read_meanings() -> Iterator[_Meaning]:
-    places = Counter[str]()
+    ranks = Counter[str]()
     for lexeme in (*load_lexicon(), *list_phrases()):
         gloss = lexeme.gloss.lower()
-        # What a rule derives has the gloss "agent noun of dohaeragon: to serve".
+        # A derived word has a gloss such as "agent noun of dohaeragon: to serve".
         senses = () if lexeme.is_inferred else list_senses(gloss)
         words = tuple(word for sense in senses for word in _WORD.findall(sense))
         remarks = tuple(_WORD.findall(gloss))
-        yield _Meaning(lexeme, senses, words, remarks, places[lexeme.pos])
-        places[lexeme.pos] += 1
+        yield _Meaning(lexeme, senses, words, remarks, ranks[lexeme.pos])
+        ranks[lexeme.pos] += 1

@@ -1,6 +1,6 @@
-"""Set phrases: fixed words that mean something as a whole, from `set_phrases.csv`.
+"""Set phrases: fixed words that have a meaning as a whole, from `set_phrases.csv`.
 
-Greetings, answers, and expressions of several words that the lexicon cannot list as one word.
+They are greetings, answers, and expressions that the lexicon cannot list as one word.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +14,7 @@ class SetPhrase(NamedTuple):
     """A set phrase.
 
     Attributes:
-        words: Its words, without capital letters.
+        words: Its words, in lower case.
         kind: How it is used: greeting, answer, order, question, cause or adverb.
         gloss: English meaning.
         source: Keys of the sources, which the README lists.

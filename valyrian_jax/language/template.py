@@ -12,12 +12,12 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.language.words.lexicon import load_lexicon
 from valyrian_jax.language.words.vowels import VOWELS
 
-MODIFIERS = ("adj", "det", "num", "modifier")  # what agrees with a noun; `modifier` is any of them
+MODIFIERS = ("adj", "det", "num", "modifier")  # These agree with a noun; `modifier` is any of them.
 ADVERBS = ("time", "place", "manner", "adverb")
 CATEGORIES = ("verb", *MODIFIERS, *ADVERBS, "word", "byname", "set", "part")
 PUNCTUATION = (".", ",", "!", "?")
-END_MARKS = {".": ".!?", "!": "!.", "?": "?"}  # mark of a template -> marks that are as good
-TELL = ("tell",)  # the kind of a sentence that names none
+END_MARKS = {".": ".!?", "!": "!.", "?": "?"}  # final mark of a template -> marks that match it
+TELL = ("tell",)  # the kinds of a sentence template that names none
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Token:
     features: tuple[str, ...]
     is_letter: bool
     optional: bool = False
-    repeated: bool = False  # any number of times, also none
-    coordinated: bool = False  # The last vowel is lengthened, "and ...".
-    group: int = 0  # number of the group in braces, whose tokens stand in any order; 0: none
+    repeated: bool = False  # any number of times, including none
+    coordinated: bool = False  # whether the last vowel is lengthened, "and ..."
+    group: int = 0  # number of the group in braces, whose tokens come in any order; 0: none
 
 
 @dataclass(frozen=True, eq=False)  # Comparing by identity makes it a cheap dictionary key.
@@ -47,7 +47,7 @@ class Role:
 
     @property
     def is_strict(self) -> bool:
-        """Whether the checker, too, asks for these senses (`only`)."""
+        """Whether the checker, too, requires these senses (`only`)."""
         return self.arguments[:1] == ("only",)
 
 
@@ -61,12 +61,12 @@ class Template:
         tokens: What is printed, from left to right.
         roles: The definitions of its letters.
         tenses: Tenses that the generator chooses from; empty for all.
-        part: Which part of other templates it is, as "statement"; "" if it is none.
+        part: Which part of other templates it is, such as "statement"; "" if it is none.
         head: The letter that it shares with the token of another template, as in `S:x`.
         kinds: What a sentence does in a text: tell, ask, affirm ...
         is_reply: Whether its subject, its verb V and its tense are those of the sentence before.
         number: Number of the verb with this group of noun phrases: "sg", "pl" or "any".
-        covered: Whether another template matches the same, so that the checker needs not try it.
+        covered: Whether another template matches the same, so that the checker need not try it.
         example: A sentence or phrase that it matches.
     """
 
@@ -95,14 +95,14 @@ class Template:
 
     @cached_property
     def models(self) -> Mapping[str, str]:
-        """The participants that each have the number of another one, unless it is coordinated."""
+        """Participants that take their number from another (letter -> letter), if uncoordinated."""
         coordinated = {token.name for token in self.tokens if token.coordinated}
         models = {letter: role.model for letter, role in self.roles.items()}
         return {letter: m for letter, m in models.items() if m and letter not in coordinated}
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """For every token the indices of those that stand in any order with it, and its own."""
+        """For every token, the indices of the tokens in its group, including its own."""
         return tuple(
             tuple(
                 i for i, t in enumerate(self.tokens) if t is token or (token.group == t.group > 0)
@@ -128,7 +128,7 @@ class Template:
 
 
 def parse_template(table: Mapping[str, Any]) -> Template:
-    """Parse a table of grammar.toml; every key of one letter defines a role.
+    """Parse a table of grammar.toml; every key that is a single letter defines a role.
 
     Raises:
         UserError: A letter of `words` has no role, or a role is invalid.
@@ -173,7 +173,7 @@ def _parse_role(letter: str, value: str, words: str) -> Role:
     if not arguments or arguments[0] not in CATEGORIES:
         raise UserError(
             f"grammar.toml: {letter} = {value!r} in {words!r} must begin with one of "
-            f"{', '.join(CATEGORIES)}"
+            f"{', '.join(CATEGORIES)}; correct it"
         )
     category, *rest = arguments
     kinds = rest[0].split("|") if category == "verb" else ()

@@ -1,4 +1,4 @@
-"""The GPT with parts of it switched off: what a head or an MLP computes is replaced by its mean.
+"""The GPT with components switched off: the output of a head or an MLP is replaced by its mean.
 
 A mean keeps the states in their usual range, which zero does not (Wang et al. 2022,
 "Interpretability in the Wild", section 2.2).
@@ -23,8 +23,8 @@ class Components(NamedTuple):
     """A value for every head and every MLP, or for every channel of their outputs.
 
     Attributes:
-        heads: [L, H], or [L, D]: the mixed values of all heads of a layer, before their product.
-        mlps: [L], or [L, D]: the outputs of the MLPs.
+        heads: [L, H]; or [L, D] for the mixed values of all heads of a layer, before `c_proj`.
+        mlps: [L]; or [L, D] for the outputs of the MLPs.
     """
 
     heads: Float[Array, "L _"]
@@ -77,7 +77,7 @@ def ablated_forward(
 
 
 def _intercept(change: Callable[[str, int, Output], Output]) -> Callable[..., Any]:
-    """Return a Flax interceptor that changes the outputs of heads and MLPs on their way."""
+    """Return a Flax interceptor that applies `change` to the outputs of heads and MLPs."""
 
     def interceptor(
         next_function: Callable[..., Any],

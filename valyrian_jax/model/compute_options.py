@@ -12,7 +12,7 @@ from valyrian_jax.config import Config, ModelConfig
 from valyrian_jax.errors import UserError
 
 Kernel = Literal["own", "xla", "cudnn"]
-MAX_PROGRAMS = 16  # of each kind that a process keeps, for later runs with equal settings
+MAX_PROGRAMS = 16  # Programs of each kind that a process keeps for runs with equal settings.
 
 
 class ComputeOptions(NamedTuple):
@@ -23,7 +23,7 @@ class ComputeOptions(NamedTuple):
     remat: bool = False
     """Keep only the inputs of blocks and recompute the rest for the gradient (Chen et al. 2016)."""
     attention: Kernel = "own"
-    """own: the code in `valyrian_jax.model.gpt`; else, one in `jax.nn.dot_product_attention`."""
+    """own: the code in `valyrian_jax.model.gpt`; others are in `jax.nn.dot_product_attention`."""
     mesh: Mesh | None = None
     """Devices that share the work (see `valyrian_jax.model.sharding`); None is one device."""
 
@@ -32,7 +32,11 @@ DEFAULT_OPTIONS = ComputeOptions()
 
 
 def choose_options(config: Config, device: jax.Device, mesh: Mesh | None = None) -> ComputeOptions:
-    """Return the options that a configuration selects on a device."""
+    """Return the options that a configuration selects on a device.
+
+    Raises:
+        UserError: The device cannot use the configured attention.
+    """
     settings = config.train
     if settings.attention == "auto":
         kernel: Kernel = "own" if find_kernel_problem("cudnn", config, device) else "cudnn"
@@ -49,7 +53,7 @@ def compiler_options(mesh: Mesh) -> dict[str, bool] | None:
     """Return XLA's options for the devices of a mesh; None means its defaults.
 
     On a GPU, cuBLAS computes all products. Unlike XLA's Triton kernels, it fuses biases, GELU and
-    residuals into the product, and XLA has fewer kernels to try at compile time.
+    residuals into the product, and XLA has fewer kernels to compare at compile time.
     """
     return {"xla_gpu_enable_triton_gemm": False} if mesh.devices.flat[0].platform == "gpu" else None
 
@@ -91,7 +95,7 @@ def find_cudnn_problem(config: Config, capability: tuple[int, ...], name: str) -
 
 
 def _find_dropout(model: ModelConfig) -> str | None:
-    """Return the problem of dropout, which only our own attention has; None without it."""
+    """Return why dropout rules out the other kernels, which lack it; None without dropout."""
     has_dropout = round(model.dropout * 256)  # the rounding of `valyrian_jax.model.layers.dropout`
     return f"expected model.dropout = 0, found {model.dropout}" if has_dropout else None
 

@@ -35,10 +35,13 @@ from valyrian_jax.model.sharding import ROW_AXES, constrain
 
 
 class Cache(NamedTuple):
-    """Keys and values of every layer for the previous tokens."""
+    """Keys and values of every layer for the previous tokens.
 
-    keys: tuple[Float[Array, "B H S K"], ...]  # those of row b from `lengths[b]` on are unused
-    values: tuple[Float[Array, "B H S K"], ...]  # likewise
+    In row b, positions from `lengths[b]` on are unused.
+    """
+
+    keys: tuple[Float[Array, "B H S K"], ...]
+    values: tuple[Float[Array, "B H S K"], ...]
     lengths: Int[Array, " B"]  # number of previous tokens in each row
 
 
@@ -251,14 +254,14 @@ class MLP(nn.Module):
 
 
 def positions_after(lengths: Int[Array, " B"], T: int) -> Int[Array, "B T"]:
-    """Return the positions of T tokens in each row, after those that it has."""
+    """Return the positions of T new tokens in each row, which has `lengths` tokens already."""
     return lengths[:, None] + jnp.arange(T)
 
 
 def write_rows(
     cached: Float[Array, "B H S K"], new: Float[Array, "B H T K"], lengths: Int[Array, " B"]
 ) -> Float[Array, "B H S K"]:
-    """Write keys or values of T tokens into the cache, in each row after those that it has."""
+    """Write keys or values of T tokens into the cache, after the `lengths` ones of each row."""
     write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
     return jax.vmap(write)(cached, new, lengths)
 

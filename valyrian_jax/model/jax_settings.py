@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Settings = tuple[tuple[Any, Any], ...]  # functions that set a value, and values
+Settings = tuple[tuple[Any, Any], ...]  # context managers that set a value, and the values
 
 _RANDOM_GENERATOR = "threefry2x32"
 
-# They do not depend on the type of the parameters, and may change inside a trace.
+# Settings that suit parameters of any type and may change inside a trace.
 _TRACE_SETTINGS: Settings = (
     (jax.numpy_dtype_promotion, "standard"),
     (jax.numpy_rank_promotion, "allow"),

@@ -49,10 +49,10 @@ def init_params(config: ModelConfig, key: PRNGKeyArray) -> Params:
 
 
 def init_std(name: str, config: ModelConfig) -> float:
-    """Return the standard deviation of a weight: residual projections over sqrt(2 L), as in GPT-2.
+    """Return the standard deviation of a weight's initial values.
 
-    A token embedding that is not also the output matrix is four times as wide (see
-    configs/README.md).
+    It is `init_std`, divided by sqrt(2 L) for residual projections as in GPT-2, and four times as
+    large for a token embedding that is not also the output matrix (see configs/README.md).
     """
     if name.endswith("c_proj.weight"):
         return config.init_std / math.sqrt(2 * config.n_layer)
@@ -78,7 +78,7 @@ def from_tensors(tensors: Mapping[str, Float[Array | np.ndarray, "..."]]) -> Par
 
 
 def pad_tensors(tensors: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Append rows of zeros to the token tables among arrays of NumPy or JAX by flat name."""
+    """Append rows of zeros to the token tables; `tensors` are NumPy or JAX arrays by flat name."""
     extra = axis_sizes(config)["vocab"] - config.vocab_size
     tables = _token_tables(config) if extra else ()
 

@@ -54,7 +54,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
 
 
 def resolve_sizes(config: MeshConfig, count: int) -> MeshConfig:
-    """Return the sizes of a mesh of so many devices, with a number in place of -1."""
+    """Return the sizes of a mesh of `count` devices, with -1 replaced by a number.
+
+    Raises:
+        UserError: The product of the sizes is not the number of devices.
+    """
     sizes = dataclasses.asdict(config)
     has_free_axis = -1 in sizes.values()
     fixed = math.prod(size for size in sizes.values() if size > 0)
@@ -76,7 +80,7 @@ def single_device_mesh() -> Mesh:
 
 
 def check_divisible(config: Config, sizes: Mapping[str, int]) -> None:
-    """Check that the mesh axes of some sizes divide the batch and the sizes of the model."""
+    """Check that the mesh axes divide the batch and the model; `sizes` are those of the axes."""
     rows = config.train.batch_size // config.train.accumulate
     sharded_sizes = [
         ("train.batch_size / train.accumulate", rows, ("data", "fsdp")),
@@ -106,7 +110,7 @@ def constrain(x: Array, mesh: Mesh | None, *axes: str | tuple[str, ...] | None) 
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of N batches (N, B, ...) by rows."""
+    """Return the sharding of N batches [N, B, ...] by rows."""
     return named_sharding(mesh, None, ROW_AXES)
 
 

@@ -1,4 +1,4 @@
-"""The GPUs that a run can be planned for, by short name, with figures of their data sheets."""
+"""The GPUs that a run can be planned for, by short name, with figures from their data sheets."""
 
 import difflib
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Card(NamedTuple):
         return int(self.memory * 1e9 * USABLE_SHARE)
 
 
-# The links are half of what the data sheets of NVLink state, which add up both directions, or PCI
+# A link is half of NVLink's figure in the data sheet, which adds up both directions, or that of PCI
 # Express with 16 lanes.
 CARDS = {
     "a10": Card("NVIDIA A10", 24, 32, (8, 6)),
@@ -45,7 +45,11 @@ CARDS = {
 
 
 def find_card(name: str) -> Card:
-    """Return the GPU of a short name, in any case."""
+    """Return the GPU with a short name, in upper or lower case.
+
+    Raises:
+        UserError: There is no such GPU.
+    """
     if card := CARDS.get(name.lower()):
         return card
     nearest = difflib.get_close_matches(name.lower(), CARDS, n=1)

@@ -135,20 +135,20 @@ def keeps_scores(config: Config, card: Card) -> bool:
 
 
 def computed_flops(config: Config) -> int:
-    """Return the FLOP that a device computes for a token, with those of rematerialisation.
+    """Return the FLOP that devices compute for a token, including those of rematerialisation.
 
-    A block is computed again up to its last product, whose result no gradient needs: three of its
-    four matrices, with 8 D^2 weights, and attention.
+    A block is recomputed up to its last product, whose result no gradient needs: three of its four
+    matrices, with 8 D^2 weights, and attention.
     """
     model = config.model
-    again = model.n_layer * (16 * model.n_embd**2 + 4 * model.n_embd * model.n_positions)
-    return flops_per_token(model) + again * config.train.remat
+    recomputed = model.n_layer * (16 * model.n_embd**2 + 4 * model.n_embd * model.n_positions)
+    return flops_per_token(model) + recomputed * config.train.remat
 
 
 def recommend_layout(config: Config, hardware: Hardware) -> Layout | None:
-    """Return the simplest layout that fits into memory and is among the fastest; None if none does.
+    """Return the simplest of the fastest layouts that fit into memory; None if none fits.
 
-    The simplest one shards least, and then has the fewest microbatches.
+    The simplest layout shards least and, among equals, has the fewest microbatches.
     """
     layouts = [
         layout

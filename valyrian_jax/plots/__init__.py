@@ -1,1 +1,1 @@
-"""Figures: the curves of runs and attention maps."""
+"""Figures: curves of runs, attention maps, the logit lens, heads and rules."""

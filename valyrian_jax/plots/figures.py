@@ -28,10 +28,13 @@ def save_figure(
     path: Path,
     write: Callable[[Path], AbstractContextManager[Path]] = write_output,
 ) -> list[Path]:
-    """Write a figure as PNG and as SVG, and return the paths; its layout is fixed afterwards.
+    """Write a figure as PNG and as SVG, and return the paths; this fixes the figure's layout.
 
-    The path may have a suffix .png or .svg. A stream takes one of the files. `write` is
-    `replace_file` for files that no user names.
+    Args:
+        figure: Figure.
+        path: Path of the files, with or without a suffix .png or .svg; a stream gets one PNG.
+        write: Context manager that yields a temporary file; `replace_file` for files that no user
+            has named.
     """
     import matplotlib
 
@@ -59,7 +62,7 @@ def _list_files(path: Path) -> list[Path]:
 
 
 def _draw_to_file(figure: "Figure", path: Path, suffix: str) -> None:
-    """Draw a figure once; `Figure.savefig` draws it twice, to crop what few layouts need."""
+    """Draw a figure once; `Figure.savefig` draws it twice, to crop it, which is not needed here."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

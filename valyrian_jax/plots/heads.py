@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 _CELL_INCHES = 0.5, 0.3
 _MAX_INCHES = 40  # bounds memory and file size for large models
-_RANGE = 25.0  # points; a larger change has the same colour, or an MLP would outshine all heads
+_RANGE = 25.0  # points; larger changes share a colour, or the MLPs' would make the heads' pale
 
 
 def draw_heads(
     rules: Sequence[str], components: Sequence[str], changes: npt.NDArray[np.float64]
 ) -> "Figure":
-    """Draw by how many points the accuracy changes without each component.
+    """Draw by how many percentage points the accuracy changes without each component.
 
     Args:
         rules: Names of R rules.

@@ -23,7 +23,7 @@ def draw_lens(lens: Lens) -> "Figure":
     """Draw a row for each layer and a column for each token of a text.
 
     A cell names the most probable next token. Its colour is the probability of that token, and it
-    has a frame if the text goes on with it.
+    has a frame if that token is the next one of the text.
     """
     L, T = len(lens.predictions), len(lens.tokens)
     if T > MAX_TOKENS:
@@ -44,7 +44,7 @@ def draw_lens(lens: Lens) -> "Figure":
 
 
 def _write_cells(axes: "Axes", lens: Lens, fontsize: float) -> None:
-    """Write the best prediction into every cell, and frame those that come true."""
+    """Write the best prediction into every cell, and frame the right ones."""
     from matplotlib.patches import Rectangle
 
     for layer, row in enumerate(lens.predictions):

@@ -28,10 +28,10 @@ Curve = Sequence[tuple[int, float]]  # steps and shares of right pairs
 
 
 def read_rule_curves(run: Path) -> dict[str, Curve]:
-    """Read the accuracy of a run in minimal pairs, by rule.
+    """Read the accuracy of a run on minimal pairs, by rule.
 
     Raises:
-        UserError: The run did not measure it.
+        UserError: The run has not measured it.
     """
     curves: dict[str, list[tuple[int, float]]] = {}
     for record in read_metrics(run):
@@ -47,7 +47,7 @@ def read_rule_curves(run: Path) -> dict[str, Curve]:
 
 
 def find_learnt_step(curve: Curve) -> int | None:
-    """Return the first step from which on a rule is known; None if it is not at the end."""
+    """Return the step from which on a rule counts as learnt; None if it does not at the end."""
     learnt = None
     for step, share in curve:
         if share < LEARNT:

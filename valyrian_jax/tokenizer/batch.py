@@ -78,7 +78,7 @@ def count_pieces(texts: Iterable[bytes]) -> Counter[bytes]:
 def learn_merges(counts: Mapping[bytes, int], merge_count: int) -> list[bpe.Pair]:
     """Learn up to `merge_count` merges from counted pieces, with GPT-2's ids for the 256 bytes."""
     pieces = b"".join(counts)
-    # One merge costs less per byte than splitting the text does.
+    # A merge costs less per byte than splitting text does; count it as a sixteenth.
     is_worthwhile = is_worth_compiling(len(pieces) * merge_count // 16)
     if not is_worthwhile and "valyrian_jax.tokenizer.numba_trainer" not in sys.modules:
         ids = _ID_OF_BYTE.tolist()

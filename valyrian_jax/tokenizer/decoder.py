@@ -1,4 +1,4 @@
-"""The decoder of a vocabulary: many ids go through compiled code where that is already loaded."""
+"""The decoder of a vocabulary; it uses compiled code for many ids, if that is already loaded."""
 
 import sys
 from array import array

@@ -1,7 +1,7 @@
-"""Text, tokens, counts and sizes as a person sees them.
+"""Text, tokens, counts and sizes as people see them.
 
-Whatever is printed to a terminal goes through `print_text`, so that no text can drive the terminal.
-Colours or separators mark where each token ends.
+All text on a terminal goes through `print_text`, so that no text can drive the terminal. Colours or
+separators mark where each token ends.
 
 There are no colours if the output is not a terminal, if TERM names a terminal without colours, or
 if NO_COLOR is set.
@@ -39,8 +39,8 @@ _JOINERS = "\u200c\u200d"
 def escape_controls(text: str, kept: str = "\n\t") -> str:
     r"""Return a text with an escape for every character that could drive or confuse a terminal.
 
-    These are control characters (C0 and C1), those that change the direction of writing, and
-    everything else without a shape of its own; spaces of any width stay.
+    These are control characters (C0 and C1), those that change the direction of writing, and all
+    others without a shape of their own, except spaces of any width.
 
     Args:
         text: The text.
@@ -81,8 +81,8 @@ def print_words(pieces: Iterable[str], indent: int = 0) -> None:
 def wrap_words(pieces: Iterable[str], width: int, indent: int = 0) -> Iterator[str]:
     """Yield a text with a line break in place of the space before a word that would not fit.
 
-    The pieces of the text are cut anywhere. A word is yielded when it is complete, or piece by
-    piece where it is longer than a line, and never broken. Every line but the first is indented,
+    The pieces of the text may be cut anywhere. A word is yielded when it is complete, or piece by
+    piece if it is longer than a line, and is never broken. Every line but the first is indented,
     unless the text has its own indentation there.
     """
     column, space, margin = 0, "", ""
@@ -125,7 +125,7 @@ def to_json(record: Mapping[str, Any]) -> str:
 
 
 def count_noun(count: int, noun: str) -> str:
-    """Return a count and its noun, in the plural unless there is one."""
+    """Return a count with its noun, which is plural unless the count is 1."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 

@@ -1,9 +1,9 @@
-"""The encoder of a vocabulary: readable code first, compiled code as soon as it pays.
+"""The encoder of a vocabulary: readable code first, compiled code as soon as it pays off.
 
-The readable way goes through `pretokenizer` and `bpe`. The compiled one, `numba_bpe`, is many times
-as fast, but loading it takes about a second. It is loaded when a text or all texts together need
-about a second the readable way, and encodes every text from then on. Without Numba, all texts go
-the readable way. Both remember the pieces that they have merged.
+The readable code is in `pretokenizer` and `bpe`. The compiled code, `numba_bpe`, is many times as
+fast, but loading it takes about a second. It is loaded when one text, or all texts so far, take the
+readable code about a second, and it encodes every text from then on. Without Numba, the readable
+code encodes all texts. Both cache the pieces that they have merged.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ _MAX_CACHED_PIECES = 1 << 18
 _MAX_CACHED_LENGTH = 64  # bytes of a piece
 _SLACK = 8  # ids that the compiled code may write after the last one
 _MAX_SHORT_BYTES = 1 << 12
-_SHORT_LIST = 128  # ids up to which new integers are as fast as shared ones
+_SHORT_LIST = 128  # ids; for fewer, creating integers is as fast as looking up shared ones
 
 
 class Encoder:
@@ -48,7 +48,7 @@ class Encoder:
         self._byte_ids = byte_ids
         self._merge_table = merge_table
         self._cache: dict[bytes, list[int]] = {}
-        self._seconds = 0.0  # spent the readable way
+        self._seconds = 0.0  # spent in the readable code
         self._compiled: Any = None  # the module numba_bpe
         # Working memory that no thread is using: a state of numba_state, and room for ids.
         self._workspaces: list[tuple[Any, Int32]] = []
@@ -113,7 +113,7 @@ class Encoder:
             self._compiled = numba_bpe
 
     def _can_compile(self, size: int) -> bool:
-        """Load the compiled code if `size` more bytes make it worth; return whether it is there."""
+        """Load the compiled code if `size` more bytes justify it; return whether it is loaded."""
         is_worth_loading = (
             "valyrian_jax.tokenizer.numba_bpe" in sys.modules
             or self._seconds + size / _READABLE_SPEED > _READABLE_SECONDS
@@ -149,7 +149,7 @@ class Encoder:
         return state, np.empty(_MAX_SHORT_BYTES + _SLACK, np.int32)
 
     def _encode_pieces(self, data: bytes, offsets: Int64) -> list[list[int]]:
-        """Return the ids of every piece the readable way."""
+        """Return the ids of every piece, using the readable code."""
         start = time.perf_counter()
         pieces = [self._encode_piece(data[a:b]) for a, b in pairwise(offsets.tolist())]
         self._seconds += time.perf_counter() - start

@@ -147,7 +147,7 @@ def _read_tokens(ids: Mapping[str, int], special: Collection[str]) -> list[bytes
 
 
 def _read_merges(merges: Iterable[Any], ids: Mapping[str, int], plain: set[str]) -> list[Pair]:
-    """Return the merges as pairs of ids; the file has pairs of spellings, or both in one string."""
+    """Return the merges as pairs of ids; a file has pairs of spellings, or strings with both."""
     pairs = []
     for merge in merges:
         left, right = merge.split(" ") if isinstance(merge, str) else merge

@@ -109,7 +109,7 @@ class Tokenizer:
         return self._encoder.encode(data)
 
     def encode_array(self, text: str) -> Int32:
-        """Return the token ids of a text, as `encode` does, in less memory and time than a list."""
+        """Return the ids of `encode` as an int32 array, which takes less memory and time."""
         return self._encoder.encode_array(batch.encode_utf8(text))
 
     def encode_documents(self, documents: Iterable[str], workers: int = 1) -> tuple[Int32, Int64]:
@@ -131,10 +131,10 @@ class Tokenizer:
         return np.concatenate([ids for ids, _ in encoded]), np.concatenate(ends)
 
     def compile(self) -> None:
-        """Load the compiled code now.
+        """Load the compiled code now, before the first text.
 
-        It is loaded anyway after about a second of encoding. The first time on a machine, it takes
-        several seconds; then, about one.
+        Otherwise it is loaded after about a second of encoding. Loading takes several seconds the
+        first time on a machine, and then about one.
 
         Raises:
             ImportError: Numba is not installed.
@@ -205,7 +205,8 @@ class Tokenizer:
             tokens, merges, special = hf_format.from_json(content)
         except hf_format.UnsupportedTokenizerError as error:
             raise UserError(
-                f"{path} is not a byte-level BPE tokenizer.json like GPT-2's: {error}"
+                f"{path} is not a byte-level BPE tokenizer.json like GPT-2's: {error}; use another "
+                "tokenizer"
             ) from error
         return cls(tuple(tokens), tuple(merges), special)
 

@@ -1,4 +1,4 @@
-"""The best weights of a run: evaluate, and write those of the lowest loss as a bundle."""
+"""The best weights of a run: evaluate, and write the weights with the lowest loss as a bundle."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -69,7 +69,7 @@ class EvaluateAndKeepBest:
                 self._save_best(params, step, evaluation)
         print_evaluation(self.console, step, values["train/loss"], evaluation, is_best)
         held_out = {f"held_out/{name}": value for name, value in evaluation._asdict().items()}
-        if self.dataset.entropy is not None:  # Constant, so that plots show it as a line.
+        if self.dataset.entropy is not None:  # Logged every time, so that plots show a line.
             held_out["held_out/entropy_bits_per_byte"] = self.dataset.entropy
         return StepReport(step, state, progress, values | held_out)
 

@@ -1,8 +1,8 @@
 """What a run may spend on evaluation and samples, and whether it fits into memory at all.
 
-The limits depend on the configuration, never on a clock, so a resumed run evaluates and samples the
-same. What is small is never limited: `FREE_BYTES` of memory, and `FREE_FLOPS` of operations, which
-two CPU cores compute in a few seconds.
+The limits depend on the configuration, never on a clock, so a resumed run evaluates and samples in
+the same way. Small amounts are never limited: `FREE_BYTES` of memory, and `FREE_FLOPS` operations,
+which two CPU cores compute in a few seconds.
 """
 
 from typing import NamedTuple
@@ -23,10 +23,10 @@ from valyrian_jax.model.compute_options import ComputeOptions
 from valyrian_jax.training.devices import flops_per_token
 
 MEMORY_SHARE = 1 / 2  # of the memory of a training step
-TIME_SHARE = 1 / 20  # of the time between two evaluations, each for evaluation and for samples
+TIME_SHARE = 1 / 20  # of the time between two evaluations; evaluation and samples get one each
 FREE_BYTES = 1 << 28
 FREE_FLOPS = 3 * 10**11
-# A step that reads all weights for one token takes as long as a pass over about so many tokens.
+# Generating one token reads all weights, which takes as long as a pass over this many tokens.
 _TOKENS_PER_READ = 16
 
 
@@ -45,9 +45,10 @@ def limit_memory(config: Config, options: ComputeOptions) -> int:
 
 
 def limit_tokens(config: Config) -> int:
-    """Return how many tokens a forward pass may read for an evaluation, or for samples.
+    """Return how many tokens forward passes may read for an evaluation, or for samples.
 
-    A training step computes three times as much for a token: forward, and backward twice that.
+    For a token, training computes three times as much as a forward pass: the backward pass costs
+    twice as much as the forward pass.
     """
     model, train = config.model, config.train
     steps = min(train.eval_every, train.steps)
@@ -68,7 +69,7 @@ def limit_texts(config: Config, options: ComputeOptions) -> TextBudget:
 def limit_eval_set(eval_set: EvalSet, config: Config, options: ComputeOptions) -> EvalSet:
     """Return the evaluation set, or evenly spaced batches of it if all of them take too long.
 
-    Bytes of text are counted as if every token had as many.
+    The bytes of a part are estimated as if all tokens had the same number of bytes.
     """
     rows = eval_set.windows.tokens.shape[1]
     allowed = max(1, limit_tokens(config) // config.model.n_positions // rows)
@@ -83,7 +84,7 @@ def limit_eval_set(eval_set: EvalSet, config: Config, options: ComputeOptions) -
 
 
 def check_training_memory(config: Config, options: ComputeOptions, mesh: Mesh) -> None:
-    """Check before anything is allocated that a training step fits into the memory of a device."""
+    """Check that a training step fits into the memory of a device, before anything is allocated."""
     keeps_scores, sizes = options.attention != "cudnn", MeshConfig(**mesh.shape)
     needed = estimate_memory(config.model, config.train, keeps_scores, sizes).training
     device = mesh.local_devices[0]

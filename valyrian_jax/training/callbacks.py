@@ -1,8 +1,8 @@
 """Callbacks of a run, called after every dispatch: evaluate, keep the best weights, log, sample.
 
-A callback is a small frozen dataclass that holds only what it uses. It takes the report of a
-dispatch and returns it with its own additions. All processes of a run call it together, because the
-weights may be sharded over all of them; only the primary process writes.
+A callback is a small frozen dataclass with only what it uses. It takes the report of a dispatch and
+returns it with its own additions. All processes of a run call it together, because the weights may
+be sharded over all of them; only the primary process writes.
 """
 
 from collections.abc import Callable

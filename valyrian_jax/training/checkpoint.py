@@ -6,8 +6,9 @@ checkpoints/<step>/
     sha256.json   SHA-256 of every other file
 
 A checkpoint is written under a temporary name, hashed and renamed, so it is complete or absent.
-The hashes show later damage; a resumed run then uses the checkpoint before. Saving is synchronous:
-errors surface at once, and the next step may overwrite the memory of the state (donation).
+The hashes show later damage; a resumed run then uses the previous checkpoint. Saving is
+synchronous: errors surface at once, and the next step may overwrite the memory of the state
+(donation).
 
 Orbax's CheckpointManager is not used. It renames a checkpoint before the hashes are in it, so a
 kill in between would leave a checkpoint without hashes (tests/training/test_killed.py).
@@ -81,7 +82,8 @@ def save(directory: Path, state: TrainState, metadata: CheckpointMetadata) -> No
     partial = directory / f"{metadata.step}.{token:08x}.partial"
     try:
         if distributed.is_primary():
-            directory.mkdir(exist_ok=True)  # Without its parents: they are there, or gone.
+            # Without `parents`: a run whose directory was deleted must not create a new one.
+            directory.mkdir(exist_ok=True)
             remove_partial(directory)
             _check_free_space(directory, state)
         distributed.barrier("the checkpoint's directory is ready")
@@ -129,7 +131,8 @@ def find_newest(directory: Path) -> Checkpoint:
     """Return the newest intact checkpoint.
 
     Raises:
-        UserError: There is none, one cannot be read, or a newer version of this package wrote it.
+        UserError: There is no intact checkpoint, one cannot be read, or a newer version of this
+            package wrote it.
     """
     damaged: dict[Path, str] = {}
     try:
@@ -139,7 +142,7 @@ def find_newest(directory: Path) -> Checkpoint:
             if damage is None:
                 return Checkpoint(path, _read_metadata(path), damaged)
             damaged[path] = f"checkpoint {path} is damaged: {damage}"
-    except OSError as error:  # It can pass: permissions, or a disk that is not there.
+    except OSError as error:  # It can be temporary: permissions, or a disk that is not mounted.
         raise UserError(
             "cannot read the checkpoints: expected files that can be read, found "
             f"{error.filename or directory}: {error.strerror}; nothing was changed: put it back or "
@@ -156,7 +159,7 @@ def open_step(directory: Path, step: int) -> Checkpoint:
 
 
 def read_base_model(directory: Path) -> str | None:
-    """Return the base model in the newest metadata that can be read, or None."""
+    """Return the base model from the newest readable metadata, or None."""
     with contextlib.suppress(OSError):  # `find_newest` reports what cannot be read or is damaged.
         for step in reversed(list_steps(directory)):
             with contextlib.suppress(UserError):
@@ -175,7 +178,13 @@ def describe_last(directory: Path) -> str:
 def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     """Return the state of a checkpoint, exactly as it was saved.
 
-    The template is a state of the same structure, abstract or not, whose shardings the arrays get.
+    Args:
+        checkpoint: Checkpoint.
+        template: State of the same structure, abstract or not; the arrays get its shardings.
+
+    Raises:
+        UserError: The checkpoint does not fit the template, or cannot be read.
+        PeerError: Another process cannot be reached.
     """
     path = checkpoint.path
     expected, stored = _describe_arrays(template), checkpoint.metadata.arrays
@@ -195,7 +204,10 @@ def restore(checkpoint: Checkpoint, template: TrainState) -> TrainState:
     except distributed.PeerError:
         raise
     except Exception as error:  # A forged file can fail anywhere in orbax.
-        raise UserError(f"cannot read checkpoint {path}: {first_line(error)}") from error
+        raise UserError(
+            f"cannot read checkpoint {path}: {first_line(error)}; move it away to resume from the "
+            "one before"
+        ) from error
     if int(state.step) != checkpoint.metadata.step:
         raise UserError(
             f"checkpoint {path} is damaged: expected the state of step {checkpoint.metadata.step}, "
@@ -253,7 +265,10 @@ def _read_metadata(path: Path) -> CheckpointMetadata:
     try:
         metadata = TypeAdapter(CheckpointMetadata).validate_python(content)
     except ValidationError as error:
-        raise UserError(f"{file}: {explain_error(error)}") from error
+        raise UserError(
+            f"{file} is not the record of a checkpoint: {explain_error(error)}; move the "
+            "checkpoint away to resume from the one before"
+        ) from error
     if str(metadata.step) != path.name:
         raise UserError(
             f"{file} belongs to another checkpoint: expected step {path.name}, "

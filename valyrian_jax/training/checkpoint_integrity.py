@@ -9,10 +9,10 @@ from valyrian_jax.files import read_json_object, sha256_of_file
 
 
 def describe_damage(path: Path) -> str | None:
-    """Describe what is wrong with the files of a checkpoint; None: nothing.
+    """Describe the damage to the files of a checkpoint; None: they are intact.
 
     Raises:
-        OSError: A file cannot be read now, which says nothing about its content.
+        OSError: A file cannot be read at the moment, so its content is unknown.
     """
     try:
         differences = find_differences(read_json_object(path / "sha256.json"), hash_files(path))
@@ -25,7 +25,7 @@ def describe_damage(path: Path) -> str | None:
 
 
 def find_differences(expected: dict[str, Any], actual: dict[str, str]) -> list[str]:
-    """Return the sorted keys whose values differ or that only one of the two has."""
+    """Return, sorted, the keys whose values differ or that only one of the two has."""
     names = expected.keys() | actual.keys()
     return sorted(name for name in names if expected.get(name) != actual.get(name))
 

@@ -28,7 +28,7 @@ from valyrian_jax.training.setup import RunSetup
 from valyrian_jax.training.train_step import TrainState
 
 _NOTEBOOK_SECONDS = 0.2  # between two pictures of the progress bar
-_INDENT = 10  # columns of the name of a fact
+_INDENT = 10  # columns for the name at the beginning of a line
 _PROMPT_WORDS, _MAX_PROMPT = 3, 30  # of a suggested prompt: words, and characters
 
 
@@ -78,14 +78,14 @@ def warn(text: str) -> None:
 
 
 NameActivity = Callable[[str], contextlib.AbstractContextManager[None]]
-"""A context in which the progress bar says what the run does: "evaluating"."""
+"""A function that returns a context in which the progress bar shows a text such as "evaluating"."""
 
 
 class ProgressBar(NamedTuple):
-    """What a run tells its progress bar."""
+    """The functions with which a run controls its progress bar."""
 
     update: Callable[[int, Mapping[str, float]], None]  # shows the values of a dispatch
-    name_activity: NameActivity  # names what the run does until the context ends
+    name_activity: NameActivity
 
 
 @contextlib.contextmanager
@@ -129,8 +129,8 @@ def progress_bar(console: Console, steps: int, completed: int) -> Iterator[Progr
 def _display_in_notebook(bar: rich_progress.Progress) -> Iterator[Callable[[float], None]]:
     """Display a bar below a cell of a notebook; yield a function that draws it again.
 
-    It takes the seconds that must have passed since the last drawing. rich displays a bar only with
-    ipywidgets, which many notebooks lack.
+    Its argument is the number of seconds that must have passed since the last drawing. rich
+    displays a bar only with ipywidgets, which many notebooks lack.
     """
     from IPython.display import display
 
@@ -214,7 +214,7 @@ def print_summary(
 
 
 def suggest_options(dataset: Dataset) -> str:
-    """Return the options of `sample` for a first text of a run: a prompt of its own language."""
+    """Return the options of `sample` for a first text of a run: a prompt in its own language."""
     if dataset.entropy is not None:
         return EXAMPLE_OPTIONS
     # The held-out part begins with <|endoftext|>.
@@ -226,15 +226,15 @@ def suggest_options(dataset: Dataset) -> str:
 
 
 def print_fact(console: Console, name: str, text: str) -> None:
-    """Print a named line, whose continuation is indented."""
+    """Print a name and a text; further lines of the text are indented."""
     print_line(console, f"{name:<{_INDENT}}{escape(text)}", _INDENT)
 
 
 def print_line(console: Console, text: str, indent: int = 2, wrap: bool = True) -> None:
-    """Print plain text, never read as markup; if the reader is gone, print nothing.
+    """Print plain text, never interpreted as markup; if nobody reads the output, print nothing.
 
-    Lines break between words at the width of the terminal, or of 80 columns; later ones are
-    indented. A character that the encoding of the output lacks becomes a question mark.
+    Lines break between words at the width of the terminal, or at 80 columns, and all but the first
+    are indented. A character that the encoding of the output lacks becomes a question mark.
     """
     text = escape_controls(text) if console.is_terminal else text
     text = "".join(wrap_words([text], console.width, indent)) if wrap else text

@@ -16,7 +16,7 @@ from valyrian_jax.errors import UserError
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# JAX's settings that change results by rounding; `valyrian_jax.model.jax_settings` pins the others.
+# Settings of JAX that change results by rounding; `valyrian_jax.model.jax_settings` pins others.
 _ROUNDING_SETTINGS = (
     "jax_default_matmul_precision",
     "jax_disable_most_optimizations",
@@ -28,10 +28,15 @@ _ROUNDING_SETTINGS = (
 
 
 def select_device(name: str, deterministic: bool = False) -> jax.Device:
-    """Choose "cpu", "gpu", or with "auto" the platform that JAX prefers; return its first device.
+    """Return the first device of a platform.
 
-    Training does not silently use the CPU instead of a GPU. `deterministic` uses only kernels that
-    give the same bits every time; XLA reads this once, before its first computation.
+    Args:
+        name: "cpu", "gpu", or "auto" for the platform that JAX prefers.
+        deterministic: Whether to use only kernels that give the same bits every time; XLA reads
+            this once, before its first computation.
+
+    Raises:
+        UserError: JAX finds no such device; training never silently uses the CPU instead.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if deterministic and _DETERMINISTIC not in flags:
@@ -77,7 +82,7 @@ def collect_versions(device: jax.Device) -> dict[str, str]:
 
 
 def _read_jax_setting(name: str) -> str:
-    """Return the value of this thread, for a setting that has one, or the global value."""
+    """Return the value that a setting has in this thread, or else its global value."""
     return str(getattr(jax.config, name, jax.config.values.get(name)))
 
 

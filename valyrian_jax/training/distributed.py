@@ -1,4 +1,4 @@
-"""Several processes as one run: connect, agree, synchronize and disconnect.
+"""Several processes as one run: connect, compare, synchronise and disconnect.
 
 `jax.distributed` connects the processes. All of them run the same program, and a computation over
 the common mesh waits for all of them. Only the primary process, number 0, prints, and writes the
@@ -92,12 +92,15 @@ def _check_arguments(coordinator: str | None, processes: int | None, process: in
         )
     if not process < processes:
         raise UserError(
-            f"--process {process}: expected 0 to {processes - 1}, because there are "
-            f"--processes {processes}"
+            f"--process {process}: expected 0 to {processes - 1}, because --processes is "
+            f"{processes}; number the processes from 0"
         )
     host, _, port = coordinator.rpartition(":")
     if not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
-        raise UserError(f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
+        raise UserError(
+            f"--coordinator {coordinator}: expected HOST:PORT, such as 10.0.0.1:1234; pass the "
+            "address of process 0"
+        )
     print(
         f"connecting {processes} processes at {coordinator}; waiting up to five minutes",
         file=sys.stderr,

@@ -66,7 +66,7 @@ class MetricsLogger:
     def log_attention(self, step: int, labels: list[str], weights: npt.NDArray[np.float32]) -> None:
         """Write the attention [L, H, T, T] of a step for the uploader.
 
-        It draws it with that step's texts, which are logged later.
+        The uploader draws it when it reads that step's texts, so call `log_text` afterwards.
         """
         file = attention_path(self._directory, step)
         with contextlib.suppress(OSError, UserError):  # A missing picture must not stop a run.
@@ -77,7 +77,7 @@ class MetricsLogger:
     def close(self, timeout: float) -> None:
         """Close the files, and kill the uploader if it does not finish within `timeout` seconds."""
         for file in (self._metrics, self._samples):
-            with contextlib.suppress(OSError):  # The write that failed has raised it already.
+            with contextlib.suppress(OSError):  # The failed write has raised the error already.
                 file.close()
         if self._uploader:
             _close_uploader(self._uploader, timeout)
@@ -160,4 +160,4 @@ def _close_uploader(process: subprocess.Popen[bytes], timeout: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.wait():
-        warn("wandb failed or did not finish; see wandb.log; metrics.jsonl is complete")
+        warn("wandb failed or did not finish: see wandb.log; metrics.jsonl is complete")

@@ -22,7 +22,7 @@ from valyrian_jax.training.train_step import TrainState, abstract_state
 
 _MAY_CHANGE = {
     "data.path",  # A text may move; its hash shows that it is the same.
-    "data.mixture",  # likewise; the hash covers the weights
+    "data.mixture",  # The shards may move, too; the hash covers them and the weights.
     "train.steps",  # Also changes the length of the learning-rate schedule.
     "train.steps_per_dispatch",
     "train.eval_every",
@@ -44,13 +44,16 @@ _SECTIONS_THAT_MAY_CHANGE = ("mesh", "sample", "wandb")
 def check_unchanged(
     current: CheckpointMetadata, saved: CheckpointMetadata, directory: Path
 ) -> None:
-    """Check that nothing has changed that a resumed run must keep, since its last checkpoint.
+    """Check that nothing has changed since the checkpoint that a resumed run must keep.
 
-    That is the text, its split, the tokenizer, and the settings of the model, the optimizer and the
-    order of batches. The run cannot end before the checkpoint either.
+    These are the text, its split, the tokenizer, and the settings of the model, the optimizer and
+    the order of batches. Nor may the new number of steps be below that of the checkpoint.
+
+    Raises:
+        UserError: Something has changed.
     """
     for section, defaults in config_to_tree(Config()).items():
-        # A setting that the version of the checkpoint did not have had its default.
+        # A version that did not have a setting yet behaved as with its default.
         for name, before in (defaults | saved.config.get(section, {})).items():
             key, value = f"{section}.{name}", current.config.get(section, {}).get(name)
             may_change = section in _SECTIONS_THAT_MAY_CHANGE or key in _MAY_CHANGE
@@ -103,8 +106,11 @@ def describe_changes(current: CheckpointMetadata, saved: CheckpointMetadata) -> 
 def resume_run(run: RunContext, console: Console) -> tuple[TrainState, Progress]:
     """Return the state and the progress of the newest intact checkpoint.
 
-    Once everything fits, also recovers the bundle after a kill, renames damaged checkpoints, and
-    truncates the logs.
+    When all checks have passed, recover the bundle after a kill, rename damaged checkpoints and
+    truncate the logs.
+
+    Raises:
+        UserError: There is no intact checkpoint, or something has changed that a run must keep.
     """
     setup, optimizer, metadata = run
     directory = setup.directory

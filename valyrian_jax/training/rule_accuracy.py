@@ -1,4 +1,4 @@
-"""The accuracy of a run in minimal pairs, by rule of the grammar."""
+"""The accuracy of a run on minimal pairs, by rule of the grammar."""
 
 import functools
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from valyrian_jax.training.step_report import StepReport
 
 @dataclass(frozen=True)
 class MeasurePairs:
-    """Measure the accuracy in minimal pairs of every rule, with the same pairs every time."""
+    """Measure the accuracy on minimal pairs of every rule, with the same pairs every time."""
 
     config: Config
     dataset: Dataset
@@ -55,9 +55,9 @@ class MeasurePairs:
 
     @functools.cached_property
     def pairs(self) -> list[Pair]:
-        """Pairs that do not depend on the run, except for its tokens and its training text."""
+        """Pairs that depend only on the tokenizer and the training text of the run."""
         tokenizer = self.dataset.tokenizer
-        made = make_pairs(
+        pairs_by_rule = make_pairs(
             RULES,
             self.config.train.pairs,
             0,
@@ -65,4 +65,5 @@ class MeasurePairs:
             self.dataset.training_sentences or (),
         )
         length = self.config.model.n_positions
-        return [p for pairs in made.values() for p in pairs if fits_context(p, tokenizer, length)]
+        pairs = (pair for rule_pairs in pairs_by_rule.values() for pair in rule_pairs)
+        return [pair for pair in pairs if fits_context(pair, tokenizer, length)]

@@ -96,8 +96,8 @@ def train(
     device = select_device(config.train.device, config.train.deterministic)
     console = console or make_console(quiet=not distributed.is_primary())
     distributed.check_device_counts()
-    distributed.barrier("start")  # Connects the processes while none of them is slow.
-    with save_requests() as save_requested:  # Already here, or SIGUSR1 would end the process.
+    distributed.barrier("start")  # Connect the processes now, before one of them becomes slow.
+    with save_requests() as save_requested:  # From here on, SIGUSR1 must not end the process.
         setup = distributed.call_together(
             lambda: prepare(config, device, out=out, resume=resume, init=init, context=context)
         )
@@ -156,11 +156,11 @@ def train_steps(
             for callback in callbacks:  # EvaluateAndKeepBest, MeasurePairs, LogValues, LogSamples.
                 report = callback(report)
             progress = report.progress
-            # Read the signal once: one that comes between two reads would stop without a save.
+            # Read the signals only once: one between two reads would stop the run without a save.
             stop, is_requested = read_signals(signals)
             is_last = stop or is_finished(progress, step, settings)
-            # Save last: bundle and logs then hold all that the progress of this checkpoint says,
-            # and a resume only drops what is newer.
+            # Save last: bundle and logs are then never older than the checkpoint, and resuming only
+            # drops what is newer.
             if is_last or is_requested or is_due(step, settings.checkpoint_every, settings.steps):
                 with bar.name_activity("saving"):
                     save_state(run, state, progress)
@@ -227,7 +227,7 @@ def count_skipped_steps(
 def summarize_steps(
     setup: RunSetup, progress: Progress, metrics: StepMetrics, seconds: float
 ) -> dict[str, float]:
-    """Return the values to log about a dispatch that took so many seconds."""
+    """Return the values to log about a dispatch that took `seconds`, by name."""
     settings, model = setup.config.train, setup.config.model
     losses, norms, taken = metrics
     tokens_per_second = len(losses) * settings.batch_size * model.n_positions / seconds

@@ -42,7 +42,7 @@ class LogSamples:
     name_activity: NameActivity
 
     def __call__(self, report: StepReport) -> StepReport:
-        """Log texts, if they are due."""
+        """Sample and log texts if they are due; the report stays as it is."""
         if not is_due(report.step, self.config.train.sample_every, self.config.train.steps):
             return report
         params = sharding.gather(report.state.params, self.mesh)

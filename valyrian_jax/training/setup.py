@@ -70,7 +70,7 @@ def prepare(
     See `valyrian_jax.training.run.train` for the arguments.
 
     Raises:
-        UserError: Something is missing or does not fit.
+        UserError: A file is missing or damaged, or the settings do not fit it or the devices.
     """
     mesh = sharding.make_mesh(config.mesh, jax.devices(device.platform))
     directory = resume or _choose_directory(out)
@@ -93,7 +93,7 @@ def prepare(
 def _choose_directory(out: Path | None) -> Path:
     """Return the directory of a new run.
 
-    Several processes must get the same name, because the default contains the time of a clock.
+    Several processes need an explicit one, because the default name contains the time.
     """
     count = jax.process_count()
     if count > 1 and out is None:

@@ -1,6 +1,6 @@
 """How a run starts: from a configuration, from a bundle, or from a run to resume.
 
-It does not import JAX, which takes a second, so that a command reports mistakes at once.
+This module does not import JAX, which takes a second, so a command reports mistakes at once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,7 +50,7 @@ def resolve_start(
         resume: Directory of a run to resume. "auto": resume the run in `out`, or start it there.
 
     Raises:
-        UserError: Two of them cannot be combined, there is no such run, or a value is wrong.
+        UserError: Two arguments cannot be combined, there is no such run, or a value is wrong.
     """
     if isinstance(config, Mapping):
         raise UserError(

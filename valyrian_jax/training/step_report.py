@@ -1,4 +1,4 @@
-"""What callbacks take and return: the result of a dispatch of steps."""
+"""The result of a dispatch of steps, which callbacks take and return."""
 
 from typing import NamedTuple
 

@@ -29,9 +29,9 @@ from valyrian_jax.model.parameters import Params, init_params
 
 
 class TrainState(NamedTuple):
-    """Everything on the devices that changes; random keys follow from the seed and the step.
+    """Everything that changes on the devices; random keys follow from the seed and the step.
 
-    `Progress` is the rest.
+    `Progress` holds what changes on the host.
     """
 
     step: Int[Array, ""]
@@ -109,7 +109,8 @@ def make_train_step(
         dtype=settings.dtype,
         accumulate=settings.accumulate,
     )
-    # Without what no step depends on, such as the path of the text, equal steps compile once.
+    # Leave out settings that no step depends on, such as the path of the text, so that equal steps
+    # compile only once.
     return _make_train_step(Config(model=config.model, train=train), optimizer, options)
 
 

@@ -69,7 +69,10 @@ def test_a_missing_weight_of_a_checkpoint_without_biases_is_named_without_a_bias
     with pytest.raises(UserError) as caught:
         read_gpt2(gpt2_directory)
     missing = sorted(f"{name.removeprefix('_orig_mod.')} is missing" for name in lacking)
-    assert str(caught.value) == "weights do not fit the model: " + "; ".join(missing)
+    assert str(caught.value) == (
+        f"weights do not fit the model: {'; '.join(missing)}; check that they belong to this "
+        "configuration"
+    )
 
 
 def test_the_activation_of_nanogpt_can_be_given(gpt2_directory: Path) -> None:

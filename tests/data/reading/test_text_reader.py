@@ -155,7 +155,7 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 def test_a_pipe_is_read(fifo: Path) -> None:
     text = load_text(fifo)
     assert text.documents == DOCUMENTS
-    assert [note.partition(":")[0] for note in text.notes] == [f"{fifo} can be read once only"]
+    assert [note.partition(":")[0] for note in text.notes] == [f"{fifo} can be read only once"]
 
 
 def test_a_descriptor_is_read() -> None:

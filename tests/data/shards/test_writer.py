@@ -224,7 +224,7 @@ def test_files_that_cannot_be_read_are_named(home: Path, tmp_path: Path) -> None
         (
             ["none.txt"],
             "cannot read the text none.txt: No such file or directory; expected a file of text, "
-            "JSON or Parquet",
+            "JSON or Parquet: name another",
         ),
     ],
 )

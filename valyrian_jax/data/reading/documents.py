@@ -1,7 +1,7 @@
 """Documents of a text of any size, one after another, with a reason for each that has no text.
 
-A document is what lies between two separators of plain text, an object a line or in an array of
-JSON, or a row of Parquet; `valyrian_jax.data.reading.text_reader` opens the text. Only a long
+In plain text, a document is what lies between two separators; in JSON, an object per line or in an
+array; in Parquet, a row. `valyrian_jax.data.reading.text_reader` opens the text. Only a long
 document of plain text comes in several pieces.
 """
 
@@ -33,7 +33,7 @@ REASONS = (GOOD, NOT_UTF8, NOT_JSON, NO_TEXT, EMPTY, TOO_LONG, CONTINUATION, DUP
 
 
 def ignore_note(_: str) -> None:
-    """Take a note that nobody wants."""
+    """Ignore a note."""
 
 
 class RawDocument(NamedTuple):
@@ -42,11 +42,11 @@ class RawDocument(NamedTuple):
     content: bytes | None  # its bytes; None if there are too many
     text_key: str | None = None  # key of the text in JSON; None if the bytes are the text
     is_continuation: bool = False  # whether it continues the document before it
-    is_whole: bool = True  # whether it is no piece of a longer document
+    is_whole: bool = True  # False for a piece of a longer document
 
 
 class DecodedDocument(NamedTuple):
-    """The text of a document, or the reason why it has none; see `REASONS`."""
+    """The text of a document, or the reason why it has none, one of `REASONS`."""
 
     text: str
     reason: str
@@ -59,10 +59,17 @@ def read_documents(
     max_bytes: int = MAX_DOCUMENT_BYTES,
     note: Note = ignore_note,
 ) -> Iterator[RawDocument]:
-    """Yield the documents of a text; white space is none.
+    """Yield the documents of a text; white space alone is not a document.
 
-    Memory does not grow with a document of more than `max_bytes`. See `text_loader.load_text` for
-    the other arguments; `note` takes a line about the text.
+    Args:
+        path: The text.
+        text_key: Key of the text in JSON, or its column in Parquet; empty: JSON is plain text.
+        separator: What separates the documents of plain text.
+        max_bytes: Size up to which a document is read; more would take too much memory.
+        note: Function that takes a line about the text.
+
+    Raises:
+        UserError: The text cannot be read, or has no such key.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)
@@ -90,7 +97,7 @@ def _read_stream(
 
 
 def _read_plain(stream: TextStream, separator: str, max_bytes: int) -> Iterator[RawDocument]:
-    """Yield documents; after a piece that is left out, a new document begins."""
+    """Yield the documents of plain text; a new one begins after a piece that is skipped."""
     previous = RawDocument(b"")
     for piece in split_stream(stream.file, separator, max_bytes):
         is_continuation = not piece.is_first and decode_document(previous).reason in (
@@ -129,10 +136,10 @@ def read_texts(
     note: Note = ignore_note,
     document_end: str = "",
 ) -> Iterator[str]:
-    """Yield a text of any size in parts: plain text in blocks, else a document at a time.
+    """Yield a text of any size in parts: plain text in blocks, any other a document at a time.
 
-    A text that is not read at its own separators is cut only where every tokenizer would cut. Other
-    documents get `document_end` added. See `read_documents` for the other arguments.
+    Plain text with the default separator is cut only where every tokenizer would cut. For any other
+    text, `document_end` is added to each document. See `read_documents` for the other arguments.
     """
     with open_text(path) as stream:
         form = check_text(stream, text_key, separator, note)

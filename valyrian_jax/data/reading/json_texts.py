@@ -1,4 +1,4 @@
-"""JSON as documents: an object a line, or one array of objects or strings, of any size."""
+"""JSON as documents: one object per line, or an array of objects or strings, of any size."""
 
 import contextlib
 import itertools
@@ -25,8 +25,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 def detect_json(head: bytes) -> JsonForm:
     """Return the form of JSON that a text has, from its first bytes; "" if it is not JSON.
 
-    Lines of JSON may be damaged: at least half of the first hundred must be objects or arrays.
-    "other" is a JSON value over several lines that is no array of documents.
+    Some lines of JSON may be damaged: at least half of the first hundred must be objects or arrays.
+    "other" is a JSON value over several lines that is not an array of documents.
     """
     if _ARRAY.match(head):
         return "array"
@@ -34,7 +34,7 @@ def detect_json(head: bytes) -> JsonForm:
     if len(head) >= HEAD_BYTES and lines and not head.endswith((b"\n", b"\r")):
         if len(lines) == 1:
             return "lines" if _OBJECT.match(head) else ""
-        lines = lines[:-1]  # it goes on
+        lines = lines[:-1]  # The last one is cut short.
     lines = lines[:_MAX_LINES]
     if lines and 2 * sum(map(_is_container, lines)) >= len(lines):
         return "lines"
@@ -53,7 +53,7 @@ def _is_container(line: bytes) -> bool:
 
 
 def check_key(stream: TextStream, form: JsonForm, text_key: str) -> None:
-    """Check that one of the first documents has a text, which may be missing in the others."""
+    """Check that at least one of the first documents has a text under the key."""
     has_text: dict[str, bool] = {}
     for value in _read_first_values(stream.head, form):
         if isinstance(value, str):  # It is the text itself.
@@ -68,7 +68,7 @@ def check_key(stream: TextStream, form: JsonForm, text_key: str) -> None:
 
 
 def _read_first_values(head: bytes, form: JsonForm) -> Iterator[object]:
-    """Yield the lines or elements that the first bytes of a text have whole."""
+    """Yield the values of the complete lines or elements in the first bytes of a text."""
     if form == "lines":
         for line in head.splitlines():
             with contextlib.suppress(ValueError, RecursionError):
@@ -106,13 +106,13 @@ def read_elements(stream: TextStream, max_bytes: int) -> Iterator[bytes]:
         if text.startswith("]", at):
             break
         end = _find_end(decoder, text, at)
-        if end is None:  # Doubling what is there keeps the time linear.
+        if end is None:  # Doubling the text that is tried keeps the time linear.
             more = _read_at_least(blocks, len(text) - at)
             if not more or len(text) - at > max_bytes:
                 raise UserError(
                     f"{stream.name} is not a JSON array of documents: expected JSON of at most "
                     f"{max_bytes >> 20} MB as element {number + 1:,}, found "
-                    f"{text[at : at + 40]!r}; repair it, or write one object a line"
+                    f"{text[at : at + 40]!r}; repair it, or write one object per line"
                 )
             text, at = text[at:] + more, 0
             continue
@@ -124,12 +124,12 @@ def read_elements(stream: TextStream, max_bytes: int) -> Iterator[bytes]:
         if rest.strip():
             raise UserError(
                 f"{stream.name} goes on after its JSON array: expected its end, found "
-                f"{rest.strip()[:40]!r}; write one array, or one object a line"
+                f"{rest.strip()[:40]!r}; write one array, or one object per line"
             )
 
 
 def _find_end(decoder: json.JSONDecoder, text: str, at: int) -> int | None:
-    """Return where the element ends, if a comma or a bracket after it is there too."""
+    """Return where the element ends; None if the comma or bracket after it has not been read."""
     try:
         end = decoder.raw_decode(text, at)[1]
     except (ValueError, RecursionError):

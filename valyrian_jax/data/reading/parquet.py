@@ -14,7 +14,7 @@ _TEXT_TYPES = ("string", "large_string", "string_view", "dictionary<values=strin
 
 
 def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
-    """Yield the text of every row in a column of Parquet; a missing one is empty."""
+    """Yield the text of every row in a column of Parquet, in UTF-8; null becomes an empty text."""
     with _open_file(stream, text_key) as file:
         for batch in file.iter_batches(_choose_batch_rows(file.metadata), columns=[text_key]):
             for value in batch.column(0):
@@ -22,7 +22,7 @@ def read_rows(stream: TextStream, text_key: str) -> Iterator[bytes]:
 
 
 def check_column(stream: TextStream, text_key: str) -> None:
-    """Raise what `read_rows` would raise for a file before its first row."""
+    """Check that a file is readable Parquet with a column of text."""
     with _open_file(stream, text_key):
         pass
 

@@ -1,6 +1,6 @@
 """Split plain text into documents: at blank lines, at a string or at a regular expression.
 
-`split_text` splits a text in memory, `split_stream` one of any size, at the same places.
+`find_documents` splits a text in memory, `split_stream` one of any size, at the same positions.
 """
 
 import io
@@ -11,7 +11,8 @@ from typing import AnyStr, BinaryIO, Generic, NamedTuple
 from valyrian_jax.config import BLANK_LINE, REGULAR_EXPRESSION
 from valyrian_jax.tokenizer import END_OF_TEXT
 
-# Two or more line ends with blanks after each. Possessive: else long breaks take much memory.
+# Two or more line ends with blanks after each. The quantifiers are possessive, because backtracking
+# through a long break would take much memory.
 _PARAGRAPH_BREAK = re.compile(r"\r?\n[ \t]*+\r?\n(?:[ \t\n]++|\r\n)*+")
 # The same without its first carriage return: a pattern that begins with one fixed character is ten
 # times as fast. In UTF-8 no other character contains these bytes.
@@ -21,8 +22,8 @@ _LINE_BREAKS = "\r\n"  # those around any other separator belong to it
 _END_OF_TEXT_LINE = re.compile(rf"^{re.escape(END_OF_TEXT)}\r?$", re.MULTILINE)
 _BLOCK = 1 << 22  # read at a time
 _MAX_BLANK = 1 << 22  # bytes of white space that wait for a line end that makes them a break
-# A match of a regular expression may be this long, and look as far back: else it depends on how a
-# text is read.
+# A match of a regular expression may be this long and look this far back. With longer ones, the
+# documents would depend on the blocks in which a text is read.
 _MATCH_CHARACTERS = 1 << 16
 
 
@@ -54,11 +55,10 @@ def find_documents(text: str, separator: str = BLANK_LINE) -> list[str]:
 
 
 def split_stream(file: BinaryIO, separator: str, max_size: int) -> Iterator[Piece[bytes]]:
-    """Yield the documents of UTF-8 at `data.separator`; one that is too long in pieces.
+    """Split a stream of UTF-8 at `data.separator` and yield its documents, long ones in pieces.
 
-    Pieces of white space between documents are left out. A piece has at most `max_size` bytes, or
-    characters for a regular expression. It ends before a line if it can, else before a word, else
-    anywhere.
+    White space between documents is left out. A piece has at most `max_size` bytes, or characters
+    for a regular expression. It ends before a line if possible, else before a word, else anywhere.
     """
     if separator == BLANK_LINE:
         return _strip_ends(_split_paragraphs(file.read, max_size))
@@ -109,16 +109,16 @@ def _split(
     """Yield what is between the matches of a pattern.
 
     Args:
-        read: Reads up to so many characters or bytes.
+        read: Function that reads up to a number of characters or bytes.
         pattern: The separator.
         max_size: Largest size of a piece.
-        count_unsettled: Returns how many characters at the end of a text, together with those that
-            follow, may become another match.
-        shorten: Shortens a separator at the end of a text that may go on without an end.
+        count_unsettled: Returns how many characters at the end of a text may become part of a
+            different match when more text follows.
+        shorten: Shortens an unfinished separator at the end of a text; it may be endless.
         context: How far the pattern may look back.
     """
     text = read(0)
-    start, is_first = 0, True  # of the document that goes on in `text`
+    start, is_first = 0, True  # of the current document or piece
     is_end = False
     while not is_end:
         block = read(_BLOCK)
@@ -146,9 +146,9 @@ def _find_cut(text: AnyStr, start: int, stop: int) -> int:
     """Return where to end a piece: before a line, before a word, or between two characters."""
     middle = (start + stop) // 2
     for sign in ("\n", " "):
-        found = text.rfind(sign if isinstance(text, str) else sign.encode(), middle, stop)
-        if found > start:
-            return found
+        cut = text.rfind(sign if isinstance(text, str) else sign.encode(), middle, stop)
+        if cut > start:
+            return cut
     if isinstance(text, bytes):
         for cut in range(stop, max(stop - 4, start), -1):
             if text[cut] & 0xC0 != 0x80:  # the first byte of a character
@@ -157,7 +157,10 @@ def _find_cut(text: AnyStr, start: int, stop: int) -> int:
 
 
 def _count_blank(text: bytes) -> int:
-    """Count the bytes at the end that are a break or the start of one; very much blank is text."""
+    """Count the bytes at the end that are a break or may begin one.
+
+    White space longer than `_MAX_BLANK` counts as text.
+    """
     if match := _find_open_break(text):
         return len(text) - match.start()
     newline = text.rfind(b"\n", len(text.rstrip(_BREAK_BYTES)))
@@ -165,7 +168,7 @@ def _count_blank(text: bytes) -> int:
 
 
 def _shorten_blank(text: bytes) -> bytes:
-    """Shorten a break at the end, which is one however long the white space goes on."""
+    """Shorten a break at the end; it stays a break, however much white space follows."""
     match = _find_open_break(text)
     if match and len(match[0]) > _MAX_BLANK:
         return text[: match.start()] + b"\n\n" + text[match.end() :]
@@ -191,7 +194,7 @@ def _strip_line_breaks(pieces: Iterator[Piece[bytes]]) -> Iterator[Piece[bytes]]
 
 def _strip_ends(pieces: Iterator[Piece[bytes]]) -> Iterator[Piece[bytes]]:
     """Leave out blank documents, and strip the white space at the ends of the whole text."""
-    previous: list[Piece[bytes]] = []  # one, which may turn out to be the last
+    previous: list[Piece[bytes]] = []  # the piece before, which may turn out to be the last one
     is_first = True
     for piece in pieces:
         if piece.is_first and piece.is_last and _is_blank(piece.text):
@@ -203,7 +206,7 @@ def _strip_ends(pieces: Iterator[Piece[bytes]]) -> Iterator[Piece[bytes]]:
 
 
 def _is_blank(text: bytes) -> bool:
-    start = text[:64].decode("utf-8", "ignore")  # nearly always enough
+    start = text[:64].decode("utf-8", "ignore")  # A fast test that nearly always decides.
     return not start.strip() and not text.decode("utf-8", "replace").strip()
 
 

@@ -1,4 +1,4 @@
-"""The form of a text: plain, JSON or Parquet. It is recognised by content and checked first."""
+"""The form of a text: plain, JSON or Parquet, recognised by its content."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,7 +26,7 @@ Note = Callable[[str], None]
 def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note: Note) -> None:
     """Check the beginnings of all texts before a long job; see `documents.read_documents`.
 
-    A pipe and standard input can be read once only, so they are checked when they are read.
+    A pipe and standard input can be read only once, so they are checked when they are read.
     """
     for path in paths:
         if is_url(path) or (str(path) != STANDARD_INPUT and not Path(path).is_fifo()):
@@ -35,7 +35,7 @@ def check_texts(paths: Iterable[str | Path], text_key: str, separator: str, note
 
 
 def check_text(stream: TextStream, text_key: str, separator: str, note: Note) -> TextForm:
-    """Return the form of a text after `check_form`, and note what there is to know about it."""
+    """Return the form of a text, as `check_form` does, and pass on a note about its separator."""
     form = check_form(stream, text_key)
     if line := describe_separator(form, stream.head.decode("utf-8", "replace"), separator):
         note(line)
@@ -43,7 +43,7 @@ def check_text(stream: TextStream, text_key: str, separator: str, note: Note) ->
 
 
 def check_form(stream: TextStream, text_key: str) -> TextForm:
-    """Return the form of a text, after checking that it can be read in it."""
+    """Return the form of a text, after checking that the text can be read."""
     if stream.head.startswith(PARQUET_MAGIC):
         check_column(stream, text_key)
         return "Parquet"
@@ -51,8 +51,8 @@ def check_form(stream: TextStream, text_key: str) -> TextForm:
     form = detect_json(stream.head) if text_key else ""
     if form == "other":
         raise UserError(
-            f"{stream.name} is one value of JSON over several lines; expected an object a line, or "
-            "one array of objects, with the text under a key: convert it, or set the key to '' "
+            f"{stream.name} is one value of JSON over several lines; expected one object per line, "
+            "or one array of objects, with the text under a key: convert it, or set the key to '' "
             "(--data.text_key or --text-key) to read the JSON itself as plain text"
         )
     if form:
@@ -61,7 +61,7 @@ def check_form(stream: TextStream, text_key: str) -> TextForm:
 
 
 def describe_separator(form: TextForm, text: str, separator: str) -> str:
-    """Return what a person should know about the separator of a text; empty if there is nothing."""
+    """Return a note on the separator of a text; "" if there is nothing to say."""
     if not form:
         return describe_end_of_text_lines(text, separator)
     is_set = separator != BLANK_LINE

@@ -8,7 +8,10 @@ _MAX_SHOWN, _MAX_CHARACTERS = 20, 40  # of keys in a message
 
 
 def check_text_key(name: str, text_key: str, has_text: Mapping[str, bool]) -> None:
-    """Check that there is text under the key or column that is asked for."""
+    """Check that there is text under the requested key or column.
+
+    `has_text` says for every key of the text named `name` whether it has text.
+    """
     if has_text.get(text_key):
         return
     texts = [key for key in has_text if has_text[key]]

@@ -16,7 +16,7 @@ from valyrian_jax.files import is_url, measure_url, memory_bytes
 from valyrian_jax.tokenizer.batch import encode_utf8
 from valyrian_jax.tokenizer.display import format_size
 
-# A run holds a text, its documents, its tokens and its sentences at a time: 12 times its bytes.
+# A run has the text, its documents, tokens and sentences in memory at once: 12 times its bytes.
 _MEMORY_SHARE = 1 / 16
 
 
@@ -26,7 +26,7 @@ class Text(NamedTuple):
     documents: list[str]
     size: int  # bytes in UTF-8
     fingerprint: str  # SHA-256 of the plain text in UTF-8, or of the documents of JSON and Parquet
-    notes: tuple[str, ...] = ()  # what a person should know, a line each
+    notes: tuple[str, ...] = ()  # notes for the user, one line each
 
 
 def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_LINE) -> Text:
@@ -71,7 +71,7 @@ def load_text(path: str | Path, text_key: str = "text", separator: str = BLANK_L
 def _list_notes(
     path: str | Path, form: TextForm, documents: list[str], separator: str, skipped: str
 ) -> Iterator[str]:
-    """Yield what a person should know about a text; an empty line says nothing."""
+    """Yield notes on a text for the user; empty ones do not count."""
     yield skipped and f"the text {path} is not used whole{skipped}"
     if not form and separator != BLANK_LINE and len(documents) == 1:
         yield f"the separator {separator!r} is not in the text, which is one document"
@@ -79,11 +79,11 @@ def _list_notes(
     lines = (describe_separator(form, document, separator) for document in documents)
     yield next(filter(None, lines), "")
     if _measure_file(path) is None:
-        yield f"{path} can be read once only: to resume or evaluate a run, keep its text in a file"
+        yield f"{path} can be read only once: to resume or evaluate a run, keep its text in a file"
 
 
 def _measure_file(path: str | Path) -> int | None:
-    """Return the bytes of a file or an object, and None for what can be read once only."""
+    """Return the bytes of a file or an object; None for what can be read only once."""
     if is_url(path):
         return measure_url(path)
     return Path(path).stat().st_size if Path(path).is_file() else None

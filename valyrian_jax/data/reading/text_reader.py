@@ -1,4 +1,4 @@
-"""Open a text that a user names, and read it by its content, never by its name.
+"""Open a text that a user names; its content decides how it is read, never its name.
 
 A text is a file, a URL, a FIFO, a path like `/dev/fd/3`, or standard input ("-"). Gzip and zstd are
 decompressed. UTF-16 and UTF-32 are recognised by their byte-order mark and become UTF-8; the mark
@@ -63,7 +63,7 @@ class TextStream(NamedTuple):
 def open_text(path: str | Path) -> Iterator[TextStream]:
     """Open a text as a stream of UTF-8, or of Parquet.
 
-    The body only reads: its errors become a `UserError` that names the text.
+    The body must only read: its errors become a `UserError` that names the text.
 
     Raises:
         UserError: The text cannot be read, or is a device.
@@ -103,7 +103,7 @@ def refuse_other_formats(stream: TextStream) -> None:
 
 
 def _is_unmarked_utf16(head: bytes) -> bool:
-    """Return whether every other byte is mostly zero; in ASCII as UTF-16 all of these are."""
+    """Return whether nearly every other byte is zero, as in UTF-16 of mostly ASCII text."""
     shares = sorted(half.count(0) / len(half) for half in (head[::2], head[1::2]) if half)
     return len(shares) == 2 and shares[0] < 0.05 and shares[1] > 0.5
 
@@ -163,13 +163,13 @@ def _explain_errors(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
-            f"cannot read {name}: {reason}; expected a file of text, JSON or Parquet"
+            f"cannot read {name}: {reason}; expected a file of text, JSON or Parquet: name another"
         ) from error
 
 
 @contextlib.contextmanager
 def _open_bytes(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file, a URL, a pipe or standard input; look at what it is before opening it."""
+    """Open a file, a URL, a pipe or standard input, but not a device."""
     if is_url(path):
         with open_url(path) as file:
             yield file
@@ -197,7 +197,7 @@ def _refuse_device(status: os.stat_result, name: object) -> None:
 
 
 def _peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes of a stream, and all of it."""
+    """Return the first bytes of a stream, and an iterator over the whole stream."""
     first: list[bytes] = []
     while sum(map(len, first)) < HEAD_BYTES and (block := next(blocks, b"")):
         first.append(block)
@@ -206,7 +206,7 @@ def _peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _decompress_zstd(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the content of all frames; the library's own readers accept a frame that is cut."""
+    """Yield the content of all frames; the library's own readers accept a truncated frame."""
     frame = None
     for block in blocks:
         for start in range(0, len(block), _ZSTD_INPUT_BYTES):

@@ -1,7 +1,7 @@
 """The dataset of shards: windows that are reshuffled every epoch and read from disk when needed.
 
-Windows begin at every T-th token. A batch is a function of the seed and the step, so there is no
-loader whose state a checkpoint would have to save (`grain` has one).
+Windows begin at every T-th token. A batch is a function of the seed and the step, so unlike with
+`grain` there is no state of a loader to save in checkpoints.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class ShardDataset:
 
     @cached_property
     def eval_set(self) -> EvalSet:
-        """Windows of the held-out part, in batches as large as training has in memory at a time."""
+        """Windows of the held-out part, in batches as large as a microbatch of training."""
         train, tokens = self.config.train, read_held_out(self.split)
         windows = make_eval_windows(
             tokens, train.batch_size // train.accumulate, self.config.model.n_positions
@@ -90,10 +90,17 @@ class TokenizerMismatchError(UserError):
 def open_shard_dataset(
     config: Config, path: str, tokenizer: Tokenizer | None, name: str
 ) -> ShardDataset:
-    """Open and split shards of a run, whose tokenizer may be that of the shards.
+    """Open and split the shards of a run.
 
-    `path` is where they are, and `name` is what messages call the run's own tokenizer.
-    TokenizerMismatchError, a UserError, says that the shards are encoded with another one.
+    Args:
+        config: Configuration of the run.
+        path: Directory or URL of the shards.
+        tokenizer: Tokenizer of the run; None: that of the shards.
+        name: Name of the run's tokenizer in messages.
+
+    Raises:
+        TokenizerMismatchError: The shards are encoded with another tokenizer.
+        UserError: The shards are damaged, or too short for the run.
     """
     split = split_shards(localize(path), config.data.held_out)
     if tokenizer is not None and tokenizer.sha256 != split.shards.tokenizer.sha256:
@@ -154,7 +161,7 @@ def count_token_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:
 
 
 def check_token_ids(shards: ShardSet, tokens: npt.NDArray[np.integer]) -> None:
-    """Check token ids; for one that is out of range JAX would silently use the last token."""
+    """Check token ids; JAX would silently read the last token in place of one out of range."""
     if (largest := tokens.max(initial=0)) >= shards.index.vocab_size:
         raise UserError(
             f"the shards in {shards.directory} are damaged: expected token ids below "

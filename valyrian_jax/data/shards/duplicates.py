@@ -1,4 +1,4 @@
-"""Leave out documents whose whole text came before, found by a hash of it."""
+"""Find documents whose whole text has occurred before, by its hash, to leave them out."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ HASH_BYTES = 16  # Among 10^12 different texts, two have one hash with probabili
 
 
 def hash_document(document: RawDocument, decoded: DecodedDocument) -> bytes:
-    """Return the hash of a text, or nothing for what is skipped or a piece of a long document."""
+    """Return the hash of a text; b"" if it is skipped or a piece of a long document."""
     if decoded.reason != GOOD or not document.is_whole:
         return b""
     return hashlib.blake2b(encode_utf8(decoded.text), digest_size=HASH_BYTES).digest()
@@ -31,9 +31,9 @@ def hash_documents(documents: Iterable[RawDocument]) -> set[bytes]:
 
 
 def find_duplicates(hashes: Sequence[bytes], seen: set[bytes]) -> npt.NDArray[np.bool_]:
-    """Return which of D documents have a hash that came before, bool[D]; add the others to `seen`.
+    """Return which of D documents are duplicates, bool[D], and add the other hashes to `seen`.
 
-    Their own hashes come one after another too, so of two equal ones the second is a duplicate.
+    A duplicate has a hash that is in `seen` or that an earlier one of these documents has.
     """
     duplicates = np.zeros(len(hashes), bool)
     for i, value in enumerate(hashes):

@@ -34,7 +34,7 @@ class Workers(NamedTuple):
 
 @contextlib.contextmanager
 def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
-    """Start so many worker processes, or connect to a Dask scheduler such as tcp://host:8786.
+    """Start `count` worker processes, or connect to a Dask scheduler such as tcp://host:8786.
 
     Raises:
         UserError: There is no such scheduler, it has no workers, or a worker process was killed and
@@ -46,8 +46,8 @@ def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
             yield workers
     except BrokenExecutor as error:
         raise UserError(
-            "a worker process was killed, perhaps because memory is short; finished shards are "
-            "kept: run the same command again to resume, with fewer --workers if needed"
+            "a worker process was killed, perhaps for lack of memory; finished shards are kept: "
+            "run the same command again to resume, with fewer --workers if needed"
         ) from error
 
 
@@ -103,7 +103,7 @@ def _connect(scheduler: str) -> Iterator[Workers]:
 
 @contextlib.contextmanager
 def _block_interrupts() -> Iterator[None]:
-    """Block what a terminal sends to all processes; workers leave it to their parent."""
+    """Block the signals that a terminal sends to all processes; only the parent handles them."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield

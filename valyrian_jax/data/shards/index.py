@@ -1,4 +1,4 @@
-"""The index of a directory of shards: what the shards hold and where encoding resumes."""
+"""The index of a directory of shards: what the shards contain, and where encoding resumes."""
 
 import contextlib
 import dataclasses
@@ -129,7 +129,7 @@ def make_index(
 
 
 def identify_file(path: str | Path) -> InputFile:
-    """Return what a resumed encoding recognises an input file by."""
+    """Return the facts by which a resumed encoding recognises an input file."""
     digest, size = hashlib.sha256(), 0
     try:
         if not is_pipe(path):
@@ -139,7 +139,10 @@ def identify_file(path: str | Path) -> InputFile:
                     file.seek(start)
                     digest.update(file.read(_END_BYTES))
     except OSError as error:
-        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read the text {path}: {error.strerror}; expected a file or a pipe that can be "
+            "read: check the path"
+        ) from error
     name = os.fsencode(path).decode("utf-8", "backslashreplace")  # JSON cannot hold other bytes
     return InputFile(name, size, digest.hexdigest())
 
@@ -158,7 +161,7 @@ def is_pipe(path: str | Path) -> bool:
 
 
 def find_difference(old: ShardIndex, new: ShardIndex) -> str:
-    """Describe the first difference that would make other shards; empty if there is none."""
+    """Describe the first difference that would change the shards; empty if there is none."""
     facts = [
         ("a tokenizer of SHA-256", old.tokenizer_sha256, new.tokenizer_sha256),
         ("--shard-tokens", old.shard_tokens, new.shard_tokens),

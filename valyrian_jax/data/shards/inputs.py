@@ -18,7 +18,7 @@ from valyrian_jax.data.shards.index import ShardIndex
 from valyrian_jax.data.shards.tasks import Group
 from valyrian_jax.errors import StopSignal
 
-# A worker gets this much at a time, enough for compiled code to pay off.
+# The size of a group: large enough that compiled code pays off in a worker.
 _GROUP_BYTES, _GROUP_DOCUMENTS = 1 << 24, 1 << 17
 
 

@@ -1,7 +1,7 @@
 """A mixture of several shard sets: each batch has rows of all of them, in exact proportions.
 
-Which set a row comes from is a function of the seed and the row's number, and so is the window that
-it takes there. There is no state to save, and a resumed run goes on with the same rows.
+Which set a row comes from is a function of the seed and the row's number, and so is its window in
+that set. There is no state to save, and a resumed run continues with the same rows.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class MixtureDataset:
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
-        """The sets of the rows of one period."""
+        """The number of the set of each row of one period, int64[PERIOD]."""
         return order_rows(self.weights, self.config.train.seed)
 
     def batches(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
@@ -73,7 +73,8 @@ class MixtureDataset:
         """Windows of the held-out parts of all sets, one after another."""
         train = self.config.train
         first, *others = [read_held_out(part.split) for part in self.sets]
-        # The first token of a part is context only; here, the end of the part before it is.
+        # The first token of a held-out part is context only; the last one of the previous part can
+        # take its place.
         tokens = np.concatenate([first, *(part[1:] for part in others)])
         rows = train.batch_size // train.accumulate
         windows = make_eval_windows(tokens, rows, self.config.model.n_positions)
@@ -125,22 +126,22 @@ def parse_mixture(entries: Sequence[str]) -> tuple[list[str], list[float]]:
 
 
 def order_rows(weights: Sequence[float], seed: int) -> Int64:
-    """Return the set of each row of a period, int64[PERIOD].
+    """Return the number of the set of each row of a period, int64[PERIOD].
 
-    Each set has its share of the period, to the nearest row (by largest remainder), and each is
-    spread evenly; the seed shifts the order.
+    Each set gets its share of the rows, rounded by the largest-remainder method and spread evenly;
+    the seed shifts the order.
     """
     exact = np.array(weights) / sum(weights) * PERIOD
     counts = np.floor(exact).astype(np.int64)
     largest = np.argsort(counts - exact, kind="stable")[: PERIOD - int(counts.sum())]
     counts[largest] += 1
-    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts.tolist()])
-    chosen = np.repeat(np.arange(len(counts)), counts)[np.argsort(places, kind="stable")]
+    positions = np.concatenate([(np.arange(count) + 0.5) / count for count in counts.tolist()])
+    chosen = np.repeat(np.arange(len(counts)), counts)[np.argsort(positions, kind="stable")]
     return np.roll(chosen, seed % PERIOD)
 
 
 def find_rows(order: Int64, numbers: Int64) -> tuple[Int64, Int64]:
-    """Return the set of each row, and how many rows of that set come before it.
+    """Return the set of each row and the number of rows of that set before it, int64[R] each.
 
     Args:
         order: Sets of the rows of one period.

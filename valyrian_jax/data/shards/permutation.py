@@ -1,8 +1,8 @@
-"""A shuffle of any size in which each position is computed on its own: no table, no pass, no state.
+"""A shuffle of any size that computes each position on its own: no table, no pass, no state.
 
 A Feistel network turns any function into a bijection of k-bit numbers (Luby and Rackoff, "How to
 construct pseudorandom permutations from pseudorandom functions", 1988). For a size that is not a
-power of 2, results outside are sent through again until they are inside, which is still a bijection
+power of 2, results out of range go through again until they are in range, still a bijection
 (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The round
 function is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
 generators", 2014). This is a good shuffle, not a cipher.
@@ -31,7 +31,7 @@ def permute(indices: UInt64, size: int, seed: int, epoch: int) -> UInt64:
         uint64[R], items below `size`; over all positions each comes once.
     """
     bits = max((size - 1).bit_length(), 2)
-    # `windows.sample_batch` uses the last counter word only, so these numbers are different ones.
+    # `windows.sample_batch` uses only the last word of the counter, so it gets other numbers.
     raw = np.random.Philox(key=seed, counter=[0, 0, 1, epoch]).random_raw(_ROUNDS)
     keys = np.asarray(raw, np.uint64)
     items = _apply_network(indices.astype(np.uint64), bits, keys)

@@ -91,7 +91,7 @@ def update_progress_bar(bar: Progress, group: EncodedGroup, index: ShardIndex) -
     size_in_file = int(group.sizes[group.positions[:, 0] == file].sum())
     if file == task.fields["file"]:
         size_in_file += task.fields["size_in_file"]
-    # Text longer than its file was compressed, so it does not tell how much of the file is read.
+    # Text that is longer than its file was compressed; its size says nothing about the position.
     read = size_in_file if size_in_file <= index.inputs[file].size else 0
     seconds = max(task.elapsed or 0.0, 1e-9)
     description = (

@@ -67,7 +67,7 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
 
 
 def is_shard_directory(path: str | Path) -> bool:
-    """Return whether a text is given as a directory, which can only be one of shards."""
+    """Return whether a text is a directory; only shards can be one."""
     if is_url(path):
         return is_remote_directory(path)
     try:
@@ -81,7 +81,7 @@ def write_shard(
 ) -> Shard:
     """Write one shard of arrays of `token_dtype` atomically; return its entry for the index.
 
-    This process has locked the directory.
+    The caller has locked the directory.
     """
     path = directory / shard_name(number)
     tokens = sum(map(len, arrays))

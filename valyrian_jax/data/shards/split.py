@@ -25,7 +25,7 @@ class ShardSplit(NamedTuple):
     held-out part, where it is context only: the <|endoftext|> between two documents, or a token
     inside a long document."""
     description: str = ""
-    """Why and where a document was cut, in words; empty if all documents are whole."""
+    """A note on why and where a document was cut; empty if all documents are whole."""
 
     @property
     def training_tokens(self) -> int:
@@ -41,9 +41,12 @@ class ShardSplit(NamedTuple):
 def split_shards(directory: Path, held_out: float) -> ShardSplit:
     """Open shards and hold out their end.
 
-    The held-out part begins at the first document that begins in the last `held_out` of the tokens,
-    or else at the last document before. If both are out of the range of `cut_range`, a document is
-    cut: at a line or a sentence near the asked share, else between two tokens.
+    The held-out part begins at the first document within the last `held_out` of the tokens, or else
+    at the last document before them. If neither is in the range of `cut_range`, a document is cut:
+    at a line or a sentence near the requested share, else between two tokens.
+
+    Raises:
+        UserError: The shards are damaged, unfinished or too short, or the share is too large.
     """
     shards = open_shards(directory)
     tokens = shards.index.tokens

@@ -31,7 +31,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 class Group(NamedTuple):
-    """D documents that a worker encodes in one go."""
+    """D documents that a worker encodes together."""
 
     positions: Int64  # int64[D, 2]: the file of each document, and its number in the file
     documents: list[RawDocument]
@@ -61,10 +61,10 @@ def encode_groups(
 
     Args:
         groups: Groups of documents.
-        tokenizer: The content of a tokenizer.json, which a worker on another machine cannot read.
+        tokenizer: Content of a tokenizer.json; a worker on another machine cannot read the file.
         deduplicate: Whether the groups get the hashes of their documents.
-        workers: Where the groups are encoded.
-        stop_signal: Checked before each group.
+        workers: Workers that encode the groups.
+        stop_signal: Function that is called before each group; a signal ends the work.
     """
     pending: collections.deque[Future[EncodedGroup]] = collections.deque()
     try:
@@ -77,7 +77,7 @@ def encode_groups(
         while pending and stop_signal() is None:
             yield pending.popleft().result()
     except BrokenExecutor:
-        if stop_signal() is None:  # Else the signal was for the workers too.
+        if stop_signal() is None:  # Otherwise the signal has ended the workers, too.
             raise
 
 
@@ -105,9 +105,9 @@ def encode_group(tokenizer: str, deduplicate: bool, group: Group) -> EncodedGrou
 
 
 def drop_duplicates(group: EncodedGroup, seen: set[bytes]) -> EncodedGroup:
-    """Return a group without the documents whose hash is in `seen`, to which its others are added.
+    """Drop the documents of a group whose hash is in `seen`, and add the other hashes to `seen`.
 
-    A dropped document stays in the group as one that is skipped.
+    A dropped document stays in the group as a skipped one.
     """
     is_duplicate = find_duplicates(group.hashes, seen)
     if not is_duplicate.any():

@@ -1,8 +1,8 @@
 """Encode any amount of text as shards, in stages: read, group, encode in workers, write, index.
 
-The shards depend on the text, the tokenizer and the shard size only. They do not depend on the
-number of workers or on interruptions: the index is written after every shard and says where the
-next one begins, so a killed run resumes there.
+The shards depend only on the text, the tokenizer and the shard size, not on the number of workers
+or on interruptions: the index is written after every shard and says where the next one begins, so a
+killed run resumes there.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class WriterState:
     """The state of the writer between two groups."""
 
     index: ShardIndex
-    """Index of all shards so far. It counts the documents of all groups so far, the index on disk
+    """Index of all shards so far. It counts the documents of all groups; the index on disk counts
     only those that end before its `position`."""
     pending: list[Tokens]  # tokens after the last full shard
     skip: int  # number of tokens of the next group that are in shards already
@@ -93,14 +93,14 @@ def encode_files(
         shard_tokens: Tokens of a shard; they are held in memory until it is written.
         workers: Number of processes; None: one for each core.
         separator: What separates the documents of plain text.
-        stop_signal: Checked before each document and group.
+        stop_signal: Function that is called before each document and group; a signal ends the work.
         scheduler: Address of a Dask scheduler whose workers encode; None: processes of this
             machine.
         deduplicate: Whether to skip documents whose whole text came before. The hashes of all
             texts take about 90 bytes each, and a resumed run reads the finished part for them.
 
     Returns:
-        The finished index, also if it was finished before.
+        The finished index, even if it was finished before.
 
     Raises:
         UserError: An input is bad, differs from that of the unfinished shards, or `out` cannot be
@@ -109,7 +109,7 @@ def encode_files(
     """
     tokenizer = Tokenizer.load(vocabulary)
     new_index = make_index(tokenizer, files, text_key, shard_tokens, separator, deduplicate)
-    # Each line once, though many files may cause it.
+    # Print each line only once, though many files may cause it.
     note = functools.cache(lambda line: print_line(console, f"note: {line}"))
     check_texts(files, text_key, separator, note)
     check_shard_directory(out)
@@ -160,7 +160,7 @@ def open_index(out: Path, new_index: ShardIndex, tokenizer: Tokenizer) -> ShardI
     for number in range(len(index.shards)):
         check_shard(out, index, number)
     if not index.finished or not (out / TOKENIZER_NAME).exists():
-        tokenizer.save(out / TOKENIZER_NAME)  # the same; it may have been lost
+        tokenizer.save(out / TOKENIZER_NAME)  # The same one, in case the file was lost.
     return index
 
 
@@ -222,7 +222,10 @@ def write_last_shard(out: Path, state: WriterState, tokenizer: Tokenizer) -> Sha
     index = state.index
     if not index.documents:
         names = ", ".join(file.name for file in index.inputs)
-        raise UserError(f"there is no document in {names}{describe_skipped(index.skipped)}")
+        raise UserError(
+            f"there is no document in {names}{describe_skipped(index.skipped)}; expected at least "
+            "one with text: name another text, or another --text-key"
+        )
     end = np.array([tokenizer.end_of_text], token_dtype(tokenizer.vocab_size))
     shard = write_shard(out, len(index.shards), [*state.pending, end], index.tokenizer_sha256)
     index = replace(

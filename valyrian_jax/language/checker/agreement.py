@@ -53,19 +53,22 @@ def _matches(sentence: Sentence, role: Role, reading: Reading, suffix: Parse) ->
 
 
 def list_tenses(adverb: Lexeme) -> list[str]:
-    """List the tenses that an adverb of time goes with, those too that are never generated."""
+    """List the tenses that an adverb of time goes with, including those never generated."""
     return adverb.frame.replace(INFERRED, "").split()
 
 
 def _goes_with(adverb: Lexeme, tense: str) -> bool:
-    """Test whether an adverb of time goes with a tense, or with the one that it is made of."""
+    """Test whether an adverb of time goes with a tense.
+
+    The pluperfect and the past habitual go with every adverb that goes with the perfect.
+    """
     tenses = list_tenses(adverb)
     is_perfect = tense in ("pluperfect", "past habitual") and "perfect" in tenses
     return not tenses or tense in tenses or is_perfect
 
 
 def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | None:
-    """Match the noun N of a phrase, or the relative `lua` that stands for it."""
+    """Match the noun N of a phrase, or the relative `lua` that takes its place."""
     lexeme = reading.lexeme
     if lexeme.lemma == "lua" and "lua" in role.arguments and reading.position == "full":
         agreement = Agreement(reading.gender, reading.number, "3", reading.case)
@@ -80,9 +83,9 @@ def _match_head(role: Role, reading: Reading, suffix: Parse) -> Agreements | Non
 
 @cache
 def _is_like_nominative(noun: Reading) -> bool:
-    """Test for the accusative plural of a noun that has one form with its nominative.
+    """Test for an accusative plural with the same form as the nominative.
 
-    A word that agrees with it may be nominative, too (brōza jevi).
+    A word that agrees with it may be in the nominative, too (brōza jevi).
     """
     if (noun.case, concord_number(noun.number)) != ("acc", "pl"):
         return False
@@ -91,7 +94,7 @@ def _is_like_nominative(noun: Reading) -> bool:
 
 
 def _can_be_head(role: Role, reading: Reading) -> bool:
-    """Test a noun against the parts of speech, words, numbers and cases that N may have."""
+    """Test whether a noun has a part of speech or lemma, a number and a case that N may have."""
     lexeme, arguments = reading.lexeme, set(role.arguments)
     if reading.word_class != "noun" or arguments.isdisjoint((lexeme.pos, lexeme.lemma)):
         return False
@@ -119,7 +122,7 @@ def _match_verb(token: Token, role: Role, reading: Reading, suffix: Parse) -> Ag
 
 
 def _has_frame(reading: Reading, role: Role) -> bool:
-    """Test whether a verb has one of the complements that the required kinds of frames have."""
+    """Test whether a verb has one of the complements that the role's kinds of frames require."""
     required = required_complements(role.arguments[0])
     is_excluded = f"-{reading.lexeme.lemma}" in required
     return not is_excluded and not required.isdisjoint(complements_of(reading.lexeme))
@@ -158,7 +161,7 @@ def _match_modifier(
 
 
 def unify(agreements: Agreements, letter: str, agreement: Agreement) -> Agreements | None:
-    """Add features to a participant; return None if they contradict those it has."""
+    """Add features to a participant; return None if they contradict its features so far."""
     old = agreements.get(letter)
     if old is None:
         return {**agreements, letter: agreement}

@@ -1,8 +1,8 @@
 """The rules that prove a wrong case.
 
-A subject or an object can be left out, and a noun can be added in many a case. So a case is wrong
-only where something demands another: an adposition, a word that agrees with the noun, a verb that
-has no object, or a second noun in the same case.
+A subject or an object can be left out, and a noun can be added in many cases. So a case is wrong
+only where something demands another one: an adposition, a word that agrees with the noun, a verb
+that takes no object, or a second noun in the same case.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from valyrian_jax.language.words.analysis import analyze
 from valyrian_jax.language.words.categories import concord_number
 
 DEMANDED_CASES = ("nom", "acc", "gen", "dat", "loc", "voc")  # of nouns
-# What a noun without an adposition can be in these cases.
+# The senses of nouns that can be in these cases without an adposition.
 _BARE_SENSES = {
     "ins": frozenset(
         (
@@ -64,7 +64,7 @@ _UNUSUAL = 0.1  # object before subject, and a second case of an adposition
 
 
 def find_case_slot(place: Place) -> Slot | None:
-    """Return what demands the case of a noun in place of the one that is written."""
+    """Return what demands another case of a noun than the written one; None if nothing does."""
     if adposition := _find_adposition(place):
         if place.reading.case in _list_frame(adposition):
             return None
@@ -113,15 +113,15 @@ def _find_address_slot(place: Place) -> Slot | None:
     words, (start, end) = place.sentence.words, _find_phrase(place)
     is_first, is_last = start == 0, end == len(words) - 1
     is_set_off = (is_first or words[start - 1] == ",") and (is_last or words[end] == ",")
-    # In the middle of a sentence, a nominative may name again what is before it; and no source has
-    # the vocative of "my" and the like.
+    # In the middle of a sentence, a nominative may be an apposition to what precedes it; and no
+    # source has the vocative of "my" and the like.
     is_possible = is_first != is_last and not find_modifiers(place.leaf, place.leaves)
     is_possible = is_possible or place.reading.case != "nom"
     return Slot("the one spoken to") if is_set_off and is_possible else None
 
 
 def _find_phrase(place: Place) -> tuple[int, int]:
-    """Return the indices of the first word of the phrase of a noun, and after its last one."""
+    """Return the start and the end (exclusive) of the phrase of a noun, as word indices."""
     leaf = place.leaf
     indices = [o.word_index for o in place.leaves if o.template is leaf.template]
     start = end = leaf.word_index
@@ -137,7 +137,7 @@ def _has_noun_before(place: Place, case: str) -> bool:
 
 
 def _is_excluded(place: Place, verb: Leaf) -> bool:
-    """Return whether a noun cannot have the case that is written, whatever else is meant."""
+    """Return whether the written case of a noun is impossible in every construction."""
     reading = place.reading
     others = [
         o for o in place.clause if o is not place.leaf and (o.token.name == "N" or not is_noun(o))
@@ -175,21 +175,21 @@ def _is_excluded(place: Place, verb: Leaf) -> bool:
             senses = reading.lexeme.senses
             return bool(senses) and _BARE_SENSES[reading.case].isdisjoint(senses)
         case "gen" if place.after is verb and has_kind(verb, "copula"):
-            return False  # Whose is it? No source has the answer.
+            return False  # "It is John's": no source shows how that is said.
         case "gen" | "voc":
             return True
     return False
 
 
 def _is_dative_excluded(place: Place, verb: Leaf, others: Sequence[Leaf]) -> bool:
-    """Return whether a verb has no place for one dative more."""
+    """Return whether a verb has no room for another dative."""
     kinds = find_kinds(verb)
     if kinds == {"transitive"} and find_nominatives(others):
         # Beside an object, a pronoun may be the one for whom something is done.
         has_object = any(is_noun(other, "acc") for other in others)
         return not (has_object and is_pronoun(place.leaf))
     if find_modifiers(place.leaf, place.leaves):
-        return False  # Nobody puts two words into a wrong case, so the dative is meant.
+        return False  # Nobody puts two words into the same wrong case, so the dative is intended.
     if any(is_noun(other, "dat") for other in others):
         return True
     is_goal = "motion" in kinds and "place" in place.reading.lexeme.senses
@@ -197,7 +197,7 @@ def _is_dative_excluded(place: Place, verb: Leaf, others: Sequence[Leaf]) -> boo
 
 
 def _lacks_predicate(place: Place, verb: Leaf) -> bool:
-    """Return whether a copula has a subject, and its predicate is a noun alone in another case."""
+    """Return whether a copula has a subject, but its predicate is a bare noun in another case."""
     has_person = verb.reading is not None and verb.reading.person in ("1", "2")
     nominatives = find_nominatives(place.clause)
     has_subject = has_person or len(nominatives) > 1  # with the noun itself
@@ -215,7 +215,7 @@ def _can_be_object(place: Place, noun: Leaf) -> bool:
 
 
 def _is_subject_pronoun(place: Place, verb: Leaf) -> bool:
-    """Return whether a pronoun has the person of a verb, whose subject it then is."""
+    """Return whether a pronoun has the person and number of a verb, so it must be its subject."""
     form, of_verb = place.form, verb.reading
     is_same = of_verb and (of_verb.person, of_verb.number) == (form.person, form.number)
     return form.case == "nom" and form.person in ("1", "2") and bool(is_same)

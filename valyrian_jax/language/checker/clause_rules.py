@@ -1,6 +1,6 @@
-"""A rule that no template states, as each word alone has a right form.
+"""The rule that no template expresses, because every single word has a right form.
 
-A negative word goes without `daor`.
+A negative word excludes `daor`.
 """
 
 from itertools import pairwise
@@ -21,8 +21,8 @@ def find_violation(tree: Parse) -> str:
         for leaf in find_clause(verb, tree.leaves):
             if leaf.reading and leaf.reading.lexeme.lemma in _NEGATIVE_WORDS:
                 return (
-                    f"`{verb.reading.text}` must be indicative, without `daor`, as "
-                    f"`{leaf.reading.text}` is negative already: `{_find_indicative(verb.reading)}`"
+                    f"`{verb.reading.text}` must be indicative, without `daor`, because "
+                    f"`{leaf.reading.text}` is already negative: `{_find_indicative(verb.reading)}`"
                 )
     return ""
 

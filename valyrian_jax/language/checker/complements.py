@@ -1,4 +1,4 @@
-"""The complements of verbs: those that a verb has, and those that a template asks for."""
+"""The complements of verbs: those that a verb has, and those that a template requires."""
 
 from functools import cache
 
@@ -21,7 +21,7 @@ _NO_COMPLEMENT = ("nothing",)
 
 @cache
 def required_complements(kinds: str) -> frozenset[str]:
-    """Return the complements that kinds of frames stand for; `=kind`, verbs and `any` are exact."""
+    """Return the complements of kinds of frames; `=kind`, infinitives and `any` are themselves."""
     return frozenset(
         kind
         if kind == "any" or kind[0] == "=" or kind.endswith("gon")

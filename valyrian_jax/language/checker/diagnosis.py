@@ -1,8 +1,8 @@
 """Diagnosis by repair: the smallest change that makes a sentence right is the explanation.
 
-A mistake must be provable. The same words in the same order have to be right with one or two other
-forms, and a rule of the grammar has to demand these forms. Where neither is the case, the sentence
-is beyond the grammar, and the diagnosis says how far the grammar could follow.
+A mistake must be provable: the same words in the same order must be right with one or two other
+forms, and a rule of the grammar must demand these forms. Otherwise, the sentence is beyond the
+grammar, and the diagnosis says how far the grammar could follow.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,17 +51,21 @@ def diagnose(sentence: Sentence) -> Diagnosis:
     if len(sentence.words) > _MAX_TOKENS:
         return Diagnosis(
             False,
-            "its words are known, but the grammar does not have this sentence; "
+            "its words are known, but the grammar does not cover this sentence; "
             "divide it into shorter ones to learn more",
         )
     if tree := parse(replace(sentence, check_tense=False, phrases={})):
         return Diagnosis(True, explain_tense(tree), tree.leaves)
     if tree := parse(replace(sentence, check_clauses=False, phrases={})):
         return Diagnosis(True, find_violation(tree), tree.leaves)
-    forms = {i: _other_forms(readings) for i, readings in enumerate(sentence.readings) if readings}
+    forms = {
+        i: _list_other_forms(readings) for i, readings in enumerate(sentence.readings) if readings
+    }
     if repairs := _choose(_repair_all(sentence, [{index: forms[index]} for index in forms])):
         return Diagnosis(True, explain_repairs(repairs), repairs[0].leaves)
-    if order := next((o for o in _other_orders(sentence) if parse(_reorder(sentence, o))), None):
+    if order := next(
+        (o for o in _list_other_orders(sentence) if parse(_reorder(sentence, o))), None
+    ):
         return Diagnosis(False, explain_order(sentence, order))
     pairs = combinations(forms, 2) if len(sentence.words) <= _MAX_PAIR_TOKENS else ()
     if repairs := _choose(_repair_all(sentence, ({i: forms[i], j: forms[j]} for i, j in pairs))):
@@ -88,10 +92,10 @@ def _choose(repairs: Iterable[Repair]) -> list[Repair]:
 
 
 def _find_parsed(sentence: Sentence, forms: _FormsByIndex) -> Iterator[Sentence]:
-    """Yield the sentences with one group of other forms for each word of `forms` that have a parse.
+    """Yield every sentence that has a parse and one group of other forms for each word of `forms`.
 
-    A sentence in which words have all their other forms at once has a parse if one with a group for
-    each of them has one. So a single parse rules out most of them.
+    If any of them has a parse, so has the sentence in which each word has all its other forms at
+    once. So a single parse rules out most of them.
     """
     changed = _replace_readings(sentence, {i: [*chain(*groups)] for i, groups in forms.items()})
     if not parse(changed):
@@ -119,11 +123,11 @@ def _parse_all(sentence: Sentence) -> Iterator[Parse]:
                 yield tree
 
 
-def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
-    """Return the other forms of the words read here, the most similar first.
+def _list_other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
+    """Return the other forms of the words of some readings, the most similar first.
 
-    They are grouped by case and mood: of parses that agree in all but their words, the parser
-    yields one, which may be one that no rule demands.
+    They are grouped by case and mood: of parses that differ only in their words, the parser yields
+    one, and that one may have a form that no rule demands.
     """
     texts = {reading.text for reading in readings}
     lexemes = dict.fromkeys(r.lexeme for r in readings if r.word_class != "word")
@@ -143,23 +147,23 @@ def _other_forms(readings: Sequence[Reading]) -> list[list[Reading]]:
 
 
 def _explain_end(sentence: Sentence) -> str:
-    """Say how far the grammar could follow, and without which word it has the sentence."""
+    """Explain how far the grammar could follow, and without which word it accepts the sentence."""
     words, last = sentence.words, len(sentence.words) - 1
     parts = []
     for end in range(last - 1, 0, -1):
         if parse(_reorder(sentence, [*range(end), last])):
             beginning = " ".join(words[:end]).replace(" ,", ",")
-            parts.append(f"after {quote([beginning])} the grammar knows no more")
+            parts.append(f"the grammar follows it only as far as {quote([beginning])}")
             break
     for index, word in enumerate(words[:last]):
         others = [i for i in range(len(words)) if i != index]
         if sentence.readings[index] and parse(_reorder(sentence, others)):
-            parts.append(f"the grammar has it without `{word}`")
+            parts.append(f"the grammar accepts it without `{word}`")
             break
-    return "; ".join(parts) or "its words are known, but the grammar does not have this sentence"
+    return "; ".join(parts) or "its words are known, but the grammar does not cover this sentence"
 
 
-def _other_orders(sentence: Sentence) -> Iterator[list[int]]:
+def _list_other_orders(sentence: Sentence) -> Iterator[list[int]]:
     """Yield the orders that learners confuse: a verb that is not last, and swapped neighbours."""
     indices = list(range(len(sentence.words)))
     for i in indices[:-2]:

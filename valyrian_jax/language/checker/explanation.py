@@ -25,11 +25,11 @@ def explain_unknown_words(words: Sequence[str]) -> str:
         for letter in word.lower():
             if letter not in ALPHABET and not letter.isprintable():
                 code = f"U+{ord(letter):04X}"
-                return f"`{code}` cannot be High Valyrian: it is no letter or mark at all"
+                return f"`{code}` cannot be High Valyrian: it is neither a letter nor a mark"
             if letter not in ALPHABET and letter not in string.ascii_lowercase:
                 shown = _shorten(word)
                 mark = "◌" * bool(combining(letter)) + letter
-                return f"`{shown}` cannot be High Valyrian: it has no letter or mark `{mark}`"
+                return f"`{shown}` cannot be High Valyrian, which has no letter or mark `{mark}`"
     unknown = list(dict.fromkeys(words))
     reasons = [_explain_unknown(word) for word in unknown[:_MAX_UNKNOWN]]
     more = len(unknown) - len(reasons)
@@ -47,7 +47,7 @@ def _shorten(word: str) -> str:
 
 
 def describe_words(words: Sequence[Word]) -> tuple[str, ...]:
-    """Return a line that lists what each known word is, if there is one."""
+    """Return a line that describes each known word; nothing if there is no known word."""
     parts, length = [], 0
     for word in dict.fromkeys(words):
         if word.is_mark or not word.is_known:
@@ -94,7 +94,7 @@ def explain_tense(tree: Parse) -> str:
         tenses = list_tenses(adverb.lexeme)
         if verb.tense not in tenses:
             allowed = " or ".join(filter(None, [", ".join(tenses[:-1]), tenses[-1]]))
-            forms = quote(_other_tenses(verb, tenses))
+            forms = quote(_list_other_tenses(verb, tenses))
             reason = (
                 f"`{verb.text}` is {verb.tense}; with `{adverb.text}` the verb must be {allowed}"
             )
@@ -102,7 +102,7 @@ def explain_tense(tree: Parse) -> str:
     return "the adverb of time does not go with the tense of the verb"
 
 
-def _other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
+def _list_other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
     """Return the forms of a verb in the same person, number and mood, one for each tense."""
     forms = {
         tense: form.text
@@ -115,33 +115,33 @@ def _other_tenses(verb: Reading, tenses: Sequence[str]) -> list[str]:
 
 
 def explain_order(sentence: Sentence, order: Sequence[int]) -> str:
-    """Name the order of the words that the grammar has."""
+    """Explain which order of the words the grammar accepts."""
     words = sentence.words
     first = next(i for i, index in enumerate(order) if i != index)
     if order[first + 1] == first:
-        here, there = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
-        return f"the grammar has it with `{there}`, not with `{here}`"
-    return f"the grammar has it with `{words[first]}` at the end"
+        written, right = f"{words[first]} {words[first + 1]}", f"{words[first + 1]} {words[first]}"
+        return f"the grammar accepts it with `{right}`, not with `{written}`"
+    return f"the grammar accepts it with `{words[first]}` at the end"
 
 
 def explain_repairs(repairs: Sequence[Repair]) -> str:
     """Explain a mistake by the repairs that are equally small."""
     first, *others = repairs
-    same = [r for r in others if _key(r) == _key(first)]
-    forms = " or ".join(quote(_forms(repair)) for repair in [first, *same])
+    same = [r for r in others if _make_key(r) == _make_key(first)]
+    forms = " or ".join(quote(_list_forms(repair)) for repair in [first, *same])
     reason = f"{_explain_changes(first)}: {forms}"
     for other in others:
-        longer = f"{reason}. Or {_explain_changes(other)}: {quote(_forms(other))}"
+        longer = f"{reason}. Or {_explain_changes(other)}: {quote(_list_forms(other))}"
         if other not in same and len(longer) < _MAX_REASON:
             reason = longer
     return reason
 
 
-def _forms(repair: Repair) -> list[str]:
+def _list_forms(repair: Repair) -> list[str]:
     return [text for _, text in repair.forms]
 
 
-def _key(repair: Repair) -> tuple[object, ...]:
+def _make_key(repair: Repair) -> tuple[object, ...]:
     return tuple((change.place.leaf.word_index, change.slot) for change in repair.changes)
 
 
@@ -158,7 +158,7 @@ def _explain_change(change: Change) -> str:
         features = ("mood",)
     actual, expected = _describe(place.reading, features), _describe(place.form, features)
     if features == ("position",):
-        return f"`{word}` is the form used {actual}; {expected} it must be"
+        return f"`{word}` is the form used {actual}; it must be the one used {expected}"
     return f"`{word}` is {actual}; {slot.text} must be {expected}"
 
 

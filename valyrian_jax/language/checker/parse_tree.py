@@ -1,4 +1,4 @@
-"""A sentence to parse, and the parts of a parse."""
+"""The data of the parser: a sentence to parse, and the parts of a parse."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from valyrian_jax.language.words.lexicon import Lexeme
 
 @cache
 def list_shared_cases(lexeme: Lexeme) -> Sequence[str]:
-    """Return the cases for which a noun can have its nominative.
+    """Return the cases in which a noun may have the form of its nominative.
 
-    Names of unknown paradigm keep it in all cases, and the others when they are spoken to, as in
-    the series. Of other words of unknown paradigm a source may show the accusative only.
+    Names of unknown paradigm have it in all cases; other names have it as a vocative, as in the
+    series. Other words of unknown paradigm may have it as an accusative.
     """
     if any(reading.text != lexeme.lemma for reading in inflect(lexeme)):
         return ("voc",) if lexeme.pos == "name" else ()
@@ -27,7 +27,7 @@ def list_shared_cases(lexeme: Lexeme) -> Sequence[str]:
 
 
 class Agreement(NamedTuple):
-    """The features that words agreeing with a participant have; "" is unknown."""
+    """The features of the words that agree with a participant; "" is unknown."""
 
     gender: str = ""
     number: str = ""  # sg or pl
@@ -101,10 +101,10 @@ class Sentence:
         phrases: Noun phrases and parts found so far, by the index after their last word and then
             by the name of the part.
         templates: Templates that its words do not rule out, by the name of what they match.
-        features_by_word: Each word itself; word classes, moods, cases, parts of speech and lemmas
-            of its readings; of verbs, mood and complement ("indicative object"); and whether it is
-            coordinated or has a capital letter.
-        features_before: The features of all words before each index.
+        features_by_word: For each word: the word itself; word classes, moods, cases, parts of
+            speech and lemmas of its readings; mood and complement of verbs ("indicative object");
+            and "coordinated" and "capital" (a capital letter), where they apply.
+        features_before: For each index, the features of all words before it.
     """
 
     grammar: Grammar
@@ -120,7 +120,7 @@ class Sentence:
     _by_class: list[dict[str, list[Reading]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Collect what a template can ask for, so that most templates need no search."""
+        """Collect what templates can require, so that most of them need no search."""
         self.templates = {}
         self._by_class = [{} for _ in self.words]
         for by_class, readings in zip(self._by_class, self.readings, strict=True):

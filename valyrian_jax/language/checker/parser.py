@@ -2,9 +2,9 @@
 
 In High Valyrian the verb is last and a phrase inside a phrase precedes its noun. Matching from the
 end therefore meets a head before its dependents, and each inner phrase ends before the outer one.
-What ends at a word is found once: the noun phrases, and every part of a sentence by its name, so
-that the time is bounded by a polynomial in the number of words. The parser ignores the generator's
-weights, preferred senses and preferred tenses.
+The noun phrases and the named parts that end at a word are found only once, so the time is
+polynomial in the number of words. The parser ignores the generator's weights, preferred senses and
+preferred tenses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from valyrian_jax.language.template import END_MARKS, MODIFIERS, Role, Template,
 from valyrian_jax.language.words.categories import NUMBERS
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 
-# The class of the words that a letter stands for; others are looked up among all readings.
+# The class of the words that a letter can match; for other categories, all readings are tried.
 _WORD_CLASSES = {
     "verb": "verb",
     "time": "word",
@@ -63,20 +63,20 @@ def match_template(sentence: Sentence, template: Template, end: Parse) -> Iterat
 
 
 def list_templates(sentence: Sentence, name: str, end: int) -> Sequence[Template]:
-    """List the templates of this name that may match words of which the last is before `end`."""
+    """List the templates of this name that may match words up to the one before index `end`."""
     if not end:
         return ()
-    found = sentence.templates.get(name)
-    if found is None:
+    possible = sentence.templates.get(name)
+    if possible is None:
         grammar = sentence.grammar
         others = {SENTENCES: grammar.sentences, _PHRASES: grammar.phrases, _GROUPS: grammar.groups}
         templates = others.get(name) or grammar.parts_by_name.get(name, ())
         features = sentence.features_before[-1]
-        found = sentence.templates[name] = [t for t in templates if _is_possible(t, features)]
+        possible = sentence.templates[name] = [t for t in templates if _is_possible(t, features)]
     features, last = sentence.features_before[end], sentence.features_by_word[end - 1]
     return [
         template
-        for template in found
+        for template in possible
         if (not (options := find_last_options(template)) or not options.isdisjoint(last))
         and _is_possible(template, features)
     ]
@@ -168,7 +168,7 @@ def _match_token(
 
 
 def _match_part(sentence: Sentence, token: Token, role: Role, suffix: Parse) -> Iterator[Parse]:
-    """Yield every match of one of several parts, which agrees with the participant `S:x`."""
+    """Yield every match of one of several parts that agrees with its shared participant (`S:x`)."""
     for name in role.arguments:
         for part in find_parts(sentence, name, suffix.start):
             agreements: Agreements | None = suffix.agreements
@@ -208,7 +208,7 @@ def _match_participant(
 
 
 def _has_sense(noun: Lexeme, role: Role) -> bool:
-    """Test whether a noun has one of the senses, or senses that the lexicon does not tell."""
+    """Test whether a noun has one of the role's senses, or may have it because none are listed."""
     if not noun.senses:
         return "known" not in role.arguments
     return not set(noun.senses).isdisjoint(role.arguments)
@@ -216,17 +216,17 @@ def _has_sense(noun: Lexeme, role: Role) -> bool:
 
 def find_parts(sentence: Sentence, name: str, end: int) -> Sequence[Part]:
     """Find the parts of this name whose last word is the one before index `end`."""
-    found = sentence.phrases.setdefault(end, {})
-    if name not in found:
-        found[name] = ()  # A part of the same name that ends at the same word adds nothing.
+    cached = sentence.phrases.setdefault(end, {})
+    if name not in cached:
+        cached[name] = ()  # A part of the same name that ends at the same word adds nothing.
         parts: dict[tuple[int, Agreement], Part] = {}
         for template in list_templates(sentence, name, end):
             for result in match_template(sentence, template, Parse(end, {}, ())):
                 agreement = result.agreements.get(template.head, Agreement())._replace(case="")
                 key = result.start, agreement
                 parts.setdefault(key, Part(*key, result.leaves))
-        found[name] = tuple(parts.values())
-    return found[name]
+        cached[name] = tuple(parts.values())
+    return cached[name]
 
 
 def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequence[Phrase]:
@@ -238,9 +238,9 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
         is_group: Whether to find coordinated noun phrases too.
     """
     name = _GROUPS if is_group else _PHRASES
-    found = sentence.phrases.setdefault(end, {})
-    if name not in found:
-        found[name] = ()
+    cached = sentence.phrases.setdefault(end, {})
+    if name not in cached:
+        cached[name] = ()
         phrases: dict[tuple[object, ...], Phrase] = {}
         for template in list_templates(sentence, name, end):
             if template.covered:
@@ -250,8 +250,8 @@ def find_phrases(sentence: Sentence, end: int, is_group: bool = False) -> Sequen
                 # Of the matches that differ only in their leaves, the first is enough.
                 phrases.setdefault(phrase[:-1], phrase)
         simple = find_phrases(sentence, end) if is_group else ()
-        found[name] = (*simple, *phrases.values())
-    return found[name]
+        cached[name] = (*simple, *phrases.values())
+    return cached[name]
 
 
 def _make_phrase(template: Template, result: Parse) -> Phrase:

@@ -1,4 +1,4 @@
-"""A word in its place in a parse: what stands around it."""
+"""A word of a parse with its surroundings: its verb, its clause and its neighbours."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,13 +10,13 @@ _ANIMATE = frozenset(("person", "animal", "god"))
 
 
 class Place(NamedTuple):
-    """A word of a parse that takes the place of another form of it.
+    """A word of a repaired parse, which replaces the form that is written.
 
     Attributes:
         sentence: The sentence as written.
         leaves: The words of the parse.
         leaf: The word.
-        reading: What is written in its place: the reading that is closest to it.
+        reading: The reading of the written form that is closest to it.
     """
 
     sentence: Sentence
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features that the form and what is written do not share."""
+        """Names of the features in which the form differs from the written one."""
         return tuple(self.form.differing_features(self.reading))
 
     @property
@@ -56,7 +56,7 @@ class Place(NamedTuple):
 
     @property
     def clause(self) -> Sequence[Leaf]:
-        """The words before the verb of its clause, up to the verb before."""
+        """The words of its clause before the verb."""
         return find_clause(self.verb, self.leaves) if self.verb else ()
 
 
@@ -64,8 +64,8 @@ class Slot(NamedTuple):
     """What demands a form.
 
     Attributes:
-        text: The place of the word, as in "the object of `urnes`".
-        governor: The word that demands the form, if it is one.
+        text: Function of the word, as in "the object of `urnes`".
+        governor: The word that demands the form; None if no single word does.
         cost: How weak the demand is.
     """
 
@@ -75,12 +75,12 @@ class Slot(NamedTuple):
 
 
 def agree_with(word: Leaf) -> Slot:
-    """Return the place of a word that agrees with another."""
+    """Return the slot of a word that must agree with another word."""
     return Slot(f"to agree with `{text_of(word)}` it", word)
 
 
 def agree_with_subject(subject: Leaf) -> Slot:
-    """Return the place of a verb or a predicate."""
+    """Return the slot of a verb or a predicate, which must agree with a subject."""
     return Slot(f"to agree with its subject `{text_of(subject)}` it", subject)
 
 
@@ -90,7 +90,7 @@ def find_index(leaf: Leaf, leaves: Sequence[Leaf]) -> int:
 
 
 def find_clause(verb: Leaf, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
-    """Return the words from the verb before a verb up to it."""
+    """Return the words between the previous finite verb and a verb, without the two."""
     end = find_index(verb, leaves)
     start = next((i + 1 for i in reversed(range(end)) if is_finite(leaves[i])), 0)
     return leaves[start:end]
@@ -114,26 +114,26 @@ def find_nominatives(clause: Sequence[Leaf]) -> Sequence[Leaf]:
 
 
 def is_finite(leaf: Leaf) -> bool:
-    """Whether a word is a verb that has a subject."""
+    """Return whether a word is a finite verb."""
     reading = leaf.reading
     return reading is not None and reading.word_class == "verb" and reading.mood != "infinitive"
 
 
 def is_noun(leaf: Leaf, case: str = "") -> bool:
-    """Whether a word is a noun, a name or a pronoun, in a case if one is given."""
+    """Return whether a word is a noun, a name or a pronoun, in a case if one is given."""
     reading = leaf.reading
     return reading is not None and reading.word_class == "noun" and case in ("", reading.case)
 
 
 def is_pronoun(leaf: Leaf) -> bool:
-    """Whether a word is a pronoun."""
+    """Return whether a word is a pronoun."""
     return leaf.reading is not None and leaf.reading.lexeme.pos == "pron"
 
 
 def is_animate(noun: Reading) -> bool:
-    """Whether a noun is a pronoun, a person or an animal.
+    """Return whether a noun is a pronoun, a person, an animal or a god.
 
-    Sources have the nominative of other nouns as an object, too, where our tables do not.
+    Sources use the nominative of other nouns as an object, too, where our tables do not.
     """
     return noun.lexeme.pos == "pron" or not _ANIMATE.isdisjoint(noun.lexeme.senses)
 
@@ -145,7 +145,7 @@ def find_kinds(verb: Leaf) -> set[str]:
 
 
 def has_kind(verb: Leaf, *kinds: str) -> bool:
-    """Whether a verb has a frame of one of these kinds."""
+    """Return whether a verb has a frame of one of these kinds."""
     return not find_kinds(verb).isdisjoint(kinds)
 
 

@@ -1,4 +1,4 @@
-"""Reading a sentence: its words with every reading, also those that are misspelt."""
+"""Reading a sentence: its words, misspelt ones included, with all their readings."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -19,8 +19,8 @@ class Word(NamedTuple):
 
     Attributes:
         text: As it was written, in NFC.
-        literal: As templates and set phrases have it; `text` if they do not have it.
-        readings: Its readings, also as it may be meant.
+        literal: Its form in templates and set phrases; `text` if they do not contain it.
+        readings: Its readings; those of the intended words if it is misspelt.
     """
 
     text: str
@@ -29,18 +29,18 @@ class Word(NamedTuple):
 
     @property
     def is_mark(self) -> bool:
-        """Whether it is no word."""
+        """Whether it is a punctuation mark."""
         return self.text in PUNCTUATION
 
     @property
     def is_misspelt(self) -> bool:
-        """Whether it is no form of a word as it was written."""
+        """Whether its readings have other spellings than the one that was written."""
         texts = {reading.text.lower() for reading in self.readings}
         return bool(texts) and self.text.lower() not in texts
 
     @property
     def is_known(self) -> bool:
-        """Whether it is in the language."""
+        """Whether the word is known."""
         return bool(self.readings) or self.literal in fixed_words()
 
 
@@ -63,10 +63,10 @@ def make_sentence(words: Sequence[Word]) -> Sentence:
 
 
 def drop_guesses(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """Leave out the rare readings of a form that has another one; they would excuse many mistakes.
+    """Drop the rare readings of a form that has others; they would excuse many mistakes.
 
-    The form of a plural is not also a paucal that only analogy gives, a name has no plural, a
-    demonstrative that stands alone has no cases, and an adposition is not a noun with "and".
+    A plural form is not read as a paucal that only analogy gives, nor a name as a plural, nor a
+    demonstrative without a noun as an oblique case, nor an adposition as a noun with "and".
     """
     if not any(reading.attested for reading in readings):
         return readings
@@ -92,7 +92,7 @@ def _is_rare(reading: Reading) -> bool:
 
 
 def respell_words(words: Sequence[Word]) -> Sequence[Word]:
-    """Add the words that differ in macrons only, if a sentence is written without macrons."""
+    """Add readings that differ only in macrons, if the whole sentence is written without them."""
     if any(letter in SHORT_VOWELS for word in words for letter in word.text.lower()):
         return words
     return [word if word.is_mark or word.is_misspelt else _respell(word) for word in words]
@@ -118,7 +118,7 @@ def read_word(token: str) -> Word:
 
 @cache
 def fixed_words() -> frozenset[str]:
-    """Return the words that the grammar or a set phrase has in one form."""
+    """Return the literal words of templates and set phrases."""
     templates = load_grammar().templates
     tokens = {token.name for t in templates for token in t.tokens if not token.is_letter}
     return (set_phrase_words() | tokens) - {*PUNCTUATION}

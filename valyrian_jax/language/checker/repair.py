@@ -1,4 +1,4 @@
-"""Repairs: the forms that make a sentence right, and how likely it is that they are meant."""
+"""Repairs: the forms that make a sentence right, and how likely they are to be intended."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from valyrian_jax.language.words.analysis import Reading
 
 # How unlikely it is that somebody confuses the values of a feature.
 _COSTS = {"case": 2, "number": 2, "gender": 2, "person": 2, "mood": 2, "tense": 9, "position": 1}
-_INFERRED = 0.5  # a form that analogy gives
+_INFERRED = 0.5  # for a form that only analogy gives
 _COORDINATION = 3
 _UNINFLECTED = 1
 MAX_COST = 6  # of a word; nobody confuses more
@@ -66,7 +66,10 @@ def _cost(form: Reading, reading: Reading) -> float:
 
 
 def make_repair(sentence: Sentence, tree: Parse, indices: Sequence[int]) -> Repair | None:
-    """Return the repair that a parse with these words changed is, if rules demand the forms."""
+    """Return the repair by which the words at `indices` get the forms of a parse.
+
+    None: no rule demands one of the forms, or two changes together prove nothing.
+    """
     changes, cost = [], _template_cost(tree)
     for leaf in (leaf for leaf in tree.leaves if leaf.word_index in indices):
         if leaf.reading is None:
@@ -86,9 +89,9 @@ def make_repair(sentence: Sentence, tree: Parse, indices: Sequence[int]) -> Repa
 def _are_provable(changes: Sequence[Change]) -> bool:
     """Return whether two changes prove a mistake.
 
-    They do if each alone has an unchanged word that demands it, if one is a noun in another case
-    and the other a word that agrees with it, or if both have another gender than their noun, which
-    has only one.
+    They do if an unchanged word demands each of them, if one is a noun in another case and the
+    other a word that agrees with it, or if both differ in gender from their noun, which has only
+    one.
     """
     if all(change.place.features == ("gender",) for change in changes):
         return True

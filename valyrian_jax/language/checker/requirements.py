@@ -1,4 +1,4 @@
-"""What a template asks of a sentence, known before any search: most templates need none.
+"""What a template requires of a sentence; this rules out most templates without a search.
 
 A feature is one of those that `Sentence.features_by_word` lists.
 """
@@ -22,7 +22,7 @@ class Choice(NamedTuple):
         token_index: Index of the token in its template.
         bit: The bit of `Step.required` that is this token.
         repeated: Whether it may match again.
-        options: Features of which the last word of every match has one; empty: any word.
+        options: Features; the last word of every match has one of them. Empty: any word.
     """
 
     token_index: int
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One token of a template, or several that stand in any order.
+    """One token of a template, or several that come in any order.
 
     Attributes:
         choices: The tokens, from the last to the first.
@@ -69,7 +69,7 @@ def list_steps(template: Template) -> Sequence[Step]:
 
 @cache
 def find_needs(template: Template) -> frozenset[str]:
-    """Return the features that the words of every match of a template have together."""
+    """Return the features that occur among the words of every match of a template."""
     needs: set[str] = set()
     for choice in _list_required(template):
         token = template.tokens[choice.token_index]
@@ -82,7 +82,7 @@ def find_needs(template: Template) -> frozenset[str]:
 
 @cache
 def find_alternatives(template: Template) -> Sequence[frozenset[str]]:
-    """Return sets of features of each of which the words of every match have one."""
+    """Return sets of features; of each set, one occurs among the words of every match."""
     return [c.options for c in _list_required(template) if len(c.options) > 1]
 
 
@@ -93,7 +93,7 @@ def _list_required(template: Template) -> Iterator[Choice]:
 
 @cache
 def find_last_options(template: Template) -> frozenset[str]:
-    """Return features of which the last word of every match has one; empty: any word."""
+    """Return features one of which the last word of every match has; empty: any word."""
     options: list[frozenset[str]] = []
     for step in reversed(list_steps(template)):
         options += [choice.options for choice in step.choices]

@@ -24,7 +24,7 @@ _UNLIKELY = 0.5
 
 
 def find_slot(place: Place) -> Slot | None:
-    """Return what demands a form in place of what is written; None if nothing does."""
+    """Return what demands a form in place of the written one; None if nothing does."""
     form, reading, features = place.form, place.reading, place.features
     if form.coordinated != reading.coordinated:
         return None if features else _find_coordination_slot(place)
@@ -93,7 +93,7 @@ def _find_person_slot(place: Place) -> Slot | None:
     if "tense" in place.features or subject is None:
         return None
     if "person" in place.features and not is_pronoun(subject):
-        # With the copula, the noun can be what the omitted subject is: "a leader you are".
+        # With the copula, the noun can be the predicate of an omitted subject: "a leader you are".
         is_copula = has_kind(leaf, "copula")
         is_alone = len(find_nominatives(find_clause(leaf, leaves))) == 1
         is_person = subject.reading is not None and is_animate(subject.reading)
@@ -115,18 +115,18 @@ def _is_addressee(leaf: Leaf) -> bool:
 def _find_modifier_slot(place: Place) -> Slot | None:
     """Return what demands the form of an adjective, determiner or numeral."""
     leaf, leaves, verb = place.leaf, place.leaves, place.verb
-    if not leaf.token.features:  # It stands for a noun.
+    if not leaf.token.features:  # It is used as a noun.
         return None
     target = leaf.token.features[0]
     nouns = [o for o in leaves if o.token.name == target and o.template is leaf.template]
     if nouns:
-        return agree_with(min(nouns, key=lambda noun: _distance(leaf, noun)))
+        return agree_with(min(nouns, key=lambda noun: _measure_distance(leaf, noun)))
     subject = find_subject(verb, leaves) if verb else None
     return agree_with_subject(subject) if subject else None
 
 
-def _distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
-    """Return how far a noun is from a modifier: nearer on the side that their template says."""
+def _measure_distance(modifier: Leaf, noun: Leaf) -> tuple[bool, int]:
+    """Return the sort key of a noun's distance from a modifier; the template's side comes first."""
     tokens = modifier.template.tokens
     is_before = tokens.index(modifier.token) < tokens.index(noun.token)
     distance = noun.word_index - modifier.word_index

@@ -1,4 +1,4 @@
-"""A text as sentences, and a sentence as words and marks; quotes, brackets and emoji are layout."""
+"""Split a text into sentences, and a sentence into words and marks, without quotes and emoji."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -17,25 +17,25 @@ _TOKEN = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{_ACCENTS}])*|\d+|[.…]{{2,}}|\S")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff"))
 _GAP = "…"
 _COMMAS = ",;:—–―"
-_MEANINGFUL = "@#%&/\\§"  # punctuation for Unicode, but it says something
+_MEANINGFUL = "@#%&/\\§"  # Unicode classes them as punctuation, but they have a meaning.
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a text into sentences, each of which ends with . ! ? or its line.
+    """Split a text into sentences, which end with . ! ? or at the end of a line.
 
-    What has no letter and no digit is no sentence.
+    A part without a letter or a digit is not a sentence.
     """
     parts = (part.strip() for part in _SENTENCE.findall(text))
     return [part for part in parts if any(map(str.isalnum, part))]
 
 
 def stream_sentences(blocks: Iterable[str]) -> Iterator[str]:
-    """Yield the sentences of a text of any size, which comes in blocks, as `split_sentences`."""
+    """Yield the sentences of a text of any size that comes in blocks, as `split_sentences` does."""
     rest = ""
     for block in blocks:
         rest += block
         parts = [*_SENTENCE.finditer(rest)]
-        # The last one may go on in the next block, and a blank one belongs to the one before.
+        # The last one may continue in the next block, and a blank one belongs to the one before.
         count = len(parts) - 1 if parts and parts[-1][0].strip() else len(parts) - 2
         for part in parts[: max(count, 0)]:
             yield from split_sentences(part[0])
@@ -50,22 +50,22 @@ def tokenize(text: str) -> list[str]:
     """Split a sentence into words and the marks . , ! ? that the grammar knows.
 
     Semicolons, colons and dashes become commas. Other punctuation and emoji are left out, and so
-    are commas without a word on both sides. The marks at the end become one; there always is one.
-    Everything else, such as a digit, is a word.
+    are commas without a word on both sides. The marks at the end become one; a missing one is
+    added. Everything else, such as a digit, is a word.
     """
-    found = map(_normalize, _TOKEN.findall(nfc(text).translate(_INVISIBLE)))
-    tokens = [token for token in found if token]
+    normalized = map(_normalize, _TOKEN.findall(nfc(text).translate(_INVISIBLE)))
+    tokens = [token for token in normalized if token]
     ends = []
     while tokens and tokens[-1] in (*PUNCTUATION, _GAP):
         ends.append(tokens.pop())
     end = next((mark for mark in "?!" if mark in ends), ".")
     words = [token for token in tokens if token != _GAP]
-    kept = [b for a, b in pairwise([",", *words]) if not a == b == ","]
-    return [*kept, end] if kept else []
+    words = [b for a, b in pairwise([",", *words]) if not a == b == ","]
+    return [*words, end] if words else []
 
 
 def _normalize(token: str) -> str:
-    """Return a word or mark as the grammar has it; "" for one that means nothing."""
+    """Return a word or mark in the grammar's form; "" for one without a meaning."""
     if token[0].isalnum() or token in PUNCTUATION:
         return token
     if token[0] in ".…":

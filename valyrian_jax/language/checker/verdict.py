@@ -20,7 +20,7 @@ from valyrian_jax.language.words.spelling import nfc
 
 Kind = Literal["right", "mistake", "beyond"]
 KINDS: tuple[Kind, ...] = ("right", "mistake", "beyond")
-NOT_IN_GRAMMAR = "the grammar does not have this sentence"  # the reason without a diagnosis
+NOT_IN_GRAMMAR = "the grammar does not cover this sentence"  # the reason without a diagnosis
 MAX_TOKENS = 40  # words and marks; the sentences of the generator are shorter
 
 
@@ -29,8 +29,9 @@ class Verdict(NamedTuple):
 
     Attributes:
         text: The sentence as it was written.
-        verdict: "right": the grammar has it. "mistake": a word has a wrong form, and with another
-            form of it the sentence is right. "beyond": a word or the construction is not known.
+        verdict: "right": the grammar accepts it. "mistake": one or two words have a wrong form, and
+            with other forms of them the sentence is right. "beyond": a word or the construction is
+            not known.
         reason: Why it is not right, or "".
         known_words: Number of its words that are known.
         words: Number of its words.
@@ -76,7 +77,7 @@ def check_sentence(text: str) -> Verdict:
 def check_without_diagnosis(text: str) -> Verdict:
     """Check one sentence without looking for a mistake, which is many times faster.
 
-    Every sentence that is not right is beyond the grammar then.
+    Every sentence that is not right then gets the verdict "beyond".
     """
     return _check_words(text)[0]
 
@@ -87,28 +88,31 @@ def _check_words(text: str) -> tuple[Verdict, Sequence[Word]]:
     count = sum(not word.is_mark for word in words)
     known_words = sum(word.is_known for word in words[:MAX_TOKENS])
     verdict = Verdict(text, "beyond", "", known_words, count)
-    if reason := _reject(words, count):
+    if reason := _reject(words):
         notes = describe_words(words[:MAX_TOKENS])
         return verdict._replace(reason=reason, notes=notes), ()
-    if found := find_parse(words):
-        attempt, tree = found
+    if parsed := find_parse(words):
+        attempt, tree = parsed
         notes = (*_spelling_notes(text, attempt, tree.leaves),)
         return verdict._replace(verdict="right", notes=notes), words
     return verdict._replace(reason=NOT_IN_GRAMMAR), words
 
 
-def _reject(words: Sequence[Word], count: int) -> str:
+def _reject(words: Sequence[Word]) -> str:
     """Return why a sentence cannot be parsed, or ""."""
     if not words:
         return "there are no words in it; write a sentence"
     if len(words) > MAX_TOKENS:
-        return f"it has {count} words; the grammar knows sentences of up to {MAX_TOKENS}: divide it"
+        return (
+            f"it has {len(words)} words and marks; the checker takes sentences of up to "
+            f"{MAX_TOKENS}: divide it"
+        )
     unknown = [word.text for word in words if not (word.is_mark or word.is_known)]
     return explain_unknown_words(unknown) if unknown else ""
 
 
 def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
-    """Find the parse of a sentence, or of the same without commas, and the words it is of."""
+    """Return the words that have a parse, the sentence's or those without commas, and the parse."""
     if not 0 < len(words) <= MAX_TOKENS:
         return None
     for attempt in _vary(words):
@@ -119,7 +123,7 @@ def find_parse(words: Sequence[Word]) -> tuple[Sequence[Word], Parse] | None:
 
 
 def _cuts_phrase(words: Sequence[Word], tree: Parse) -> bool:
-    """Return whether a comma stands between a genitive and its noun, where the parse has none."""
+    """Return whether a comma that the parse lacks separates a genitive from its noun."""
     commas, before = set(), 0
     for word in words:
         if word.text == ",":
@@ -143,7 +147,7 @@ def _vary(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
 
 
 def _spelling_notes(text: str, words: Sequence[Word], leaves: Iterable[Leaf]) -> Iterator[str]:
-    """Yield a note on every word that is spelt otherwise, as the parse with these leaves has it."""
+    """Yield a note on every word whose spelling differs from that in the parse."""
     if text != nfc(text):
         yield "it is not NFC (its accents are separate characters); checked as NFC"
     read = {leaf.word_index: leaf.reading.text for leaf in leaves if leaf.reading}

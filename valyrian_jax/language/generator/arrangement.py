@@ -48,7 +48,7 @@ def _is_printed(state: SentenceState, token: Token) -> bool:
     if not _is_choice(state.template, token):
         return True
     probability = state.grammar.weights["chances"]["optional"]
-    # A caller that looks for one sentence tells by the role whether the sentence can have it.
+    # A caller that looks for one sentence uses the role to decide whether the sentence can have it.
     role = state.template.roles.get(token.name, token)
     return state.choice.pick((role, None), (probability, 1 - probability)) is not None
 
@@ -68,7 +68,7 @@ def _choose_order(state: SentenceState, indices: Sequence[int]) -> Sequence[int]
 
 @cache
 def _settle_tokens(template: Template, indices: tuple[int, ...]) -> Template:
-    """Return the template with these tokens; a cache keeps its identity."""
+    """Return the template with these tokens; the cache makes equal results identical."""
     tokens = (template.tokens[index] for index in indices)
     fixed = (
         replace(

@@ -1,8 +1,8 @@
 """Texts with their derivations: the information and the templates of every sentence.
 
-Unlike the texts of a corpus, these are independent of each other: a sentence may occur twice. Their
-mean information is therefore the entropy of the grammar's derivations, without a rule that no model
-can know.
+Unlike the texts of a corpus, these are independent of each other: a sentence may occur twice. So
+their mean information is the entropy of the grammar's derivations, without the rule that no
+sentence occurs twice, which no model can follow.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,8 +61,8 @@ class TextDerivation(NamedTuple):
 def generate_derivations(texts: int, seed: int) -> Iterator[TextDerivation]:
     """Generate independent texts with their derivations.
 
-    A dead end is drawn again, as in a corpus; its information is not counted. A text that finds no
-    way out of one is drawn again from its beginning.
+    After a dead end, the sentence is drawn again, as in a corpus, and the information of the dead
+    end is not counted. After too many of them, the text is drawn again from its beginning.
 
     Args:
         texts: Number of texts, at least 1.
@@ -91,7 +91,7 @@ def generate_derivations(texts: int, seed: int) -> Iterator[TextDerivation]:
 def _generate_text(
     grammar: Grammar, choice: WeightedChoice, templates: list[Template]
 ) -> TextDerivation | None:
-    """Generate a text, or None after too many dead ends; `templates` has those that were picked."""
+    """Generate a text; None after too many dead ends. `templates` records the templates picked."""
     plan = choice.pick(grammar.texts, [text.weight for text in grammar.texts])
     sentences, discourse = list[SentenceDerivation](), Discourse()
     plan_bits, start = 0.0, 0
@@ -117,10 +117,10 @@ def _generate_text(
 def _measure_plan(
     plans: Sequence[TextPlan], following: Sequence[str], before: Sequence[str]
 ) -> float:
-    """Return -log2 of the probability that a plan goes on like this after its beginning."""
+    """Return -log2 of the probability that a plan continues with these kinds after `before`."""
     return -log2(_weigh(plans, (*before, *following)) / _weigh(plans, before))
 
 
 def _weigh(plans: Sequence[TextPlan], beginning: Sequence[str]) -> float:
-    """Return the weight of the plans that begin like this."""
+    """Return the total weight of the plans that begin with these kinds."""
     return sum(p.weight for p in plans if p.kinds[: len(beginning)] == (*beginning,))

@@ -75,7 +75,7 @@ class DerivationSum:
         self._outcomes: dict[tuple[Hashable, ...], dict[Any, float]] = {}
 
     def after(self, discourse: Discourse, kind: str = "tell") -> dict[Discourse, float]:
-        """Return every discourse that can follow, and the probability of it and the sentence."""
+        """Return every discourse that can follow, with the joint probability of the sentence."""
         outcomes = self._sum_outcomes(generate_sentence, self._grammar, discourse, kind)
         return {after: p for (text, after), p in outcomes.items() if text == self._sentence}
 

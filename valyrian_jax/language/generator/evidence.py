@@ -1,11 +1,11 @@
-"""Evidence: what a sentence shows about its derivations, so that few have to be tried."""
+"""Evidence: what a sentence reveals about its derivations, so that few need to be tried."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from valyrian_jax.language.generator.vocabulary import Tense, VerbFrame, WordForm, list_verb_frames
-from valyrian_jax.language.grammar import Grammar, find_parts
+from valyrian_jax.language.grammar import Grammar, find_part_templates
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.analysis import analyze
@@ -14,7 +14,7 @@ from valyrian_jax.language.words.lexicon import Lexeme
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a sentence shows about its derivations.
+    """What a sentence reveals about its derivations.
 
     Attributes:
         texts: Words and marks, and words before their last vowel was lengthened.
@@ -22,7 +22,7 @@ class Evidence:
         features: Parts of speech, cases, tenses and moods of all readings.
         lines: The words between spaces, with and without the capital letter.
         grammar: The grammar.
-        parts: Whether the sentence can have one of these parts, as far as it was asked.
+        parts: Cache: whether the sentence can have one of these parts.
     """
 
     texts: frozenset[str]
@@ -63,7 +63,7 @@ class Evidence:
             return token.name in self.texts
         if role.category != "participant":
             return self._allows_role(role) and self._allows_mood(role, token)
-        # A noun or pronoun must be there, unless it is a subject, which may be left out.
+        # The sentence must have a noun or pronoun, unless it is a subject, which may be left out.
         subjects = {t.features[0] for t in template.tokens if t.features and t is not token}
         case = token.features[0] if token.features else ""
         return token.name in subjects or case in ("", "N", "phrase") or case in self.features
@@ -86,8 +86,8 @@ class Evidence:
                 return any(map(self.allows, phrases))
             case "part":
                 if role.arguments not in self.parts:
-                    self.parts[role.arguments] = True  # should the part contain itself
-                    templates = find_parts(self.grammar, role.arguments)
+                    self.parts[role.arguments] = True  # in case the part contains itself
+                    templates = find_part_templates(self.grammar, role.arguments)
                     self.parts[role.arguments] = any(map(self.allows, templates))
                 return self.parts[role.arguments]
             case "verb":
@@ -98,7 +98,7 @@ class Evidence:
 
 
 def find_evidence(words: list[str], grammar: Grammar) -> Evidence:
-    """Find what the words and marks of a sentence show."""
+    """Return what the words and marks of a sentence reveal."""
     uncapitalized = [words[0][:1].lower() + words[0][1:], *words[1:]]
     readings = tuple(r for word in (uncapitalized[0], *words) for r in analyze(word))
     features = {f for r in readings for f in (r.lexeme.pos, r.case, r.tense, r.mood)}

@@ -10,7 +10,12 @@ from valyrian_jax.language.generator.sentence_state import (
     senses_of,
 )
 from valyrian_jax.language.generator.verbs import tense_weights
-from valyrian_jax.language.generator.vocabulary import WordForm, find_modifiers, find_words, meets
+from valyrian_jax.language.generator.vocabulary import (
+    WordForm,
+    find_modifier_forms,
+    find_words,
+    meets,
+)
 from valyrian_jax.language.generator.weighted_choice import NO_CHOICE
 from valyrian_jax.language.grammar import Grammar
 from valyrian_jax.language.template import MODIFIERS, Template, Token
@@ -24,7 +29,7 @@ def find_noun_phrases(
 ) -> tuple[Template, ...]:
     """Return the noun-phrase templates that accept a noun and have attested forms agreeing with it.
 
-    A relative clause or a group of nouns is not inside another phrase, and no vocative.
+    Inside another phrase or in the vocative, there are no relative clauses and no groups of nouns.
     """
 
     def accepts_noun(template: Template) -> bool:
@@ -79,6 +84,6 @@ def find_agreeing_forms(state: SentenceState, index: int, following: str) -> Seq
         words = find_words(role.arguments)
         forms = ((word, inflect_adjective(word, position).get(key)) for word in words)
         return [WordForm(word, form.text) for word, form in forms if form and form.attested]
-    return find_modifiers(
+    return find_modifier_forms(
         role.category, role.arguments[1:], noun.referent.senses, noun.number, key, position
     )

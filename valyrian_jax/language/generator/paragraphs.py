@@ -16,8 +16,8 @@ from valyrian_jax.language.generator.weighted_choice import (
 from valyrian_jax.language.grammar import NEXT_SPEAKER, Grammar, load_grammar
 from valyrian_jax.language.template import PUNCTUATION
 
-ATTEMPTS = 60  # draws of a sentence, until one is new; then the text is drawn again
-RESTARTS = 20  # If none of so many texts can be new, the grammar counts as exhausted.
+ATTEMPTS = 60  # draws of a sentence until it must be new; after them the text is drawn again
+RESTARTS = 20  # draws of a text until it must be new; after them the grammar counts as exhausted
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -107,7 +107,7 @@ def generate_sentence(
 
 
 def join_words(words: list[str]) -> str:
-    """Join words and punctuation marks to a sentence in Unicode NFC, with a capital letter."""
+    """Join words and punctuation marks into a sentence in Unicode NFC, with a capital letter."""
     text = " ".join(words)
     for mark in PUNCTUATION:
         text = text.replace(f" {mark}", mark)

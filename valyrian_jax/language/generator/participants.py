@@ -1,4 +1,4 @@
-"""The choice of participants: a noun, a pronoun, or the topic of the text again."""
+"""The choice of participants: a noun, a pronoun, or the topic of the text once again."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ def choose_participant(state: SentenceState, letter: str, discourse: Discourse) 
     """Choose a participant that its role and the verbs accept; a noun comes without its phrase.
 
     Raises:
-        DeadEndError: There is none.
+        DeadEndError: There is no such participant.
     """
     role, case = state.template.roles[letter], state.case(letter)
     constraints = _role_constraints(state, letter)
@@ -109,7 +109,7 @@ def _role_constraints(state: SentenceState, letter: str) -> Constraints:
 def _choose_noun(state: SentenceState, letter: str, constraints: Constraints) -> Participant:
     role, case, token = state.template.roles[letter], state.case(letter), state.find_token(letter)
     numbers = (state.participants[role.model].number,) if role.model else numbers_of(role)
-    person = "2" if case == "voc" else "3"  # The vocative noun is the one who has to act.
+    person = "2" if case == "voc" else "3"  # A command addresses the vocative noun.
     persons = allowed_persons(state, letter)
     numbers = tuple(n for n in numbers if person + concord_number(n)[0] in persons)
     is_coordinated = token is not None and token.coordinated
@@ -123,12 +123,12 @@ def _choose_noun(state: SentenceState, letter: str, constraints: Constraints) ->
 
 
 def _person() -> Lexeme:
-    """Return the word for a person, which I, you and we refer to."""
+    """Return the word for "person", the referent of I, you and we."""
     return find_words(("issaros",))[0]
 
 
 def _speaker_weights(state: SentenceState, letter: str) -> dict[str, float]:
-    """Return the weights of I, you and we where the verb has the form and the sentence does not."""
+    """Return the weights of the persons that the verbs have forms for and the sentence lacks."""
     persons = allowed_persons(state, letter)
     table = state.grammar.weights["persons"]
     return {p: weight for p, weight in table.items() if p in persons and p[0] not in state.used}

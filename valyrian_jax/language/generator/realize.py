@@ -29,7 +29,7 @@ from valyrian_jax.language.generator.vocabulary import (
     rank_weights,
 )
 from valyrian_jax.language.generator.weighted_choice import DeadEndError, WeightedChoice
-from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_parts
+from valyrian_jax.language.grammar import Grammar, find_free_adverbs, find_part_templates
 from valyrian_jax.language.set_phrases import SetPhrase, load_set_phrases
 from valyrian_jax.language.template import TELL, Role, Token
 from valyrian_jax.language.words.categories import TENSES
@@ -75,7 +75,7 @@ def realize(
         words[:0] = _realize_token(state, index, words[0] if words else "")
         if "N" not in state.template.roles:  # The last vowel of a noun phrase can become long.
             state.choice.expect((" ".join(words),))
-    return words, _next_discourse(state, discourse)
+    return words, _update_discourse(state, discourse)
 
 
 def _choose_verbs(state: SentenceState, discourse: Discourse, tenses: tuple[str, ...]) -> None:
@@ -109,7 +109,7 @@ def _add_participant(state: SentenceState, letter: str, participant: Participant
 
 
 def _realize_noun_phrase(state: SentenceState, noun: Participant, letter: str) -> Participant:
-    """Put a noun into one of its possible phrases; inside another phrase it is mostly alone."""
+    """Put a noun into one of its possible phrases; inside another phrase it mostly stays bare."""
     if state.depth and (state.depth > 1 or not state.happens("nested")):
         return noun
     case, used = state.case(letter), frozenset({*state.used, noun.identity})
@@ -120,9 +120,9 @@ def _realize_noun_phrase(state: SentenceState, noun: Participant, letter: str) -
 
 
 def _can_be_group(state: SentenceState, letter: str) -> bool:
-    """Test whether a participant can be several nouns, whose verb has a form for them.
+    """Test whether a participant can be several nouns: only verbs agree with it, in the plural.
 
-    What else agrees with several nouns of different genders is not attested.
+    How other words agree with several nouns of different genders is not attested.
     """
     template = state.template
     agreeing = {t.name for t in template.tokens if t.features[:1] == (letter,)}
@@ -147,7 +147,7 @@ def _choose_noun_phrase(
     used: frozenset[str],
     can_be_group: bool,
 ) -> tuple[Participant, frozenset[str]]:
-    """Return a noun with the words of its phrase, and what is used now."""
+    """Return a noun with the words of its phrase, and the identities and lemmas used so far."""
     phrases = find_noun_phrases(grammar, noun, case, depth, can_be_group)
     template = choice.pick(phrases, [phrase.weight for phrase in phrases])
     phrase = SentenceState(
@@ -185,7 +185,7 @@ def _choose_part(
     discourse: Discourse,
 ) -> tuple[tuple[str, ...], Discourse]:
     """Return the words of one of the parts of these names, and the discourse after it."""
-    templates = find_parts(grammar, names)
+    templates = find_part_templates(grammar, names)
     template = choice.pick(templates, [template.weight for template in templates])
     part = SentenceState(grammar, template, choice)
     if shared:
@@ -257,7 +257,7 @@ def _realize_invariable(state: SentenceState, token: Token, role: Role) -> list[
     return [word.lemma]
 
 
-def _next_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
+def _update_discourse(state: SentenceState, discourse: Discourse) -> Discourse:
     """Make a living subject the topic, and the first other participant the last mention."""
     subject, old_topic = state.participants.get("x"), discourse.topic
     is_asked = state.template.kinds != TELL

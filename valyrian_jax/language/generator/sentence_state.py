@@ -1,4 +1,4 @@
-"""What the generator knows while it writes: participants, the discourse and one sentence."""
+"""The state of the generator while it writes: participants, the discourse and one sentence."""
 
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -10,7 +10,7 @@ from valyrian_jax.language.template import Role, Template, Token
 from valyrian_jax.language.words.categories import CASES, NUMBERS, concord_number
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 
-# Other arguments of a participant than senses.
+# Arguments of a participant that are not senses.
 NOT_SENSES = {*NOMINAL_POS, *NUMBERS, *CASES, "pronoun", "you", "only", "known"}
 
 
@@ -66,7 +66,7 @@ class Discourse:
     verb: VerbFrame | None = None  # of a question or an order, for the reply
 
     def change_speaker(self) -> "Discourse":
-        """Return the same for another speaker: who was I is you, and who was you is I."""
+        """Return the discourse for the other speaker: I becomes you, and you becomes I."""
         topic = self.topic and replace(self.topic, person=_OTHERS[self.topic.person])
         return replace(self, topic=topic)
 
@@ -90,7 +90,7 @@ class SentenceState:
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def happens(self, name: str) -> bool:
-        """Return True with the probability that [chances] gives for this name."""
+        """Return True with the probability of this name in the table [chances]."""
         return self.choice.happens(self.grammar.weights["chances"][name])
 
     def find_token(self, letter: str) -> Token | None:

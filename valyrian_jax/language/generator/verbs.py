@@ -76,7 +76,7 @@ def find_verb_frames(state: SentenceState, letter: str) -> Sequence[VerbFrame]:
     persons = frozenset(PERSONS)
     if target in state.participants:
         person = state.participants[target].verb_person
-        # Who is spoken to may be named by a noun, in the third person.
+        # A noun, in the third person, may name the person who is addressed.
         persons = frozenset({"2" + person[1] if mood == "imperative" else person})
     elif target in state.template.roles:
         persons = _possible_persons(state.template.roles[target], mood)
@@ -166,5 +166,5 @@ def verb_form(state: SentenceState, letter: str) -> str:
         return forms["present", mood, NO_PERSON].text
     person = state.participants[target].verb_person if target in state.participants else target
     if mood == "imperative":
-        person = "2" + person[1]  # The vocative noun is the one who has to act.
+        person = "2" + person[1]  # A command addresses the vocative noun.
     return forms[state.tense, mood, person].text

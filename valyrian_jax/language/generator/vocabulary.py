@@ -1,6 +1,6 @@
 """The words that fit a slot, by sense, frame and form, with their weights.
 
-Only attested forms are offered, so that every choice can be printed.
+Only words with attested forms are returned, so every choice can be printed.
 """
 
 from collections.abc import Mapping, Set
@@ -106,15 +106,15 @@ def find_nouns(
     """Find the nouns, names or indefinite pronouns that meet the constraints.
 
     A frame lists senses from usual to unusual, and the lexicon lists words from frequent to rare.
-    A word with several of the senses gets the sum of its weights, so that there is only one way to
-    draw it.
+    A word with several of the senses gets the sum of its weights, so there is only one way to draw
+    it.
 
     Args:
         pos: Parts of speech.
         constraints: Lists of senses; the first that is not empty sets the weights.
         case: Case of the printed form, which must be attested.
         numbers: Numbers that the form may have.
-        coordinated: Whether the last vowel must be one that can be lengthened.
+        coordinated: Whether the form must have a last vowel that can be lengthened.
     """
     candidates = [
         word
@@ -171,11 +171,11 @@ def find_verbs(
 
     Args:
         kinds: Kinds of frames.
-        arguments: The first arguments of the frame: the senses of a participant that is settled,
-            or what may still be drawn.
+        arguments: The first arguments of the frame: the senses of a participant that is chosen
+            already, or the constraints on one that is not.
         tense: Tense of the form.
         mood: Mood of the form.
-        persons: Persons of which the form may have any; an infinitive has none.
+        persons: Persons that the form may have; an infinitive has none.
     """
 
     def accepts(senses: Senses, argument: Senses | OpenArgument) -> bool:
@@ -205,7 +205,7 @@ def attested_persons(verb: Lexeme, tense: str, mood: str) -> frozenset[str]:
 
 
 @cache
-def find_modifiers(
+def find_modifier_forms(
     pos: str, lemmas: Senses, senses: Senses, number: str, key: tuple[str, str, str], position: str
 ) -> tuple[WordForm, ...]:
     """Find the adjectives, determiners or numerals that may describe a noun, in agreeing forms.
@@ -233,7 +233,10 @@ def find_modifiers(
 
 @cache
 def find_adverbs(sense: str, partner: str) -> tuple[Lexeme, ...]:
-    """Find the adverbs of time, place or manner that go with a tense or a kind of verb, or all."""
+    """Find the adverbs of a sense (time, place or manner) that go with a partner.
+
+    The partner is a tense or a kind of verb; with "", all of them are found.
+    """
     adverbs = (word for word in load_lexicon() if word.pos == "adv" and sense in word.senses)
     return tuple(
         word for word in adverbs if not (word.frame and partner) or partner in word.frame.split()

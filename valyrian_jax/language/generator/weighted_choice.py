@@ -19,8 +19,8 @@ class WeightedChoice:
 
     Args:
         choose: Function from (items, weights) to the index of one item.
-        can_print: Whether the sentence can contain one of these texts. A caller that looks for one
-            particular sentence abandons other derivations early with it.
+        can_print: Function that returns whether the sentence can contain one of these texts. A
+            caller that looks for one particular sentence uses it to abandon other derivations.
         sum_outcomes: Function from a procedure and its arguments to the probability of each of its
             outcomes; None to run procedures.
 

@@ -1,7 +1,7 @@
 """A right sentence altered in one word, so that it breaks one rule.
 
-As in BLiMP (Warstadt et al. 2020), the two sentences of a pair differ in as little as the rule
-allows: in one form of one word, and for the order of words in the place of one.
+As in BLiMP (Warstadt et al. 2020), the two sentences of a pair differ as little as the rule allows:
+in the form of one word or, for the order of words, in the position of one word.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,7 +21,7 @@ from valyrian_jax.language.words.analysis import Reading, inflect
 from valyrian_jax.language.words.categories import concord_number
 from valyrian_jax.language.words.vowels import shorten_last_vowel
 
-_NUMBERS = ("", "sg", "pl")  # No rule tells the others from these.
+_NUMBERS = ("", "sg", "pl")  # No rule distinguishes the other numbers from these.
 
 
 class Pair(NamedTuple):
@@ -33,11 +33,11 @@ class Pair(NamedTuple):
         wrong: The wrong sentence.
         form: The word that is altered, in its right form.
         wrong_form: The same in its wrong form.
-        governor: The word that demands the form; "" if it is no word.
+        governor: The word that demands the form; "" if no single word does.
         distance: Words from the governor to the form, 1 for neighbours; 0 without a governor.
-        attractor: The word that the wrong form agrees with and that misleads, being nearer than the
-            governor; "" if there is none. For a tense it is an adverb of the context.
-        context: A sentence before both of them, or "".
+        attractor: A misleading word, nearer than the governor, that the wrong form agrees with; ""
+            if there is none. For a tense it is an adverb in the context.
+        context: A sentence that precedes both sentences, or "".
     """
 
     rule: str
@@ -69,7 +69,7 @@ class ParsedSentence(NamedTuple):
 def parse_sentence(text: str, rules: Collection[str] = RULES) -> ParsedSentence | None:
     """Parse a sentence.
 
-    None if the grammar does not have it exactly as it is written, or if it can break none of the
+    None: the grammar does not accept it exactly as it is written, or it can break none of the
     rules.
     """
     words = read_words(text)
@@ -88,11 +88,11 @@ def list_pairs(
     contexts: Sequence[ParsedSentence] = (),
     rules: Collection[str] = RULES,
 ) -> Iterator[Pair]:
-    """Yield what may be pairs of some rules; those that `is_wrong` holds for are.
+    """Yield candidates for pairs of some rules; they are pairs if `is_wrong` is true.
 
     Args:
         sentence: The right sentence.
-        contexts: Sentences with an adverb of time, which may stand before it.
+        contexts: Sentences with an adverb of time, which may precede the right sentence.
         rules: Names of the rules.
     """
     classes = {word_class for rule in rules for word_class in RULES[rule].word_classes}
@@ -108,9 +108,9 @@ def list_pairs(
 
 
 def is_wrong(sentence: ParsedSentence, pair: Pair) -> bool:
-    """Test whether the checker does not have the wrong sentence of a pair.
+    """Test whether the checker rejects the wrong sentence of a pair.
 
-    What proves a mistake is known already: the right form, which a rule of the checker demands.
+    It needs no diagnosis, because the right form, which a rule demands, is known.
     """
     words = read_words(pair.wrong)
     pairs = enumerate(zip(words, sentence.words, strict=True))
@@ -191,7 +191,10 @@ def _count_words(sentence: ParsedSentence, leaf: Leaf, governor: Leaf) -> int:
 
 
 def _find_attractor(sentence: ParsedSentence, change: Change, governor: Leaf) -> str:
-    """Return a noun nearer than the one that governs a word, with which its wrong form agrees."""
+    """Return a noun that is nearer to a word than its governor and that its wrong form agrees with.
+
+    "": there is none.
+    """
     place = change.place
     if not is_noun(governor) or place.form.word_class == "noun":
         return ""
@@ -208,9 +211,9 @@ def _find_attractor(sentence: ParsedSentence, change: Change, governor: Leaf) ->
 def _list_tense_pairs(
     sentence: ParsedSentence, contexts: Sequence[ParsedSentence]
 ) -> Iterator[Pair]:
-    """Yield the pairs in which a verb has a tense that its adverb of time does not go with.
+    """Yield pairs in which a verb has a tense that its adverb of time does not go with.
 
-    In the context of a pair, another adverb goes with the wrong tense and not with the right one.
+    The adverb in the context of a pair goes with the wrong tense and not with the right one.
     """
     adverb = find_time_adverb(sentence)
     if adverb is None:
@@ -236,7 +239,7 @@ def _list_tenses(adverb: Leaf) -> set[str]:
 
 
 def _list_order_pairs(sentence: ParsedSentence) -> Iterator[Pair]:
-    """Yield the pair in which the last word of a sentence, a verb, is before the word before it."""
+    """Yield the pair in which the verb at the end of a sentence precedes the word before it."""
     *words, last, mark = (word.literal for word in sentence.words)
     leaf = next((o for o in sentence.leaves if o.word_index == len(words)), None)
     if leaf and is_finite(leaf) and words and not sentence.words[len(words) - 1].is_mark:

@@ -12,8 +12,8 @@ from valyrian_jax.language.pairs.alteration import Pair, describe_change, parse_
 def make_mistake_pair(text: str) -> Pair | None:
     """Return the pair of a wrong sentence and its smallest repair.
 
-    None if the sentence is right or beyond the grammar, or if more than one word must change, or if
-    the rule is none of `valyrian_jax.language.pairs.rules`.
+    None: the sentence is right or beyond the grammar, more than one word must change, or the rule
+    is not in `valyrian_jax.language.pairs.rules`.
     """
     words = read_words(text)
     texts = [word.text for word in words]

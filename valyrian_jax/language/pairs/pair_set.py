@@ -1,8 +1,8 @@
-"""Sets of minimal pairs: as many for every rule, from new sentences, and hard ones.
+"""Sets of minimal pairs: equally many for every rule, from new sentences, and hard ones.
 
-A pair is easy if the more common word is the right one, or if the word that demands it is the next
-one. So as many pairs of a rule as possible have a wrong form that is more common than the right
-one, a word nearer than the governor with which the wrong form agrees, and a distant governor.
+A pair is easy if the right form is more common than the wrong one, or if the word that demands it
+is next to it. So as many pairs of a rule as possible have a wrong form that is more common, an
+attractor (a nearer word that the wrong form agrees with), and a distant governor.
 """
 
 from collections import Counter, defaultdict
@@ -28,11 +28,11 @@ _Candidate = tuple[ParsedSentence, Pair]
 _DISTANCES = {1: "1", 2: "2-3", 4: "4-6", 7: "7 and more"}  # ranges by their first number
 _MIN_SENTENCES, _SENTENCES_PER_PAIR = 400, 40  # to search; a rarer rule gets fewer pairs
 _MIN_CANDIDATES, _CANDIDATES_PER_PAIR = 20, 2  # sentences to choose from
-_CONTEXTS = 6  # sentences that may stand before another one
+_CONTEXTS = 6  # sentences that may precede another one
 
 
 def name_distance(distance: int) -> str:
-    """Return the range of a distance in words; "" for 0, which is no distance."""
+    """Return the name of the range of a distance, counted in words; "" for 0, no distance."""
     return _DISTANCES[max(first for first in _DISTANCES if first <= distance)] if distance else ""
 
 
@@ -45,8 +45,8 @@ def make_pairs(
 ) -> dict[str, list[Pair]]:
     """Make the pairs of some rules.
 
-    The checker says that every right sentence is right, and that no wrong one is. No sentence is in
-    two pairs of a rule. Both sentences of a pair have equally many tokens, where enough pairs do.
+    The checker accepts every right sentence and no wrong one. No sentence is in two pairs of a
+    rule. Both sentences of a pair have the same number of tokens, if there are enough such pairs.
 
     Args:
         rules: Names of rules.
@@ -67,15 +67,15 @@ def make_pairs(
     needed = max(_MIN_CANDIDATES, _CANDIDATES_PER_PAIR * count)
     candidates = _collect(rules, needed, sentences, word_counts, exclude)
     random, count_once = Random(seed).random, cache(count_tokens)
-    made = {}
+    pairs = {}
     for rule in rules:
-        # Every version of Python shuffles like this, which it does not promise for `shuffle`.
+        # Unlike `shuffle`, this gives the same order in every version of Python.
         shuffled = sorted(candidates[rule], key=lambda _: random())
         groups: tuple[list[_Candidate], list[_Candidate]] = ([], [])  # as many tokens, or not
         for candidate in shuffled:
             groups[len({*map(count_once, candidate[1].texts)}) - 1].append(candidate)
-        made[rule] = _select(groups, count, word_counts)
-    return made
+        pairs[rule] = _select(groups, count, word_counts)
+    return pairs
 
 
 def _generate_sentences(limit: int, seed: int) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _collect(
     word_counts: Counter[str],
     exclude: Collection[str],
 ) -> dict[str, list[_Candidate]]:
-    """Collect what may be pairs, for each rule from as many sentences as it needs.
+    """Collect candidates for pairs, for each rule from as many sentences as it needs.
 
     Args:
         rules: Names of rules.
@@ -122,9 +122,9 @@ def _collect(
 def _select(
     groups: Iterable[Iterable[_Candidate]], count: int, word_counts: Counter[str]
 ) -> list[Pair]:
-    """Select pairs of the first group and then of the others, of every kind in turn.
+    """Select pairs from the first group and then from the others, taking every kind in turn.
 
-    Each is of another sentence.
+    Each pair has a different right sentence.
     """
     selected: dict[str, Pair] = {}  # by the right sentence
     for group in groups:
@@ -137,7 +137,8 @@ def _select(
         while waiting and len(selected) < count:
             queue = waiting.pop(0)
             unused = (c for c in queue if c[1].right not in selected)
-            if found := next((pair for sentence, pair in unused if is_wrong(sentence, pair)), None):
-                selected[found.right] = found
+            chosen = next((pair for sentence, pair in unused if is_wrong(sentence, pair)), None)
+            if chosen:
+                selected[chosen.right] = chosen
                 waiting.append(queue)
     return [*selected.values()]

@@ -1,7 +1,7 @@
 """The rules that minimal pairs break, and which of them a change of one word breaks.
 
-What demands the form of a word is decided by the checker (`valyrian_jax.language.checker.rules`);
-this module only gives each of its demands a name.
+The checker decides what demands the form of a word (`valyrian_jax.language.checker.rules`); this
+module only gives each of its demands a name.
 """
 
 from typing import NamedTuple
@@ -99,11 +99,11 @@ def check_rule(name: str) -> None:
         UserError: There is no such rule.
     """
     if name not in RULES:
-        raise UserError(f"{name!r} is no rule: expected one of {', '.join(RULES)}")
+        raise UserError(f"no rule {name!r}: expected one of {', '.join(RULES)}; name one of them")
 
 
 def name_rule(change: Change) -> str:
-    """Return the name of the rule that a changed word breaks; "" if it is none of them."""
+    """Return the name of the rule that a changed word breaks; "" if it breaks none of them."""
     form, features, governor = change.place.form, change.place.features, change.slot.governor
     if not features:
         return "coordination" if form.coordinated != change.place.reading.coordinated else ""

@@ -61,7 +61,7 @@ class Reading:
 
 
 def analyze(word: str) -> tuple[Reading, ...]:
-    """Return all readings of a word; a capital letter is that of a name, or stands for emphasis."""
+    """Return all readings of a word; its capitals may mark a name, a first word or emphasis."""
     if len(word) > MAX_WORD:
         return ()
     return _analyze(word)
@@ -92,12 +92,13 @@ def _find_forms(text: str) -> tuple[Reading, ...]:
 def find_candidates(texts: Iterable[str], fold: Callable[[str], str] = str) -> Sequence[Lexeme]:
     """Return the words of which a folded text can be a form, in the order of the lexicon.
 
-    Inflecting only these makes the first look-ups fast; the whole lexicon takes half a second.
+    The first look-ups are fast because only these are inflected; the whole lexicon takes half a
+    second.
     """
     index = _index_beginnings(fold)
     beginnings = {text[:end] for text in texts for end in range(len(text) + 1)}
-    found = {item for beginning in beginnings & index.keys() for item in index[beginning]}
-    return [lexeme for _, lexeme in sorted(found, key=itemgetter(0))]
+    ranked = {item for beginning in beginnings & index.keys() for item in index[beginning]}
+    return [lexeme for _, lexeme in sorted(ranked, key=itemgetter(0))]
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Derivation: words that follow from others by a rule of the sources, all of them inferred.
+"""Derivation: words that a rule of the sources forms from others; all of them are inferred.
 
-The lexicon lists the derived words that a source has. These are the others, which the checker and
-the dictionary know and the generator never uses: no source has the word itself.
+The lexicon lists the derived words that a source attests. This module adds the others. The checker
+and the dictionary know them; the generator never uses them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class _Rule:
 _RULES = (
     _Rule("adverb", "adj", ("I",), "irī", "adv", "indecl"),  # lykirī
     _Rule("adverb", "adj", ("II", "IIr", "III"), "ī", "adv", "indecl"),  # gevī
-    # kirinkta, aderpa; what becomes of other consonants before k and p is not known.
+    # kirinkta, aderpa; how other consonants change before k and p is not known.
     _Rule("comparative", "adj", ("I", "II", "IIr"), "kta", "adj", "I", finals="lnrs"),
     _Rule("equative", "adj", ("I", "II", "IIr"), "pa", "adj", "I", finals="lnrs"),
     _Rule("agent noun", "verb", ("c-fin",), "iros", "noun", "3sol"),  # dohaeriros

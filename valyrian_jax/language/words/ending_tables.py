@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
 
 class Paradigm(NamedTuple):
-    """A class of the ending tables with the stems of a word, and whether a source gives it."""
+    """A class of the ending tables with a word's stems, and whether a source attests it."""
 
     name: str
     stem: str
@@ -107,7 +107,7 @@ def _attach(stem: str, cell: str) -> Form:
 
 @cache
 def list_kinds_of_cells(paradigm: str, tables: tuple[str, ...]) -> frozenset[tuple[str, bool]]:
-    """Return "-", "<" or the whole word of every ending of a class, and if it is of the perfect."""
+    """Return "-", "<" or the whole word for every ending of a class, and whether it is perfect."""
     columns = {**NOMINAL_TABLES, **ADJECTIVE_TABLES, **VERB_TABLES}
     rows = [
         row

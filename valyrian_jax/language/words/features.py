@@ -24,8 +24,8 @@ FEATURE_NAMES = {
 }
 """Words for the values of features that are abbreviated."""
 
-# https://www.eva.mpg.de/lingua/resources/glossing-rules.php has those of the rules; the others are
-# the genders, AOR (aorist), COLL (collective), HAB (habitual), PAUC (paucal) and PLUP (pluperfect).
+# Most are from https://www.eva.mpg.de/lingua/resources/glossing-rules.php; our own are the genders,
+# AOR (aorist), COLL (collective), HAB (habitual), PAUC (paucal) and PLUP (pluperfect).
 LEIPZIG = {
     **{case: case.upper() for case in ("nom", "acc", "gen", "dat", "loc", "ins", "com", "voc")},
     **{"sg": "SG", "pl": "PL", "paucal": "PAUC", "collective": "COLL"},
@@ -37,7 +37,7 @@ LEIPZIG = {
 }
 """Abbreviations of values by the Leipzig Glossing Rules; the indicative is not marked."""
 
-_SHOWN = {  # The features of each class of words, in the order in which they are said.
+_SHOWN = {  # The features of each class of words, in the order of a description.
     "noun": ("case", "number"),
     "adjective": ("case", "number", "gender", "position"),
     "verb": ("person", "number", "tense", "mood"),
@@ -54,7 +54,7 @@ def merge_readings(readings: Iterable[Reading]) -> list[tuple[Reading, str]]:
 
 
 def group_readings(readings: Iterable[Reading]) -> list[list[Reading]]:
-    """Group the readings that differ in nothing but the features."""
+    """Group the readings that differ only in their features."""
     groups: dict[tuple[object, ...], list[Reading]] = {}
     for reading in readings:
         key = reading.lexeme, reading.coordinated, reading.attested

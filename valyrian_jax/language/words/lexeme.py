@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 NOMINAL_POS = ("noun", "name", "pron")  # parts of speech that decline
 ADJECTIVAL_POS = ("adj", "det", "num")  # parts of speech that agree with a noun
-RULE = "rule"  # the source of a word that only a rule gives
+RULE = "rule"  # the source of a word that only a rule forms
 
 
 @dataclass(frozen=True, eq=False)  # Comparing by identity makes it a cheap dictionary key.
@@ -39,5 +39,5 @@ class Lexeme:
 
     @property
     def is_inferred(self) -> bool:
-        """Whether only a rule gives the word, and no source has it."""
+        """Whether only a rule forms the word, and no source attests it."""
         return RULE in self.source.split()

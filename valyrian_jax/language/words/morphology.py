@@ -19,8 +19,8 @@ from valyrian_jax.language.words.ending_tables import (
 )
 from valyrian_jax.language.words.lexicon import NOMINAL_POS, Lexeme
 
-# The perfect stem of a consonant-final verb, by the last letter of its stem. The attested ones
-# follow this table, except for a few (jēld-, mād-), so what it gives is inferred.
+# The end of the perfect stem of a consonant-final verb, by the last letter of its stem. The
+# attested stems follow this table, except for a few (jēld-, mād-), so its results are inferred.
 _PERFECT_ENDINGS = {
     **{letter: letter + "t" for letter in "lmnprs"},
     **{"b": "pt", "m": "mpt", "k": "tt", "d": "tt", "z": "st", "g": "gd"},
@@ -138,7 +138,7 @@ def list_paradigms(lexeme: Lexeme) -> tuple[Paradigm, ...]:
 
 
 def list_beginnings(lexeme: Lexeme) -> set[str]:
-    """Return texts one of which every form of an inflected word begins with.
+    """Return a set of texts such that every form of an inflected word begins with one of them.
 
     They are its stems, with or without the last letter, and the whole words of the ending tables.
     """

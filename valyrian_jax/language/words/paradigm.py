@@ -30,7 +30,7 @@ _Row = tuple[str, tuple[str, ...]]  # a name and its cells
 
 
 class Table(NamedTuple):
-    """A part of a paradigm: a title, the names of its columns, and rows that have a name too."""
+    """A part of a paradigm: a title, the names of its columns, and its rows with their names."""
 
     title: str
     columns: Sequence[str]
@@ -38,7 +38,7 @@ class Table(NamedTuple):
 
 
 def list_tables(lexeme: Lexeme) -> list[Table]:
-    """List the tables of all forms of a word, as `format_paradigm` has them."""
+    """List the tables of all forms of a word that `format_paradigm` formats."""
     tables = [table for table in map(_compact, _list_tables(lexeme)) if table.rows]
     cells = {cell for table in tables for _, row in table.rows for cell in row}
     return tables if len(cells - {_MISSING}) > 1 else []
@@ -47,9 +47,9 @@ def list_tables(lexeme: Lexeme) -> list[Table]:
 def format_paradigm(lexeme: Lexeme) -> str:
     """Format all forms of a word as tables of at most 80 columns; "" if it does not change.
 
-    Rows and columns without any form are left out, and rows and columns that are equal are one. The
-    sign ° marks a form inferred by analogy; — marks a form that is not established. A line under
-    the tables explains the signs that occur.
+    Rows and columns without any form are left out, and equal neighbours are merged. The sign °
+    marks a form inferred by analogy; — marks a form that is not established. A line under the
+    tables explains the signs that occur.
     """
     tables = list_tables(lexeme)
     if not tables:
@@ -136,7 +136,7 @@ def _make_noun_table(cells: _Cells) -> Table:
 
 
 def _list_adjective_tables(cells: _Cells) -> Iterator[Table]:
-    """Yield the forms of each position and number; before a vowel, only those that are others."""
+    """Yield the forms of each position and number; before a vowel, only those that differ."""
     for position in POSITIONS:
         for number in ("sg", "pl"):
             rows = []

@@ -60,9 +60,9 @@ def _insert_joiners(run: str) -> str:
 
 
 def fold(word: str) -> str:
-    """Return what the spellings of a word have in common, however its long vowels are written.
+    """Return the common form of all spellings of a word, however its long vowels are written.
 
-    Lower case, without accents (also that of ñ), with single vowels; c is k, and x is ks.
+    It is in lower case, without accents (also on ñ) and with single vowels; c is k, and x is ks.
     """
     plain = word.lower().translate(_PLAIN_LETTERS)
     if not plain.isascii():
@@ -73,7 +73,7 @@ def fold(word: str) -> str:
 
 
 def suggest(word: str) -> tuple[str, ...]:
-    """Return up to three similar known words; those that are only spelt otherwise come first."""
+    """Return up to three similar known words; if some only differ in spelling, only those."""
     if len(word) > _MAX_WORD:
         return ()
     return _find_spellings(word)[:3] or _suggest_edited(word)
@@ -88,9 +88,9 @@ def correct_macrons(word: str) -> tuple[str, ...]:
 
 
 def readings_as_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
-    """Find the known words that a differently spelt one stands for, and their readings.
+    """Find the known words that a misspelt one may be meant for, and their readings.
 
-    Vowels without their macron or with one too many (zaldrizes, iprādis), doubled or with
+    It allows vowels without their macron or with one too many (zaldrizes, iprādis), doubled or with
     another accent (vaalar, zaldrîzes), a missing tilde (muna), c for k (Dracarys), letters of
     another case (daenerys), and any Unicode normal form.
 
@@ -99,7 +99,7 @@ def readings_as_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
 
     Returns:
         (right spelling, readings), the closest spelling first; nothing for a word that is known as
-        it is, or that differs in more.
+        it is, or that differs in other ways.
     """
     if len(word) > MAX_WORD or analyze(word):
         return ()
@@ -114,8 +114,8 @@ def _find_meant(word: str) -> tuple[tuple[str, tuple[Reading, ...]], ...]:
         if shorten_last_vowel(written) and (longer := lengthen_last_vowel(form)):
             candidates[longer] = None
     spellings = sorted(candidates, key=lambda form: _count_differences(form, written))
-    found = ((_capitalize_as(form, word), analyze(form)) for form in spellings)
-    return tuple((spelling, readings) for spelling, readings in found if readings)
+    analyses = ((_capitalize_as(form, word), analyze(form)) for form in spellings)
+    return tuple((spelling, readings) for spelling, readings in analyses if readings)
 
 
 def _count_differences(form: str, written: str) -> int:
