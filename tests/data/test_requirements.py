@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.encoding import write_tokens
 from valyrian_jax.config import Config, ModelConfig, config_from_tree
 from valyrian_jax.data.dataset import open_dataset
-from valyrian_jax.data.requirements import check_context, choose_vocab_size, count_tokens
+from valyrian_jax.data.requirements import find_context_shortages, choose_vocab_size, count_tokens
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import train_bpe
@@ -30,10 +30,10 @@ def test_tokens_are_counted_as_far_as_they_decide(documents: list[str], enough: 
 
 @pytest.mark.parametrize("tokens", [3, 4, 5, 64, 1000])
 def test_the_advised_context_has_a_window(tokens: int) -> None:
-    (shortage,) = check_context(tokens, Config(model=ModelConfig(n_positions=1000)))
+    (shortage,) = find_context_shortages(tokens, Config(model=ModelConfig(n_positions=1000)))
     advised = int(shortage.options.split()[-1])
     assert 2 <= advised < tokens
-    assert not check_context(tokens, Config(model=ModelConfig(n_positions=advised)))
+    assert not find_context_shortages(tokens, Config(model=ModelConfig(n_positions=advised)))
 
 
 def test_the_advised_vocabulary_is_possible() -> None:

@@ -40,7 +40,7 @@ def fit_tokenizer(
         return train_bpe(documents, size), (Shortage(problem, f"--model.vocab_size {size}"),)
 
 
-def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ...]:
+def find_vocabulary_shortages(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ...]:
     """Return a shortage if the tokenizer and the model differ in their vocabulary size."""
     size = tokenizer.vocab_size
     if size == config.model.vocab_size:
@@ -49,7 +49,7 @@ def check_vocabulary(tokenizer: Tokenizer, config: Config) -> tuple[Shortage, ..
     return (Shortage(problem, f"--model.vocab_size {size}", advice=""),)
 
 
-def check_context(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
+def find_context_shortages(training_tokens: int, config: Config) -> tuple[Shortage, ...]:
     """Return a shortage if the training part is shorter than a window of T + 1 tokens."""
     length = config.model.n_positions
     if training_tokens > length:

@@ -11,8 +11,8 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
 from valyrian_jax.data.reading.text_loader import Text, load_text
 from valyrian_jax.data.requirements import (
-    check_context,
-    check_vocabulary,
+    find_context_shortages,
+    find_vocabulary_shortages,
     count_tokens,
     fit_tokenizer,
     refuse,
@@ -100,10 +100,10 @@ def open_text_dataset(config: Config, tokenizer: Tokenizer | None, scratch: Path
     if tokenizer is None:  # the held-out part must not influence it
         tokenizer, shortages = fit_tokenizer(documents.train, config)
     else:
-        shortages = check_vocabulary(tokenizer, config)
+        shortages = find_vocabulary_shortages(tokenizer, config)
     enough = config.model.n_positions + 1
     count = count_tokens(documents.train, tokenizer, enough)
-    refuse([*shortages, *check_context(count, config)])
+    refuse([*shortages, *find_context_shortages(count, config)])
     training_sentences = frozenset(find_sentences(documents.train)) if source else None
     return TextDataset(
         config=config,

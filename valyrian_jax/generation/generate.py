@@ -182,7 +182,10 @@ def pad_prompts(
     if not prompts or not all(map(len, prompts)):
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
     if len(seeds) != len(prompts):
-        raise ValueError(f"expected a seed for each of {len(prompts)} prompts, found {len(seeds)}")
+        raise ValueError(
+            f"the seeds do not fit the prompts: expected {len(prompts)}, found {len(seeds)}; pass a "
+            "seed for each prompt"
+        )
     lengths = np.array([len(prompt) for prompt in prompts])
     history = np.zeros((len(prompts), lengths.max() + room), np.int32)
     for text, prompt in zip(history, prompts, strict=True):

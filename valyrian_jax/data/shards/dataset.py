@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from valyrian_jax.config import Config
-from valyrian_jax.data.requirements import check_context, check_vocabulary, refuse
+from valyrian_jax.data.requirements import find_context_shortages, find_vocabulary_shortages, refuse
 from valyrian_jax.data.shards.index import INDEX_NAME, TOKENIZER_NAME, hash_index
 from valyrian_jax.data.shards.permutation import permute
 from valyrian_jax.data.shards.shard_set import ShardSet, read_tokens
@@ -110,8 +110,8 @@ def open_shard_dataset(
             f"shards encoded with {directory / TOKENIZER_NAME}, another tokenizer; encode the text "
             "again with the first into another --out, or start a new run with the second"
         )
-    shortages = check_vocabulary(split.shards.tokenizer, config)
-    refuse([*shortages, *check_context(split.training_tokens, config)])
+    shortages = find_vocabulary_shortages(split.shards.tokenizer, config)
+    refuse([*shortages, *find_context_shortages(split.training_tokens, config)])
     return ShardDataset(config, path, split)
 
 
