@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.encoding import write_tokens
 from valyrian_jax.config import Config, ModelConfig, config_from_tree
 from valyrian_jax.data.dataset import open_dataset
-from valyrian_jax.data.requirements import find_context_shortages, choose_vocab_size, count_tokens
+from valyrian_jax.data.requirements import choose_vocab_size, count_tokens, find_context_shortages
 from valyrian_jax.data.text import encode_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.tokenizer import train_bpe

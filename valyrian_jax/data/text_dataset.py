@@ -11,9 +11,9 @@ from valyrian_jax.data.corpus_entropy import entropy_floor, load_source
 from valyrian_jax.data.overlap import Overlap, find_sentences, measure_overlap
 from valyrian_jax.data.reading.text_loader import Text, load_text
 from valyrian_jax.data.requirements import (
+    count_tokens,
     find_context_shortages,
     find_vocabulary_shortages,
-    count_tokens,
     fit_tokenizer,
     refuse,
 )

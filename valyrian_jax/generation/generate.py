@@ -183,8 +183,8 @@ def pad_prompts(
         raise ValueError("empty prompt: expected at least one token; pass the end-of-text token")
     if len(seeds) != len(prompts):
         raise ValueError(
-            f"the seeds do not fit the prompts: expected {len(prompts)}, found {len(seeds)}; pass a "
-            "seed for each prompt"
+            f"the seeds do not fit the prompts: expected {len(prompts)}, found {len(seeds)}; "
+            "pass a seed for each prompt"
         )
     lengths = np.array([len(prompt) for prompt in prompts])
     history = np.zeros((len(prompts), lengths.max() + room), np.int32)
