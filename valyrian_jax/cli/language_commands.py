@@ -87,7 +87,7 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
 
     FILE is a text of any size: plain, JSON (an object a line, or one array) or Parquet, also
     compressed with gzip or zstd; - and the default are standard input. A SENTENCE in its place is
-    checked itself.
+    checked itself. A sentence also ends at the end of its line.
 
     Every sentence gets a verdict. right: the grammar has it. mistake: a word has a wrong form; the
     reason names the rule and the right form. beyond: the sentence has an unknown word or a
