@@ -94,6 +94,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"optim.lrr": 1}, "unknown key optim.lrr = 1; did you mean optim.lr?"),
     ({"model.heads": 4}, "unknown key model.heads = 4; did you mean model.n_head?"),
     ({"optm.lr": 1}, "unknown key optm = {'lr': 1}; did you mean optim?"),
+    ({"modle.n_layer": 1}, "unknown key modle = {'n_layer': 1}; did you mean model?"),
     ({"zzz.qqq": 1}, "unknown key zzz = {'qqq': 1}; see `python -m valyrian_jax train --help`"),
     ({"optim.lr": "fast"}, "optim.lr = 'fast': input should be a valid number"),
     ({"train.steps": 2.5}, "train.steps = 2.5: input should be a valid integer"),

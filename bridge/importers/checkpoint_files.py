@@ -111,10 +111,11 @@ def _explain_error(path: Path, message: str) -> str:
             f"{path} holds a pickled {foreign[1]}, expected tensors and plain values only, because "
             "unpickling runs code; save its state_dict, and model_args as a dictionary"
         )
-    reason = _REASON.search(message)
+    unpickling = _REASON.search(message)
+    reason = (unpickling[1] if unpickling else message.partition("\n")[0]).strip()
     return (
-        f"{path} is damaged or holds more than tensors, so it was not read: "
-        f"{reason[1] if reason else message.partition(chr(10))[0]}; copy it again"
+        f"{path} is damaged or holds more than tensors, so it was not read"
+        f"{f': {reason}' if reason else ''}; copy it again"
     )
 
 

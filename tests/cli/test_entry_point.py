@@ -46,6 +46,17 @@ def test_a_reader_that_leaves_is_no_error(body: str) -> None:
     assert process.wait() == 0
 
 
+@pytest.mark.parametrize("body", PRINTERS.values(), ids=PRINTERS)
+def test_a_full_disk_is_named_in_one_line(body: str) -> None:
+    imports = "from valyrian_jax.cli.tables import new_table, print_table"
+    with Path("/dev/full").open("wb") as full:
+        process = start(body, imports, stdout=full, stderr=subprocess.PIPE)
+        _, message = process.communicate()
+    assert process.returncode == 2
+    assert message.startswith("error: cannot write the output: the disk is full;")
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

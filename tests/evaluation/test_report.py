@@ -32,7 +32,7 @@ from valyrian_jax.data.reading.text_loader import load_text
 from valyrian_jax.data.split import split_documents
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.ngram import WittenBell
-from valyrian_jax.evaluation.report import evaluate_run, make_report
+from valyrian_jax.evaluation.report import evaluate_run, make_report, open_run
 from valyrian_jax.evaluation.text_metrics import (
     TextMetrics,
     measure_and_diagnose_texts,
@@ -66,6 +66,17 @@ def test_a_loss_that_is_not_finite_is_an_error(run: Path, tmp_path: Path) -> Non
         with pytest.raises(UserError) as error:
             evaluate(copy)
         assert str(error.value) == NOT_FINITE
+
+
+def test_a_run_whose_text_is_elsewhere_says_where_to_look(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    config = (moved / "config.toml").read_text(encoding="utf-8")
+    text = str(run.parent / "text.txt")
+    assert text in config
+    (moved / "config.toml").write_text(config.replace(text, "elsewhere.txt"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot find elsewhere\.txt, .* run this command there"):
+        open_run(moved)
 
 
 def test_text_metrics_count_finished_sentences() -> None:

@@ -20,6 +20,7 @@ from valyrian_jax.language.words.analysis import inflect
         ("Muña taobā ēdrusi.", r"mother-NOM.SG boy-NOM.SG\and sleep-PRS.3PL"),
         ("Hontes ipradaks.", "bird-NOM.SG eat-PASS.PRS.3SG"),
         ("Ziry hāedroma iprattas.", "he/she/it-ACC.SG younger.sister-COM.SG eat-PRF.3SG"),
+        ("Skoros morghot vestri?", "what-ACC.SG death-DAT.SG say-PRS.1PL"),
         ("Ābra kirinkta issa.", "woman-NOM.SG happier-NOM.SG.LUN be-PRS.3SG"),
     ],
 )

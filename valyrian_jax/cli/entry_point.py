@@ -1,5 +1,6 @@
 """The entry point of every program: run a command, and end every user error in one line."""
 
+import errno
 import logging
 import os
 import re
@@ -71,6 +72,8 @@ def _describe_error(error: Exception) -> str | None:
             )
         case ModuleNotFoundError():
             return describe_missing_package(error.name or "")
+        case OSError(errno=errno.ENOSPC, filename=None):
+            return "cannot write the output: the disk is full; free some space, or write elsewhere"
         case OSError():
             return f"{error.filename}: {error.strerror}" if error.filename else str(error)
         case MemoryError():

@@ -88,7 +88,7 @@ def check(inputs: tuple[str, ...], words: bool, text_key: str, as_json: bool) ->
 
     FILE is a text of any size: plain, JSON (one object per line, or an array) or Parquet, also
     compressed with gzip or zstd; - and the default are standard input. A SENTENCE can take its
-    place.
+    place. A line break ends a sentence, unless a line goes on in lower case.
 
     Every sentence gets a verdict. right: the grammar accepts it. mistake: a word has a wrong form;
     the reason names the rule and the right form. beyond: the sentence has an unknown word or a

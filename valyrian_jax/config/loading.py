@@ -183,7 +183,9 @@ def explain_error(error: ValidationError, names: Mapping[str, str] | None = None
             key = shown + key[len(name) :]
             break
     if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key} = {_quote(problem['input'])}; {_suggest_key(key, names)}"
+        value = problem["input"]
+        advice = _suggest_key(key, names, is_section=isinstance(value, dict))
+        return f"unknown key {key} = {_quote(value)}; {advice}"
     if problem["type"] == "value_error":  # a check across fields, which names its keys
         return str(problem["ctx"]["error"])
     return f"{key} = {_quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
@@ -194,13 +196,14 @@ def _quote(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
-def _suggest_key(wrong: str, shown: Mapping[str, str] = {}) -> str:
+def _suggest_key(wrong: str, shown: Mapping[str, str] = {}, *, is_section: bool = False) -> str:
     """Suggest the nearest key for one that does not exist; `shown` has its name in messages."""
     keys = [setting.name for setting in list_settings()]
     if examples := [key for key in keys if key.startswith(f"{wrong}.")]:
         return f"{wrong} is a section: name one of its settings, such as {examples[0]}"
-    names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys}
-    names |= {section.name: section.name for section in dataclasses.fields(Config)}
+    names = {section.name: section.name for section in dataclasses.fields(Config)}
+    if not is_section:
+        names = {key.partition(".")[2]: key for key in keys} | {key: key for key in keys} | names
     nearest = difflib.get_close_matches(wrong, names, n=1)
     if not nearest:
         return "see `python -m valyrian_jax train --help`"

@@ -132,6 +132,13 @@ def open_run(directory: Path) -> tuple[Bundle, Dataset]:
             f"encoded with {tokenizer_file}, found shards encoded with another tokenizer; put the "
             f"old ones back, or move these away and encode the text with {tokenizer_file} again"
         ) from error
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise UserError(
+            f"cannot find {path}, the text that {directory} was trained on: expected it as seen "
+            "from the directory where the run began; run this command there, or put the text back"
+        ) from error
     expected = bundle.manifest.get("corpus_sha256")
     if dataset.fingerprint != expected and is_shard_directory(path):
         raise UserError(

@@ -34,7 +34,7 @@ def test_nothing_but_tensors_and_plain_values_is_unpickled(
     replace_weights(gpt2_directory, weights.name, reference.state_dict())
     for content in (b"", b"junk"):
         weights.write_bytes(content)
-        with pytest.raises(UserError, match="damaged or holds more than tensors"):
+        with pytest.raises(UserError, match=r"damaged or holds more .* not read(: [^;]+)?; copy"):
             read_gpt2(gpt2_directory)
     weights.write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(UserError, match="holds a pickled|damaged or holds more than tensors"):
