@@ -24,6 +24,7 @@ QUANTIZATIONS_BY_FORMAT: Mapping[str, tuple[str, ...]] = {
     "gguf": ("f16", "q8_0"),
     "web": ("q8_0",),
 }
+_FORMATS_BY_SUFFIX = {".pt": "torchscript", ".pt2": "export", ".gguf": "gguf"}
 
 
 def print_progress(part: str) -> None:
@@ -44,8 +45,7 @@ def print_progress(part: str) -> None:
     "--format",
     "file_format",
     type=click.Choice(["torchscript", "export", "gguf", "web"]),
-    default="torchscript",
-    show_default=True,
+    show_default="that of the suffix of --out, else torchscript",
     help="torchscript: one file with model, tokenizer and sampler. export: a .pt2 file of "
     "torch.export with the model only. gguf: model and tokenizer for llama.cpp and for programs "
     "without PyTorch. web: a directory for any web server, with a page that runs the model in the "
@@ -59,7 +59,7 @@ def print_progress(part: str) -> None:
 )
 @json_option
 def export(
-    run: Path, out: Path | None, file_format: str, quantize: str | None, as_json: bool
+    run: Path, out: Path | None, file_format: str | None, quantize: str | None, as_json: bool
 ) -> None:
     """Write the best weights of RUN as one file, or as a page.
 
@@ -71,6 +71,7 @@ def export(
     from bridge.export_metadata import describe_certificate
     from bridge.gguf import export as gguf_export
 
+    file_format = _choose_format(file_format, out)
     directory = find_bundle(run)
     certificate: Mapping[str, Any] = {}
     if quantize and quantize not in QUANTIZATIONS_BY_FORMAT[file_format]:
@@ -105,6 +106,21 @@ def export(
     shown_size = "" if size is None else f"{size:,} bytes, "
     text = escape(f"{out}: {shown_size}from {name_model(directory)}; {summary}")
     click.echo(json.dumps(record) if as_json else text, err=is_standard_output(out))
+
+
+def _choose_format(wanted: str | None, out: Path | None) -> str:
+    """Return the format of a file: the wanted one, else that of its suffix.
+
+    Raises:
+        click.UsageError: The suffix is that of another format.
+    """
+    by_suffix = _FORMATS_BY_SUFFIX.get(out.suffix) if out and not is_stream(out) else None
+    if wanted and by_suffix not in (None, wanted):
+        raise click.UsageError(
+            f"--out {out} has the suffix of --format {by_suffix}, found --format {wanted}; change "
+            "one of them"
+        )
+    return wanted or by_suffix or "torchscript"
 
 
 @click.command(epilog="Example: python -m bridge check valyrian.pt")

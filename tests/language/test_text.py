@@ -14,6 +14,14 @@ SENTENCES = {
     '"': [],
     "... 🐉 — !": [],
     "7": ["7"],
+    # A paragraph that is wrapped by hand; then titles, verses without capitals, and paragraphs.
+    "“Zaldrīzes buzdari\niksos daor. Valar\nmorghūlis.": [
+        "“Zaldrīzes buzdari iksos daor.",
+        "Valar morghūlis.",
+    ],
+    "Valar Morghūlis\nVala ēdrus": ["Valar Morghūlis", "Vala ēdrus"],
+    "valar morghūlis\nvalar dohaeris": ["valar morghūlis", "valar dohaeris"],
+    "Valar morghūlis\n\nvalar dohaeris": ["Valar morghūlis", "valar dohaeris"],
 }
 TOKENS = {
     "Valar morghūlis": "Valar morghūlis .",

@@ -14,6 +14,53 @@ _IN_BRACKETS = re.compile(r"\([^()]*\)")
 _BEFORE_SENSE = re.compile(r"^(?:to (?!the )|the |an? )")
 _BEFORE_SENSES = re.compile("^[^,;:]*: ")  # "relative: who, which"
 _ENGLISH_ENDINGS = [("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("d", ""), ("ing", "")]
+_IRREGULAR_FORMS = {
+    "be": "am is are was were been",
+    "break": "broke broken",
+    "bring": "brought",
+    "buy": "bought",
+    "choose": "chose chosen",
+    "come": "came",
+    "do": "does did done",
+    "drink": "drank",
+    "eat": "ate eaten",
+    "fall": "fell fallen",
+    "fight": "fought",
+    "find": "found",
+    "fly": "flew flown",
+    "give": "gave given",
+    "go": "went gone",
+    "have": "has had",
+    "hear": "heard",
+    "hold": "held",
+    "keep": "kept",
+    "know": "knew known",
+    "lead": "led",
+    "make": "made",
+    "man": "men",
+    "mouse": "mice",
+    "ride": "rode ridden",
+    "run": "ran",
+    "say": "said",
+    "see": "saw seen",
+    "send": "sent",
+    "sing": "sang sung",
+    "sit": "sat",
+    "sleep": "slept",
+    "speak": "spoke spoken",
+    "stand": "stood",
+    "steal": "stole stolen",
+    "take": "took taken",
+    "teach": "taught",
+    "tell": "told",
+    "think": "thought",
+    "wear": "wore worn",
+    "win": "won",
+    "wolf": "wolves",
+    "woman": "women",
+    "write": "wrote written",
+}
+_IRREGULAR = {form: base for base, forms in _IRREGULAR_FORMS.items() for form in forms.split()}
 _MARKS = string.punctuation + "«»“”‘’…"
 _MIN_BEGINNING = 3  # letters of a part of a word
 _WORD = re.compile(r"[^\W\d_]+")
@@ -57,8 +104,10 @@ def list_phrases() -> tuple[Lexeme, ...]:
 
 def find_by_sense(english: str) -> list[Lexeme]:
     """Find the words with this sense, the most common ones first."""
-    senses = normalize_english(english), *_list_stems(normalize_english(english))
-    for sense in senses:
+    sense = normalize_english(english)
+    # Nobody who types "men" looks for a word that means "the men of an army".
+    irregular = [_IRREGULAR[sense]] if sense in _IRREGULAR else []
+    for sense in (*irregular, sense, *_list_stems(sense)):
         matches = [m for m in _list_meanings() if sense in m.senses]
         if matches:
             matches.sort(key=lambda m: (*_order(m), m.senses.index(sense), m.rank))

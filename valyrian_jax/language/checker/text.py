@@ -9,9 +9,13 @@ from valyrian_jax.language.template import PUNCTUATION
 from valyrian_jax.language.words.spelling import nfc
 
 MAX_SENTENCE = 1 << 16  # characters; a longer one is cut
-_ELLIPSIS = r"(?<![.…])(?:\.{2,}+|…++)(?=\s*[a-zāēīōūȳñ])"  # inside a sentence, not at its end
+_SMALL = "[a-zāēīōūȳñ]"
+_ELLIPSIS = rf"(?<![.…])(?:\.{{2,}}+|…++)(?=\s*{_SMALL})"  # inside a sentence, not at its end
+_PART = rf"[^.!?…\n]|{_ELLIPSIS}"
+# A sentence that begins with a capital goes on where the next line begins without one.
+_CAPITAL = rf"[^\w.!?…\n]*+(?!{_SMALL})[^\W\d_](?:{_PART}|\n(?={_SMALL}))*+"
 _CLOSERS = "[\"'”’»›)\\]}*_]*"
-_SENTENCE = re.compile(rf"(?:[^.!?…\n]|{_ELLIPSIS})+[.!?…]*{_CLOSERS}")
+_SENTENCE = re.compile(rf"(?:{_CAPITAL}|(?:{_PART})+)[.!?…]*{_CLOSERS}")
 _ACCENTS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _TOKEN = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{_ACCENTS}])*|\d+|[.…]{{2,}}|\S")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff"))
@@ -23,9 +27,10 @@ _MEANINGFUL = "@#%&/\\§"  # Unicode classes them as punctuation, but they have 
 def split_sentences(text: str) -> list[str]:
     """Split a text into sentences, which end with . ! ? or at the end of a line.
 
-    A part without a letter or a digit is not a sentence.
+    A sentence that begins with a capital continues on a line that begins with a small letter, as in
+    a paragraph wrapped by hand. A part without a letter or a digit is not a sentence.
     """
-    parts = (part.strip() for part in _SENTENCE.findall(text))
+    parts = (part.strip().replace("\n", " ") for part in _SENTENCE.findall(text))
     return [part for part in parts if any(map(str.isalnum, part))]
 
 
