@@ -182,11 +182,7 @@ USER_ERRORS: list[tuple[list[Any], str]] = [
     ([*TO_PT2, "a.pt2", "--quantize", "int8"], "--quantize int8 requires another --format"),
     (["export", "BUNDLE", "--format", "gguf", "--quantize", "int8"], "expected f16 or q8_0"),
     (["export", "BUNDLE", "--format", "gguf", "-o", "no/such/a.gguf"], "No such file or directory"),
-    (["export", "BUNDLE", "-o", "no/such/a.gguf"], "cannot write no/such/a.gguf"),
-    (
-        ["export", "BUNDLE", "--format", "gguf", "-o", "a.pt"],
-        "--out a.pt has the suffix of --format",
-    ),
+    (["export", "BUNDLE", "-o", "a.gguf", "--quantize", "int8"], "found --format gguf"),
     (["check", "nothing.gguf"], "cannot read nothing.gguf"),
     (["check", "nothing.pt"], "cannot read nothing.pt"),
     (["import", "nowhere", "-o", "x"], "nowhere does not exist"),

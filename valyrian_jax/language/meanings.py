@@ -104,10 +104,10 @@ def list_phrases() -> tuple[Lexeme, ...]:
 
 def find_by_sense(english: str) -> list[Lexeme]:
     """Find the words with this sense, the most common ones first."""
-    sense = normalize_english(english)
+    wanted = normalize_english(english)
     # Nobody who types "men" looks for a word that means "the men of an army".
-    irregular = [_IRREGULAR[sense]] if sense in _IRREGULAR else []
-    for sense in (*irregular, sense, *_list_stems(sense)):
+    irregular = [_IRREGULAR[wanted]] if wanted in _IRREGULAR else []
+    for sense in (*irregular, wanted, *_list_stems(wanted)):
         matches = [m for m in _list_meanings() if sense in m.senses]
         if matches:
             matches.sort(key=lambda m: (*_order(m), m.senses.index(sense), m.rank))
