@@ -58,6 +58,18 @@ def test_a_model_that_does_not_fit_is_warned_of(
     assert advice in words
 
 
+def test_a_small_model_is_said_to_be_slower_than_its_arithmetic(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {
+        name: " ".join(run_plan(capsys, monkeypatch, "--config", name)[1].split())
+        for name in ("valyrian", "gpt2-124m")
+    }
+    assert "expect a lower speed: measure a short run" in words["valyrian"]
+    assert "expect a lower speed" not in words["gpt2-124m"]
+    assert (" minutes " in words["valyrian"], " hours " in words["gpt2-124m"]) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

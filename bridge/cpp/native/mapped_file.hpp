@@ -2,8 +2,10 @@
 
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -25,14 +27,14 @@ class MappedFile {
   explicit MappedFile(const std::string& path) {
     // Without O_NONBLOCK, opening a FIFO could wait forever.
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    check(descriptor >= 0, "cannot read it: expected a file that you may read");
+    if (descriptor < 0) fail(std::strerror(errno));
     struct stat status {};
     const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
     size_ = is_file ? static_cast<size_t>(status.st_size) : 0;
     void* const map =
         size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0) : nullptr;
     ::close(descriptor);
-    check(is_file, "cannot read it: expected a file");
+    check(is_file, "it is a directory or a stream");
     check(map != MAP_FAILED, "cannot map it into memory");
     data_ = static_cast<const uint8_t*>(map);
   }
@@ -42,14 +44,14 @@ class MappedFile {
 #else
   explicit MappedFile(const std::string& path) {
     std::FILE* const file = std::fopen(path.c_str(), "rb");
-    check(file, "cannot read it: expected a file that you may read");
+    if (!file) fail(std::strerror(errno));
     uint8_t block[1 << 16];
     while (const size_t count = std::fread(block, 1, sizeof block, file)) {
       content_.insert(content_.end(), block, block + count);
     }
     const bool is_read = !std::ferror(file);
     std::fclose(file);
-    check(is_read, "cannot read it: expected a file");
+    check(is_read, "it cannot be read");
     data_ = content_.data();
     size_ = content_.size();
   }
