@@ -162,8 +162,8 @@ def find_run(path: Path | None) -> Path:
     path = locate_run(path)
     if not (path / "config.toml").exists():
         raise UserError(
-            f"{name_model(path)} is not a run directory: expected a config.toml in it; name "
-            "another directory"
+            f"{name_model(path)} is not a run directory: expected a config.toml in it, found "
+            f"{'a file' if path.is_file() else 'none'}; name another directory"
         )
     return path
 

@@ -80,9 +80,11 @@ def find_weights(directory: Path) -> Path:
             f"{directory} holds several files of weights and no index: expected one, found "
             f"{names}; name the one to import"
         )
+    is_run = (directory / "bundle" / WEIGHTS[0]).exists()
     raise UserError(
         f"{directory} holds no weights; expected one of {', '.join(WEIGHTS)}, or one other file "
-        f"that ends in {', '.join(_SUFFIXES)}; check the path"
+        f"that ends in {', '.join(_SUFFIXES)}; "
+        + (f"name {directory / 'bundle'}" if is_run else "check the path")
     )
 
 

@@ -140,8 +140,14 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     resume(copy, console)
     expected = "60 is damaged: state/manifest.ocdbt was changed, truncated or lost"
     assert expected in read_console(console)
-    assert "resumed   at step 40" in read_console(console)
+    assert "resumed   at step 40 of 60\n" in read_console(console)
     assert_same_runs(copy, finished.directory)
+
+
+def test_a_finished_run_says_that_no_step_is_left(copy: Path) -> None:
+    console = make_text_console()
+    resume(copy, console)
+    assert "at step 60 of 60; none is left: raise --train.steps" in read_console(console)
 
 
 def test_the_steps_may_be_fewer_if_the_last_checkpoint_is_damaged(copy: Path) -> None:

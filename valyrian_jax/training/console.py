@@ -170,7 +170,9 @@ def print_header(console: Console, setup: RunSetup, state: TrainState) -> None:
         ),
     }
     if int(state.step):
-        lines["resumed"] = f"at step {int(state.step)}"
+        step, steps = int(state.step), setup.config.train.steps
+        left = "" if step < steps else "; none is left: raise --train.steps to train on"
+        lines["resumed"] = f"at step {step} of {steps}{left}"
     if options := describe_options(setup.config, setup.options, setup.device):
         lines["compute"] = options
     notes = [*setup.dataset.notes]

@@ -146,3 +146,8 @@ def test_an_error_names_what_is_missing(
         (gpt2_directory / name).unlink()
     with pytest.raises(UserError, match=r"holds no weights; expected one of model.safetensors"):
         read_gpt2(gpt2_directory)
+    bundle = gpt2_directory / "bundle"  # as in the directory of a run
+    bundle.mkdir()
+    (bundle / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"holds no weights; .*; name {bundle}"):
+        read_gpt2(gpt2_directory)
