@@ -50,6 +50,11 @@ def test_word_names_the_nearest_of_what_it_does_not_find(run_main: RunMain) -> N
     unlike = "not found, and no word of either language is like it"
     assert run_main("word", "x" * 10_000)[1] == f"{'x' * 40}…: {unlike}\n"
     assert run_main("word")[0] == 2
+    assert run_main("word", "vala", " ") == (
+        2,
+        "",
+        "error: a WORD is empty; expected at least one letter\n",
+    )
 
 
 def test_word_prints_json(run_main: RunMain) -> None:

@@ -24,6 +24,8 @@ def word(queries: tuple[str, ...], as_json: bool) -> int:
     from valyrian_jax.cli.entries import format_look_up
     from valyrian_jax.language.dictionary import look_up, look_up_record
 
+    if not all(query.strip() for query in queries):
+        raise click.UsageError("a WORD is empty; expected at least one letter")
     results = [look_up(decode_argument(query)) for query in queries]
     for index, result in enumerate(results):
         if as_json:
