@@ -41,6 +41,13 @@ def test_word_prints_the_best_english_match_and_lists_the_others(run_main: RunMa
     assert second.startswith("preposition, with the locative or dative\n")
 
 
+def test_word_prints_the_forms_of_a_word_once(run_main: RunMain) -> None:
+    status, out, _ = run_main("word", "zaldrizoti", "dragon")
+    assert (status, out.count("instrumental")) == (0, 1)
+    again = "zaldrīzes: noun, solar, fourth declension\n  dragon; its forms are above\n"
+    assert out.endswith(f"\n\n{again}")
+
+
 def test_word_names_the_nearest_of_what_it_does_not_find(run_main: RunMain) -> None:
     status, out, err = run_main("word", "zaldrizxr", "vala")
     assert (status, err) == (3, "")

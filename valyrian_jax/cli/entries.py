@@ -1,7 +1,7 @@
 """Format the entries of the dictionary for people."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from valyrian_jax.cli.verdicts import MAX_WORD, abbreviate
 from valyrian_jax.errors import UserError
@@ -13,6 +13,7 @@ from valyrian_jax.language.dictionary import (
     look_up,
 )
 from valyrian_jax.language.examples import find_example, name_sources
+from valyrian_jax.language.words.lexicon import Lexeme
 from valyrian_jax.language.words.paradigm import format_paradigm
 
 _WIDTH = 80  # columns
@@ -36,19 +37,26 @@ def find_entries(query: str) -> Sequence[Entry]:
     return [entry for entry in entries if entry.lexeme.lemma == entry.form] or entries
 
 
-def format_look_up(result: LookUp) -> Iterator[str]:
-    """Yield the best entries in full, and then each of the others in one line."""
-    shown = _choose_shown(result.entries)
+def format_look_up(result: LookUp, above: Container[Lexeme] = ()) -> Iterator[str]:
+    """Yield the best entries in full, and then each of the others in one line.
+
+    Args:
+        result: What was found.
+        above: Words whose forms are printed already.
+    """
+    shown = choose_shown(result.entries)
     others = [entry for entry in result.entries if entry not in shown]
     if not result.entries:
         yield _describe_failure(result)
-    yield "\n\n".join(map(format_entry, shown))
+    yield "\n\n".join(
+        _format_again(entry) if entry.lexeme in above else format_entry(entry) for entry in shown
+    )
     if others:
         yield f"\n\nOther words for {abbreviate(result.query, MAX_WORD)}:\n" if shown else ""
         yield "\n".join(map(_format_line, others))
 
 
-def _choose_shown(entries: Sequence[Entry]) -> list[Entry]:
+def choose_shown(entries: Sequence[Entry]) -> list[Entry]:
     """Choose the entries to print in full: all words that have this form, or else the best one."""
     forms = [entry for entry in entries if entry.match == "form"]
     if not forms and entries and entries[0].match == "spelling":
@@ -73,6 +81,12 @@ def format_entry(entry: Entry) -> str:
     blocks = [[_wrap(head[0], ""), *map(_wrap, head[1:])], [format_paradigm(lexeme)]]
     blocks.append([*map(_wrap, _list_sources(entry))])
     return "\n\n".join("\n".join(lines) for lines in blocks if any(lines))
+
+
+def _format_again(entry: Entry) -> str:
+    lexeme = entry.lexeme
+    lines = f"{lexeme.gloss}; its forms are above", *describe_entry(entry)
+    return "\n".join([f"{lexeme.lemma}: {describe_lexeme(lexeme)}", *map(_wrap, lines)])
 
 
 def _list_sources(entry: Entry) -> Iterator[str]:

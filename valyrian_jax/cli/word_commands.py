@@ -21,17 +21,20 @@ def word(queries: tuple[str, ...], as_json: bool) -> int:
 
     The exit status is 3 if a word is not found.
     """
-    from valyrian_jax.cli.entries import format_look_up
+    from valyrian_jax.cli.entries import choose_shown, format_look_up
     from valyrian_jax.language.dictionary import look_up, look_up_record
+    from valyrian_jax.language.words.lexicon import Lexeme
 
     if not all(query.strip() for query in queries):
         raise click.UsageError("a WORD is empty; expected at least one letter")
     results = [look_up(decode_argument(query)) for query in queries]
+    printed = list[Lexeme]()
     for index, result in enumerate(results):
         if as_json:
             print_text(to_json(look_up_record(result)))
         else:
-            print_words(["\n" * (index > 0), *format_look_up(result)])
+            print_words(["\n" * (index > 0), *format_look_up(result, printed)])
+            printed += [entry.lexeme for entry in choose_shown(result.entries)]
     return 0 if all(result.entries for result in results) else 3
 
 
