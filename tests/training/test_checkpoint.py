@@ -218,7 +218,7 @@ def test_a_newer_format_is_refused_by_its_number(copy: Path) -> None:
 )
 def test_metadata_that_does_not_fit_is_refused(changes: dict[str, object], copy: Path) -> None:
     forge_metadata(copy, **changes)
-    with pytest.raises(UserError, match=r"record.json(: | belongs to another)"):
+    with pytest.raises(UserError, match=r"record.json (is not the record of a|belongs to another)"):
         checkpoint.find_newest(copy)
 
 

@@ -116,10 +116,11 @@ def test_a_finished_run_can_be_extended(copy: Path) -> None:
     assert list_evaluation_steps(copy) == [20, 40, 60, 65]
 
 
-def test_a_run_of_the_same_length_is_resumed_without_a_note(copy: Path) -> None:
+def test_a_finished_run_says_that_no_step_is_left_and_nothing_of_its_schedule(copy: Path) -> None:
     console = make_text_console()
     resume(copy, console)
-    assert "train.steps" not in read_console(console)
+    assert "at step 60 of 60; none is left: raise --train.steps" in read_console(console)
+    assert "schedule" not in read_console(console)
 
 
 @pytest.mark.slow
@@ -142,12 +143,6 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert expected in read_console(console)
     assert "resumed   at step 40 of 60\n" in read_console(console)
     assert_same_runs(copy, finished.directory)
-
-
-def test_a_finished_run_says_that_no_step_is_left(copy: Path) -> None:
-    console = make_text_console()
-    resume(copy, console)
-    assert "at step 60 of 60; none is left: raise --train.steps" in read_console(console)
 
 
 def test_the_steps_may_be_fewer_if_the_last_checkpoint_is_damaged(copy: Path) -> None:

@@ -168,6 +168,14 @@ def test_sigusr1_before_the_first_step_does_not_end_a_run(
     assert_same_runs(run, finished.directory)
 
 
+@pytest.fixture(autouse=True)
+def default_sighup() -> Iterator[None]:
+    """The usual handler of SIGHUP, also where `nohup` started the tests."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, earlier)
+
+
 def test_the_handlers_of_the_caller_come_back() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
