@@ -7,6 +7,7 @@ import click
 
 from valyrian_jax.bundle.shipped_model import name_model
 from valyrian_jax.cli.options import PATH, json_option, print_on_terminal
+from valyrian_jax.cli.pair_commands import rules_option
 from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.errors import escape
 from valyrian_jax.files import is_standard_output
@@ -17,15 +18,7 @@ _COUNT = 50
 
 @click.command(epilog="Example: python -m valyrian_jax inspect --rule order --count 10")
 @run_argument
-@click.option(
-    "--rule",
-    "rules",
-    multiple=True,
-    type=click.Choice([*RULES]),
-    metavar="RULE",
-    show_default="all",
-    help="Rule of the pairs, with examples of where its head looks; there can be several.",
-)
+@rules_option("Rule of the pairs, with examples of where its head looks; there can be several.")
 @click.option(
     "--count",
     type=click.IntRange(min=1),

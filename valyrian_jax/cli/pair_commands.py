@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from valyrian_jax.bundle.shipped_model import name_model
-from valyrian_jax.cli.options import json_option
+from valyrian_jax.cli.options import Decorator, json_option
 from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.cli.tables import new_table, print_table
 from valyrian_jax.errors import escape
@@ -20,17 +20,22 @@ COUNT, TEXTS = 200, 300  # pairs for each rule and texts of the model, for `eval
 _SHOWN_FAILURES = 5
 
 
+def rules_option(text: str) -> Decorator:
+    """Return the option --rule, which a command takes several times, with its help text."""
+    return click.option(
+        "--rule",
+        "rules",
+        multiple=True,
+        type=click.Choice([*RULES]),
+        metavar="RULE",
+        show_default="all",
+        help=text,
+    )
+
+
 @click.command(epilog="Example: python -m valyrian_jax pairs --rule verb-number --count 5")
 @run_argument
-@click.option(
-    "--rule",
-    "rules",
-    multiple=True,
-    type=click.Choice([*RULES]),
-    metavar="RULE",
-    show_default="all",
-    help="Rule to break; can be repeated.",
-)
+@rules_option("Rule to break; can be repeated.")
 @click.option(
     "--count",
     type=click.IntRange(min=1),
