@@ -90,12 +90,8 @@ def inspect_run(
     """
     report("making minimal pairs ...")
     run = make_run_pairs(directory, rules, count, seed)
+    _check_has_pairs(run, directory, rules)
     config, params = run.bundle.model, from_tensors(run.bundle.tensors)
-    if not run.pairs:
-        raise UserError(
-            f"{directory} has no minimal pair of {', '.join(rules)}: expected pairs that fit the "
-            f"context of {config.n_positions} tokens; choose another --rule or a larger --count"
-        )
     texts = [text for pair in run.pairs for text in pair.texts]
     pair_rows = Rows(*encode_rows(run.bundle.tokenizer, texts, config.n_positions))
     held_out = _choose_held_out_rows(run) or pair_rows
@@ -106,10 +102,12 @@ def inspect_run(
     for i, component in enumerate((None, *components)):
         if component:
             report(f"without {component.name} ({i} of {len(components)}) ...")
-        scores = measure_log_probabilities(params, config, pair_rows, means, component)
-        margins.append(scores[::2] - scores[1::2])
-        scores = measure_log_probabilities(params, config, held_out, means, component)
-        losses.append(-scores.sum() / held_out.counted.sum())
+        of_pairs, of_text = (
+            measure_log_probabilities(params, config, rows, means, component)
+            for rows in (pair_rows, held_out)
+        )
+        margins.append(of_pairs[::2] - of_pairs[1::2])
+        losses.append(-of_text.sum() / held_out.counted.sum())
     report("reading every layer ...")
     layers = measure_layer_scores(params, config, pair_rows)
     shares, means_of_margins = _average(np.stack(margins) > 0, groups), _average(margins, groups)
@@ -127,6 +125,15 @@ def inspect_run(
         induction=measure_induction_scores(params, config),
         lens=_average(layers[:, ::2] > layers[:, 1::2], groups),
     )
+
+
+def _check_has_pairs(run: RunPairs, directory: Path, rules: Sequence[str]) -> None:
+    if not run.pairs:
+        raise UserError(
+            f"{directory} has no minimal pair of {', '.join(rules)}: expected pairs that fit the "
+            f"context of {run.bundle.model.n_positions} tokens; choose another --rule or a larger "
+            "--count"
+        )
 
 
 def _group_by_rule(run: RunPairs) -> tuple[list[str], list[npt.NDArray[np.intp]]]:
