@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,14 @@ from valyrian_jax.bundle.shipped_model import (
     SHIPPED_RUN,
     name_model,
 )
-from valyrian_jax.config import Config, PathLike, check_input, config_to_toml, read_config
+from valyrian_jax.config import (
+    Config,
+    PathLike,
+    check_input,
+    config_to_toml,
+    find_text,
+    read_config,
+)
 from valyrian_jax.errors import UserError, escape, shorten
 from valyrian_jax.files import (
     check_regular,
@@ -180,10 +188,15 @@ def _list_runs() -> list[Path]:
 
 
 def load_run_config(run: Path) -> Config:
-    """Return the configuration of the latest start of a run; a resume rewrites it."""
+    """Return the configuration of the latest start of a run; a resume rewrites it.
+
+    A relative path of the text is looked up in the working directory, then in each directory above
+    the run: one of them is usually where the run began.
+    """
     file = run / "config.toml"
     check_regular(file, "the configuration")  # `read_config` also reads what a user names
-    return read_config(file)
+    config = read_config(file)
+    return replace(config, data=find_text(config.data, *run.absolute().parents))
 
 
 def _has_weights(run: Path) -> bool:

@@ -23,6 +23,12 @@ from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.tokenizer import train_bpe
 
 
+def test_inspect_refuses_its_output_before_it_computes(run_main: RunMain, tmp_path: Path) -> None:
+    status, out, err = run_main("inspect", "shipped", "-o", tmp_path / "none" / "heads")
+    assert (status, out) == (2, "")
+    assert f"cannot write {tmp_path}/none/heads.png: No such file or directory" in err
+
+
 def test_sample_prints_the_text_of_the_sampler(
     run: Path, run_main: RunMain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ from valyrian_jax.evaluation.text_metrics import (
     measure_and_diagnose_texts,
     measure_texts,
 )
-from valyrian_jax.run_directory import read_metrics
+from valyrian_jax.run_directory import load_run_config, read_metrics
 from valyrian_jax.training.run import train
 
 ROOT = Path(__file__).parents[2]
@@ -75,8 +75,21 @@ def test_a_run_whose_text_is_elsewhere_says_where_to_look(run: Path, tmp_path: P
     text = str(run.parent / "text.txt")
     assert text in config
     (moved / "config.toml").write_text(config.replace(text, "elsewhere.txt"), encoding="utf-8")
-    with pytest.raises(UserError, match=r"cannot find elsewhere\.txt, .* run this command there"):
+    with pytest.raises(UserError, match=r"cannot find elsewhere\.txt, .* run this command where"):
         open_run(moved)
+
+
+def test_a_run_finds_its_text_from_any_directory(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(run.parent, project)
+    config = project / "run" / "config.toml"
+    text = json.dumps(str(run.parent / "text.txt"))
+    config.write_text(config.read_text().replace(text, '"text.txt"'))
+    monkeypatch.chdir(tmp_path)
+    assert open_run(Path("project", "run"))[1].fingerprint == open_run(run)[1].fingerprint
+    assert load_run_config(Path("project", "run")).data.path == str(project / "text.txt")
 
 
 def test_text_metrics_count_finished_sentences() -> None:

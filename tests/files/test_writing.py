@@ -10,6 +10,7 @@ import pytest
 from tests.support.fuzzing import limit_time
 from valyrian_jax.errors import UserError
 from valyrian_jax.files import (
+    check_output,
     is_stream,
     is_temporary,
     lock_directory,
@@ -73,6 +74,16 @@ def test_a_full_disk_names_the_output_and_not_the_temporary_file(tmp_path: Path)
     with pytest.raises(UserError, match=f"cannot write {tmp_path}/file: No space left on device"):
         fail_to_write(tmp_path / "file", full)
     assert list_names(tmp_path) == []
+
+
+def test_a_check_of_an_output_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    check_output(tmp_path / "file")
+    check_output(tmp_path / "new")
+    assert list_names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}/none/file: No such file"):
+        check_output(tmp_path / "none" / "file")
 
 
 def test_a_link_is_followed_also_to_a_new_file_and_through_directories(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from valyrian_jax.cli.options import PATH, json_option, print_on_terminal
 from valyrian_jax.cli.pair_commands import rules_option
 from valyrian_jax.cli.run_options import run_argument
 from valyrian_jax.errors import escape
-from valyrian_jax.files import is_standard_output
+from valyrian_jax.files import check_output, is_standard_output
 from valyrian_jax.language.pairs.rules import RULES
 
 _COUNT = 50
@@ -66,9 +66,11 @@ def inspect(
         print_examples,
         print_inspection,
     )
-    from valyrian_jax.plots.figures import save_figure
+    from valyrian_jax.plots.figures import list_figure_files, save_figure
     from valyrian_jax.plots.heads import draw_heads, draw_looks
 
+    for file in list_figure_files(out) if out else ():
+        check_output(file)
     result = inspect_run(run, rules or [*RULES], count, seed, print_on_terminal)
     examples = {rule: find_examples(result, rule) for rule in result.rules if rule in rules}
     heads = {rule: result.components[find_carrier(result, rule)].name for rule in examples}

@@ -13,6 +13,7 @@ from valyrian_jax.config.loading import (
     config_to_toml,
     config_to_tree,
     explain_error,
+    find_text,
     list_settings,
     load_config,
     read_config,

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from valyrian_jax.config.schema import Config
+from valyrian_jax.config.schema import Config, DataConfig
 from valyrian_jax.errors import UserError, check_unicode
 from valyrian_jax.files import find_config, find_input, read_input
 
@@ -62,19 +62,20 @@ def load_config(
     else:
         path = find_config(path)
         config, directories = read_config(path, overrides), [Path(path).parent]
-    data = dataclasses.replace(
-        config.data,
-        path=find_input(config.data.path, *directories),
-        mixture=tuple(_find_shards(entry, directories) for entry in config.data.mixture),
-        tokenizer=config.data.tokenizer and find_input(config.data.tokenizer, *directories),
-    )
-    return dataclasses.replace(config, data=data)
+    data = find_text(config.data, *directories)
+    tokenizer = data.tokenizer and find_input(data.tokenizer, *directories)
+    return dataclasses.replace(config, data=dataclasses.replace(data, tokenizer=tokenizer))
 
 
-def _find_shards(entry: str, directories: list[Path]) -> str:
-    """Return an entry of a mixture, DIRECTORY=WEIGHT, with the directory where it is."""
-    name, equals, weight = entry.rpartition("=")
-    return f"{find_input(name, *directories) if name else ''}{equals}{weight}"
+def find_text(data: DataConfig, *directories: Path) -> DataConfig:
+    """Return the settings with the paths of the text and the shards as `find_input` finds them."""
+
+    def find_shards(entry: str) -> str:
+        name, equals, weight = entry.rpartition("=")
+        return f"{find_input(name, *directories) if name else ''}{equals}{weight}"
+
+    mixture = tuple(find_shards(entry) for entry in data.mixture)
+    return dataclasses.replace(data, path=find_input(data.path, *directories), mixture=mixture)
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:

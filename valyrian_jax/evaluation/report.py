@@ -11,7 +11,7 @@ from typing import NamedTuple
 from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.memory import GENERATION_BYTES, count_texts
 from valyrian_jax.bundle.text_generation import NOT_FINITE, generate_many_texts
-from valyrian_jax.config import Config, SampleConfig, config_from_tree
+from valyrian_jax.config import Config, SampleConfig, config_from_tree, find_text
 from valyrian_jax.data.dataset import Dataset, open_dataset
 from valyrian_jax.data.overlap import Overlap, measure_overlap
 from valyrian_jax.data.shards.dataset import TokenizerMismatchError
@@ -23,7 +23,6 @@ from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.evaluate import Evaluation, evaluate, make_eval_step, split_batches
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.evaluation.text_metrics import TextMetrics, measure_and_diagnose_texts
-from valyrian_jax.files import find_input
 from valyrian_jax.generation.generate import make_generator
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.parameters import from_tensors
@@ -136,8 +135,9 @@ def open_run(directory: Path) -> tuple[Bundle, Dataset]:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         raise UserError(
-            f"cannot find {path}, the text that {directory} was trained on: expected it as seen "
-            "from the directory where the run began; run this command there, or put the text back"
+            f"cannot find {path}, the text that {directory} was trained on: expected it under this "
+            "directory or one above the run; run this command where the run began, or put the "
+            "text back"
         ) from error
     expected = bundle.manifest.get("corpus_sha256")
     if dataset.fingerprint != expected and is_shard_directory(path):
@@ -165,7 +165,7 @@ def _read_config(directory: Path, bundle: Bundle) -> Config:
             "of one, found a model from elsewhere; pass --text FILE"
         )
     config = config_from_tree(bundle.manifest["config"], source=str(directory / "manifest.json"))
-    return replace(config, data=replace(config.data, path=find_input(config.data.path)))
+    return replace(config, data=find_text(config.data, *directory.absolute().parents))
 
 
 def choose_scratch(directory: Path) -> Path:

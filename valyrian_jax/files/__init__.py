@@ -30,6 +30,7 @@ from valyrian_jax.files.remote import (
 )
 from valyrian_jax.files.writing import (
     append_regular,
+    check_output,
     check_output_directory,
     is_standard_output,
     is_stream,

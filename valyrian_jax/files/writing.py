@@ -65,6 +65,17 @@ def write_output(path: Path, suffix: str = "") -> Iterator[Path]:
         ) from error
 
 
+def check_output(path: Path) -> None:
+    """Check before a long computation that an output can be written; nothing is written."""
+
+    class CancelError(Exception):
+        """Leave `write_output` without writing."""
+
+    if not is_stream(path):  # Opening a FIFO would wait for its reader.
+        with contextlib.suppress(CancelError), write_output(path):
+            raise CancelError
+
+
 @contextlib.contextmanager
 def replace_file(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary file that replaces a regular file or takes a free name.

@@ -38,7 +38,7 @@ def save_figure(
     """
     import matplotlib
 
-    files = _list_files(path)
+    files = list_figure_files(path)
     with contextlib.ExitStack() as stack:
         temporaries = [stack.enter_context(write(file)) for file in files]  # both or none
         # Equal figures give equal files.
@@ -49,7 +49,8 @@ def save_figure(
     return files
 
 
-def _list_files(path: Path) -> list[Path]:
+def list_figure_files(path: Path) -> list[Path]:
+    """Return the files that `save_figure` writes for a path."""
     if is_stream(path):
         return [path]
     path = path.with_suffix("") if path.suffix.lower() in (".png", ".svg") else path
