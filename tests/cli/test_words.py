@@ -95,6 +95,12 @@ def test_gloss_wraps_at_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_gloss_translates_english_words(run_main: RunMain) -> None:
+    status, out, _ = run_main("gloss", "Vala dragon urnes.")
+    assert status == 3
+    assert "\ndragon: an English word; in High Valyrian, zaldrīzes\n" in out
+
+
 def test_gloss_reads_files_and_marks_unknown_words(
     run_main: RunMain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_every_form_finds_its_word_in_any_spelling() -> None:
         ("is", "sagon"),
         ("men", "vala"),
         ("given", "tepagon"),
+        ("them", "pōnta"),
         ("younger sister", "hāedar"),
         ("a king", "dārys"),
         ("hello", "rytsas"),

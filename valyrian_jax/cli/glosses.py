@@ -9,6 +9,7 @@ from rich.console import Console
 from valyrian_jax.cli.verdicts import MAX_WORD, abbreviate
 from valyrian_jax.errors import UserError
 from valyrian_jax.language.checker.text import stream_sentences
+from valyrian_jax.language.dictionary import look_up
 from valyrian_jax.language.interlinear import Gloss, GlossedWord, gloss, gloss_record
 from valyrian_jax.tokenizer.display import to_json
 
@@ -70,7 +71,13 @@ def _list_notes(result: Gloss, with_others: bool) -> Iterator[str]:
     for word in result.words:
         text = abbreviate(word.text, MAX_WORD)
         if not word.is_known:
-            nearest = f"; the nearest are {', '.join(word.nearest)}" if word.nearest else ""
-            yield f"{text}: not a known word{nearest}"
+            yield f"{text}: {_describe_unknown(word)}"
         elif with_others and word.others:
             yield f"{text}: also {', '.join(word.others)}"
+
+
+def _describe_unknown(word: GlossedWord) -> str:
+    entries = look_up(word.text).entries
+    if lemmas := [entry.lexeme.lemma for entry in entries if entry.match == "sense"]:
+        return f"an English word; in High Valyrian, {' or '.join(lemmas)}"
+    return "not a known word" + f"; the nearest are {', '.join(word.nearest)}" * bool(word.nearest)
