@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic requires it before Python 3.12.
@@ -44,9 +44,10 @@ class Example(TypedDict):
 
 @with_config(STRICT)
 class Cost(TypedDict):
-    """The difference of a quantized model from the exact one; see `bridge.int8.quantize`."""
+    """The difference of a changed model from the exact one; see `int8.compare_next_tokens`."""
 
     kl_mean: float
+    kl_max: NotRequired[float]  # Older files of GGUF lack it.
     top1: float
 
 

@@ -7,6 +7,7 @@ same text in every runtime.
 import torch
 from torch import Tensor, nn
 
+from bridge.export_metadata import Cost
 from bridge.generator import Generator
 from bridge.gpt import GPT, Embedding, Linear, multiply
 from bridge.sampler import check_logits
@@ -84,30 +85,44 @@ def choose_sample(gpt: GPT) -> tuple[int, int]:
     return max(1, min(16, max(SMALL, weights) // bytes_per_row)), length
 
 
-def quantize(generator: Generator, end_of_text: int) -> dict[str, float]:
+def quantize(generator: Generator, end_of_text: int) -> Cost:
     """Replace every matrix of the GPT by an int8 one, in place; biases and norms stay float32.
 
     Returns:
-        The cost on texts sampled from the exact model: mean and largest KL divergence of the next
-        token in nats (`kl_mean`, `kl_max`), and the share of positions where the most probable
-        token stays the same (`top1`).
+        The cost on texts sampled from the exact model; see `compare_next_tokens`.
     """
     gpt = generator.gpt
-    rows, length = choose_sample(gpt)
-    prompts = torch.full((rows, 1), end_of_text, dtype=torch.int64)
-    tokens = generator.generate(prompts, length - 1, 1.0, 0, 1.0, 0)
-    logits = gpt(tokens)
-    check_logits(logits)
-    exact = logits.double().log_softmax(-1)
+    tokens = sample_tokens(generator, end_of_text)
+    exact = gpt(tokens)
     for parent in list(gpt.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Embedding):
                 setattr(parent, name, Int8Embedding(child))
             elif isinstance(child, Linear):
                 setattr(parent, name, Int8Linear(child))
-    logits = gpt(tokens)
-    check_logits(logits)
-    quantized = logits.double().log_softmax(-1)
-    kl = (exact.exp() * (exact - quantized)).sum(-1)
-    is_same = (exact.argmax(-1) == quantized.argmax(-1)).double()
+    return compare_next_tokens(exact, gpt(tokens))
+
+
+def sample_tokens(generator: Generator, end_of_text: int) -> Tensor:
+    """Return texts of a model [B, T] to compare it on with a changed one."""
+    rows, length = choose_sample(generator.gpt)
+    prompts = torch.full((rows, 1), end_of_text, dtype=torch.int64)
+    return generator.generate(prompts, length - 1, 1.0, 0, 1.0, 0)
+
+
+def compare_next_tokens(exact: Tensor, changed: Tensor) -> Cost:
+    """Compare the logits [B, T, V] of a changed model with those of the exact one.
+
+    Returns:
+        Mean and largest KL divergence of the next token in nats (`kl_mean`, `kl_max`), and the
+        share of positions where the most probable token stays the same (`top1`).
+
+    Raises:
+        UserError: The logits of a model are not finite.
+    """
+    for logits in (exact, changed):
+        check_logits(logits)
+    exact, changed = exact.double().log_softmax(-1), changed.double().log_softmax(-1)
+    kl = (exact.exp() * (exact - changed)).sum(-1)
+    is_same = (exact.argmax(-1) == changed.argmax(-1)).double()
     return {"kl_mean": kl.mean().item(), "kl_max": kl.max().item(), "top1": is_same.mean().item()}

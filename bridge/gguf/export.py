@@ -31,9 +31,8 @@ from bridge.gguf.layout import PREFIX
 from bridge.gguf.reader import read_header
 from bridge.gguf.writer import count_fallbacks, round_weights, write_gguf
 from bridge.importers.gpt2 import read_gpt2
-from bridge.int8 import choose_sample
+from bridge.int8 import compare_next_tokens, sample_tokens
 from bridge.parity_report import read_report
-from bridge.sampler import check_logits
 from bridge.torch_settings import pin_torch_settings
 from bridge.torchscript import generate_examples
 from valyrian_jax.bundle.bundle import Bundle, load_bundle
@@ -143,24 +142,12 @@ def write_weights(directory: Path, path: Path) -> None:
 def measure_cost(bundle: Bundle, other: Bundle) -> Cost:
     """Compare a bundle with another one, on texts sampled from the first.
 
-    Returns:
-        The mean KL divergence of the next token in nats, and the share of positions where the most
-        probable token is the same.
-
     Raises:
         UserError: The logits of a model are not finite.
     """
     generator = Generator(bundle)
-    rows, length = choose_sample(generator.gpt)
-    prompts = torch.full((rows, 1), generator.end_of_text, dtype=torch.int64)
-    tokens = generator.generate(prompts, length - 1, 1.0, 0, 1.0, 0)
-    exact, changed = generator(tokens), Generator(other)(tokens)
-    check_logits(exact)
-    check_logits(changed)
-    exact, changed = (logits.double().log_softmax(-1) for logits in (exact, changed))
-    kl = (exact.exp() * (exact - changed)).sum(-1)
-    is_same = (exact.argmax(-1) == changed.argmax(-1)).double()
-    return {"kl_mean": kl.mean().item(), "top1": is_same.mean().item()}
+    tokens = sample_tokens(generator, generator.end_of_text)
+    return compare_next_tokens(generator(tokens), Generator(other)(tokens))
 
 
 @pin_torch_settings()
