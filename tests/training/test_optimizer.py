@@ -12,6 +12,7 @@ import torch
 from tests.support.runs import OPTIMIZERS
 from valyrian_jax.config import ModelConfig, OptimConfig
 from valyrian_jax.model.parameters import init_params, to_tensors
+from valyrian_jax.training.muon import orthogonalize
 from valyrian_jax.training.optimizer import make_optimizer, make_schedule
 
 MODEL = ModelConfig(vocab_size=300, n_positions=8, n_embd=16, n_layer=1, n_head=2)
@@ -102,6 +103,19 @@ def test_muon_equalises_the_singular_values_of_block_matrices() -> None:
             assert values.max() / values.min() < 2, key
             assert np.sqrt((update**2).mean()) == pytest.approx(0.2 * 1e-2, rel=0.3), key
             assert (update * to_tensors(gradients)[key]).sum() < 0, key  # It descends.
+
+
+def test_orthogonalisation_through_gram_matrices_equals_that_of_optax() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(16, 16), (16, 48), (16, 64), (16, 64)]
+    matrices = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    axes = [optax.contrib.MuonDimensionNumbers() for _ in shapes]
+    muon = optax.contrib.scale_by_muon(
+        ns_steps=3, beta=0.0, nesterov=False, weight_dimension_numbers=axes
+    )
+    expected, _ = muon.update(matrices, muon.init(matrices))
+    for actual, value in zip(orthogonalize(matrices), expected, strict=True):
+        np.testing.assert_allclose(actual, value, atol=1e-5)
 
 
 def test_the_schedule_rises_to_lr_then_falls_to_its_floor() -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 from valyrian_jax.config import OptimConfig
 from valyrian_jax.model.compute_options import MAX_PROGRAMS
 from valyrian_jax.model.parameters import Params
+from valyrian_jax.training.muon import label_parameters, scale_by_muon
 
 
 @functools.lru_cache(MAX_PROGRAMS)  # JAX compiles equal functions once only if they are the same.
@@ -37,16 +38,9 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
             adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
             rule = optax.chain(add_decay, adam, descend)
         case "muon":
-            muon = optax.contrib.muon(
-                -1.0,  # Cancels the sign of `muon`; `descend` applies sign and learning rate.
-                adam_b1=config.beta1,
-                adam_b2=config.beta2,
-                nesterov=config.nesterov,
-                # Updates have Adam's size, so one learning rate fits both (Liu et al. 2025).
-                consistent_rms=0.2,
-                muon_weight_dimension_numbers=_muon_dimension_numbers,
-            )
-            rule = optax.chain(muon, add_decay, descend)
+            adam = optax.scale_by_adam(config.beta1, config.beta2, nesterov=config.nesterov)
+            rules = {"muon": scale_by_muon(config.nesterov), "adam": adam}
+            rule = optax.chain(optax.partition(rules, label_parameters), add_decay, descend)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
@@ -71,15 +65,3 @@ def decay_mask(params: Params) -> PyTree[bool]:
         return names[-1] != "bias" and not any(name.startswith("ln_") for name in names)
 
     return jax.tree_util.tree_map_with_path(decays, params)
-
-
-def _muon_dimension_numbers(params: Params) -> PyTree[optax.contrib.MuonDimensionNumbers | None]:
-    """Return which parameters Muon updates: the matrices inside the blocks."""
-
-    def dimension_numbers(
-        path: tuple[jax.tree_util.DictKey, ...], array: Array
-    ) -> optax.contrib.MuonDimensionNumbers | None:
-        is_block_matrix = any(entry.key == "h" for entry in path) and array.ndim == 2
-        return optax.contrib.MuonDimensionNumbers() if is_block_matrix else None
-
-    return jax.tree_util.tree_map_with_path(dimension_numbers, params)
