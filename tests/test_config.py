@@ -37,10 +37,12 @@ def test_the_default_configuration_is_valyrian_toml() -> None:
 
 
 def test_the_default_model_has_the_documented_shape() -> None:
-    model = Config().model
-    assert (model.n_embd, model.n_head, model.n_layer) == (128, 4, 4)
+    model, original = Config().model, load_config(ROOT / "configs" / "original.toml").model
+    assert (model.n_embd, model.n_head, model.n_layer) == (96, 4, 4)
     assert (model.n_positions, model.vocab_size, model.dropout) == (64, 500, 0)
     assert not model.tie_word_embeddings
+    assert dataclasses.replace(original, n_embd=96, dropout=0.0, init_std=model.init_std) == model
+    assert (original.n_embd, original.dropout) == (128, 0.2)
 
 
 @pytest.mark.parametrize("name", ["quick", "quick.toml", "configs/quick.toml", "gpt2-1.5b"])
@@ -105,7 +107,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], str]] = [
         {"model.activation": "relu"},
         "model.activation = 'relu': input should be 'gelu' or 'gelu_new'",
     ),
-    ({"model.n_head": 3}, "model.n_head = 3 must divide model.n_embd = 128"),
+    ({"model.n_head": 5}, "model.n_head = 5 must divide model.n_embd = 96"),
     (
         {"train.eval_every": 15},
         "train.eval_every = 15 must be a multiple of train.steps_per_dispatch = 10",

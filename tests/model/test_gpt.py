@@ -59,8 +59,8 @@ def test_parameters_match_the_name_table(tied: bool) -> None:
     jax.tree.map(np.testing.assert_array_equal, params, from_tensors(tensors))
 
 
-def test_the_default_model_has_929536_parameters() -> None:
-    assert sum(np.prod(shape) for shape in parameter_shapes(ModelConfig()).values()) == 929_536
+def test_the_default_model_has_549696_parameters() -> None:
+    assert sum(np.prod(shape) for shape in parameter_shapes(ModelConfig()).values()) == 549_696
 
 
 @pytest.mark.parametrize(

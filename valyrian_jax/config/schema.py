@@ -116,7 +116,7 @@ class ModelConfig:
     """Number of tokens: 256 bytes, the merges and <|endoftext|>."""
     n_positions: Annotated[int, Field(ge=2)] = 64
     """Context length in tokens."""
-    n_embd: Count = 128
+    n_embd: Count = 96
     """Width of the embedding."""
     n_layer: Annotated[int, Field(ge=1, le=1024)] = 4
     """Number of blocks."""
@@ -151,7 +151,7 @@ class OptimConfig:
 
     name: Literal["adamw", "adam_l2", "muon"] = "adamw"
     """adamw; adam_l2: decay added to the gradient; muon: Muon in the blocks, AdamW elsewhere."""
-    lr: Positive = 3.5e-3
+    lr: Positive = 5e-3
     """Peak learning rate."""
     min_lr_ratio: Fraction = 0.01
     """Learning rate of the last step, as a share of lr."""
@@ -173,7 +173,7 @@ class OptimConfig:
 class TrainConfig:
     """The length of training, its batches, evaluations and checkpoints, and how it computes."""
 
-    steps: Count = 4800
+    steps: Count = 6400
     """Optimizer steps."""
     batch_size: Count = 16
     """Windows of n_positions tokens in each step."""
