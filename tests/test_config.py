@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from valyrian_jax.config import Config, config_from_tree, config_to_toml, list_settings, load_config
+from valyrian_jax.config import (
+    Config,
+    MeshConfig,
+    config_from_tree,
+    config_to_toml,
+    explain_error,
+    list_settings,
+    load_config,
+)
 from valyrian_jax.errors import UserError
 from valyrian_jax.run_directory import load_run_config, save_config
 
@@ -230,3 +239,10 @@ def test_the_configuration_of_a_run_stays_as_it_was_written(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert load_run_config(tmp_path) == config
+
+
+def test_an_unknown_key_outside_of_a_configuration_suggests_no_setting() -> None:
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(MeshConfig).validate_json('{"dta": 1}')
+    assert explain_error(error.value) == "unknown key dta = 1"
+    assert explain_error(error.value, {}) == "unknown key dta = 1; did you mean data?"

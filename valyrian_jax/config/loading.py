@@ -175,18 +175,20 @@ def _format_value(value: str | float | bool | list[str]) -> str:
 def explain_error(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
     """Return the first problem of a validation in one line: key, value, what was expected.
 
-    `names` are those of `config_from_tree`.
+    For settings, `names` are those of `config_from_tree`; for other objects, None.
     """
     problem = error.errors()[0]
-    names, key = names or {}, ".".join(map(str, problem["loc"]))
-    for name, shown in names.items():
+    key = ".".join(map(str, problem["loc"]))
+    for name, shown in (names or {}).items():
         if f"{key}.".startswith(f"{name}."):  # or an element of its list
             key = shown + key[len(name) :]
             break
     if problem["type"] == "unexpected_keyword_argument":
-        value = problem["input"]
-        advice = _suggest_key(key, names, is_section=isinstance(value, dict))
-        return f"unknown key {key} = {_quote(value)}; {advice}"
+        unknown = f"unknown key {key} = {_quote(problem['input'])}"
+        if names is None:
+            return unknown
+        is_section = isinstance(problem["input"], dict)
+        return f"{unknown}; {_suggest_key(key, names, is_section=is_section)}"
     if problem["type"] == "value_error":  # a check across fields, which names its keys
         return str(problem["ctx"]["error"])
     return f"{key} = {_quote(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
