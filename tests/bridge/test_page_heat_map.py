@@ -48,6 +48,7 @@ def region(page: Any, server: PageServer) -> Any:
     page.goto(f"{server.url}?max_new_tokens=1")
     region = page.get_by_role("region", name="What each head does")
     expect(region.get_by_role("gridcell").last).to_be_attached()
+    expect(page.locator("#status")).to_contain_text("1 token in ")  # Nothing moves from here on.
     return region
 
 
