@@ -161,16 +161,20 @@ def _save_report(report: Mapping[str, Any], file: Path) -> None:
 def serve(run: Path, host: str, port: int, name: str | None) -> None:
     """Serve a page on which RUN generates text, and OpenAI's API for completions.
 
-    The page shows tokens, probabilities, attention and grammar. The base URL of the API is that of
-    the page with v1 at its end. Only this machine can open them, unless you pass --host. There is
-    no password.
+    The page shows tokens, probabilities, attention and grammar, and what each head does if RUN has
+    heads.jsonl, the output of `python -m valyrian_jax inspect RUN --json`. The base URL of the API
+    is that of the page with v1 at its end. Only this machine can open them, unless you pass --host.
+    There is no password.
     """
     from bridge.api import load
     from bridge.web import server
+    from bridge.web.heat_map import read_heat_map
 
     if name is not None and not name.strip():
         raise UserError("--name is empty; expected at least one letter, or leave it out")
-    server.run(load(run), name or short_name(run), host, port)
+    model = load(run)
+    heat_map = read_heat_map(filter(None, (run, model.directory)), model.bundle)
+    server.run(model, name or short_name(run), host, port, heat_map)
 
 
 for _command in (export, check, import_):

@@ -3,6 +3,7 @@
 GET  /            the page (bridge/web/page: HTML, CSS and JavaScript without a framework)
 GET  /about       the model, its default settings, and the limits of a request
 GET  /health      {"status": "ok"} while the server takes requests
+GET  /heads       what the model loses without each head and MLP, or null
 POST /generate    settings -> events, one JSON object per line, as they happen
 POST /attention   {"tokens": [...]} -> the attention weights of the last token
 POST /lens        {"tokens": [...]} -> what every layer would predict after the last tokens
@@ -30,6 +31,7 @@ from bridge.api import Model
 from bridge.inspection import attention_row, lens_table
 from bridge.web.completions import create_completion_app, make_error
 from bridge.web.description_queue import DescriptionQueue
+from bridge.web.heat_map import HeatMap
 from bridge.web.language import create_language_routes
 from bridge.web.middleware import HostCheck, RequestLog
 from bridge.web.protocol import READ_TIMEOUT
@@ -56,7 +58,11 @@ _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascrip
 
 
 def create_app(
-    model: Model, name: str, hosts: list[str], is_stopping: Callable[[], bool]
+    model: Model,
+    name: str,
+    hosts: list[str],
+    is_stopping: Callable[[], bool],
+    heat_map: HeatMap | None = None,
 ) -> Starlette:
     """Create the application that serves the page of a model.
 
@@ -65,6 +71,7 @@ def create_app(
         name: Name of the model on the page and in the protocol.
         hosts: Host names that a request may use; "*" allows all.
         is_stopping: Function that returns whether all texts must end now.
+        heat_map: What each head and each MLP does, if it is known.
     """
     limiter = anyio.CapacityLimiter(MAX_WORKERS)
     queue, descriptions = TextQueue(limiter, is_stopping), DescriptionQueue(limiter)
@@ -75,6 +82,9 @@ def create_app(
     async def send_health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    async def send_heads(_: Request) -> Response:
+        return JSONResponse(heat_map and heat_map._asdict())
+
     def parse_ids(body: dict[str, Any]) -> list[int]:
         return parse_tokens(body.get("tokens"), model.config.vocab_size)
 
@@ -82,6 +92,7 @@ def create_app(
         routes=[
             Route("/about", send_about),
             Route("/health", send_health),
+            Route("/heads", send_heads),
             Route("/generate", GenerateEndpoint(model, queue), methods=["POST"]),
             descriptions.make_route("/attention", parse_ids, partial(describe_attention, model)),
             descriptions.make_route("/lens", parse_ids, partial(describe_lens, model)),

@@ -13,6 +13,7 @@ import uvicorn
 
 from bridge.api import Model
 from bridge.web.app import create_app
+from bridge.web.heat_map import HeatMap
 from bridge.web.protocol import BACKLOG, BoundedProtocol
 from valyrian_jax.errors import UserError, escape
 
@@ -39,7 +40,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def run(model: Model, name: str, host: str, port: int) -> None:
+def run(model: Model, name: str, host: str, port: int, heat_map: HeatMap | None = None) -> None:
     """Serve the page until SIGINT or SIGTERM; a second signal ends the process at once.
 
     Args:
@@ -47,13 +48,14 @@ def run(model: Model, name: str, host: str, port: int) -> None:
         name: Name of the model on the page and in the protocol.
         host: Address to listen on.
         port: Port to listen on; 0 chooses a free one.
+        heat_map: What each head and each MLP does, if it is known.
 
     Raises:
         UserError: The server cannot listen on the address and port.
         KeyboardInterrupt: SIGINT has ended the server.
     """
     listener = listen(host, port)
-    server = create_server(model, name, host, listener)
+    server = create_server(model, name, host, listener, heat_map)
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -98,12 +100,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def create_server(model: Model, name: str, host: str, listener: socket.socket) -> Server:
+def create_server(
+    model: Model,
+    name: str,
+    host: str,
+    listener: socket.socket,
+    heat_map: HeatMap | None = None,
+) -> Server:
     """Create the server of the page for a listening socket; `run` describes the arguments."""
     is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     names = (format_host(host).lower(), "localhost", "127.0.0.1")
     hosts = [*dict.fromkeys(names)] if is_local else ["*"]
-    app = create_app(model, name, hosts, lambda: server.should_exit)
+    app = create_app(model, name, hosts, lambda: server.should_exit, heat_map)
     config = uvicorn.Config(
         app,
         loop="asyncio",

@@ -138,6 +138,10 @@ def test_the_language_has_verdicts_glosses_and_entries(page_server: PageServer) 
     assert json.loads(post(page_server.port, "/word", {"text": ""})[1]) == nothing
 
 
+def test_without_a_file_of_inspect_the_heads_are_not_known(page_server: PageServer) -> None:
+    assert request(page_server.port, "GET", "/heads") == (200, "null")
+
+
 def test_a_text_of_mistakes_is_diagnosed_within_a_budget_of_words() -> None:
     text = "Vale ēdrus. Vala ēdrus. Riñe ēdrus. Qzx ēdrus. Taobe ēdrus. Vala ēdrus."
     verdicts = [*check_within(text, words=4)]

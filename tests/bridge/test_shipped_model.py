@@ -9,8 +9,10 @@ import pytest
 from bridge import __main__ as main
 from bridge import parity
 from bridge.parity_report import read_report
+from bridge.web.heat_map import HEADS_NAME, read_heat_map
 from tests.support.commands import call
 from tests.support.shipped_model import NOTICE, TEXTS, read_files
+from valyrian_jax.bundle.bundle import load_bundle
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 
 
@@ -31,6 +33,11 @@ def test_its_certificate_is_that_of_its_files() -> None:
         "transformers",
         "C++",
     }
+
+
+def test_what_its_heads_do_was_computed_from_its_weights() -> None:
+    is_known = read_heat_map([SHIPPED_MODEL], load_bundle(SHIPPED_MODEL)) is not None
+    assert is_known == (SHIPPED_MODEL / HEADS_NAME).exists()
 
 
 @pytest.mark.parametrize(("prompt", "seed"), TEXTS)

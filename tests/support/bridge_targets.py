@@ -18,10 +18,19 @@ from bridge import torchscript
 from bridge.export_metadata import METADATA_FILES, describe_certificate, read_metadata
 from bridge.gguf import export as gguf_export
 from bridge.importers.gpt2 import read_gpt2
+from bridge.web.heat_map import HEADS_NAME, read_heat_map
 from tests.support.fuzzing import Files, Target
 from tests.support.gguf_files import GgufParts, encode_string, pack, unpack
+from tests.support.heads import make_heads_file
 from tests.support.mutating import damage_bytes, damage_json_text
-from tests.support.targets import MODEL, damage_weights, exercise_bundle, make_bundle_files
+from tests.support.targets import (
+    MODEL,
+    damage_weights,
+    exercise_bundle,
+    make_bundle_files,
+    make_tokenizer,
+)
+from valyrian_jax.bundle.bundle import Bundle
 from valyrian_jax.bundle.names import parameter_shapes
 
 # The metadata of a TorchScript file, in a small archive that PyTorch does not have to open.
@@ -230,7 +239,29 @@ def check_gguf_file(directory: Path) -> None:
     assert "\n" not in gguf_export.describe(gguf_export.check(directory / "model.gguf"))
 
 
+# What each head does: lines of JSON, most of which are damaged one at a time.
+
+_BUNDLE = Bundle(MODEL, {}, make_tokenizer())
+
+
+def make_heads_files() -> Files:
+    return {HEADS_NAME: make_heads_file(_BUNDLE)}
+
+
+def damage_heads(draw: random.Random, files: Files) -> Files:
+    lines = files[HEADS_NAME].splitlines()
+    index = draw.randrange(len(lines))
+    lines[index] = damage_json_text(draw, lines[index])
+    return {HEADS_NAME: b"\n".join(lines)}
+
+
+def read_heads(directory: Path) -> None:
+    heat_map = read_heat_map([directory], _BUNDLE)
+    json.dumps(heat_map, allow_nan=False).encode()
+
+
 TARGETS = {
+    "heads": Target(make_heads_files, damage_heads, read_heads),
     "gguf": Target(make_gguf_files, damage_gguf, read_gguf_file, share=0.3),
     "gguf check": Target(make_gguf_files, damage_gguf, check_gguf_file, share=0.05),
     "metadata": Target(make_metadata_files, damage_metadata, read_export_metadata),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from valyrian_jax.bundle.bundle import WEIGHTS_NAME
 from valyrian_jax.cli.tables import new_table, print_table
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.pair_report import RunPairs, make_run_pairs
@@ -218,6 +219,7 @@ def make_records(
     """Return an object for the whole model, each component and each example, for JSON."""
     whole = {
         "component": None,
+        "weights_sha256": result.run.bundle.manifest.get("sha256", {}).get(WEIGHTS_NAME),
         "loss": result.loss,
         "accuracy": _by_rule(result, result.accuracy),
         "lens": [_by_rule(result, shares) for shares in result.lens.T],

@@ -11,6 +11,12 @@ export function makeElement(tag, className, ...content) {
 
 export const makeSpan = (className, content) => makeElement("span", className, content);
 
+export function makeHeader(scope, content) {
+  const header = makeElement("th", "", content);
+  header.scope = scope;
+  return header;
+}
+
 export function makeButton(label, onClick) {
   const button = makeElement("button", "", label);
   button.type = "button";
@@ -60,8 +66,8 @@ export function showChips(id, examples, onChoose) {
 }
 
 // Lets the arrow keys, Home and End move between elements of a container, so that only one of them
-// is in the tab order.
-export function makeRoving(container, selector) {
+// is in the tab order. If they form a grid, `columns` is their number in a row.
+export function makeRoving(container, selector, columns) {
   const list = () => [...container.querySelectorAll(selector)];
   container.addEventListener("focusin", ({ target }) => {
     if (!target.matches(selector)) return;
@@ -71,6 +77,7 @@ export function makeRoving(container, selector) {
     if (event.altKey || event.ctrlKey || event.metaKey || !event.target.matches(selector)) return;
     const elements = list(), index = elements.indexOf(event.target), last = elements.length - 1;
     const targets = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: last };
+    if (columns) Object.assign(targets, { ArrowDown: index + columns, ArrowUp: index - columns });
     if (!(event.key in targets)) return;
     elements[targets[event.key]]?.focus();
     event.preventDefault();

@@ -1,6 +1,6 @@
 // The lens panel: what every layer would predict after each token, up to the selected one.
 
-import { byId, fadeCutSides, formatPercent, makeElement, nameToken, showError } from "./elements.js";
+import { byId, fadeCutSides, formatPercent, makeHeader, nameToken, showError } from "./elements.js";
 import { fetchLens } from "./requests.js";
 
 const HINT = "Select a token (click or tap it, or press Enter) to see what each layer would predict after it.";
@@ -56,12 +56,6 @@ function makeBody(labels, { start, predictions, probabilities }) {
     });
   });
   return body;
-}
-
-function makeHeader(scope, content) {
-  const header = makeElement("th", "", content);
-  header.scope = scope;
-  return header;
 }
 
 fadeCutSides(scroller);

@@ -8,6 +8,13 @@ export async function fetchModel() {
   return response.json();
 }
 
+// Resolves to what the model loses without each head and MLP, by rule: `HeatMap` in
+// bridge/web/heat_map.py; null if the server does not know it.
+export async function fetchHeatMap() {
+  const response = await send("heads");
+  return response.json();
+}
+
 // Yields the events of a text as they arrive.
 export async function* streamEvents(settings, signal) {
   const response = await post("generate", settings, signal);

@@ -3,6 +3,7 @@
 import { byId, showError } from "./elements.js";
 import { openCheck } from "./check.js";
 import { makeFields, setLargest } from "./fields.js";
+import { showHeatMap } from "./heat_map.js";
 import { makeInspector } from "./inspection.js";
 import { UNREACHABLE, fetchModel, streamEvents } from "./requests.js";
 import { hideTabs, onFirstShown, showTabs } from "./tabs.js";
@@ -22,6 +23,7 @@ async function openPage() {
     onFirstShown("check", () => openCheck(model.most_characters));
     onFirstShown("words", () => openWords(model.most_characters));
     showTabs();
+    showHeatMap();
   } else {
     hideTabs();
   }

@@ -1,6 +1,6 @@
 // The tab of the dictionary: entries for a word in any form or in English, and the words of a sentence.
 
-import { byId, fadeCutSides, makeButton, makeElement, makeSpan, showChips } from "./elements.js";
+import { byId, fadeCutSides, makeButton, makeElement, makeHeader, makeSpan, showChips } from "./elements.js";
 import { listWords, onOpenEntry, trimMarks } from "./glosses.js";
 import { fetchEntries, fetchGloss, showLatest } from "./requests.js";
 import { selectPanel } from "./tabs.js";
@@ -131,10 +131,4 @@ function makeTable({ title, columns, rows }) {
   scroller.ariaLabel = title ? `Forms: ${title}` : "Forms";
   fadeCutSides(scroller);
   return scroller;
-}
-
-function makeHeader(scope, content) {
-  const header = makeElement("th", "", content);
-  header.scope = scope;
-  return header;
 }
