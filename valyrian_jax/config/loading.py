@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from valyrian_jax.config.schema import Config, DataConfig
-from valyrian_jax.errors import UserError, check_unicode
+from valyrian_jax.errors import UserError, check_unicode, shorten
 from valyrian_jax.files import find_config, find_input, read_input
 
 # Bytes of TOML. The time of tomllib for a key is quadratic in its dots: seconds at this size.
@@ -195,8 +195,9 @@ def explain_error(error: ValidationError, names: Mapping[str, str] | None = None
 
 
 def _quote(value: Any) -> str:
-    """Return a value for a message: null, true and false as in JSON and TOML."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """Return the beginning of a value for a message: null, true and false as in JSON and TOML."""
+    is_json = value is None or isinstance(value, bool)
+    return shorten(json.dumps(value) if is_json else repr(value))
 
 
 def _suggest_key(wrong: str, shown: Mapping[str, str] = {}, *, is_section: bool = False) -> str:
