@@ -105,17 +105,15 @@ def test_muon_equalises_the_singular_values_of_block_matrices() -> None:
             assert (update * to_tensors(gradients)[key]).sum() < 0, key  # It descends.
 
 
-def test_orthogonalisation_through_gram_matrices_equals_that_of_optax() -> None:
-    rng = np.random.default_rng(0)
-    shapes = [(16, 16), (16, 48), (16, 64), (16, 64)]
-    matrices = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-    axes = [optax.contrib.MuonDimensionNumbers() for _ in shapes]
+@pytest.mark.parametrize("shape", [(16, 16), (16, 64)])
+def test_orthogonalisation_through_the_gram_matrix_equals_that_of_optax(shape: Any) -> None:
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    axes = [optax.contrib.MuonDimensionNumbers()]
     muon = optax.contrib.scale_by_muon(
         ns_steps=3, beta=0.0, nesterov=False, weight_dimension_numbers=axes
     )
-    expected, _ = muon.update(matrices, muon.init(matrices))
-    for actual, value in zip(orthogonalize(matrices), expected, strict=True):
-        np.testing.assert_allclose(actual, value, atol=1e-5)
+    [expected], _ = muon.update([matrix], muon.init([matrix]))
+    np.testing.assert_allclose(orthogonalize(matrix), expected, atol=1e-5)
 
 
 def test_the_schedule_rises_to_lr_then_falls_to_its_floor() -> None:
