@@ -41,7 +41,10 @@ def test_the_card_is_that_of_the_files() -> None:
     assert card == make_card(bundle.model, bundle.manifest)
     assert f"{bundle.manifest['held_out']['bits_per_byte']:.4f} bits per byte" in card
     assert f"{sum(tensor.size for tensor in bundle.tensors.values()):,} parameters" in card
-    assert "by `python -m valyrian_jax train --optim.name muon --train.steps 8000 " in card
+    command = (
+        "by `python -m valyrian_jax train --model.n_embd 128 --optim.name muon --optim.lr 0.006 "
+    )
+    assert command in card
     assert "Versions: python 3" in card
     assert "The weights are float32." in card
     assert speaks_valyrian(bundle.manifest)

@@ -4,13 +4,14 @@ from valyrian_jax.bundle.shipped_model import EXAMPLE_PROMPT, EXAMPLE_SEED, SHIP
 
 TEXTS = {  # by prompt and seed, with the settings of the run
     (EXAMPLE_PROMPT, EXAMPLE_SEED): (
-        "Valar morghūlis. Skorī ziry aōhe kostilloqitte udrāzme rȳbis, va lentot dakossis. Ziry "
-        "valoti lōgor enkis."
+        "Valar morghūlis. Skorī ziry gūrogon jaelis, zaldrīzesse va Āego lentot sōvesi. Pōnta biso "
+        "ābro syt ohīlvos maghis."
     ),
     ("Sīr vali", 2): (
-        "Sīr vali qurdo inkot dēmasi. Tubī vali zokle ossēnis. Udir kostilloqittor vestrā?"
+        "Sīr vali qurdo inkot iōrtis. Qȳbor kostōbor valonqrar jemī jorrāelis. Valis, ziry myrdī "
+        "arghutas."
     ),
-    ("", 8): "Ābri dohaerilzi ȳdrēlzī. Ābri Daenero vāedri ȳdrēlzi.",
+    ("", 8): "Ābri sombāzmion urnegon jaelilzi. Pōnta brōzi ȳdrasi. Jemot havon tepinna.",
 }
 NOTICE = "no run with weights under runs/; using the model that ships with valyrian_jax\n"
 
