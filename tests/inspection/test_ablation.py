@@ -8,9 +8,9 @@ import pytest
 from valyrian_jax.api import Model, load
 from valyrian_jax.bundle.shipped_model import SHIPPED_MODEL
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.rows import Rows
 from valyrian_jax.inspection.ablation import (
     Component,
-    Rows,
     list_components,
     measure_log_probabilities,
     measure_means,

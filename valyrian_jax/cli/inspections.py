@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from valyrian_jax.bundle.bundle import WEIGHTS_NAME
 from valyrian_jax.cli.tables import new_table, print_table
+from valyrian_jax.data.rows import Rows, encode_rows
 from valyrian_jax.errors import UserError
 from valyrian_jax.evaluation.pair_report import RunPairs, make_run_pairs
-from valyrian_jax.evaluation.pairs import encode_rows, wilson_interval
+from valyrian_jax.evaluation.pairs import wilson_interval
 from valyrian_jax.inspection.ablation import (
     Component,
-    Rows,
     list_components,
     measure_log_probabilities,
     measure_means,
@@ -94,7 +94,7 @@ def inspect_run(
     _check_has_pairs(run, directory, rules)
     config, params = run.bundle.model, from_tensors(run.bundle.tensors)
     texts = [text for pair in run.pairs for text in pair.texts]
-    pair_rows = Rows(*encode_rows(run.bundle.tokenizer, texts, config.n_positions))
+    pair_rows = encode_rows(run.bundle.tokenizer, texts)
     held_out = _choose_held_out_rows(run) or pair_rows
     means = measure_means(params, config, held_out)
     found, groups = _group_by_rule(run)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Int
 
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.rows import encode_rows, score_rows
 from valyrian_jax.evaluation.ngram import WittenBell
 from valyrian_jax.language.generator.paragraphs import split_words
 from valyrian_jax.language.pairs.alteration import Pair
@@ -31,8 +32,6 @@ Scorer = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 
 CHANCE = 0.5
 _Z = 1.959964  # of 95%
-_BATCH_TOKENS = 1 << 12  # whose logits are in memory at a time
-_LENGTH_MULTIPLE = 16
 
 
 class Accuracy(NamedTuple):
@@ -114,47 +113,8 @@ def score_texts(
         tokenizer: Its tokenizer.
         texts: Texts of at most n_positions tokens.
     """
-    rows = encode_rows(tokenizer, texts, config.n_positions)
-    return score_rows(functools.partial(_score_batch, params, config=config), *rows)
-
-
-def encode_rows(
-    tokenizer: Tokenizer, texts: Sequence[str], n_positions: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Return N texts after <|endoftext|> as rows [N, T + 1], and which of their targets count."""
-    encoded = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in texts]
-    longest = max(map(len, encoded), default=2) - 1
-    length = min(-(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE, n_positions)
-    tokens = np.zeros((len(encoded), length + 1), np.int32)
-    for row, ids in zip(tokens, encoded, strict=True):
-        row[: len(ids)] = ids
-    return tokens, np.arange(length) < np.array([[len(ids) - 1] for ids in encoded]).reshape(-1, 1)
-
-
-def score_rows(
-    score_batch: Callable[..., Array],
-    tokens: npt.NDArray[np.int32],
-    counted: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.float64]:
-    """Score rows of tokens in batches of one size, so that one compiled program scores them all.
-
-    Args:
-        score_batch: Function from tokens [B, T + 1] and which targets count [B, T] to scores [B].
-        tokens: Rows, int32 [N, T + 1].
-        counted: Which targets of the rows count, bool [N, T].
-
-    Returns:
-        Scores, float64 [N].
-    """
-    size = max(_BATCH_TOKENS // counted.shape[-1], 1)
-    scores = []
-    for first in range(0, len(tokens), size):
-        padding = ((0, max(0, first + size - len(tokens))), (0, 0))
-        batch = (
-            jnp.asarray(np.pad(array[first : first + size], padding)) for array in (tokens, counted)
-        )
-        scores.append(np.asarray(score_batch(*batch), np.float64))
-    return np.concatenate(scores)[: len(tokens)] if scores else np.zeros(0)
+    score_batch = functools.partial(_score_batch, params, config=config)
+    return score_rows(score_batch, encode_rows(tokenizer, texts))
 
 
 @pin_jax_settings()

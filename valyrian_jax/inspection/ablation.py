@@ -4,7 +4,6 @@ The mean is taken over all tokens of a text (mean ablation).
 """
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,27 +13,16 @@ import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Int
 
 from valyrian_jax.config import ModelConfig
+from valyrian_jax.data.rows import Rows, score_rows
 from valyrian_jax.model.ablation import Components, ablated_forward, sum_outputs
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import Params
 
-_BATCH_TOKENS = 1 << 12  # whose logits are in memory at a time
+_BATCH_ROWS = 64
 
 
 _sum_batch = jax.jit(sum_outputs, static_argnames="config")
-
-
-class Rows(NamedTuple):
-    """Rows of tokens, and which of their targets count.
-
-    Attributes:
-        tokens: Token ids [N, T + 1].
-        counted: Which of the T targets of each row count [N, T].
-    """
-
-    tokens: npt.NDArray[np.int32]
-    counted: npt.NDArray[np.bool_]
 
 
 class Component(NamedTuple):
@@ -59,9 +47,10 @@ def list_components(config: ModelConfig) -> list[Component]:
 @pin_jax_settings()
 def measure_means(params: Params, config: ModelConfig, rows: Rows) -> Components:
     """Return the mean outputs of all heads and MLPs over the tokens of rows, [L, D] each."""
+    inputs = rows.tokens[:, :-1]
     sums = [
-        _sum_batch(params, jnp.asarray(tokens[:, :-1]), config)
-        for tokens, _ in iterate_batches(rows, pad=False)
+        _sum_batch(params, jnp.asarray(inputs[first : first + _BATCH_ROWS]), config)
+        for first in range(0, len(inputs), _BATCH_ROWS)
     ]
     count = rows.counted.size
     return jax.tree.map(lambda *arrays: sum(arrays) / count, *sums)
@@ -91,9 +80,8 @@ def measure_log_probabilities(
     elif component:
         heads[component.layer, component.head] = 0
     keep = Components(jnp.asarray(heads), jnp.asarray(mlps))
-    batches = (map(jnp.asarray, batch) for batch in iterate_batches(rows))
-    scores = [_score(params, *batch, config, keep, means) for batch in batches]
-    return np.concatenate([np.asarray(s, np.float64) for s in scores])[: len(rows.tokens)]
+    score_batch = functools.partial(_score, params, config=config, keep=keep, means=means)
+    return score_rows(score_batch, rows)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -107,14 +95,3 @@ def _score(
 ) -> Float[Array, " B"]:
     logits = ablated_forward(params, tokens[:, :-1], config, keep, means)
     return -jnp.sum(token_cross_entropy(logits, tokens[:, 1:]), axis=-1, where=counted)
-
-
-def iterate_batches(rows: Rows, pad: bool = True) -> Iterator[Rows]:
-    """Yield the rows in batches of one size; the last one is padded, or shorter without `pad`."""
-    size = max(min(_BATCH_TOKENS // rows.counted.shape[1], len(rows.tokens)), 1)
-    for first in range(0, len(rows.tokens), size):
-        missing = max(0, first + size - len(rows.tokens)) if pad else 0
-        last, padding = first + size, ((0, missing), (0, 0))
-        yield Rows(
-            np.pad(rows.tokens[first:last], padding), np.pad(rows.counted[first:last], padding)
-        )

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Int
 
 from valyrian_jax.config import ModelConfig
-from valyrian_jax.inspection.ablation import Rows, iterate_batches
+from valyrian_jax.data.rows import Rows, score_rows
 from valyrian_jax.inspection.logit_lens import lens
 from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import token_cross_entropy
@@ -28,14 +28,14 @@ def measure_layer_scores(
         config: Its shape.
         rows: Rows to score.
     """
-    scores = []
-    for batch in iterate_batches(rows):
-        tokens, counted = map(jnp.asarray, batch)
-        layers = lens(params, tokens[:, :-1], config)
-        scores.append([_sum_targets(logits, tokens[:, 1:], counted) for logits in layers])
-    return np.concatenate([np.asarray(s, np.float64) for s in scores], axis=1)[
-        :, : len(rows.tokens)
-    ]
+
+    def score_batch(
+        tokens: Int[np.ndarray, "B W"], counted: Bool[np.ndarray, "B T"]
+    ) -> list[Array]:
+        layers = lens(params, jnp.asarray(tokens[:, :-1]), config)
+        return [_sum_targets(logits, tokens[:, 1:], counted) for logits in layers]
+
+    return score_rows(score_batch, rows)
 
 
 @jax.jit
