@@ -1,6 +1,6 @@
 """What each head and each MLP does, for the page: what `inspect --json` has computed for a model.
 
-Computing it takes minutes, so the server only reads the file.
+Computing it takes a minute or more, so the server only reads the file.
 """
 
 from collections.abc import Iterable, Sequence
