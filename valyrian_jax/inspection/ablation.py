@@ -19,7 +19,7 @@ from valyrian_jax.model.jax_settings import pin_jax_settings
 from valyrian_jax.model.loss import token_cross_entropy
 from valyrian_jax.model.parameters import Params
 
-_BATCH_ROWS = 64
+_BATCH_TOKENS = 1 << 12  # whose outputs are in memory at a time
 
 
 _sum_batch = jax.jit(sum_outputs, static_argnames="config")
@@ -48,9 +48,10 @@ def list_components(config: ModelConfig) -> list[Component]:
 def measure_means(params: Params, config: ModelConfig, rows: Rows) -> Components:
     """Return the mean outputs of all heads and MLPs over the tokens of rows, [L, D] each."""
     inputs = rows.tokens[:, :-1]
+    size = max(_BATCH_TOKENS // inputs.shape[1], 1)
     sums = [
-        _sum_batch(params, jnp.asarray(inputs[first : first + _BATCH_ROWS]), config)
-        for first in range(0, len(inputs), _BATCH_ROWS)
+        _sum_batch(params, jnp.asarray(inputs[first : first + size]), config)
+        for first in range(0, len(inputs), size)
     ]
     count = rows.counted.size
     return jax.tree.map(lambda *arrays: sum(arrays) / count, *sums)
